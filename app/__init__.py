@@ -1,0 +1,6 @@
+"""The storage operator for DittoFS on Kubernetes.
+
+`storage` decides: the model of a DittoServer, its rules, its CustomResourceDefinition; pure, no I/O. `admission`
+carries decisions to the API server. `cluster` is the only door to the Kubernetes API, or to a snapshot of it in files.
+`serve` and `check` put them together, `__main__` is the command line. Each imports only what is named before it.
+"""

@@ -1,0 +1,1 @@
+"""Carries decisions to the API server as answers to admission reviews."""

@@ -1,0 +1,153 @@
+"""What the rules may know of a cluster: its storage classes, the claims of a server, and traits of a Secret's values.
+
+Never a value: a Secret is reduced to the names of its keys and what a person should be warned about. Unknown is not
+absent: None says that the cluster was asked and has no such object, `Unknown` that it could not be asked.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any
+from urllib.parse import urlsplit
+
+JWT_SECRET_CHARACTERS = 32
+_BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
+_DEFAULT_CLASS_ANNOTATIONS = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """The look-up gave no answer; `why` is for a person to read, one line, without a Secret's value in it."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class StorageClass:
+    """`created` is the RFC 3339 creationTimestamp, empty where there is none, as in a file."""
+
+    name: str
+    is_default: bool = False
+    created: str = ""
+    expandable: bool = False
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "StorageClass":
+        metadata = manifest["metadata"]
+        annotations = metadata.get("annotations") or {}
+        return cls(
+            name=metadata["name"],
+            is_default=any(annotations.get(key) == "true" for key in _DEFAULT_CLASS_ANNOTATIONS),
+            created=metadata.get("creationTimestamp") or "",
+            expandable=manifest.get("allowVolumeExpansion") is True,
+        )
+
+
+@dataclass(frozen=True)
+class StorageClasses:
+    """The classes that are known; `gap` says why there may be more of them, None that these are all."""
+
+    known: tuple[StorageClass, ...] = ()
+    gap: str | None = None
+
+    def named(self, name: str) -> StorageClass | None:
+        return next((known for known in self.known if known.name == name), None)
+
+    @property
+    def default(self) -> StorageClass | None:
+        """The class of a claim that names none: the newest default, the first by name among equally old ones.
+
+        The rule is the API server's own (admission plugin DefaultStorageClass).
+        """
+        defaults = sorted((known for known in self.known if known.is_default), key=lambda known: known.name)
+        return max(defaults, key=lambda known: known.created, default=None)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A PersistentVolumeClaim as it is; `capacity` is the quantity that its bound volume has, None while unbound."""
+
+    name: str
+    storage_class: str | None = None
+    capacity: str | None = None
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Claim":
+        status = manifest.get("status") or {}
+        return cls(
+            name=manifest["metadata"]["name"],
+            storage_class=(manifest.get("spec") or {}).get("storageClassName"),
+            capacity=(status.get("capacity") or {}).get("storage"),
+        )
+
+
+class Trait(Enum):
+    """Something about a Secret's value that a person should know, and that does not give the value away."""
+
+    EMPTY = auto()
+    PADDED = auto()  # white space around it
+    SHORT = auto()  # fewer characters than a JWT secret needs
+    BCRYPT = auto()  # looks like a bcrypt hash
+    PLAIN_HTTP = auto()
+    NOT_A_URL = auto()  # not http:// or https:// with a host
+
+
+@dataclass(frozen=True)
+class Secret:
+    """The keys of a Secret, each with the traits of its value."""
+
+    keys: Mapping[str, frozenset[Trait]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Secret":
+        """Looks at `data` and, as the API server does with a manifest, at `stringData` over it."""
+        encoded = {key: _decoded(value) for key, value in (manifest.get("data") or {}).items()}
+        plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
+        return cls({key: _traits(value) for key, value in sorted({**encoded, **plain}.items())})
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What was found out for one judgement; an object that nobody asked for is in none of the mappings."""
+
+    storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
+    secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
+    claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
+
+
+def _decoded(value: str | None) -> bytes:
+    try:
+        return base64.b64decode(value or "")
+    except (binascii.Error, TypeError):
+        return b""
+
+
+def _traits(value: bytes) -> frozenset[Trait]:
+    text = value.decode(errors="replace")
+    url = _url_trait(text)
+    found = {
+        Trait.EMPTY: not text.strip(),
+        Trait.PADDED: text != text.strip(),
+        Trait.SHORT: len(text) < JWT_SECRET_CHARACTERS,
+        Trait.BCRYPT: bool(_BCRYPT.match(text)),
+        Trait.PLAIN_HTTP: url is Trait.PLAIN_HTTP,
+        Trait.NOT_A_URL: url is Trait.NOT_A_URL,
+    }
+    return frozenset(trait for trait, holds in found.items() if holds)
+
+
+def _url_trait(text: str) -> Trait | None:
+    try:
+        url = urlsplit(text.strip())
+        host = url.hostname
+    except ValueError:
+        return Trait.NOT_A_URL
+    if url.scheme not in ("http", "https") or not host:
+        return Trait.NOT_A_URL
+    return Trait.PLAIN_HTTP if url.scheme == "http" else None

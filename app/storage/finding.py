@@ -1,0 +1,29 @@
+"""What a rule has to say about a DittoServer: a reason to reject it, or a warning."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`path` is the field from the object's root; `message` is one line that names the field and what to do."""
+
+    path: str
+    message: str
+    rejects: bool = False
+
+
+def rejection(path: str, message: str) -> Finding:
+    return Finding(path, message, rejects=True)
+
+
+def warning(path: str, message: str) -> Finding:
+    return Finding(path, message)
+
+
+def rejections(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if finding.rejects]
+
+
+def warnings(findings: Iterable[Finding]) -> list[Finding]:
+    return [finding for finding in findings if not finding.rejects]

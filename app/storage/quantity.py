@@ -1,0 +1,40 @@
+"""Sizes as Kubernetes and DittoFS write them, as numbers of bytes."""
+
+import re
+from decimal import ROUND_CEILING, Decimal
+
+SIZE_PATTERN = "^[0-9]+(Gi|Mi|Ti)$"
+
+_BINARY = {"Ki": 1, "Mi": 2, "Gi": 3, "Ti": 4, "Pi": 5, "Ei": 6}
+_DECIMAL = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+_QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkMGTPE]?)|[eE]([+-]?[0-9]{1,2}))")
+_CACHE_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
+
+
+def parse(text: str) -> int:
+    """A Kubernetes quantity in bytes, part of a byte rounded up; ValueError when it is none.
+
+    >>> parse("1Gi"), parse("1G"), parse("1e3"), parse("100m")
+    (1073741824, 1000000000, 1000, 1)
+    """
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a quantity, such as 10Gi")
+    number, suffix, exponent = match.groups()
+    if suffix in _BINARY:
+        return _whole(Decimal(number) * 1024 ** _BINARY[suffix])
+    return _whole(Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""]))
+
+
+def parse_cache_size(text: str) -> int | None:
+    """DittoFS's own `cache.size` in bytes, `1GB` as well as `1Gi`; None when it cannot be read as one."""
+    match = _CACHE_SIZE.fullmatch(text.strip())
+    if match is None:
+        return None
+    number, prefix, binary = match.groups()
+    base = 1024 if binary else 1000
+    return _whole(Decimal(number) * base ** " KMGTPE".index(prefix.upper() or " "))
+
+
+def _whole(amount: Decimal) -> int:
+    return int(amount.to_integral_value(ROUND_CEILING))

@@ -1,0 +1,97 @@
+"""Reads a manifest as a DittoServer. That never fails: what cannot be read is reported as a problem and left out."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app.storage.spec import KIND, DittoServer
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """A field that cannot be read, by its path from the object's root, and what was expected of it."""
+
+    path: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A DittoServer without the fields that could not be read; each of those is a problem."""
+
+    server: DittoServer
+    problems: tuple[Problem, ...] = ()
+
+
+def read(manifest: Any) -> Reading:
+    problems: tuple[Problem, ...] = ()
+    while isinstance(result := _validated(manifest), list):
+        # What a section lacks once a field was cut out of it is not another problem of the person who wrote it.
+        problems = problems or tuple(_problem(error) for error in result)
+        for error in result:
+            manifest = _cut(manifest, _unreadable(error))
+    return Reading(result, tuple(sorted({*problems, *_missing_size(result, problems)})))
+
+
+def field_name(path: str) -> str:
+    """How messages name a field: `controlPlane.port` for spec.controlPlane.port."""
+    return path.removeprefix("spec.")
+
+
+def _validated(manifest: Any) -> DittoServer | list[ErrorDetails]:
+    try:
+        return DittoServer.model_validate(manifest)
+    except ValidationError as error:
+        return error.errors(include_url=False)
+
+
+def _missing_size(server: DittoServer, problems: Iterable[Problem]) -> Iterable[Problem]:
+    """The model lets this one required size be None, so that the other rules can judge a server without it."""
+    path = "spec.storage.metadataSize"
+    if server.spec.storage.metadata_size is None and not any(path.startswith(each.path) for each in problems):
+        yield Problem(path, f"{field_name(path)} is required")
+
+
+_EXPECTED = {
+    "missing": "is required",
+    "string_type": "must be a string",
+    "int_type": "must be an integer",
+    "bool_type": "must be true or false",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "literal_error": "must be {expected}",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most {max_length} characters",
+    "too_long": "must have at most {max_length} entries",
+}
+
+
+def _problem(error: ErrorDetails) -> Problem:
+    path = _path(error["loc"])
+    expected = _EXPECTED.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
+    return Problem(path, f"{field_name(path) or KIND} {expected}")
+
+
+def _path(location: Iterable[str | int]) -> str:
+    steps = [str(step) for step in location if step != "[key]"]
+    return "".join(f".{step}" if re.fullmatch("[A-Za-z0-9]+", step) else f"[{step}]" for step in steps).lstrip(".")
+
+
+def _unreadable(error: ErrorDetails) -> tuple[str | int, ...]:
+    """Where to cut: the field itself, or the section that cannot be without the field it lacks."""
+    location = tuple(step for step in error["loc"] if step != "[key]")
+    return location[:-1] if error["type"] == "missing" else location
+
+
+def _cut(value: Any, location: tuple[str | int, ...]) -> Any:
+    if not location:
+        return {}
+    head, *rest = location
+    if not isinstance(value, Mapping) or head not in value:
+        return value
+    kept = {key: item for key, item in value.items() if key != head}
+    return {**kept, head: _cut(value[head], tuple(rest))} if rest else kept

@@ -1,0 +1,292 @@
+"""Every rule about a DittoServer by its name, and judge(), which applies them all.
+
+A rule about the object alone is in the CustomResourceDefinition too (`crd`), so that it holds while nobody answers.
+"""
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from app.storage import quantity
+from app.storage.facts import Facts, StorageClass, Unknown
+from app.storage.finding import Finding, rejection, warning
+from app.storage.reading import Reading, field_name, read
+from app.storage.references import SecretReference, judge_secret, secret_references
+from app.storage.spec import Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
+from app.storage.volumes import mount_paths, refusal, resized
+
+# A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
+NAME_CHARACTERS = 52
+NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+GENERATED_CHARACTERS = 5
+# The server listens there whatever its configuration says.
+TAKEN_PORTS = {12049: "NFS", 1445: "SMB"}
+
+_FIRST_UNPRIVILEGED_PORT = 1024
+_CLASSES_LISTED = 20
+
+
+@dataclass(frozen=True)
+class Change:
+    """A DittoServer that somebody wants, and the one there is; `old` is None when it is new."""
+
+    new: Reading
+    old: DittoServer | None = None
+    spec_is_kept: bool = False
+
+    @classmethod
+    def of(cls, manifest: Any, old_manifest: Any = None) -> "Change":
+        if old_manifest is None:
+            return cls(read(manifest))
+        return cls(read(manifest), read(old_manifest).server, _spec(manifest) == _spec(old_manifest))
+
+    @property
+    def spec(self) -> Spec:
+        return self.new.server.spec
+
+    @property
+    def name(self) -> str:
+        return self.new.server.metadata.name
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`."""
+
+    namespace: str = "default"
+    storage_classes: bool = False
+    secrets: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Something that a client connects to; `field` is where its port is written."""
+
+    name: str
+    field: str
+    port: int
+
+
+def needs(change: Change) -> Needs:
+    """Only what a field that changed asks for: a class deleted later must not block other edits."""
+    if change.spec_is_kept:
+        return Needs()
+    claims = frozenset(volume.claim_name(change.name) for volume in _resized(change))
+    return Needs(
+        namespace=change.new.server.metadata.namespace,
+        storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
+        secrets=frozenset(reference.secret for reference in _changed_references(change) if reference.secret),
+        claims=claims,
+    )
+
+
+def judge(change: Change, facts: Facts) -> list[Finding]:
+    """All findings: rejections by path, then warnings in the order of the rules.
+
+    An update that leaves the spec as it is has none, whatever the spec says: finalizers and labels stay editable.
+    """
+    if change.spec_is_kept:
+        return []
+    found = [finding for rule in RULES for finding in rule(change, facts)]
+    return sorted(found, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
+
+
+def listeners(spec: Spec) -> tuple[Listener, ...]:
+    """Everything that listens, in the order in which a clash is reported."""
+    api, smb, metrics = spec.control_plane or ControlPlane(), spec.smb or Smb(), spec.metrics or Metrics()
+    found = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
+    if smb.enabled:
+        found.append(Listener("smb", "spec.smb.port", smb.port))
+    if metrics.enabled:
+        found.append(Listener("metrics", "spec.metrics.port", metrics.port))
+    return tuple(found)
+
+
+def fields_are_readable(change: Change, _facts: Facts) -> Iterator[Finding]:
+    for problem in change.new.problems:
+        yield rejection(problem.path, problem.message)
+
+
+def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Finding]:
+    metadata = change.new.server.metadata
+    generated = metadata.generate_name and not metadata.name
+    name = metadata.generate_name + "x" * GENERATED_CHARACTERS if generated else metadata.name
+    if len(name) > NAME_CHARACTERS or not re.fullmatch(NAME_PATTERN, name):
+        field = "metadata.generateName" if generated else "metadata.name"
+        longest = NAME_CHARACTERS - GENERATED_CHARACTERS if generated else NAME_CHARACTERS
+        limit = f"at most {longest} lower-case letters, digits and dashes, beginning with a letter"
+        yield rejection(field, f"{field} must have {limit}, to name Services and pods")
+
+
+def ports_are_distinct(change: Change, _facts: Facts) -> Iterator[Finding]:
+    for one, other in combinations(listeners(change.spec), 2):
+        if one.port == other.port:
+            yield rejection(other.field, f"port {one.port} is used by both {one.name} and {other.name}")
+
+
+def ports_are_free_in_the_pod(change: Change, _facts: Facts) -> Iterator[Finding]:
+    for listener in _pod_listeners(change.spec):
+        if listener.port in TAKEN_PORTS:
+            why = f"the server listens there for {TAKEN_PORTS[listener.port]} inside the pod"
+            yield rejection(listener.field, f"{field_name(listener.field)} must not be {listener.port}: {why}")
+
+
+def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    if change.old is None:
+        return
+    new, old = change.spec.storage.storage_class_name, change.old.spec.storage.storage_class_name
+    if new != old:
+        advice = "volumes cannot move; make a new DittoServer with the other class and copy the data"
+        was = "unset" if old is None else f'"{old}"'
+        yield rejection(
+            "spec.storage.storageClassName", f"storage.storageClassName cannot change, it was {was}: {advice}"
+        )
+
+
+def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    path = "spec.storage.contentSize"
+    unreadable = any(path.startswith(problem.path) for problem in change.new.problems)
+    had_one = change.old and change.old.spec.storage.content_size
+    if had_one and change.spec.storage.content_size is None and not unreadable:
+        advice = "its volume holds data; make a new DittoServer without it and copy the data"
+        yield rejection(path, f"storage.contentSize cannot be removed: {advice}")
+
+
+def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
+    for volume in _resized(change):
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if isinstance(claim, Unknown):
+            yield warning(volume.field, f"Could not verify volume claim {volume.claim_name(change.name)}: {claim.why}")
+        elif claim and (why := refusal(volume, claim, facts.storage_classes)):
+            yield rejection(volume.field, f"{field_name(volume.field)} {why}")
+
+
+def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
+    name, classes = change.spec.storage.storage_class_name, facts.storage_classes
+    if change.old is not None or not name or classes.named(name):
+        return
+    path = "spec.storage.storageClassName"
+    if classes.gap:
+        yield warning(path, f'Could not verify StorageClass "{name}" exists: {classes.gap}')
+    else:
+        there_are = _listed(classes.known, classes.default)
+        yield rejection(path, f'StorageClass "{name}" does not exist in cluster; there are: {there_are}')
+
+
+def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
+    if change.old is not None or change.spec.storage.storage_class_name is not None or facts.storage_classes.default:
+        return
+    path = "spec.storage.storageClassName"
+    if facts.storage_classes.gap:
+        yield warning(path, f"Could not verify that there is a default StorageClass: {facts.storage_classes.gap}")
+    else:
+        message = "storage.storageClassName is not set and no StorageClass is the default; the claims will stay Pending"
+        yield warning(path, message)
+
+
+def secrets_hold_what_the_server_reads(change: Change, facts: Facts) -> Iterator[Finding]:
+    for reference in _changed_references(change):
+        if not reference.secret:
+            yield warning(reference.path, f"{field_name(reference.path)}.name is not set; there is no Secret to read")
+        else:
+            yield from judge_secret(reference, facts.secrets.get(reference.secret, Unknown("it was not looked up")))
+
+
+def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
+    database = change.spec.database
+    path = "spec.database.postgresSecretRef"
+    if database and database.postgres_secret_ref and database.type == "sqlite":
+        yield warning(
+            path, "database.postgresSecretRef is set but database.type is 'sqlite' - PostgreSQL will take precedence"
+        )
+    if database and not database.postgres_secret_ref and database.type == "postgres":
+        yield warning(path, "database.type is 'postgres' but database.postgresSecretRef is not set; name the Secret")
+
+
+def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
+    for listener in _pod_listeners(change.spec):
+        if listener.port < _FIRST_UNPRIVILEGED_PORT:
+            yield warning(
+                listener.field,
+                f"{listener.name} port {listener.port} is privileged; may require CAP_NET_BIND_SERVICE capability",
+            )
+
+
+def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
+    size, volume = (change.spec.cache or Cache()).size, change.spec.storage.cache_size
+    wanted = quantity.parse_cache_size(size)
+    if wanted is None:
+        yield warning(
+            "spec.cache.size", f'cache.size "{_shortened(size)}" is not a size that DittoFS reads, such as 1GB'
+        )
+    elif wanted > quantity.parse(volume):
+        yield warning(
+            "spec.cache.size", f"cache.size {size} is above storage.cacheSize {volume}; the cache may fill its volume"
+        )
+
+
+def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
+    paths = {"spec.cache.path": (change.spec.cache or Cache()).path}
+    database = change.spec.database
+    if not (database and (database.postgres_secret_ref or database.type == "postgres")):
+        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or Sqlite()).path
+    mounts = mount_paths(change.spec.storage)
+    for field, path in paths.items():
+        if not _is_under(path, mounts):
+            lost = f"{field_name(field)} {_shortened(path)} is on no volume and is lost with the pod"
+            yield warning(field, f"{lost}; volumes: {', '.join(mounts)}")
+
+
+RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
+    fields_are_readable,
+    name_fits_pods_and_services,
+    ports_are_distinct,
+    ports_are_free_in_the_pod,
+    storage_class_is_kept,
+    content_volume_is_kept,
+    sizes_suit_live_claims,
+    storage_class_exists,
+    default_storage_class_exists,
+    secrets_hold_what_the_server_reads,
+    database_type_and_secret_agree,
+    ports_are_unprivileged,
+    cache_fits_its_volume,
+    paths_are_on_volumes,
+)
+
+
+def _spec(manifest: Any) -> Any:
+    return manifest.get("spec") if isinstance(manifest, dict) else None
+
+
+def _resized(change: Change) -> tuple[Any, ...]:
+    return () if change.old is None else tuple(resized(change.spec.storage, change.old.spec.storage))
+
+
+def _changed_references(change: Change) -> list[SecretReference]:
+    old = secret_references(change.old.spec) if change.old else ()
+    return [reference for reference in secret_references(change.spec) if reference not in old]
+
+
+def _pod_listeners(spec: Spec) -> list[Listener]:
+    """Those that listen in the pod on the port that the spec says; nfs and smb are mapped by a Service."""
+    return [listener for listener in listeners(spec) if listener.name in ("api", "metrics")]
+
+
+def _listed(classes: tuple[StorageClass, ...], default: StorageClass | None) -> str:
+    names = sorted(f"{each.name} (default)" if each == default else each.name for each in classes)
+    more = len(names) - _CLASSES_LISTED
+    return ", ".join([*names[:_CLASSES_LISTED], *([f"and {more} more"] if more > 0 else [])]) or "none"
+
+
+def _is_under(path: str, mounts: tuple[str, ...]) -> bool:
+    normal = posixpath.normpath(path)
+    return any(normal == mount or normal.startswith(f"{mount}/") for mount in mounts)
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"

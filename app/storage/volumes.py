@@ -1,0 +1,75 @@
+"""The volumes of a server: their names, sizes and mount paths, and which changes of them a live claim can follow."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app.storage import quantity
+from app.storage.facts import Claim, StorageClasses
+from app.storage.spec import Storage
+
+
+@dataclass(frozen=True)
+class Volume:
+    """One volume claim template; `size` is None while the server has no such volume."""
+
+    name: str
+    field: str
+    mount_path: str
+    size: str | None
+
+    @property
+    def bytes(self) -> int | None:
+        return None if self.size is None else quantity.parse(self.size)
+
+    def claim_name(self, server: str) -> str:
+        """The claim of the only pod, as the StatefulSet controller names it."""
+        return f"{self.name}-{server}-0"
+
+
+# The control plane's database is a folder of the metadata volume, mounted a second time.
+DATABASE_MOUNT_PATH = "/data/controlplane"
+
+
+def volumes(storage: Storage) -> tuple[Volume, ...]:
+    """Every volume in the order of the claim templates."""
+    return (
+        Volume("metadata", "spec.storage.metadataSize", "/data/metadata", storage.metadata_size),
+        Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size),
+        Volume("cache", "spec.storage.cacheSize", "/data/cache", storage.cache_size),
+    )
+
+
+def mount_paths(storage: Storage) -> tuple[str, ...]:
+    return (*(volume.mount_path for volume in volumes(storage) if volume.size), DATABASE_MOUNT_PATH)
+
+
+def resized(new: Storage, old: Storage) -> Iterator[Volume]:
+    """The volumes of `new` whose size is another amount than in `old`; 1024Mi is no other amount than 1Gi."""
+    for volume, former in zip(volumes(new), volumes(old), strict=True):
+        if None not in (volume.bytes, former.bytes) and volume.bytes != former.bytes:
+            yield volume
+
+
+def refusal(volume: Volume, claim: Claim, classes: StorageClasses) -> str | None:
+    """Why the live claim cannot have the volume's size; None when it can, or when nothing tells that it cannot."""
+    if claim.capacity is None or volume.bytes is None:
+        return None
+    capacity = quantity.parse(claim.capacity)
+    if volume.bytes < capacity:
+        return f"must be at least {claim.capacity}, which volume claim {claim.name} has; volumes cannot shrink"
+    if volume.bytes > capacity:
+        return _growth_refusal(claim, classes)
+    return None
+
+
+def _growth_refusal(claim: Claim, classes: StorageClasses) -> str | None:
+    """A claim grows only in a class with allowVolumeExpansion (the API server's PersistentVolumeClaimResize)."""
+    if not claim.storage_class:
+        return f"cannot grow: volume claim {claim.name} is bound to a volume without a StorageClass"
+    storage_class = classes.named(claim.storage_class)
+    if (storage_class is None and classes.gap) or (storage_class and storage_class.expandable):
+        return None
+    expandable = ", ".join(each.name for each in classes.known if each.expandable) or "none"
+    how = "cannot expand volumes" if storage_class else "does not exist"
+    whose = f'StorageClass "{claim.storage_class}" of volume claim {claim.name}'
+    return f"cannot grow: {whose} {how}; classes that can: {expandable}"

@@ -1,0 +1,137 @@
+"""One table of DittoServers and what becomes of them, for everything that judges: CRD, webhook, snapshot and check."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.storage.spec import API_VERSION, KIND
+
+Manifest = dict[str, Any]
+
+
+def server(name: str = "files", /, **spec: Any) -> Manifest:
+    """A DittoServer that nothing is wrong with, but for what `spec` says otherwise."""
+    spec = {"storage": {"metadataSize": "10Gi", "storageClassName": "fast"}, **spec}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
+
+
+def storage(**fields: Any) -> Manifest:
+    return {"storage": {"metadataSize": "10Gi", "storageClassName": "fast", **fields}}
+
+
+def s3(**fields: Any) -> Manifest:
+    return {"s3": {"credentialsSecretRef": {"secretName": "s3", **fields}}}
+
+
+def jwt(**reference: Any) -> Manifest:
+    return {"identity": {"jwt": {"secretRef": reference}}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """`says` is what the webhook's rejection contains, one text a finding; empty for a server that is admitted."""
+
+    title: str
+    manifest: Manifest
+    says: tuple[str, ...] = field(default=())
+
+    @property
+    def admitted(self) -> bool:
+        return not self.says
+
+
+def _row(title: str, manifest: Manifest, *says: str) -> Row:
+    return Row(title, manifest, says)
+
+
+# Everything that can be said about one object: here CRD, webhook, snapshot and check must agree.
+ABOUT_THE_OBJECT = (
+    _row("minimal", server()),
+    _row("every size", server(**storage(contentSize="50Gi", cacheSize="5Gi"))),
+    _row("sizes in Mi and Ti", server(**storage(contentSize="1Ti", cacheSize="512Mi"))),
+    _row("no metadataSize", server(storage={"storageClassName": "fast"}), "storage.metadataSize is required"),
+    _row("no storage", {**server(), "spec": {}}, "storage.metadataSize is required"),
+    _row("storage that is no object", server(storage="10Gi"), "storage must be an object"),
+    _row("a null where there is a default", server(nfsPort=None, smb=None, **storage(cacheSize=None))),
+    _row(
+        "a size in decimal units",
+        server(**storage(cacheSize="5G")),
+        'storage.cacheSize must match ^[0-9]+(Gi|Mi|Ti)$, such as 10Gi, not "5G"',
+    ),
+    _row("a size with a fraction", server(**storage(contentSize="1.5Gi")), "storage.contentSize must match"),
+    _row("a size with a line break", server(**storage(cacheSize="5Gi\n")), "storage.cacheSize must match"),
+    _row("a size that is a number", server(**storage(cacheSize=5)), "storage.cacheSize must be a string"),
+    _row("an endless size", server(**storage(cacheSize="1" * 30 + "Gi")), "storage.cacheSize must have at most 20"),
+    _row("metadataSize zero", server(**storage(metadataSize="0Gi")), "storage.metadataSize must be more than zero"),
+    _row("contentSize zero", server(**storage(contentSize="00Mi")), "storage.contentSize must be more than zero"),
+    _row("cacheSize zero", server(**storage(cacheSize="0Ti")), "storage.cacheSize must be more than zero"),
+    _row("api port zero", server(controlPlane={"port": 0}), "controlPlane.port must be between 1 and 65535"),
+    _row("api port too high", server(controlPlane={"port": 65536}), "controlPlane.port must be between 1 and 65535"),
+    _row("nfs port negative", server(nfsPort=-1), "nfsPort must be between 1 and 65535"),
+    _row("a port as text", server(nfsPort="2049"), "nfsPort must be an integer"),
+    _row("nfs on the default api port", server(nfsPort=8080), "port 8080 is used by both nfs and api"),
+    _row(
+        "api and metrics on one port",
+        server(controlPlane={}, metrics={"enabled": True, "port": 8080}),
+        "port 8080 is used by both api and metrics",
+    ),
+    _row("metrics off on the api port", server(metrics={"enabled": False, "port": 8080})),
+    _row("nfs and smb on one port", server(smb={"enabled": True, "port": 2049}), "used by both nfs and smb"),
+    _row("smb off on the nfs port", server(smb={"port": 2049})),
+    _row(
+        "everything on one port",
+        server(
+            nfsPort=9000,
+            controlPlane={"port": 9000},
+            smb={"enabled": True, "port": 9000},
+            metrics={"enabled": True, "port": 9000},
+        ),
+        "port 9000 is used by both nfs and api",
+        "port 9000 is used by both nfs and smb",
+        "port 9000 is used by both nfs and metrics",
+        "port 9000 is used by both api and smb",
+        "port 9000 is used by both api and metrics",
+        "port 9000 is used by both smb and metrics",
+    ),
+    _row("api where NFS listens", server(controlPlane={"port": 12049}), "controlPlane.port must not be 12049"),
+    _row("metrics where SMB listens", server(metrics={"enabled": True, "port": 1445}), "metrics.port must not be 1445"),
+    _row("metrics off where SMB listens", server(metrics={"port": 1445})),
+    _row("nfs Service where NFS listens", server(nfsPort=12049)),
+    _row("the longest name", server("a" * 52)),
+    _row("a name too long", server("a" * 53), "metadata.name must have at most 52"),
+    _row("a name with a dot", server("a.b"), "metadata.name must have at most 52"),
+    _row("a name that begins with a digit", server("1a"), "metadata.name must have at most 52"),
+    _row("two replicas", server(replicas=2), "replicas must be between 0 and 1"),
+    _row("stopped", server(replicas=0)),
+    _row("another database", server(database={"type": "mysql"}), "database.type must be 'sqlite' or 'postgres'"),
+    _row("another identity", server(identity={"type": "ldap"}), "identity.type must be 'memory'"),
+    _row("another Service", server(service={"type": "ExternalName"}), "service.type must be 'ClusterIP'"),
+    _row("an annotation that is a number", server(service={"annotations": {"a.b/c": 1}}), "must be a string"),
+    _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
+    _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
+    _row("a JWT reference without a key", server(**jwt(name="jwt")), "identity.jwt.secretRef.key is required"),
+    _row("JWT without a reference", server(identity={"jwt": {}}), "identity.jwt.secretRef is required"),
+    _row("a switch that is text", server(smb={"enabled": "true"}), "smb.enabled must be true or false"),
+    _row("SMB credits below one", server(smb={"credits": {"minGrant": 0}}), "smb.credits.minGrant must be between 1"),
+    _row("an int32 too large", server(smb={"maxConnections": 2**31}), "smb.maxConnections must be between 0"),
+    _row("core types as they are", server(resources={"limits": {"memory": "1Gi"}}, podSecurityContext={"x": None})),
+    _row("resources that are no object", server(resources="1Gi"), "resources must be an object"),
+    _row(
+        "several at once",
+        server(nfsPort=0, replicas=3, **storage(metadataSize="0Gi", cacheSize="5G")),
+        "nfsPort must be between",
+        "replicas must be between",
+        "storage.cacheSize must match",
+        "storage.metadataSize must be more than zero",
+    ),
+)
+
+# What takes a look at the cluster: the CRD admits all of these.
+ABOUT_THE_CLUSTER = (
+    _row(
+        "a StorageClass that does not exist",
+        server(**storage(storageClassName="none-such")),
+        'StorageClass "none-such" does not exist in cluster; there are: fast (default), slow',
+    ),
+    _row("a StorageClass that exists", server(**storage(storageClassName="slow"))),
+    _row("volumes bound by hand", server(**storage(storageClassName=""))),
+)

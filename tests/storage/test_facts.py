@@ -1,0 +1,71 @@
+import base64
+
+import pytest
+
+from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Trait
+
+MARKER = "m4rk3r-value"
+
+
+def test_a_storage_class_is_read_with_what_admission_asks_of_it() -> None:
+    manifest = {
+        "metadata": {
+            "name": "fast",
+            "creationTimestamp": "2026-01-01T00:00:00Z",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        },
+        "allowVolumeExpansion": True,
+    }
+    assert StorageClass.read(manifest) == StorageClass("fast", True, "2026-01-01T00:00:00Z", True)
+
+
+def test_the_beta_annotation_of_the_default_class_counts() -> None:
+    annotations = {"storageclass.beta.kubernetes.io/is-default-class": "true"}
+    assert StorageClass.read({"metadata": {"name": "old", "annotations": annotations}}).is_default
+
+
+def test_the_newest_default_class_wins_and_then_the_first_by_name() -> None:
+    older, newer = StorageClass("a", True, "2025-01-01T00:00:00Z"), StorageClass("b", True, "2026-01-01T00:00:00Z")
+    twin = StorageClass("c", True, "2026-01-01T00:00:00Z")
+    assert StorageClasses((older, twin, newer)).default == newer
+    assert StorageClasses((StorageClass("d"),)).default is None
+
+
+def test_a_claim_without_a_volume_has_no_capacity() -> None:
+    assert Claim.read({"metadata": {"name": "x"}, "spec": {}}) == Claim("x")
+
+
+def test_a_claim_tells_its_class_and_capacity() -> None:
+    manifest = {
+        "metadata": {"name": "x"},
+        "spec": {"storageClassName": "fast"},
+        "status": {"capacity": {"storage": "5Gi"}},
+    }
+    assert Claim.read(manifest) == Claim("x", "fast", "5Gi")
+
+
+@pytest.mark.parametrize(
+    ("value", "traits"),
+    [
+        ("", {Trait.EMPTY, Trait.SHORT, Trait.NOT_A_URL}),
+        ("\n", {Trait.EMPTY, Trait.PADDED, Trait.SHORT, Trait.NOT_A_URL}),
+        ("$2b$12$" + "x" * 50, {Trait.BCRYPT, Trait.NOT_A_URL}),
+        ("https://s3.example.com/a/long/path", set()),
+        ("http://s3.example.com", {Trait.PLAIN_HTTP, Trait.SHORT}),
+        ("ftp://s3.example.com", {Trait.NOT_A_URL, Trait.SHORT}),
+        ("\udcff\udcfe", {Trait.NOT_A_URL, Trait.SHORT}),
+    ],
+)
+def test_a_value_is_reduced_to_its_traits(value: str, traits: set[Trait]) -> None:
+    encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode()
+    assert Secret.read({"data": {"k": encoded}}).keys == {"k": frozenset(traits)}
+
+
+def test_string_data_wins_over_data_as_in_the_api_server() -> None:
+    secret = Secret.read({"data": {"k": "", "l": "%%%"}, "stringData": {"k": "x" * 32}})
+    assert Trait.EMPTY not in secret.keys["k"]
+    assert Trait.EMPTY in secret.keys["l"]
+
+
+def test_no_value_is_kept() -> None:
+    assert MARKER not in repr(Secret.read({"stringData": {"k": MARKER}}))

@@ -1,0 +1,322 @@
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.finding import rejections, warnings
+from app.storage.rules import Change, Needs, judge, needs
+from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, Manifest, Row, jwt, s3, server, storage
+
+FAST = StorageClass("fast", is_default=True, expandable=True)
+SLOW = StorageClass("slow")
+CLASSES = StorageClasses((FAST, SLOW))
+S3_SECRET = Secret.read(
+    {"stringData": {"accessKeyId": "AKIA", "secretAccessKey": "s3cr3t", "endpoint": "https://s3.example.com"}}
+)
+MOUNTS = "/data/metadata, /data/cache, /data/controlplane"
+QUIET = Facts(storage_classes=CLASSES, secrets={"s3": S3_SECRET})
+
+
+def rejected(manifest: Manifest, old: Manifest | None = None, facts: Facts = QUIET) -> list[str]:
+    return [finding.message for finding in rejections(judge(Change.of(manifest, old), facts))]
+
+
+def warned(manifest: Manifest, old: Manifest | None = None, facts: Facts = QUIET) -> list[str]:
+    return [finding.message for finding in warnings(judge(Change.of(manifest, old), facts))]
+
+
+def secret(**data: str) -> Facts:
+    return Facts(storage_classes=CLASSES, secrets={"s3": Secret.read({"stringData": data})})
+
+
+@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER], ids=lambda row: row.title)
+def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
+    messages = rejected(row.manifest)
+    assert len(messages) == len(row.says)
+    for said in row.says:
+        assert any(said in message for message in messages), messages
+
+
+def test_a_good_server_gets_no_warning() -> None:
+    assert warned(server(**s3())) == []
+
+
+def test_rejections_are_sorted_by_their_path_and_come_before_warnings() -> None:
+    broken = server(nfsPort=0, controlPlane={"port": 80}, replicas=2, **storage(cacheSize="x"))
+    found = judge(Change.of(broken), QUIET)
+    assert [finding.path for finding in found] == [
+        "spec.nfsPort",
+        "spec.replicas",
+        "spec.storage.cacheSize",
+        "spec.controlPlane.port",
+    ]
+    assert [finding.rejects for finding in found] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("prefix", "fits"), [("a" * 47, True), ("a" * 48, False), ("files-", True), ("files.", False)])
+def test_a_generated_name_counts_with_its_five_more(prefix: str, fits: bool) -> None:
+    manifest = server() | {"metadata": {"generateName": prefix}}
+    assert (rejected(manifest) == []) is fits
+
+
+def test_a_server_without_a_name_is_rejected() -> None:
+    assert "metadata.name must have" in rejected(server() | {"metadata": {}})[0]
+
+
+def test_all_classes_are_listed_up_to_twenty() -> None:
+    many = StorageClasses(tuple(StorageClass(f"class-{number:02}") for number in range(23)))
+    [message] = rejected(server(), facts=Facts(storage_classes=many))
+    assert message.endswith("class-18, class-19, and 3 more")
+
+
+def test_a_cluster_without_classes_says_so() -> None:
+    assert rejected(server(), facts=Facts(storage_classes=StorageClasses()))[0].endswith("there are: none")
+
+
+def test_a_class_that_could_not_be_looked_up_is_a_warning() -> None:
+    unknown = Facts(storage_classes=StorageClasses(gap="forbidden"))
+    assert rejected(server(), facts=unknown) == []
+    assert warned(server(), facts=unknown) == ['Could not verify StorageClass "fast" exists: forbidden']
+
+
+def test_a_class_that_is_known_needs_no_complete_list() -> None:
+    assert warned(server(), facts=Facts(storage_classes=StorageClasses((FAST,), gap="no cluster"))) == []
+
+
+def test_no_class_and_no_default_class_leaves_the_claims_pending() -> None:
+    manifest = server(storage={"metadataSize": "1Gi"})
+    [message] = warned(manifest, facts=Facts(storage_classes=StorageClasses((SLOW,))))
+    assert "the claims will stay Pending" in message
+    assert warned(manifest) == []
+
+
+def test_whether_there_is_a_default_class_may_be_unknown() -> None:
+    [message] = warned(server(storage={"metadataSize": "1Gi"}), facts=Facts(storage_classes=StorageClasses(gap="why")))
+    assert message == "Could not verify that there is a default StorageClass: why"
+
+
+def test_volumes_bound_by_hand_need_no_class() -> None:
+    manifest = server(**storage(storageClassName=""))
+    assert not needs(Change.of(manifest)).storage_classes
+    assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
+
+
+class TestTransitions:
+    OLD = server(**storage(contentSize="50Gi"))
+
+    def test_the_storage_class_cannot_change(self) -> None:
+        [message] = rejected(server(**storage(contentSize="50Gi", storageClassName="slow")), self.OLD)
+        assert 'storage.storageClassName cannot change, it was "fast"' in message
+        assert "copy the data" in message
+
+    def test_the_storage_class_cannot_be_named_later(self) -> None:
+        [message] = rejected(server(), server(storage={"metadataSize": "10Gi"}))
+        assert "it was unset" in message
+
+    def test_the_content_volume_cannot_be_removed(self) -> None:
+        [message] = rejected(server(), self.OLD)
+        assert "storage.contentSize cannot be removed" in message
+
+    def test_an_unreadable_content_size_is_not_a_removed_one(self) -> None:
+        [message] = rejected(server(**storage(contentSize="x")), self.OLD)
+        assert "must match" in message
+
+    def test_a_content_volume_can_be_added(self) -> None:
+        assert rejected(self.OLD, server()) == []
+
+    @pytest.mark.parametrize("size", ["6Gi", "8Gi", "20Gi"])
+    def test_a_size_can_go_anywhere_above_what_the_volume_has(self, size: str) -> None:
+        assert rejected(*self.resized(size), facts=self.live(capacity="6Gi")) == []
+
+    def test_a_size_below_what_the_volume_has_names_the_floor(self) -> None:
+        [message] = rejected(*self.resized("5Gi"), facts=self.live(capacity="6Gi"))
+        assert message == (
+            "storage.cacheSize must be at least 6Gi, which volume claim cache-files-0 has; volumes cannot shrink"
+        )
+
+    def test_a_floor_is_compared_as_an_amount_and_not_as_text(self) -> None:
+        assert rejected(*self.resized("6Gi"), facts=self.live(capacity="6G")) == []
+        assert rejected(*self.resized("5722Mi"), facts=self.live(capacity="6G")) != []
+        assert rejected(*self.resized("6144Mi"), facts=self.live(capacity="6Gi")) == []
+
+    def test_the_same_amount_in_other_words_is_no_change(self) -> None:
+        change = Change.of(server(**storage(cacheSize="1Gi")), server(**storage(cacheSize="1024Mi")))
+        assert needs(change).claims == frozenset()
+
+    def test_a_class_that_cannot_expand_is_named_with_those_that_can(self) -> None:
+        [message] = rejected(*self.resized("20Gi"), facts=self.live(capacity="6Gi", storage_class="slow"))
+        assert 'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes' in message
+        assert message.endswith("classes that can: fast")
+
+    def test_growth_in_a_class_that_was_deleted_is_refused(self) -> None:
+        [message] = rejected(*self.resized("20Gi"), facts=self.live(capacity="6Gi", storage_class="gone"))
+        assert 'StorageClass "gone" of volume claim cache-files-0 does not exist' in message
+
+    def test_growth_without_a_class_is_refused(self) -> None:
+        [message] = rejected(*self.resized("20Gi"), facts=self.live(capacity="6Gi", storage_class=None))
+        assert "without a StorageClass" in message
+
+    def test_growth_is_admitted_while_the_classes_are_unknown(self) -> None:
+        facts = self.live(capacity="6Gi", storage_class="gone", classes=StorageClasses(gap="no answer"))
+        assert rejected(*self.resized("20Gi"), facts=facts) == []
+
+    def test_a_claim_that_is_not_bound_or_not_there_forbids_nothing(self) -> None:
+        assert rejected(*self.resized("1Gi"), facts=self.live(capacity=None)) == []
+        assert rejected(*self.resized("1Gi"), facts=Facts(CLASSES, claims={"cache-files-0": None})) == []
+
+    def test_a_claim_that_could_not_be_looked_up_is_a_warning(self) -> None:
+        facts = Facts(CLASSES, claims={"cache-files-0": Unknown("no answer within 2 s")})
+        assert warned(*self.resized("1Gi"), facts=facts) == [
+            "Could not verify volume claim cache-files-0: no answer within 2 s"
+        ]
+
+    @staticmethod
+    def resized(size: str) -> tuple[Manifest, Manifest]:
+        return server(**storage(cacheSize=size)), server(**storage(cacheSize="7Gi"))
+
+    @staticmethod
+    def live(capacity: str | None, storage_class: str | None = "fast", classes: StorageClasses = CLASSES) -> Facts:
+        return Facts(classes, claims={"cache-files-0": Claim("cache-files-0", storage_class, capacity)})
+
+
+class TestAnUpdateThatLeavesTheSpec:
+    @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+    def test_is_admitted_whatever_the_spec_says(self, row: Row) -> None:
+        deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": []}
+        change = Change.of(row.manifest | {"metadata": {**row.manifest["metadata"], **deleting}}, row.manifest)
+        assert needs(change) == Needs()
+        assert judge(change, Facts()) == []
+
+    def test_looks_up_nothing_that_another_field_asks_for(self) -> None:
+        old = server(**s3())
+        change = Change.of(server(nfsPort=2050, **s3()), old)
+        assert needs(change) == Needs()
+        assert judge(change, Facts(storage_classes=StorageClasses())) == []
+
+
+class TestSecrets:
+    def test_one_that_is_absent_is_a_warning(self) -> None:
+        assert warned(server(**s3()), facts=Facts(CLASSES, secrets={"s3": None})) == [
+            'S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts'
+        ]
+
+    def test_missing_keys_are_named_access_key_first(self) -> None:
+        assert warned(server(**s3(accessKeyIdKey="z")), facts=secret()) == [
+            'S3 credentials Secret "s3" missing key "z"',
+            'S3 credentials Secret "s3" missing key "secretAccessKey"',
+        ]
+
+    def test_one_that_could_not_be_looked_up_is_a_warning(self) -> None:
+        assert warned(server(**s3()), facts=Facts(CLASSES, secrets={"s3": Unknown("forbidden")})) == [
+            'Could not verify S3 credentials Secret "s3": forbidden'
+        ]
+
+    @pytest.mark.parametrize(
+        ("data", "complaint"),
+        [
+            ({"accessKeyId": ""}, 'key "accessKeyId" is empty'),
+            ({"accessKeyId": " \n"}, 'key "accessKeyId" is empty'),
+            ({"secretAccessKey": "value\n"}, 'key "secretAccessKey" has white space around its value'),
+            ({"endpoint": "s3.example.com"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
+            ({"endpoint": "https://"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
+            ({"endpoint": "https://[x"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
+            ({"endpoint": "http://minio:9000"}, 'key "endpoint" is plain http; data travels unencrypted'),
+        ],
+    )
+    def test_a_questionable_value_is_told_by_its_key(self, data: Mapping[str, str], complaint: str) -> None:
+        good = {"accessKeyId": "AKIA", "secretAccessKey": "value", "endpoint": "https://s3.example.com"}
+        assert warned(server(**s3()), facts=secret(**{**good, **data})) == [f'S3 credentials Secret "s3" {complaint}']
+
+    def test_a_short_signing_secret_will_not_start_the_server(self) -> None:
+        manifest = server(**jwt(name="s3", key="k"))
+        [message] = warned(manifest, facts=secret(k="x" * 31))
+        assert message == 'JWT Secret "s3" key "k" has fewer than 32 characters; the server will not start'
+        assert warned(manifest, facts=secret(k="x" * 32)) == []
+
+    def test_an_admin_password_that_looks_like_a_hash_is_told(self) -> None:
+        reference = {"passwordSecretRef": {"name": "s3", "key": "k"}}
+        manifest = server(identity={"admin": reference})
+        [message] = warned(manifest, facts=secret(k="$2b$12$abcdefghijklmnopqrstuv"))
+        assert 'admin password Secret "s3" key "k" looks like a bcrypt hash' in message
+
+    @pytest.mark.parametrize("optional", [True, False])
+    def test_an_optional_reference_may_lead_nowhere(self, optional: bool) -> None:
+        database = {"type": "postgres", "postgresSecretRef": {"name": "s3", "key": "dsn", "optional": optional}}
+        absent = warned(server(database=database), facts=Facts(CLASSES, secrets={"s3": None}))
+        incomplete = warned(server(database=database), facts=secret())
+        assert bool(absent) is bool(incomplete) is not optional
+
+    def test_a_reference_without_a_name_is_told(self) -> None:
+        [message] = warned(server(**jwt(key="k")))
+        assert message == "identity.jwt.secretRef.name is not set; there is no Secret to read"
+
+    def test_one_is_looked_up_again_when_its_reference_changed(self) -> None:
+        change = Change.of(server(**s3(endpointKey="url")), server(**s3()))
+        assert needs(change).secrets == {"s3"}
+
+    def test_every_reference_is_looked_up_for_a_new_server(self) -> None:
+        reference = {"key": "k"}
+        manifest = server(
+            database={"type": "postgres", "postgresSecretRef": {"name": "dsn", **reference}},
+            identity={
+                "jwt": {"secretRef": {"name": "jwt", **reference}},
+                "admin": {"passwordSecretRef": {"name": "admin", **reference}},
+            },
+            **s3(),
+        )
+        manifest["metadata"]["namespace"] = "files"
+        wanted = Needs("files", storage_classes=True, secrets=frozenset({"dsn", "jwt", "admin", "s3"}))
+        assert needs(Change.of(manifest)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (
+            {"database": {"postgresSecretRef": {"name": "s3", "key": "endpoint"}}},
+            "database.postgresSecretRef is set but database.type is 'sqlite' - PostgreSQL will take precedence",
+        ),
+        (
+            {"database": {"type": "postgres"}},
+            "database.type is 'postgres' but database.postgresSecretRef is not set; name the Secret",
+        ),
+        (
+            {"controlPlane": {"port": 80}},
+            "api port 80 is privileged; may require CAP_NET_BIND_SERVICE capability",
+        ),
+        (
+            {"metrics": {"enabled": True, "port": 1023}},
+            "metrics port 1023 is privileged; may require CAP_NET_BIND_SERVICE capability",
+        ),
+        (
+            {"cache": {"size": "6GB"}},
+            "cache.size 6GB is above storage.cacheSize 5Gi; the cache may fill its volume",
+        ),
+        ({"cache": {"size": "big"}}, 'cache.size "big" is not a size that DittoFS reads, such as 1GB'),
+        (
+            {"cache": {"path": "/var/cache"}},
+            f"cache.path /var/cache is on no volume and is lost with the pod; volumes: {MOUNTS}",
+        ),
+        (
+            {"database": {"sqlite": {"path": "/data/cache/../db"}}},
+            f"database.sqlite.path /data/cache/../db is on no volume and is lost with the pod; volumes: {MOUNTS}",
+        ),
+    ],
+)
+def test_what_works_but_may_surprise_is_a_warning(spec: dict[str, Any], message: str) -> None:
+    assert warned(server(**spec)) == [message]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"nfsPort": 111},
+        {"smb": {"enabled": True}},
+        {"cache": {"size": "5GB", "path": "/data/cache/blocks"}},
+        {"database": {"sqlite": {"path": "/data/metadata/x.db"}}},
+        {"database": {"type": "postgres", "postgresSecretRef": {"name": "s3", "key": "endpoint"}}},
+    ],
+)
+def test_what_is_fine_is_not_warned_about(spec: dict[str, Any]) -> None:
+    assert warned(server(**spec)) == []

@@ -1,0 +1,31 @@
+from app.storage.reading import read
+from app.storage.spec import Storage
+from app.storage.volumes import mount_paths, resized, volumes
+from tests.servers import server, storage
+
+
+def of(**fields: str) -> Storage:
+    return read(server(**storage(**fields))).server.spec.storage
+
+
+def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
+    table = [(volume.name, volume.mount_path, volume.size) for volume in volumes(of(contentSize="50Gi"))]
+    assert table == [
+        ("metadata", "/data/metadata", "10Gi"),
+        ("content", "/data/content", "50Gi"),
+        ("cache", "/data/cache", "5Gi"),
+    ]
+
+
+def test_a_claim_is_named_as_the_statefulset_controller_names_it() -> None:
+    assert [volume.claim_name("files") for volume in volumes(of())][-1] == "cache-files-0"
+
+
+def test_there_is_no_content_volume_without_a_size() -> None:
+    assert mount_paths(of()) == ("/data/metadata", "/data/cache", "/data/controlplane")
+
+
+def test_only_a_size_of_another_amount_is_resized() -> None:
+    old = of(contentSize="50Gi", cacheSize="1024Mi")
+    assert [volume.name for volume in resized(of(contentSize="51Gi", cacheSize="1Gi"), old)] == ["content"]
+    assert list(resized(of(cacheSize="1Gi"), old)) == []
