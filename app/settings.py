@@ -1,0 +1,43 @@
+"""What the command line and the environment can set, read once; frozen from then on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+
+ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
+
+
+class Address(NamedTuple):
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+class AddressType(click.ParamType[Address]):
+    """HOST:PORT on the command line; an IPv6 host stands in brackets, port 0 is any free one."""
+
+    name = "HOST:PORT"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        if isinstance(value, Address):
+            return value
+        host, _, port = str(value).rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            self.fail(f"{value!r} is not HOST:PORT, such as 0.0.0.0:9443", param, ctx)
+        return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+@dataclass(frozen=True)
+class Settings:
+    """For `serve`. Without kubeconfig and snapshot, the cluster that the process runs in is meant."""
+
+    listen: Address
+    health_listen: Address
+    tls_cert: Path
+    tls_key: Path
+    kubeconfig: Path | None = None
+    snapshot: Path | None = None

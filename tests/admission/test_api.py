@@ -1,0 +1,175 @@
+import base64
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import anyio
+import jsonpatch
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.admission.api import BODY_BYTES, MUTATE_PATH, VALIDATE_PATH, health, webhook
+from app.storage.defaults import fill
+from app.storage.facts import Facts, StorageClass, StorageClasses
+from app.storage.rules import Needs
+from tests.admission.reviews import Json, client, review
+from tests.anyjson import ANY_JSON
+from tests.servers import server, storage
+
+pytestmark = pytest.mark.anyio
+
+
+async def classes(_needs: Needs) -> Facts:
+    return Facts(storage_classes=StorageClasses((StorageClass("fast", is_default=True),)))
+
+
+async def broken(_needs: Needs) -> Facts:
+    raise RuntimeError("out of order")
+
+
+async def ask(path: str, question: Json, gather: Any = classes) -> Json:
+    async with client(webhook(gather)) as api:
+        answer = await api.post(path, json=question)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    response: Json = answer.json()["response"]
+    assert response["uid"] == question["request"]["uid"]
+    return response
+
+
+async def test_defaults_come_back_as_a_patch() -> None:
+    response = await ask(MUTATE_PATH, review(server()))
+    operations = orjson.loads(base64.b64decode(response["patch"]))
+    assert {"op": "add", "path": "/spec/storage/cacheSize", "value": "5Gi"} in operations
+    assert jsonpatch.apply_patch(server(), operations) == fill(server())
+
+
+async def test_a_server_with_everything_in_it_gets_no_patch() -> None:
+    assert await ask(MUTATE_PATH, review(fill(server()))) == {"uid": "u-1", "allowed": True}
+
+
+async def test_a_broken_object_is_left_for_validation_to_reject() -> None:
+    assert await ask(MUTATE_PATH, review(server(nfsPort="x"))) == {"uid": "u-1", "allowed": True}
+    assert (await ask(VALIDATE_PATH, review(server(nfsPort="x"))))["allowed"] is False
+
+
+async def test_all_findings_come_back_with_warnings_beside_them() -> None:
+    manifest = server(nfsPort=8080, controlPlane={"port": 80}, **storage(storageClassName="gone", cacheSize="0Gi"))
+    response = await ask(VALIDATE_PATH, review(manifest))
+    assert response["status"]["code"] == 422
+    assert [cause["field"] for cause in response["status"]["details"]["causes"]] == [
+        "spec.storage.cacheSize",
+        "spec.storage.storageClassName",
+    ]
+    assert response["warnings"] == ["api port 80 is privileged; may require CAP_NET_BIND_SERVICE capability"]
+
+
+@pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
+async def test_a_deletion_is_never_in_the_way(path: str) -> None:
+    question = review(None, server(nfsPort=0), operation="DELETE")
+    assert await ask(path, question) == {"uid": "u-1", "allowed": True}
+
+
+async def test_the_old_object_counts_on_update_alone() -> None:
+    question = review(server(nfsPort=0), server(nfsPort=0), operation="CREATE")
+    assert (await ask(VALIDATE_PATH, question))["allowed"] is False
+
+
+async def test_another_kind_is_told_that_it_came_to_the_wrong_place() -> None:
+    question = review(server())
+    question["request"]["kind"] = {"kind": "Pod"}
+    response = await ask(VALIDATE_PATH, question)
+    assert response["status"]["code"] == 400
+    assert "judges DittoServer objects, not Pod" in response["status"]["message"]
+
+
+async def test_whatever_goes_wrong_inside_there_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+    response = await ask(VALIDATE_PATH, review(server()), gather=broken)
+    assert response["status"] == {
+        "status": "Failure",
+        "code": 500,
+        "message": "dittofs-operator failed to judge this object; its log says why",
+    }
+    assert "out of order" in caplog.text
+
+
+@given(ANY_JSON, ANY_JSON, st.sampled_from([MUTATE_PATH, VALIDATE_PATH]), st.sampled_from(["CREATE", "UPDATE", "x"]))
+async def test_any_json_as_the_object_gets_an_answer(manifest: Any, old: Any, path: str, operation: str) -> None:
+    response = await ask(path, review(manifest, old, operation))
+    assert isinstance(response["allowed"], bool)
+
+
+@given(st.dictionaries(st.sampled_from(["storage", "smb", "s3", "identity", "service", "nfsPort"]), ANY_JSON))
+async def test_any_json_in_the_spec_gets_an_answer_and_a_patch_that_applies(spec: Json) -> None:
+    manifest = server() | {"spec": spec}
+    response = await ask(MUTATE_PATH, review(manifest))
+    operations = orjson.loads(base64.b64decode(response.get("patch", "") or b"W10="))
+    assert jsonpatch.apply_patch(manifest, operations) == fill(manifest)
+    assert (await ask(VALIDATE_PATH, review(manifest)))["allowed"] in (True, False)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "code", "error"),
+    [
+        ("text/yaml", b"{}", 415, "expected content type application/json, got text/yaml"),
+        ("", b"{}", 415, "expected content type application/json, got none"),
+        ("application/json; charset=utf-8", b'{"kind"', 400, "the body is not JSON"),
+        ("application/json", b"{}", 400, "expected an AdmissionReview of admission.k8s.io/v1"),
+        ("application/json", b" " * (BODY_BYTES + 1), 413, f"expected a body of at most {BODY_BYTES} bytes"),
+    ],
+)
+async def test_what_is_no_review_is_refused_with_what_was_expected(
+    content_type: str, body: bytes, code: int, error: str
+) -> None:
+    async with client(webhook(classes)) as api:
+        answer = await api.post(VALIDATE_PATH, content=body, headers={"content-type": content_type})
+    assert answer.status_code == code
+    assert error in answer.json()["error"]
+
+
+async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 2**20
+            yield b" " * 2**20
+            await anyio.lowlevel.checkpoint()
+
+    async with client(webhook(classes)) as api:
+        answer = await api.post(VALIDATE_PATH, content=endless(), headers={"content-type": "application/json"})
+    assert answer.status_code == 413
+    assert sent <= BODY_BYTES + 2**21
+
+
+async def test_a_decision_is_logged_on_one_line_with_what_a_person_looks_for(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    await ask(VALIDATE_PATH, review(server("a-server", nfsPort=0)))
+    [record] = [vars(each) for each in caplog.records if each.message == "reviewed"]
+    assert record["uid"] == "u-1"
+    assert record["operation"] == "CREATE"
+    assert (record["namespace"], record["object"]) == ("default", "a-server")
+    assert record["verdict"] == "denied"
+    assert record["milliseconds"] > 0
+    assert "nfsPort must be between" in record["reason"]
+
+
+async def test_health_tells_why_it_is_not_ready() -> None:
+    why: str | None = "draining"
+    async with client(health(lambda: why)) as api:
+        assert (await api.get("/healthz")).status_code == 200
+        assert ((await api.get("/readyz")).status_code, (await api.get("/readyz")).text) == (503, "draining\n")
+        why = None
+        assert (await api.get("/readyz")).status_code == 200
+
+
+async def test_metrics_have_the_names_of_controller_runtime() -> None:
+    await ask(VALIDATE_PATH, review(server()))
+    async with client(health(lambda: None)) as api:
+        text = (await api.get("/metrics")).text
+    assert f'controller_runtime_webhook_requests_total{{code="200",webhook="{VALIDATE_PATH}"}}' in text
+    assert f'controller_runtime_webhook_latency_seconds_count{{webhook="{VALIDATE_PATH}"}}' in text
+    assert f'controller_runtime_webhook_requests_in_flight{{webhook="{VALIDATE_PATH}"}} 0.0' in text
