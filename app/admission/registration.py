@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from app.admission.api import MUTATE_PATH, VALIDATE_PATH
-from app.storage.defaults import paths
+from app.storage.schema import Schema, spec_schema
 from app.storage.spec import GROUP, PLURAL, VERSION
 
 NAME = "dittofs-operator"
@@ -71,12 +71,19 @@ def _configuration(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
 
 
 def _something_to_default() -> dict[str, str]:
-    absent = (_is_absent(path) for path in paths())
-    return {"name": "something-to-default", "expression": f"has(object.spec) && ({' || '.join(absent)})"}
+    return {
+        "name": "something-to-default",
+        "expression": f"has(object.spec) && ({_something_is_absent(spec_schema(), 'object.spec')})",
+    }
 
 
-def _is_absent(path: tuple[str, ...]) -> str:
-    """CEL for: its section was written, and it was not."""
-    fields = [f"object.spec.{'.'.join(path[:depth])}" for depth in range(1, len(path) + 1)]
-    *sections, field = fields
-    return " && ".join([*(f"has({section})" for section in sections), f"!has({field})"])
+def _something_is_absent(section: Schema, at: str) -> str:
+    """CEL for: a field with a default was left out, in this section or in one that was written in it."""
+    reasons = []
+    for name, field in section["properties"].items():
+        path = f"{at}.{name}"
+        if "default" in field:
+            reasons.append(f"!has({path})")
+        elif "properties" in field and (inner := _something_is_absent(field, path)):
+            reasons.append(f"has({path}) && ({inner})")
+    return " || ".join(reasons)

@@ -9,7 +9,7 @@ import orjson
 
 from app.admission.patch import Operation
 from app.storage.finding import Finding
-from app.storage.spec import GROUP, KIND
+from app.storage.spec import GROUP, KIND, PLURAL, VERSION
 
 API_VERSION = "admission.k8s.io/v1"
 REVIEW_KIND = "AdmissionReview"
@@ -57,6 +57,24 @@ def read_review(body: bytes) -> Review:
         object=request.get("object"),
         old_object=request.get("oldObject"),
     )
+
+
+def creation(manifest: dict[str, Any], uid: str) -> Answer:
+    """The AdmissionReview that the API server would send if this DittoServer were created."""
+    group_version = {"group": GROUP, "version": VERSION}
+    metadata = manifest.get("metadata") or {}
+    request = {
+        "uid": uid,
+        "kind": {**group_version, "kind": KIND},
+        "resource": {**group_version, "resource": PLURAL},
+        "name": metadata.get("name", ""),
+        "namespace": metadata.get("namespace") or "default",
+        "operation": "CREATE",
+        "object": manifest,
+        "oldObject": None,
+        "dryRun": True,
+    }
+    return {"apiVersion": API_VERSION, "kind": REVIEW_KIND, "request": request}
 
 
 def allowed(review: Review, warnings: Sequence[Finding] = ()) -> Answer:

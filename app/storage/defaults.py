@@ -1,6 +1,6 @@
 """What is filled in when left out: the schema's defaults, on the raw object, inside the sections that were written."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from app.storage.reading import read
@@ -15,15 +15,6 @@ def fill(manifest: Any) -> Any:
     if read(manifest).problems:
         return manifest
     return {**manifest, "spec": _filled(manifest["spec"], spec_schema())}
-
-
-def paths(schema: Schema | None = None) -> Iterator[tuple[str, ...]]:
-    """The path of every field that has a default, from `spec` on."""
-    for name, field in (schema or spec_schema())["properties"].items():
-        if "default" in field:
-            yield (name,)
-        elif "properties" in field:
-            yield from ((name, *path) for path in paths(field))
 
 
 def _filled(section: Mapping[str, Any], schema: Schema) -> dict[str, Any]:

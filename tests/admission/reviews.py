@@ -5,22 +5,19 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.storage.spec import GROUP, KIND, PLURAL, VERSION
+from app.admission.review import creation
 
 Json = dict[str, Any]
 
 
 def review(manifest: Any, old: Any = None, operation: str = "", uid: str = "u-1") -> Json:
-    request = {
-        "uid": uid,
-        "kind": {"group": GROUP, "version": VERSION, "kind": KIND},
-        "resource": {"group": GROUP, "version": VERSION, "resource": PLURAL},
+    question = creation(manifest if isinstance(manifest, dict) else {}, uid)
+    question["request"] |= {
         "operation": operation or ("UPDATE" if old else "CREATE"),
-        "namespace": "default",
         "object": manifest,
         "oldObject": old,
     }
-    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    return question
 
 
 def client(application: FastAPI) -> httpx.AsyncClient:

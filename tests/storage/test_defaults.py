@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from app.storage.defaults import fill, paths
+from app.storage.defaults import fill
 from tests.anyjson import ANY_JSON
 from tests.servers import server, storage
 
@@ -105,9 +105,3 @@ def test_every_default_of_the_contract_is_filled() -> None:
             "region": "eu-west-1",
         },
     }
-
-
-def test_the_path_of_each_default_is_known() -> None:
-    assert ("storage", "cacheSize") in set(paths())
-    assert ("storage", "metadataSize") not in set(paths())
-    assert ("smb", "credits", "minGrant") in set(paths())

@@ -1,0 +1,43 @@
+# Every command that CI runs, and nothing that a person cannot type.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format manifests lock
+
+help: ## Show what there is
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: .venv/installed ## Make the virtual environment: locked, every download checked by hash
+
+.venv/installed: requirements-dev.lock pyproject.toml
+	@echo "Making .venv with the locked packages (about a minute the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Serve a sample cluster on https://localhost:9443 and post three sample reviews to it
+	@$(BIN)/python -m tests.demo
+
+test: install ## Test everything; the control plane is built the first time (about 10 minutes)
+	@$(BIN)/python -m tests.controlplane.build
+	@$(BIN)/python -m pytest --cov --cov-report=term
+
+check: install ## Check style, types and imports (seconds)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m pytest --quiet tests/test_layout.py
+
+format: install ## Put the code in its usual form
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+manifests: install ## Write the generated manifests again
+	@$(BIN)/python -m manifests
+
+lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock

@@ -1,0 +1,132 @@
+"""The command line `dittofs-operator`: reads arguments and environment, calls one function, says what went wrong."""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import orjson
+import uvloop
+
+from app import check as checking
+from app import logs, manifests
+from app.admission.review import creation
+from app.admission.server import UnusableCertificate
+from app.cluster.client import Cluster
+from app.cluster.lookup import Overlay
+from app.cluster.reader import ClusterError, Reader
+from app.cluster.snapshot import Snapshot
+from app.serve import serve as serve_until_stopped
+from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings
+from app.storage.crd import custom_resource_definition
+from app.storage.spec import KIND
+
+UNUSABLE_INPUT = 2
+
+_PATH = click.Path(path_type=Path)
+
+
+def main() -> None:
+    try:
+        command_line(prog_name="dittofs-operator")
+    except (manifests.UnusableInput, UnusableCertificate, ClusterError, OSError) as error:
+        click.echo(f"dittofs-operator: {error}", err=True)
+        sys.exit(UNUSABLE_INPUT)
+
+
+def _option(flag: str, **settings: Any) -> Callable[[Any], Any]:
+    """A flag that can be set in the environment too."""
+    variable = ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, envvar=variable, show_envvar=True, show_default=True, **settings)
+
+
+_kubeconfig = _option("--kubeconfig", type=_PATH, help="Look things up in this cluster.")
+_snapshot = _option("--snapshot", type=_PATH, help="Look things up in these YAML files instead of a cluster.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="dittofs-operator")
+def command_line() -> None:
+    """The storage operator for DittoFS on Kubernetes."""
+
+
+@command_line.command()
+@_kubeconfig
+@_snapshot
+@_option("--listen", type=AddressType(), default="0.0.0.0:9443", help="Where reviews are answered, over TLS.")
+@_option("--tls-cert", type=_PATH, required=True, help="Certificate chain in PEM, read again when it changes.")
+@_option("--tls-key", type=_PATH, required=True, help="Its private key in PEM.")
+@_option("--health-listen", type=AddressType(), default="0.0.0.0:8081", help="/healthz, /readyz, /metrics, plain.")
+def serve(**given: Any) -> None:
+    """Answer the API server's admission reviews until told to stop."""
+    _one_of(given["kubeconfig"], given["snapshot"])
+    logs.configure()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve_until_stopped(Settings(**given)))
+
+
+@command_line.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
+@_kubeconfig
+@_snapshot
+@_option("--output", type=click.Choice(list(checking.OUTPUTS)), default="text", help="For people, programs or GitHub.")
+def check(paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None, output: str) -> None:
+    """Judge DittoServers before they are applied.
+
+    Exits with 0 when all are admitted, 1 when one is rejected, 2 when the input cannot be used.
+    """
+    _one_of(kubeconfig, snapshot)
+    documents = manifests.read(paths)
+    judgements = asyncio.run(_judged(documents, kubeconfig, snapshot))
+    if not judgements:
+        click.echo(f"dittofs-operator: expected a {KIND} among the {len(documents)} documents given", err=True)
+        sys.exit(UNUSABLE_INPUT)
+    for line in checking.OUTPUTS[output](judgements):
+        click.echo(line)
+    sys.exit(0 if all(judgement.admitted for judgement in judgements) else 1)
+
+
+@command_line.command()
+def crd() -> None:
+    """Print the CustomResourceDefinition."""
+    click.echo(manifests.dump(custom_resource_definition()), nl=False)
+
+
+@command_line.command()
+@click.argument("file", type=click.Path(allow_dash=True))
+def review(file: str) -> None:
+    """Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl."""
+    servers = [document.object for document in manifests.read([file]) if document.object["kind"] == KIND]
+    if not servers:
+        raise manifests.UnusableInput(file, None, f"expected a {KIND} in it")
+    click.echo(orjson.dumps(creation(servers[0], str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
+
+
+def _one_of(kubeconfig: Path | None, snapshot: Path | None) -> None:
+    if kubeconfig and snapshot:
+        raise click.UsageError("--kubeconfig and --snapshot exclude each other: look things up in one or the other")
+
+
+async def _judged(
+    documents: list[manifests.Document], kubeconfig: Path | None, snapshot: Path | None
+) -> list[checking.Judgement]:
+    async with _beneath(kubeconfig, snapshot) as beneath:
+        return await checking.check(documents, Overlay(documents, beneath))
+
+
+@asynccontextmanager
+async def _beneath(kubeconfig: Path | None, snapshot: Path | None) -> AsyncIterator[Reader | None]:
+    """Where to look for what the input does not hold; None when that stays unknown."""
+    if kubeconfig:
+        async with Cluster.connect(kubeconfig) as cluster:
+            yield cluster
+    else:
+        yield Snapshot(snapshot) if snapshot else None
+
+
+if __name__ == "__main__":
+    main()

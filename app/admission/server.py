@@ -1,0 +1,253 @@
+"""uvicorn as the API server needs it: TLS with a certificate that can change, deadlines, limits and an orderly end.
+
+It knows nothing of what is served. Keep-alive outlasts the API server's own 90 seconds, so that a review never meets a
+connection that we have just closed: a POST that does is not sent again.
+"""
+
+import asyncio
+import logging
+import ssl
+from asyncio.events import TimerHandle
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import orjson
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+KEEP_ALIVE_SECONDS = 120
+# For a TLS handshake, for all headers of a request, and for all of its body.
+CLIENT_SECONDS = 5.0
+HEADER_BYTES = 16 * 1024
+SHUTDOWN_SECONDS = 10
+
+log = logging.getLogger(__name__)
+
+
+class UnusableCertificate(ValueError):
+    """Certificate and key cannot be served; the message names both files and says why."""
+
+
+class ServingCertificate:
+    """The pair in two files, taken up anew when they change; a pair that cannot be used never replaces one that can.
+
+    A context cannot be given another certificate safely: one that fails to load leaves it without any. So each pair has
+    a context of its own, and `context` picks the current one for each handshake.
+    """
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises UnusableCertificate."""
+        self._files = (certificate, key)
+        self._seen = self._signature()
+        self._current = self._load()
+        self.context = _tls_context()
+        self.context.sni_callback = self._choose
+
+    async def watch(self, seconds: float = 1.0) -> None:
+        """Looks at the files that often, for ever."""
+        while True:
+            await asyncio.sleep(seconds)
+            self.refresh()
+
+    def refresh(self) -> None:
+        """Says once for each change of the files what became of it."""
+        seen = self._signature()
+        if seen == self._seen:
+            return
+        self._seen = seen
+        try:
+            self._current = self._load()
+        except UnusableCertificate as error:
+            log.error("new certificate refused, the former one stays: %s", error)  # noqa: TRY400
+        else:
+            log.info("new certificate taken up from %s", self._files[0])
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        # OpenSSL asks for clients that name no server, too.
+        connection.context = self._current
+
+    def _load(self) -> ssl.SSLContext:
+        certificate, key = self._files
+        context = _tls_context()
+        try:
+            # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:
+            raise UnusableCertificate(f"{certificate} with {key}: {error}") from error
+        return context
+
+    def _signature(self) -> tuple[Any, ...]:
+        return tuple(_stat(file) for file in self._files)
+
+
+class WebhookServer(uvicorn.Server):
+    """Serves an ASGI application: over TLS with a certificate, in plain HTTP without one."""
+
+    def __init__(
+        self,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        certificate: ServingCertificate | None = None,
+        client_seconds: float = CLIENT_SECONDS,
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http=type("Protocol", (BoundedProtocol,), {"client_seconds": client_seconds}),
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                timeout_keep_alive=KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+                ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
+            )
+        )
+        self._client_seconds = client_seconds
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also when any free one was asked for."""
+        port: int = self.servers[0].sockets[0].getsockname()[1]
+        return port
+
+    async def listen(self) -> None:
+        """Accepts connections from here on. Raises OSError when the address cannot be had."""
+        self.config.load()
+        self.lifespan = self.config.lifespan_class(self.config)
+        await self.startup()
+
+    async def startup(self, sockets: Any = None) -> None:
+        patience = self._client_seconds if self.config.ssl else None
+        server = await asyncio.get_running_loop().create_server(
+            self._protocol,
+            self.config.host,
+            self.config.port,
+            ssl=self.config.ssl,
+            backlog=self.config.backlog,
+            ssl_handshake_timeout=patience,
+            ssl_shutdown_timeout=patience,
+        )
+        self.servers = [server]
+        self.started = True
+
+    async def serve(self, sockets: Any = None) -> None:
+        """Until drained; signals are the caller's."""
+        await self.main_loop()
+        await self.shutdown()
+
+    async def drain(self, seconds: float) -> None:
+        """Goes on serving for that long, asking clients with each answer to connect elsewhere; then ends serve().
+
+        Requests that are being answered by then are finished.
+        """
+        self.config.encoded_headers = [(b"connection", b"close")]
+        self.server_state.default_headers = self.config.encoded_headers
+        await asyncio.sleep(seconds)
+        self.should_exit = True
+
+    def _protocol(self) -> asyncio.Protocol:
+        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config, server_state=self.server_state, app_state={}
+        )
+        return protocol
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """A connection that nobody can hold: a deadline for headers and for the body, and a limit for headers."""
+
+    client_seconds: float
+
+    _deadline: TimerHandle | None = None
+    _in_headers = True
+    _header_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._set_deadline("headers")
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._clear_deadline()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_headers:
+            self._header_bytes += len(data)
+            if self._deadline is None:
+                self._set_deadline("headers")
+        super().data_received(data)
+        if self._in_headers and self._header_bytes > HEADER_BYTES and not self.transport.is_closing():
+            self._refuse_headers()
+
+    def on_headers_complete(self) -> None:
+        self._in_headers = False
+        self._set_deadline("body")
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        self._header_bytes = size
+        if size > HEADER_BYTES:
+            raise ValueError("headers too large")  # Ends parsing; send_400_response then says why.
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._in_headers, self._header_bytes = True, 0
+        self._clear_deadline()
+        if self.cycle.response_complete and self.timeout_keep_alive_task is None:
+            # Answered before the body had come: its data has disarmed the keep-alive timer.
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def send_400_response(self, msg: str) -> None:
+        if self._header_bytes > HEADER_BYTES:
+            self._refuse_headers()
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST, "expected an HTTP request")
+
+    def _refuse_headers(self) -> None:
+        self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"expected at most {HEADER_BYTES} bytes of headers")
+
+    def _set_deadline(self, awaited: str) -> None:
+        self._clear_deadline()
+        self._deadline = self.loop.call_later(self.client_seconds, self._on_deadline, awaited)
+
+    def _clear_deadline(self) -> None:
+        if self._deadline:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _on_deadline(self, awaited: str) -> None:
+        self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"expected all of the {awaited} within {self.client_seconds:g} s")
+
+    def _refuse(self, status: HTTPStatus, expected: str) -> None:
+        """Closes the connection, with an answer unless another one is on its way or nothing was asked."""
+        answering = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
+        if not answering and self._header_bytes:
+            body = orjson.dumps({"error": expected})
+            head = (
+                f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
+                f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
+            )
+            self.transport.write(head.encode() + body)
+        self.transport.close()
+
+
+def _tls_context() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+def _stat(file: Path) -> tuple[int, int, int] | None:
+    try:
+        stat = file.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino

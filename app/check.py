@@ -1,0 +1,117 @@
+"""Judges DittoServers in manifests, as the webhook would, before anything is applied. Writes to no cluster."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+import orjson
+
+from app.cluster.lookup import gather
+from app.cluster.reader import Reader
+from app.manifests import Document
+from app.storage.finding import Finding, rejection, rejections, warnings
+from app.storage.rules import Change, judge, needs
+from app.storage.spec import API_VERSION, KIND
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One DittoServer of the input and everything that was found about it."""
+
+    document: Document
+    findings: Sequence[Finding]
+
+    @property
+    def admitted(self) -> bool:
+        return not rejections(self.findings)
+
+    @property
+    def title(self) -> str:
+        metadata = self.document.object.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        name = metadata.get("name") or f"{metadata.get('generateName', '')}*"
+        return f"{KIND} {metadata.get('namespace') or 'default'}/{name}"
+
+
+async def check(documents: Iterable[Document], reader: Reader) -> list[Judgement]:
+    """Each DittoServer as if it were created; the order is that of the input."""
+    servers = [document for document in documents if document.object.get("kind") == KIND]
+    return [Judgement(document, await _findings(document, reader)) for document in servers]
+
+
+def text(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """For people; styled, and click takes the style off where the output is no terminal."""
+    for judgement in judgements:
+        verdict = _styled("admitted", "green") if judgement.admitted else _styled("rejected", "red")
+        document = judgement.document
+        yield f"{document.file} document {document.index}: {click.style(judgement.title, bold=True)} {verdict}"
+        for finding in judgement.findings:
+            label = _styled("error  ", "red") if finding.rejects else _styled("warning", "yellow")
+            yield f"  {label} {document.file}:{document.line_of(finding.path)} {finding.path or 'object'}"
+            yield f"          {finding.message}"
+    yield _summary(judgements)
+
+
+def json(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """For programs: a list with one object a DittoServer."""
+    yield orjson.dumps([_plain(judgement) for judgement in judgements], option=orjson.OPT_INDENT_2).decode()
+
+
+def github(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """Workflow commands that GitHub shows as annotations of the changed lines."""
+    for judgement in judgements:
+        document = judgement.document
+        for finding in judgement.findings:
+            level = "error" if finding.rejects else "warning"
+            place = f"file={_property(document.file)},line={document.line_of(finding.path)}"
+            title = _property(f"{judgement.title} {finding.path}".strip())
+            yield f"::{level} {place},title={title}::{_data(finding.message)}"
+    yield _summary(judgements)
+
+
+OUTPUTS = {"text": text, "json": json, "github": github}
+
+
+async def _findings(document: Document, reader: Reader) -> list[Finding]:
+    if document.object.get("apiVersion") != API_VERSION:
+        return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")]
+    change = Change.of(document.object)
+    return judge(change, await gather(reader, needs(change)))
+
+
+def _summary(judgements: Sequence[Judgement]) -> str:
+    rejected = sum(not judgement.admitted for judgement in judgements)
+    warned = sum(len(warnings(judgement.findings)) for judgement in judgements)
+    return f"{len(judgements)} {KIND}s: {len(judgements) - rejected} admitted, {rejected} rejected, {warned} warnings"
+
+
+def _plain(judgement: Judgement) -> dict[str, Any]:
+    document = judgement.document
+    return {
+        "file": document.file,
+        "document": document.index,
+        "object": judgement.title,
+        "admitted": judgement.admitted,
+        "findings": [
+            {
+                "severity": "error" if finding.rejects else "warning",
+                "path": finding.path,
+                "line": document.line_of(finding.path),
+                "message": finding.message,
+            }
+            for finding in judgement.findings
+        ],
+    }
+
+
+def _styled(word: str, colour: str) -> str:
+    return click.style(word, fg=colour)
+
+
+def _data(message: str) -> str:
+    return message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(value: str) -> str:
+    return _data(value).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,100 @@
+"""Looks up what a judgement needs, all at once and under one deadline. Of a Secret only its keys' traits are kept."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from app.cluster.reader import (
+    CLAIMS,
+    SECRETS,
+    STORAGE_CLASSES,
+    ClusterError,
+    Listing,
+    NotFound,
+    Reader,
+    Resource,
+    Unavailable,
+)
+from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
+from app.manifests import Document
+from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.rules import Needs
+
+DEADLINE = 2.0
+
+Found = TypeVar("Found")
+
+
+async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Facts:
+    """Answers within `deadline` seconds; what was not answered by then is unknown, and spoils nothing else."""
+    until = asyncio.get_running_loop().time() + deadline
+    late = f"no answer within {deadline:g} s"
+
+    async def ask(resource: Resource, name: str, read: Callable[[Mapping[str, Any]], Found]) -> Found | Unknown | None:
+        try:
+            async with asyncio.timeout_at(until):
+                return read(await reader.get(resource, name, needs.namespace))
+        except NotFound:
+            return None
+        except ClusterError as error:
+            return Unknown(str(error))
+        except TimeoutError:
+            return Unknown(late)
+
+    async def ask_for_classes() -> StorageClasses:
+        try:
+            async with asyncio.timeout_at(until):
+                listing = await reader.list(STORAGE_CLASSES)
+        except ClusterError as error:
+            return StorageClasses(gap=str(error))
+        except TimeoutError:
+            return StorageClasses(gap=late)
+        return StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
+
+    async with asyncio.TaskGroup() as group:
+        classes = group.create_task(ask_for_classes()) if needs.storage_classes else None
+        secrets = {name: group.create_task(ask(SECRETS, name, Secret.read)) for name in sorted(needs.secrets)}
+        claims = {name: group.create_task(ask(CLAIMS, name, Claim.read)) for name in sorted(needs.claims)}
+    return Facts(
+        storage_classes=classes.result() if classes else Facts().storage_classes,
+        secrets={name: task.result() for name, task in secrets.items()},
+        claims={name: task.result() for name, task in claims.items()},
+    )
+
+
+class Overlay:
+    """A Reader of documents given together, which count first, and of what lies beneath them, if anything does."""
+
+    def __init__(self, documents: Iterable[Document], beneath: Reader | None = None) -> None:
+        """Raises UnusableInput."""
+        self._objects = objects(documents)
+        self._beneath: Reader = _Nothing() if beneath is None else beneath
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        try:
+            return find(self._objects, resource, name, namespace)
+        except NotFound:
+            return await self._beneath.get(resource, name, namespace)
+
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+        try:
+            below = await self._beneath.list(resource, namespace)
+        except ClusterError as error:
+            below = Listing(gap=str(error))
+        own = select(self._objects, resource, namespace)
+        names = {_identity(item) for item in own}
+        return Listing((*own, *(item for item in below.items if _identity(item) not in names)), below.gap)
+
+
+class _Nothing:
+    _WHY = "neither a snapshot nor a cluster was given"
+
+    async def get(self, _resource: Resource, _name: str, _namespace: str | None = None) -> dict[str, Any]:
+        raise Unavailable(self._WHY)
+
+    async def list(self, _resource: Resource, _namespace: str | None = None) -> Listing:
+        return Listing(gap=self._WHY)
+
+
+def _identity(item: dict[str, Any]) -> tuple[str, str]:
+    return item["metadata"].get("namespace") or DEFAULT_NAMESPACE, item["metadata"]["name"]

@@ -1,0 +1,60 @@
+"""What can be asked of a cluster, how it is answered and how that fails. It asks nothing itself."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True)
+class Resource:
+    """`version` is what manifests have as apiVersion, such as `storage.k8s.io/v1`."""
+
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+
+
+STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
+SECRETS = Resource("v1", "secrets", "Secret")
+CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """`gap` says why there may be more items than these, None that these are all."""
+
+    items: tuple[dict[str, Any], ...] = ()
+    gap: str | None = None
+
+
+class Reader(Protocol):
+    """A namespace of None means `default` in `get`, and every namespace in `list`."""
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        """Raises NotFound only when it is certain that there is no such object."""
+
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listing: ...
+
+
+class ClusterError(Exception):
+    """The message is one line for a person to read; it never has any of an object's data in it."""
+
+
+class NotFound(ClusterError):
+    """There is no such object, by the word of the one who was asked."""
+
+
+class Forbidden(ClusterError):
+    """These credentials may not do that, or are no good."""
+
+
+class Conflict(ClusterError):
+    """The object has changed, or exists already."""
+
+
+class Invalid(ClusterError):
+    """The request itself is wrong; asking again does not help."""
+
+
+class Unavailable(ClusterError):
+    """Nobody gave an answer to rely on."""

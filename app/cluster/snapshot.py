@@ -1,0 +1,141 @@
+"""The reads of a cluster answered from YAML files. What they do not hold does not exist; they are never written."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, Listing, NotFound, Resource
+from app.manifests import Document, UnusableInput, files, read
+
+DEFAULT_NAMESPACE = "default"
+CHECK_SECONDS = 1.0
+
+Objects = Mapping[tuple[Resource, str, str], dict[str, Any]]
+
+_Signature = tuple[tuple[str, int, int, int], ...]
+
+log = logging.getLogger(__name__)
+
+
+class Snapshot:
+    """A Reader of a file or folder, read again when that changes.
+
+    While a changed one is unusable, it answers as it did before.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
+        """Raises UnusableInput."""
+        self._path = path
+        self._now = now
+        self._signature = _signature(path)
+        self._objects = objects(read([path]))
+        self._checked = now()
+        self._lock = asyncio.Lock()
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        await self._refresh()
+        return find(self._objects, resource, name, namespace)
+
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+        await self._refresh()
+        return Listing(select(self._objects, resource, namespace))
+
+    async def _refresh(self) -> None:
+        async with self._lock:
+            if self._now() - self._checked < CHECK_SECONDS:
+                return
+            self._checked = self._now()
+            signature = await asyncio.to_thread(_signature, self._path)
+            if signature != self._signature:
+                # Noted before reading: if whoever asked gives up, the thread goes on, and nobody starts it again.
+                self._signature = signature
+                await asyncio.to_thread(self._reread)
+
+    def _reread(self) -> None:
+        try:
+            self._objects = objects(read([self._path]))
+        except UnusableInput as error:
+            log.error("snapshot unusable, answering from it as it was before: %s", error)  # noqa: TRY400
+        else:
+            log.info("snapshot %s changed and was read again: %d objects", self._path, len(self._objects))
+
+
+def objects(documents: Iterable[Document]) -> Objects:
+    """Those that storage rules ask for, their shape checked; of two with one name the later one, as with kubectl."""
+    known = {(resource.version, resource.kind): resource for resource in _SHAPES}
+    found = {}
+    for document in documents:
+        resource = known.get((document.object["apiVersion"], document.object["kind"]))
+        if resource:
+            _check_shape(document, resource)
+            metadata = document.object["metadata"]
+            found[_key(resource, metadata["name"], metadata.get("namespace"))] = document.object
+    return found
+
+
+def find(objects: Objects, resource: Resource, name: str, namespace: str | None) -> dict[str, Any]:
+    found = objects.get(_key(resource, name, namespace))
+    if found is None:
+        raise NotFound(f'{resource.plural} "{name}" not found')
+    return found
+
+
+def select(objects: Objects, resource: Resource, namespace: str | None) -> tuple[dict[str, Any], ...]:
+    """A namespace of None means all of them."""
+    wanted = ((of, within, found) for (of, within, _), found in objects.items())
+    return tuple(found for of, within, found in wanted if of == resource and namespace in (None, within))
+
+
+def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource, str, str]:
+    return resource, (namespace or DEFAULT_NAMESPACE) if resource.namespaced else "", name
+
+
+_MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", "a string", "a name", "true or false"
+_IS: dict[str, Callable[[Any], bool]] = {
+    _MAPPING: lambda value: isinstance(value, dict),
+    _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
+    _TEXT: lambda value: isinstance(value, str),
+    _NAME: lambda value: isinstance(value, str) and value != "",
+    _BOOLEAN: lambda value: isinstance(value, bool),
+}
+# What is read of each object, parents before what is in them; only metadata and its name must be there.
+_METADATA = (("metadata", _MAPPING), ("metadata.name", _NAME), ("metadata.namespace", _TEXT))
+_SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
+    STORAGE_CLASSES: (
+        *_METADATA,
+        ("metadata.annotations", _TEXTS),
+        ("metadata.creationTimestamp", _TEXT),
+        ("allowVolumeExpansion", _BOOLEAN),
+    ),
+    SECRETS: (*_METADATA, ("data", _TEXTS), ("stringData", _TEXTS)),
+    CLAIMS: (
+        *_METADATA,
+        ("spec", _MAPPING),
+        ("spec.storageClassName", _TEXT),
+        ("status", _MAPPING),
+        ("status.capacity", _TEXTS),
+    ),
+}
+
+
+def _check_shape(document: Document, resource: Resource) -> None:
+    for path, expected in _SHAPES[resource]:
+        value: Any = document.object
+        for step in path.split("."):
+            value = (value or {}).get(step)
+        missing = value is None and path not in ("metadata", "metadata.name")
+        if not missing and not _IS[expected](value):
+            wrong = f"expected {expected} in {path} of a {resource.kind}"
+            raise UnusableInput(document.file, document.line_of(path), wrong)
+
+
+def _signature(path: Path) -> _Signature:
+    """Changes when the files do; empty when they cannot be looked at."""
+    try:
+        stats = [(str(file), file.stat()) for file in files(path)]
+    except (OSError, UnusableInput):
+        return ()
+    return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)

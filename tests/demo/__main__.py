@@ -1,0 +1,111 @@
+"""`make run`: serves this sample cluster, posts three reviews to it, shows what came back, stays until Ctrl-C."""
+
+import base64
+import json
+import shlex
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import httpx
+
+from app.admission.api import MUTATE_PATH, VALIDATE_PATH
+
+HERE = Path(__file__).parent.relative_to(Path.cwd())
+CERTIFICATES = Path(".dev")
+URL = "https://localhost:9443"
+READY = "http://127.0.0.1:8081/readyz"
+OPERATOR = [sys.executable, "-m", "app"]
+SHOWN = (
+    ("A server without cacheSize: the default comes back as a patch", "defaulted.yaml", MUTATE_PATH),
+    ("A StorageClass that does not exist, and two ports that clash: rejected", "rejected.yaml", VALIDATE_PATH),
+    ("A Secret with a key missing and plain http: admitted with two warnings", "warned.yaml", VALIDATE_PATH),
+)
+
+
+def main() -> None:
+    subprocess.run([sys.executable, "-m", "certs", "--out", CERTIFICATES], check=True)
+    with _serving():
+        for title, file, path in SHOWN:
+            _show(title, HERE / file, path)
+        click.echo(f"Serving on {URL}; health on {READY.removesuffix('/readyz')}. Ctrl-C stops it.")
+        _wait_for_ctrl_c()
+    click.echo("Stopped.")
+
+
+@contextmanager
+def _serving() -> Iterator[None]:
+    pair = ["--tls-cert", CERTIFICATES / "tls.crt", "--tls-key", CERTIFICATES / "tls.key"]
+    log = CERTIFICATES / "operator.log"
+    with log.open("w") as stderr:
+        server = subprocess.Popen([*OPERATOR, "serve", "--snapshot", HERE / "snapshot.yaml", *pair], stderr=stderr)
+    try:
+        _wait_until_ready(server, log)
+        click.echo(f"Serving; the log is in {log}\n")
+        yield
+    finally:
+        server.send_signal(signal.SIGINT)
+        server.wait(timeout=20)
+
+
+def _wait_until_ready(server: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if server.poll() is not None:
+            sys.exit(f"The server ended with code {server.returncode}:\n{log.read_text()}")
+        try:
+            if httpx.get(READY).is_success:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    sys.exit(f"The server was not ready after {seconds:.0f} s:\n{log.read_text()}")
+
+
+def _show(title: str, manifest: Path, path: str) -> None:
+    review = subprocess.run([*OPERATOR, "review", manifest], check=True, capture_output=True).stdout
+    answer = httpx.post(
+        f"{URL}{path}", content=review, headers={"content-type": "application/json"}, verify=_trusted()
+    ).json()
+    click.secho(title, bold=True)
+    click.echo(f"$ {_curl(manifest, path)}")
+    click.echo(json.dumps(answer["response"], indent=2))
+    for operation in _patch(answer["response"]):
+        click.secho(f"  patch: {operation['op']} {operation['path']} = {operation['value']}", fg="green")
+    for cause in answer["response"].get("status", {}).get("details", {}).get("causes", []):
+        click.secho(f"  rejected: {cause['field']}: {cause['message']}", fg="red")
+    for warning in answer["response"].get("warnings", []):
+        click.secho(f"  warning: {warning}", fg="yellow")
+    click.echo()
+
+
+def _trusted() -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=CERTIFICATES / "ca.crt")
+
+
+def _curl(manifest: Path, path: str) -> str:
+    review = shlex.join([".venv/bin/dittofs-operator", "review", str(manifest)])
+    curl = ["curl", "--silent", "--cacert", str(CERTIFICATES / "ca.crt"), "--header", "Content-Type: application/json"]
+    return f"{review} | {shlex.join([*curl, '--data-binary', '@-', f'{URL}{path}'])}"
+
+
+def _patch(response: dict[str, Any]) -> list[dict[str, Any]]:
+    operations: list[dict[str, Any]] = json.loads(base64.b64decode(response.get("patch", "W10=")))
+    return operations
+
+
+def _wait_for_ctrl_c() -> None:
+    try:
+        signal.pause()
+    except KeyboardInterrupt:
+        click.echo()
+
+
+if __name__ == "__main__":
+    main()

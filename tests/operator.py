@@ -1,0 +1,83 @@
+"""The operator as its users run it: `dittofs-operator serve` in a process of its own, with a certificate of its own."""
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+from typing import Any, Self
+
+import httpx
+import yaml
+
+from app.admission.registration import webhook_configurations
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.program import Program
+from tests.ports import free_port
+
+START_SECONDS = 30.0
+ROOT = Path(__file__).parent.parent
+
+
+class Operator:
+    """Runs inside a `with`; `facts` are flags such as `--snapshot PATH`. It keeps its ports when started again."""
+
+    def __init__(self, folder: Path, *facts: str | Path) -> None:
+        self.folder = folder
+        self.log = folder / "operator.log"
+        self._facts = facts
+        self._port, self._health_port = free_port(), free_port()
+        self.url = f"https://localhost:{self._port}"
+        self.health_url = f"http://127.0.0.1:{self._health_port}"
+        subprocess.run([sys.executable, "-m", "certs", "--out", folder], cwd=ROOT, check=True, capture_output=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self._program = Program(
+            *(sys.executable, "-m", "app", "serve", *self._facts),
+            *(f"--listen=127.0.0.1:{self._port}", f"--health-listen=127.0.0.1:{self._health_port}"),
+            *("--tls-cert", self.folder / "tls.crt", "--tls-key", self.folder / "tls.key"),
+            folder=ROOT,
+            log=self.log,
+            environ=os.environ,
+        )
+        deadline = monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._program.ended(within=0.05) or monotonic() > deadline:
+                raise self._program.failure("was not ready")
+
+    def stop(self) -> None:
+        self._program.stop()
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.folder / "ca.crt")
+
+    def post(self, path: str, review: Any) -> Any:
+        """The response in the AdmissionReview that comes back."""
+        answer = httpx.post(self.url + path, json=review, verify=self.trust, trust_env=False)
+        return answer.raise_for_status().json()["response"]
+
+    def decisions(self) -> list[dict[str, Any]]:
+        lines = (json.loads(line) for line in self.log.read_text().splitlines())
+        return [line for line in lines if line["message"] == "reviewed"]
+
+    def register(self, control_plane: ControlPlane) -> None:
+        """At the API server by URL and caBundle, as `manifests/webhooks.yaml` does by Service."""
+        bundle = subprocess.run(["base64", "-w0", self.folder / "ca.crt"], check=True, capture_output=True, text=True)
+        configurations = webhook_configurations(lambda path: {"url": self.url + path, "caBundle": bundle.stdout})
+        control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(configurations))
+
+    def _is_ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.health_url}/readyz", trust_env=False).is_success
+        except httpx.TransportError:
+            return False

@@ -1,0 +1,43 @@
+"""The mirror: every module of app and certs is tested in the file of the same place, and no test file stands alone."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+# Tests of what no single module does: the whole program, its files, its tools.
+OF_THE_WHOLE = {
+    "tests/test_layout.py",
+    "tests/test_manifests_on_disk.py",
+    "tests/test_readme.py",
+    "tests/test_through_the_api_server.py",
+    "tests/test_verdicts.py",
+    "tests/controlplane/test_controlplane.py",
+}
+
+
+def modules() -> set[Path]:
+    found = [path for top in ("app", "certs") for path in (ROOT / top).rglob("*.py")]
+    return {path.relative_to(ROOT) for path in found if path.name != "__init__.py"}
+
+
+def mirror(module: Path) -> str:
+    below = module.relative_to("app") if module.parts[0] == "app" else module
+    return str(Path("tests") / below.with_name(f"test_{module.stem.strip('_')}.py"))
+
+
+def test_every_module_is_tested_in_its_own_place() -> None:
+    missing = {mirror(module) for module in modules()} - {str(path.relative_to(ROOT)) for path in files_of_tests()}
+    assert not missing
+
+
+def test_every_test_file_tests_a_module_or_the_whole() -> None:
+    strays = {str(path.relative_to(ROOT)) for path in files_of_tests()} - {mirror(module) for module in modules()}
+    assert strays == OF_THE_WHOLE
+
+
+def test_no_module_has_a_name_that_says_nothing() -> None:
+    names = {"utils", "util", "helpers", "common", "base", "manager", "service", "misc"}
+    assert not [module for module in modules() if module.stem in names]
+
+
+def files_of_tests() -> list[Path]:
+    return list((ROOT / "tests").rglob("test_*.py"))

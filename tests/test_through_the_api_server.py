@@ -1,0 +1,329 @@
+"""Admission as a user of kubectl meets it: the real API server calls the webhook, which looks things up in it."""
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.storage.crd import custom_resource_definition
+from tests.controlplane.cluster import ControlPlane
+from tests.operator import Operator
+from tests.servers import ABOUT_THE_OBJECT, Manifest, Row, s3, server, storage
+
+CLASSES = """
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+provisioner: example.com/fast
+allowVolumeExpansion: true
+---
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: slow}
+provisioner: example.com/slow
+"""
+# Exactly what the webhook reads, given to it as a ServiceAccount.
+ROLE = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: webhook, namespace: default}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: webhook}
+rules:
+- {apiGroups: [storage.k8s.io], resources: [storageclasses], verbs: [list]}
+- {apiGroups: [""], resources: [secrets, persistentvolumeclaims], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: webhook}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: webhook}
+subjects: [{kind: ServiceAccount, name: webhook, namespace: default}]
+"""
+
+
+@pytest.fixture(scope="module")
+def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+    control_plane.kubectl("apply", "-f", "-", input=f"{CLASSES}---{ROLE}")
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+    kubeconfig = control_plane.kubeconfig_for("webhook", "default")
+    with Operator(tmp_path_factory.mktemp("operator"), "--kubeconfig", kubeconfig) as running:
+        running.register(control_plane)
+        yield running
+    for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
+        control_plane.kubectl("delete", kind, "dittofs-operator")
+
+
+class Kubectl:
+    """kubectl in a namespace of the test's own; a manifest is its standard input."""
+
+    def __init__(self, control_plane: ControlPlane, namespace: str) -> None:
+        self._control_plane = control_plane
+        self.namespace = namespace
+
+    def __call__(self, *args: str, manifest: Manifest | str = "") -> subprocess.CompletedProcess[str]:
+        sent = manifest if isinstance(manifest, str) else yaml.safe_dump(manifest)
+        return self._control_plane.kubectl("--namespace", self.namespace, *args, input=sent, check=False)
+
+    def apply(self, manifest: Manifest | str, *options: str) -> subprocess.CompletedProcess[str]:
+        return self("apply", "-f", "-", *options, manifest=manifest)
+
+    def stored(self, name: str = "files") -> Manifest:
+        found: Manifest = json.loads(self("get", "dittoserver", name, "--output=json").stdout)
+        return found
+
+
+@pytest.fixture
+def kubectl(operator: Operator, control_plane: ControlPlane, namespace: str) -> Kubectl:
+    return Kubectl(control_plane, namespace)
+
+
+@pytest.fixture
+def without_webhook(operator: Operator) -> Iterator[None]:
+    """The webhook is registered, but nobody answers."""
+    operator.stop()
+    yield
+    operator.start()
+
+
+def test_a_rejection_lists_every_finding_with_its_path(kubectl: Kubectl) -> None:
+    refused = kubectl.apply(server(controlPlane={"port": 80}, **storage(storageClassName="gone"), **s3()))
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines() == [
+        'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts',
+        "Warning: api port 80 is privileged; may require CAP_NET_BIND_SERVICE capability",
+        'The DittoServer "files" is invalid: spec.storage.storageClassName: '
+        'StorageClass "gone" does not exist in cluster; there are: fast (default), slow',
+    ]
+
+
+def test_several_rejections_are_all_printed(kubectl: Kubectl) -> None:
+    content = storage(contentSize="5Gi")
+    assert kubectl.apply(server(**content)).returncode == 0
+    refused = kubectl.apply(server(**storage(storageClassName="slow", contentSize=None)))
+    assert refused.returncode == 1
+    # kubectl has both from the CRD, whose rules come before the webhook.
+    assert "* spec.storage: Invalid value" in refused.stderr
+    assert "storageClassName cannot change" in refused.stderr
+    assert "contentSize cannot be removed" in refused.stderr
+
+
+def test_a_server_without_cache_size_is_stored_with_five_gibibytes(kubectl: Kubectl) -> None:
+    assert kubectl.apply(server()).stderr == ""
+    assert kubectl.stored()["spec"]["storage"]["cacheSize"] == "5Gi"
+
+
+def test_the_webhook_fills_in_what_a_schema_without_defaults_leaves_out(
+    kubectl: Kubectl, control_plane: ControlPlane
+) -> None:
+    """A CRD of older make has no defaults: then the API server does call the mutating webhook."""
+    complete = custom_resource_definition()
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(without_defaults(complete)))
+    try:
+        until(lambda: "patched" in verdicts_of_a_dry_run(kubectl))
+    finally:
+        control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(complete))
+        until(lambda: "observedGeneration" in kubectl.apply(server(), "--dry-run=server", "--output=json").stdout)
+
+
+def test_a_dry_run_is_judged_and_stores_nothing(kubectl: Kubectl) -> None:
+    assert (
+        "does not exist in cluster"
+        in kubectl.apply(server(**storage(storageClassName="gone")), "--dry-run=server").stderr
+    )
+    assert "created (server dry run)" in kubectl.apply(server(), "--dry-run=server").stdout
+    assert "NotFound" in kubectl("get", "dittoserver", "files").stderr
+
+
+def test_an_update_of_labels_or_finalizers_does_not_call_the_webhook(kubectl: Kubectl, operator: Operator) -> None:
+    kubectl.apply(server())
+    before = len(operator.decisions())
+    assert kubectl("label", "dittoserver", "files", "a=b").returncode == 0
+    patch = json.dumps({"metadata": {"finalizers": ["example.com/a"], "annotations": {"a": "b"}}})
+    assert kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", patch).returncode == 0
+    assert len(operator.decisions()) == before
+    kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec": {"nfsPort": 2050}}')
+    assert len(operator.decisions()) == before + 1
+    kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
+
+
+def test_a_class_that_was_deleted_later_blocks_no_other_edit(kubectl: Kubectl) -> None:
+    kubectl.apply(CLASSES.partition("---")[2].replace("slow", "short-lived"))
+    assert kubectl.apply(server(**storage(storageClassName="short-lived"))).returncode == 0
+    kubectl("delete", "storageclass", "short-lived")
+    edited = kubectl.apply(server(nfsPort=2050, **storage(storageClassName="short-lived")))
+    assert (edited.returncode, edited.stderr) == (0, "")
+
+
+@pytest.mark.usefixtures("without_webhook")
+class TestWhileNobodyAnswers:
+    def test_a_deleting_object_is_not_blocked(self, kubectl: Kubectl, operator: Operator) -> None:
+        operator.start()
+        kubectl.apply(server() | {"metadata": {"name": "files", "finalizers": ["example.com/a"]}})
+        operator.stop()
+        assert kubectl("delete", "dittoserver", "files", "--wait=false").returncode == 0
+        assert "deletionTimestamp" in kubectl.stored()["metadata"]
+        freed = kubectl(
+            "patch", "dittoserver", "files", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}'
+        )
+        assert freed.returncode == 0
+        assert "NotFound" in kubectl("get", "dittoserver", "files").stderr
+
+    def test_the_rules_about_one_object_hold(self, kubectl: Kubectl) -> None:
+        assert "the same port is used by both nfs and api" in kubectl.apply(server(nfsPort=8080)).stderr
+        assert "must be more than zero" in kubectl.apply(server(**storage(cacheSize="0Gi"))).stderr
+        assert "metadata.name must have at most 52" in kubectl.apply(server("a" * 53)).stderr
+        assert "the server listens there for NFS" in kubectl.apply(server(controlPlane={"port": 12049})).stderr
+
+    def test_a_good_server_has_to_wait(self, kubectl: Kubectl) -> None:
+        assert 'failed calling webhook "validate.dittofs.dittofs.com"' in kubectl.apply(server()).stderr
+
+
+def test_a_generated_name_counts_with_its_five_more(kubectl: Kubectl) -> None:
+    fits, long = ({**server(), "metadata": {"generateName": "a" * length}} for length in (47, 48))
+    assert kubectl("create", "-f", "-", manifest=fits).returncode == 0
+    assert "at most 52" in kubectl("create", "-f", "-", manifest=long).stderr
+
+
+class TestASecret:
+    def test_that_is_absent_is_a_warning(self, kubectl: Kubectl) -> None:
+        admitted = kubectl.apply(server(**s3()))
+        assert admitted.returncode == 0
+        assert admitted.stderr == (
+            'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
+        )
+
+    def test_that_lacks_keys_is_a_warning_a_key(self, kubectl: Kubectl) -> None:
+        kubectl(
+            "create", "secret", "generic", "s3", "--from-literal=accessKeyId= m4rk3r", "--from-literal=endpoint=m4rk3r"
+        )
+        admitted = kubectl.apply(server(**s3()))
+        assert admitted.stderr.splitlines() == [
+            'Warning: S3 credentials Secret "s3" key "accessKeyId" has white space around its value',
+            'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"',
+            'Warning: S3 credentials Secret "s3" key "endpoint" is not a URL that starts with https:// or http://',
+        ]
+
+    def test_that_is_complete_is_no_warning(self, kubectl: Kubectl) -> None:
+        values = ("accessKeyId=a", "secretAccessKey=b", "endpoint=https://s3.example.com")
+        kubectl("create", "secret", "generic", "s3", *(f"--from-literal={value}" for value in values))
+        assert kubectl.apply(server(**s3())).stderr == ""
+
+    def test_for_jwt_admin_and_postgres_is_looked_up_too(self, kubectl: Kubectl) -> None:
+        kubectl("create", "secret", "generic", "keys", "--from-literal=jwt=short", "--from-literal=admin=$2b$12$abc")
+        key = {"name": "keys"}
+        identity = {
+            "jwt": {"secretRef": {**key, "key": "jwt"}},
+            "admin": {"passwordSecretRef": {**key, "key": "admin"}},
+        }
+        database = {"postgresSecretRef": {**key, "key": "dsn"}}
+        assert kubectl.apply(server(identity=identity, database=database)).stderr.splitlines() == [
+            'Warning: JWT Secret "keys" key "jwt" has fewer than 32 characters; the server will not start',
+            'Warning: admin password Secret "keys" key "admin" looks like a bcrypt hash; '
+            "the server expects the password itself",
+            'Warning: Postgres Secret "keys" missing key "dsn"',
+            "Warning: database.postgresSecretRef is set but database.type is 'sqlite' - PostgreSQL will take precedence",
+        ]
+
+
+class TestAResizedVolume:
+    @pytest.fixture(autouse=True)
+    def live_claim(self, kubectl: Kubectl, request: pytest.FixtureRequest) -> None:
+        """The claim of a running server, as the volume driver would have left it with 6Gi."""
+        kubectl.apply(server(**storage(cacheSize="7Gi")))
+        self.claim(kubectl, "fast")
+
+    def claim(self, kubectl: Kubectl, storage_class: str) -> None:
+        claim = {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": "cache-files-0"},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                "storageClassName": storage_class,
+                "resources": {"requests": {"storage": "6Gi"}},
+            },
+        }
+        kubectl("delete", "pvc", "cache-files-0", "--ignore-not-found")
+        assert kubectl.apply(claim).returncode == 0
+        capacity = json.dumps({"status": {"phase": "Bound", "capacity": {"storage": "6Gi"}}})
+        options = ("--subresource=status", "--type=merge", "--patch", capacity)
+        assert kubectl("patch", "pvc", "cache-files-0", *options).returncode == 0
+
+    def test_cannot_go_below_what_it_has(self, kubectl: Kubectl) -> None:
+        assert "storage.cacheSize must be at least 6Gi" in kubectl.apply(server(**storage(cacheSize="5Gi"))).stderr
+
+    def test_can_be_taken_back_to_what_it_has(self, kubectl: Kubectl) -> None:
+        assert kubectl.apply(server(**storage(cacheSize="6Gi"))).returncode == 0
+
+    def test_can_grow_in_a_class_that_expands(self, kubectl: Kubectl) -> None:
+        assert kubectl.apply(server(**storage(cacheSize="20Gi"))).returncode == 0
+
+    def test_cannot_grow_in_a_class_that_does_not_expand(self, kubectl: Kubectl) -> None:
+        self.claim(kubectl, "slow")
+        refused = kubectl.apply(server(**storage(cacheSize="20Gi"))).stderr
+        assert (
+            'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes; classes that can: fast' in refused
+        )
+
+
+@pytest.mark.parametrize(
+    ("spec", "warning"),
+    [
+        ({"storage": {"metadataSize": "1Gi"}}, ""),
+        ({"controlPlane": {"port": 80}}, "api port 80 is privileged"),
+        ({"cache": {"size": "9GB"}}, "cache.size 9GB is above storage.cacheSize 5Gi"),
+        ({"cache": {"path": "/tmp/cache"}}, "cache.path /tmp/cache is on no volume"),
+        ({"database": {"sqlite": {"path": "/x.db"}}}, "database.sqlite.path /x.db is on no volume"),
+    ],
+)
+def test_what_may_surprise_is_a_warning(kubectl: Kubectl, spec: dict[str, Any], warning: str) -> None:
+    admitted = kubectl.apply(server(**spec))
+    assert admitted.returncode == 0
+    assert warning in admitted.stderr
+    assert admitted.stderr.count("Warning:") == bool(warning)
+
+
+def test_no_default_class_is_a_warning(kubectl: Kubectl) -> None:
+    annotation = "storageclass.kubernetes.io/is-default-class"
+    kubectl("annotate", "--overwrite", "storageclass", "fast", f"{annotation}=false")
+    try:
+        assert "the claims will stay Pending" in kubectl.apply(server(storage={"metadataSize": "1Gi"})).stderr
+    finally:
+        kubectl("annotate", "--overwrite", "storageclass", "fast", f"{annotation}=true")
+
+
+def test_every_decision_took_less_than_the_deadline_and_no_value_of_a_secret_was_logged(operator: Operator) -> None:
+    decisions = operator.decisions()
+    assert decisions
+    assert max(decision["milliseconds"] for decision in decisions) < 2000
+    assert "m4rk3r" not in operator.log.read_text()
+
+
+@pytest.mark.parametrize("sample", sorted(Path("manifests/samples").glob("*.yaml")), ids=lambda path: path.name)
+def test_a_sample_applies_as_it_is(kubectl: Kubectl, sample: Path) -> None:
+    applied = kubectl.apply(sample.read_text())
+    assert applied.returncode == 0, applied.stderr
+
+
+def test_the_samples_run_together_without_a_warning(kubectl: Kubectl) -> None:
+    samples = sorted(Path("manifests/samples").glob("*.yaml"))
+    applied = kubectl.apply("---\n".join(path.read_text() for path in samples))
+    assert (applied.returncode, applied.stderr) == (0, "")
+    assert len(applied.stdout.splitlines()) == 4
+
+
+def without_defaults(node: Any) -> Any:
+    if isinstance(node, dict):
+        kept = {key: without_defaults(value) for key, value in node.items() if key != "default"}
+        # What is required and has a default can be left out only as long as there is a default.
+        if "required" in kept:
+            kept["required"] = [name for name in kept["required"] if name != "cacheSize"]
+        return kept
+    return [without_defaults(item) for item in node] if isinstance(node, list) else node

@@ -1,0 +1,96 @@
+"""One table of servers, one verdict: of the CRD alone, of the webhook on live facts and on a snapshot, and of check."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from app.admission.api import VALIDATE_PATH
+from app.admission.review import creation
+from app.storage.crd import custom_resource_definition
+from tests.controlplane.cluster import ControlPlane
+from tests.operator import Operator
+from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, Row
+
+TABLE = [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER]
+CLASSES = [
+    {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "fast", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+        "provisioner": "example.com/fast",
+    },
+    {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": "slow"},
+        "provisioner": "example.com/slow",
+    },
+]
+
+
+@pytest.fixture(scope="module")
+def api_server(control_plane: ControlPlane) -> Iterator[httpx.Client]:
+    """The API server with the CRD and no webhook, asked directly: fifty times kubectl would take its time."""
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([custom_resource_definition(), *CLASSES]))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+    with httpx.Client(
+        base_url=control_plane.url,
+        verify=control_plane.trust,
+        headers={"Authorization": f"Bearer {control_plane.token}"},
+        trust_env=False,
+    ) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def live(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    with Operator(tmp_path_factory.mktemp("live"), "--kubeconfig", control_plane.kubeconfig) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("snapshot") / "cluster.yaml"
+    file.write_text(yaml.safe_dump_all(CLASSES))
+    return file
+
+
+@pytest.fixture(scope="module")
+def offline(snapshot: Path) -> Iterator[Operator]:
+    with Operator(snapshot.parent, "--snapshot", snapshot) as running:
+        yield running
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.title)
+def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator, offline: Operator, row: Row) -> None:
+    review = creation(row.manifest, "u-1")
+    response = live.post(VALIDATE_PATH, review)
+    assert response == offline.post(VALIDATE_PATH, review)
+    assert response["allowed"] is row.admitted
+    causes = response.get("status", {}).get("details", {}).get("causes", [])
+    assert len(causes) == len(row.says)
+
+
+@pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+def test_the_crd_alone_says_the_same_of_one_object(api_server: httpx.Client, live: Operator, row: Row) -> None:
+    path = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
+    answer = api_server.post(path, params={"dryRun": "All"}, json=row.manifest)
+    assert answer.status_code == (201 if row.admitted else 422), answer.text
+
+
+def test_check_says_the_same_of_the_whole_table(snapshot: Path, tmp_path: Path) -> None:
+    for number, row in enumerate(TABLE):
+        (tmp_path / f"{number:03}.json").write_text(json.dumps(row.manifest))
+    command = [sys.executable, "-m", "app", "check", tmp_path, "--snapshot", snapshot, "--output", "json"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert checked.returncode == 1
+    verdicts = {judgement["file"]: judgement["admitted"] for judgement in json.loads(checked.stdout)}
+    assert [verdicts[str(tmp_path / f"{number:03}.json")] for number in range(len(TABLE))] == [
+        row.admitted for row in TABLE
+    ]
