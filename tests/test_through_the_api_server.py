@@ -2,7 +2,7 @@
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import yaml
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.cluster import ControlPlane
 from tests.operator import Operator
-from tests.servers import ABOUT_THE_OBJECT, Manifest, Row, s3, server, storage
+from tests.servers import Manifest, s3, server, storage
+from tests.wait import until
 
 CLASSES = """
 apiVersion: storage.k8s.io/v1
@@ -98,8 +99,8 @@ def test_a_rejection_lists_every_finding_with_its_path(kubectl: Kubectl) -> None
     assert refused.stderr.splitlines() == [
         'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts',
         "Warning: api port 80 is privileged; may require CAP_NET_BIND_SERVICE capability",
-        'The DittoServer "files" is invalid: spec.storage.storageClassName: '
-        'StorageClass "gone" does not exist in cluster; there are: fast (default), slow',
+        'The DittoServer "files" is invalid: spec.storage.storageClassName: StorageClass "gone" does not exist in '
+        + "cluster; there are: fast (default), slow",
     ]
 
 
@@ -120,16 +121,19 @@ def test_a_server_without_cache_size_is_stored_with_five_gibibytes(kubectl: Kube
 
 
 def test_the_webhook_fills_in_what_a_schema_without_defaults_leaves_out(
-    kubectl: Kubectl, control_plane: ControlPlane
+    kubectl: Kubectl, control_plane: ControlPlane, operator: Operator
 ) -> None:
     """A CRD of older make has no defaults: then the API server does call the mutating webhook."""
     complete = custom_resource_definition()
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(without_defaults(complete)))
     try:
-        until(lambda: "patched" in verdicts_of_a_dry_run(kubectl))
+        # The API server takes up a changed CRD after a moment.
+        until(lambda: dry_run(kubectl)["status"] == {})
+        until(lambda: operator.decisions()[-2]["verdict"] == "patched")
+        assert dry_run(kubectl)["spec"]["storage"]["cacheSize"] == "5Gi"
     finally:
         control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(complete))
-        until(lambda: "observedGeneration" in kubectl.apply(server(), "--dry-run=server", "--output=json").stdout)
+        until(lambda: dry_run(kubectl)["status"] == {"observedGeneration": -1})
 
 
 def test_a_dry_run_is_judged_and_stores_nothing(kubectl: Kubectl) -> None:
@@ -226,9 +230,10 @@ class TestASecret:
         assert kubectl.apply(server(identity=identity, database=database)).stderr.splitlines() == [
             'Warning: JWT Secret "keys" key "jwt" has fewer than 32 characters; the server will not start',
             'Warning: admin password Secret "keys" key "admin" looks like a bcrypt hash; '
-            "the server expects the password itself",
+            + "the server expects the password itself",
             'Warning: Postgres Secret "keys" missing key "dsn"',
-            "Warning: database.postgresSecretRef is set but database.type is 'sqlite' - PostgreSQL will take precedence",
+            "Warning: database.postgresSecretRef is set but database.type is 'sqlite' - "
+            + "PostgreSQL will take precedence",
         ]
 
 
@@ -317,6 +322,11 @@ def test_the_samples_run_together_without_a_warning(kubectl: Kubectl) -> None:
     applied = kubectl.apply("---\n".join(path.read_text() for path in samples))
     assert (applied.returncode, applied.stderr) == (0, "")
     assert len(applied.stdout.splitlines()) == 4
+
+
+def dry_run(kubectl: Kubectl) -> Manifest:
+    made: Manifest = json.loads(kubectl.apply(server(), "--dry-run=server", "--output=json").stdout)
+    return {"status": {}, **made}
 
 
 def without_defaults(node: Any) -> Any:

@@ -42,10 +42,11 @@ def main() -> None:
 
 @contextmanager
 def _serving() -> Iterator[None]:
-    pair = ["--tls-cert", CERTIFICATES / "tls.crt", "--tls-key", CERTIFICATES / "tls.key"]
+    pair = [f"--tls-cert={CERTIFICATES / 'tls.crt'}", f"--tls-key={CERTIFICATES / 'tls.key'}"]
     log = CERTIFICATES / "operator.log"
     with log.open("w") as stderr:
-        server = subprocess.Popen([*OPERATOR, "serve", "--snapshot", HERE / "snapshot.yaml", *pair], stderr=stderr)
+        command = [*OPERATOR, "serve", "--snapshot", str(HERE / "snapshot.yaml"), *pair]
+        server = subprocess.Popen(command, stderr=stderr)
     try:
         _wait_until_ready(server, log)
         click.echo(f"Serving; the log is in {log}\n")

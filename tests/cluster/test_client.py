@@ -1,0 +1,316 @@
+import asyncio
+import base64
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from app.cluster.client import Cluster
+from app.cluster.reader import (
+    SECRETS,
+    STORAGE_CLASSES,
+    Forbidden,
+    NotFound,
+    Resource,
+    Unavailable,
+)
+from tests.controlplane.cluster import ControlPlane
+
+
+@contextmanager
+def listening() -> Iterator[socket.socket]:
+    """A port that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server
+
+
+def address(server: socket.socket) -> str:
+    return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def kubeconfig(path: Path, server: str, **user: Any) -> Path:
+    content = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
+        "clusters": [{"name": "here", "cluster": {"server": server}}],
+        "users": [{"name": "me", "user": user}],
+    }
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+async def failure(kubeconfig: Path | None, **options: Any) -> str:
+    with pytest.raises(Unavailable) as caught:
+        async with Cluster.connect(kubeconfig, **options) as cluster:
+            await cluster.get(SECRETS, "s3")
+    return str(caught.value)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_nobody_listens_for_is_unavailable(tmp_path: Path) -> None:
+    with listening() as server:
+        gone = address(server)
+    assert await failure(kubeconfig(tmp_path / "c", f"http://{gone}")) == f"cannot ask {gone}: Connection refused"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_server_that_never_answers_is_given_up(tmp_path: Path, scheme: str) -> None:
+    with listening() as server:
+        path = kubeconfig(tmp_path / "c", f"{scheme}://{address(server)}")
+        assert await failure(path, patience=0.2) == f"no answer from {address(server)} within 0.2 s"
+
+
+@pytest.mark.anyio
+async def test_a_connection_that_is_dropped_is_no_answer(tmp_path: Path) -> None:
+    async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        assert (await failure(kubeconfig(tmp_path / "c", f"http://{host}"))).startswith(f"cannot ask {host}: ")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 13\r\n\r\n<html></html>",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n{",
+        b"HTTP/1.1 404 Not Found\r\nContent-Length: 13\r\n\r\n<html></html>",
+        b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.2\r\n",
+    ],
+)
+async def test_an_answer_that_is_not_the_api_servers_says_nothing_of_what_exists(tmp_path: Path, answer: bytes) -> None:
+    """As from a proxy, or whatever else listens where the API server should."""
+
+    def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        path = kubeconfig(tmp_path / "c", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        assert await failure(path)
+        async with Cluster.connect(path) as cluster:
+            with pytest.raises(Unavailable):
+                await cluster.list(STORAGE_CLASSES)
+
+
+@pytest.mark.anyio
+async def test_a_request_says_who_asks(tmp_path: Path) -> None:
+    with listening() as server:
+        await failure(kubeconfig(tmp_path / "c", f"http://{address(server)}"), patience=0.2)
+        connection, _ = server.accept()
+        with connection:
+            assert b"User-Agent: dittofs-operator/" in connection.recv(4096)
+
+
+@pytest.mark.anyio
+async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> None:
+    with listening() as server:
+        host = address(server)
+    await failure(kubeconfig(tmp_path / "c", f"http://{host}"))
+    labels = {"code": "<error>", "method": "GET", "host": host}
+    assert REGISTRY.get_sample_value("rest_client_requests_total", labels) == 1
+
+
+def without(*steps: str) -> Callable[[dict[str, Any]], Any]:
+    def remove(config: Any) -> None:
+        *parents, last = steps
+        for step in parents:
+            config = config[int(step)] if step.isdecimal() else config[step]
+        del config[last]
+
+    return remove
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (None, "No such file or directory"),
+        ("", "cannot be used"),
+        ("[]", "cannot be used"),
+        ("hunter2: [", "is not valid YAML"),
+        ("contexts: 5\ncurrent-context: here\n", "cannot be used"),
+        ("contexts: [here]\ncurrent-context: here\n", "cannot be used"),
+        ("contexts: [{name: here, context: there}]\ncurrent-context: here\n", "cannot be used"),
+        ("\x00", "is not valid YAML"),
+    ],
+)
+async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, why: str) -> None:
+    path = tmp_path / "kubeconfig"
+    if text is not None:
+        Path.write_text(path, text)
+    message = await failure(path)
+    assert message.startswith(f"kubeconfig {path} ")
+    assert why in message
+    assert "hunter2" not in message
+    assert "\n" not in message
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    "steps",
+    [
+        ["current-context"],
+        ["contexts"],
+        ["clusters"],
+        ["contexts", "0", "context"],
+        ["contexts", "0", "context", "cluster"],
+        ["clusters", "0", "cluster"],
+        ["clusters", "0", "name"],
+    ],
+)
+async def test_a_kubeconfig_that_lacks_a_part_is_named(tmp_path: Path, steps: list[str]) -> None:
+    path = kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
+    content = yaml.safe_load(path.read_text())
+    without(*steps)(content)
+    path.write_text(yaml.safe_dump(content))
+    assert (await failure(path)).startswith(f"kubeconfig {path} cannot be used: ")
+
+
+@pytest.mark.anyio
+async def test_a_certificate_that_is_none_is_refused_when_connecting(tmp_path: Path) -> None:
+    junk = base64.b64encode(b"junk").decode()
+    user = {"client-certificate-data": junk, "client-key-data": junk}
+    message = await failure(kubeconfig(tmp_path / "c", "https://127.0.0.1:1", **user))
+    assert message.startswith("cannot use the certificates given for https://127.0.0.1:1: ")
+
+
+@pytest.mark.anyio
+async def test_outside_a_pod_a_kubeconfig_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    expected = "no kubeconfig was given, and this is no pod with a service account: "
+    assert (await failure(None, service_account=tmp_path)).startswith(expected)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+    assert (await failure(None, service_account=tmp_path)).startswith(expected)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../configmaps/x", "a%2fb"])
+async def test_a_name_that_would_ask_for_something_else_is_not_asked_for(tmp_path: Path, name: str) -> None:
+    async with Cluster.connect(kubeconfig(tmp_path / "c", "http://127.0.0.1:1")) as cluster:
+        with pytest.raises(NotFound):
+            await cluster.get(SECRETS, name)
+        with pytest.raises(NotFound):
+            await cluster.get(SECRETS, "s3", name or "..")
+
+
+def secret(name: str, value: str = "hunter2") -> str:
+    return f"apiVersion: v1\nkind: Secret\nmetadata: {{name: {name}}}\nstringData: {{key: {value}}}\n---\n"
+
+
+@pytest.mark.anyio
+async def test_an_object_comes_as_the_server_has_it(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        found = await cluster.get(SECRETS, "s3", namespace)
+    assert found["metadata"]["namespace"] == namespace
+    assert base64.b64decode(found["data"]["key"]) == b"hunter2"
+
+
+@pytest.mark.anyio
+async def test_what_does_not_exist_is_not_found(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        with pytest.raises(NotFound, match=r'^secrets "gone" not found$'):
+            await cluster.get(SECRETS, "gone", namespace)
+        with pytest.raises(NotFound, match=r'^storageclasses.storage.k8s.io "gone" not found$'):
+            await cluster.get(STORAGE_CLASSES, "gone")
+        with pytest.raises(NotFound):
+            await cluster.get(SECRETS, "s3", "no-such-namespace")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("version", ["v1", "example.com/v1"])
+async def test_a_resource_that_the_server_does_not_know_is_not_taken_for_a_missing_object(
+    control_plane: ControlPlane, version: str
+) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        with pytest.raises(Unavailable):
+            await cluster.get(Resource(version, "things", "Thing"), "one")
+
+
+@pytest.mark.anyio
+async def test_a_long_list_is_read_page_by_page(
+    control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"s{number}" for number in range(5)]
+    control_plane.kubectl("apply", "-n", namespace, "-f", "-", input="".join(map(secret, names)))
+    monkeypatch.setattr("app.cluster.client.PAGE", 2)
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        listing = await cluster.list(SECRETS, namespace)
+    assert [item["metadata"]["name"] for item in listing.items] == names
+    assert listing.gap is None
+
+
+@pytest.mark.anyio
+async def test_a_user_who_may_not_is_told_what_is_missing(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("create", "serviceaccount", "few-rights", "-n", namespace)
+    async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
+        with pytest.raises(Forbidden, match=r'^forbidden: secrets "s3" is forbidden: User ".*" cannot get resource'):
+            await cluster.get(SECRETS, "s3", namespace)
+        with pytest.raises(Forbidden, match=r"^forbidden: storageclasses.* cannot list resource"):
+            await cluster.list(STORAGE_CLASSES)
+
+
+@pytest.mark.anyio
+async def test_credentials_that_are_no_good_are_forbidden(control_plane: ControlPlane, tmp_path: Path) -> None:
+    async with Cluster.connect(trusting(control_plane, tmp_path, token="wrong")) as cluster:
+        with pytest.raises(Forbidden, match=r"^forbidden: Unauthorized$"):
+            await cluster.list(STORAGE_CLASSES)
+
+
+@pytest.mark.anyio
+async def test_a_server_that_is_not_the_trusted_one_is_not_asked(control_plane: ControlPlane, tmp_path: Path) -> None:
+    message = await failure(kubeconfig(tmp_path / "c", control_plane.url, token=control_plane.token))
+    assert "certificate verify failed" in message
+
+
+@pytest.mark.anyio
+async def test_a_newline_after_the_token_does_no_harm(control_plane: ControlPlane, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text(f"{control_plane.token}\n")
+    async with Cluster.connect(trusting(control_plane, tmp_path, tokenFile="token")) as cluster:
+        assert (await cluster.list(STORAGE_CLASSES)).gap is None
+
+
+@pytest.mark.anyio
+async def test_in_a_pod_its_service_account_is_used(
+    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text(f"{control_plane.token}\n")
+    (tmp_path / "ca.crt").write_bytes(control_plane.ca_file.read_bytes())
+    server = urlsplit(control_plane.url)
+    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
+    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
+    async with Cluster.connect(service_account=tmp_path) as cluster:
+        assert (await cluster.list(STORAGE_CLASSES)).gap is None
+
+
+@pytest.mark.anyio
+async def test_nothing_of_a_secret_is_logged_or_kept(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        encoded = (await cluster.get(SECRETS, "s3", namespace))["data"]["key"]
+        client = vars(cluster._api)
+        kept = [client, vars(client["last_response"])]
+    assert encoded not in f"{kept} {caplog.text}"
+
+
+def trusting(control_plane: ControlPlane, folder: Path, **user: Any) -> Path:
+    path = kubeconfig(folder / "kubeconfig", control_plane.url, **user)
+    content = yaml.safe_load(path.read_text())
+    content["clusters"][0]["cluster"]["certificate-authority"] = str(control_plane.ca_file)
+    path.write_text(yaml.safe_dump(content))
+    return path

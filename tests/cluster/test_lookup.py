@@ -1,0 +1,229 @@
+import asyncio
+import base64
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cluster.client import Cluster
+from app.cluster.lookup import Overlay, gather
+from app.cluster.reader import Forbidden, Listing, NotFound, Reader, Resource
+from app.cluster.snapshot import Snapshot
+from app.manifests import UnusableInput, parse
+from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Trait, Unknown
+from app.storage.rules import Needs
+from tests.controlplane.cluster import ControlPlane
+
+FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\nstringData: {key: hunter2}\n"
+CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: cache-a-0}\nspec: {storageClassName: fast}\n"
+EVERYTHING = Needs(storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    (tmp_path / "a.yaml").write_text("---\n".join((FAST, SECRET, CLAIM)))
+    return Snapshot(tmp_path)
+
+
+@dataclass
+class Faulty:
+    """Answers as the reader beneath, but for what hangs or fails: objects by name, and the list as `classes`."""
+
+    beneath: Reader
+    hangs: frozenset[str] = frozenset()
+    fails: frozenset[str] = frozenset()
+    cancelled: list[str] = field(default_factory=list)
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
+        await self._fault(name)
+        return await self.beneath.get(resource, name, namespace)
+
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+        await self._fault("classes")
+        return await self.beneath.list(resource, namespace)
+
+    async def _fault(self, name: str) -> None:
+        if name in self.fails:
+            raise Forbidden("forbidden: you may not")
+        if name in self.hangs:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self.cancelled.append(name)
+
+
+@pytest.mark.anyio
+async def test_everything_needed_is_looked_up(snapshot: Snapshot) -> None:
+    assert await gather(snapshot, EVERYTHING) == Facts(
+        storage_classes=StorageClasses((StorageClass("fast"),)),
+        secrets={"s3": Secret.read({"stringData": {"key": "hunter2"}}), "gone": None},
+        claims={"cache-a-0": Claim("cache-a-0", "fast")},
+    )
+
+
+@pytest.mark.anyio
+async def test_what_is_not_needed_is_not_looked_up(snapshot: Snapshot) -> None:
+    assert await gather(snapshot, Needs()) == Facts()
+
+
+@pytest.mark.anyio
+async def test_look_ups_are_made_in_the_namespace_of_the_server(snapshot: Snapshot) -> None:
+    assert (await gather(snapshot, Needs("elsewhere", secrets=frozenset({"s3"})))).secrets == {"s3": None}
+
+
+@pytest.mark.anyio
+async def test_a_look_up_that_fails_spoils_no_other(snapshot: Snapshot) -> None:
+    facts = await gather(Faulty(snapshot, fails=frozenset({"gone", "classes"})), EVERYTHING)
+    assert facts.secrets["gone"] == Unknown("forbidden: you may not")
+    assert facts.storage_classes == StorageClasses((), gap="forbidden: you may not")
+    assert isinstance(facts.secrets["s3"], Secret)
+
+
+@pytest.mark.anyio
+async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(snapshot: Snapshot) -> None:
+    faulty = Faulty(snapshot, hangs=frozenset({"gone", "classes", "cache-a-0"}))
+    began = time.monotonic()
+    async with asyncio.timeout(10):
+        facts = await gather(faulty, EVERYTHING, deadline=0.2)
+    assert time.monotonic() - began < 2
+    why = "no answer within 0.2 s"
+    assert facts.secrets == {"gone": Unknown(why), "s3": Secret.read({"stringData": {"key": "hunter2"}})}
+    assert facts.claims == {"cache-a-0": Unknown(why)}
+    assert facts.storage_classes == StorageClasses((), gap=why)
+    assert sorted(faulty.cancelled) == ["cache-a-0", "classes", "gone"]
+
+
+@pytest.mark.anyio
+async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapshot) -> None:
+    faulty = Faulty(snapshot, hangs=frozenset({"gone", "s3"}))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await gather(faulty, EVERYTHING, deadline=60)
+    assert sorted(faulty.cancelled) == ["gone", "s3"]
+
+
+@pytest.mark.anyio
+async def test_documents_given_together_count_before_what_lies_beneath(snapshot: Snapshot) -> None:
+    given = parse(f"{SECRET.replace('key', 'other')}---\n{FAST}allowVolumeExpansion: true\n", "a.yaml")
+    facts = await gather(Overlay(given, snapshot), EVERYTHING)
+    assert facts.secrets == {"s3": Secret.read({"stringData": {"other": "hunter2"}}), "gone": None}
+    assert facts.storage_classes == StorageClasses((StorageClass("fast", expandable=True),))
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast")}
+
+
+@pytest.mark.anyio
+async def test_with_nothing_beneath_what_was_not_given_is_unknown() -> None:
+    why = "neither a snapshot nor a cluster was given"
+    facts = await gather(Overlay(parse(f"{FAST}---\n{SECRET}", "a.yaml")), EVERYTHING)
+    assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap=why)
+    assert facts.secrets == {"s3": Secret.read({"stringData": {"key": "hunter2"}}), "gone": Unknown(why)}
+    assert facts.claims == {"cache-a-0": Unknown(why)}
+
+
+@pytest.mark.anyio
+async def test_given_classes_are_known_when_the_cluster_does_not_list_its_own(snapshot: Snapshot) -> None:
+    overlay = Overlay(parse(FAST, "a.yaml"), Faulty(snapshot, fails=frozenset({"classes"})))
+    facts = await gather(overlay, Needs(storage_classes=True))
+    assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap="forbidden: you may not")
+
+
+def test_a_given_document_of_the_wrong_shape_is_refused() -> None:
+    with pytest.raises(UnusableInput, match=r"a\.yaml:4: expected a mapping of strings in data of a Secret"):
+        Overlay(parse(f"{SECRET.replace('stringData', 'data').replace('hunter2', '[hunter2]')}", "a.yaml"))
+
+
+@pytest.mark.anyio
+async def test_no_value_of_a_secret_is_in_facts_errors_or_logs(
+    tmp_path: Path, snapshot: Snapshot, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    assert "hunter2" not in repr(await gather(snapshot, EVERYTHING))
+    (tmp_path / "a.yaml").write_text(SECRET.replace("{key: hunter2}", "[hunter2]"))
+    with pytest.raises(UnusableInput) as caught:
+        Snapshot(tmp_path)
+    with pytest.raises(NotFound) as missing:
+        await snapshot.get(Resource("v1", "secrets", "Secret"), "gone")
+    assert "hunter2" not in f"{caught.value} {missing.value} {caplog.text}"
+
+
+# Names of cluster-wide objects have the namespace in them: the control plane is shared.
+LIVE = """
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast-NAMESPACE}
+provisioner: example.com/disk
+allowVolumeExpansion: true
+---
+apiVersion: v1
+kind: PersistentVolume
+metadata: {name: volume-NAMESPACE}
+spec:
+  capacity: {storage: 6Gi}
+  accessModes: [ReadWriteOnce]
+  storageClassName: fast-NAMESPACE
+  claimRef: {namespace: NAMESPACE, name: cache-a-0}
+  nfs: {server: 192.0.2.1, path: /}
+---
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: cache-a-0, namespace: NAMESPACE}
+spec:
+  accessModes: [ReadWriteOnce]
+  storageClassName: fast-NAMESPACE
+  volumeName: volume-NAMESPACE
+  resources: {requests: {storage: 5Gi}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: s3, namespace: NAMESPACE}
+stringData: {endpoint: "http://s3 ", empty: "", key: hunter2}
+"""
+
+
+@pytest.fixture
+def live(control_plane: ControlPlane, namespace: str) -> Iterator[ControlPlane]:
+    """With the claim bound, by the controller manager if there is one, else by hand."""
+    manifests = LIVE.replace("NAMESPACE", namespace)
+    control_plane.kubectl("apply", "-f", "-", input=manifests)
+    claim = ("pvc", "cache-a-0", "-n", namespace)
+    bound = '{"status": {"phase": "Bound", "capacity": {"storage": "6Gi"}}}'
+    control_plane.kubectl("patch", *claim, "--subresource=status", "--type=merge", f"--patch={bound}")
+    control_plane.kubectl("wait", *claim, "--for=jsonpath={.status.capacity.storage}=6Gi", "--timeout=20s")
+    yield control_plane
+    control_plane.kubectl("delete", "--wait=false", "-f", "-", input=manifests)
+
+
+@pytest.mark.anyio
+async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
+    live: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    saved = live.kubectl("get", "sc,secrets,pvc", "-A", "-o", "yaml").stdout
+    (tmp_path / "saved.yaml").write_text(saved)
+    needs = Needs(namespace, storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
+    async with Cluster.connect(live.kubeconfig) as cluster:
+        facts = await gather(cluster, needs)
+    assert facts == await gather(Snapshot(tmp_path), needs)
+    assert facts.storage_classes.named(f"fast-{namespace}")
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", f"fast-{namespace}", "6Gi")}
+    secret = facts.secrets["s3"]
+    assert isinstance(secret, Secret)
+    assert secret.keys["endpoint"] >= {Trait.PADDED, Trait.PLAIN_HTTP}
+    assert facts.secrets["gone"] is None
+
+
+@pytest.mark.anyio
+async def test_no_value_of_a_live_secret_is_in_facts_or_logs(
+    live: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with Cluster.connect(live.kubeconfig) as cluster:
+        facts = await gather(cluster, Needs(namespace, secrets=frozenset({"s3"})))
+    encoded = base64.b64encode(b"hunter2").decode()
+    shown = f"{facts} {caplog.text}"
+    assert "hunter2" not in shown
+    assert encoded not in shown

@@ -1,0 +1,166 @@
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, NotFound
+from app.cluster.snapshot import CHECK_SECONDS, Snapshot
+from app.manifests import UnusableInput
+
+FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
+SLOW = FAST.replace("fast", "slow")
+SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\n"
+CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: cache-a-0, namespace: files}\n"
+
+
+class Clock:
+    """A clock that moves only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "snapshot.yaml"
+    path.write_text("---\n".join((FAST, SECRET, CLAIM)))
+    return path
+
+
+def write(path: Path, text: str | None) -> None:
+    path.unlink() if text is None else path.write_text(text)
+
+
+async def names(snapshot: Snapshot) -> list[str]:
+    return [item["metadata"]["name"] for item in (await snapshot.list(STORAGE_CLASSES)).items]
+
+
+@pytest.mark.anyio
+async def test_an_object_is_found_by_name_and_namespace(path: Path) -> None:
+    snapshot = Snapshot(path)
+    assert (await snapshot.get(CLAIMS, "cache-a-0", "files"))["kind"] == "PersistentVolumeClaim"
+    with pytest.raises(NotFound, match='persistentvolumeclaims "cache-a-0" not found'):
+        await snapshot.get(CLAIMS, "cache-a-0", "elsewhere")
+
+
+@pytest.mark.anyio
+async def test_an_object_without_a_namespace_is_in_default(path: Path) -> None:
+    snapshot = Snapshot(path)
+    assert await snapshot.get(SECRETS, "s3") == await snapshot.get(SECRETS, "s3", "default")
+
+
+@pytest.mark.anyio
+async def test_a_cluster_wide_object_is_in_no_namespace(path: Path) -> None:
+    assert (await Snapshot(path).get(STORAGE_CLASSES, "fast", "anywhere"))["metadata"] == {"name": "fast"}
+
+
+@pytest.mark.anyio
+async def test_what_is_not_there_does_not_exist(path: Path) -> None:
+    snapshot = Snapshot(path)
+    assert (await snapshot.list(CLAIMS, "elsewhere")).items == ()
+    assert (await snapshot.list(CLAIMS)).gap is None
+    with pytest.raises(NotFound):
+        await snapshot.get(SECRETS, "other")
+
+
+@pytest.mark.anyio
+async def test_of_two_objects_with_one_name_the_later_one_counts(path: Path) -> None:
+    write(path, f"{FAST}---\n{FAST}allowVolumeExpansion: true\n")
+    assert (await Snapshot(path).get(STORAGE_CLASSES, "fast"))["allowVolumeExpansion"] is True
+
+
+@pytest.mark.anyio
+async def test_objects_that_no_rule_asks_for_may_have_any_shape(path: Path) -> None:
+    write(path, f"{FAST}---\napiVersion: v1\nkind: Kustomization\n---\napiVersion: v1\nkind: Pod\nmetadata: 5\n")
+    assert await names(Snapshot(path)) == ["fast"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("apiVersion: v1\nkind: Secret\n", "1: expected a mapping in metadata of a Secret"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: a\n", "3: expected a mapping in metadata of a Secret"),
+        ("apiVersion: v1\nkind: Secret\nmetadata: {}\n", "3: expected a name in metadata.name of a Secret"),
+        ("apiVersion: v1\nkind: Secret\nmetadata:\n  name: 5\n", "4: expected a name in metadata.name of a Secret"),
+        (f"{SECRET}data: [hunter2]\n", "4: expected a mapping of strings in data of a Secret"),
+        (f"{SECRET}data: {{a: 5}}\n", "4: expected a mapping of strings in data of a Secret"),
+        (f"{SECRET}stringData: hunter2\n", "4: expected a mapping of strings in stringData of a Secret"),
+        (f"{FAST}allowVolumeExpansion: 'yes'\n", "4: expected true or false in allowVolumeExpansion of a StorageClass"),
+        (f"{CLAIM}spec: [hunter2]\n", "4: expected a mapping in spec of a PersistentVolumeClaim"),
+        (f"{CLAIM}spec:\n  storageClassName: 5\n", "5: expected a string in spec.storageClassName"),
+        (f"{CLAIM}status: {{capacity: {{storage: 5}}}}\n", "4: expected a mapping of strings in status.capacity"),
+    ],
+)
+def test_an_object_of_the_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:
+    path.write_text(text)
+    with pytest.raises(UnusableInput) as caught:
+        Snapshot(path)
+    assert str(caught.value).startswith(f"{path}:{message}")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_snapshot_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnusableInput, match="No such file"):
+        Snapshot(tmp_path / "gone")
+
+
+@pytest.mark.anyio
+async def test_a_changed_file_is_read_again_at_the_next_check(path: Path, clock: Clock) -> None:
+    snapshot = Snapshot(path, clock)
+    write(path, f"{FAST}---\n{SLOW}")
+    assert await names(snapshot) == ["fast"]
+    clock.now = CHECK_SECONDS
+    assert await names(snapshot) == ["fast", "slow"]
+
+
+@pytest.mark.anyio
+async def test_a_file_that_comes_or_goes_in_a_folder_is_noticed(tmp_path: Path, clock: Clock) -> None:
+    (tmp_path / "a.yaml").write_text(FAST)
+    snapshot = Snapshot(tmp_path, clock)
+    (tmp_path / "b.yaml").write_text(SLOW)
+    clock.now = 1
+    assert await names(snapshot) == ["fast", "slow"]
+    (tmp_path / "a.yaml").unlink()
+    clock.now = 2
+    assert await names(snapshot) == ["slow"]
+
+
+@pytest.mark.anyio
+async def test_a_mounted_config_map_is_noticed_when_its_link_moves(tmp_path: Path, clock: Clock) -> None:
+    """The kubelet replaces `..data`, to which the visible files are links."""
+    for version, text in (("..1", FAST), ("..2", SLOW)):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "a.yaml").write_text(text)
+        os.utime(tmp_path / version / "a.yaml", (0, 0))
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "a.yaml").symlink_to("..data/a.yaml")
+    snapshot = Snapshot(tmp_path, clock)
+    (tmp_path / "..new").symlink_to("..2")
+    (tmp_path / "..new").rename(tmp_path / "..data")
+    clock.now = 1
+    assert await names(snapshot) == ["slow"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("text", ["{", "apiVersion: v1\nkind: Secret\n", None])
+async def test_while_it_is_unusable_the_last_good_content_answers_and_one_error_is_logged(
+    path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, text: str | None
+) -> None:
+    snapshot = Snapshot(path, clock)
+    write(path, text)
+    for clock.now in (1, 2, 3):
+        assert await names(snapshot) == ["fast"]
+    [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+    assert str(path) in record.getMessage()
+    write(path, SLOW)
+    clock.now = 4
+    assert await names(snapshot) == ["slow"]

