@@ -1,4 +1,7 @@
-"""The command line `dittofs-operator`: reads arguments and environment, calls one function, says what went wrong."""
+"""The command line `dittofs-operator`: reads arguments and environment, calls one function, says what went wrong.
+
+What only one command needs is imported by it: a check of one file does not wait a second for web server and client.
+"""
 
 import asyncio
 import sys
@@ -10,17 +13,13 @@ from typing import Any
 
 import click
 import orjson
-import uvloop
 
 from app import check as checking
 from app import logs, manifests
 from app.admission.review import creation
-from app.admission.server import UnusableCertificate
-from app.cluster.client import Cluster
 from app.cluster.lookup import Overlay
 from app.cluster.reader import ClusterError, Reader
 from app.cluster.snapshot import Snapshot
-from app.serve import serve as serve_until_stopped
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings
 from app.storage.crd import custom_resource_definition
 from app.storage.spec import KIND
@@ -33,7 +32,7 @@ _PATH = click.Path(path_type=Path)
 def main() -> None:
     try:
         command_line(prog_name="dittofs-operator")
-    except (manifests.UnusableInput, UnusableCertificate, ClusterError, OSError) as error:
+    except (manifests.UnusableInput, ClusterError, OSError) as error:
         click.echo(f"dittofs-operator: {error}", err=True)
         sys.exit(UNUSABLE_INPUT)
 
@@ -64,9 +63,17 @@ def command_line() -> None:
 def serve(**given: Any) -> None:
     """Answer the API server's admission reviews until told to stop."""
     _one_of(given["kubeconfig"], given["snapshot"])
+    import uvloop
+
+    from app.admission.server import UnusableCertificate
+    from app.serve import serve as serve_until_stopped
+
     logs.configure()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(serve_until_stopped(Settings(**given)))
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_until_stopped(Settings(**given)))
+    except UnusableCertificate as error:
+        raise click.ClickException(f"{error}; python -m certs makes a pair for development") from error
 
 
 @command_line.command()
@@ -122,6 +129,8 @@ async def _judged(
 async def _beneath(kubeconfig: Path | None, snapshot: Path | None) -> AsyncIterator[Reader | None]:
     """Where to look for what the input does not hold; None when that stays unknown."""
     if kubeconfig:
+        from app.cluster.client import Cluster
+
         async with Cluster.connect(kubeconfig) as cluster:
             yield cluster
     else:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import ssl
 import subprocess
 import sys
@@ -55,7 +56,8 @@ class Operator:
                 raise self._program.failure("was not ready")
 
     def stop(self) -> None:
-        self._program.stop()
+        """Without the delay in which clients are asked to go elsewhere."""
+        self._program.stop(signal.SIGINT)
 
     @property
     def trust(self) -> ssl.SSLContext:

@@ -75,7 +75,8 @@ class ServingCertificate:
             # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
             context.load_cert_chain(certificate, key, password="")
         except (OSError, ValueError) as error:
-            raise UnusableCertificate(f"{certificate} with {key}: {error}") from error
+            why = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else error
+            raise UnusableCertificate(f"cannot serve certificate {certificate} with key {key}: {why}") from error
         return context
 
     def _signature(self) -> tuple[Any, ...]:
@@ -112,12 +113,6 @@ class WebhookServer(uvicorn.Server):
         )
         self._client_seconds = client_seconds
 
-    @property
-    def port(self) -> int:
-        """The port it listens on, also when any free one was asked for."""
-        port: int = self.servers[0].sockets[0].getsockname()[1]
-        return port
-
     async def listen(self) -> None:
         """Accepts connections from here on. Raises OSError when the address cannot be had."""
         self.config.load()
@@ -136,6 +131,8 @@ class WebhookServer(uvicorn.Server):
             ssl_shutdown_timeout=patience,
         )
         self.servers = [server]
+        # Also when any free one was asked for.
+        self.port: int = server.sockets[0].getsockname()[1]
         self.started = True
 
     async def serve(self, sockets: Any = None) -> None:

@@ -56,10 +56,10 @@ class Program:
     def failure(self, what: str) -> Failed:
         return Failed("\n".join([f"{self.name} {what}. The end of its output:", *self.output()[-TAIL_LINES:]]))
 
-    def stop(self) -> None:
+    def stop(self, request: signal.Signals = signal.SIGTERM) -> None:
         """Asks it to end, then makes it; nothing happens to one that has ended."""
-        for request in (signal.SIGTERM, signal.SIGKILL):
+        for each in (request, signal.SIGKILL):
             if self.ended():
                 return
-            os.killpg(self._process.pid, request)
+            os.killpg(self._process.pid, each)
             self.ended(within=GRACE_SECONDS)

@@ -1,0 +1,90 @@
+import ssl
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from certs.authority import AUTHORITY_LIFE, SERVING_LIFE, Authority, Pair, serves
+
+NOW = datetime.now(UTC).replace(microsecond=0)
+HOSTS = ["localhost", "dittofs-operator.dittofs-system.svc", "127.0.0.1", "::1"]
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.make("a test", NOW)
+
+
+@pytest.fixture(scope="module")
+def pair(authority: Authority) -> Pair:
+    return authority.serving_pair(HOSTS, NOW)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_a_strict_client_trusts_the_pair_for_each_host(
+    authority: Authority, pair: Pair, host: str, tmp_path: Path
+) -> None:
+    assert handshake(authority, pair, host, tmp_path)
+
+
+def test_a_client_does_not_trust_it_for_another_host(authority: Authority, pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError, match="Hostname mismatch"):
+        handshake(authority, pair, "example.com", tmp_path)
+
+
+def test_a_client_of_another_authority_does_not_trust_it(pair: Pair, tmp_path: Path) -> None:
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(Authority.make("a test", NOW), pair, "localhost", tmp_path)
+
+
+def test_lives_are_as_long_as_promised(authority: Authority, pair: Pair) -> None:
+    leaf = x509.load_pem_x509_certificate(pair.certificate)
+    assert leaf.not_valid_after_utc == NOW + SERVING_LIFE == NOW + timedelta(days=90)
+    assert authority.certificate.not_valid_after_utc == NOW + AUTHORITY_LIFE == NOW + timedelta(days=365)
+    assert leaf.not_valid_before_utc < NOW
+
+
+def test_a_long_host_name_fits(authority: Authority) -> None:
+    host = "a" * 60 + ".example.com"
+    assert serves(authority.serving_pair([host], NOW).certificate, authority.pem, [host], NOW)
+
+
+class TestAPairServes:
+    def test_while_it_is_valid_for_these_hosts(self, authority: Authority, pair: Pair) -> None:
+        assert serves(pair.certificate, authority.pem, HOSTS[:2], NOW + SERVING_LIFE)
+
+    def test_not_when_it_expires_before(self, authority: Authority, pair: Pair) -> None:
+        assert not serves(pair.certificate, authority.pem, HOSTS, NOW + SERVING_LIFE + timedelta(seconds=1))
+
+    def test_not_for_other_hosts(self, authority: Authority, pair: Pair) -> None:
+        assert not serves(pair.certificate, authority.pem, ["example.com"], NOW)
+
+    def test_not_with_another_authority(self, pair: Pair) -> None:
+        assert not serves(pair.certificate, Authority.make("a test", NOW).pem, HOSTS, NOW)
+
+    @pytest.mark.parametrize("broken", [b"", b"-----BEGIN CERTIFICATE-----\ntrunc"])
+    def test_not_when_it_cannot_be_read(self, authority: Authority, broken: bytes) -> None:
+        assert not serves(broken, authority.pem, HOSTS, NOW)
+
+
+def handshake(authority: Authority, pair: Pair, host: str, folder: Path) -> bool:
+    """TLS between two ends in memory, verified as strictly as Python 3.13 does."""
+    (folder / "tls.crt").write_bytes(pair.certificate)
+    (folder / "tls.key").write_bytes(pair.key)
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(folder / "tls.crt", folder / "tls.key")
+    client_context = ssl.create_default_context(cadata=authority.pem.decode())
+    client_context.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    client = client_context.wrap_bio(to_client, to_server, server_hostname=host)
+    done: set[ssl.SSLObject] = set()
+    for _ in range(4):
+        for end in (client, server):
+            try:
+                end.do_handshake()
+                done.add(end)
+            except ssl.SSLWantReadError:
+                pass
+    return done == {client, server}

@@ -1,0 +1,80 @@
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import yaml
+
+from app.storage.crd import custom_resource_definition
+from tests.controlplane.cluster import ControlPlane
+from tests.servers import Manifest, server, storage
+
+CRD = "dittoservers.dittofs.dittofs.com"
+
+Send = Callable[..., str]
+
+
+@pytest.fixture
+def apply(control_plane: ControlPlane, namespace: str) -> Send:
+    """What kubectl prints of a manifest that is applied, with the CRD and no webhook."""
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+    control_plane.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+
+    def send(manifest: Manifest) -> str:
+        options = ("--namespace", namespace, "apply", "-f", "-")
+        done = control_plane.kubectl(*options, input=yaml.safe_dump(manifest), check=False)
+        return done.stdout + done.stderr
+
+    return send
+
+
+def test_the_api_server_finds_nothing_wrong_with_it(control_plane: ControlPlane, apply: Send) -> None:
+    crd = json.loads(control_plane.kubectl("get", "crd", CRD, "--output=json").stdout)
+    conditions = {condition["type"]: condition["status"] for condition in crd["status"]["conditions"]}
+    assert conditions["Established"] == "True"
+    assert "NonStructuralSchema" not in conditions
+
+
+def test_short_names_and_columns_are_there(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
+    apply(server())
+    wide = control_plane.kubectl("--namespace", namespace, "get", "ditto", "--output=wide").stdout
+    for column in ("REPLICAS", "READY", "NFS ENDPOINT", "PHASE", "AGE", "CACHE REQUESTED", "CACHE CAPACITY", "REASON"):
+        assert column in wide
+    narrow = control_plane.kubectl("--namespace", namespace, "get", "dittofs").stdout
+    assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "AGE"]
+
+
+def test_a_fresh_server_does_not_pass_for_one_that_was_looked_at(
+    control_plane: ControlPlane, apply: Send, namespace: str
+) -> None:
+    apply(server())
+    found = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
+    assert found["status"] == {"observedGeneration": -1}
+    assert found["metadata"]["generation"] == 1
+
+
+def test_every_field_is_explained(control_plane: ControlPlane, apply: Send) -> None:
+    explained = control_plane.kubectl("explain", "dittoserver.spec.storage").stdout
+    assert "Size of the volume for the cache" in explained
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        (storage(), storage(storageClassName="slow"), "storageClassName cannot change"),
+        ({"storage": {"metadataSize": "10Gi"}}, storage(), "storageClassName cannot change"),
+        (storage(contentSize="1Gi"), storage(contentSize=None), "contentSize cannot be removed"),
+        (storage(), storage(contentSize="1Gi"), "configured"),
+        (storage(), storage(cacheSize="9Gi"), "configured"),
+    ],
+)
+def test_a_change_that_would_lose_data_is_refused(apply: Send, old: Any, new: Any, says: str) -> None:
+    assert "created" in apply(server(**old))
+    assert says in apply(server(**new))
+
+
+def test_core_types_are_kept_as_they_were_given(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
+    context = {"runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+    apply(server(podSecurityContext=context, resources={"limits": {"memory": "1Gi"}}))
+    found = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
+    assert found["spec"]["podSecurityContext"] == context
