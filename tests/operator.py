@@ -59,6 +59,15 @@ class Operator:
         """Without the delay in which clients are asked to go elsewhere."""
         self._program.stop(signal.SIGINT)
 
+    def signal(self, sent: signal.Signals) -> None:
+        self._program.signal(sent)
+
+    def ended_well(self, within: float) -> bool:
+        return self._program.ended(within=within) and self._program.succeeded
+
+    def take_ports_of(self, other: Self) -> None:
+        self._port, self._health_port = other._port, other._health_port
+
     @property
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.folder / "ca.crt")

@@ -61,5 +61,8 @@ class Program:
         for each in (request, signal.SIGKILL):
             if self.ended():
                 return
-            os.killpg(self._process.pid, each)
+            self.signal(each)
             self.ended(within=GRACE_SECONDS)
+
+    def signal(self, sent: signal.Signals) -> None:
+        os.killpg(self._process.pid, sent)

@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import click
+import pytest
+
+from app.check import Judgement, check, github, text
+from app.check import json as as_json
+from app.cluster.lookup import Overlay
+from app.cluster.snapshot import Snapshot
+from app.manifests import Document, parse
+
+pytestmark = pytest.mark.anyio
+
+INPUT = """\
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: other}
+---
+apiVersion: dittofs.dittofs.com/v1alpha1
+kind: DittoServer
+metadata:
+  name: files
+  namespace: media
+spec:
+  nfsPort: 8080
+  storage:
+    metadataSize: 10Gi
+    storageClassName: fast
+"""
+FAST = """\
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast}
+provisioner: example.com/fast
+"""
+
+
+def documents(*texts: str) -> list[Document]:
+    return parse("---\n".join(texts), "servers.yaml")
+
+
+async def judged(*texts: str, snapshot: Path | None = None) -> list[Judgement]:
+    given = documents(*texts)
+    return await check(given, Overlay(given, Snapshot(snapshot) if snapshot else None))
+
+
+async def test_only_dittoservers_are_judged() -> None:
+    [judgement] = await judged(INPUT)
+    assert judgement.title == "DittoServer media/files"
+    assert not judgement.admitted
+
+
+async def test_what_is_in_no_input_is_unknown_and_a_warning() -> None:
+    [judgement] = await judged(INPUT.replace("8080", "2049"))
+    assert judgement.admitted
+    [finding] = judgement.findings
+    assert finding.message == (
+        'Could not verify StorageClass "fast" exists: neither a snapshot nor a cluster was given'
+    )
+
+
+async def test_other_documents_of_the_input_count_as_facts() -> None:
+    [judgement] = await judged(INPUT.replace("8080", "2049"), FAST)
+    assert not judgement.findings
+
+
+async def test_a_snapshot_is_all_there_is(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(FAST.replace("name: fast", "name: slow"))
+    [judgement] = await judged(INPUT.replace("8080", "2049"), snapshot=tmp_path)
+    assert [finding.message for finding in judgement.findings] == [
+        'StorageClass "fast" does not exist in cluster; there are: slow'
+    ]
+
+
+async def test_another_version_of_the_api_is_rejected() -> None:
+    [judgement] = await judged(INPUT.replace("v1alpha1", "v1"))
+    assert [finding.message for finding in judgement.findings] == ["apiVersion must be dittofs.dittofs.com/v1alpha1"]
+
+
+async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
+    lines = [click.unstyle(line) for line in text(await judged(INPUT, FAST))]
+    assert lines == [
+        "servers.yaml document 2: DittoServer media/files rejected",
+        "  error   servers.yaml:10 spec.controlPlane.port",
+        "          port 8080 is used by both nfs and api",
+        "1 DittoServers: 0 admitted, 1 rejected, 0 warnings",
+    ]
+
+
+async def test_json_is_for_programs() -> None:
+    [line] = as_json(await judged(INPUT, FAST))
+    assert json.loads(line) == [
+        {
+            "file": "servers.yaml",
+            "document": 2,
+            "object": "DittoServer media/files",
+            "admitted": False,
+            "findings": [
+                {
+                    "severity": "error",
+                    "path": "spec.controlPlane.port",
+                    "line": 10,
+                    "message": "port 8080 is used by both nfs and api",
+                }
+            ],
+        }
+    ]
+
+
+async def test_github_gets_an_annotation_a_finding() -> None:
+    given = parse(INPUT, "a,b:100%.yaml")
+    [annotation, _] = github(await check(given, Overlay([*given, *documents(FAST)])))
+    assert annotation == (
+        "::error file=a%2Cb%3A100%25.yaml,line=10,title=DittoServer media/files spec.controlPlane.port"
+        "::port 8080 is used by both nfs and api"
+    )
+
+
+@pytest.mark.parametrize("metadata", ["", "metadata: x", "metadata: {generateName: files-}"])
+async def test_a_server_without_a_name_has_a_title(metadata: str) -> None:
+    given = f"apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\n{metadata}\n"
+    [judgement] = await judged(given)
+    assert judgement.title.startswith("DittoServer default/")
+    assert not judgement.admitted

@@ -1,0 +1,114 @@
+"""The command line as it is typed, in a process of its own."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from app.__main__ import command_line
+from app.storage.crd import custom_resource_definition
+
+ROOT = Path(__file__).parent.parent
+SNAPSHOT = "tests/demo/snapshot.yaml"
+
+
+def run(*arguments: str, given: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        input=given,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (("manifests/samples",), 0, "3 DittoServers: 3 admitted, 0 rejected, 3 warnings"),
+        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "3 DittoServers: 3 admitted, 0 rejected, 0 warnings"),
+        (("tests/demo/warned.yaml", SNAPSHOT), 0, "1 DittoServers: 1 admitted, 0 rejected, 2 warnings"),
+        (("tests/demo", "manifests/samples"), 1, "6 DittoServers: 5 admitted, 1 rejected, 1 warnings"),
+    ],
+)
+def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:
+    checked = run("check", *arguments)
+    assert checked.returncode == code
+    assert checked.stdout.splitlines()[-1] == last
+    assert checked.stderr == ""
+
+
+def test_check_reads_standard_input() -> None:
+    checked = run("check", "-", given=(ROOT / "tests/demo/rejected.yaml").read_text())
+    assert checked.returncode == 1
+    assert "stdin:6 spec.controlPlane.port" in checked.stdout
+
+
+def test_a_flag_can_be_set_in_the_environment() -> None:
+    checked = run(
+        "check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json"
+    )
+    [judgement] = json.loads(checked.stdout)
+    assert 'StorageClass "premium" does not exist' in judgement["findings"][1]["message"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (("check", "none-such.yaml"), "none-such.yaml: cannot be read: No such file or directory"),
+        (("check", SNAPSHOT), "expected a DittoServer among the 3 documents given"),
+        (("check", "manifests/samples", "--kubeconfig", "none"), "kubeconfig none cannot be used"),
+        (("check", "manifests/samples", "--kubeconfig", "a", "--snapshot", "b"), "exclude each other"),
+        (("review", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
+        (("serve", "--tls-key=a", "--snapshot=b"), "Missing option '--tls-cert'"),
+        (("serve", "--listen=9443"), "'9443' is not HOST:PORT, such as 0.0.0.0:9443"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_line_and_exits_with_two(arguments: tuple[str, ...], complaint: str) -> None:
+    refused = run(*arguments)
+    assert refused.returncode == 2
+    assert complaint in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_certificate_that_is_not_there_is_told_with_what_to_do() -> None:
+    refused = run("serve", "--tls-cert=a", "--tls-key=b", "--snapshot", SNAPSHOT)
+    assert refused.returncode == 1
+    assert "cannot serve certificate a with key b: No such file or directory" in refused.stderr
+    assert "python -m certs" in refused.stderr
+
+
+def test_crd_prints_what_kubectl_can_apply() -> None:
+    assert yaml.safe_load(run("crd").stdout) == custom_resource_definition()
+
+
+def test_review_wraps_a_manifest_for_curl() -> None:
+    wrapped = json.loads(run("review", "tests/demo/defaulted.yaml").stdout)
+    assert wrapped["kind"] == "AdmissionReview"
+    assert wrapped["request"]["object"]["metadata"]["name"] == "defaulted"
+    assert wrapped["request"]["dryRun"] is True
+
+
+def test_every_flag_has_its_variable() -> None:
+    options = [
+        option
+        for command in command_line.commands.values()
+        for option in command.params
+        if option.param_type_name == "option"
+    ]
+    assert options
+    for option in options:
+        assert option.envvar == "DITTOFS_OPERATOR_" + option.name.upper()
+
+
+def test_a_check_does_not_wait_for_web_server_and_client() -> None:
+    code = "import sys, app.__main__; print(*{'fastapi', 'uvicorn', 'kubernetes_asyncio'} & sys.modules.keys())"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert loaded.stdout == "\n"

@@ -1,0 +1,41 @@
+"""The README tells the truth: its commands are there, its flags are all of them."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from app.__main__ import command_line
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+ROWS = re.findall(r"^\| `(--[a-z-]+)[^`]*` \| `([A-Z_]+)` \|", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_every_flag_and_its_variable_are_there(command: str) -> None:
+    options = [option for option in command_line.commands[command].params if option.param_type_name == "option"]
+    assert {(option.opts[0], option.envvar) for option in options} <= set(ROWS)
+
+
+def test_no_flag_is_there_that_does_not_exist() -> None:
+    options = {option.opts[0] for command in command_line.commands.values() for option in command.params}
+    assert {flag for flag, _ in ROWS} <= options
+
+
+def test_every_make_target_that_it_names_exists() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+
+
+def test_every_file_that_it_names_is_there() -> None:
+    named = re.findall(r"\b((?:tests|manifests|app)/[\w./-]*\w)", README)
+    assert named
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_ci_runs_the_commands_that_it_tells_a_person_to_type() -> None:
+    script = (ROOT / ".ci/run").read_text()
+    for command in ("make run", "make check", "make test", "dittofs-operator check manifests/samples"):
+        assert command in README
+        assert command in script

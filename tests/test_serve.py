@@ -1,0 +1,133 @@
+"""`serve` as a process: facts that change or cannot be had, certificates that change, and its end."""
+
+import json
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from time import monotonic
+
+import httpx
+import pytest
+
+from app.admission.api import VALIDATE_PATH
+from app.admission.review import creation
+from tests.controlplane.cluster import ControlPlane
+from tests.operator import Operator
+from tests.servers import s3, server
+from tests.wait import until
+
+FAST = """\
+apiVersion: storage.k8s.io/v1
+kind: StorageClass
+metadata: {name: fast}
+provisioner: example.com/fast
+"""
+REVIEW = creation(server(), "u-1")
+REVIEW_WITH_SECRET = creation(server(**s3()), "u-1")
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    file = tmp_path / "cluster.yaml"
+    file.write_text(FAST)
+    return file
+
+
+@pytest.fixture
+def operator(tmp_path: Path, snapshot: Path) -> Iterator[Operator]:
+    with Operator(tmp_path, "--snapshot", snapshot) as running:
+        yield running
+
+
+def messages(operator: Operator) -> list[str]:
+    return [json.loads(line)["message"] for line in operator.log.read_text().splitlines()]
+
+
+def refused(operator: Operator) -> bool:
+    return operator.post(VALIDATE_PATH, REVIEW)["allowed"] is False
+
+
+def test_a_snapshot_is_read_again_when_it_changes(operator: Operator, snapshot: Path) -> None:
+    assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+    snapshot.write_text(FAST.replace("fast", "slow"))
+    until(lambda: refused(operator))
+    snapshot.write_text("apiVersion: [")
+    until(lambda: refused(operator) and any("snapshot unusable" in message for message in messages(operator)))
+    assert refused(operator)
+    snapshot.write_text(FAST)
+    until(lambda: not refused(operator))
+
+
+def test_a_wrong_pair_is_refused_and_the_next_good_one_is_taken_up(operator: Operator, tmp_path: Path) -> None:
+    good = (tmp_path / "tls.crt").read_bytes()
+    (tmp_path / "tls.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
+    until(lambda: any("the former one stays" in message for message in messages(operator)))
+    assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+    (tmp_path / "tls.crt").write_bytes(good)
+    until(lambda: any("new certificate taken up" in message for message in messages(operator)))
+    assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+
+
+def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        kubeconfig = tmp_path / "kubeconfig"
+        cluster = {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}
+        context = {"cluster": "c", "user": "u"}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "c", "cluster": cluster}],
+            "users": [{"name": "u", "user": {}}],
+            "contexts": [{"name": "c", "context": context}],
+            "current-context": "c",
+        }
+        kubeconfig.write_text(json.dumps(config))
+        with Operator(tmp_path, "--kubeconfig", kubeconfig) as running:
+            started = monotonic()
+            response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
+            assert 2 <= monotonic() - started < 4
+    assert response["allowed"] is True
+    assert response["warnings"] == [
+        'Could not verify StorageClass "fast" exists: no answer within 2 s',
+        'Could not verify S3 credentials Secret "s3": no answer within 2 s',
+    ]
+
+
+def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    control_plane.kubectl("--namespace", namespace, "create", "serviceaccount", "nobody")
+    kubeconfig = control_plane.kubeconfig_for("nobody", namespace)
+    with Operator(tmp_path, "--kubeconfig", kubeconfig) as running:
+        response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
+    assert response["allowed"] is True
+    [about_class, about_secret] = response["warnings"]
+    assert about_class.startswith(
+        'Could not verify StorageClass "fast" exists: forbidden: storageclasses.storage.k8s.io'
+    )
+    assert about_secret.startswith('Could not verify S3 credentials Secret "s3": forbidden: secrets "s3" is forbidden')
+
+
+def test_sigterm_ends_it_after_clients_were_asked_to_go(operator: Operator) -> None:
+    with httpx.Client(verify=operator.trust, trust_env=False) as client:
+        assert "connection" not in client.post(operator.url + VALIDATE_PATH, json=REVIEW).headers
+        operator.signal(signal.SIGTERM)
+        until(lambda: httpx.get(f"{operator.health_url}/readyz", trust_env=False).status_code == 503)
+        answer = client.post(operator.url + VALIDATE_PATH, json=REVIEW)
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+    assert operator.ended_well(within=15)
+    assert messages(operator)[-1] == "stopped"
+
+
+def test_ctrl_c_ends_it_at_once(operator: Operator) -> None:
+    started = monotonic()
+    operator.signal(signal.SIGINT)
+    assert operator.ended_well(within=5)
+    assert monotonic() - started < 5
+    assert messages(operator)[-1] == "stopped"
+
+
+def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, snapshot: Path) -> None:
+    second = Operator(tmp_path, "--snapshot", snapshot)
+    second.take_ports_of(operator)
+    with pytest.raises(RuntimeError, match="address already in use"):
+        second.start()
