@@ -5,6 +5,8 @@ from typing import Any
 
 Operation = dict[str, Any]
 
+_NOTHING = object()
+
 
 def patch(before: Mapping[str, Any], after: Mapping[str, Any], at: str = "") -> list[Operation]:
     """Objects are compared member by member; anything else that differs, a list too, is replaced as a whole."""
@@ -16,6 +18,8 @@ def _operations(before: Mapping[str, Any], after: Mapping[str, Any], at: str) ->
         yield {"op": "remove", "path": _member(at, name)}
     for name, value in after.items():
         path = _member(at, name)
+        if value is before.get(name, _NOTHING):
+            continue
         if name not in before:
             yield {"op": "add", "path": path, "value": value}
         elif isinstance(value, Mapping) and isinstance(before[name], Mapping):

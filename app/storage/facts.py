@@ -5,7 +5,6 @@ absent: None says that the cluster was asked and has no such object, `Unknown` t
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -106,8 +105,8 @@ class Secret:
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
-        """Looks at `data` and, as the API server does with a manifest, at `stringData` over it."""
-        encoded = {key: _decoded(value) for key, value in (manifest.get("data") or {}).items()}
+        """Looks at `data`, base64, and as the API server does with a manifest, at `stringData` over it."""
+        encoded = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
         return cls({key: _traits(value) for key, value in sorted({**encoded, **plain}.items())})
 
@@ -119,13 +118,6 @@ class Facts:
     storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
     secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
-
-
-def _decoded(value: str | None) -> bytes:
-    try:
-        return base64.b64decode(value or "")
-    except (binascii.Error, TypeError):
-        return b""
 
 
 def _traits(value: bytes) -> frozenset[Trait]:

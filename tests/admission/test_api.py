@@ -129,6 +129,16 @@ async def test_what_is_no_review_is_refused_with_what_was_expected(
     assert error in answer.json()["error"]
 
 
+@pytest.mark.parametrize(("depth", "code"), [(500, 200), (1000, 200), (100_000, 400)])
+@pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
+async def test_an_object_nested_however_deep_gets_an_answer(path: str, depth: int, code: int) -> None:
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    body = orjson.dumps(review(server(resources="deep"), server(resources="deep", nfsPort=1))).replace(b'"deep"', deep)
+    async with client(webhook(classes)) as api:
+        answer = await api.post(path, content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == code
+
+
 async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
     sent = 0
 
