@@ -23,6 +23,7 @@ from app.cluster.snapshot import Snapshot
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings
 from app.storage.crd import custom_resource_definition
 from app.storage.spec import KIND
+from app.syntax import UnusableInput
 
 UNUSABLE_INPUT = 2
 
@@ -32,7 +33,7 @@ _PATH = click.Path(path_type=Path)
 def main() -> None:
     try:
         command_line(prog_name="dittofs-operator")
-    except (manifests.UnusableInput, ClusterError, OSError) as error:
+    except (UnusableInput, ClusterError, OSError) as error:
         click.echo(f"dittofs-operator: {error}", err=True)
         sys.exit(UNUSABLE_INPUT)
 
@@ -109,7 +110,7 @@ def review(file: str) -> None:
     """Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl."""
     servers = [document.object for document in manifests.read([file]) if document.object["kind"] == KIND]
     if not servers:
-        raise manifests.UnusableInput(file, None, f"expected a {KIND} in it")
+        raise UnusableInput(file, None, f"expected a {KIND} in it")
     click.echo(orjson.dumps(creation(servers[0], str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, Listing, NotFound, Resource
-from app.manifests import Document, UnusableInput, files, read
+from app.manifests import Document, files, read
+from app.syntax import UnusableInput
 
 DEFAULT_NAMESPACE = "default"
 CHECK_SECONDS = 1.0

@@ -35,8 +35,6 @@ def _structural(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
         del kept["default"]
     if "const" in node:
         kept["enum"] = [node["const"]]
-    if kept.get("minLength") == 0:
-        del kept["minLength"]
     if isinstance(kept.get("additionalProperties"), bool):
         del kept["additionalProperties"]
     if "required" in kept:

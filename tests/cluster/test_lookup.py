@@ -13,9 +13,10 @@ from app.cluster.client import Cluster
 from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Forbidden, Listing, NotFound, Reader, Resource
 from app.cluster.snapshot import Snapshot
-from app.manifests import UnusableInput, parse
+from app.manifests import parse
 from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Trait, Unknown
 from app.storage.rules import Needs
+from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 
 FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
@@ -133,7 +134,7 @@ async def test_given_classes_are_known_when_the_cluster_does_not_list_its_own(sn
 
 
 def test_a_given_document_of_the_wrong_shape_is_refused() -> None:
-    with pytest.raises(UnusableInput, match=r"a\.yaml:4: expected a mapping of strings in data of a Secret"):
+    with pytest.raises(UnusableInput, match=r"a\.yaml:4: expected a mapping of base64 strings in data"):
         Overlay(parse(f"{SECRET.replace('stringData', 'data').replace('hunter2', '[hunter2]')}", "a.yaml"))
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, NotFound
 from app.cluster.snapshot import CHECK_SECONDS, Snapshot
-from app.manifests import UnusableInput
+from app.syntax import UnusableInput
 
 FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
 SLOW = FAST.replace("fast", "slow")

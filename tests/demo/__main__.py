@@ -32,16 +32,19 @@ SHOWN = (
 
 def main() -> None:
     subprocess.run([sys.executable, "-m", "certs", "--out", CERTIFICATES], check=True)
-    with _serving():
+    # A shell may start background commands deaf to Ctrl-C.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.default_int_handler)
+    with _serving() as server:
         for title, file, path in SHOWN:
             _show(title, HERE / file, path)
         click.echo(f"Serving on {URL}; health on {READY.removesuffix('/readyz')}. Ctrl-C stops it.")
-        _wait_for_ctrl_c()
+        _wait_for_ctrl_c(server)
     click.echo("Stopped.")
 
 
 @contextmanager
-def _serving() -> Iterator[None]:
+def _serving() -> Iterator[subprocess.Popen[bytes]]:
     pair = [f"--tls-cert={CERTIFICATES / 'tls.crt'}", f"--tls-key={CERTIFICATES / 'tls.key'}"]
     log = CERTIFICATES / "operator.log"
     with log.open("w") as stderr:
@@ -50,7 +53,7 @@ def _serving() -> Iterator[None]:
     try:
         _wait_until_ready(server, log)
         click.echo(f"Serving; the log is in {log}\n")
-        yield
+        yield server
     finally:
         server.send_signal(signal.SIGINT)
         server.wait(timeout=20)
@@ -101,9 +104,9 @@ def _patch(response: dict[str, Any]) -> list[dict[str, Any]]:
     return operations
 
 
-def _wait_for_ctrl_c() -> None:
+def _wait_for_ctrl_c(server: subprocess.Popen[bytes]) -> None:
     try:
-        signal.pause()
+        sys.exit(f"The server ended with code {server.wait()}; its log says why")
     except KeyboardInterrupt:
         click.echo()
 
