@@ -109,6 +109,12 @@ ABOUT_THE_OBJECT = (
     _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
     _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
     _row("a JWT reference without a key", server(**jwt(name="jwt")), "identity.jwt.secretRef.key is required"),
+    _row(
+        "a JWT reference that is wrong in two ways",
+        server(**jwt(name=5)),
+        "identity.jwt.secretRef.key is required",
+        "identity.jwt.secretRef.name must be a string",
+    ),
     _row("JWT without a reference", server(identity={"jwt": {}}), "identity.jwt.secretRef is required"),
     _row("a switch that is text", server(smb={"enabled": "true"}), "smb.enabled must be true or false"),
     _row("SMB credits below one", server(smb={"credits": {"minGrant": 0}}), "smb.credits.minGrant must be between 1"),

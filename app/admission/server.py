@@ -158,11 +158,12 @@ class WebhookServer(uvicorn.Server):
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that nobody can hold: a deadline for headers and for the body, and a limit for headers."""
+    """A connection that nobody can hold: deadlines for headers, body and taking the answer, a limit for headers."""
 
     client_seconds: float
 
     _deadline: TimerHandle | None = None
+    _stalled: TimerHandle | None = None
     _in_headers = True
     _header_bytes = 0
 
@@ -172,7 +173,16 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
-        super().connection_lost(exc)
+        super().connection_lost(exc)  # Which resumes writing.
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.client_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._stalled:
+            self._stalled.cancel()
 
     def data_received(self, data: bytes) -> None:
         if self._in_headers:
@@ -184,12 +194,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_headers()
 
     def on_headers_complete(self) -> None:
+        self._header_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if self._header_bytes > HEADER_BYTES:
+            raise ValueError("headers too large")  # Ends parsing; send_400_response then says why.
         self._in_headers = False
         self._set_deadline("body")
-        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        self._header_bytes = size
-        if size > HEADER_BYTES:
-            raise ValueError("headers too large")  # Ends parsing; send_400_response then says why.
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -224,9 +233,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"expected all of the {awaited} within {self.client_seconds:g} s")
 
     def _refuse(self, status: HTTPStatus, expected: str) -> None:
-        """Closes the connection, with an answer unless another one is on its way or nothing was asked."""
-        answering = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
-        if not answering and self._header_bytes:
+        """Closes the connection, with an answer where one is due: to what was asked, and was not answered yet."""
+        if self._is_owed_an_answer():
             body = orjson.dumps({"error": expected})
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
@@ -234,6 +242,12 @@ class BoundedProtocol(HttpToolsProtocol):
             )
             self.transport.write(head.encode() + body)
         self.transport.close()
+
+    def _is_owed_an_answer(self) -> bool:
+        if self._in_headers:
+            in_turn = self.cycle is None or self.cycle.response_complete
+            return in_turn and self._header_bytes > 0
+        return not self.cycle.response_started
 
 
 def _tls_context() -> ssl.SSLContext:
