@@ -396,10 +396,12 @@ class TestTheEnd:
             go_on.set()
         assert request.result().status_code == 200
 
-    async def test_keep_alive_outlasts_that_of_the_api_server(self, site: Site) -> None:
-        assert KEEP_ALIVE_SECONDS > 90
-        async with serving(site, patience=LONG):
-            assert site.running.config.timeout_keep_alive == KEEP_ALIVE_SECONDS
+    async def test_of_an_idle_connection_comes_after_the_api_server_has_ended_it_itself(self, site: Site) -> None:
+        async with serving(site, patience=LONG), site.client() as client:
+            await client.post(site.url, content=REVIEW)
+            connection: Any = next(iter(site.running.server_state.connections))
+            closes_in = connection.timeout_keep_alive_task.when() - asyncio.get_running_loop().time()
+        assert 90 < closes_in <= KEEP_ALIVE_SECONDS
 
     async def test_an_address_in_use_is_an_error_that_names_it(self, site: Site) -> None:
         async with serving(site) as running:
