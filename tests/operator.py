@@ -1,5 +1,6 @@
 """The operator as its users run it: `dittofs-operator serve` in a process of its own, with a certificate of its own."""
 
+import base64
 import json
 import os
 import signal
@@ -83,8 +84,8 @@ class Operator:
 
     def register(self, control_plane: ControlPlane) -> None:
         """At the API server by URL and caBundle, as `manifests/webhooks.yaml` does by Service."""
-        bundle = subprocess.run(["base64", "-w0", self.folder / "ca.crt"], check=True, capture_output=True, text=True)
-        configurations = webhook_configurations(lambda path: {"url": self.url + path, "caBundle": bundle.stdout})
+        bundle = base64.b64encode((self.folder / "ca.crt").read_bytes()).decode()
+        configurations = webhook_configurations(lambda path: {"url": self.url + path, "caBundle": bundle})
         control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(configurations))
 
     def _is_ready(self) -> bool:

@@ -100,7 +100,7 @@ def test_a_rejection_lists_every_finding_with_its_path(kubectl: Kubectl) -> None
         'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts',
         "Warning: api port 80 is privileged; may require CAP_NET_BIND_SERVICE capability",
         'The DittoServer "files" is invalid: spec.storage.storageClassName: StorageClass "gone" does not exist in '
-        + "cluster; there are: fast (default), slow",
+        "cluster; there are: fast (default), slow",
     ]
 
 
@@ -230,10 +230,10 @@ class TestASecret:
         assert kubectl.apply(server(identity=identity, database=database)).stderr.splitlines() == [
             'Warning: JWT Secret "keys" key "jwt" has fewer than 32 characters; the server will not start',
             'Warning: admin password Secret "keys" key "admin" looks like a bcrypt hash; '
-            + "the server expects the password itself",
+            "the server expects the password itself",
             'Warning: Postgres Secret "keys" missing key "dsn"',
             "Warning: database.postgresSecretRef is set but database.type is 'sqlite' - "
-            + "PostgreSQL will take precedence",
+            "PostgreSQL will take precedence",
         ]
 
 
@@ -244,25 +244,36 @@ class TestAResizedVolume:
         kubectl.apply(server(**storage(cacheSize="7Gi")))
         self.claim(kubectl, "fast")
 
-    def claim(self, kubectl: Kubectl, storage_class: str) -> None:
+    def claim(self, kubectl: Kubectl, storage_class: str, name: str = "cache-files-0") -> None:
         claim = {
             "apiVersion": "v1",
             "kind": "PersistentVolumeClaim",
-            "metadata": {"name": "cache-files-0"},
+            "metadata": {"name": name},
             "spec": {
                 "accessModes": ["ReadWriteOnce"],
                 "storageClassName": storage_class,
                 "resources": {"requests": {"storage": "6Gi"}},
             },
         }
-        kubectl("delete", "pvc", "cache-files-0", "--ignore-not-found")
+        kubectl("delete", "pvc", name, "--ignore-not-found")
         assert kubectl.apply(claim).returncode == 0
         capacity = json.dumps({"status": {"phase": "Bound", "capacity": {"storage": "6Gi"}}})
         options = ("--subresource=status", "--type=merge", "--patch", capacity)
-        assert kubectl("patch", "pvc", "cache-files-0", *options).returncode == 0
+        assert kubectl("patch", "pvc", name, *options).returncode == 0
 
     def test_cannot_go_below_what_it_has(self, kubectl: Kubectl) -> None:
         assert "storage.cacheSize must be at least 6Gi" in kubectl.apply(server(**storage(cacheSize="5Gi"))).stderr
+
+    def test_is_refused_together_with_another_one(self, kubectl: Kubectl) -> None:
+        self.claim(kubectl, "slow", "metadata-files-0")
+        refused = kubectl.apply(server(**storage(metadataSize="20Gi", cacheSize="5Gi")))
+        assert refused.stderr.splitlines() == [
+            'The DittoServer "files" is invalid: ',
+            "* spec.storage.cacheSize: storage.cacheSize must be at least 6Gi, "
+            "which volume claim cache-files-0 has; volumes cannot shrink",
+            '* spec.storage.metadataSize: storage.metadataSize cannot grow: StorageClass "slow" '
+            "of volume claim metadata-files-0 cannot expand volumes; classes that can: fast",
+        ]
 
     def test_can_be_taken_back_to_what_it_has(self, kubectl: Kubectl) -> None:
         assert kubectl.apply(server(**storage(cacheSize="6Gi"))).returncode == 0

@@ -350,15 +350,15 @@ class TestACertificate:
         with pytest.raises(UnusableCertificate, match=r"certificate .*none with key .*tls\.key: No such file"):
             ServingCertificate(tmp_path / "none", tmp_path / "tls.key")
 
-    async def test_old_protocols_are_refused(self, site: Site) -> None:
+    async def test_is_shown_in_tls_1_2_and_in_nothing_older(self, site: Site) -> None:
         old = site.trust
         old.maximum_version = ssl.TLSVersion.TLSv1_2
         async with serving(site):
-            _, writer = await asyncio.open_connection(
-                "127.0.0.1", site.running.port, ssl=old, server_hostname="localhost"
-            )
+            address = ("127.0.0.1", site.running.port)
+            _, writer = await asyncio.open_connection(*address, ssl=old, server_hostname="localhost")
+            assert writer.get_extra_info("ssl_object").version() == "TLSv1.2"
             writer.close()
-            assert site.certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
+        assert site.certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
 
     @staticmethod
     async def ask_without_end(site: Site, client: httpx.AsyncClient, statuses: list[int]) -> None:
