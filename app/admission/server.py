@@ -137,8 +137,13 @@ class WebhookServer(uvicorn.Server):
 
     async def serve(self, sockets: Any = None) -> None:
         """Until drained; signals are the caller's."""
-        await self.main_loop()
-        await self.shutdown()
+        try:
+            await self.main_loop()
+            await self.shutdown()
+        finally:
+            # Also when cancelled; closing twice is fine.
+            for server in self.servers:
+                server.close()
 
     async def drain(self, seconds: float) -> None:
         """Goes on serving for that long, asking clients with each answer to connect elsewhere; then ends serve().

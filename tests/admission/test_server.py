@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import orjson
@@ -242,8 +242,7 @@ class TestAClientThat:
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             async with asyncio.TaskGroup() as group:
                 group.create_task(plain.serve())
-                connections: set[Any] = set()
-                plain.server_state.connections = connections
+                connections = cast("set[Any]", plain.server_state.connections)
                 try:
                     await self.post(writer, orjson.dumps(review(server("x" * 1_000_000))))
                     await until_async(lambda: any(connection.flow.write_paused for connection in connections))
