@@ -17,6 +17,8 @@ REVIEW_KIND = "AdmissionReview"
 # The API server drops what is over: 4096 characters in all, and then all but the first 256 of each warning.
 WARNING_CHARACTERS = 256
 ALL_WARNINGS_CHARACTERS = 4096
+# No Kubernetes name is longer; before validation one can be, and would fill log and answer.
+NAME_CHARACTERS = 253
 
 Answer = dict[str, Any]
 
@@ -52,8 +54,8 @@ def read_review(body: bytes) -> Review:
         uid=request["uid"],
         operation=_text(request.get("operation")),
         kind=_text(_member(request.get("kind"), "kind")),
-        namespace=_text(request.get("namespace")),
-        name=_text(request.get("name")) or _text(_member(_member(request.get("object"), "metadata"), "name")),
+        namespace=_text(request.get("namespace"))[:NAME_CHARACTERS],
+        name=_name(request)[:NAME_CHARACTERS],
         object=request.get("object"),
         old_object=request.get("oldObject"),
     )
@@ -139,6 +141,10 @@ def _described(review: Any) -> str:
     if not isinstance(review, dict):
         return "no object"
     return f"apiVersion {_shortened(repr(review.get('apiVersion')))} and kind {_shortened(repr(review.get('kind')))}"
+
+
+def _name(request: dict[str, Any]) -> str:
+    return _text(request.get("name")) or _text(_member(_member(request.get("object"), "metadata"), "name"))
 
 
 def _member(value: Any, name: str) -> Any:

@@ -10,6 +10,8 @@ from pydantic_core import ErrorDetails
 
 from app.storage.spec import KIND, DittoServer
 
+Location = tuple[str | int, ...]
+
 
 @dataclass(frozen=True, order=True)
 class Problem:
@@ -32,8 +34,7 @@ def read(manifest: Any) -> Reading:
     while isinstance(result := _validated(manifest), list):
         # What a section lacks once a field was cut out of it is not another problem of the person who wrote it.
         problems = problems or tuple(_problem(error) for error in result)
-        for error in result:
-            manifest = _cut(manifest, _unreadable(error))
+        manifest = _without(manifest, [_unreadable(error) for error in result])
     return Reading(result, tuple(sorted({*problems, *_missing_size(result, problems)})))
 
 
@@ -77,21 +78,27 @@ def _problem(error: ErrorDetails) -> Problem:
 
 
 def _path(location: Iterable[str | int]) -> str:
-    steps = [str(step) for step in location if step != "[key]"]
+    # The key of an annotation can be of any length.
+    steps = [str(step)[:253] for step in location if step != "[key]"]
     return "".join(f".{step}" if re.fullmatch("[A-Za-z0-9]+", step) else f"[{step}]" for step in steps).lstrip(".")
 
 
-def _unreadable(error: ErrorDetails) -> tuple[str | int, ...]:
+def _unreadable(error: ErrorDetails) -> Location:
     """Where to cut: the field itself, or the section that cannot be without the field it lacks."""
     location = tuple(step for step in error["loc"] if step != "[key]")
     return location[:-1] if error["type"] == "missing" else location
 
 
-def _cut(value: Any, location: tuple[str | int, ...]) -> Any:
-    if not location:
-        return {}
-    head, *rest = location
-    if not isinstance(value, Mapping) or head not in value:
+def _without(value: Any, locations: Iterable[Location]) -> Any:
+    """Copies only what something is cut out of; an empty location cuts out the value itself."""
+    inner: dict[str | int, list[Location]] = {}
+    for location in locations:
+        if not location:
+            return {}
+        inner.setdefault(location[0], []).append(location[1:])
+    if not isinstance(value, Mapping):
         return value
-    kept = {key: item for key, item in value.items() if key != head}
-    return {**kept, head: _cut(value[head], tuple(rest))} if rest else kept
+    whole = {head for head, rests in inner.items() if () in rests}
+    return {
+        key: _without(item, inner[key]) if key in inner else item for key, item in value.items() if key not in whole
+    }

@@ -26,6 +26,7 @@ KIND = "DittoServer"
 PLURAL = "dittoservers"
 
 INT32_MAX = 2**31 - 1
+MOST_ANNOTATIONS = 256
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,13 @@ def _checked_size(value: str) -> str:
     return value
 
 
+def _few(value: Any) -> Any:
+    """Before the entries are looked at: a flood of wrong ones would be a flood of errors."""
+    if isinstance(value, dict) and len(value) > MOST_ANNOTATIONS:
+        raise PydanticCustomError("entries", "must have at most {most} entries", {"most": MOST_ANNOTATIONS})
+    return value
+
+
 def _without_nulls(value: Any) -> Any:
     """The API server drops a null where the schema knows none, before it fills in defaults."""
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
@@ -75,7 +83,10 @@ _SIZE_SCHEMA: dict[str, Any] = {
 }
 Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_checked_size)]
 Annotations = Annotated[
-    dict[str, Annotated[str, Field(max_length=65536)]], Field(max_length=256), BeforeValidator(_without_nulls)
+    dict[str, Annotated[str, Field(max_length=65536)]],
+    Field(max_length=MOST_ANNOTATIONS),
+    BeforeValidator(_few),
+    BeforeValidator(_without_nulls),
 ]
 # Types of core/v1 that go into the pod as they were given; the API server judges them when the pod is made.
 Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]

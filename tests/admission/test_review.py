@@ -27,6 +27,11 @@ def test_a_name_that_only_the_object_has_is_taken_from_it() -> None:
     assert read_review(body(uid="u", object={"metadata": {"name": "b"}})).name == "b"
 
 
+def test_a_name_longer_than_any_is_cut() -> None:
+    review = read_review(body(uid="u", name="x" * 10**6, namespace="y" * 10**6))
+    assert (review.name, review.namespace) == ("x" * 253, "y" * 253)
+
+
 @pytest.mark.parametrize(
     ("sent", "expected"),
     [

@@ -244,7 +244,7 @@ class TestAClientThat:
                 group.create_task(plain.serve())
                 connections = cast("set[Any]", plain.server_state.connections)
                 try:
-                    await self.post(writer, orjson.dumps(review(server("x" * 1_000_000))))
+                    await self.post(writer, orjson.dumps(review(server(), uid="x" * 3_000_000)))
                     await until_async(lambda: any(connection.flow.write_paused for connection in connections))
                     await until_async(lambda: not connections, seconds=5 * PATIENCE)
                 finally:

@@ -45,5 +45,26 @@ def test_the_path_of_an_annotation_is_in_brackets() -> None:
     assert problem.path == "spec.service.annotations[example.com/a]"
 
 
+def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:
+    annotations = {"x" * 10**6: 1}
+    [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).problems
+    assert problem.path == "spec.service.annotations." + "x" * 253
+
+
 def test_what_is_no_object_is_told_of_the_whole() -> None:
     assert read(["x"]).problems == (Problem("", "DittoServer must be an object"),)
+
+
+def test_a_flood_of_wrong_entries_is_one_problem() -> None:
+    flood = {f"example.com/{number}": number for number in range(100_000)}
+    [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": flood}}}).problems
+    assert problem.message == "service.annotations must have at most 256 entries"
+
+
+def test_many_problems_beside_many_unknown_fields_are_cut_out_in_one_go() -> None:
+    """Cutting them one by one would copy the whole spec each time, for minutes."""
+    wrong = {"service": {"annotations": dict.fromkeys(map(str, range(256)), 1)}}
+    unknown = dict.fromkeys(map(str, range(100_000)))
+    reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, **wrong, **unknown}})
+    assert len(reading.problems) == 256
+    assert reading.server.spec.storage.metadata_size == "1Gi"
