@@ -1,16 +1,22 @@
 """Reads a manifest as a DittoServer. That never fails: what cannot be read is reported as a problem and left out."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from app.storage.schema import Schema, spec_schema
 from app.storage.spec import KIND, DittoServer
 
 Location = tuple[str | int, ...]
+
+LONGEST_NAME = 253
+MOST_UNKNOWN = 10
+_ROOT: Schema = {"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "status": {}, "spec": spec_schema()}}
 
 
 @dataclass(frozen=True, order=True)
@@ -23,24 +29,39 @@ class Problem:
 
 @dataclass(frozen=True)
 class Reading:
-    """A DittoServer without the fields that could not be read; each of those is a problem."""
+    """A DittoServer without the fields that could not be read; each of those is a problem.
+
+    `unknown` are paths of fields that a DittoServer does not have, the first ten of them.
+    """
 
     server: DittoServer
     problems: tuple[Problem, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def read(manifest: Any) -> Reading:
+    unknown = tuple(islice(_unknown_fields(manifest, _ROOT, ""), MOST_UNKNOWN))
     problems: tuple[Problem, ...] = ()
     while isinstance(result := _validated(manifest), list):
         # What a section lacks once a field was cut out of it is not another problem of the person who wrote it.
         problems = problems or tuple(_problem(error) for error in result)
         manifest = _without(manifest, [_unreadable(error) for error in result])
-    return Reading(result, tuple(sorted({*problems, *_missing_size(result, problems)})))
+    return Reading(result, tuple(sorted({*problems, *_missing_size(result, problems)})), unknown)
 
 
 def field_name(path: str) -> str:
     """How messages name a field: `controlPlane.port` for spec.controlPlane.port."""
     return path.removeprefix("spec.")
+
+
+def _unknown_fields(section: Any, schema: Schema, at: str) -> Iterator[str]:
+    for name, value in section.items() if isinstance(section, Mapping) else ():
+        path = f"{at}{name[:LONGEST_NAME]}"
+        field = schema["properties"].get(name)
+        if field is None:
+            yield path
+        elif "properties" in field:
+            yield from _unknown_fields(value, field, f"{path}.")
 
 
 def _validated(manifest: Any) -> DittoServer | list[ErrorDetails]:
@@ -79,7 +100,7 @@ def _problem(error: ErrorDetails) -> Problem:
 
 def _path(location: Iterable[str | int]) -> str:
     # The key of an annotation can be of any length.
-    steps = [str(step)[:253] for step in location if step != "[key]"]
+    steps = [str(step)[:LONGEST_NAME] for step in location if step != "[key]"]
     return "".join(f".{step}" if re.fullmatch("[A-Za-z0-9]+", step) else f"[{step}]" for step in steps).lstrip(".")
 
 

@@ -111,6 +111,11 @@ def fields_are_readable(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield rejection(problem.path, problem.message)
 
 
+def fields_are_known(change: Change, _facts: Facts) -> Iterator[Finding]:
+    for path in change.new.unknown:
+        yield warning(path, f"{field_name(path)} is not a field of a DittoServer and is ignored; is it misspelt?")
+
+
 def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Finding]:
     metadata = change.new.server.metadata
     generated = metadata.generate_name and not metadata.name
@@ -243,6 +248,7 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
     fields_are_readable,
+    fields_are_known,
     name_fits_pods_and_services,
     ports_are_distinct,
     ports_are_free_in_the_pod,

@@ -8,6 +8,7 @@ from app.storage.reading import Problem, read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
 from tests.anyjson import ANY_JSON
+from tests.servers import server
 
 
 @given(ANY_JSON)
@@ -43,6 +44,15 @@ def test_the_path_of_an_annotation_is_in_brackets() -> None:
     annotations = {"example.com/a": 1}
     [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).problems
     assert problem.path == "spec.service.annotations[example.com/a]"
+
+
+def test_fields_that_a_server_does_not_have_are_unknown_by_their_path() -> None:
+    manifest = server(smb={"timeouts": {"reed": "1m"}}, nfsport=1, resources={"any": "thing"}) | {"specs": {}}
+    assert read(manifest).unknown == ("spec.smb.timeouts.reed", "spec.nfsport", "specs")
+
+
+def test_a_flood_of_unknown_fields_is_cut_short() -> None:
+    assert len(read(server(**dict.fromkeys(map(str, range(1000)), 1))).unknown) == 10
 
 
 def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:

@@ -278,6 +278,10 @@ class TestSecrets:
             "database.postgresSecretRef is set but database.type is 'sqlite' - PostgreSQL will take precedence",
         ),
         (
+            storage(cachSize="5Gi"),
+            "storage.cachSize is not a field of a DittoServer and is ignored; is it misspelt?",
+        ),
+        (
             {"database": {"type": "postgres"}},
             "database.type is 'postgres' but database.postgresSecretRef is not set; name the Secret",
         ),
