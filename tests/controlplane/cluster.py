@@ -115,7 +115,7 @@ class ControlPlane:
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-key-file=accounts.key",
             "--service-account-signing-key-file=accounts.key",
-            "--service-cluster-ip-range=10.0.0.0/24",
+            "--service-cluster-ip-range=10.0.0.0/16",
             "--endpoint-reconciler-type=none",
             "--audit-policy-file=audit-policy.json",
             f"--audit-log-path={self.audit_log}",
