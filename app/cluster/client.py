@@ -1,10 +1,11 @@
-"""The one way to the Kubernetes API: raw JSON in and our own errors out. It only reads, and never repeats a request."""
+"""The one way to the Kubernetes API: raw JSON in and out, and our own errors. It never repeats a request."""
 
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from prometheus_client import Counter
 from app.cluster.reader import (
     ClusterError,
     Conflict,
+    Expired,
     Forbidden,
     Invalid,
     Listing,
@@ -34,6 +36,9 @@ from app.cluster.reader import (
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE = 10.0
 PAGE = 500
+FIELD_MANAGER = "dittofs-operator"
+# The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
+SILENCE = 70.0
 
 # The name and labels that client-go gives it, so that dashboards made for any operator show this one.
 REQUESTS = Counter(
@@ -44,13 +49,58 @@ REQUESTS = Counter(
 
 _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps the token
 _MESSAGE_CHARACTERS = 400
-_Query = list[tuple[str, str]]
+_JSON = "application/json"
+_APPLY = "application/apply-patch+yaml"
+_JSON_PATCH = "application/json-patch+json"
+_METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+_Query = Sequence[tuple[str, str]]
+_AS_US = (("fieldManager", FIELD_MANAGER),)
 # The loader takes a well-formed kubeconfig for granted: these are its ways to say that one is not.
 _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """Which objects of a resource, and whether with more than their metadata; a namespace of None means all of them."""
+
+    resource: Resource
+    namespace: str | None = None
+    labels: str = ""
+    metadata_only: bool = False
+
+    @property
+    def path(self) -> str:
+        return _path(self.resource, self.namespace)
+
+    @property
+    def query(self) -> _Query:
+        return [("labelSelector", self.labels)] if self.labels else []
+
+    def accept(self, *, listed: bool = False) -> str:
+        return _METADATA_ONLY.format("List" if listed else "") if self.metadata_only else _JSON
+
+    @property
+    def list_kind(self) -> str:
+        return "PartialObjectMetadataList" if self.metadata_only else f"{self.resource.kind}List"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is sent to the API server besides the credentials."""
+
+    method: str
+    path: str
+    query: _Query = ()
+    body: Any = None
+    content_type: str = _JSON
+    accept: str = _JSON
+
+
 class Cluster:
-    """A Reader that asks the API server; `patience` is what a request may take, in seconds."""
+    """A Reader that asks the API server, and the writer; `patience` is what a request may take, in seconds.
+
+    What is written is answered with the object as it then is. A manifest's namespace counts, `default` without one.
+    """
 
     def __init__(self, api: ApiClient, patience: float = PATIENCE) -> None:
         self._api = api
@@ -74,53 +124,107 @@ class Cluster:
             # Such a name would ask for something else, an empty one for the whole list.
             raise NotFound(f'{resource.plural} "{name}" cannot exist by that name')
         path = f"{_path(resource, namespace or 'default')}/{quote(name, safe='')}"
-        return await self._read(resource.kind, path, [])
+        return await self._answer(Request("GET", path), resource.kind)
 
     async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
-        items: list[dict[str, Any]] = []
+        return Listing(
+            tuple([item async for page in self.pages(Selection(resource, namespace)) for item in page["items"]])
+        )
+
+    async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:
+        """A consistent list, page by page: `items`, and `metadata` with the resourceVersion. Raises Expired midway."""
         more = ""
         while True:
-            query = [("limit", str(PAGE)), *([("continue", more)] if more else [])]
-            page = await self._read(f"{resource.kind}List", _path(resource, namespace), query)
-            items += page.get("items") or []
-            more = (page.get("metadata") or {}).get("continue") or ""
+            query = [*selection.query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
+            request = Request("GET", selection.path, query, accept=selection.accept(listed=True))
+            page = await self._answer(request, selection.list_kind)
+            yield {**page, "items": page.get("items") or []}
+            more = page["metadata"].get("continue") or ""
             if not more:
-                return Listing(tuple(items))
+                return
 
-    async def _read(self, kind: str, path: str, query: _Query) -> dict[str, Any]:
-        status, body = await self._request("GET", path, query)
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None  # The error would carry the body along, and with it a Secret's values.
-        if status != 200:
+    async def watch(self, selection: Selection, query: _Query, silence: float = SILENCE) -> AsyncGenerator[bytes]:
+        """The lines of a watch as they come, of any length; ends when the API server ends it.
+
+        Raises Unavailable when it breaks, or says nothing for `silence` seconds.
+        """
+        request = Request("GET", selection.path, [*selection.query, ("watch", "1"), *query], accept=selection.accept())
+        async with self._sent(request, aiohttp.ClientTimeout(connect=self._patience, sock_read=silence)) as response:
+            if response.status != 200:
+                raise _refusal(response.status, _parsed(await response.content.read()))
+            rest = b""
+            async for chunk in response.content.iter_any():
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    yield line
+
+    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises Conflict when there is an object of that name."""
+        path = _path(resource, _namespace(manifest))
+        return await self._answer(Request("POST", path, _AS_US, manifest), resource.kind)
+
+    async def apply(self, resource: Resource, manifest: Mapping[str, Any], subresource: str = "") -> dict[str, Any]:
+        """Server-side apply: these fields are ours from now on, and what we no longer name is given up.
+
+        A uid or resourceVersion in the metadata is a precondition, and Conflict is raised when it does not hold.
+        """
+        query = [*_AS_US, ("force", "true")]
+        path = _path_of(resource, manifest, subresource)
+        return await self._answer(Request("PATCH", path, query, manifest, _APPLY), resource.kind)
+
+    async def replace(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Raises Conflict when the object is no longer at the manifest's resourceVersion."""
+        return await self._answer(Request("PUT", _path_of(resource, manifest), _AS_US, manifest), resource.kind)
+
+    async def patch(
+        self, resource: Resource, manifest: Mapping[str, Any], operations: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """A JSON Patch of the object that the manifest names. Raises Invalid when one of its tests fails."""
+        request = Request("PATCH", _path_of(resource, manifest), _AS_US, operations, _JSON_PATCH)
+        return await self._answer(request, resource.kind)
+
+    async def delete(self, resource: Resource, manifest: Mapping[str, Any]) -> None:
+        """Deletes this very object, and what it owns; raises Conflict when it changed, or another one has its name."""
+        metadata = manifest["metadata"]
+        preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
+        body = {"preconditions": preconditions, "propagationPolicy": "Background"}
+        await self._answer(Request("DELETE", _path_of(resource, manifest), body=body), resource.kind, "Status")
+
+    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+        async with self._sent(request, aiohttp.ClientTimeout(total=self._patience)) as response:
+            status, body = response.status, await response.content.read()
+        answer = _parsed(body)
+        if not 200 <= status < 300:
             raise _refusal(status, answer)
-        if not isinstance(answer, dict) or answer.get("kind") != kind:
+        if not isinstance(answer, dict) or answer.get("kind") not in kinds:
             # Something in between answered: that there is nothing must not be concluded from it.
-            raise Unavailable(f"expected a {kind} from {self._host}, got something else")
+            raise Unavailable(f"expected a {kinds[0]} from {self._host}, got something else")
         return answer
 
-    async def _request(self, method: str, path: str, query: _Query) -> tuple[int, bytes]:
+    @asynccontextmanager
+    async def _sent(self, request: Request, limit: aiohttp.ClientTimeout) -> AsyncIterator[aiohttp.ClientResponse]:
+        """The answer, whose body is yet to be read; what fails while that is done is ours to name as well."""
         code = "<error>"
         try:
             response = await self._api.call_api(
-                path,
-                method,
-                query_params=query,
-                header_params={"Accept": "application/json"},
+                request.path,
+                request.method,
+                query_params=list(request.query),
+                header_params={"Accept": request.accept, "Content-Type": request.content_type},
+                body=request.body,
                 auth_settings=[_TOKEN],
                 _preload_content=False,
-                _request_timeout=self._patience,
+                _request_timeout=limit,
             )
             async with response:
                 code = str(response.status)
-                return response.status, await response.content.read()
+                yield response
         except TimeoutError as error:
-            raise Unavailable(f"no answer from {self._host} within {self._patience:g} s") from error
+            raise Unavailable(f"no answer from {self._host} within {limit.total or limit.sock_read:g} s") from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
             raise Unavailable(f"cannot ask {self._host}: {_why(error)}") from error
         finally:
-            REQUESTS.labels(code, method, self._host).inc()
+            REQUESTS.labels(code, request.method, self._host).inc()
 
     @property
     def _host(self) -> str:
@@ -183,9 +287,26 @@ def _path(resource: Resource, namespace: str | None) -> str:
     return f"{root}/namespaces/{quote(namespace, safe='')}/{resource.plural}"
 
 
+def _path_of(resource: Resource, manifest: Mapping[str, Any], subresource: str = "") -> str:
+    path = f"{_path(resource, _namespace(manifest))}/{quote(manifest['metadata']['name'], safe='')}"
+    return f"{path}/{subresource}" if subresource else path
+
+
+def _namespace(manifest: Mapping[str, Any]) -> str:
+    return str(manifest["metadata"].get("namespace") or "default")
+
+
 def _is_path_segment(name: str) -> bool:
     """The API server's own rule for names (ValidatePathSegmentName)."""
     return bool(name) and name not in (".", "..") and "/" not in name and "%" not in name
+
+
+def _parsed(body: bytes) -> Any:
+    """None when it is no JSON: the error would carry the body along, and with it a Secret's values."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
 
 
 def _refusal(status: int, answer: Any) -> ClusterError:
@@ -198,7 +319,7 @@ def _refusal(status: int, answer: Any) -> ClusterError:
         return NotFound(message) if named else Unavailable(message)
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
-    return {400: Invalid, 409: Conflict, 422: Invalid}.get(status, Unavailable)(message)
+    return {400: Invalid, 409: Conflict, 410: Expired, 422: Invalid}.get(status, Unavailable)(message)
 
 
 def _why(error: Exception) -> str:

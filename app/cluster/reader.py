@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.storage.spec import API_VERSION, KIND, PLURAL
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -17,6 +19,13 @@ class Resource:
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
 SECRETS = Resource("v1", "secrets", "Secret")
 CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
+CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
+SERVICES = Resource("v1", "services", "Service")
+PODS = Resource("v1", "pods", "Pod")
+EVENTS = Resource("v1", "events", "Event")
+STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
+LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+DITTO_SERVERS = Resource(API_VERSION, PLURAL, KIND)
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,10 @@ class Forbidden(ClusterError):
 
 class Conflict(ClusterError):
     """The object has changed, or exists already."""
+
+
+class Expired(ClusterError):
+    """What was asked for is too long ago (410 Gone): list anew."""
 
 
 class Invalid(ClusterError):

@@ -2,20 +2,24 @@ import asyncio
 import base64
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.cluster.client import Cluster
+from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import (
+    CONFIG_MAPS,
     SECRETS,
     STORAGE_CLASSES,
+    Conflict,
     Forbidden,
+    Invalid,
     NotFound,
     Resource,
     Unavailable,
@@ -314,3 +318,91 @@ def trusting(control_plane: ControlPlane, folder: Path, **user: Any) -> Path:
     content["clusters"][0]["cluster"]["certificate-authority"] = str(control_plane.ca_file)
     path.write_text(yaml.safe_dump(content))
     return path
+
+
+def config_map(namespace: str, **data: str) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "one", "namespace": namespace},
+        "data": data,
+    }
+
+
+@pytest.mark.anyio
+async def test_a_name_that_is_taken_is_a_conflict(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
+        with pytest.raises(Conflict):
+            await cluster.create(CONFIG_MAPS, config_map(namespace, a="2"))
+        assert (await cluster.get(CONFIG_MAPS, "one", namespace))["data"] == {"a": "1"}
+
+
+@pytest.mark.anyio
+async def test_applying_gives_up_what_is_no_longer_named_and_leaves_what_others_own(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await cluster.apply(CONFIG_MAPS, config_map(namespace, a="1", b="2"))
+        control_plane.kubectl("-n", namespace, "patch", "configmap", "one", "-p", '{"data": {"theirs": "3"}}')
+        applied = await cluster.apply(CONFIG_MAPS, config_map(namespace, a="1"))
+    assert applied["data"] == {"a": "1", "theirs": "3"}
+    assert {entry["manager"] for entry in applied["metadata"]["managedFields"]} == {FIELD_MANAGER, "kubectl-patch"}
+
+
+@pytest.mark.anyio
+async def test_what_changed_since_it_was_read_is_not_overwritten(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        old = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
+        new = await cluster.replace(CONFIG_MAPS, {**old, "data": {"a": "2"}})
+        stale = {**config_map(namespace, a="3"), "metadata": {**config_map(namespace)["metadata"], **version_of(old)}}
+        with pytest.raises(Conflict):
+            await cluster.apply(CONFIG_MAPS, stale)
+        with pytest.raises(Conflict):
+            await cluster.replace(CONFIG_MAPS, {**old, "data": {"a": "3"}})
+        with pytest.raises(Conflict):
+            await cluster.delete(CONFIG_MAPS, old)
+        with pytest.raises(Invalid):
+            await cluster.patch(CONFIG_MAPS, old, [{"op": "test", "path": "/data/a", "value": "1"}])
+        patched = await cluster.patch(CONFIG_MAPS, old, [{"op": "add", "path": "/data/b", "value": "1"}])
+        assert patched["data"] == {**new["data"], "b": "1"}
+        await cluster.delete(CONFIG_MAPS, patched)
+        with pytest.raises(NotFound):
+            await cluster.delete(CONFIG_MAPS, patched)
+
+
+@pytest.mark.anyio
+async def test_metadata_alone_comes_without_data_page_by_page(
+    control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    control_plane.kubectl("apply", "-n", namespace, "-f", "-", input="".join(map(secret, ("s0", "s1", "s2"))))
+    monkeypatch.setattr("app.cluster.client.PAGE", 2)
+    selection = Selection(SECRETS, namespace, metadata_only=True)
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        pages = [page async for page in cluster.pages(selection)]
+    assert [len(page["items"]) for page in pages] == [2, 1]
+    assert not any("data" in item for page in pages for item in page["items"])
+
+
+@pytest.mark.anyio
+async def test_a_watch_gives_each_change_as_a_line_however_long(control_plane: ControlPlane, namespace: str) -> None:
+    selection = Selection(CONFIG_MAPS, namespace, labels="watched=yes")
+    labelled = {**config_map(namespace)["metadata"], "labels": {"watched": "yes"}}
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
+        async with aclosing(cluster.watch(selection, [("timeoutSeconds", "2")])) as lines:
+            long = {**config_map(namespace, a="x" * 900_000), "metadata": {**labelled, "name": "two"}}
+            await cluster.create(CONFIG_MAPS, long)
+            seen = [orjson.loads(line) async for line in lines]
+    assert [(event["type"], event["object"]["data"]) for event in seen] == [("ADDED", long["data"])]
+
+
+@pytest.mark.anyio
+async def test_a_watch_that_says_nothing_for_too_long_is_broken(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        with pytest.raises(Unavailable, match=r"no answer from .* within 0.3 s"):
+            _ = [line async for line in cluster.watch(Selection(SECRETS, namespace), [], silence=0.3)]
+
+
+def version_of(manifest: dict[str, Any]) -> dict[str, str]:
+    return {"resourceVersion": manifest["metadata"]["resourceVersion"]}
