@@ -1,0 +1,212 @@
+"""Lists and watches one resource into a store, and says what changed. It asks nothing that a watch can tell."""
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from app.cluster.client import SILENCE, Cluster, Selection
+from app.cluster.reader import ClusterError, Expired, Forbidden, Invalid, Unavailable
+
+Manifest = dict[str, Any]
+# Namespace, empty for what has none, and name.
+Key = tuple[str, str]
+# Called with an object as it is now, or as it last was when it is gone.
+Listener = Callable[[Manifest], None]
+
+FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
+# A watch is asked for that long and half as long again, so that not all of them are renewed at once.
+WATCH_SECONDS = 300.0
+# Reading a long list must not keep the event loop from the webhook.
+TURN_SECONDS = 0.005
+
+log = logging.getLogger(__name__)
+
+
+def key_of(manifest: Mapping[str, Any]) -> Key:
+    metadata = manifest["metadata"]
+    return metadata.get("namespace") or "", metadata["name"]
+
+
+def version_of(manifest: Mapping[str, Any]) -> int:
+    """Versions of one resource compare as numbers (KEP-5504); the watch and our own writes come in any order."""
+    return int(manifest["metadata"]["resourceVersion"])
+
+
+@dataclass
+class Store:
+    """The objects of a resource as they were last heard of, each without what `trim` leaves out."""
+
+    trim: Callable[[Manifest], Manifest] = lambda manifest: manifest
+    objects: dict[Key, Manifest] = field(default_factory=dict)
+    listeners: list[Listener] = field(default_factory=list)
+    _newest: int = 0
+
+    def get(self, key: Key) -> Manifest | None:
+        return self.objects.get(key)
+
+    def put(self, manifest: Manifest) -> None:
+        """From a watch, or as the answer to a write; older news than what is known is passed over."""
+        key, version = key_of(manifest), version_of(manifest)
+        known = self.objects.get(key)
+        if version <= (version_of(known) if known else 0):
+            return
+        self._newest = max(self._newest, version)
+        self.objects[key] = self.trim(manifest)
+        self._tell(self.objects[key])
+
+    def put_written(self, manifest: Manifest) -> None:
+        """The answer to a write. One that is older than the newest news may be of an object that is gone since."""
+        if key_of(manifest) in self.objects or version_of(manifest) > self._newest:
+            self.put(manifest)
+
+    def remove(self, manifest: Manifest) -> None:
+        key, version = key_of(manifest), version_of(manifest)
+        self._newest = max(self._newest, version)
+        known = self.objects.get(key)
+        if known and version_of(known) <= version:
+            self._tell(self.objects.pop(key))
+
+    def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
+        """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
+        kept = set(keys)
+        for key in [key for key in self.objects if key not in kept and namespace in (None, key[0])]:
+            if version_of(self.objects[key]) <= version:
+                self._tell(self.objects.pop(key))
+
+    def _tell(self, manifest: Manifest) -> None:
+        for listener in self.listeners:
+            listener(manifest)
+
+
+class Cache:
+    """Keeps a store up to date with one selection, for as long as `run` runs.
+
+    `gap` says why the store cannot be relied on to be whole, None once it is: then what is not in it does not exist.
+    """
+
+    def __init__(self, cluster: Cluster, selection: Selection, store: Store, silence: float = SILENCE) -> None:
+        self._cluster = cluster
+        self._selection = selection
+        self._store = store
+        self._silence = silence
+        self._version = ""
+        self._streams_lists = True
+        self._delay = FIRST_DELAY
+        self._answered = asyncio.Event()
+        self.gap: str | None = "it has not been read yet"
+
+    async def answered(self) -> None:
+        """Waits until there is a whole list, or the word that these credentials may not have one."""
+        await self._answered.wait()
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._follow()
+            except ClusterError as error:
+                self._note(error)
+            else:
+                continue
+            await asyncio.sleep(self._delay * (1 - random.random() / 2))  # noqa: S311 - so that not all come at once
+            self._delay = min(self._delay * 2, LONGEST_DELAY)
+
+    async def _follow(self) -> None:
+        """Until the watch ends in good order. Raises Expired when it cannot go on from where it was."""
+        if not self._version and not self._streams_lists:
+            await self._list()
+        listing = not self._version
+        listed: set[Key] = set()
+        async with aclosing(self._events(listing=listing)) as events:
+            async for kind, manifest in events:
+                self._delay = FIRST_DELAY
+                if kind != "BOOKMARK":
+                    self._take_up(kind, manifest)
+                    listed.add(key_of(manifest))
+                    continue
+                if listing and _ends_the_list(manifest):
+                    listing = False
+                    self._listed(listed, version_of(manifest))
+                if not listing:
+                    self._version = manifest["metadata"]["resourceVersion"]
+
+    def _take_up(self, kind: str, manifest: Manifest) -> None:
+        if kind == "DELETED":
+            self._store.remove(manifest)
+        else:
+            self._store.put(manifest)
+        if self._version:
+            self._version = manifest["metadata"]["resourceVersion"]
+
+    async def _list(self) -> None:
+        keys: set[Key] = set()
+        version = ""
+        async for page in self._cluster.pages(self._selection):
+            version = page["metadata"]["resourceVersion"]
+            for item in page["items"]:
+                self._store.put(item)
+                keys.add(key_of(item))
+            await asyncio.sleep(0)
+        self._listed(keys, int(version))
+        self._version = version
+
+    def _listed(self, keys: Iterable[Key], version: int) -> None:
+        self._store.keep_only(keys, self._selection.namespace, version)
+        self.gap = None
+        self._answered.set()
+
+    async def _events(self, *, listing: bool) -> AsyncGenerator[tuple[str, Manifest]]:
+        begun = turn = monotonic()
+        seconds = WATCH_SECONDS * (1 + random.random() / 2)  # noqa: S311
+        query = [("allowWatchBookmarks", "true"), ("timeoutSeconds", str(int(seconds)))]
+        if listing:
+            query += [("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan")]
+        else:
+            query += [("resourceVersion", self._version)]
+        try:
+            async with aclosing(self._cluster.watch(self._selection, query, self._silence)) as lines:
+                async for line in lines:
+                    yield _event(line)
+                    if monotonic() - turn > TURN_SECONDS:
+                        await asyncio.sleep(0)
+                        turn = monotonic()
+        except Invalid:
+            if not listing:
+                raise
+            # An API server before 1.32 does not stream lists.
+            self._streams_lists = False
+        if monotonic() - begun < FIRST_DELAY and self._streams_lists:
+            raise Unavailable("the watch ended as soon as it had begun")
+
+    def _note(self, error: ClusterError) -> None:
+        resource, namespace = self._selection.resource, self._selection.namespace
+        log.warning("watch broken", extra={"resource": resource.plural, "namespace": namespace, "reason": str(error)})
+        if isinstance(error, Expired):
+            self._version = ""
+        if isinstance(error, Forbidden):
+            self.gap = str(error)
+            self._answered.set()
+
+
+def _event(line: bytes) -> tuple[str, Manifest]:
+    try:
+        event = orjson.loads(line)
+        kind, manifest = event["type"], event["object"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        # The error would carry the line along.
+        raise Unavailable("expected a watch event, got something else") from None
+    if kind != "ERROR":
+        return kind, manifest
+    said = str(manifest.get("message"))
+    raise Expired(said) if manifest.get("code") == 410 else Unavailable(said)
+
+
+def _ends_the_list(bookmark: Manifest) -> bool:
+    annotations = bookmark["metadata"].get("annotations") or {}
+    return annotations.get("k8s.io/initial-events-end") == "true"

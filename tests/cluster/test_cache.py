@@ -1,0 +1,210 @@
+"""Caches of the real API server, and what becomes of them when it goes away or has forgotten where they were."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cluster.cache import Cache, Manifest, Store
+from app.cluster.client import Cluster, Selection
+from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
+from tests.controlplane.cluster import ControlPlane
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+
+def config_map(name: str, namespace: str = "default", version: int = 1, **data: str) -> Manifest:
+    metadata = {"name": name, "namespace": namespace, "resourceVersion": str(version)}
+    return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+
+@asynccontextmanager
+async def running(cache: Cache) -> AsyncIterator[Cache]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(cache.run())
+        try:
+            async with asyncio.timeout(30):
+                await cache.answered()
+            yield cache
+        finally:
+            task.cancel()
+
+
+def names(store: Store) -> set[str]:
+    return {name for _, name in store.objects} - {"kube-root-ca.crt"}
+
+
+def make(control_plane: ControlPlane, namespace: str, *names: str, **labels: str) -> None:
+    for name in names:
+        item = {**config_map(name, namespace), "metadata": {"name": name, "labels": labels}}
+        control_plane.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(item))
+
+
+async def test_older_news_never_replaces_newer() -> None:
+    store = Store()
+    store.put(config_map("a", version=7, at="7"))
+    store.put(config_map("a", version=5, at="5"))
+    store.remove(config_map("a", version=6))
+    assert store.objects["default", "a"]["data"] == {"at": "7"}
+    store.remove(config_map("a", version=8))
+    assert store.get(("default", "a")) is None
+
+
+async def test_the_answer_to_a_write_is_read_at_once_and_does_not_bring_back_what_is_gone() -> None:
+    store = Store()
+    store.put_written(config_map("a", version=3))
+    assert names(store) == {"a"}
+    store.remove(config_map("a", version=9))
+    store.put_written(config_map("a", version=8))
+    assert names(store) == set()
+
+
+async def test_what_was_written_after_a_list_is_not_missed_in_it() -> None:
+    store = Store()
+    for name, version in (("old", 3), ("new", 9)):
+        store.put(config_map(name, version=version))
+    store.put(config_map("elsewhere", "other", version=2))
+    store.keep_only([], "default", 5)
+    assert names(store) == {"new", "elsewhere"}
+
+
+async def test_whoever_listens_hears_of_each_change_once() -> None:
+    heard: list[tuple[str, str]] = []
+    store = Store(listeners=[lambda manifest: heard.append((manifest["metadata"]["resourceVersion"], "heard"))])
+    for version in (1, 1, 2):
+        store.put(config_map("a", version=version))
+    store.remove(config_map("a", version=3))
+    store.remove(config_map("a", version=3))
+    assert [version for version, _ in heard] == ["1", "2", "2"]
+
+
+@pytest.mark.parametrize("streams_lists", [True, False])
+async def test_a_store_has_what_there_is_and_follows_it(
+    control_plane: ControlPlane, namespace: str, *, streams_lists: bool
+) -> None:
+    make(control_plane, namespace, "a", "b", watched="yes")
+    make(control_plane, namespace, "other")
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace, labels="watched=yes"), store)
+        cache._streams_lists = streams_lists
+        async with running(cache):
+            assert names(store) == {"a", "b"}
+            assert cache.gap is None
+            make(control_plane, namespace, "c", watched="yes")
+            control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
+            control_plane.kubectl("-n", namespace, "label", "configmap", "b", "watched-")
+            await until_async(lambda: names(store) == {"c"})
+
+
+async def test_a_secret_is_watched_without_its_data(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("-n", namespace, "create", "secret", "generic", "s3", "--from-literal=key=hunter2")
+    store = Store()
+    async with (
+        Cluster.connect(control_plane.kubeconfig) as cluster,
+        running(Cache(cluster, Selection(SECRETS, namespace, metadata_only=True), store)),
+    ):
+        assert "data" not in store.objects[namespace, "s3"]
+
+
+async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    make(control_plane, namespace, "a")
+    store = Store()
+    async with (
+        Cluster.connect(control_plane.kubeconfig) as cluster,
+        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store)),
+    ):
+        await asyncio.to_thread(control_plane.stop_apiserver)
+        await asyncio.to_thread(control_plane.start_apiserver)
+        make(control_plane, namespace, "b")
+        await until_async(lambda: names(store) == {"a", "b"}, seconds=40)
+
+
+async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_forgot_the_deletion(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    make(control_plane, namespace, "a", "b")
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
+        async with running(cache):
+            assert names(store) == {"a", "b"}
+        control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
+        # After a restart it knows nothing of what was before.
+        await asyncio.to_thread(control_plane.stop_apiserver)
+        await asyncio.to_thread(control_plane.start_apiserver)
+        async with running(cache):
+            await until_async(lambda: names(store) == {"b"}, seconds=40)
+    assert "too old resource version" in str([vars(record).get("reason") for record in caplog.records])
+
+
+async def test_silence_is_a_broken_connection(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store()
+    async with (
+        Cluster.connect(control_plane.kubeconfig) as cluster,
+        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store, silence=1)),
+    ):
+        await until_async(lambda: "within 1 s" in str([vars(record).get("reason") for record in caplog.records]))
+        make(control_plane, namespace, "late")
+        await until_async(lambda: names(store) == {"late"})
+
+
+async def test_what_may_not_be_read_is_a_gap_until_it_may(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("-n", namespace, "create", "serviceaccount", "few-rights")
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
+        cache = Cache(cluster, Selection(STORAGE_CLASSES), store)
+        async with running(cache):
+            assert cache.gap
+            assert cache.gap.startswith("forbidden: storageclasses")
+            account = f"{namespace}:few-rights"
+            binding = ("clusterrolebinding", namespace, "--clusterrole=view-classes", f"--serviceaccount={account}")
+            role = ("clusterrole", "view-classes", "--verb=list,watch", "--resource=storageclasses.storage.k8s.io")
+            control_plane.kubectl("create", *role)
+            control_plane.kubectl("create", *binding)
+            await until_async(lambda: cache.gap is None)
+            control_plane.kubectl("delete", "clusterrole/view-classes", f"clusterrolebinding/{namespace}")
+
+
+@pytest.mark.parametrize(
+    "line", [b"<html>\n", b"{}\n", b"[]\n", b'{"type": "ERROR", "object": {"code": 500, "message": "x"}}\n', b""]
+)
+async def test_an_answer_that_is_no_watch_is_waited_out(tmp_path: Path, line: bytes) -> None:
+    """As of a proxy in between."""
+    answers: list[Any] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(line), line))
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        kubeconfig = tmp_path / "kubeconfig"
+        kubeconfig.write_text(
+            json.dumps(
+                {
+                    "current-context": "c",
+                    "contexts": [{"name": "c", "context": {"cluster": "c", "user": "c"}}],
+                    "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+                    "users": [{"name": "c", "user": {}}],
+                }
+            )
+        )
+        async with Cluster.connect(kubeconfig) as cluster:
+            cache = Cache(cluster, Selection(SECRETS), Store())
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(cache.run())
+                await until_async(lambda: len(answers) == 2)
+                task.cancel()
+    assert cache.gap == "it has not been read yet"
