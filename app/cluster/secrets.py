@@ -1,0 +1,76 @@
+"""What is known of Secrets' values: their traits and digests, read once a change however many ask. Keeps no value."""
+
+import asyncio
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.cluster.cache import Key, Manifest, Store, version_of
+from app.cluster.client import Cluster
+from app.cluster.reader import SECRETS, ClusterError, NotFound
+from app.storage.facts import Secret, Unknown
+
+
+@dataclass(frozen=True)
+class Known:
+    """A Secret at one version: the traits of its values for the rules, and SHA-256 of each for the pod's hash."""
+
+    version: int
+    secret: Secret
+    digests: Mapping[str, str]
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Known":
+        values = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
+        digests = {key: hashlib.sha256(value).hexdigest() for key, value in values.items()}
+        return cls(version_of(manifest), Secret.read(manifest), digests)
+
+
+def identity(metadata: Manifest) -> Manifest:
+    """What a store of Secrets keeps of one. `kubectl apply` leaves a copy of all values in an annotation."""
+    kept = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences"}
+    return {"metadata": {name: value for name, value in metadata["metadata"].items() if name in kept}}
+
+
+class Secrets:
+    """Reads a Secret again only when `metadata`, a store of Secrets trimmed to their identity, has a newer version."""
+
+    def __init__(self, cluster: Cluster, metadata: Store) -> None:
+        self._cluster = cluster
+        self._metadata = metadata
+        self._known: dict[Key, Known] = {}
+        self._reading: dict[Key, asyncio.Lock] = {}
+        metadata.listeners.append(self._forget_what_is_gone)
+
+    def remembered(self, key: Key) -> Known | None:
+        """What is known of it without asking; None when it has changed since, or was never read."""
+        known, metadata = self._known.get(key), self._metadata.get(key)
+        return known if known and metadata and known.version >= version_of(metadata) else None
+
+    async def read(self, key: Key) -> Known | Unknown | None:
+        """None when there is no such Secret."""
+        if known := self.remembered(key):
+            return known
+        if self._metadata.get(key) is None:
+            return None
+        async with self._reading.setdefault(key, asyncio.Lock()):
+            return self.remembered(key) or await self._read(key)
+
+    async def _read(self, key: Key) -> Known | Unknown | None:
+        namespace, name = key
+        try:
+            known = Known.read(await self._cluster.get(SECRETS, name, namespace))
+        except NotFound:
+            return None
+        except ClusterError as error:
+            return Unknown(str(error))
+        self._known[key] = known
+        return known
+
+    def _forget_what_is_gone(self, metadata: Manifest) -> None:
+        key = metadata["metadata"]["namespace"], metadata["metadata"]["name"]
+        if self._metadata.get(key) is None:
+            self._known.pop(key, None)
+            self._reading.pop(key, None)

@@ -1,0 +1,108 @@
+"""Secrets of the real API server, read no more often than they change."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import REGISTRY
+
+from app.cluster.cache import Cache, Store
+from app.cluster.client import Cluster, Selection
+from app.cluster.reader import SECRETS
+from app.cluster.secrets import Known, Secrets, identity
+from app.storage.facts import Trait, Unknown
+from tests.controlplane.cluster import ControlPlane
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+MARKER = "hunter2-in-clear"
+
+
+class Watched:
+    def __init__(self, cluster: Cluster) -> None:
+        self.store = Store(trim=identity)
+        self.cluster = cluster
+        self.secrets = Secrets(cluster, self.store)
+
+    def gets(self) -> float:
+        host = self.cluster._host
+        labels = {"code": "200", "method": "GET", "host": host}
+        return REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
+
+
+@asynccontextmanager
+async def watched(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Watched]:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        found = Watched(cluster)
+        cache = Cache(cluster, Selection(SECRETS, namespace, metadata_only=True), found.store)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(cache.run())
+            await cache.answered()
+            yield found
+            task.cancel()
+
+
+def put(control_plane: ControlPlane, namespace: str, **values: str) -> None:
+    metadata = {"name": "s3", "namespace": namespace}
+    manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": values}
+    control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
+
+
+async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: ControlPlane, namespace: str) -> None:
+    put(control_plane, namespace, key=MARKER, empty="")
+    async with watched(control_plane, namespace) as found:
+        before = found.gets()
+        async with asyncio.TaskGroup() as group:
+            asked = [group.create_task(found.secrets.read((namespace, "s3"))) for _ in range(200)]
+        answers = {id(task.result()): task.result() for task in asked}
+        assert found.gets() == before + 1
+        assert len(answers) == 1
+        [known] = answers.values()
+    assert isinstance(known, Known)
+    assert known.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
+    assert Trait.EMPTY in known.secret.keys["empty"]
+    assert MARKER not in repr(vars(found.secrets)) + repr(found.store)
+
+
+async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: ControlPlane, namespace: str) -> None:
+    key = namespace, "s3"
+    put(control_plane, namespace, key="one")
+    async with watched(control_plane, namespace) as found:
+        first = await found.secrets.read(key)
+        before = found.gets()
+        assert await found.secrets.read(key) is first is found.secrets.remembered(key)
+        put(control_plane, namespace, key="two")
+        await until_async(lambda: found.secrets.remembered(key) is None)
+        second = await found.secrets.read(key)
+        assert found.gets() == before + 1
+    assert isinstance(first, Known)
+    assert isinstance(second, Known)
+    assert first.digests != second.digests
+
+
+async def test_a_secret_that_is_gone_or_never_was_is_none(control_plane: ControlPlane, namespace: str) -> None:
+    key = namespace, "s3"
+    put(control_plane, namespace, key="one")
+    async with watched(control_plane, namespace) as found:
+        assert await found.secrets.read((namespace, "never")) is None
+        await found.secrets.read(key)
+        control_plane.kubectl("-n", namespace, "delete", "secret", "s3")
+        await until_async(lambda: found.store.get(key) is None)
+        assert await found.secrets.read(key) is None
+        assert not found.secrets._known
+        # The watch may lag behind: the Secret itself has the last word.
+        found.store.objects[key] = {"metadata": {"namespace": namespace, "name": "s3", "resourceVersion": "1"}}
+        assert await found.secrets.read(key) is None
+
+
+async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    put(control_plane, namespace, key="one")
+    async with watched(control_plane, namespace) as found:
+        found.cluster._api.configuration.host = "https://127.0.0.1:1"
+        assert isinstance(await found.secrets.read((namespace, "s3")), Unknown)
