@@ -1,4 +1,4 @@
-"""Sizes as Kubernetes and DittoFS write them, as numbers of bytes."""
+"""Quantities as Kubernetes and DittoFS write them, as numbers."""
 
 import re
 from decimal import ROUND_CEILING, Decimal
@@ -17,13 +17,18 @@ def parse(text: str) -> int:
     >>> parse("1Gi"), parse("1G"), parse("1e3"), parse("100m")
     (1073741824, 1000000000, 1000, 1)
     """
+    return _whole(amount(text))
+
+
+def amount(text: str) -> Decimal:
+    """A Kubernetes quantity as it is, such as 0.1 for 100m; ValueError when it is none."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a quantity, such as 10Gi")
     number, suffix, exponent = match.groups()
     if suffix in _BINARY:
-        return _whole(Decimal(number) * 1024 ** _BINARY[suffix])
-    return _whole(Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""]))
+        return Decimal(number) * Decimal(1024) ** _BINARY[suffix]
+    return Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""])
 
 
 def parse_cache_size(text: str) -> int | None:

@@ -1,11 +1,20 @@
-"""The Secrets that a DittoServer names, and what is wrong with them. Only warnings: a Secret may still come."""
+"""The Secrets that a DittoServer names or is given, and what is wrong with them."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.storage.facts import JWT_SECRET_CHARACTERS, Secret, Trait, Unknown
-from app.storage.finding import Finding, warning
+from app.storage.finding import Finding, rejection, warning
 from app.storage.spec import S3Credentials, SecretKey, Spec
+
+S3_PATH = "spec.s3.credentialsSecretRef"
+JWT_PATH = "spec.identity.jwt.secretRef"
+PASSWORD_PATH = "spec.identity.admin.passwordSecretRef"  # noqa: S105 - a path
+POSTGRES_PATH = "spec.database.postgresSecretRef"
+
+# Keys of the generated Secrets.
+JWT_KEY = "jwt-secret"
+USERNAME_KEY, PASSWORD_KEY = "username", "password"
 
 _COMPLAINTS = {
     Trait.EMPTY: "is empty",
@@ -55,12 +64,39 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
     dsn = spec.database and spec.database.postgres_secret_ref
     found = (
         s3 and _s3_reference(s3),
-        jwt and _reference("spec.identity.jwt.secretRef", "JWT", jwt, _JWT_COMPLAINTS),
-        password
-        and _reference("spec.identity.admin.passwordSecretRef", "admin password", password, _PASSWORD_COMPLAINTS),
-        dsn and _reference("spec.database.postgresSecretRef", "Postgres", dsn, _COMPLAINTS),
+        jwt and _reference(JWT_PATH, "JWT", jwt, _JWT_COMPLAINTS),
+        password and _reference(PASSWORD_PATH, "admin password", password, _PASSWORD_COMPLAINTS),
+        dsn and _reference(POSTGRES_PATH, "Postgres", dsn, _COMPLAINTS),
     )
     return tuple(reference for reference in found if reference)
+
+
+def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
+    """The Secrets that are made for a server because its spec names none."""
+    named = {reference.path for reference in secret_references(spec)}
+    made = (
+        _reference(JWT_PATH, "JWT", SecretKey(name=jwt_secret_name(name), key=JWT_KEY), _JWT_COMPLAINTS),
+        _reference(
+            PASSWORD_PATH,
+            "admin password",
+            SecretKey(name=admin_secret_name(name), key=PASSWORD_KEY),
+            _PASSWORD_COMPLAINTS,
+        ),
+    )
+    return tuple(reference for reference in made if reference.path not in named)
+
+
+def consumed_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
+    """Every Secret whose values the server's pod gets, named or generated."""
+    return (*secret_references(spec), *generated_references(name, spec))
+
+
+def jwt_secret_name(server: str) -> str:
+    return f"{server}-jwt-secret"
+
+
+def admin_secret_name(server: str) -> str:
+    return f"{server}-admin-bootstrap-credentials"
 
 
 def judge_secret(reference: SecretReference, secret: Secret | Unknown | None) -> Iterator[Finding]:
@@ -72,6 +108,28 @@ def judge_secret(reference: SecretReference, secret: Secret | Unknown | None) ->
         yield from _judge_keys(reference, title, secret)
     elif not reference.optional:
         yield warning(reference.path, f"{title} not found; ensure it exists before DittoFS pod starts")
+
+
+def unusable(reference: SecretReference, secret: Secret | Unknown | None) -> Finding | None:
+    """What keeps a pod from being started with this Secret, if anything does: half of a rotation, for one.
+
+    Laxer than judge_secret: white space may well be part of a password.
+    """
+    if not reference.secret:
+        return rejection(reference.path, f"{reference.title} Secret is not named; set name in {reference.path}")
+    if secret is None and reference.optional:
+        return None
+    if not isinstance(secret, Secret):
+        [finding] = judge_secret(reference, secret)
+        return finding
+    fatal = {Trait.EMPTY, Trait.SHORT}
+    keys = tuple(
+        Key(key.name, {trait: text for trait, text in key.complaints.items() if trait in fatal}, key.optional)
+        for key in reference.keys
+    )
+    return next(
+        _judge_keys(replace(reference, keys=keys), f'{reference.title} Secret "{reference.secret}"', secret), None
+    )
 
 
 def _judge_keys(reference: SecretReference, title: str, secret: Secret) -> Iterator[Finding]:
@@ -92,7 +150,7 @@ def _s3_reference(reference: S3Credentials) -> SecretReference:
         Key(reference.secret_access_key_key, _COMPLAINTS),
         Key(reference.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
     )
-    return SecretReference("spec.s3.credentialsSecretRef", "S3 credentials", reference.secret_name, keys)
+    return SecretReference(S3_PATH, "S3 credentials", reference.secret_name, keys)
 
 
 def _reference(path: str, title: str, given: SecretKey, complaints: Mapping[Trait, str]) -> SecretReference:

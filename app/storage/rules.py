@@ -23,7 +23,8 @@ NAME_CHARACTERS = 52
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 GENERATED_CHARACTERS = 5
 # The server listens there whatever its configuration says.
-TAKEN_PORTS = {12049: "NFS", 1445: "SMB"}
+NFS_PORT, SMB_PORT = 12049, 1445
+TAKEN_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20

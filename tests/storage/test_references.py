@@ -1,6 +1,16 @@
-from app.storage.facts import Secret
+from typing import Any
+
+import pytest
+
+from app.storage.facts import Secret, Unknown
 from app.storage.reading import read
-from app.storage.references import judge_secret, secret_references
+from app.storage.references import (
+    consumed_references,
+    generated_references,
+    judge_secret,
+    secret_references,
+    unusable,
+)
 from tests.servers import jwt, s3, server
 
 
@@ -19,3 +29,54 @@ def test_a_finding_has_the_path_of_its_reference() -> None:
     [finding] = judge_secret(reference, Secret({}))
     assert finding.path == "spec.identity.jwt.secretRef"
     assert finding.message == 'JWT Secret "jwt" missing key "k"'
+
+
+def unusable_because(manifest: Any, secret: Secret | Unknown | None) -> str | None:
+    [reference] = secret_references(read(manifest).server.spec)
+    finding = unusable(reference, secret)
+    return finding.message if finding else None
+
+
+def made(**values: str) -> Secret:
+    return Secret.read({"metadata": {}, "stringData": values})
+
+
+WHOLE = {"accessKeyId": "id", "secretAccessKey": "key"}
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        (made(**WHOLE), None),
+        (made(**WHOLE, endpoint="http://minio"), None),
+        (made(**{**WHOLE, "accessKeyId": " padded "}), None),
+        (made(accessKeyId="id"), 'S3 credentials Secret "s3" missing key "secretAccessKey"'),
+        (made(**{**WHOLE, "accessKeyId": ""}), 'S3 credentials Secret "s3" key "accessKeyId" is empty'),
+        (None, 'S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts'),
+        (Unknown("because"), 'Could not verify S3 credentials Secret "s3": because'),
+    ],
+)
+def test_half_of_a_secret_is_not_used(secret: Secret | Unknown | None, why: str | None) -> None:
+    assert unusable_because(server(**s3()), secret) == why
+
+
+def test_a_signing_secret_that_the_server_would_not_start_with_is_not_used() -> None:
+    manifest = server(**jwt(name="jwt", key="k"))
+    assert "fewer than 32" in str(unusable_because(manifest, made(k="short")))
+    assert unusable_because(manifest, made(k="x" * 32)) is None
+
+
+def test_what_is_optional_may_be_absent_and_what_is_not_named_is_not_used() -> None:
+    assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), None) is None
+    assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), made()) is None
+    assert "is not named" in str(unusable_because(server(**jwt(key="k")), None))
+
+
+def test_what_the_spec_does_not_name_is_generated() -> None:
+    names = [reference.secret for reference in generated_references("files", read(server()).server.spec)]
+    assert names == ["files-jwt-secret", "files-admin-bootstrap-credentials"]
+    spec = read(server(**jwt(name="jwt", key="k"))).server.spec
+    assert [reference.secret for reference in consumed_references("files", spec)] == [
+        "jwt",
+        "files-admin-bootstrap-credentials",
+    ]

@@ -1,0 +1,87 @@
+"""What a server reads: its config.yaml, and the hash of all that its pod consumes. Neither has a secret value in it."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from app.storage.references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
+from app.storage.spec import Admin, Cache, ControlPlane, Identity, Jwt, Metrics, Spec, Sqlite
+
+# The pod's grace period is longer, so that connections are drained before it is killed.
+SHUTDOWN_TIMEOUT = "90s"
+# The server overrides by DITTOFS_* only what its file has; these are never connected to.
+_POSTGRES_PLACEHOLDERS = {
+    "host": "from-environment",
+    "port": 5432,
+    "database": "from-environment",
+    "user": "from-environment",
+    "password": "from-environment",
+    "sslmode": "prefer",
+}
+_LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
+
+
+def config_yaml(spec: Spec) -> str:
+    """The file as DittoFS of February 2026 reads it."""
+    api, cache, metrics = spec.control_plane or ControlPlane(), spec.cache or Cache(), spec.metrics or Metrics()
+    identity = spec.identity or Identity()
+    jwt = identity.jwt or Jwt.model_validate({"secretRef": {"key": "generated"}})
+    content = {
+        "logging": {"level": "INFO", "format": "json", "output": "stdout"},
+        "shutdown_timeout": SHUTDOWN_TIMEOUT,
+        "database": _database(spec),
+        "controlplane": {
+            "host": "0.0.0.0",  # noqa: S104 - Services reach it there
+            "port": api.port,
+            "jwt": {
+                "issuer": jwt.issuer,
+                "access_token_duration": jwt.access_token_duration,
+                "refresh_token_duration": jwt.refresh_token_duration,
+            },
+        },
+        "cache": {"path": cache.path, "size": cache.size},
+        "metrics": {"enabled": metrics.enabled, "port": metrics.port},
+        "admin": {"username": (identity.admin or Admin()).username},
+    }
+    return "".join(f"{line}\n" for line in _yaml(content))
+
+
+def config_hash(config: str, consumed: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the file and the label and digest of each value; each part has its length before it."""
+    parts = [config, *(part for pair in consumed for part in pair)]
+    framed = b"".join(len(part.encode()).to_bytes(8, "big") + part.encode() for part in parts)
+    return hashlib.sha256(framed).hexdigest()
+
+
+def consumed(
+    references: Iterable[SecretReference], digests: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Label and digest of each value that the pod gets; `digests` are by Secret and key.
+
+    Of the S3 Secret every key counts: what the spec does not name may still be what a person rotates with the rest.
+    """
+    for reference in sorted(references, key=lambda reference: reference.path):
+        there_are = digests.get(reference.secret or "", {})
+        named = [key.name for key in reference.keys]
+        for key in sorted(there_are if reference.path == S3_PATH else named):
+            if key in there_are:
+                yield f"{_LABELS[reference.path]}:{key}", there_are[key]
+
+
+def _database(spec: Spec) -> dict[str, Any]:
+    database = spec.database
+    if database and database.postgres_secret_ref:
+        return {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
+    # Also where type says postgres and no Secret is named: admission warned, and SQLite at least starts.
+    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or Sqlite()).path}}
+
+
+def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Block style with scalars in JSON, which YAML contains."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}:"
+            yield from _yaml(value, f"{indent}  ")
+        else:
+            yield f"{indent}{key}: {json.dumps(value)}"

@@ -1,0 +1,69 @@
+"""Whether a live object lacks something of what is wanted. What others added to it, or own in it, is no difference."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.storage import quantity
+
+# A digest of what was last applied: without it nobody would notice that a field is no longer wanted.
+APPLIED = "dittofs.io/applied"
+
+# What tells the items of a list apart, in the order of preference: a volume can be mounted twice.
+_IDENTITIES = ("mountPath", "name", "uid")
+
+
+def marked(wanted: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest with a digest of itself."""
+    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    metadata = wanted["metadata"]
+    annotations = {**(metadata.get("annotations") or {}), APPLIED: digest}
+    return {**wanted, "metadata": {**metadata, "annotations": annotations}}
+
+
+def differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """`wanted` as `marked` gave it."""
+    return not _covers(live, wanted)
+
+
+def _covers(live: Any, wanted: Any) -> bool:
+    if isinstance(wanted, Mapping):
+        return isinstance(live, Mapping) and all(_has_field(live, name, value) for name, value in wanted.items())
+    if isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
+        return isinstance(live, list) and all(_has_item(live, item, at) for at, item in enumerate(wanted))
+    return bool(live == wanted)
+
+
+def _has_field(live: Mapping[str, Any], name: str, wanted: Any) -> bool:
+    if _is_nothing(wanted):
+        return True
+    if name in ("requests", "limits"):
+        amounts = live.get(name) or {}
+        return all(_is_same_amount(amounts.get(each), amount) for each, amount in wanted.items())
+    return name in live and _covers(live[name], wanted)
+
+
+def _has_item(live: list[Any], wanted: Mapping[str, Any], position: int) -> bool:
+    identity = _identity(wanted)
+    if identity is None:
+        return position < len(live) and _covers(live[position], wanted)
+    return any(_identity(item) == identity and _covers(item, wanted) for item in live)
+
+
+def _identity(item: Any) -> tuple[str, Any] | None:
+    named = item.get("metadata", item)
+    return next(((name, named[name]) for name in _IDENTITIES if name in named), None)
+
+
+def _is_nothing(value: Any) -> bool:
+    """The API server leaves out what is empty."""
+    return value is None or value in ({}, [], "")
+
+
+def _is_same_amount(live: Any, wanted: Any) -> bool:
+    """1024Mi is 1Gi, and the API server writes the shorter one."""
+    try:
+        return quantity.amount(str(live)) == quantity.amount(str(wanted))
+    except ValueError:
+        return bool(live == wanted)

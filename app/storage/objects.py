@@ -1,0 +1,195 @@
+"""The objects that a DittoServer owns, as plain dicts shaped like their YAML: only what the operator decides on."""
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.storage.config import config_yaml
+from app.storage.pod import (
+    CONFIG_FILE,
+    CONFIG_HASH,
+    Manifest,
+    config_map_name,
+    pod_template,
+    postgres_secret_name,
+)
+from app.storage.references import JWT_KEY, PASSWORD_KEY, USERNAME_KEY, admin_secret_name, jwt_secret_name
+from app.storage.rules import listeners
+from app.storage.spec import API_VERSION, KIND, Admin, DittoServer, Identity, Service, Spec
+from app.storage.volumes import volumes
+
+APP = "dittofs-server"
+OPERATOR = "dittofs-operator"
+# What the caches watch; a Secret that somebody named is none of these.
+SELECTOR = f"app={APP}"
+INSTANCE = "instance"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The DittoServer that the objects belong to; without a uid, as in a file, they belong to none yet."""
+
+    name: str
+    namespace: str
+    uid: str | None = None
+
+    @property
+    def selector(self) -> dict[str, str]:
+        """Immutable on a StatefulSet that is adopted."""
+        return {"app": APP, INSTANCE: self.name}
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {
+            **self.selector,
+            "app.kubernetes.io/name": "dittofs",
+            "app.kubernetes.io/instance": self.name,
+            "app.kubernetes.io/component": "server",
+            "app.kubernetes.io/managed-by": OPERATOR,
+        }
+
+    @property
+    def reference(self) -> Manifest:
+        return {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": self.name,
+            "uid": self.uid,
+            "controller": True,
+            "blockOwnerDeletion": True,
+        }
+
+    def owns(self, manifest: Mapping[str, Any]) -> bool:
+        references = manifest["metadata"].get("ownerReferences") or []
+        return any(reference.get("controller") and reference["uid"] == self.uid for reference in references)
+
+
+def render(server: DittoServer) -> list[Manifest]:
+    """Everything that is made for a server, without a cluster: no Secret's data, and so no hash of it."""
+    owner = Owner(server.metadata.name, server.metadata.namespace)
+    return [*companions(owner, server.spec), stateful_set(owner, server.spec, None)]
+
+
+def companions(owner: Owner, spec: Spec) -> list[Manifest]:
+    """What has to be there before the pod: the ConfigMap and the Services."""
+    return [config_map(owner, spec), *services(owner, spec)]
+
+
+def config_map(owner: Owner, spec: Spec) -> Manifest:
+    return _object("v1", "ConfigMap", config_map_name(owner.name), owner, data={CONFIG_FILE: config_yaml(spec)})
+
+
+def services(owner: Owner, spec: Spec) -> list[Manifest]:
+    ports = {each.name: _port(each.name, each.port) for each in listeners(spec)}
+    given = spec.service or Service()
+    exposed = {"type": given.type}
+    annotations = given.annotations or {}
+    found = [
+        _service(owner, "headless", {"clusterIP": "None"}, [ports["nfs"]]),
+        _service(owner, "file", exposed, [ports[name] for name in ("nfs", "smb") if name in ports], annotations),
+        _service(owner, "api", exposed, [ports["api"]], annotations),
+    ]
+    if "metrics" in ports:
+        found.append(_service(owner, "metrics", {"type": "ClusterIP"}, [ports["metrics"]]))
+    return found
+
+
+def stateful_set(
+    owner: Owner, spec: Spec, config_hash: str | None, templates: Sequence[Manifest] | None = None
+) -> Manifest:
+    """`templates` are the claim templates of the live StatefulSet, which are immutable; None when there is none."""
+    claims = _claim_templates(spec) if templates is None else list(templates)
+    template = pod_template(owner.name, spec, owner.labels, [claim["metadata"]["name"] for claim in claims])
+    if config_hash:
+        template["metadata"]["annotations"] = {CONFIG_HASH: config_hash}
+    return _object(
+        "apps/v1",
+        "StatefulSet",
+        owner.name,
+        owner,
+        spec={
+            "replicas": spec.replicas,
+            "serviceName": service_name(owner.name, "headless"),
+            "selector": {"matchLabels": owner.selector},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
+            "template": template,
+            "volumeClaimTemplates": claims,
+        },
+    )
+
+
+def live_claim_templates(stateful_set: Mapping[str, Any]) -> list[Manifest]:
+    """As they were written, without what the API server added."""
+    kept = ("accessModes", "resources", "storageClassName")
+    return [
+        {
+            "metadata": {"name": template["metadata"]["name"]},
+            "spec": {name: template["spec"][name] for name in kept if name in template["spec"]},
+        }
+        for template in stateful_set["spec"]["volumeClaimTemplates"]
+    ]
+
+
+def jwt_secret(owner: Owner, token: bytes) -> Manifest:
+    return _secret(jwt_secret_name(owner.name), owner, {JWT_KEY: token})
+
+
+def admin_secret(owner: Owner, spec: Spec, password: str) -> Manifest:
+    username = ((spec.identity or Identity()).admin or Admin()).username
+    data = {USERNAME_KEY: username.encode(), PASSWORD_KEY: password.encode()}
+    return _secret(admin_secret_name(owner.name), owner, data)
+
+
+def postgres_secret(owner: Owner, fields: Mapping[str, str]) -> Manifest:
+    manifest = _secret(postgres_secret_name(owner.name), owner, {key: value.encode() for key, value in fields.items()})
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner.reference]}}
+
+
+def service_name(server: str, suffix: str) -> str:
+    return f"{server}-{suffix}"
+
+
+def _claim_templates(spec: Spec) -> list[Manifest]:
+    name = spec.storage.storage_class_name
+    storage_class = {} if name is None else {"storageClassName": name}
+    return [
+        {
+            "metadata": {"name": volume.name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                **storage_class,
+                "resources": {"requests": {"storage": volume.size}},
+            },
+        }
+        for volume in volumes(spec.storage)
+        if volume.size
+    ]
+
+
+def _port(name: str, port: int) -> Manifest:
+    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
+
+
+def _service(
+    owner: Owner, suffix: str, kind: Manifest, ports: Iterable[Manifest], annotations: Mapping[str, str] | None = None
+) -> Manifest:
+    name = service_name(owner.name, suffix)
+    spec = {**kind, "selector": owner.selector, "ports": list(ports)}
+    manifest = _object("v1", "Service", name, owner, spec=spec)
+    if annotations:
+        manifest["metadata"]["annotations"] = dict(annotations)
+    return manifest
+
+
+def _secret(name: str, owner: Owner, data: Mapping[str, bytes]) -> Manifest:
+    """Not owned: who deletes the server keeps the claims, and the database on them knows these values."""
+    encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
+    return _object("v1", "Secret", name, Owner(owner.name, owner.namespace), type="Opaque", data=encoded)
+
+
+def _object(version: str, kind: str, name: str, owner: Owner, **content: Any) -> Manifest:
+    metadata: Manifest = {"name": name, "namespace": owner.namespace, "labels": owner.labels}
+    if owner.uid:
+        metadata["ownerReferences"] = [owner.reference]
+    return {"apiVersion": version, "kind": kind, "metadata": metadata, **content}

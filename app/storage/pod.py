@@ -1,0 +1,148 @@
+"""The pod template: everything that the real server needs to run, and nothing that changes without need."""
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from app.storage.references import (
+    JWT_PATH,
+    PASSWORD_PATH,
+    POSTGRES_PATH,
+    SecretReference,
+    consumed_references,
+)
+from app.storage.rules import NFS_PORT, SMB_PORT, listeners
+from app.storage.spec import S3, Spec
+from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
+
+Manifest = dict[str, Any]
+
+CONFIG_HASH = "dittofs.io/config-hash"
+CONTAINER = "dittofs"
+CONFIG_FILE = "config.yaml"
+CONFIG_FOLDER = "/config"
+# Longer than the server's own shutdown_timeout.
+GRACE_SECONDS = 105
+_USER = 65532
+_POSTGRES_FIELDS = ("host", "port", "database", "user", "password", "sslmode")
+# The restricted Pod Security profile.
+_POD_SECURITY: Manifest = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER,
+    "runAsGroup": _USER,
+    "fsGroup": _USER,
+    "fsGroupChangePolicy": "OnRootMismatch",
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+_CONTAINER_SECURITY: Manifest = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+
+def config_map_name(server: str) -> str:
+    return f"{server}-config"
+
+
+def postgres_secret_name(server: str) -> str:
+    return f"{server}-postgres"
+
+
+def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str]) -> Manifest:
+    """`templates` are the names of the claim templates that the StatefulSet has; what is not claimed is not mounted."""
+    return {
+        "metadata": {"labels": dict(labels)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {**_POD_SECURITY, **_given(spec.pod_security_context)},
+            "containers": [_container(name, spec, templates)],
+            "volumes": [{"name": "config", "configMap": {"name": config_map_name(name)}}],
+        },
+    }
+
+
+def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
+    resources = _given(spec.resources)
+    return {
+        "name": CONTAINER,
+        "image": spec.image,
+        # The image's own entry point: the binary was renamed since. In the background it would end at once.
+        "args": ["start", "--foreground", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
+        "env": _environment(name, spec),
+        "ports": _ports(spec),
+        **({"resources": resources} if resources else {}),
+        "securityContext": {**_CONTAINER_SECURITY, **_given(spec.security_context)},
+        # /health/ready is 503 until a first share exists, so it must gate nothing.
+        "startupProbe": _probe(period=2, failures=150),
+        "livenessProbe": _probe(period=10, failures=6),
+        "readinessProbe": _probe(period=5, failures=3),
+        "volumeMounts": _mounts(spec, templates),
+    }
+
+
+def _ports(spec: Spec) -> list[Manifest]:
+    """The server listens for SMB in any case: to enable it is a matter of the Service, and restarts nothing."""
+    ports = {each.name: each.port for each in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
+    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in sorted(ports.items())]
+
+
+def _environment(name: str, spec: Spec) -> list[Manifest]:
+    references = {reference.path: reference for reference in consumed_references(name, spec)}
+    env = [
+        _from_reference("DITTOFS_CONTROLPLANE_SECRET", references[JWT_PATH]),
+        _from_reference("DITTOFS_ADMIN_INITIAL_PASSWORD", references[PASSWORD_PATH]),
+    ]
+    if POSTGRES_PATH in references:
+        secret = postgres_secret_name(name)
+        env += [_from_secret(f"DITTOFS_DATABASE_POSTGRES_{key.upper()}", secret, key) for key in _POSTGRES_FIELDS]
+    return [*env, *(_s3_environment(spec.s3) if spec.s3 else [])]
+
+
+def _s3_environment(s3: S3) -> list[Manifest]:
+    reference = s3.credentials_secret_ref
+    if reference is None:
+        return []
+    return [
+        _from_secret("AWS_ACCESS_KEY_ID", reference.secret_name, reference.access_key_id_key),
+        _from_secret("AWS_SECRET_ACCESS_KEY", reference.secret_name, reference.secret_access_key_key),
+        _from_secret("AWS_ENDPOINT_URL", reference.secret_name, reference.endpoint_key, optional=True),
+        *([{"name": "AWS_REGION", "value": s3.region}] if s3.region else []),
+    ]
+
+
+def _from_reference(variable: str, reference: SecretReference) -> Manifest:
+    [key] = reference.keys
+    return _from_secret(variable, reference.secret or "", key.name, optional=reference.optional)
+
+
+def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False) -> Manifest:
+    source = {"name": secret, "key": key, **({"optional": True} if optional else {})}
+    return {"name": variable, "valueFrom": {"secretKeyRef": source}}
+
+
+def _mounts(spec: Spec, templates: Collection[str]) -> list[Manifest]:
+    claimed = [
+        {"name": volume.name, "mountPath": volume.mount_path}
+        for volume in volumes(spec.storage)
+        if volume.name in templates
+    ]
+    database = {"name": "metadata", "mountPath": DATABASE_MOUNT_PATH, "subPath": "controlplane"}
+    return [*claimed, database, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
+
+
+def _probe(period: int, failures: int) -> Manifest:
+    return {
+        "httpGet": {"path": "/health", "port": "api"},
+        "periodSeconds": period,
+        "timeoutSeconds": 5,
+        "failureThreshold": failures,
+    }
+
+
+def _given(section: Mapping[str, Any] | None) -> Manifest:
+    """As the user wrote it, without nulls: these say that nothing is given."""
+    return {key: _without_nulls(value) for key, value in (section or {}).items() if value is not None}
+
+
+def _without_nulls(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _given(value)
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value

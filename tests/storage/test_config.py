@@ -1,0 +1,88 @@
+from typing import Any
+
+import pytest
+import yaml
+
+from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.reading import read
+from app.storage.references import consumed_references
+from app.storage.spec import Spec
+from tests.servers import jwt, s3, server
+
+MANY = {"s3": {"accessKeyId": "a", "secretAccessKey": "b", "session": "c"}, "files-jwt-secret": {"jwt-secret": "d"}}
+
+
+def spec(**fields: Any) -> Spec:
+    return read(server(**fields)).server.spec
+
+
+def config(**fields: Any) -> Any:
+    return yaml.safe_load(config_yaml(spec(**fields)))
+
+
+def test_the_file_has_every_section_that_the_server_reads() -> None:
+    found = config()
+    assert found["logging"] == {"level": "INFO", "format": "json", "output": "stdout"}
+    assert found["controlplane"]["host"] == "0.0.0.0"
+    assert found["controlplane"]["port"] == 8080
+    assert found["controlplane"]["jwt"]["refresh_token_duration"] == "168h"
+    assert found["database"] == {"type": "sqlite", "sqlite": {"path": "/data/controlplane/controlplane.db"}}
+    assert found["cache"] == {"path": "/data/cache", "size": "1GB"}
+    assert found["metrics"] == {"enabled": False, "port": 9090}
+    assert found["shutdown_timeout"] == "90s"
+
+
+def test_what_the_spec_says_is_in_the_file() -> None:
+    given = {"jwt": {"secretRef": {"name": "j", "key": "k"}, "issuer": 'a: "b"\n'}, "admin": {"username": "root"}}
+    found = config(identity=given, controlPlane={"port": 9000}, metrics={"enabled": True}, cache={"size": "3GB"})
+    assert found["controlplane"]["jwt"]["issuer"] == 'a: "b"\n'
+    assert found["controlplane"]["port"] == 9000
+    assert found["admin"] == {"username": "root"}
+    assert found["metrics"]["enabled"] is True
+    assert found["cache"]["size"] == "3GB"
+
+
+def test_postgres_has_placeholders_for_everything_that_the_environment_overrides() -> None:
+    database = config(database={"postgresSecretRef": {"name": "db", "key": "dsn"}})["database"]
+    assert database["type"] == "postgres"
+    assert set(database["postgres"]) == {"host", "port", "database", "user", "password", "sslmode"}
+
+
+def test_postgres_without_a_secret_is_sqlite() -> None:
+    assert config(database={"type": "postgres"})["database"]["type"] == "sqlite"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"nfsPort": 3049}, {"smb": {"enabled": True}}, {"s3": {"bucket": "b"}}, {"service": {"type": "NodePort"}}],
+)
+def test_what_only_services_and_clients_see_is_not_in_it(change: dict[str, Any]) -> None:
+    assert config_yaml(spec(**change)) == config_yaml(spec())
+
+
+def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None:
+    references = consumed_references("files", spec(**s3()))
+    assert list(consumed(references, MANY)) == [
+        ("jwt:jwt-secret", "d"),
+        ("s3:accessKeyId", "a"),
+        ("s3:secretAccessKey", "b"),
+        ("s3:session", "c"),
+    ]
+
+
+def test_of_a_named_secret_only_the_named_key_is_consumed() -> None:
+    references = consumed_references("files", spec(**jwt(name="j", key="k")))
+    assert list(consumed(references, {"j": {"k": "1", "other": "2"}})) == [("jwt:k", "1")]
+
+
+def test_the_hash_changes_with_the_file_each_digest_and_each_label() -> None:
+    hashes = {
+        config_hash("a", []),
+        config_hash("b", []),
+        config_hash("a", [("s3:k", "1")]),
+        config_hash("a", [("s3:k", "2")]),
+        config_hash("a", [("jwt:k", "1")]),
+        config_hash("a", [("s3:k1", "")]),
+        config_hash("as3:k", [("1", "")]),
+    }
+    assert len(hashes) == 7

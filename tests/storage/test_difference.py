@@ -1,0 +1,92 @@
+from typing import Any
+
+import pytest
+
+from app.storage.difference import APPLIED, differs, marked
+
+
+def manifest(**content: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "a"}, **content}
+
+
+def lives(wanted: dict[str, Any], **changed: Any) -> bool:
+    """Whether an object that was made from `wanted`, and has `changed` since, is still as wanted."""
+    return not differs(marked(wanted), {**marked(wanted), **changed})
+
+
+def test_what_was_just_made_is_as_wanted() -> None:
+    assert lives(manifest(spec={"replicas": 1}))
+
+
+def test_what_others_add_is_no_difference() -> None:
+    wanted = manifest(spec={"ports": [{"name": "nfs", "port": 1}], "type": "LoadBalancer"})
+    ports = [{"name": "theirs", "port": 2}, {"name": "nfs", "port": 1, "nodePort": 30000}]
+    assert lives(wanted, spec={"ports": ports, "type": "LoadBalancer", "clusterIP": "10.0.0.1"})
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {},
+        {"replicas": 2, "args": ["a", "b"], "ports": [{"name": "nfs", "port": 1}]},
+        {"replicas": 1, "args": ["a"], "ports": [{"name": "nfs", "port": 1}]},
+        {"replicas": 1, "args": ["a", "b", "c"], "ports": [{"name": "nfs", "port": 1}]},
+        {"replicas": 1, "args": ["a", "b"], "ports": [{"name": "nfs", "port": 2}]},
+        {"replicas": 1, "args": ["a", "b"], "ports": [{"name": "smb", "port": 1}]},
+        {"replicas": 1, "args": ["a", "b"], "ports": None},
+        "gone",
+    ],
+)
+def test_what_was_changed_or_taken_away_is_a_difference(spec: Any) -> None:
+    wanted = manifest(spec={"replicas": 1, "args": ["a", "b"], "ports": [{"name": "nfs", "port": 1}]})
+    assert not lives(wanted, spec=spec)
+
+
+def test_a_field_that_is_no_longer_wanted_is_a_difference() -> None:
+    before = marked(manifest(spec={"replicas": 1, "paused": True}))
+    assert differs(marked(manifest(spec={"replicas": 1})), before)
+
+
+def test_an_object_without_the_mark_is_a_difference() -> None:
+    assert not lives(manifest(), metadata={"name": "a"})
+    assert lives(
+        manifest(),
+        metadata={"name": "a", "annotations": {"theirs": "1", **marked(manifest())["metadata"]["annotations"]}},
+    )
+    assert APPLIED in marked(manifest())["metadata"]["annotations"]
+
+
+def test_one_volume_mounted_twice_is_two_items() -> None:
+    mounts = [{"name": "metadata", "mountPath": path} for path in ("/data/metadata", "/data/controlplane")]
+    assert lives(manifest(mounts=mounts), mounts=mounts[::-1])
+    assert not lives(manifest(mounts=mounts), mounts=mounts[:1])
+
+
+def test_items_without_a_name_are_told_apart_by_their_place() -> None:
+    items = [{"a": 1}, {"a": 2}]
+    assert lives(manifest(items=items))
+    assert not lives(manifest(items=items), items=items[::-1])
+    assert not lives(manifest(items=items), items=items[:1])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live", "same"),
+    [
+        ("1024Mi", "1Gi", True),
+        (0.5, "500m", True),
+        (2, "2", True),
+        ("1.5Gi", "1536Mi", True),
+        ("500m", "1", False),
+        ("1G", "1Gi", False),
+        ("junk", "junk", True),
+        ("junk", "1Gi", False),
+        ("1Gi", None, False),
+    ],
+)
+def test_one_amount_can_be_written_in_many_ways(wanted: Any, live: Any, *, same: bool) -> None:
+    spec = {"resources": {"limits": {"memory": wanted}}}
+    assert lives(manifest(spec=spec), spec={"resources": {"limits": {"memory": live}}}) is same
+
+
+def test_what_is_empty_may_be_left_out() -> None:
+    assert lives(manifest(spec={"a": {}, "b": [], "c": "", "limits": {}}), spec={})
