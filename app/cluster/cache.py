@@ -3,9 +3,8 @@
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -18,7 +17,7 @@ Manifest = dict[str, Any]
 # Namespace, empty for what has none, and name.
 Key = tuple[str, str]
 # Called with an object as it is now, or as it last was when it is gone.
-Listener = Callable[[Manifest], None]
+Listener = Callable[[Key, Manifest], None]
 
 FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
 # A watch is asked for that long and half as long again, so that not all of them are renewed at once.
@@ -39,50 +38,73 @@ def version_of(manifest: Mapping[str, Any]) -> int:
     return int(manifest["metadata"]["resourceVersion"])
 
 
-@dataclass
 class Store:
-    """The objects of a resource as they were last heard of, each without what `trim` leaves out."""
+    """The objects of a resource as they were last heard of, each without what `trim` leaves out.
 
-    trim: Callable[[Manifest], Manifest] = lambda manifest: manifest
-    objects: dict[Key, Manifest] = field(default_factory=dict)
-    listeners: list[Listener] = field(default_factory=list)
-    _newest: int = 0
+    Kept as JSON: a thousand servers with all that belongs to them would take ten times the memory as dicts.
+    """
+
+    def __init__(self, trim: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
+        self.listeners: list[Listener] = []
+        self._trim = trim
+        self._kept: dict[Key, tuple[int, bytes]] = {}
+        self._newest = 0
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(tuple(self._kept))
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._kept
 
     def get(self, key: Key) -> Manifest | None:
-        return self.objects.get(key)
+        kept = self._kept.get(key)
+        return orjson.loads(kept[1]) if kept else None
+
+    def version(self, key: Key) -> int:
+        """0 when there is no such object."""
+        return self._kept[key][0] if key in self._kept else 0
 
     def put(self, manifest: Manifest) -> None:
-        """From a watch, or as the answer to a write; older news than what is known is passed over."""
-        key, version = key_of(manifest), version_of(manifest)
-        known = self.objects.get(key)
-        if version <= (version_of(known) if known else 0):
-            return
-        self._newest = max(self._newest, version)
-        self.objects[key] = self.trim(manifest)
-        self._tell(self.objects[key])
+        """From a watch; older news than what is known is passed over."""
+        if self._keep(manifest):
+            self._tell(key_of(manifest), manifest)
 
     def put_written(self, manifest: Manifest) -> None:
-        """The answer to a write. One that is older than the newest news may be of an object that is gone since."""
-        if key_of(manifest) in self.objects or version_of(manifest) > self._newest:
-            self.put(manifest)
+        """The answer to a write of our own, of which nobody need be told.
+
+        One that is older than the newest news may be of an object that is gone since.
+        """
+        if key_of(manifest) in self._kept or version_of(manifest) > self._newest:
+            self._keep(manifest)
 
     def remove(self, manifest: Manifest) -> None:
         key, version = key_of(manifest), version_of(manifest)
         self._newest = max(self._newest, version)
-        known = self.objects.get(key)
-        if known and version_of(known) <= version:
-            self._tell(self.objects.pop(key))
+        if key in self._kept and self.version(key) <= version:
+            self._forget(key)
 
     def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
         """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
         kept = set(keys)
-        for key in [key for key in self.objects if key not in kept and namespace in (None, key[0])]:
-            if version_of(self.objects[key]) <= version:
-                self._tell(self.objects.pop(key))
+        for key in self:
+            if key not in kept and namespace in (None, key[0]) and self.version(key) <= version:
+                self._forget(key)
 
-    def _tell(self, manifest: Manifest) -> None:
+    def _keep(self, manifest: Manifest) -> bool:
+        key, version = key_of(manifest), version_of(manifest)
+        self._newest = max(self._newest, version)
+        if version <= self.version(key):
+            return False
+        self._kept[key] = version, orjson.dumps(self._trim(manifest))
+        return True
+
+    def _forget(self, key: Key) -> None:
+        _, last = self._kept.pop(key)
+        self._tell(key, orjson.loads(last))
+
+    def _tell(self, key: Key, manifest: Manifest) -> None:
         for listener in self.listeners:
-            listener(manifest)
+            listener(key, manifest)
 
 
 class Cache:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.cluster.cache import Key, Manifest, Store, version_of
+from app.cluster.cache import Key, Manifest, Store, key_of, version_of
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
 from app.storage.facts import Secret, Unknown
@@ -46,17 +46,22 @@ class Secrets:
 
     def remembered(self, key: Key) -> Known | None:
         """What is known of it without asking; None when it has changed since, or was never read."""
-        known, metadata = self._known.get(key), self._metadata.get(key)
-        return known if known and metadata and known.version >= version_of(metadata) else None
+        known = self._known.get(key)
+        return known if known and key in self._metadata and known.version >= self._metadata.version(key) else None
 
     async def read(self, key: Key) -> Known | Unknown | None:
         """None when there is no such Secret."""
         if known := self.remembered(key):
             return known
-        if self._metadata.get(key) is None:
+        if key not in self._metadata:
             return None
         async with self._reading.setdefault(key, asyncio.Lock()):
             return self.remembered(key) or await self._read(key)
+
+    def learn(self, manifest: Manifest) -> None:
+        """A Secret that was just written here, and need not be read."""
+        self._metadata.put_written(manifest)
+        self._known[key_of(manifest)] = Known.read(manifest)
 
     async def _read(self, key: Key) -> Known | Unknown | None:
         namespace, name = key
@@ -69,8 +74,7 @@ class Secrets:
         self._known[key] = known
         return known
 
-    def _forget_what_is_gone(self, metadata: Manifest) -> None:
-        key = metadata["metadata"]["namespace"], metadata["metadata"]["name"]
-        if self._metadata.get(key) is None:
+    def _forget_what_is_gone(self, key: Key, _metadata: Manifest) -> None:
+        if key not in self._metadata:
             self._known.pop(key, None)
             self._reading.pop(key, None)

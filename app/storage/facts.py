@@ -29,12 +29,17 @@ class Unknown:
 
 @dataclass(frozen=True)
 class StorageClass:
-    """`created` is the RFC 3339 creationTimestamp, empty where there is none, as in a file."""
+    """`created` is the RFC 3339 creationTimestamp, empty where there is none, as in a file.
+
+    `waits_for_pod` says that no volume is made before a pod that wants it has a node.
+    """
 
     name: str
     is_default: bool = False
     created: str = ""
     expandable: bool = False
+    provisioner: str = ""
+    waits_for_pod: bool = False
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "StorageClass":
@@ -45,6 +50,8 @@ class StorageClass:
             is_default=any(annotations.get(key) == "true" for key in _DEFAULT_CLASS_ANNOTATIONS),
             created=metadata.get("creationTimestamp") or "",
             expandable=manifest.get("allowVolumeExpansion") is True,
+            provisioner=manifest.get("provisioner") or "",
+            waits_for_pod=manifest.get("volumeBindingMode") == "WaitForFirstConsumer",
         )
 
 
@@ -75,6 +82,7 @@ class Claim:
     name: str
     storage_class: str | None = None
     capacity: str | None = None
+    phase: str = "Pending"
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
@@ -83,6 +91,7 @@ class Claim:
             name=manifest["metadata"]["name"],
             storage_class=(manifest.get("spec") or {}).get("storageClassName"),
             capacity=(status.get("capacity") or {}).get("storage"),
+            phase=status.get("phase") or "Pending",
         )
 
 

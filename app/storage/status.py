@@ -1,10 +1,16 @@
-"""What a DittoServer's status can say, as models for the schema."""
+"""What a DittoServer's status can say, as models for the schema, and what it says of what was found."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from app.storage.spec import Model, Name, Within
+from app.storage.facts import Claim, StorageClasses
+from app.storage.finding import Finding
+from app.storage.objects import service_name
+from app.storage.spec import DittoServer, Model, Name, Within
+from app.storage.volumes import Volume, volumes
 
 Message = Annotated[str, Field(max_length=32768)]
 
@@ -64,3 +70,263 @@ class Status(Model):
     """Aspects of the server, one entry a type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
     """The server's volumes."""
+
+
+Manifest = dict[str, Any]
+
+# A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
+CLAIM_PATIENCE_SECONDS = 300
+_CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
+_PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """`reason` is one word for programs, `message` a line that names the thing."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class News:
+    """What a person would look for in the Events of a server."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What was found out about a server; `failure` is what kept its objects from being made as they should be.
+
+    `claims` are by name. `overdue` says that its claims had time enough.
+    """
+
+    rejections: Sequence[Finding] = ()
+    credentials: Problem | None = None
+    credentials_unknown: bool = False
+    failure: Problem | None = None
+    taken: Problem | None = None
+    classes: StorageClasses = field(default_factory=StorageClasses)
+    claims: Mapping[str, Claim] = field(default_factory=dict)
+    overdue: bool = False
+    stateful_set: Mapping[str, Any] | None = None
+    pod: Mapping[str, Any] | None = None
+
+
+def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
+    """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
+    generation = manifest["metadata"]["generation"]
+    found = {
+        "observedGeneration": generation,
+        "availableReplicas": _available(seen.stateful_set),
+        "nfsEndpoint": _endpoint(server),
+        "phase": _phase(server, seen),
+        "conditions": [],
+        "volumes": [_volume(volume, server, seen) for volume in volumes(server.spec.storage) if volume.size],
+    }
+    former = conditions(manifest)
+    for kind, (holds, problem) in _conditions(server, seen).items():
+        before = former.get(kind, {})
+        since = before.get("lastTransitionTime") if before.get("status") == holds else None
+        found["conditions"].append(
+            {
+                "type": kind,
+                "status": holds,
+                "observedGeneration": generation,
+                "lastTransitionTime": since or now,
+                "reason": problem.reason,
+                "message": problem.message,
+            }
+        )
+    return found
+
+
+def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Those that an object has, by type."""
+    return {each["type"]: each for each in (manifest.get("status") or {}).get("conditions") or []}
+
+
+def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[News]:
+    """What changed from some conditions to others that a person would look for; the same twice is no news."""
+    for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
+        if after[kind]["status"] == bad and not _is_same(before.get(kind), after[kind]):
+            yield News("Warning", after[kind]["reason"], after[kind]["message"])
+    storage = after["StorageReady"]
+    if storage["reason"] not in ("Bound", "ClaimPending") and not _is_same(before.get("StorageReady"), storage):
+        yield News("Warning", storage["reason"], storage["message"])
+    if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
+        yield News("Normal", "Created" if "Ready" not in before else "Available", after["Ready"]["message"])
+
+
+def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
+    return one is not None and all(one[name] == other[name] for name in ("status", "reason", "message"))
+
+
+def _conditions(server: DittoServer, seen: Seen) -> dict[str, tuple[str, Problem]]:
+    storage = _storage_problem(server, seen)
+    ready = _not_ready(server, seen, storage)
+    stalled = _stalled(seen)
+    waiting = seen.failure or seen.credentials or ready or _rollout(seen.stateful_set)
+    credentials = "Unknown" if seen.credentials_unknown else "False"
+    return {
+        "Ready": ("False", ready) if ready else ("True", _good(server)),
+        "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
+        "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
+        "StorageReady": ("False", storage) if storage else ("True", Problem("Bound", "every claim is bound")),
+        "CredentialsReady": (
+            (credentials, seen.credentials) if seen.credentials else ("True", Problem("Found", "every Secret is there"))
+        ),
+    }
+
+
+def _stalled(seen: Seen) -> Problem | None:
+    if seen.rejections:
+        return Problem("InvalidSpec", "; ".join(finding.message for finding in seen.rejections))
+    return seen.taken
+
+
+def _good(server: DittoServer) -> Problem:
+    if server.spec.replicas == 0:
+        return Problem("Stopped", "stopped as asked; its volumes are kept")
+    return Problem("Available", f"NFS is served at {_endpoint(server)}")
+
+
+def _not_ready(server: DittoServer, seen: Seen, storage: Problem | None) -> Problem | None:
+    """Why the server does not do what its spec asks for; the first cause that a person could remove."""
+    if stalled := _stalled(seen):
+        return stalled
+    if server.spec.replicas == 0:
+        stopping = Problem("Stopping", "the pod has yet to end")
+        return stopping if ((seen.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
+    if _available(seen.stateful_set):
+        return None
+    if seen.stateful_set is None and (seen.credentials or seen.failure):
+        return seen.credentials or seen.failure
+    return _pod_problem(seen.pod) or storage or Problem("PodStarting", "the pod is not ready yet")
+
+
+def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
+    """The pod still runs as it was before the last change."""
+    found = (stateful_set or {}).get("status") or {}
+    behind = stateful_set and found.get("observedGeneration") != stateful_set["metadata"]["generation"]
+    if behind or found.get("currentRevision") != found.get("updateRevision"):
+        return Problem("RollingOut", "the pod is being replaced by one of the current revision")
+    return None
+
+
+def _pod_problem(pod: Mapping[str, Any] | None) -> Problem | None:
+    """Only what stays the same from one attempt to the next, and nothing that the container itself wrote."""
+    found = (pod or {}).get("status") or {}
+    for condition in found.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Problem(condition.get("reason") or "Unschedulable", f"no node: {condition.get('message')}")
+    for container in found.get("containerStatuses") or []:
+        if problem := _container_problem(container):
+            return problem
+    return None
+
+
+def _container_problem(container: Mapping[str, Any]) -> Problem | None:
+    waiting = (container.get("state") or {}).get("waiting") or {}
+    reason = waiting.get("reason") or ""
+    if reason in _PULLS:
+        return Problem("ImagePullBackOff", f"image {container['image']} cannot be pulled")
+    ended = (container.get("lastState") or {}).get("terminated") or (container.get("state") or {}).get("terminated")
+    if reason in _CRASHES or ended:
+        code = (ended or {}).get("exitCode")
+        why = (ended or {}).get("reason") or reason
+        return Problem("CrashLoopBackOff", f"the server ended with exit code {code} ({why}); kubectl logs -p says why")
+    if reason and reason not in ("ContainerCreating", "PodInitializing"):
+        return Problem(reason, waiting.get("message") or reason)
+    return None
+
+
+def _storage_problem(server: DittoServer, seen: Seen) -> Problem | None:
+    for volume in volumes(server.spec.storage):
+        if volume.size and (problem := _claim_problem(volume, server, seen)):
+            return problem
+    return None
+
+
+def _claim_problem(volume: Volume, server: DittoServer, seen: Seen) -> Problem | None:
+    name = volume.claim_name(server.metadata.name)
+    claim = seen.claims.get(name)
+    if claim and claim.phase == "Bound":
+        return None
+    if claim and claim.phase == "Lost":
+        return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
+    missing = _class_problem(_class_of(server, claim, seen), seen.classes)
+    if missing:
+        return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
+    why = _waits_for(_class_of(server, claim, seen), seen.classes)
+    if claim and seen.overdue:
+        return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
+    return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
+
+
+def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
+    if classes.gap or name == "":
+        return None
+    if name is None:
+        return Problem("NoDefaultStorageClass", "no StorageClass is named and none is the default")
+    if classes.named(name) is None:
+        return Problem("StorageClassNotFound", f'StorageClass "{name}" does not exist in cluster')
+    return None
+
+
+def _waits_for(name: str | None, classes: StorageClasses) -> str:
+    if name == "":
+        return "it waits for a volume that somebody makes by hand"
+    found = classes.named(name) if name else None
+    if found is None:
+        return "it waits for a volume"
+    if found.waits_for_pod:
+        return f'StorageClass "{name}" waits until the pod has a node'
+    return f'it waits for {found.provisioner} of StorageClass "{name}"'
+
+
+def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | None:
+    """What the claim has, or will have."""
+    if claim and claim.storage_class is not None:
+        return claim.storage_class
+    wanted = server.spec.storage.storage_class_name
+    if wanted is not None:
+        return wanted
+    return seen.classes.default.name if seen.classes.default else None
+
+
+def _volume(volume: Volume, server: DittoServer, seen: Seen) -> Manifest:
+    name = volume.claim_name(server.metadata.name)
+    claim = seen.claims.get(name)
+    problem = _claim_problem(volume, server, seen)
+    found = {
+        "name": volume.name,
+        "claim": name,
+        "storageClass": _class_of(server, claim, seen),
+        "requested": volume.size,
+        "capacity": claim and claim.capacity,
+        "phase": claim.phase if claim else "Pending",
+        "message": problem and problem.message,
+    }
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _available(stateful_set: Mapping[str, Any] | None) -> int:
+    return int(((stateful_set or {}).get("status") or {}).get("availableReplicas") or 0)
+
+
+def _endpoint(server: DittoServer) -> str:
+    service = service_name(server.metadata.name, "file")
+    return f"{service}.{server.metadata.namespace}.svc.cluster.local:{server.spec.nfs_port}"
+
+
+def _phase(server: DittoServer, seen: Seen) -> str:
+    problem = _pod_problem(seen.pod)
+    if _stalled(seen) or (problem and problem.reason == "CrashLoopBackOff" and not _available(seen.stateful_set)):
+        return "Failed"
+    if server.spec.replicas == 0:
+        return "Stopped"
+    return "Running" if _available(seen.stateful_set) else "Pending"
