@@ -39,5 +39,5 @@ manifests: install ## Write the generated manifests again
 	@$(BIN)/python -m manifests
 
 lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
+	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
