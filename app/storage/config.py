@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -84,4 +85,12 @@ def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
             yield f"{indent}{key}:"
             yield from _yaml(value, f"{indent}  ")
         else:
-            yield f"{indent}{key}: {json.dumps(value)}"
+            yield f"{indent}{key}: {_scalar(value)}"
+
+
+def _scalar(value: str | int) -> str:
+    # json escapes an emoji as two surrogates, which YAML refuses; what YAML allows only escaped, json leaves as it is.
+    text = json.dumps(value, ensure_ascii=False)
+    return re.sub(
+        "[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text
+    )

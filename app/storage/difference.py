@@ -15,8 +15,9 @@ _IDENTITIES = ("mountPath", "name", "uid")
 
 
 def marked(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with a digest of itself."""
-    digest = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()[:16]
+    """The manifest with a digest of itself, but for claim templates: these are immutable, and kept as they live."""
+    spec = {name: value for name, value in wanted.get("spec", {}).items() if name != "volumeClaimTemplates"}
+    digest = hashlib.sha256(json.dumps({**wanted, "spec": spec}, sort_keys=True).encode()).hexdigest()[:16]
     metadata = wanted["metadata"]
     annotations = {**(metadata.get("annotations") or {}), APPLIED: digest}
     return {**wanted, "metadata": {**metadata, "annotations": annotations}}
@@ -30,18 +31,19 @@ def differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 def _covers(live: Any, wanted: Any) -> bool:
     if isinstance(wanted, Mapping):
         return isinstance(live, Mapping) and all(_has_field(live, name, value) for name, value in wanted.items())
-    if isinstance(wanted, list) and wanted and isinstance(wanted[0], Mapping):
+    if isinstance(wanted, list) and wanted and all(isinstance(item, Mapping) for item in wanted):
         return isinstance(live, list) and all(_has_item(live, item, at) for at, item in enumerate(wanted))
     return bool(live == wanted)
 
 
 def _has_field(live: Mapping[str, Any], name: str, wanted: Any) -> bool:
-    if _is_nothing(wanted):
+    found = live.get(name)
+    if _is_nothing(wanted) and _is_nothing(found):
         return True
-    if name in ("requests", "limits"):
-        amounts = live.get(name) or {}
-        return all(_is_same_amount(amounts.get(each), amount) for each, amount in wanted.items())
-    return name in live and _covers(live[name], wanted)
+    # An annotation may have such a name as well.
+    if name in ("requests", "limits") and isinstance(wanted, Mapping) and isinstance(found, Mapping):
+        return all(_is_same_amount(found.get(each), amount) for each, amount in wanted.items())
+    return name in live and _covers(found, wanted)
 
 
 def _has_item(live: list[Any], wanted: Mapping[str, Any], position: int) -> bool:
@@ -52,7 +54,10 @@ def _has_item(live: list[Any], wanted: Mapping[str, Any], position: int) -> bool
 
 
 def _identity(item: Any) -> tuple[str, Any] | None:
-    named = item.get("metadata", item)
+    """None for what has none, nor is an object: what a user wrote verbatim is for the API server to judge."""
+    named = item.get("metadata", item) if isinstance(item, Mapping) else None
+    if not isinstance(named, Mapping):
+        return None
     return next(((name, named[name]) for name in _IDENTITIES if name in named), None)
 
 

@@ -128,6 +128,11 @@ class Facts:
     secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
 
+    def joined(self, other: "Facts") -> "Facts":
+        """With what others found out; of the classes the better known ones count."""
+        classes = other.storage_classes if self.storage_classes.gap else self.storage_classes
+        return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims})
+
 
 def _traits(value: bytes) -> frozenset[Trait]:
     text = value.decode(errors="replace")

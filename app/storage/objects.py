@@ -28,7 +28,10 @@ INSTANCE = "instance"
 
 @dataclass(frozen=True)
 class Owner:
-    """The DittoServer that the objects belong to; without a uid, as in a file, they belong to none yet."""
+    """The DittoServer that the objects belong to; without a uid, as in a file, they belong to none yet.
+
+    `namespace` is empty where a file leaves it to kubectl.
+    """
 
     name: str
     namespace: str
@@ -47,6 +50,7 @@ class Owner:
             "app.kubernetes.io/instance": self.name,
             "app.kubernetes.io/component": "server",
             "app.kubernetes.io/managed-by": OPERATOR,
+            "app.kubernetes.io/part-of": "dittofs",
         }
 
     @property
@@ -67,13 +71,9 @@ class Owner:
 
 def render(server: DittoServer) -> list[Manifest]:
     """Everything that is made for a server, without a cluster: no Secret's data, and so no hash of it."""
-    owner = Owner(server.metadata.name, server.metadata.namespace)
-    return [*companions(owner, server.spec), stateful_set(owner, server.spec, None)]
-
-
-def companions(owner: Owner, spec: Spec) -> list[Manifest]:
-    """What has to be there before the pod: the ConfigMap and the Services."""
-    return [config_map(owner, spec), *services(owner, spec)]
+    given = "namespace" in server.metadata.model_fields_set
+    owner = Owner(server.metadata.name, server.metadata.namespace if given else "")
+    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec, None)]
 
 
 def config_map(owner: Owner, spec: Spec) -> Manifest:
@@ -120,14 +120,14 @@ def stateful_set(
 
 
 def live_claim_templates(stateful_set: Mapping[str, Any]) -> list[Manifest]:
-    """As they were written, without what the API server added."""
-    kept = ("accessModes", "resources", "storageClassName")
+    """As they were written, labels included, without what the API server adds: they cannot change."""
+    kept, added = ("name", "labels", "annotations"), ("volumeMode", "Filesystem")
     return [
         {
-            "metadata": {"name": template["metadata"]["name"]},
-            "spec": {name: template["spec"][name] for name in kept if name in template["spec"]},
+            "metadata": {name: template["metadata"][name] for name in kept if name in template["metadata"]},
+            "spec": {name: value for name, value in template["spec"].items() if (name, value) != added},
         }
-        for template in stateful_set["spec"]["volumeClaimTemplates"]
+        for template in stateful_set["spec"].get("volumeClaimTemplates") or []
     ]
 
 
@@ -189,7 +189,9 @@ def _secret(name: str, owner: Owner, data: Mapping[str, bytes]) -> Manifest:
 
 
 def _object(version: str, kind: str, name: str, owner: Owner, **content: Any) -> Manifest:
-    metadata: Manifest = {"name": name, "namespace": owner.namespace, "labels": owner.labels}
+    metadata: Manifest = {"name": name, "labels": owner.labels}
+    if owner.namespace:
+        metadata["namespace"] = owner.namespace
     if owner.uid:
         metadata["ownerReferences"] = [owner.reference]
     return {"apiVersion": version, "kind": kind, "metadata": metadata, **content}

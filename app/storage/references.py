@@ -72,8 +72,8 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
 
 
 def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
-    """The Secrets that are made for a server because its spec names none."""
-    named = {reference.path for reference in secret_references(spec)}
+    """The Secrets that are made for a server because its spec names none; a reference without a name names none."""
+    named = {reference.path for reference in secret_references(spec) if reference.secret}
     made = (
         _reference(JWT_PATH, "JWT", SecretKey(name=jwt_secret_name(name), key=JWT_KEY), _JWT_COMPLAINTS),
         _reference(
@@ -88,7 +88,9 @@ def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
 
 def consumed_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
     """Every Secret whose values the server's pod gets, named or generated."""
-    return (*secret_references(spec), *generated_references(name, spec))
+    generated = generated_references(name, spec)
+    replaced = {reference.path for reference in generated}
+    return (*(each for each in secret_references(spec) if each.path not in replaced), *generated)
 
 
 def jwt_secret_name(server: str) -> str:

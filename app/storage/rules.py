@@ -55,10 +55,14 @@ class Change:
 
 @dataclass(frozen=True)
 class Needs:
-    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`."""
+    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`.
+
+    Of the `storage_classes` the one named matters most, the default one where that is None.
+    """
 
     namespace: str = "default"
     storage_classes: bool = False
+    storage_class: str | None = None
     secrets: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
 
@@ -80,6 +84,7 @@ def needs(change: Change) -> Needs:
     return Needs(
         namespace=change.new.server.metadata.namespace,
         storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
+        storage_class=change.spec.storage.storage_class_name,
         secrets=frozenset(reference.secret for reference in _changed_references(change) if reference.secret),
         claims=claims,
     )
@@ -94,6 +99,12 @@ def judge(change: Change, facts: Facts) -> list[Finding]:
         return []
     found = [finding for rule in RULES for finding in rule(change, facts)]
     return sorted(found, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
+
+
+def unfit(reading: Reading) -> list[Finding]:
+    """Why nothing can be made of an object that nobody judged when it came in; empty for nearly all."""
+    change = Change(reading)
+    return [finding for rule in OBJECT_RULES for finding in rule(change, Facts())]
 
 
 def listeners(spec: Spec) -> tuple[Listener, ...]:
@@ -264,6 +275,8 @@ RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
     cache_fits_its_volume,
     paths_are_on_volumes,
 )
+# What makes an object unfit to be acted upon; the others are about a change, or about the cluster.
+OBJECT_RULES = (fields_are_readable, name_fits_pods_and_services, ports_are_distinct, ports_are_free_in_the_pod)
 
 
 def _spec(manifest: Any) -> Any:

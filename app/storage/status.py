@@ -128,7 +128,7 @@ def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: st
         "volumes": [_volume(volume, server, seen) for volume in volumes(server.spec.storage) if volume.size],
     }
     former = conditions(manifest)
-    for kind, (holds, problem) in _conditions(server, seen).items():
+    for kind, (holds, problem) in _conditions(server, seen, former.get("CredentialsReady")).items():
         before = former.get(kind, {})
         since = before.get("lastTransitionTime") if before.get("status") == holds else None
         found["conditions"].append(
@@ -152,34 +152,48 @@ def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[News]:
     """What changed from some conditions to others that a person would look for; the same twice is no news."""
     for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
-        if after[kind]["status"] == bad and not _is_same(before.get(kind), after[kind]):
+        if (
+            after[kind]["status"] == bad
+            and after[kind]["reason"] != "NotRead"
+            and not _is_same(before.get(kind), after[kind])
+        ):
             yield News("Warning", after[kind]["reason"], after[kind]["message"])
     storage = after["StorageReady"]
     if storage["reason"] not in ("Bound", "ClaimPending") and not _is_same(before.get("StorageReady"), storage):
         yield News("Warning", storage["reason"], storage["message"])
     if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
-        yield News("Normal", "Created" if "Ready" not in before else "Available", after["Ready"]["message"])
+        yield News("Normal", "Available", after["Ready"]["message"])
 
 
 def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and all(one[name] == other[name] for name in ("status", "reason", "message"))
 
 
-def _conditions(server: DittoServer, seen: Seen) -> dict[str, tuple[str, Problem]]:
+def _conditions(
+    server: DittoServer, seen: Seen, credentials: Mapping[str, Any] | None
+) -> dict[str, tuple[str, Problem]]:
     storage = _storage_problem(server, seen)
     ready = _not_ready(server, seen, storage)
     stalled = _stalled(seen)
     waiting = seen.failure or seen.credentials or ready or _rollout(seen.stateful_set)
-    credentials = "Unknown" if seen.credentials_unknown else "False"
     return {
         "Ready": ("False", ready) if ready else ("True", _good(server)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
         "StorageReady": ("False", storage) if storage else ("True", Problem("Bound", "every claim is bound")),
-        "CredentialsReady": (
-            (credentials, seen.credentials) if seen.credentials else ("True", Problem("Found", "every Secret is there"))
-        ),
+        "CredentialsReady": _credentials(seen, credentials),
     }
+
+
+def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
+    """As they were, where they could not be looked at."""
+    if seen.credentials:
+        return "Unknown" if seen.credentials_unknown else "False", seen.credentials
+    if not (seen.rejections or seen.taken or seen.failure):
+        return "True", Problem("Found", "every Secret is there")
+    if former:
+        return former["status"], Problem(former["reason"], former["message"])
+    return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
 
 
 def _stalled(seen: Seen) -> Problem | None:

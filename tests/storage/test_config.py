@@ -42,6 +42,13 @@ def test_what_the_spec_says_is_in_the_file() -> None:
     assert found["cache"]["size"] == "3GB"
 
 
+@pytest.mark.parametrize("name", ["a\U0001f600b", "é", 'a"\\b', "\ufeff\x7f\x85\u2028\x01", "yes", "1e3", ""])
+def test_any_text_is_read_back_as_it_was(name: str) -> None:
+    text = config_yaml(spec(identity={"admin": {"username": name}}))
+    assert "\\ud83d" not in text
+    assert yaml.safe_load(text)["admin"]["username"] == name
+
+
 def test_postgres_has_placeholders_for_everything_that_the_environment_overrides() -> None:
     database = config(database={"postgresSecretRef": {"name": "db", "key": "dsn"}})["database"]
     assert database["type"] == "postgres"

@@ -1,8 +1,11 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import sampled_from
 
 from app.storage.difference import APPLIED, differs, marked
+from tests.anyjson import ANY_JSON
 
 
 def manifest(**content: Any) -> dict[str, Any]:
@@ -90,3 +93,30 @@ def test_one_amount_can_be_written_in_many_ways(wanted: Any, live: Any, *, same:
 
 def test_what_is_empty_may_be_left_out() -> None:
     assert lives(manifest(spec={"a": {}, "b": [], "c": "", "limits": {}}), spec={})
+
+
+def test_a_value_where_an_empty_text_is_wanted_is_a_difference() -> None:
+    assert not lives(manifest(spec={"storageClassName": ""}), spec={"storageClassName": "fast"})
+
+
+def test_what_is_empty_is_not_what_somebody_else_wrote_there() -> None:
+    assert not lives(manifest(annotations={"a": ""}), annotations={"a": "theirs"})
+    assert lives(manifest(spec={"a": {}}), spec={"a": {"theirs": 1}})
+
+
+@pytest.mark.parametrize("name", ["limits", "requests"])
+def test_an_annotation_may_have_the_name_of_an_amount(name: str) -> None:
+    assert lives(manifest(annotations={name: "1"}))
+    assert not lives(manifest(annotations={name: "1"}), annotations={name: "2"})
+
+
+def test_claim_templates_are_no_part_of_the_mark() -> None:
+    one, other = (marked(manifest(spec={"volumeClaimTemplates": [size]})) for size in ({"a": 1}, {"a": 2}))
+    assert one["metadata"] == other["metadata"]
+
+
+@given(wanted=ANY_JSON, live=ANY_JSON, field=sampled_from(["limits", "claims", "sysctls"]))
+def test_whatever_a_user_wrote_verbatim_can_be_compared(wanted: Any, live: Any, field: str) -> None:
+    lives(manifest(spec={field: wanted}), spec={field: live})
+    lives(manifest(spec={field: [{"name": "a"}, wanted]}), spec={field: [live, {"name": "a"}]})
+    assert lives(manifest(spec={field: wanted}))

@@ -2,7 +2,7 @@ import base64
 
 import pytest
 
-from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Trait
+from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Trait
 
 MARKER = "m4rk3r-value"
 
@@ -15,8 +15,14 @@ def test_a_storage_class_is_read_with_what_admission_asks_of_it() -> None:
             "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
         },
         "allowVolumeExpansion": True,
+        "provisioner": "example.com/fast",
     }
-    assert StorageClass.read(manifest) == StorageClass("fast", True, "2026-01-01T00:00:00Z", True)
+    assert StorageClass.read(manifest) == StorageClass("fast", True, "2026-01-01T00:00:00Z", True, "example.com/fast")
+
+
+@pytest.mark.parametrize(("mode", "waits"), [("WaitForFirstConsumer", True), ("Immediate", False), (None, False)])
+def test_a_storage_class_may_wait_for_a_pod_with_a_node(mode: str | None, waits: bool) -> None:
+    assert StorageClass.read({"metadata": {"name": "fast"}, "volumeBindingMode": mode}).waits_for_pod is waits
 
 
 def test_the_beta_annotation_of_the_default_class_counts() -> None:
@@ -39,9 +45,22 @@ def test_a_claim_tells_its_class_and_capacity() -> None:
     manifest = {
         "metadata": {"name": "x"},
         "spec": {"storageClassName": "fast"},
-        "status": {"capacity": {"storage": "5Gi"}},
+        "status": {"capacity": {"storage": "5Gi"}, "phase": "Bound"},
     }
-    assert Claim.read(manifest) == Claim("x", "fast", "5Gi")
+    assert Claim.read(manifest) == Claim("x", "fast", "5Gi", "Bound")
+
+
+def test_a_claim_that_nobody_has_looked_at_is_pending() -> None:
+    assert Claim.read({"metadata": {"name": "x"}, "status": {}}).phase == "Pending"
+
+
+def test_facts_are_joined_to_those_that_others_found_out() -> None:
+    classes, secret = StorageClasses((StorageClass("fast"),)), Secret({"k": frozenset()})
+    one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")})
+    other = Facts(secrets={"b": None}, claims={"y": None})
+    both = Facts(classes, secrets={"a": secret, "b": None}, claims={"x": Claim("x"), "y": None})
+    assert one.joined(other) == other.joined(one) == both
+    assert Facts().joined(Facts()) == Facts()
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,29 @@ def test_the_pod_is_admitted_where_the_restricted_profile_is_enforced(
         pod["spec"]["volumes"].append({"name": name, "persistentVolumeClaim": {"claimName": name}})
     create = ("-n", namespace, "create", "--dry-run=server", "-f", "-")
     assert "created" in control_plane.kubectl(*create, input=json.dumps(pod)).stdout
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        {"metadata": {"labels": {"a": "b"}, "annotations": {"c": "d"}}},
+        {"spec": {"selector": {"matchLabels": {"e": "f"}}}},
+    ],
+    ids=["labels", "selector"],
+)
+def test_a_stateful_set_that_somebody_else_made_keeps_its_claim_templates(
+    control_plane: ControlPlane, namespace: str, theirs: dict[str, Any]
+) -> None:
+    owner = Owner("files", namespace)
+    made = stateful_set(owner, spec(), "hash")
+    for template in made["spec"]["volumeClaimTemplates"]:
+        for part, fields in theirs.items():
+            template[part].update(fields)
+    control_plane.kubectl("create", "-f", "-", input=json.dumps(made))
+    live = json.loads(control_plane.kubectl("-n", namespace, "get", "sts", "files", "-o", "json").stdout)
+    wanted = marked(stateful_set(owner, spec(), "other", live_claim_templates(live)))
+    apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=dittofs-operator", "-f", "-")
+    control_plane.kubectl(*apply, input=json.dumps(wanted))
+    after = json.loads(control_plane.kubectl("-n", namespace, "get", "sts", "files", "-o", "json").stdout)
+    assert after["spec"]["volumeClaimTemplates"] == live["spec"]["volumeClaimTemplates"]
+    assert not differs(wanted, after)

@@ -25,6 +25,19 @@ def test_both_forms_are_read(dsn: str) -> None:
     assert fields(dsn) == FULL
 
 
+@pytest.mark.parametrize(
+    ("dsn", "password"),
+    [
+        ("host=h user=u password='a://b'", "a://b"),
+        ("host=h user=u password=it's", "it's"),
+        ("postgres://h/db?user=u&password=a+b", "a+b"),
+        ("postgres://u:p@ss@h/db", "p@ss"),
+    ],
+)
+def test_a_password_may_look_like_something_else(dsn: str, password: str) -> None:
+    assert fields(dsn)["password"] == password
+
+
 def test_what_is_left_out_is_as_libpq_has_it() -> None:
     assert fields("postgres://me@[::1]") == {
         "host": "::1",
@@ -49,6 +62,13 @@ def test_what_is_left_out_is_as_libpq_has_it() -> None:
         "host=h password=hunter2",
         "host=h user=u port=hunter2",
         "host=h user=u password='hunter2",
+        "host=h,hunter2 user=u",
+        "postgres://u:hunter2@a,b/db",
+        "postgres://u:hunter2@h:0/db",
+        "host=h user=u password=hunter2 port=99999",
+        "host=h user=u password=hunter2 port=٣",
+        "host=h user=u sslmode=hunter2",
+        "postgres://u:hunter2%00@h/db",
     ],
 )
 def test_what_is_no_connection_string_is_refused_without_quoting_it(dsn: str) -> None:

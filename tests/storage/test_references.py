@@ -69,12 +69,15 @@ def test_a_signing_secret_that_the_server_would_not_start_with_is_not_used() -> 
 def test_what_is_optional_may_be_absent_and_what_is_not_named_is_not_used() -> None:
     assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), None) is None
     assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), made()) is None
-    assert "is not named" in str(unusable_because(server(**jwt(key="k")), None))
+    database = {"postgresSecretRef": {"key": "dsn"}}
+    assert "is not named" in str(unusable_because(server(database=database), None))
 
 
 def test_what_the_spec_does_not_name_is_generated() -> None:
     names = [reference.secret for reference in generated_references("files", read(server()).server.spec)]
     assert names == ["files-jwt-secret", "files-admin-bootstrap-credentials"]
+    nameless = read(server(**jwt(key="k"))).server.spec
+    assert [reference.secret for reference in consumed_references("files", nameless)] == names
     spec = read(server(**jwt(name="jwt", key="k"))).server.spec
     assert [reference.secret for reference in consumed_references("files", spec)] == [
         "jwt",

@@ -5,7 +5,8 @@ import pytest
 
 from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.finding import rejections, warnings
-from app.storage.rules import Change, Needs, judge, needs
+from app.storage.reading import read
+from app.storage.rules import Change, Needs, judge, needs, unfit
 from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, Manifest, Row, jwt, s3, server, storage
 
 FAST = StorageClass("fast", is_default=True, expandable=True)
@@ -94,6 +95,24 @@ def test_no_class_and_no_default_class_leaves_the_claims_pending() -> None:
 def test_whether_there_is_a_default_class_may_be_unknown() -> None:
     [message] = warned(server(storage={"metadataSize": "1Gi"}), facts=Facts(storage_classes=StorageClasses(gap="why")))
     assert message == "Could not verify that there is a default StorageClass: why"
+
+
+def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
+    assert needs(Change.of(server())).storage_class == "fast"
+    assert needs(Change.of(server(storage={"metadataSize": "1Gi"}))).storage_class is None
+
+
+@pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row: Row) -> None:
+    messages = [finding.message for finding in unfit(read(row.manifest))]
+    assert len(messages) == len(row.says)
+    for said in row.says:
+        assert any(said in message for message in messages), messages
+
+
+@pytest.mark.parametrize("row", ABOUT_THE_CLUSTER, ids=lambda row: row.title)
+def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
+    assert unfit(read(row.manifest)) == []
 
 
 def test_volumes_bound_by_hand_need_no_class() -> None:
@@ -191,7 +210,7 @@ class TestAnUpdateThatLeavesTheSpec:
     def test_looks_up_nothing_that_another_field_asks_for(self) -> None:
         old = server(**s3())
         change = Change.of(server(nfsPort=2050, **s3()), old)
-        assert needs(change) == Needs()
+        assert needs(change) == Needs(storage_class="fast")
         assert judge(change, Facts(storage_classes=StorageClasses())) == []
 
 
@@ -266,7 +285,8 @@ class TestSecrets:
             **s3(),
         )
         manifest["metadata"]["namespace"] = "files"
-        wanted = Needs("files", storage_classes=True, secrets=frozenset({"dsn", "jwt", "admin", "s3"}))
+        secrets = frozenset({"dsn", "jwt", "admin", "s3"})
+        wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets)
         assert needs(Change.of(manifest)) == wanted
 
 

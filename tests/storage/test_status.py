@@ -1,5 +1,74 @@
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.finding import rejection
+from app.storage.reading import read
 from app.storage.schema import structural
-from app.storage.status import Status
+from app.storage.status import News, Problem, Seen, Status, conditions, news, status
+from tests.servers import server, storage
+
+Manifest = dict[str, Any]
+NOON, LATER = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
+FAST = StorageClass("fast", is_default=True, provisioner="example.com/fast")
+CLASSES = StorageClasses((FAST,))
+ENDPOINT = "files-file.here.svc.cluster.local:2049"
+READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
+
+
+def live(former: Manifest | None = None, generation: int = 3, **spec: Any) -> Manifest:
+    manifest = server(**spec)
+    metadata = {"name": "files", "namespace": "here", "generation": generation}
+    return {**manifest, "metadata": metadata, "status": former}
+
+
+def stateful_set(available: int = 0, **found: Any) -> Manifest:
+    settled = {"observedGeneration": 5, "replicas": 1, "currentRevision": "a", "updateRevision": "a"}
+    return {"metadata": {"generation": 5}, "status": {**settled, "availableReplicas": available, **found}}
+
+
+def bound(*names: str) -> dict[str, Claim]:
+    return {f"{name}-files-0": Claim(f"{name}-files-0", "fast", "10Gi", "Bound") for name in names}
+
+
+def starting(**found: Any) -> Seen:
+    """Everything is made, and nothing stands in the way of the pod but what `found` says."""
+    seen = Seen(classes=CLASSES, claims=bound("metadata", "cache"), stateful_set=stateful_set())
+    return replace(seen, **found)
+
+
+def running(**found: Any) -> Seen:
+    return starting(stateful_set=stateful_set(1), pod={"status": READY}, **found)
+
+
+def pod(**container: Any) -> Manifest:
+    return {"status": {"containerStatuses": [{"image": "dittofs:1", **container}]}}
+
+
+def waiting(reason: str, **more: Any) -> Manifest:
+    return {"state": {"waiting": {"reason": reason, **more}}}
+
+
+def said(seen: Seen, manifest: Manifest | None = None, now: str = NOON) -> Manifest:
+    manifest = manifest or live()
+    return status(read(manifest).server, manifest, seen, now)
+
+
+def condition(kind: str, seen: Seen, manifest: Manifest | None = None) -> Mapping[str, Any]:
+    return conditions({"status": said(seen, manifest)})[kind]
+
+
+def reasons(seen: Seen, manifest: Manifest | None = None) -> dict[str, tuple[str, str]]:
+    """Status and reason of each condition."""
+    found = conditions({"status": said(seen, manifest)})
+    return {kind: (each["status"], each["reason"]) for kind, each in found.items()}
+
+
+def told(before: Manifest | None, seen: Seen, manifest: Manifest | None = None) -> list[News]:
+    return list(news(conditions({"status": before}), conditions({"status": said(seen, manifest)})))
 
 
 def test_conditions_and_volumes_are_maps_for_server_side_apply() -> None:
@@ -12,3 +81,267 @@ def test_a_condition_is_one_of_meta_v1() -> None:
     condition = structural(Status)["properties"]["conditions"]["items"]
     assert condition["required"] == ["type", "status", "lastTransitionTime", "reason"]
     assert condition["properties"]["lastTransitionTime"]["format"] == "date-time"
+
+
+def test_whatever_is_said_is_what_the_schema_knows() -> None:
+    Status.model_validate(said(running()))
+
+
+def test_a_server_that_runs_says_where() -> None:
+    found = said(running())
+    assert (found["observedGeneration"], found["availableReplicas"], found["phase"]) == (3, 1, "Running")
+    assert found["nfsEndpoint"] == ENDPOINT
+    assert reasons(running()) == {
+        "Ready": ("True", "Available"),
+        "Reconciling": ("False", "Reconciled"),
+        "Stalled": ("False", "Reconciled"),
+        "StorageReady": ("True", "Bound"),
+        "CredentialsReady": ("True", "Found"),
+    }
+    assert {each["observedGeneration"] for each in found["conditions"]} == {3}
+
+
+def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
+    first = said(Seen(classes=CLASSES, stateful_set=stateful_set()))
+    claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
+    assert said(starting(claims=claims, pod={"status": {}}), live(first), LATER) == first
+
+
+def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+    before = said(starting())
+    crashed = said(starting(pod=pod(**waiting("CrashLoopBackOff"))), live(before), LATER)
+    after = said(running(), live(before), LATER)
+    assert conditions({"status": crashed})["Ready"]["lastTransitionTime"] == NOON
+    assert conditions({"status": after})["Ready"]["lastTransitionTime"] == LATER
+    assert conditions({"status": after})["StorageReady"]["lastTransitionTime"] == NOON
+
+
+@pytest.mark.parametrize(
+    ("found", "reason", "message"),
+    [
+        ({}, "PodStarting", "the pod is not ready yet"),
+        ({"pod": {"status": READY}}, "PodStarting", "the pod is not ready yet"),
+        ({"pod": pod(**waiting("ContainerCreating"))}, "PodStarting", "the pod is not ready yet"),
+        (
+            {"pod": {"status": {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/3 nodes"}]}}},
+            "Unschedulable",
+            "no node: 0/3 nodes",
+        ),
+        (
+            {
+                "pod": {
+                    "status": {
+                        "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Gated", "message": "m"}]
+                    }
+                }
+            },
+            "Gated",
+            "no node: m",
+        ),
+        ({"pod": pod(**waiting("ErrImagePull"))}, "ImagePullBackOff", "image dittofs:1 cannot be pulled"),
+        ({"pod": pod(**waiting("ImagePullBackOff"))}, "ImagePullBackOff", "image dittofs:1 cannot be pulled"),
+        (
+            {
+                "pod": pod(
+                    **waiting("CrashLoopBackOff"), lastState={"terminated": {"exitCode": 2, "reason": "OOMKilled"}}
+                )
+            },
+            "CrashLoopBackOff",
+            "the server ended with exit code 2 (OOMKilled); kubectl logs -p says why",
+        ),
+        (
+            {"pod": pod(state={"terminated": {"exitCode": 1, "reason": "Error"}})},
+            "CrashLoopBackOff",
+            "the server ended with exit code 1 (Error); kubectl logs -p says why",
+        ),
+        (
+            {"pod": pod(**waiting("CreateContainerConfigError", message='secret "s3" not found'))},
+            "CreateContainerConfigError",
+            'secret "s3" not found',
+        ),
+        ({"pod": pod(**waiting("CreateContainerError"))}, "CreateContainerError", "CreateContainerError"),
+        ({"claims": {}}, "ClaimPending", "volume claim metadata-files-0 is Pending: it waits for example.com/fast"),
+        (
+            {"stateful_set": None, "credentials": Problem("SecretNotFound", 'Secret "s3" not found')},
+            "SecretNotFound",
+            'Secret "s3" not found',
+        ),
+        ({"stateful_set": None, "failure": Problem("WriteFailed", "no answer")}, "WriteFailed", "no answer"),
+        (
+            {"stateful_set": stateful_set(), "failure": Problem("WriteFailed", "no answer")},
+            "PodStarting",
+            "the pod is not ready yet",
+        ),
+        ({"taken": Problem("NameTaken", "Service files-file exists")}, "NameTaken", "Service files-file exists"),
+        ({"rejections": [rejection("a", "one"), rejection("b", "two")]}, "InvalidSpec", "one; two"),
+    ],
+)
+def test_what_is_not_ready_says_why(found: Manifest, reason: str, message: str) -> None:
+    ready = condition("Ready", starting(**found))
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+    assert message in ready["message"]
+
+
+def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
+    ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "panic at 12:00"}}
+    backed_off = pod(**waiting("CrashLoopBackOff", message="back-off 20s"), lastState=ended, restartCount=2)
+    again = pod(state={"running": {}}, lastState=ended, restartCount=3)
+    assert said(starting(pod=backed_off)) == said(starting(pod=again))
+
+
+@pytest.mark.parametrize(
+    ("seen", "spec", "phase"),
+    [
+        (starting(), {}, "Pending"),
+        (running(), {}, "Running"),
+        (starting(pod=pod(**waiting("CrashLoopBackOff"))), {}, "Failed"),
+        (running(taken=Problem("NameTaken", "x")), {}, "Failed"),
+        (running(rejections=[rejection("a", "x")]), {}, "Failed"),
+        (running(), {"replicas": 0}, "Stopped"),
+        (Seen(), {}, "Pending"),
+    ],
+)
+def test_the_phase_is_one_word_for_it(seen: Seen, spec: Manifest, phase: str) -> None:
+    assert said(seen, live(**spec))["phase"] == phase
+
+
+def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() -> None:
+    stopped = live(replicas=0)
+    assert reasons(starting(), stopped)["Ready"] == ("False", "Stopping")
+    ended = starting(stateful_set=stateful_set(replicas=0))
+    assert reasons(ended, stopped)["Ready"] == ("True", "Stopped")
+    assert reasons(replace(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
+
+
+@pytest.mark.parametrize(
+    ("seen", "reconciling", "stalled"),
+    [
+        (running(failure=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
+        (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
+        (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
+        (
+            replace(running(), stateful_set=stateful_set(1, observedGeneration=4)),
+            ("True", "RollingOut"),
+            ("False", "Reconciled"),
+        ),
+        (
+            replace(running(), stateful_set=stateful_set(1, updateRevision="b")),
+            ("True", "RollingOut"),
+            ("False", "Reconciled"),
+        ),
+        (running(taken=Problem("NameTaken", "x")), ("False", "Reconciled"), ("True", "NameTaken")),
+        (running(rejections=[rejection("a", "x")]), ("False", "Reconciled"), ("True", "InvalidSpec")),
+    ],
+)
+def test_a_server_is_worked_on_or_stalled_but_never_both(
+    seen: Seen, reconciling: tuple[str, str], stalled: tuple[str, str]
+) -> None:
+    found = reasons(seen)
+    assert (found["Reconciling"], found["Stalled"]) == (reconciling, stalled)
+
+
+def test_a_server_that_serves_is_ready_while_its_credentials_are_being_rotated() -> None:
+    found = reasons(running(credentials=Problem("SecretIncomplete", "x")))
+    assert found["Ready"] == ("True", "Available")
+    assert found["CredentialsReady"] == ("False", "SecretIncomplete")
+
+
+def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
+    seen = running(credentials=Problem("SecretUnreadable", "forbidden"), credentials_unknown=True)
+    assert reasons(seen)["CredentialsReady"] == ("Unknown", "SecretUnreadable")
+
+
+def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
+    failed = running(failure=Problem("WriteFailed", "no answer"))
+    assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
+    assert told(None, starting(failure=failed.failure)) == []
+    found = said(running(credentials=Problem("SecretIncomplete", "x")))
+    assert reasons(failed, live(found))["CredentialsReady"] == ("False", "SecretIncomplete")
+    assert told(found, failed, live(found)) == []
+
+
+PENDING = Claim("metadata-files-0", "fast")
+WAITS = StorageClasses((StorageClass("fast", waits_for_pod=True),))
+
+
+@pytest.mark.parametrize(
+    ("claim", "found", "reason", "message"),
+    [
+        (PENDING, {}, "ClaimPending", 'is Pending: it waits for example.com/fast of StorageClass "fast"'),
+        (PENDING, {"classes": WAITS}, "ClaimPending", 'StorageClass "fast" waits until the pod has a node'),
+        (PENDING, {"classes": StorageClasses(gap="forbidden")}, "ClaimPending", "it waits for a volume"),
+        (PENDING, {"overdue": True}, "ClaimOverdue", "is Pending for more than five minutes: it waits for example.com"),
+        (None, {"overdue": True}, "ClaimPending", "is Pending: it waits for example.com/fast"),
+        (replace(PENDING, storage_class=""), {}, "ClaimPending", "a volume that somebody makes by hand"),
+        (replace(PENDING, phase="Lost"), {}, "ClaimLost", "has lost its volume; restore it, or remove the claim"),
+        (
+            PENDING,
+            {"classes": StorageClasses()},
+            "StorageClassNotFound",
+            'volume claim metadata-files-0 stays Pending: StorageClass "fast" does not exist in cluster',
+        ),
+    ],
+)
+def test_a_claim_without_a_volume_says_what_it_waits_for(
+    claim: Claim | None, found: Manifest, reason: str, message: str
+) -> None:
+    claims = {**bound("cache"), **({claim.name: claim} if claim else {})}
+    ready = condition("StorageReady", starting(claims=claims, **found))
+    assert (ready["status"], ready["reason"]) == ("False", reason)
+    assert message in ready["message"]
+
+
+def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
+    nameless = live(storage={"metadataSize": "10Gi"})
+    assert said(Seen(classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
+    assert reasons(Seen(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
+    unknown = condition("StorageReady", Seen(classes=StorageClasses(gap="forbidden")), nameless)
+    assert unknown["reason"] == "ClaimPending"
+
+
+def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
+    assert [each["name"] for each in said(starting())["volumes"]] == ["metadata", "cache"]
+    claims = {**bound("metadata"), "content-files-0": Claim("content-files-0", "slow", phase="Lost")}
+    metadata, content, cache = said(starting(claims=claims), live(**storage(contentSize="20Gi")))["volumes"]
+    assert metadata == {
+        "name": "metadata",
+        "claim": "metadata-files-0",
+        "storageClass": "fast",
+        "requested": "10Gi",
+        "capacity": "10Gi",
+        "phase": "Bound",
+    }
+    assert (content["storageClass"], content["phase"]) == ("slow", "Lost")
+    assert "has lost its volume" in content["message"]
+    assert (cache["requested"], cache["phase"], "capacity" in cache) == ("5Gi", "Pending", False)
+
+
+def test_what_becomes_true_is_told_once() -> None:
+    available = News("Normal", "Available", f"NFS is served at {ENDPOINT}")
+    assert told(None, running()) == [available]
+    assert told(said(starting()), running()) == [available]
+    assert told(said(running()), running()) == []
+    assert told(None, starting(claims={})) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ({"taken": Problem("NameTaken", "x")}, "NameTaken"),
+        ({"rejections": [rejection("a", "x")]}, "InvalidSpec"),
+        ({"credentials": Problem("SecretNotFound", "x")}, "SecretNotFound"),
+        ({"credentials": Problem("SecretUnreadable", "x"), "credentials_unknown": True}, "SecretUnreadable"),
+        ({"claims": {"metadata-files-0": PENDING}, "overdue": True}, "ClaimOverdue"),
+        ({"claims": {"metadata-files-0": replace(PENDING, phase="Lost")}}, "ClaimLost"),
+        ({"classes": StorageClasses(), "claims": {}}, "StorageClassNotFound"),
+    ],
+)
+def test_what_goes_wrong_is_told_once_for_each_cause(found: Manifest, reason: str) -> None:
+    seen = starting(**found)
+    assert [(each.type, each.reason) for each in told(said(starting()), seen)] == [("Warning", reason)]
+    assert told(said(seen), seen) == []
+
+
+def test_another_cause_of_the_same_trouble_is_news() -> None:
+    one, other = (starting(credentials=Problem("SecretNotFound", message)) for message in ("one", "other"))
+    assert [each.message for each in told(said(one), other)] == ["other"]
