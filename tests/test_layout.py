@@ -11,6 +11,10 @@ OF_THE_WHOLE = {
     "tests/test_through_the_api_server.py",
     "tests/test_verdicts.py",
     "tests/controlplane/test_controlplane.py",
+    "tests/controlplane/test_proxy.py",
+    "tests/test_faults.py",
+    "tests/test_scale.py",
+    "tests/test_truths.py",
 }
 
 

@@ -91,7 +91,7 @@ class ControlPlane:
         """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
         token = self.kubectl("create", "token", account, "--namespace", namespace).stdout
         file = self.folder / f"{account}.{namespace}.kubeconfig"
-        self._write_kubeconfig(file, token)
+        self._write_kubeconfig(file, token, namespace)
         return file
 
     def stop_apiserver(self) -> None:
@@ -178,7 +178,7 @@ class ControlPlane:
         (self.folder / "accounts.key").write_bytes(pem)
         self._write_kubeconfig(self.kubeconfig, self.token)
 
-    def _write_kubeconfig(self, file: Path, token: str) -> None:
+    def _write_kubeconfig(self, file: Path, token: str, namespace: str = "default") -> None:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -186,7 +186,7 @@ class ControlPlane:
                 {"name": "tests", "cluster": {"server": self.url, "certificate-authority": str(self.ca_file)}}
             ],
             "users": [{"name": "tests", "user": {"token": token}}],
-            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests"}}],
+            "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "tests", "namespace": namespace}}],
             "current-context": "tests",
         }
         file.write_text(json.dumps(config))
