@@ -51,6 +51,7 @@ _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps th
 _MESSAGE_CHARACTERS = 400
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
+_MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _Query = Sequence[tuple[str, str]]
@@ -100,12 +101,14 @@ class Cluster:
     """A Reader that asks the API server, and the writer; `patience` is what a request may take, in seconds.
 
     What is written is answered with the object as it then is. A manifest's namespace counts, `default` without one.
+    `namespace` is where this process itself is at home: its pod's, or that of the kubeconfig's context.
     """
 
-    def __init__(self, api: ApiClient, patience: float = PATIENCE) -> None:
+    def __init__(self, api: ApiClient, patience: float = PATIENCE, namespace: str = "default") -> None:
         self._api = api
         self._patience = patience
         self._api.user_agent = f"dittofs-operator/{_version()}"
+        self.namespace = namespace
 
     @classmethod
     @asynccontextmanager
@@ -113,11 +116,16 @@ class Cluster:
         cls, kubeconfig: Path | None = None, patience: float = PATIENCE, service_account: Path = SERVICE_ACCOUNT
     ) -> AsyncIterator["Cluster"]:
         """Without a kubeconfig as the pod's service account. Raises Unavailable; nothing is asked of the server yet."""
-        configuration = await _from_file(kubeconfig) if kubeconfig else _from_pod(service_account)
+        if kubeconfig:
+            configuration, namespace = await _from_file(kubeconfig)
+        else:
+            configuration, namespace = _from_pod(service_account)
         # As client-go: the CAs of many clusters lack an extension that Python 3.13 insists on.
         configuration.disable_strict_ssl_verification = True
+        # Each watch holds a connection for as long as it lasts: a limit would one day be reached by them alone.
+        configuration.connection_pool_maxsize = 0
         async with _api_client(configuration) as api:
-            yield cls(api, patience)
+            yield cls(api, patience, namespace)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         if not _is_path_segment(name):
@@ -163,14 +171,15 @@ class Cluster:
         path = _path(resource, _namespace(manifest))
         return await self._answer(Request("POST", path, _AS_US, manifest), resource.kind)
 
-    async def apply(self, resource: Resource, manifest: Mapping[str, Any], subresource: str = "") -> dict[str, Any]:
+    async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Server-side apply: these fields are ours from now on, and what we no longer name is given up.
 
         A uid or resourceVersion in the metadata is a precondition, and Conflict is raised when it does not hold.
         """
         query = [*_AS_US, ("force", "true")]
-        path = _path_of(resource, manifest, subresource)
-        return await self._answer(Request("PATCH", path, query, manifest, _APPLY), resource.kind)
+        return await self._answer(
+            Request("PATCH", _path_of(resource, manifest), query, manifest, _APPLY), resource.kind
+        )
 
     async def replace(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Conflict when the object is no longer at the manifest's resourceVersion."""
@@ -182,6 +191,11 @@ class Cluster:
         """A JSON Patch of the object that the manifest names. Raises Invalid when one of its tests fails."""
         request = Request("PATCH", _path_of(resource, manifest), _AS_US, operations, _JSON_PATCH)
         return await self._answer(request, resource.kind)
+
+    async def patch_status(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """A merge patch: lists are as given, whoever wrote what else is in them. Preconditions as for `apply`."""
+        path = f"{_path_of(resource, manifest)}/status"
+        return await self._answer(Request("PATCH", path, _AS_US, manifest, _MERGE_PATCH), resource.kind)
 
     async def delete(self, resource: Resource, manifest: Mapping[str, Any]) -> None:
         """Deletes this very object, and what it owns; raises Conflict when it changed, or another one has its name."""
@@ -242,12 +256,14 @@ async def _api_client(configuration: Configuration) -> AsyncIterator[ApiClient]:
         yield api
 
 
-async def _from_file(path: Path) -> Configuration:
+async def _from_file(path: Path) -> tuple[Configuration, str]:
     configuration = Configuration()
     try:
         content = yaml.safe_load(await asyncio.to_thread(path.read_bytes))
         loader = KubeConfigLoader(config_dict=content, config_base_path=str(path.parent))
         await loader.load_and_set(configuration)
+        context = loader.current_context or {"context": {}}
+        namespace = str(context["context"].get("namespace") or "default")
     except yaml.YAMLError:
         # The error quotes the line, which may be the one with the token.
         raise Unavailable(f"kubeconfig {path} is not valid YAML") from None
@@ -256,18 +272,19 @@ async def _from_file(path: Path) -> Configuration:
     if _TOKEN in configuration.api_key:
         # A token file often ends in a newline, which no header may have in it.
         configuration.api_key[_TOKEN] = configuration.api_key[_TOKEN].strip()
-    return configuration
+    return configuration, namespace
 
 
-def _from_pod(service_account: Path) -> Configuration:
+def _from_pod(service_account: Path) -> tuple[Configuration, str]:
     configuration = Configuration()
     try:
         _PodLoader(str(service_account / "token"), str(service_account / "ca.crt")).load_and_set(configuration)
+        namespace = (service_account / "namespace").read_text().strip()
     except (ConfigException, OSError) as error:
         raise Unavailable(
             f"no kubeconfig was given, and this is no pod with a service account: {_why(error)}"
         ) from error
-    return configuration
+    return configuration, namespace
 
 
 class _PodLoader(InClusterConfigLoader):
@@ -287,9 +304,8 @@ def _path(resource: Resource, namespace: str | None) -> str:
     return f"{root}/namespaces/{quote(namespace, safe='')}/{resource.plural}"
 
 
-def _path_of(resource: Resource, manifest: Mapping[str, Any], subresource: str = "") -> str:
-    path = f"{_path(resource, _namespace(manifest))}/{quote(manifest['metadata']['name'], safe='')}"
-    return f"{path}/{subresource}" if subresource else path
+def _path_of(resource: Resource, manifest: Mapping[str, Any]) -> str:
+    return f"{_path(resource, _namespace(manifest))}/{quote(manifest['metadata']['name'], safe='')}"
 
 
 def _namespace(manifest: Mapping[str, Any]) -> str:

@@ -51,27 +51,35 @@ class Lease:
         return monotonic() < self._renewed + self._timing.renew
 
     async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
-        """Leads whenever it is this one's turn. When cancelled it stops leading, and then gives the Lease back."""
+        """Leads whenever it is this one's turn, until `lead` ends of itself; the Lease is given back in the end.
+
+        When cancelled it stops leading first.
+        """
         try:
-            while True:
+            finished = False
+            while not finished:
                 while not await self._taken():  # noqa: ASYNC110 - nobody says when the Lease is free
                     await asyncio.sleep(self._timing.retry)
                 log.info("leading", extra={"identity": self._identity})
-                await self._lead(lead)
-                log.warning("no longer leading", extra={"identity": self._identity})
+                finished = await self._lead(lead)
+                log.info("no longer leading", extra={"identity": self._identity})
         finally:
             await self._release()
 
-    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> None:
+    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> bool:
+        """Whether `lead` has ended of itself; otherwise the Lease is lost."""
         with LEADER.labels(NAME).track_inprogress():
             async with asyncio.TaskGroup() as group:
                 leading = group.create_task(_awaited(lead))
                 while self.held():
-                    await asyncio.sleep(self._timing.retry)
+                    await asyncio.wait([leading], timeout=self._timing.retry)
+                    if leading.done():
+                        return True
                     if not await self._taken() and self._is_anothers():
                         break
                 leading.cancel()
         self._renewed = float("-inf")
+        return False
 
     async def _taken(self) -> bool:
         """One attempt to take the Lease or to keep it, shorter than what is left of it."""

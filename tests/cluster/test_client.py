@@ -292,10 +292,12 @@ async def test_in_a_pod_its_service_account_is_used(
 ) -> None:
     (tmp_path / "token").write_text(f"{control_plane.token}\n")
     (tmp_path / "ca.crt").write_bytes(control_plane.ca_file.read_bytes())
+    (tmp_path / "namespace").write_text("home")
     server = urlsplit(control_plane.url)
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
     async with Cluster.connect(service_account=tmp_path) as cluster:
+        assert cluster.namespace == "home"
         assert (await cluster.list(STORAGE_CLASSES)).gap is None
 
 

@@ -142,6 +142,25 @@ async def test_a_lease_that_cannot_be_given_back_runs_out(
     assert record(control_plane, namespace)["holderIdentity"] == "one"
 
 
+async def test_who_has_done_its_work_gives_the_lease_back_and_leads_no_more(
+    control_plane: ControlPlane, namespace: str, cluster: Cluster
+) -> None:
+    done = asyncio.Event()
+    lease = Lease(cluster, namespace, "one", QUICK)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(lease.run(lambda: _until_set(done)))
+        await until_async(lease.held)
+        done.set()
+        await asyncio.wait_for(running, 30)
+    assert not lease.held()
+    assert record(control_plane, namespace).get("holderIdentity", "") == ""
+    assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
+
+
+async def _until_set(event: asyncio.Event) -> None:
+    await event.wait()
+
+
 def _stop_everything(seconds: float) -> None:
     """As SIGSTOP does: no task of this process runs meanwhile."""
     until = monotonic() + seconds

@@ -210,7 +210,7 @@ async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
         facts = await gather(cluster, needs)
     assert facts == await gather(Snapshot(tmp_path), needs)
     assert facts.storage_classes.named(f"fast-{namespace}")
-    assert facts.claims == {"cache-a-0": Claim("cache-a-0", f"fast-{namespace}", "6Gi")}
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound")}
     secret = facts.secrets["s3"]
     assert isinstance(secret, Secret)
     assert secret.keys["endpoint"] >= {Trait.PADDED, Trait.PLAIN_HTTP}

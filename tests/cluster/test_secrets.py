@@ -107,3 +107,22 @@ async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
     async with watched(control_plane, namespace) as found:
         found.cluster._api.configuration.host = "https://127.0.0.1:1"
         assert isinstance(await found.secrets.read((namespace, "s3")), Unknown)
+
+
+async def test_a_secret_that_was_just_written_here_need_not_be_read(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "made", "namespace": namespace},
+        "stringData": {"key": MARKER},
+    }
+    async with watched(control_plane, namespace) as found:
+        before = found.gets()
+        found.secrets.learn(await found.cluster.create(SECRETS, manifest))
+        known = await found.secrets.read((namespace, "made"))
+        assert found.gets() == before
+    assert isinstance(known, Known)
+    assert known.digests == {"key": hashlib.sha256(MARKER.encode()).hexdigest()}
+    assert MARKER not in repr(vars(found.secrets)) + repr(found.store._kept)

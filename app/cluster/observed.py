@@ -1,0 +1,139 @@
+"""Everything that is watched, a store for each resource, and what of it answers a look-up without asking."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
+from app.cluster.cache import Cache, Key, Manifest, Store
+from app.cluster.client import FIELD_MANAGER, Cluster, Selection
+from app.cluster.reader import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DITTO_SERVERS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    STORAGE_CLASSES,
+    Resource,
+)
+from app.cluster.secrets import Known, Secrets, identity
+from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
+from app.storage.objects import SELECTOR
+from app.storage.rules import Needs
+
+# A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
+_OWNERS = "f:ownerReferences"
+
+
+def without_bookkeeping(manifest: Manifest) -> Manifest:
+    """Without managedFields, but for who made the object by update and not by apply."""
+    metadata = manifest["metadata"]
+    made_by = [
+        {"manager": entry["manager"], "operation": entry["operation"]}
+        for entry in metadata.get("managedFields") or []
+        if is_of_a_maker(entry)
+    ]
+    return {**manifest, "metadata": {**metadata, "managedFields": made_by}}
+
+
+def is_of_a_maker(entry: Manifest) -> bool:
+    """Whether an entry of managedFields is of a client that made the object a DittoServer's own by update, or ours."""
+    owned = (entry.get("fieldsV1") or {}).get("f:metadata", {})
+    made = _OWNERS in owned or entry["manager"] == FIELD_MANAGER
+    return entry["operation"] == "Update" and not entry.get("subresource") and made
+
+
+def _claim(manifest: Manifest) -> Manifest:
+    return {"metadata": _identity(manifest), "spec": manifest.get("spec"), "status": manifest.get("status")}
+
+
+def _pod(manifest: Manifest) -> Manifest:
+    return {"metadata": _identity(manifest), "status": manifest.get("status")}
+
+
+def _identity(manifest: Manifest) -> Manifest:
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels")
+    return {name: value for name, value in manifest["metadata"].items() if name in kept}
+
+
+class Observed:
+    """Of the namespaces, or of the whole cluster where none are named."""
+
+    def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
+        self._caches: dict[Resource, list[Cache]] = {}
+        self._cluster = cluster
+        self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self.servers = self._store(DITTO_SERVERS)
+        self.stateful_sets = self._store(STATEFUL_SETS, SELECTOR)
+        self.services = self._store(SERVICES, SELECTOR)
+        self.config_maps = self._store(CONFIG_MAPS, SELECTOR)
+        self.claims = self._store(CLAIMS, SELECTOR)
+        self.pods = self._store(PODS, SELECTOR)
+        self.classes = self._store(STORAGE_CLASSES)
+        self.secrets_metadata = self._store(SECRETS)
+        self.secrets = Secrets(cluster, self.secrets_metadata)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for caches in self._caches.values():
+                for cache in caches:
+                    group.create_task(cache.run())
+
+    async def synced(self) -> None:
+        """Until all of it was read once, but for StorageClasses where they may not be."""
+        for caches in self._caches.values():
+            for cache in caches:
+                await cache.answered()
+
+    def gap(self, resource: Resource) -> str | None:
+        """Why what is not in the store may exist all the same; None when it does not."""
+        return next((cache.gap for cache in self._caches[resource] if cache.gap), None)
+
+    @property
+    def storage_classes(self) -> StorageClasses:
+        found = (self.classes.get(key) for key in self.classes)
+        return StorageClasses(tuple(StorageClass.read(each) for each in found if each), self.gap(STORAGE_CLASSES))
+
+    async def secret(self, key: Key) -> Known | Unknown | None:
+        """None when there is no such Secret."""
+        gap = self.gap(SECRETS)
+        return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.read(key)
+
+    def claim(self, key: Key) -> Claim | None:
+        found = self.claims.get(key)
+        return Claim.read(found) if found else None
+
+    def known(self, needs: Needs) -> tuple[Facts, Needs]:
+        """What is known here of what a judgement needs, and what has to be asked for.
+
+        That there is no such thing is never concluded: it may have been made a moment ago.
+        """
+        secrets = {name: self.secrets.remembered((needs.namespace, name)) for name in needs.secrets}
+        claims = {name: self.claim((needs.namespace, name)) for name in needs.claims}
+        classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
+        asks_for_classes = needs.storage_classes and not _answers(classes, needs.storage_class)
+        facts = Facts(
+            storage_classes=Facts().storage_classes if asks_for_classes else classes,
+            secrets={name: known.secret for name, known in secrets.items() if isinstance(known, Known)},
+            claims={name: claim for name, claim in claims.items() if claim},
+        )
+        return facts, replace(
+            needs,
+            storage_classes=asks_for_classes,
+            secrets=needs.secrets - facts.secrets.keys(),
+            claims=needs.claims - facts.claims.keys(),
+        )
+
+    def _store(self, resource: Resource, labels: str = "") -> Store:
+        trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_bookkeeping)
+        store = Store(trim)
+        self._caches[resource] = [
+            Cache(self._cluster, Selection(resource, namespace, labels, metadata_only=resource == SECRETS), store)
+            for namespace in (self._namespaces if resource.namespaced else (None,))
+        ]
+        return store
+
+
+def _answers(classes: StorageClasses, name: str | None) -> bool:
+    return classes.gap is None and (classes.default if name is None else classes.named(name)) is not None

@@ -1,0 +1,184 @@
+"""What is watched of a namespace of the real API server, and which look-ups that answers."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from app.cluster.cache import Manifest
+from app.cluster.client import Cluster
+from app.cluster.observed import Observed, is_of_a_maker, without_bookkeeping
+from app.cluster.reader import PODS, SECRETS, SERVICES, STORAGE_CLASSES
+from app.cluster.secrets import Known
+from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
+from app.storage.rules import Needs
+from tests.controlplane.cluster import ControlPlane
+from tests.reconcile.watching import connected
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+MARKER = "hunter2-in-clear"
+OWNED: Manifest = {"f:metadata": {"f:ownerReferences": {".": {}}}}
+ASKED = Facts().storage_classes
+AT_ONE = {"resourceVersion": "1"}
+
+
+@asynccontextmanager
+async def running(observed: Observed) -> AsyncIterator[Observed]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(observed.run())
+        try:
+            async with asyncio.timeout(60):
+                await observed.synced()
+            yield observed
+        finally:
+            task.cancel()
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+    async with connected(control_plane) as cluster:
+        yield cluster
+
+
+def named(name: str, namespace: str, **labels: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "metadata": {"name": name, "namespace": namespace, "labels": labels}}
+
+
+def pod(namespace: str, *, labels: dict[str, str]) -> dict[str, Any]:
+    return {**named("p", namespace, **labels), "kind": "Pod", "spec": {"containers": [{"name": "c", "image": MARKER}]}}
+
+
+def secret(namespace: str, value: str) -> dict[str, Any]:
+    data = {"key": base64.b64encode(value.encode()).decode()}
+    return {**named("s", namespace, app="any"), "kind": "Secret", "data": data}
+
+
+def storage_class(name: str, *, default: bool = False) -> Manifest:
+    annotations = {"storageclass.kubernetes.io/is-default-class": str(default).lower()}
+    return {"metadata": {"name": name, "annotations": annotations, "resourceVersion": "1"}}
+
+
+def still(cluster: Cluster, *classes: Manifest) -> Observed:
+    """Nothing is watched: it knows what it is given, and that the list of classes is whole."""
+    observed = Observed(cluster, ("here",))
+    for manifest in classes:
+        observed.classes.put(manifest)
+    observed._caches[STORAGE_CLASSES][0].gap = None
+    return observed
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        ({"operation": "Update", "fieldsV1": OWNED}, True),
+        ({"operation": "Update", "fieldsV1": OWNED, "subresource": "status"}, False),
+        ({"operation": "Apply", "fieldsV1": OWNED}, False),
+        ({"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}, False),
+        ({"manager": "kubectl", "operation": "Update"}, False),
+    ],
+)
+async def test_a_maker_is_who_made_the_object_a_servers_own_by_update(entry: Manifest, *, expected: bool) -> None:
+    assert is_of_a_maker(entry) is expected
+
+
+async def test_of_the_bookkeeping_only_the_makers_are_kept() -> None:
+    maker = {"manager": "manager", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": OWNED}
+    other = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}
+    kept = without_bookkeeping({"metadata": {"name": "a", "managedFields": [maker, other]}, "data": {"a": "b"}})
+    made_by = [{"manager": "manager", "operation": "Update"}]
+    assert kept == {"metadata": {"name": "a", "managedFields": made_by}, "data": {"a": "b"}}
+    assert without_bookkeeping({"metadata": {"name": "a"}})["metadata"]["managedFields"] == []
+
+
+async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_name(
+    crd: None, namespace: str, cluster: Cluster
+) -> None:
+    port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
+    await cluster.create(SERVICES, {**named("theirs", namespace), **port})
+    async with running(Observed(cluster, (namespace,))) as observed:
+        await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
+        await cluster.create(SECRETS, secret(namespace, MARKER))
+        await until_async(lambda: (namespace, "ours") in observed.services)
+        await until_async(lambda: (namespace, "s") in observed.secrets_metadata)
+        assert list(observed.services) == [(namespace, "ours")]
+        assert MARKER not in repr(observed.secrets_metadata._kept)
+        assert observed.gap(SERVICES) is None
+
+
+async def test_of_a_pod_its_identity_and_status_are_kept(crd: None, namespace: str, cluster: Cluster) -> None:
+    async with running(Observed(cluster, (namespace,))) as observed:
+        made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
+        await until_async(lambda: (namespace, "p") in observed.pods)
+        kept = observed.pods.get((namespace, "p"))
+        assert kept
+        assert kept.keys() == {"metadata", "status"}
+        assert kept["metadata"]["uid"] == made["metadata"]["uid"]
+        assert MARKER not in repr(observed.pods._kept)
+
+
+async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
+    port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
+    await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
+    async with running(Observed(cluster)) as observed:
+        assert (namespace, "ours") in observed.services
+
+
+async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namespace: str, cluster: Cluster) -> None:
+    observed = Observed(cluster, (namespace,))
+    assert await observed.secret((namespace, "s")) == Unknown("it has not been read yet")
+    made = await cluster.create(SECRETS, secret(namespace, MARKER))
+    # One that is known to exist can be read all the same.
+    observed.secrets_metadata.put(made)
+    assert isinstance(await observed.secret((namespace, "s")), Known)
+    async with running(observed):
+        assert await observed.secret((namespace, "never")) is None
+
+
+async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: str, cluster: Cluster) -> None:
+    observed = Observed(cluster, (namespace,))
+    observed.secrets.learn(await cluster.create(SECRETS, secret(namespace, MARKER)))
+    observed.claims.put({**named("c", namespace), "metadata": {**named("c", namespace)["metadata"], **AT_ONE}})
+    needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({"c", "none"}))
+    facts, left = observed.known(needs)
+    assert set(facts.secrets) == {"s"}
+    assert facts.claims == {"c": Claim("c")}
+    assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
+
+
+FAST = StorageClass("fast", is_default=True)
+
+
+async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(cluster: Cluster) -> None:
+    observed = still(cluster, storage_class("fast", default=True))
+    for name in ("fast", None):
+        needs = Needs(storage_classes=True, storage_class=name)
+        facts, left = observed.known(needs)
+        assert facts.storage_classes == StorageClasses((FAST,))
+        assert not left.storage_classes
+
+
+@pytest.mark.parametrize("name", ["slow", None])
+async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, name: str | None) -> None:
+    observed = still(cluster, storage_class("fast"))
+    facts, left = observed.known(Needs(storage_classes=True, storage_class=name))
+    assert facts.storage_classes == ASKED
+    assert left.storage_classes
+
+
+async def test_classes_of_which_some_may_be_missing_answer_nothing(cluster: Cluster) -> None:
+    observed = Observed(cluster, ("here",))
+    observed.classes.put(storage_class("fast", default=True))
+    facts, left = observed.known(Needs(storage_classes=True, storage_class="fast"))
+    assert facts.storage_classes == ASKED
+    assert left.storage_classes
+
+
+async def test_classes_that_nobody_needs_are_neither_answered_nor_asked_for(cluster: Cluster) -> None:
+    facts, left = still(cluster, storage_class("fast")).known(Needs(storage_class="fast"))
+    assert facts.storage_classes == ASKED
+    assert not left.storage_classes
