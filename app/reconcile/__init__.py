@@ -1,0 +1,1 @@
+"""Carries decisions into the cluster: makes what a DittoServer needs, keeps it so, and says how it went."""

@@ -1,0 +1,167 @@
+"""Caches feed the queue, workers empty it. The one place that handles what goes wrong with a DittoServer."""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from time import monotonic
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from app.cluster.cache import Key, Manifest
+from app.cluster.observed import Observed
+from app.cluster.reader import ClusterError
+from app.reconcile.queue import Queue
+from app.reconcile.reconciler import Reconciler
+from app.storage.objects import INSTANCE
+from app.storage.pod import postgres_secret_name
+from app.storage.reading import read
+from app.storage.references import consumed_references
+
+WORKERS = 8
+
+# controller-runtime's names and labels, so that its dashboards and alerts serve here too.
+_NAME = "dittoserver"
+TOTAL = Counter("controller_runtime_reconcile", "Reconciles by result.", ["controller", "result"])
+ERRORS = Counter("controller_runtime_reconcile_errors", "Reconciles that failed.", ["controller"]).labels(_NAME)
+TIME = Histogram("controller_runtime_reconcile_time_seconds", "How long a reconcile took.", ["controller"])
+ACTIVE = Gauge("controller_runtime_active_workers", "Workers that reconcile.", ["controller"]).labels(_NAME)
+MOST = Gauge("controller_runtime_max_concurrent_reconciles", "Workers there are at most.", ["controller"])
+
+log = logging.getLogger(__name__)
+
+
+class Controller:
+    """Reconciles while `run` runs; what changes at other times is made up for when it runs again."""
+
+    def __init__(self, observed: Observed, reconciler: Reconciler, workers: int = WORKERS) -> None:
+        self._observed = observed
+        self._reconciler = reconciler
+        self._workers = workers
+        self._queue: Queue | None = None
+        self._wake = asyncio.Event()
+        self._finishing = False
+        self._busy = 0
+        self._references = _References()
+        self._listen()
+        MOST.labels(_NAME).set(workers)
+
+    async def run(self) -> None:
+        """Until cancelled, or until `finish` and what is in work is done."""
+        await self._observed.synced()
+        self._queue = queue = Queue()
+        for key in self._observed.servers:
+            queue.add(key, monotonic(), urgent=False)
+        try:
+            async with asyncio.TaskGroup() as group:
+                while not self._finishing:
+                    self._start_workers(group, queue)
+                    await self._woken(queue)
+        finally:
+            self._queue = None
+
+    @property
+    def running(self) -> bool:
+        return self._queue is not None
+
+    def finish(self) -> None:
+        self._finishing = True
+        self._wake.set()
+
+    def _start_workers(self, group: asyncio.TaskGroup, queue: Queue) -> None:
+        while self._busy < self._workers and (key := queue.take(monotonic())):
+            self._busy += 1
+            group.create_task(self._work(key, queue))
+
+    async def _woken(self, queue: Queue) -> None:
+        self._wake.clear()
+        try:
+            async with asyncio.timeout(queue.wait(monotonic()) if self._busy < self._workers else None):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _work(self, key: Key, queue: Queue) -> None:
+        namespace, name = key
+        begun = monotonic()
+        result = "error"
+        ACTIVE.inc()
+        try:
+            later = await self._reconciler.reconcile(key)
+            queue.done(key, monotonic())
+            result = "success"
+            if later is not None:
+                queue.add_after(key, monotonic(), later)
+                result = "requeue_after"
+        except ClusterError as error:
+            log.warning("not reconciled", extra={"namespace": namespace, "object": name, "reason": str(error)})
+            queue.failed(key, monotonic())
+        except Exception:
+            # Whatever is wrong with one server must not keep the others from being looked after.
+            log.exception("reconcile failed", extra={"namespace": namespace, "object": name})
+            queue.failed(key, monotonic())
+        finally:
+            self._busy -= 1
+            self._wake.set()
+            ACTIVE.dec()
+            TOTAL.labels(_NAME, result).inc()
+            TIME.labels(_NAME).observe(monotonic() - begun)
+            if result == "error":
+                ERRORS.inc()
+
+    def _add(self, keys: Iterable[Key]) -> None:
+        if self._queue is None:
+            return
+        for key in keys:
+            if key in self._observed.servers:
+                self._queue.add(key, monotonic())
+        self._wake.set()
+
+    def _listen(self) -> None:
+        observed = self._observed
+        observed.servers.listeners.append(self._server_changed)
+        for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.claims, observed.pods):
+            store.listeners.append(self._belonging_changed)
+        observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._references.servers_of(key)))
+        observed.classes.listeners.append(lambda key, _: self._add(self._references.servers_of_class(key[1])))
+
+    def _server_changed(self, key: Key, manifest: Manifest) -> None:
+        self._references.put(key, manifest if key in self._observed.servers else None)
+        self._add([key])
+
+    def _belonging_changed(self, key: Key, manifest: Manifest) -> None:
+        labels = manifest["metadata"].get("labels") or {}
+        self._add([(key[0], labels.get(INSTANCE, ""))])
+
+
+class _References:
+    """Which servers name a Secret, or a StorageClass; those that name no class are meant by every one."""
+
+    def __init__(self) -> None:
+        self._secrets: dict[Key, set[Key]] = defaultdict(set)
+        self._classes: dict[str | None, set[Key]] = defaultdict(set)
+        self._of: dict[Key, tuple[frozenset[Key], str | None]] = {}
+
+    def put(self, server: Key, manifest: Manifest | None) -> None:
+        """None for a server that is gone."""
+        former = self._of.pop(server, None)
+        if former:
+            for secret in former[0]:
+                self._secrets[secret].discard(server)
+            self._classes[former[1]].discard(server)
+        if manifest is None:
+            return
+        namespace, name = server
+        spec = read(manifest).server.spec
+        named = {reference.secret for reference in consumed_references(name, spec) if reference.secret}
+        secrets = frozenset((namespace, secret) for secret in (*named, postgres_secret_name(name)))
+        self._of[server] = secrets, spec.storage.storage_class_name
+        for secret in secrets:
+            self._secrets[secret].add(server)
+        self._classes[spec.storage.storage_class_name].add(server)
+
+    def servers_of(self, secret: Key) -> set[Key]:
+        return set(self._secrets.get(secret, ()))
+
+    def servers_of_class(self, name: str) -> set[Key]:
+        return self._classes.get(name, set()) | self._classes.get(None, set())

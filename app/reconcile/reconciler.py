@@ -1,0 +1,267 @@
+"""One DittoServer at a time: look, decide by `storage`, make what is wanted, say so in the status and in Events."""
+
+import base64
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from app.cluster.cache import Key, Manifest
+from app.cluster.client import Cluster
+from app.cluster.observed import Observed
+from app.cluster.reader import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS, ClusterError, Conflict
+from app.cluster.secrets import Known
+from app.reconcile.writer import NameTaken, NotLeading, Writer
+from app.storage import postgres
+from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.facts import Claim, Secret, Unknown
+from app.storage.objects import (
+    Owner,
+    admin_secret,
+    config_map,
+    jwt_secret,
+    live_claim_templates,
+    postgres_secret,
+    service_name,
+    services,
+    stateful_set,
+)
+from app.storage.pod import CONFIG_HASH, postgres_secret_name
+from app.storage.reading import read
+from app.storage.references import (
+    JWT_PATH,
+    POSTGRES_PATH,
+    SecretReference,
+    consumed_references,
+    generated_references,
+    unusable,
+)
+from app.storage.rules import unfit
+from app.storage.spec import DittoServer, Spec
+from app.storage.status import CLAIM_PATIENCE_SECONDS, News, Problem, Seen, conditions, news, status
+from app.storage.volumes import volumes
+
+TOKEN_BYTES = 32
+PASSWORD_BYTES = 18  # 24 characters
+TAKEN_SECONDS = 30.0
+
+# Called with the raw DittoServer and what there is to tell of it.
+Tell = Callable[[Manifest, News], None]
+Digests = dict[str, Mapping[str, str]]
+
+
+def _utc() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What the pod's Secrets hold, by digest; `problem` is why it must not be started with them."""
+
+    digests: Digests
+    problem: Problem | None = None
+    unknown: bool = False
+
+
+class Reconciler:
+    """Safe to be repeated and to be broken off between any two calls: what there is to do is read from the cluster."""
+
+    def __init__(
+        self, cluster: Cluster, observed: Observed, writer: Writer, tell: Tell, clock: Callable[[], datetime] = _utc
+    ) -> None:
+        self._cluster = cluster
+        self._observed = observed
+        self._writer = writer
+        self._tell = tell
+        self._clock = clock
+        # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
+        self._agreed: dict[Key, tuple[int, int]] = {}
+
+    async def reconcile(self, key: Key) -> float | None:
+        """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
+        manifest = self._observed.servers.get(key)
+        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+            self._agreed.pop(key, None)
+            return None
+        reading = read(manifest)
+        server, rejections = reading.server, unfit(reading)
+        failure: ClusterError | None = None
+        seen = Seen(rejections=rejections)
+        if not rejections:
+            try:
+                seen = await self._make(server, _owner(manifest))
+            except (Conflict, NotLeading):
+                raise
+            except NameTaken as taken:
+                seen = Seen(taken=Problem("NameTaken", str(taken)))
+            except ClusterError as error:
+                failure = error
+                seen = Seen(failure=Problem("WriteFailed", str(error)))
+        await self._report(server, manifest, seen)
+        if failure:
+            raise failure
+        # Nothing says when a name has become free: its object is not ours to watch.
+        return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest)
+
+    async def _make(self, server: DittoServer, owner: Owner) -> Seen:
+        spec = server.spec
+        key = owner.namespace, owner.name
+        live = self._observed.stateful_sets.get(key)
+        await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
+        for service in services(owner, spec):
+            await self._writer.ensure(SERVICES, service, owner)
+        lost = await self._generate_secrets(owner, spec, live)
+        credentials = await self._credentials(owner, spec)
+        if not credentials.problem:
+            credentials = await self._with_postgres(owner, spec, credentials)
+        if lost:
+            credentials = replace(credentials, problem=lost)
+        live = await self._make_stateful_set(owner, spec, credentials, live)
+        await self._remove_unwanted(owner, spec)
+        return Seen(credentials=credentials.problem, credentials_unknown=credentials.unknown, stateful_set=live)
+
+    async def _generate_secrets(self, owner: Owner, spec: Spec, live: Manifest | None) -> Problem | None:
+        """What is gone while a pod that runs may still need it is not made up anew."""
+        for reference in generated_references(owner.name, spec):
+            if (owner.namespace, reference.secret or "") in self._observed.secrets_metadata:
+                continue
+            if live and reference.secret in consumed_by(live):
+                advice = "put it back, or delete the StatefulSet to have a new one made"
+                return Problem("SecretNotFound", f"generated Secret {reference.secret} is gone: {advice}")
+            await self._writer.create_secret(_generated(reference, owner, spec))
+        return None
+
+    async def _credentials(self, owner: Owner, spec: Spec) -> Credentials:
+        digests: Digests = {}
+        for reference in consumed_references(owner.name, spec):
+            found = await self._observed.secret((owner.namespace, reference.secret)) if reference.secret else None
+            secret: Secret | Unknown | None = found.secret if isinstance(found, Known) else found
+            if finding := unusable(reference, secret):
+                reasons = {Unknown: "SecretUnreadable", Secret: "SecretIncomplete"}
+                reason = reasons.get(type(secret), "SecretNotFound")
+                return Credentials({}, Problem(reason, finding.message), unknown=isinstance(secret, Unknown))
+            if isinstance(found, Known) and reference.secret:
+                digests[reference.secret] = found.digests
+        return Credentials(digests)
+
+    async def _with_postgres(self, owner: Owner, spec: Spec, credentials: Credentials) -> Credentials:
+        """Keeps the parts of the connection string as the string is."""
+        reference = next((each for each in consumed_references(owner.name, spec) if each.path == POSTGRES_PATH), None)
+        if reference is None or not reference.secret or reference.secret not in credentials.digests:
+            return credentials
+        key = owner.namespace, owner.name
+        metadata = self._observed.secrets_metadata
+        source, target = (owner.namespace, reference.secret), (owner.namespace, postgres_secret_name(owner.name))
+        if target in metadata and self._agreed.get(key) == (metadata.version(source), metadata.version(target)):
+            return credentials
+        [name] = reference.keys
+        secret = await self._cluster.get(SECRETS, reference.secret, owner.namespace)
+        try:
+            fields = postgres.fields(decoded(secret, name.name))
+        except ValueError as error:
+            problem = Problem("SecretIncomplete", f'Postgres Secret "{reference.secret}" key "{name.name}": {error}')
+            return replace(credentials, problem=problem)
+        await self._writer.ensure_secret(postgres_secret(owner, fields), owner)
+        self._agreed[key] = int(secret["metadata"]["resourceVersion"]), metadata.version(target)
+        return credentials
+
+    async def _make_stateful_set(
+        self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None
+    ) -> Manifest | None:
+        if credentials.problem:
+            # The pod that runs is not touched for half of a rotation; to stop it is another matter.
+            if live is None or spec.replicas or not live["spec"]["replicas"]:
+                return live
+            digest = live_hash(live)
+        else:
+            references = consumed_references(owner.name, spec)
+            digest = config_hash(config_yaml(spec), consumed(references, credentials.digests))
+        templates = live_claim_templates(live) if live else None
+        made = await self._writer.ensure(STATEFUL_SETS, stateful_set(owner, spec, digest, templates), owner)
+        if live and live_hash(live) and live_hash(live) != digest:
+            self._tell_of_restart(owner)
+        return made
+
+    async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
+        wanted = {service["metadata"]["name"] for service in services(owner, spec)}
+        metrics = service_name(owner.name, "metrics")
+        service = self._observed.services.get((owner.namespace, metrics))
+        if metrics not in wanted and service and owner.owns(service):
+            await self._writer.remove(SERVICES, service)
+        secret = self._observed.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
+        if not (spec.database and spec.database.postgres_secret_ref) and secret and owner.owns(secret):
+            await self._writer.remove(SECRETS, secret)
+
+    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen) -> None:
+        key = server.metadata.namespace, server.metadata.name
+        pod = self._observed.pods.get((key[0], f"{key[1]}-0"))
+        complete = replace(
+            seen,
+            classes=self._observed.storage_classes,
+            claims=self._claims(server),
+            overdue=self._patience_left(manifest) <= 0,
+            stateful_set=seen.stateful_set or self._observed.stateful_sets.get(key),
+            pod=pod,
+        )
+        found = status(server, manifest, complete, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        if found == manifest.get("status"):
+            return
+        before = conditions(manifest)
+        await self._writer.write_status(manifest, found)
+        for each in news(before, conditions({"status": found})):
+            self._tell(manifest, each)
+
+    def _claims(self, server: DittoServer) -> dict[str, Claim]:
+        names = [volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)]
+        found = {name: self._observed.claim((server.metadata.namespace, name)) for name in names}
+        return {name: claim for name, claim in found.items() if claim}
+
+    def _look_again(self, server: DittoServer, manifest: Manifest) -> float | None:
+        """Only time tells that a claim waits for too long."""
+        waits = any(claim.phase == "Pending" for claim in self._claims(server).values())
+        left = self._patience_left(manifest)
+        return left + 1 if waits and left > 0 else None
+
+    def _patience_left(self, manifest: Manifest) -> float:
+        """Seconds until the claims of a server have had time enough."""
+        created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
+        return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - self._clock()).total_seconds()
+
+    def _tell_of_restart(self, owner: Owner) -> None:
+        manifest = self._observed.servers.get((owner.namespace, owner.name))
+        if manifest:
+            message = "the pod restarts: its configuration or the credentials that it consumes have changed"
+            self._tell(manifest, News("Normal", "Restarting", message))
+
+
+def live_hash(stateful_set: Mapping[str, Any]) -> str | None:
+    metadata = stateful_set["spec"]["template"].get("metadata") or {}
+    return (metadata.get("annotations") or {}).get(CONFIG_HASH)
+
+
+def consumed_by(stateful_set: Mapping[str, Any]) -> set[str]:
+    """The Secrets that the pod's variables come from."""
+    variables = [
+        variable
+        for container in stateful_set["spec"]["template"]["spec"]["containers"]
+        for variable in container.get("env") or []
+    ]
+    sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") for variable in variables]
+    return {source["name"] for source in sources if source}
+
+
+def decoded(secret: Mapping[str, Any], key: str) -> str:
+    return base64.b64decode((secret.get("data") or {}).get(key, "")).decode(errors="replace")
+
+
+def _owner(manifest: Manifest) -> Owner:
+    metadata = manifest["metadata"]
+    return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
+
+
+def _generated(reference: SecretReference, owner: Owner, spec: Spec) -> Manifest:
+    if reference.path == JWT_PATH:
+        # In hex: the server takes the value as text.
+        return jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
+    return admin_secret(owner, spec, secrets.token_urlsafe(PASSWORD_BYTES))

@@ -1,0 +1,191 @@
+"""Makes one object as it is wanted: created, adopted, changed or removed. Only what differs, and only what is ours."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from app.cluster.cache import Manifest, Store, key_of
+from app.cluster.client import FIELD_MANAGER, Cluster
+from app.cluster.observed import Observed, is_of_a_maker
+from app.cluster.reader import (
+    CONFIG_MAPS,
+    DITTO_SERVERS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    ClusterError,
+    Conflict,
+    Invalid,
+    NotFound,
+    Resource,
+    Unavailable,
+)
+from app.storage.difference import differs, marked
+from app.storage.objects import OPERATOR, Owner
+from app.storage.spec import KIND
+
+
+class NameTaken(Exception):
+    """An object that is not ours has the name of one that is wanted."""
+
+
+class NotLeading(ClusterError):
+    """Another process may be writing by now."""
+
+
+class Writer:
+    """`may_write` is asked before each write: a process that was paused may not be the leader any more."""
+
+    def __init__(self, cluster: Cluster, observed: Observed, may_write: Callable[[], bool]) -> None:
+        self._cluster = cluster
+        self._observed = observed
+        self._may_write = may_write
+        self._stores: dict[Resource, Store] = {
+            CONFIG_MAPS: observed.config_maps,
+            SERVICES: observed.services,
+            STATEFUL_SETS: observed.stateful_sets,
+        }
+
+    async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
+        """The live object, as it is wanted. Raises NameTaken, and Conflict when what is known of it is out of date."""
+        wanted = marked(manifest)
+        live = self._stores[resource].get(key_of(wanted)) or await self._created(resource, wanted)
+        if live is None:
+            # There is one that the cache does not know: it has no label of ours, or was made a moment ago.
+            live = await self._cluster.get(resource, *reversed(key_of(wanted)))
+        _check_owner(resource, live, owner)
+        return await self._changed(resource, wanted, live) if differs(wanted, live) else live
+
+    async def create_secret(self, manifest: Manifest) -> None:
+        """Once and never again: what somebody else made meanwhile is left as it is."""
+        self._check_may_write()
+        try:
+            self._observed.secrets.learn(await self._cluster.create(SECRETS, manifest))
+        except Conflict:
+            # Its metadata is about to be heard of, and wakes the server.
+            raise Unavailable(f"Secret {manifest['metadata']['name']} has just been made by another") from None
+
+    async def ensure_secret(self, manifest: Mapping[str, Any], owner: Owner) -> None:
+        """One that is written whenever it differs; its values are read for that and forgotten."""
+        wanted = marked(manifest)
+        namespace, name = key_of(wanted)
+        try:
+            live = await self._cluster.get(SECRETS, name, namespace)
+        except NotFound:
+            self._check_may_write()
+            live = await self._cluster.create(SECRETS, wanted)
+        _check_owner(SECRETS, live, owner)
+        if differs(wanted, live):
+            live = await self._applied(SECRETS, wanted, live)
+        self._observed.secrets.learn(live)
+
+    async def remove(self, resource: Resource, live: Manifest) -> None:
+        self._check_may_write()
+        await self._cluster.delete(resource, live)
+
+    async def write_status(self, server: Manifest, status: Manifest) -> None:
+        """All of it: what the Go operator left in the list of conditions goes."""
+        self._check_may_write()
+        manifest = {"metadata": _identified(server, server), "status": status}
+        written = await self._cluster.patch_status(DITTO_SERVERS, manifest)
+        self._observed.servers.put_written(written)
+
+    async def _created(self, resource: Resource, wanted: Manifest) -> Manifest | None:
+        """An exclusive create: a name that is taken is found out without a look before, and nothing is overwritten."""
+        self._check_may_write()
+        try:
+            made = await self._cluster.create(resource, wanted)
+        except Conflict:
+            return None
+        self._stores[resource].put_written(made)
+        return made
+
+    async def _changed(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
+        if any(entry["operation"] == "Update" for entry in live["metadata"].get("managedFields") or []):
+            live = await self._taken_over(resource, live)
+        try:
+            written = await self._applied(resource, wanted, live)
+        except Invalid:
+            # What somebody edited and what is wanted may not go together, such as two ports of one name.
+            written = await self._replaced(resource, wanted, live)
+        self._stores[resource].put_written(written)
+        return written
+
+    async def _taken_over(self, resource: Resource, live: Manifest) -> Manifest:
+        """Server-side apply never removes what another owns: its maker's fields become ours first (as csaupgrade)."""
+        full = await self._whole(resource, live)
+        entries = merged_entries(full["metadata"]["managedFields"])
+        if entries == full["metadata"]["managedFields"]:
+            return full
+        operations = [
+            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
+            {"op": "replace", "path": "/metadata/resourceVersion", "value": full["metadata"]["resourceVersion"]},
+        ]
+        self._check_may_write()
+        return await self._cluster.patch(resource, full, operations)
+
+    async def _replaced(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
+        """Each field of the spec that is wanted, as a whole: what others made of it goes."""
+        full = await self._whole(resource, live)
+        metadata = {**full["metadata"]}
+        for name in ("labels", "annotations"):
+            metadata[name] = {**metadata.get(name, {}), **wanted["metadata"][name]}
+        content: Manifest = {
+            name: {**full.get(name, {}), **wanted[name]} for name in ("spec", "data") if name in wanted
+        }
+        self._check_may_write()
+        return await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
+
+    async def _whole(self, resource: Resource, live: Manifest) -> Manifest:
+        """With its managedFields, which are not kept. Raises Conflict when it is not as it is known here."""
+        full = await self._cluster.get(resource, *reversed(key_of(live)))
+        if full["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise Conflict(f"{resource.kind} {live['metadata']['name']} has changed since it was last heard of")
+        return full
+
+    async def _applied(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
+        metadata = {**wanted["metadata"], **_identified(wanted, live)}
+        self._check_may_write()
+        return await self._cluster.apply(resource, {**wanted, "metadata": metadata})
+
+    def _check_may_write(self) -> None:
+        if not self._may_write():
+            raise NotLeading("not the leader any more")
+
+
+def merged_entries(entries: list[Manifest]) -> list[Manifest]:
+    """The managedFields with the entries of the object's makers joined to what we applied."""
+    ours = [entry for entry in entries if is_of_a_maker(entry) or _is_applied(entry)]
+    if not any(entry["operation"] == "Update" for entry in ours):
+        return entries
+    fields: Manifest = {}
+    for entry in ours:
+        fields = _joined(fields, entry["fieldsV1"])
+    applied = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+    return [*(entry for entry in entries if entry not in ours), applied]
+
+
+def _is_applied(entry: Manifest) -> bool:
+    return (entry["manager"], entry["operation"], entry.get("subresource")) == (FIELD_MANAGER, "Apply", None)
+
+
+def _joined(one: Manifest, other: Manifest) -> Manifest:
+    return {**one, **{name: _joined(one.get(name, {}), fields) for name, fields in other.items()}}
+
+
+def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
+    if owner.owns(live):
+        return
+    metadata = live["metadata"]
+    controller = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), None)
+    what = f"{resource.kind} {metadata['name']}"
+    if controller and (controller["kind"], controller["name"]) == (KIND, owner.name):
+        raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")
+    labels = metadata.get("labels") or {}
+    if controller or labels.items().isdisjoint({("app.kubernetes.io/managed-by", OPERATOR)}):
+        raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
+
+
+def _identified(manifest: Mapping[str, Any], live: Manifest) -> Manifest:
+    """The preconditions under which a write still means the object that was looked at."""
+    known = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
+    return {"name": manifest["metadata"]["name"], "namespace": manifest["metadata"]["namespace"], **known}

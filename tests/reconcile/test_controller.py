@@ -1,0 +1,245 @@
+"""What wakes which server, and what becomes of a failure. Nothing is reconciled here but by the tests' own reconcilers;
+what the stores hear is told them by the tests, besides the caches of an empty namespace.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+from prometheus_client import REGISTRY
+
+from app.cluster.cache import Key
+from app.cluster.observed import Observed
+from app.cluster.reader import Unavailable
+from app.reconcile.controller import Controller
+from app.reconcile.reconciler import Reconciler
+from app.storage.facts import StorageClass
+from tests.controlplane.cluster import ControlPlane
+from tests.reconcile.watching import Manifest, connected, watching
+from tests.servers import s3, server, storage
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+Reconcile = Callable[[Key], Awaitable[float | None]]
+NEWS = 2**40
+
+
+class Own(Reconciler):
+    """Does what the test says, and counts it by the name of the server."""
+
+    def __init__(self, reconcile: Reconcile) -> None:
+        self._reconcile = reconcile
+        self.done: Counter[str] = Counter()
+
+    async def reconcile(self, key: Key) -> float | None:
+        later = await self._reconcile(key)
+        self.done[key[1]] += 1
+        return later
+
+
+async def nothing(_: Key) -> float | None:
+    return None
+
+
+class World:
+    """Its versions go on from beyond those of the API server, which is not asked for any of it."""
+
+    def __init__(self, observed: Observed, namespace: str) -> None:
+        self.observed = observed
+        self.namespace = namespace
+        self._version = NEWS
+
+    def named(self, name: str, **labels: str) -> Manifest:
+        self._version += 1
+        version = str(self._version)
+        return {"metadata": {"name": name, "namespace": self.namespace, "resourceVersion": version, "labels": labels}}
+
+    def server(self, name: str, **spec: object) -> Manifest:
+        manifest = {**server(name, **spec), **self.named(name)}
+        self.observed.servers.put(manifest)
+        return manifest
+
+    def secret(self, name: str) -> None:
+        self.observed.secrets_metadata.put(self.named(name))
+
+    def storage_class(self, name: str) -> None:
+        manifest = self.named(name)
+        del manifest["metadata"]["namespace"]
+        self.observed.classes.put(manifest)
+        self.observed.classes.remove(manifest)
+
+
+@pytest.fixture
+async def world(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[World]:
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
+        yield World(observed, namespace)
+
+
+@asynccontextmanager
+async def running(controller: Controller) -> AsyncIterator[asyncio.Task[None]]:
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(controller.run())
+        await until_async(lambda: controller.running)
+        try:
+            yield task
+        finally:
+            task.cancel()
+
+
+async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened_then(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own)
+    world.server("one")
+    world.server("two")
+    assert not controller.running
+    async with running(controller):
+        await until_async(lambda: own.done == {"one": 1, "two": 1})
+    assert not controller.running
+
+
+async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    world.server("one", **s3(secretName="shared"))
+    world.server("two", **s3(secretName="shared"))
+    world.server("other", **s3(secretName="its-own"))
+    async with running(controller):
+        await until_async(lambda: own.done.total() == 3)
+        world.secret("shared")
+        await until_async(lambda: own.done == {"one": 2, "two": 2, "other": 1})
+        world.secret("named-by-none")
+        world.secret("its-own")
+        await until_async(lambda: own.done == {"one": 2, "two": 2, "other": 2})
+        for generated in ("one-jwt-secret", "one-admin-bootstrap-credentials", "one-postgres"):
+            before = own.done["one"]
+            world.secret(generated)
+            await until_async(lambda before=before: own.done["one"] > before)  # type: ignore[misc]
+        assert own.done == {"one": 5, "two": 2, "other": 2}
+
+
+async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    world.server("one", **s3(secretName="former"))
+    world.server("two", **s3(secretName="former"))
+    async with running(controller):
+        await until_async(lambda: own.done.total() == 2)
+        world.server("one", **s3(secretName="present"))
+        await until_async(lambda: own.done["one"] == 2)
+        world.secret("former")
+        await until_async(lambda: own.done["two"] == 2)
+        assert own.done["one"] == 2
+
+
+async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    world.server("fast", **storage(storageClassName="of-controller-fast"))
+    world.server("slow", **storage(storageClassName="of-controller-slow"))
+    world.server("any", storage={"metadataSize": "1Gi"})
+    async with running(controller):
+        await until_async(lambda: own.done.total() == 3)
+        before = Counter(own.done)
+        world.storage_class("of-controller-fast")
+        await until_async(lambda: own.done["fast"] > before["fast"] and own.done["any"] > before["any"])
+        assert own.done["slow"] == before["slow"]
+    assert StorageClass("of-controller-fast") not in world.observed.storage_classes.known
+
+
+async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    world.server("one")
+    world.server("two")
+    observed = world.observed
+    stores = (observed.stateful_sets, observed.services, observed.config_maps, observed.claims, observed.pods)
+    async with running(controller):
+        await until_async(lambda: own.done.total() == 2)
+        for count, store in enumerate(stores, 2):
+            store.put(world.named("stray"))
+            store.put(world.named("of-nobody", instance="nobody"))
+            store.put(world.named("of-one", instance="one"))
+            await until_async(lambda count=count: own.done["one"] == count)  # type: ignore[misc]
+        assert own.done == {"one": 6, "two": 1}
+
+
+async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    gone = world.server("gone", **s3(secretName="shared"))
+    world.server("stays", **s3(secretName="shared"))
+    async with running(controller):
+        await until_async(lambda: own.done.total() == 2)
+        world.observed.servers.remove(gone)
+        world.secret("shared")
+        await until_async(lambda: own.done["stays"] == 2)
+        assert own.done["gone"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "message"), [(Unavailable("no answer"), "not reconciled"), (KeyError("spec"), "reconcile failed")]
+)
+async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
+    world: World, error: Exception, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried: Counter[str] = Counter()
+
+    async def fail_twice(key: Key) -> float | None:
+        tried[key[1]] += 1
+        if key[1] == "broken" and tried["broken"] < 3:
+            raise error
+        return None
+
+    own = Own(fail_twice)
+    world.server("broken")
+    world.server("sound")
+    before = errors()
+    async with running(Controller(world.observed, own, workers=1)):
+        await until_async(lambda: own.done == {"broken": 1, "sound": 1})
+    assert tried == {"broken": 3, "sound": 1}
+    assert errors() == before + 2
+    found = [record for record in caplog.records if record.message == message]
+    assert [vars(record)["object"] for record in found] == ["broken", "broken"]
+
+
+async def test_a_look_later_is_had(world: World) -> None:
+    own = Own(lambda _: later())
+
+    async def later() -> float | None:
+        return 0.01 if own.done["one"] < 2 else None
+
+    world.server("one")
+    async with running(Controller(world.observed, own)):
+        await until_async(lambda: own.done["one"] == 3)
+
+
+async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: World) -> None:
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def wait(_: Key) -> float | None:
+        begun.set()
+        await may_end.wait()
+        return None
+
+    own = Own(wait)
+    controller = Controller(world.observed, own, workers=1)
+    world.server("one")
+    world.server("two")
+    async with running(controller) as task:
+        await begun.wait()
+        controller.finish()
+        world.server("three")
+        await asyncio.wait([task], timeout=0.2)
+        assert not task.done()
+        may_end.set()
+        await asyncio.wait_for(task, 30)
+        assert not controller.running
+    assert own.done.total() == 1
+
+
+def errors() -> float:
+    labels = {"controller": "dittoserver"}
+    return REGISTRY.get_sample_value("controller_runtime_reconcile_errors_total", labels) or 0

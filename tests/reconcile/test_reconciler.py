@@ -1,0 +1,318 @@
+"""One DittoServer at the real API server, reconciled by hand as often as a test says. The caches run."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from app.cluster.observed import Observed
+from app.cluster.reader import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DITTO_SERVERS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    ClusterError,
+    Conflict,
+)
+from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
+from app.reconcile.writer import NotLeading
+from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
+from tests.controlplane.cluster import ControlPlane
+from tests.reconcile.watching import Manifest, Site, connected, version, watching
+from tests.servers import jwt, s3
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+DSN = "postgres://ditto:hunter2@db.example.com/files"
+POSTGRES = {"database": {"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}}}
+KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
+
+
+@pytest.fixture
+async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Site]:
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
+        yield Site(cluster, observed, namespace)
+
+
+def unwatched(site: Site, *known: Manifest) -> Site:
+    """Its caches do not run: it knows what it is given and nothing else."""
+    observed = Observed(site.cluster, (site.namespace,))
+    stores = {"DittoServer": observed.servers, "ConfigMap": observed.config_maps}
+    for manifest in known:
+        stores[manifest["kind"]].put(manifest)
+    return Site(site.cluster, observed, site.namespace)
+
+
+async def test_everything_that_a_server_needs_is_made(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    for suffix in ("headless", "file", "api"):
+        assert await site.is_there(SERVICES, f"files-{suffix}")
+    assert await site.is_there(CONFIG_MAPS, "files-config")
+    assert await site.is_there(STATEFUL_SETS)
+    for name in ("files-jwt-secret", "files-admin-bootstrap-credentials"):
+        assert not (await site.live(SECRETS, name))["metadata"].get("ownerReferences")
+    assert (await site.live(DITTO_SERVERS))["status"]["observedGeneration"] == 1
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+
+
+async def test_what_is_made_is_not_written_again(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    names = ((CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (SECRETS, "files-jwt-secret"))
+    before = [version(await site.live(*each)) for each in names]
+    generation = (await site.live(STATEFUL_SETS))["metadata"]["generation"]
+    await site.reconciled()
+    assert [version(await site.live(*each)) for each in names] == before
+    assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == generation
+
+
+async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: Site) -> None:
+    assert await site.reconciler.reconcile(site.key) is None
+    going = await site.begin()
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    other = unwatched(site, going)
+    assert await other.reconciler.reconcile(site.key) is None
+    assert not await site.is_there(CONFIG_MAPS, "files-config")
+
+
+async def test_nothing_is_made_of_a_server_that_nobody_judged(site: Site) -> None:
+    live = await site.begin()
+    other = unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 8080}})
+    await other.reconciler.reconcile(site.key)
+    assert await site.condition("Stalled") == ("True", "InvalidSpec")
+    assert [each.reason for each in other.told] == ["InvalidSpec"]
+    assert not await site.is_there(CONFIG_MAPS, "files-config")
+
+
+async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> None:
+    metadata = {"name": "files-file", "namespace": site.namespace}
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    before = await site.cluster.create(SERVICES, theirs)
+    await site.begin()
+    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.condition("Stalled") == ("True", "NameTaken")
+    assert await site.live(SERVICES, "files-file") == before
+
+
+async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: Site) -> None:
+    await site.begin(resources={"limits": {"memory": "a lot"}})
+    with pytest.raises(ClusterError):
+        await site.reconciled()
+    assert await site.condition("Reconciling") == ("True", "WriteFailed")
+    assert not await site.is_there(STATEFUL_SETS)
+
+
+async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> None:
+    live = await site.begin()
+    await site.reconciled()
+    config = await site.live(CONFIG_MAPS, "files-config")
+    after = await site.cluster.replace(CONFIG_MAPS, {**config, "data": {}})
+    status = (await site.live(DITTO_SERVERS))["status"]
+    with pytest.raises(Conflict):
+        await unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 2050}}, config).reconciler.reconcile(
+            site.key
+        )
+    assert await site.live(CONFIG_MAPS, "files-config") == after
+    assert (await site.live(DITTO_SERVERS))["status"] == status
+
+
+async def test_who_leads_no_longer_says_nothing(site: Site) -> None:
+    await site.begin()
+    site.leads = lambda: False
+    with pytest.raises(NotLeading):
+        await site.reconciler.reconcile(site.key)
+    assert "conditions" not in (await site.live(DITTO_SERVERS))["status"]
+    assert not await site.is_there(CONFIG_MAPS, "files-config")
+
+
+async def test_the_pod_waits_for_its_credentials(site: Site) -> None:
+    await site.begin(**s3())
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
+    assert not await site.is_there(STATEFUL_SETS)
+    await site.put_secret("s3", accessKeyId="AKIA")
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
+    await site.put_secret("s3", **KEYS)
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+    assert await site.is_there(STATEFUL_SETS)
+
+
+async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Site) -> None:
+    other = unwatched(site, await site.begin(**s3()))
+    await other.reconciled()
+    assert await site.condition("CredentialsReady") == ("Unknown", "SecretUnreadable")
+    assert not await site.is_there(STATEFUL_SETS)
+
+
+async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(site: Site) -> None:
+    await site.put_secret("s3", **KEYS)
+    await site.begin(**s3())
+    await site.reconciled()
+    before = await site.template()
+    await site.put_secret("s3", accessKeyId="AKIA2")
+    await site.reconciled()
+    assert await site.template() == before
+    assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
+    await site.put_secret("s3", accessKeyId="AKIA2", secretAccessKey="two")
+    await site.reconciled()
+    assert await site.template() != before
+    assert [each.reason for each in site.told] == ["SecretIncomplete", "Restarting"]
+
+
+async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) -> None:
+    await site.put_secret("s3", **KEYS)
+    server = await site.begin(**s3())
+    await site.reconciled()
+    known = site.observed.servers
+    await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
+    going = {**server, "metadata": {**server["metadata"], "resourceVersion": str(2**62)}}
+
+    def goes() -> bool:
+        known.remove(going)
+        return True
+
+    site.leads = goes
+    await site.reconciled()
+    assert site.key not in known
+    assert site.told == []
+
+
+async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Site) -> None:
+    await site.put_secret("s3", **KEYS)
+    await site.begin(**s3())
+    await site.reconciled()
+    before = await site.template()
+    await site.remove(SECRETS, "s3")
+    await site.change(replicas=0, **s3())
+    found = await site.live(STATEFUL_SETS)
+    assert found["spec"]["replicas"] == 0
+    assert found["spec"]["template"] == before
+    await site.change(replicas=0, nfsPort=2050, **s3())
+    assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == found["metadata"]["generation"]
+
+
+async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_may_need_it(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    await site.remove(SECRETS, "files-jwt-secret")
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
+    assert "generated Secret files-jwt-secret is gone: put it back" in site.told[-1].message
+    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    await site.remove(STATEFUL_SETS, "files")
+    await site.reconciled()
+    assert await site.is_there(SECRETS, "files-jwt-secret")
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+
+
+async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site: Site) -> None:
+    await site.put_secret("mine", key="x" * 32)
+    await site.begin(**jwt(name="mine", key="key"))
+    await site.reconciled()
+    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    await site.change()
+    assert await site.is_there(SECRETS, "files-jwt-secret")
+
+
+async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: Site) -> None:
+    await site.put_secret("dsn", url=DSN)
+    await site.begin(**POSTGRES)
+    await site.reconciled()
+    assert (await site.postgres())["host"] == "db.example.com"
+    before = version(await site.live(SECRETS, "files-postgres"))
+    await site.reconciled()
+    assert version(await site.live(SECRETS, "files-postgres")) == before
+    await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
+    await site.reconciled()
+    assert (await site.postgres())["host"] == "db2.example.com"
+    assert (await site.postgres())["password"] == "hunter2"
+
+
+async def test_the_parts_of_a_connection_string_go_with_it(site: Site) -> None:
+    await site.put_secret("dsn", url=DSN)
+    await site.begin(**POSTGRES)
+    await site.reconciled()
+    await site.change()
+    assert not await site.is_there(SECRETS, "files-postgres")
+    assert await site.is_there(SECRETS, "dsn")
+
+
+async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of_it(site: Site) -> None:
+    await site.put_secret("dsn", url="hunter2 is the password")
+    await site.begin(**POSTGRES)
+    await site.reconciled()
+    [news] = site.told
+    assert news.reason == "SecretIncomplete"
+    assert 'Postgres Secret "dsn" key "url": expected postgres://' in news.message
+    assert "hunter2" not in news.message
+    assert not await site.is_there(SECRETS, "files-postgres")
+    assert not await site.is_there(STATEFUL_SETS)
+
+
+async def test_a_connection_string_that_is_optional_may_be_absent(site: Site) -> None:
+    reference = {**POSTGRES["database"]["postgresSecretRef"], "optional": True}  # type: ignore[dict-item]
+    await site.begin(database={"type": "postgres", "postgresSecretRef": reference})
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+    assert not await site.is_there(SECRETS, "files-postgres")
+
+
+async def test_a_reference_that_names_no_secret_is_told(site: Site) -> None:
+    await site.begin(database={"type": "postgres", "postgresSecretRef": {"key": "url"}})
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
+    assert "Postgres Secret is not named" in site.told[-1].message
+
+
+async def test_the_metrics_service_goes_when_metrics_are_off(site: Site) -> None:
+    await site.begin(metrics={"enabled": True})
+    await site.reconciled()
+    assert await site.is_there(SERVICES, "files-metrics")
+    await site.change(metrics={"enabled": False})
+    assert not await site.is_there(SERVICES, "files-metrics")
+    assert await site.is_there(SERVICES, "files-file")
+
+
+async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: Site) -> None:
+    metadata = {"name": "files-metrics", "namespace": site.namespace, "labels": {"app": "dittofs-server"}}
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    before = await site.cluster.create(SERVICES, theirs)
+    await site.begin()
+    await until_async(lambda: (site.namespace, "files-metrics") in site.observed.services)
+    await site.reconciled()
+    assert await site.live(SERVICES, "files-metrics") == before
+
+
+async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) -> None:
+    server = await site.begin()
+    created = datetime.fromisoformat(server["metadata"]["creationTimestamp"])
+    site.today = created + timedelta(seconds=100)
+    claim = {
+        "metadata": {"name": "metadata-files-0", "namespace": site.namespace, "labels": {"app": "dittofs-server"}},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "",
+            "resources": {"requests": {"storage": "10Gi"}},
+        },
+    }
+    await site.cluster.create(CLAIMS, {"apiVersion": "v1", "kind": CLAIMS.kind, **claim})
+    await until_async(lambda: (site.namespace, "metadata-files-0") in site.observed.claims)
+    assert await site.reconciled() == CLAIM_PATIENCE_SECONDS - 100 + 1
+    assert await site.condition("StorageReady") == ("False", "ClaimPending")
+    site.today = created + timedelta(seconds=CLAIM_PATIENCE_SECONDS)
+    assert await site.reconciled() is None
+    assert await site.condition("StorageReady") == ("False", "ClaimOverdue")
+
+
+async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
+    await site.begin()
+    before = datetime.now(UTC).replace(microsecond=0)
+    await Reconciler(site.cluster, site.observed, site.writer, site.tell).reconcile(site.key)
+    found = conditions(await site.live(DITTO_SERVERS))["Ready"]
+    assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)

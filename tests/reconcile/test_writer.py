@@ -1,0 +1,268 @@
+"""One object at a time at the real API server. The caches do not run here: a store has what a test puts into it."""
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from app.cluster.client import FIELD_MANAGER, Cluster
+from app.cluster.observed import Observed
+from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, ClusterError, Conflict, NotFound, Unavailable
+from app.reconcile.writer import NameTaken, NotLeading, Writer, merged_entries
+from app.storage.objects import Owner
+from tests.controlplane.cluster import ControlPlane
+from tests.reconcile.watching import Manifest, connected, made, owner_of, version
+
+pytestmark = pytest.mark.anyio
+
+
+class Desk:
+    """A writer, what it knows, and the server for which it writes."""
+
+    def __init__(self, cluster: Cluster, server: Manifest) -> None:
+        self.cluster = cluster
+        self.server = server
+        self.owner = owner_of(server)
+        self.observed = Observed(cluster, (self.owner.namespace,))
+        self.observed.servers.put(server)
+        self.leads = True
+        self.writer = Writer(cluster, self.observed, lambda: self.leads)
+
+    def wanted(self, **data: str) -> Manifest:
+        metadata = {**self.named(), "labels": self.owner.labels, "ownerReferences": [self.owner.reference]}
+        return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+
+    def secret(self, **data: str) -> Manifest:
+        return {**self.wanted(), "kind": "Secret", "data": data}
+
+    def named(self) -> Manifest:
+        return {"name": "files-config", "namespace": self.owner.namespace}
+
+    async def ensured(self, **data: str) -> Manifest:
+        return await self.writer.ensure(CONFIG_MAPS, self.wanted(**data), self.owner)
+
+    async def live(self, kind: Any = CONFIG_MAPS) -> Manifest:
+        return await self.cluster.get(kind, "files-config", self.owner.namespace)
+
+    async def known(self, manifest: Manifest) -> Manifest:
+        """Made by another client, and heard of."""
+        found = await self.cluster.create(CONFIG_MAPS, manifest)
+        self.observed.config_maps.put(found)
+        return found
+
+
+@pytest.fixture
+async def desk(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Desk]:
+    async with connected(control_plane) as cluster:
+        yield Desk(cluster, await made(cluster, namespace))
+
+
+async def test_what_there_is_not_is_made_and_known_at_once(desk: Desk) -> None:
+    found = await desk.ensured(a="1")
+    assert found["data"] == {"a": "1"}
+    assert desk.observed.config_maps.get((desk.owner.namespace, "files-config"))
+
+
+async def test_what_is_as_it_is_wanted_is_left_alone(desk: Desk) -> None:
+    first = await desk.ensured(a="1")
+    await desk.ensured(a="1")
+    assert version(await desk.live()) == version(first)
+
+
+async def test_what_differs_is_changed_and_what_is_no_longer_wanted_goes(desk: Desk) -> None:
+    await desk.ensured(a="1", b="2")
+    assert (await desk.ensured(a="3", c="4"))["data"] == {"a": "3", "c": "4"}
+    assert (await desk.ensured(c="4"))["data"] == {"c": "4"}
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["made", "changed since"])
+async def test_nothing_is_written_by_what_is_known_no_longer(desk: Desk, applied: bool) -> None:
+    await desk.ensured(a="1")
+    before = await desk.ensured(a="2") if applied else await desk.live()
+    theirs = await desk.cluster.replace(CONFIG_MAPS, {**before, "data": {"a": "theirs"}})
+    with pytest.raises(Conflict):
+        await desk.ensured(a="4")
+    assert await desk.live() == theirs
+
+
+async def test_an_object_that_is_gone_is_not_made_of_what_is_known_of_it(desk: Desk) -> None:
+    await desk.ensured(a="1")
+    await desk.cluster.delete(CONFIG_MAPS, await desk.ensured(a="2"))
+    with pytest.raises(ClusterError):
+        await desk.ensured(a="3")
+    with pytest.raises(NotFound):
+        await desk.live()
+
+
+async def test_an_object_that_nobody_has_heard_of_yet_is_found(desk: Desk) -> None:
+    await desk.cluster.create(CONFIG_MAPS, desk.wanted(a="1"))
+    assert (await desk.ensured(a="2"))["data"] == {"a": "2"}
+
+
+async def test_a_name_that_is_taken_is_not_ours_to_write(desk: Desk) -> None:
+    theirs = {**desk.wanted(a="theirs"), "metadata": desk.named()}
+    before = await desk.cluster.create(CONFIG_MAPS, theirs)
+    with pytest.raises(NameTaken, match="ConfigMap files-config exists and is not this server's"):
+        await desk.ensured(a="1")
+    assert await desk.live() == before
+
+
+async def test_what_another_controls_is_not_ours_whatever_its_labels(desk: Desk) -> None:
+    controller = await desk.cluster.create(
+        CONFIG_MAPS, {**desk.wanted(), "metadata": {"name": "other", "namespace": desk.owner.namespace}}
+    )
+    theirs = desk.wanted(a="theirs")
+    reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": controller["metadata"]["uid"]}
+    theirs["metadata"]["ownerReferences"] = [{**reference, "controller": True}]
+    before = await desk.known(theirs)
+    with pytest.raises(NameTaken):
+        await desk.ensured(a="1")
+    assert await desk.live() == before
+
+
+@pytest.mark.parametrize("heard_of", [True, False])
+async def test_an_orphan_with_our_labels_is_adopted(desk: Desk, heard_of: bool) -> None:
+    orphan = desk.wanted(a="1")
+    del orphan["metadata"]["ownerReferences"]
+    await (desk.known(orphan) if heard_of else desk.cluster.create(CONFIG_MAPS, orphan))
+    assert desk.owner.owns(await desk.ensured(a="1"))
+
+
+async def test_what_is_left_of_a_former_server_of_the_name_is_waited_for(
+    desk: Desk, control_plane: ControlPlane
+) -> None:
+    former = desk.wanted(a="former")
+    former["metadata"]["ownerReferences"] = [Owner("files", desk.owner.namespace, "uid-of-the-former").reference]
+    former["metadata"]["finalizers"] = ["example.com/held"]
+    await desk.cluster.create(CONFIG_MAPS, former)
+    with pytest.raises(Unavailable, match="is of the former DittoServer of this name"):
+        await desk.ensured(a="1")
+    released = ("patch", "configmap", "files-config", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+    control_plane.kubectl("-n", desk.owner.namespace, *released)
+    control_plane.kubectl("-n", desk.owner.namespace, "delete", "configmap", "files-config", "--ignore-not-found")
+    assert (await desk.ensured(a="1"))["data"] == {"a": "1"}
+
+
+async def test_what_a_former_operator_made_is_taken_over_and_what_a_person_added_is_kept(
+    desk: Desk, control_plane: ControlPlane
+) -> None:
+    control_plane.kubectl("create", "--field-manager=manager", "-f", "-", input=json.dumps(desk.wanted(a="1", old="x")))
+    in_here = ("-n", desk.owner.namespace)
+    control_plane.kubectl(*in_here, "annotate", "configmap", "files-config", "example.com/note=kept")
+    desk.observed.config_maps.put(await desk.live())
+    found = await desk.ensured(a="1", b="2")
+    assert found["data"] == {"a": "1", "b": "2"}
+    assert found["metadata"]["annotations"]["example.com/note"] == "kept"
+    managers = {entry["manager"]: entry["operation"] for entry in found["metadata"]["managedFields"]}
+    assert managers == {FIELD_MANAGER: "Apply", "kubectl-annotate": "Update"}
+
+
+OWNED: Manifest = {"f:metadata": {"f:ownerReferences": {".": {}}}}
+
+
+def entry(manager: str, operation: str, fields: Manifest, **more: str) -> Manifest:
+    return {"manager": manager, "operation": operation, "fieldsV1": fields, **more}
+
+
+MAKER = entry("manager", "Update", {**OWNED, "f:data": {"f:old": {}}})
+OURS = entry(FIELD_MANAGER, "Apply", {**OWNED, "f:data": {"f:new": {}}})
+PERSON = entry("kubectl-edit", "Update", {"f:data": {"f:note": {}}})
+STATUS = entry("kubelet", "Update", OWNED, subresource="status")
+JOINED = entry(FIELD_MANAGER, "Apply", {**OWNED, "f:data": {"f:old": {}, "f:new": {}}})
+
+
+@pytest.mark.parametrize(
+    ("entries", "merged"),
+    [
+        ([], []),
+        ([OURS, PERSON], [OURS, PERSON]),
+        ([PERSON, STATUS], [PERSON, STATUS]),
+        ([MAKER, PERSON], [PERSON, {**MAKER, "manager": FIELD_MANAGER, "operation": "Apply"}]),
+        ([MAKER, OURS, STATUS], [STATUS, JOINED]),
+    ],
+)
+def test_the_fields_of_makers_become_ours_and_those_of_others_stay_theirs(
+    entries: list[Manifest], merged: list[Manifest]
+) -> None:
+    assert merged_entries(entries) == merged
+
+
+async def test_a_generated_secret_is_made_once_and_known_without_being_read(desk: Desk) -> None:
+    await desk.writer.create_secret(desk.secret(a="MQ=="))
+    assert desk.observed.secrets.remembered((desk.owner.namespace, "files-config"))
+    with pytest.raises(Unavailable, match="Secret files-config has just been made by another"):
+        await desk.writer.create_secret(desk.secret(a="Mg=="))
+    assert (await desk.live(SECRETS))["data"] == {"a": "MQ=="}
+
+
+async def test_a_secret_of_ours_is_made_kept_and_changed(desk: Desk) -> None:
+    await desk.writer.ensure_secret(desk.secret(a="MQ=="), desk.owner)
+    first = await desk.live(SECRETS)
+    await desk.writer.ensure_secret(desk.secret(a="MQ=="), desk.owner)
+    assert await desk.live(SECRETS) == first
+    await desk.writer.ensure_secret(desk.secret(a="Mg=="), desk.owner)
+    assert (await desk.live(SECRETS))["data"] == {"a": "Mg=="}
+
+
+async def test_a_secret_of_somebody_else_is_left_as_it_is(desk: Desk) -> None:
+    before = await desk.cluster.create(SECRETS, {**desk.secret(a="MQ=="), "metadata": desk.named()})
+    with pytest.raises(NameTaken):
+        await desk.writer.ensure_secret(desk.secret(a="Mg=="), desk.owner)
+    assert await desk.live(SECRETS) == before
+
+
+async def test_only_the_very_object_that_was_looked_at_is_removed(desk: Desk) -> None:
+    before = await desk.ensured(a="1")
+    after = await desk.ensured(a="2")
+    with pytest.raises(Conflict):
+        await desk.writer.remove(CONFIG_MAPS, before)
+    await desk.writer.remove(CONFIG_MAPS, after)
+    with pytest.raises(NotFound):
+        await desk.live()
+
+
+async def test_a_status_is_written_for_the_server_that_was_looked_at(desk: Desk) -> None:
+    key = desk.owner.namespace, "files"
+    await desk.writer.write_status(desk.server, {"phase": "Pending"})
+    known = desk.observed.servers.get(key)
+    assert known
+    assert known["status"]["phase"] == "Pending"
+    with pytest.raises(Conflict):
+        await desk.writer.write_status(desk.server, {"phase": "Running"})
+    assert (await desk.cluster.get(DITTO_SERVERS, "files", key[0]))["status"]["phase"] == "Pending"
+
+
+WRITES: dict[str, Callable[[Desk], Awaitable[object]]] = {
+    "change": lambda desk: desk.ensured(a="2"),
+    "remove": lambda desk: desk.writer.remove(CONFIG_MAPS, desk.wanted()),
+    "create a Secret": lambda desk: desk.writer.create_secret(desk.secret()),
+    "make a Secret": lambda desk: desk.writer.ensure_secret(desk.secret(), desk.owner),
+    "status": lambda desk: desk.writer.write_status(desk.server, {"phase": "Running"}),
+}
+
+
+async def test_who_may_not_write_makes_nothing(desk: Desk) -> None:
+    desk.leads = False
+    for write in WRITES.values():
+        with pytest.raises(NotLeading):
+            await write(desk)
+    for kind in (CONFIG_MAPS, SECRETS):
+        with pytest.raises(NotFound):
+            await desk.live(kind)
+    assert version(await desk.cluster.get(DITTO_SERVERS, "files", desk.owner.namespace)) == version(desk.server)
+
+
+@pytest.mark.parametrize("applied", [False, True], ids=["made", "changed since"])
+async def test_who_may_not_write_any_more_changes_nothing(desk: Desk, applied: bool) -> None:
+    await desk.ensured(a="0")
+    await desk.writer.ensure_secret(desk.secret(a="MQ=="), desk.owner)
+    if applied:
+        await desk.ensured(a="1")
+    before = await desk.live(), await desk.live(SECRETS)
+    desk.leads = False
+    with pytest.raises(NotLeading):
+        await desk.ensured(a="2")
+    with pytest.raises(NotLeading):
+        await desk.writer.ensure_secret(desk.secret(a="Mg=="), desk.owner)
+    assert (await desk.live(), await desk.live(SECRETS)) == before

@@ -1,0 +1,143 @@
+"""The caches of a namespace at work in the test's own process, and a DittoServer in it that is reconciled by hand."""
+
+import asyncio
+import base64
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from app.cluster.client import Cluster
+from app.cluster.observed import Observed
+from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Conflict, NotFound, Resource
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.writer import Writer
+from app.storage.objects import Owner
+from app.storage.status import News, conditions
+from tests.controlplane.cluster import ControlPlane
+from tests.servers import server
+from tests.wait import until_async
+
+Manifest = dict[str, Any]
+BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}}
+
+
+@asynccontextmanager
+async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        yield cluster
+    # TLS connections that were cut off take some turns of the loop to be closed, and the loop may end before.
+    await asyncio.sleep(0.05)
+
+
+@asynccontextmanager
+async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[Observed]:
+    observed = Observed(cluster, (namespace,))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(observed.run())
+        try:
+            async with asyncio.timeout(60):
+                await observed.synced()
+            yield observed
+        finally:
+            task.cancel()
+
+
+async def made(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
+    """A DittoServer that exists: what belongs to one that does not is soon removed. It needs no StorageClass."""
+    manifest = server(**BY_HAND, **spec)
+    return await cluster.create(DITTO_SERVERS, {**manifest, "metadata": {"name": "files", "namespace": namespace}})
+
+
+def owner_of(manifest: Manifest) -> Owner:
+    metadata = manifest["metadata"]
+    return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
+
+
+def version(manifest: Manifest) -> str:
+    return str(manifest["metadata"]["resourceVersion"])
+
+
+@dataclass
+class Site:
+    """A namespace with at most one server in it, named files."""
+
+    cluster: Cluster
+    observed: Observed
+    namespace: str
+    leads: Callable[[], bool] = lambda: True
+    today: datetime | None = None
+    told: list[News] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.key = self.namespace, "files"
+        self.writer = Writer(self.cluster, self.observed, self.may_write)
+        self.reconciler = Reconciler(self.cluster, self.observed, self.writer, self.tell, self.now)
+
+    def may_write(self) -> bool:
+        return self.leads()
+
+    def now(self) -> datetime:
+        return self.today or datetime.now(UTC)
+
+    def tell(self, _: Manifest, news: News) -> None:
+        self.told.append(news)
+
+    async def begin(self, **spec: Any) -> Manifest:
+        """A new server, heard of but not reconciled."""
+        found = await made(self.cluster, self.namespace, **spec)
+        await until_async(lambda: self.key in self.observed.servers)
+        return found
+
+    async def reconciled(self) -> float | None:
+        """Repeated, as its controller would, when somebody else was writing at the same time."""
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    return await self.reconciler.reconcile(self.key)
+                except Conflict:
+                    await asyncio.sleep(0.05)
+
+    async def change(self, **spec: Any) -> None:
+        """A new spec, heard of and reconciled."""
+        live = await self.live(DITTO_SERVERS)
+        changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**BY_HAND, **spec}})
+        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
+        await self.reconciled()
+
+    async def put_secret(self, name: str, **values: str) -> None:
+        """Made or replaced, and heard of."""
+        metadata = {"name": name, "namespace": self.namespace}
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
+        put = await self.cluster.apply(SECRETS, manifest)
+        metadata_of = self.observed.secrets_metadata
+        await until_async(lambda: metadata_of.version((self.namespace, name)) >= int(version(put)))
+
+    async def remove(self, resource: Resource, name: str) -> None:
+        await self.cluster.delete(resource, await self.live(resource, name))
+        store = self.observed.secrets_metadata if resource == SECRETS else self.observed.stateful_sets
+        await until_async(lambda: (self.namespace, name) not in store)
+
+    async def live(self, resource: Resource, name: str = "files") -> Manifest:
+        return await self.cluster.get(resource, name, self.namespace)
+
+    async def is_there(self, resource: Resource, name: str = "files") -> bool:
+        try:
+            await self.live(resource, name)
+        except NotFound:
+            return False
+        return True
+
+    async def condition(self, kind: str) -> tuple[str, str]:
+        found = conditions(await self.live(DITTO_SERVERS))[kind]
+        return found["status"], found["reason"]
+
+    async def template(self) -> Manifest:
+        template: Manifest = (await self.live(STATEFUL_SETS))["spec"]["template"]
+        return template
+
+    async def postgres(self) -> dict[str, str]:
+        data = (await self.live(SECRETS, "files-postgres"))["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
