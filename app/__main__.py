@@ -6,7 +6,7 @@ What only one command needs is imported by it: a check of one file does not wait
 import asyncio
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from app.cluster.lookup import Overlay
 from app.cluster.reader import ClusterError, Reader
 from app.cluster.snapshot import Snapshot
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings
+from app.storage import objects
 from app.storage.crd import custom_resource_definition
+from app.storage.reading import read
+from app.storage.rules import unfit
 from app.storage.spec import KIND
 from app.syntax import UnusableInput
 
@@ -40,7 +43,7 @@ def main() -> None:
 
 def _option(flag: str, **settings: Any) -> Callable[[Any], Any]:
     """A flag that can be set in the environment too."""
-    variable = ENVIRONMENT_PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+    variable = ENVIRONMENT_PREFIX + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
     return click.option(flag, envvar=variable, show_envvar=True, show_default=True, **settings)
 
 
@@ -60,6 +63,10 @@ def command_line() -> None:
 @_option("--listen", type=AddressType(), default="0.0.0.0:9443", help="Where reviews are answered, over TLS.")
 @_option("--tls-cert", type=_PATH, required=True, help="Certificate chain in PEM, read again when it changes.")
 @_option("--tls-key", type=_PATH, required=True, help="Its private key in PEM.")
+@_option("--reconcile/--no-reconcile", default=True, help="Make what DittoServers describe, or only judge them.")
+@_option("--leader-elect/--no-leader-elect", default=True, help="Of several replicas, only one reconciles at a time.")
+@_option("--namespace", multiple=True, help="Look after this namespace only; can be given more than once.")
+@_option("--workers", type=click.IntRange(1, 64), default=8, help="How many DittoServers are reconciled at once.")
 @_option("--health-listen", type=AddressType(), default="0.0.0.0:8081", help="/healthz, /readyz, /metrics, plain.")
 def serve(**given: Any) -> None:
     """Answer the API server's admission reviews until told to stop."""
@@ -105,13 +112,35 @@ def crd() -> None:
 
 
 @command_line.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
+def render(paths: tuple[str, ...]) -> None:
+    """Print what is made for DittoServers, without a cluster; pipe it to kubectl diff -f -.
+
+    Secrets are not among it, nor is the annotation of the pod that depends on what they hold.
+    """
+    servers = _servers(paths)
+    for document in servers:
+        reading = read(document.object)
+        if findings := unfit(reading):
+            raise UnusableInput(document.file, document.line_of(findings[0].path), findings[0].message)
+        for made in objects.render(reading.server):
+            click.echo("---")
+            click.echo(manifests.dump(made), nl=False)
+
+
+@command_line.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 def review(file: str) -> None:
     """Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl."""
-    servers = [document.object for document in manifests.read([file]) if document.object["kind"] == KIND]
-    if not servers:
-        raise UnusableInput(file, None, f"expected a {KIND} in it")
-    click.echo(orjson.dumps(creation(servers[0], str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
+    server = _servers([file])[0].object
+    click.echo(orjson.dumps(creation(server, str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
+
+
+def _servers(paths: Sequence[str]) -> list[manifests.Document]:
+    found = [document for document in manifests.read(paths) if document.object["kind"] == KIND]
+    if not found:
+        raise UnusableInput(", ".join(paths), None, f"expected a {KIND} in it")
+    return found
 
 
 def _one_of(kubeconfig: Path | None, snapshot: Path | None) -> None:

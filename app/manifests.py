@@ -82,6 +82,14 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _string(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    """A file within a manifest as a block: it is to be read."""
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _string)
+
+
 def _read(path: str | os.PathLike[str], stdin: BinaryIO) -> list[Document]:
     if path == STDIN:
         return parse(_decoded(stdin.read(), "stdin"), "stdin")

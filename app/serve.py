@@ -1,25 +1,76 @@
-"""`serve`: the webhook over TLS, health beside it, and the orderly end of both when the process is told to stop."""
+"""`serve`: the webhook over TLS, the operator and health beside it, and the orderly end of all when told to stop."""
 
 import asyncio
 import logging
+import platform
+import secrets
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
 
 from app.admission import api
 from app.admission.server import ServingCertificate, WebhookServer
 from app.cluster.client import Cluster
+from app.cluster.lease import Lease
 from app.cluster.lookup import gather
-from app.cluster.reader import Reader
+from app.cluster.observed import Observed
 from app.cluster.snapshot import Snapshot
+from app.reconcile.controller import Controller
+from app.reconcile.events import Events
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.writer import Writer
 from app.settings import Settings
 from app.storage.facts import Facts
 from app.storage.rules import Needs
+from app.storage.status import News
 
 # Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.
 DRAIN_SECONDS = 5.0
+# What is in work when the process is told to stop: a few requests, of which each has its own limit.
+FINISH_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
+
+
+class Operator:
+    """Everything of the reconciler, put together."""
+
+    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+        self.observed = Observed(cluster, settings.namespace)
+        self._events = Events(cluster, lambda: datetime.now(UTC))
+        identity = f"{platform.node()}_{secrets.token_hex(4)}"
+        self._lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
+        may_write = self._lease.held if self._lease else lambda: True
+        writer = Writer(cluster, self.observed, may_write)
+        reconciler = Reconciler(cluster, self.observed, writer, self._tell)
+        self._controller = Controller(self.observed, reconciler, settings.workers)
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until `finish`: what is in work is brought to its end, the Lease given back, and the last Events sent."""
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self.observed.run())
+            telling = group.create_task(self._events.run())
+            lead = self._lease.run(self._controller.run) if self._lease else self._controller.run()
+            leading = group.create_task(lead)
+            await self._stop.wait()
+            if self._controller.running:
+                await asyncio.wait([leading], timeout=FINISH_SECONDS)
+            leading.cancel()
+            telling.cancel()
+            await asyncio.wait([leading, telling])
+            await self._events.drain(DRAIN_SECONDS)
+            watching.cancel()
+
+    def finish(self) -> None:
+        self._controller.finish()
+        self._stop.set()
+
+    def _tell(self, server: Mapping[str, Any], news: News) -> None:
+        self._events.record(server, news.type, news.reason, news.message)
 
 
 async def serve(settings: Settings) -> None:
@@ -29,11 +80,7 @@ async def serve(settings: Settings) -> None:
     """
     certificate = ServingCertificate(settings.tls_cert, settings.tls_key)
     stopping = _Stopping()
-    async with _reader(settings) as reader:
-
-        async def look_up(needs: Needs) -> Facts:
-            return await gather(reader, needs)
-
+    async with _facts(settings) as (look_up, operator):
         webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate)
         health = WebhookServer(api.health(stopping.why_not_ready), *settings.health_listen)
         await webhook.listen()
@@ -43,7 +90,12 @@ async def serve(settings: Settings) -> None:
             group.create_task(health.serve())
             watching = group.create_task(certificate.watch())
             serving = group.create_task(webhook.serve())
-            await webhook.drain(DRAIN_SECONDS if await stopping.asked() == signal.SIGTERM else 0)
+            if operator:
+                group.create_task(operator.run())
+            received = await stopping.asked()
+            if operator:
+                operator.finish()
+            await webhook.drain(DRAIN_SECONDS if received == signal.SIGTERM else 0)
             await serving
             watching.cancel()
             await health.drain(0)
@@ -51,12 +103,20 @@ async def serve(settings: Settings) -> None:
 
 
 @asynccontextmanager
-async def _reader(settings: Settings) -> AsyncIterator[Reader]:
+async def _facts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator | None]]:
+    """How the webhook looks things up, and the operator where there is a cluster to operate in."""
     if settings.snapshot:
-        yield Snapshot(settings.snapshot)
-    else:
-        async with Cluster.connect(settings.kubeconfig) as cluster:
-            yield cluster
+        snapshot = Snapshot(settings.snapshot)
+        yield partial(gather, snapshot), None
+        return
+    async with Cluster.connect(settings.kubeconfig) as cluster:
+        operator = Operator(cluster, settings) if settings.reconcile else None
+
+        async def look_up(needs: Needs) -> Facts:
+            known, left = operator.observed.known(needs) if operator else (Facts(), needs)
+            return known.joined(await gather(cluster, left))
+
+        yield look_up, operator
 
 
 class _Stopping:

@@ -31,7 +31,10 @@ class AddressType(click.ParamType[Address]):
 
 @dataclass(frozen=True)
 class Settings:
-    """For `serve`. Without kubeconfig and snapshot, the cluster that the process runs in is meant."""
+    """For `serve`. Without kubeconfig and snapshot, the cluster that the process runs in is meant.
+
+    `namespace` are those that are looked after, empty for all of them.
+    """
 
     listen: Address
     health_listen: Address
@@ -39,3 +42,7 @@ class Settings:
     tls_key: Path
     kubeconfig: Path | None = None
     snapshot: Path | None = None
+    reconcile: bool = True
+    leader_elect: bool = True
+    namespace: tuple[str, ...] = ()
+    workers: int = 8

@@ -1,11 +1,15 @@
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import yaml
 
+from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.operated import Operated
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,16 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
     control_plane.kubectl("create", "namespace", name)
     yield name
     control_plane.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def crd(control_plane: ControlPlane) -> None:
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+
+
+@pytest.fixture
+def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
+    """The operator is at work in this namespace."""
+    with Operated(control_plane, namespace, tmp_path) as running:
+        yield running

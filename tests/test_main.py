@@ -11,6 +11,8 @@ import yaml
 
 from app.__main__ import command_line
 from app.storage.crd import custom_resource_definition
+from tests.operated import Operated
+from tests.servers import server, storage
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = "tests/demo/snapshot.yaml"
@@ -67,6 +69,7 @@ def test_a_flag_can_be_set_in_the_environment() -> None:
         (("check", "manifests/samples", "--kubeconfig", "none"), "kubeconfig none cannot be used"),
         (("check", "manifests/samples", "--kubeconfig", "a", "--snapshot", "b"), "exclude each other"),
         (("review", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
+        (("render", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
         (("serve", "--tls-key=a", "--snapshot=b"), "Missing option '--tls-cert'"),
         (("serve", "--listen=9443"), "'9443' is not HOST:PORT, such as 0.0.0.0:9443"),
     ],
@@ -112,3 +115,26 @@ def test_a_check_does_not_wait_for_web_server_and_client() -> None:
     code = "import sys, app.__main__; print(*{'fastapi', 'uvicorn', 'kubernetes_asyncio'} & sys.modules.keys())"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert loaded.stdout == "\n"
+
+
+def test_render_prints_what_is_made_and_no_secret() -> None:
+    rendered = list(yaml.safe_load_all(run("render", "manifests/samples").stdout))
+    assert {each["kind"] for each in rendered} == {"ConfigMap", "Service", "StatefulSet"}
+    assert "namespace" not in rendered[0]["metadata"]
+
+
+def test_what_is_rendered_is_no_difference_to_what_was_made(operated: Operated, tmp_path: Path) -> None:
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(
+        yaml.safe_dump(server(**storage(cacheSize="1024Mi", contentSize="1Ti"), resources={"limits": {"cpu": 2}}))
+    )
+    operated.kubectl("apply", "-f", str(manifest))
+    operated.settled("files")
+    rendered = run("render", str(manifest)).stdout
+    assert operated.kubectl("diff", "-f", "-", input=rendered) == ""
+
+
+def test_render_refuses_what_nothing_is_made_of() -> None:
+    refused = run("render", "tests/demo/rejected.yaml")
+    assert refused.returncode == 2
+    assert refused.stderr == ("dittofs-operator: tests/demo/rejected.yaml:6: port 8080 is used by both nfs and api\n")

@@ -9,7 +9,7 @@ from app.__main__ import command_line
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-ROWS = re.findall(r"^\| `(--[a-z-]+)[^`]*` \| `([A-Z_]+)` \|", README, re.MULTILINE)
+ROWS = re.findall(r"^\| `(--[a-z-]+)[^|]*` \| `([A-Z_]+)` \|", README, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", ["serve", "check"])

@@ -13,8 +13,10 @@ import pytest
 from app.admission.api import VALIDATE_PATH
 from app.admission.review import creation
 from tests.controlplane.cluster import ControlPlane
+from tests.operated import FAST as FAST_CLASS
+from tests.operated import Operated
 from tests.operator import Operator
-from tests.servers import s3, server
+from tests.servers import s3, server, storage
 from tests.wait import until
 
 FAST = """\
@@ -131,3 +133,78 @@ def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, s
     second.take_ports_of(operator)
     with pytest.raises(RuntimeError, match="address already in use"):
         second.start()
+
+
+ROLE = """\
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: few-rights}
+rules:
+- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers], verbs: [list, watch]}
+- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers/status], verbs: [patch]}
+- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers/finalizers], verbs: [update]}
+- {apiGroups: [apps], resources: [statefulsets], verbs: [get, list, watch, create, patch, update]}
+- {apiGroups: [""], resources: [services, configmaps], verbs: [get, list, watch, create, patch, update, delete]}
+- {apiGroups: [""], resources: [secrets], verbs: [get, list, watch, create, patch, update, delete]}
+- {apiGroups: [""], resources: [persistentvolumeclaims, pods], verbs: [list, watch]}
+- {apiGroups: [""], resources: [events], verbs: [get, create, update]}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}
+"""
+
+
+def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    def kubectl(*args: str, given: str = "") -> str:
+        return control_plane.kubectl("--namespace", namespace, *args, input=given).stdout
+
+    kubectl("create", "serviceaccount", "few-rights")
+    kubectl("apply", "-f", "-", given=ROLE)
+    account = f"--serviceaccount={namespace}:few-rights"
+    kubectl("create", "rolebinding", "few-rights", "--role=few-rights", account)
+    kubeconfig = control_plane.kubeconfig_for("few-rights", namespace)
+    with Operator(tmp_path, "--kubeconfig", kubeconfig, "--namespace", namespace) as running:
+        kubectl("apply", "-f", "-", given=json.dumps(server()))
+        until(lambda: "Pending" in kubectl("get", "dittoserver,statefulset"))
+        [said] = running.post(VALIDATE_PATH, REVIEW)["warnings"]
+    assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
+    # Of StorageClasses it is said that they may not be read, and of nothing else.
+    broken = [json.loads(line) for line in running.log.read_text().splitlines() if "watch broken" in line]
+    assert {line["resource"] for line in broken if "forbidden" in line["reason"]} == {"storageclasses"}
+
+
+def test_without_reconciling_nothing_is_made(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    with Operated(control_plane, namespace, tmp_path, "--no-reconcile") as judging:
+        judging.apply(server())
+        judging.operator.post(VALIDATE_PATH, REVIEW)
+    assert judging.writes() == []
+    assert not judging.get("statefulset", "files")
+
+
+def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(operated: Operated) -> None:
+    operated.secret("s3", accessKeyId="id", secretAccessKey="key")
+    operated.apply(server(**s3()))
+    operated.settled("files")
+    review = creation(server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2")
+    before = len(operated.requests())
+    assert "warnings" not in operated.operator.post(VALIDATE_PATH, review)
+    assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
+    # kubectl apply makes a class and what uses it within milliseconds.
+    name = f"new-{operated.namespace}"
+    operated.apply({**FAST_CLASS, "metadata": {"name": name}})
+    assert operated.operator.post(VALIDATE_PATH, creation(server(**storage(storageClassName=name)), "u-3"))["allowed"]
+    operated.kubectl("delete", "storageclass", name)
+
+
+def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Operated) -> None:
+    operated.apply(server())
+    operated.settled("files")
+    operated.operator.signal(signal.SIGTERM)
+    until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] == "")
+    assert operated.operator.ended_well(within=30)
+    started = monotonic()
+    operated.operator.start()
+    until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] != "")
+    assert monotonic() - started < 10

@@ -1,0 +1,135 @@
+"""A namespace of the real API server in which the operator is at work, as a ServiceAccount of its own."""
+
+import base64
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Proxy
+from tests.operator import Operator
+from tests.wait import until
+
+Manifest = dict[str, Any]
+ACCOUNT = "operator"
+FAST = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "fast"},
+    "provisioner": "example.com/fast",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """One line of the API server's audit log."""
+
+    verb: str
+    resource: str
+    name: str
+    namespace: str
+    code: int
+
+    @property
+    def writes(self) -> bool:
+        return self.verb in ("create", "update", "patch", "delete", "deletecollection")
+
+
+class Operated:
+    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
+    proxy; kubectl never does.
+    """
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        namespace: str,
+        folder: Path,
+        *flags: str | Path,
+        through: Proxy | None = None,
+    ) -> None:
+        self.control_plane = control_plane
+        self.namespace = namespace
+        self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+        self.kubectl("create", "serviceaccount", ACCOUNT)
+        binding = ("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin")
+        self.kubectl(*binding, f"--serviceaccount={namespace}:{ACCOUNT}")
+        self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
+        control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
+        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig, "--namespace", namespace, *flags)
+
+    def __enter__(self) -> Self:
+        self.operator.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.operator.stop()
+        self.kubectl("delete", "clusterrolebinding", self.namespace)
+
+    def kubectl(self, *args: str, **options: Any) -> str:
+        return self.control_plane.kubectl("--namespace", self.namespace, *args, **options).stdout
+
+    def apply(self, *manifests: Manifest) -> None:
+        self.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, manifests)))
+
+    def patch(self, kind: str, name: str, **change: Any) -> None:
+        self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
+
+    def get(self, kind: str, name: str) -> Any:
+        """None when there is no such object."""
+        found = self.kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
+        return json.loads(found) if found else None
+
+    def all(self, kind: str) -> list[Any]:
+        items: list[Any] = json.loads(self.kubectl("get", kind, "-o", "json"))["items"]
+        return items
+
+    def secret(self, name: str, **values: str) -> None:
+        """Made, or changed to have exactly these keys."""
+        # What stringData no longer has, kubectl apply would leave in data.
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
+
+    def condition(self, server: str, kind: str) -> Any:
+        """None while the server has no such condition."""
+        status = (self.get("dittoserver", server) or {}).get("status") or {}
+        return next((each for each in status.get("conditions") or [] if each["type"] == kind), None)
+
+    def template(self, server: str) -> Any:
+        """The pod template, None while there is no StatefulSet."""
+        found = self.get("statefulset", server)
+        return found and found["spec"]["template"]
+
+    def events(self, server: str) -> dict[str, str]:
+        """Message by reason."""
+        items = [each for each in self.all("events") if each["involvedObject"]["kind"] == "DittoServer"]
+        return {each["reason"]: each["message"] for each in items if each["involvedObject"]["name"] == server}
+
+    def settled(self, *servers: str) -> None:
+        """Waits until each has been looked at in its current generation."""
+        until(lambda: all(self._is_observed(server) for server in servers), seconds=60)
+
+    def requests(self) -> list[Request]:
+        """Everything that the operator asked of the API server, in order."""
+        found = []
+        for line in self.control_plane.audit_log.read_text().splitlines():
+            entry = json.loads(line)
+            # Whoever shows no valid token has no name.
+            if entry["user"].get("username") != self.user or entry["stage"] != "ResponseComplete":
+                continue
+            about = entry.get("objectRef") or {}
+            resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource"))))
+            code = (entry.get("responseStatus") or {}).get("code", 0)
+            names = about.get("name", ""), about.get("namespace", "")
+            found.append(Request(entry["verb"], resource, *names, code))
+        return found
+
+    def writes(self) -> list[Request]:
+        """But for the Lease."""
+        return [each for each in self.requests() if each.writes and each.resource != "leases"]
+
+    def _is_observed(self, server: str) -> bool:
+        found = self.get("dittoserver", server)
+        observed = ((found or {}).get("status") or {}).get("observedGeneration")
+        return bool(found) and observed == found["metadata"]["generation"]
