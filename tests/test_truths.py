@@ -1,0 +1,473 @@
+"""The nine truths of the contract and what follows from them, as they hold at the real API server."""
+
+import base64
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from secrets import token_hex
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from app.storage.crd import custom_resource_definition
+from app.storage.pod import CONFIG_HASH
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Proxy
+from tests.operated import Manifest, Operated
+from tests.servers import jwt, s3, server, storage
+from tests.wait import until
+
+CLAIMS = ("metadata-files-0", "cache-files-0")
+OWNED = ("statefulsets", "services", "configmaps", "pods")
+GENERATED = ("files-jwt-secret", "files-admin-bootstrap-credentials")
+WARNING = "dittofs-operator", "Warning"
+KEYS = {"accessKeyId": "a", "secretAccessKey": "b"}
+# The StatefulSet of February 2026; YAML, to be formatted with the DittoServer's uid.
+OF_THE_GO_OPERATOR = """
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: files
+  labels: &labels {{app: dittofs-server, instance: files}}
+  ownerReferences:
+  - {{apiVersion: dittofs.dittofs.com/v1alpha1, kind: DittoServer, name: files, uid: {uid}, controller: true,
+     blockOwnerDeletion: true}}
+spec:
+  replicas: 1
+  serviceName: files-headless
+  selector: {{matchLabels: *labels}}
+  template:
+    metadata: {{labels: *labels, annotations: {{dittofs.io/config-hash: abc}}}}
+    spec:
+      containers:
+      - name: dittofs
+        image: marmos91c/dittofs:latest
+        command: [/app/dittofs]
+        args: [start]
+        lifecycle: {{preStop: {{exec: {{command: [/bin/sh, -c, sleep 5]}}}}}}
+        livenessProbe: &probe {{httpGet: {{path: /health, port: 9999}}}}
+        readinessProbe: *probe
+        volumeMounts: [{{name: metadata, mountPath: /data/metadata}}, {{name: cache, mountPath: /data/cache}}]
+  volumeClaimTemplates:
+  - metadata: {{name: metadata}}
+    spec: &claim {{accessModes: [ReadWriteOnce], storageClassName: fast, resources: {{requests: {{storage: 10Gi}}}}}}
+  - {{metadata: {{name: cache}}, spec: *claim}}
+"""
+# The garbage collector learns of a new kind within half a minute.
+SECONDS = 90.0
+
+
+@pytest.fixture
+def admitting(operated: Operated, control_plane: ControlPlane) -> Iterator[Operated]:
+    """The webhook is registered as well."""
+    yield from registered(operated, control_plane)
+
+
+def registered(operated: Operated, control_plane: ControlPlane) -> Iterator[Operated]:
+    operated.operator.register(control_plane)
+    try:
+        yield operated
+    finally:
+        for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
+            control_plane.kubectl("delete", kind, "dittofs-operator")
+
+
+def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated: Operated) -> None:
+    operated.apply(server(**storage(cacheSize="7Gi")))
+    until(lambda: bool(operated.get("pod", "files-0")))
+    [cache] = [each for each in claim_templates(operated) if each["metadata"]["name"] == "cache"]
+    assert cache["spec"]["accessModes"] == ["ReadWriteOnce"]
+    assert cache["spec"]["storageClassName"] == "fast"
+    assert cache["spec"]["resources"]["requests"] == {"storage": "7Gi"}
+    pod, claims = operated.get("pod", "files-0"), uids(operated, *CLAIMS)
+    assert {"name": "cache", "mountPath": "/data/cache"} in container(pod)["volumeMounts"]
+    assert {"name": "cache", "persistentVolumeClaim": {"claimName": "cache-files-0"}} in pod["spec"]["volumes"]
+    assert not [volume for volume in pod["spec"]["volumes"] if "emptyDir" in volume]
+    operated.kubectl("delete", "pod", "files-0", "--force", "--grace-period=0")
+    until(lambda: uids(operated, "files-0", kind="pod") not in ([], [pod["metadata"]["uid"]]))
+    assert uids(operated, *CLAIMS) == claims
+
+
+def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: Operated) -> None:
+    operated.apply(server())
+    operated.settled("files")
+    assert operated.get("dittoserver", "files")["spec"]["storage"]["cacheSize"] == "5Gi"
+    assert claim_templates(operated)[-1]["spec"]["resources"]["requests"] == {"storage": "5Gi"}
+    schema = operated.kubectl("get", "crd", "dittoservers.dittofs.dittofs.com", "-o", "json")
+    [version] = json.loads(schema)["spec"]["versions"]
+    sizes = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["storage"]
+    assert "cacheSize" in sizes["required"]
+    assert sizes["properties"]["cacheSize"]["default"] == "5Gi"
+    assert sizes["properties"]["cacheSize"]["pattern"] == "^[0-9]+(Gi|Mi|Ti)$"
+    assert "spec.storage.cacheSize" in said(operated, server("others", **storage(cacheSize="5G")))
+
+
+def test_3_claims_are_kept_when_the_server_is_stopped(operated: Operated) -> None:
+    operated.apply(server())
+    until(lambda: bool(operated.get("pod", "files-0")))
+    policy = operated.get("statefulset", "files")["spec"]["persistentVolumeClaimRetentionPolicy"]
+    assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+    claims = operated.all("pvc")
+    operated.apply(server(replicas=0))
+    until(lambda: operated.get("pod", "files-0") is None)
+    assert uids(operated, *CLAIMS) == sorted(each["metadata"]["uid"] for each in claims)
+    assert not [each for each in operated.all("pvc") if each["metadata"].get("ownerReferences")]
+
+
+def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operated: Operated) -> None:
+    names = {"accessKeyIdKey": "id", "secretAccessKeyKey": "key", "endpointKey": "url"}
+    operated.secret("other", id="a", key="b")
+    operated.apply(server(s3={"credentialsSecretRef": {"secretName": "other", **names}}))
+    running(operated, "files")
+    assert environment(operated)["AWS_ACCESS_KEY_ID"] == from_secret("other", "id")
+    assert environment(operated)["AWS_SECRET_ACCESS_KEY"] == from_secret("other", "key")
+    assert environment(operated)["AWS_ENDPOINT_URL"] == from_secret("other", "url", optional=True)
+
+
+def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(operated: Operated) -> None:
+    operated.secret("s3", **KEYS)
+    operated.apply(server(s3={**s3()["s3"], "region": "eu-central-1"}), server("local"))
+    running(operated, "files", "local")
+    assert {name: value for name, value in environment(operated).items() if name.startswith("AWS_")} == {
+        "AWS_ACCESS_KEY_ID": from_secret("s3", "accessKeyId"),
+        "AWS_SECRET_ACCESS_KEY": from_secret("s3", "secretAccessKey"),
+        "AWS_ENDPOINT_URL": from_secret("s3", "endpoint", optional=True),
+        "AWS_REGION": "eu-central-1",
+    }
+    assert not [name for name in environment(operated, "local") if name.startswith("AWS_")]
+
+
+def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: Operated) -> None:
+    operated.secret("s3", **KEYS)
+    operated.apply(server(**s3()))
+    running(operated, "files")
+    before, spec = operated.template("files"), operated.get("dittoserver", "files")["spec"]
+    operated.secret("s3", **KEYS | {"secretAccessKey": "c"})
+    until(lambda: hash_of(operated.template("files")) != hash_of(before), seconds=2)
+    assert without_hash(operated.template("files")) == without_hash(before)
+    found = operated.get("dittoserver", "files")
+    assert (found["metadata"]["generation"], found["spec"]) == (1, spec)
+
+
+def test_7_a_class_that_does_not_exist_is_refused_and_one_that_cannot_be_looked_up_a_warning(
+    admitting: Operated,
+) -> None:
+    gone = server(**storage(storageClassName="gone"))
+    assert 'StorageClass "gone" does not exist in cluster' in said(admitting, gone)
+    assert admitting.get("dittoserver", "files") is None
+    # Nobody may look anything up any more.
+    nobody = json.dumps([{"op": "remove", "path": "/subjects"}])
+    admitting.kubectl("patch", "clusterrolebinding", admitting.namespace, "--type=json", "-p", nobody)
+    until(lambda: 'Could not verify StorageClass "gone" exists: ' in said(admitting, gone, "--dry-run=server"))
+    assert "dittoserver.dittofs.dittofs.com/files created" in said(admitting, gone)
+
+
+def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Operated) -> None:
+    missing = 'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
+    assert said(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
+    admitting.secret("s3", accessKeyId="a")
+    lacking = 'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"\n'
+    assert said(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
+
+
+def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    with Proxy(control_plane, tmp_path) as proxy, Operated(control_plane, namespace, tmp_path, through=proxy) as slow:
+        for admitting in registered(slow, control_plane):
+            admitting.secret("s3", **KEYS)
+            assert "Warning" not in said(admitting, server(**s3()), "--dry-run=server")
+            assert ("get", "secrets", "s3") in [(each.verb, each.resource, each.name) for each in slow.requests()]
+            with proxy.fault(lambda request: request.path.endswith("/secrets/late"), hang=True):
+                answer = said(admitting, server(**s3(secretName="late")), "--dry-run=server")
+            assert 'Warning: Could not verify S3 credentials Secret "late": ' in answer
+            assert max(decision["milliseconds"] for decision in slow.operator.decisions()) < 2500
+
+
+def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Operated) -> None:
+    operated.secret("s3", **KEYS)
+    operated.apply(server(**s3()))
+    running(operated, "files")
+    before = operated.template("files")
+    bucket = {"s3": {**s3()["s3"], "bucket": "other"}}
+    edited = server(nfsPort=2050, service={"annotations": {"example.com/a": "b"}}, **bucket)
+    edited["metadata"]["labels"] = {"example.com/team": "a"}
+    operated.apply(edited)
+    operated.settled("files")
+    assert operated.template("files") == before
+    service = operated.get("service", "files-file")
+    assert service["spec"]["ports"][0]["port"] == 2050
+    assert service["metadata"]["annotations"]["example.com/a"] == "b"
+
+
+def test_what_the_pod_consumes_changes_its_template(operated: Operated) -> None:
+    operated.secret("s3", **KEYS)
+    operated.apply(server(**s3()))
+    running(operated, "files")
+    region = {"s3": {**s3()["s3"], "region": "eu-central-1"}}
+    for change in (region, s3(endpointKey="url"), {**s3(endpointKey="url"), "image": "example.com/dittofs:2"}):
+        before = operated.template("files")
+        operated.apply(server(**change))
+        operated.settled("files")
+        assert operated.template("files") != before
+
+
+def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(operated: Operated) -> None:
+    operated.apply(server())
+    until(lambda: len(operated.all("pvc")) == len(CLAIMS))
+    running(operated, "files")
+    kept, secrets, template = uids(operated, *CLAIMS), data_of(operated, *GENERATED), operated.template("files")
+    operated.kubectl("delete", "dittoserver", "files")
+    until(lambda: not [each for kind in OWNED for each in operated.all(kind) if of_files(each)], SECONDS)
+    assert uids(operated, *CLAIMS) == kept
+    operated.apply(server())
+    until(lambda: operated.template("files") == template)
+    until(lambda: bool(operated.get("pod", "files-0")))
+    assert uids(operated, *CLAIMS) == kept
+    assert data_of(operated, *GENERATED) == secrets
+
+
+def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(operated: Operated) -> None:
+    operated.apply(server())
+    running(operated, "files")
+    operated.kubectl("delete", "dittoserver", "files", "--wait=false")
+    operated.apply(server())
+    uid = operated.get("dittoserver", "files")["metadata"]["uid"]
+    names = ("statefulset/files", "configmap/files-config", "service/files-file", "service/files-api")
+    until(lambda: all(owner(operated, *name.split("/")) == uid for name in names), SECONDS)
+
+
+def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated: Operated) -> None:
+    operated.apply(server())
+    operated.settled("files")
+    config = operated.get("configmap", "files-config")
+    operated.kubectl("annotate", "service", "files-file", "example.com/balancer=a")
+    operated.kubectl("label", "service", "files-file", "example.com/team=a")
+    operated.kubectl("rollout", "restart", "statefulset", "files")
+    ports = [{"name": "nfs", "port": 9999, "targetPort": "nfs"}]
+    operated.patch("service", "files-file", spec={"ports": ports})
+    operated.kubectl("scale", "statefulset", "files", "--replicas=0")
+    operated.kubectl("delete", "configmap", "files-config")
+    operated.kubectl("delete", "service", "files-api")
+    until(lambda: (operated.get("configmap", "files-config") or {}).get("data") == config["data"], SECONDS)
+    until(lambda: bool(operated.get("service", "files-api")), SECONDS)
+    until(lambda: operated.get("statefulset", "files")["spec"]["replicas"] == 1, SECONDS)
+    until(lambda: [port["port"] for port in operated.get("service", "files-file")["spec"]["ports"]] == [2049], SECONDS)
+    metadata = operated.get("service", "files-file")["metadata"]
+    assert metadata["annotations"]["example.com/balancer"] == "a"
+    assert metadata["labels"]["example.com/team"] == "a"
+    assert "kubectl.kubernetes.io/restartedAt" in operated.template("files")["metadata"]["annotations"]
+
+
+def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: Operated) -> None:
+    operated.kubectl("create", "configmap", "files-config", "--from-literal=config.yaml=mine")
+    foreign = operated.get("configmap", "files-config")
+    operated.apply(server())
+    until(lambda: condition(operated, "Stalled") == ("True", "NameTaken"))
+    until(lambda: "ConfigMap files-config exists" in warnings(operated).get("NameTaken", ""))
+    assert operated.get("configmap", "files-config") == foreign
+    operated.kubectl("delete", "configmap", "files-config")
+    until(lambda: condition(operated, "Stalled") == ("False", "Reconciled"), SECONDS)
+    assert operated.get("statefulset", "files")
+
+
+def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: Operated) -> None:
+    operated.apply(server(**s3()))
+    until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
+    operated.secret("s3", accessKeyId="a")
+    until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
+    assert operated.get("statefulset", "files") is None
+    operated.secret("s3", **KEYS)
+    until(lambda: bool(operated.get("statefulset", "files")))
+    until(lambda: condition(operated, "CredentialsReady") == ("True", "Found"))
+    until(lambda: warnings(operated).keys() == {"SecretNotFound", "SecretIncomplete"})
+    assert [each["count"] for each in warned(operated)] == [1, 1]
+
+
+def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: Operated) -> None:
+    operated.secret("s3", **KEYS)
+    operated.apply(server(**s3()))
+    running(operated, "files")
+    before = operated.template("files")
+    operated.patch("secret", "s3", data={"secretAccessKey": None})
+    until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
+    assert operated.template("files") == before
+    operated.kubectl("delete", "secret", "s3")
+    until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
+    assert operated.template("files") == before
+    operated.secret("s3", accessKeyId="c", secretAccessKey="d")
+    until(lambda: hash_of(operated.template("files")) != hash_of(before))
+
+
+def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: Operated) -> None:
+    operated.apply(server())
+    operated.settled("files")
+    before = made(operated)
+    operated.operator.stop()
+    slip_in(operated, server(nfsPort=8080, image="example.com/dittofs:2"))
+    operated.operator.start()
+    until(lambda: condition(operated, "Stalled") == ("True", "InvalidSpec"), SECONDS)
+    assert operated.condition("files", "Stalled")["message"] == "port 8080 is used by both nfs and api"
+    assert made(operated) == before
+    operated.apply(server(image="example.com/dittofs:2"))
+    until(lambda: condition(operated, "Stalled") == ("False", "Reconciled"), SECONDS)
+    assert container(operated.template("files"))["image"] == "example.com/dittofs:2"
+
+
+def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operated) -> None:
+    operated.operator.stop()
+    operated.apply(server())
+    uid = operated.get("dittoserver", "files")["metadata"]["uid"]
+    operated.kubectl("create", "--field-manager=manager", "-f", "-", input=OF_THE_GO_OPERATOR.format(uid=uid))
+    until(lambda: len(operated.all("pvc")) == len(CLAIMS))
+    identity, claims = uids(operated, "files", kind="statefulset"), uids(operated, *CLAIMS)
+    operated.operator.start()
+    until(lambda: "--foreground" in container(operated.template("files"))["args"], SECONDS)
+    adopted = container(operated.template("files"))
+    assert adopted.keys().isdisjoint({"command", "lifecycle"})
+    assert adopted["livenessProbe"]["httpGet"]["port"] == "api"
+    assert (uids(operated, "files", kind="statefulset"), uids(operated, *CLAIMS)) == (identity, claims)
+    shown = operated.kubectl("get", "statefulset", "files", "-o", "json", "--show-managed-fields")
+    entries = json.loads(shown)["metadata"]["managedFields"]
+    assert [each["manager"] for each in entries if each["operation"] == "Apply"] == ["dittofs-operator"]
+    assert not [each for each in entries if each["manager"] == "manager" and "f:spec" in each["fieldsV1"]]
+
+
+def test_no_value_of_a_secret_is_ever_told(operated: Operated) -> None:
+    marks = [f"m4rk{token_hex(16)}" for _ in range(8)]
+    access, secret, token, password, dsn, broken, half, other = marks
+    operated.secret("s3", accessKeyId=access, secretAccessKey=secret, endpoint=f"ftp://{other}")
+    operated.secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{dsn}@db:5432/files")
+    identity = {
+        **jwt(name="keys", key="jwt")["identity"],
+        "admin": {"passwordSecretRef": {"name": "keys", "key": "admin"}},
+    }
+    postgres = {"type": "postgres", "postgresSecretRef": {"name": "keys", "key": "dsn"}}
+    operated.apply(server(identity=identity, database=postgres, **s3()))
+    running(operated, "files")
+    assert dsn in decoded(data_of(operated, "files-postgres")[0]["password"])
+    operated.secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{broken}@db:{broken}/files")
+    until(lambda: 'key "dsn": expected' in credentials(operated))
+    operated.patch("secret", "s3", stringData={"accessKeyId": half}, data={"secretAccessKey": None})
+    until(lambda: "missing key" in credentials(operated))
+    until(lambda: "SecretIncomplete" in warnings(operated))
+    told = told_by(operated)
+    assert "files-config" in told
+    assert "workqueue_depth" in told
+    assert not [mark for mark in marks for form in forms(mark) if form in told]
+
+
+def running(operated: Operated, *names: str) -> None:
+    """Waits until each has its pod template: a server may be heard of before its Secret is."""
+    until(lambda: all(operated.template(name) for name in names), SECONDS)
+
+
+def said(operated: Operated, manifest: Manifest, *options: str) -> str:
+    """What kubectl prints when the manifest is applied, warnings first."""
+    flags = ("--namespace", operated.namespace, "apply", "-f", "-", *options)
+    done = operated.control_plane.kubectl(*flags, input=json.dumps(manifest), check=False)
+    return done.stderr + done.stdout
+
+
+def slip_in(operated: Operated, manifest: Manifest) -> None:
+    """As if made in a time when the CRD had no rules."""
+    complete = custom_resource_definition()
+    lax = json.loads(json.dumps(complete))
+    schema = lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+    del schema["properties"]["spec"]["x-kubernetes-validations"]
+    operated.control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(lax))
+    try:
+        # The API server takes up a changed CRD after a moment.
+        until(lambda: "configured" in said(operated, manifest))
+    finally:
+        operated.control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(complete))
+        until(lambda: "used by both" in said(operated, server("others", nfsPort=8080), "--dry-run=server"))
+
+
+def told_by(operated: Operated) -> str:
+    """Everything that the operator writes where others than the server's pod can read it."""
+    kinds = "dittoservers,configmaps,statefulsets,services,events,leases"
+    metrics = httpx.get(f"{operated.operator.health_url}/metrics", trust_env=False).text
+    objects = operated.kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")
+    return operated.operator.log.read_text() + metrics + objects
+
+
+def container(pod: Manifest) -> Any:
+    [only] = pod["spec"]["containers"]
+    return only
+
+
+def environment(operated: Operated, name: str = "files") -> dict[str, Any]:
+    variables = container(operated.template(name))["env"]
+    return {each["name"]: each.get("value") or each["valueFrom"]["secretKeyRef"] for each in variables}
+
+
+def from_secret(name: str, key: str, **options: bool) -> Manifest:
+    return {"name": name, "key": key, **options}
+
+
+def hash_of(template: Manifest) -> str:
+    return str(template["metadata"]["annotations"][CONFIG_HASH])
+
+
+def without_hash(template: Manifest) -> Manifest:
+    return {**template, "metadata": {**template["metadata"], "annotations": None}}
+
+
+def claim_templates(operated: Operated) -> list[Any]:
+    return list(operated.get("statefulset", "files")["spec"]["volumeClaimTemplates"])
+
+
+def uids(operated: Operated, *names: str, kind: str = "pvc") -> list[str]:
+    return sorted(each["metadata"]["uid"] for each in operated.all(kind) if each["metadata"]["name"] in names)
+
+
+def owner(operated: Operated, kind: str, name: str) -> Any:
+    """The uid of the object's owner, None while there is no such object."""
+    found = operated.get(kind, name)
+    return found and found["metadata"]["ownerReferences"][0]["uid"]
+
+
+def of_files(manifest: Manifest) -> bool:
+    return bool((manifest["metadata"].get("labels") or {}).get("instance") == "files")
+
+
+def data_of(operated: Operated, *names: str) -> list[dict[str, str]]:
+    return [operated.get("secret", name)["data"] for name in names]
+
+
+def made(operated: Operated) -> list[Any]:
+    """As they are asked to be."""
+    found = [operated.get("statefulset", "files"), *operated.all("services"), operated.get("configmap", "files-config")]
+    return [each.get("spec") or each["data"] for each in found]
+
+
+def condition(operated: Operated, kind: str) -> tuple[str, str] | None:
+    found = operated.condition("files", kind)
+    return found and (found["status"], found["reason"])
+
+
+def credentials(operated: Operated) -> str:
+    """Why the server's Secrets are not ready; empty when they are."""
+    found = operated.condition("files", "CredentialsReady")
+    return found["message"] if found and found["status"] == "False" else ""
+
+
+def warned(operated: Operated) -> list[Any]:
+    return [each for each in operated.all("events") if (each["source"].get("component"), each["type"]) == WARNING]
+
+
+def warnings(operated: Operated) -> dict[str, str]:
+    return {each["reason"]: each["message"] for each in warned(operated)}
+
+
+def forms(value: str) -> list[str]:
+    """In clear, and in base64 wherever in a longer text it stands."""
+    texts = [value.encode(), *(b"_" * shift + value.encode() for shift in (1, 2))]
+    return [value, *(base64.b64encode(text).decode()[4:-4] for text in texts)]
+
+
+def decoded(value: str) -> str:
+    return base64.b64decode(value).decode()
