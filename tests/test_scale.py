@@ -1,0 +1,285 @@
+"""What many servers cost, counted and measured on a real API server: writes, requests, memory, the webhook's patience.
+
+`pytest -s` shows the figures.
+"""
+
+import asyncio
+import base64
+import json
+import re
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self
+
+import httpx
+import pytest
+
+from app.admission.api import VALIDATE_PATH
+from app.cluster.client import Cluster
+from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
+from app.reconcile.reconciler import live_hash
+from tests.admission.reviews import review
+from tests.controlplane.cluster import ControlPlane
+from tests.operated import Manifest, Operated, Request
+from tests.operator import Operator
+from tests.servers import s3, server, storage
+from tests.wait import until
+
+SOME, SHARING = 300, 200
+QUIET_SECONDS = 3.0
+MOST_MEGABYTES = 150
+MOST_MILLISECONDS = 100
+# Of a Secret, base64 included: the API server takes up to 1 MiB of values.
+FOREIGN_BYTES = 1_000_000
+REVIEWS_A_SECOND = 50
+CONNECTIONS = 8
+S3_VALUES = {"accessKeyId": "AKIA", "secretAccessKey": "secret", "endpoint": "https://s3.example.com"}
+
+
+class OperatedEverywhere(Operated):
+    """The operator looks after the whole cluster."""
+
+    def __init__(self, control_plane: ControlPlane, namespace: str, folder: Path) -> None:
+        super().__init__(control_plane, namespace, folder)
+        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig)
+
+
+class Reviews(threading.Thread):
+    """Posts a review, 50 times a second, over one connection; `milliseconds` is how long each took."""
+
+    def __init__(self, operator: Operator, manifest: Manifest) -> None:
+        super().__init__()
+        self.milliseconds: list[float] = []
+        self._operator = operator
+        self._review = review(manifest)
+        self._ending = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self.join()
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._operator.url, verify=self._operator.trust, trust_env=False) as client:
+            while not self._ending.wait(1 / REVIEWS_A_SECOND):
+                begun = monotonic()
+                response = client.post(VALIDATE_PATH, json=self._review).raise_for_status().json()["response"]
+                self.milliseconds.append((monotonic() - begun) * 1000)
+                assert response["allowed"], response
+
+    def percentile(self, hundredth: int) -> float:
+        return sorted(self.milliseconds)[len(self.milliseconds) * hundredth // 100]
+
+
+@pytest.fixture
+def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Operated:
+    """Not at work yet."""
+    return OperatedEverywhere(control_plane, namespace, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("spec", "claims", "most"),
+    [
+        ({}, 2, 6),
+        ({**s3(), **storage(contentSize="50Gi", cacheSize="5Gi")}, 3, 6),
+        # One object more, the Service of the metrics.
+        ({"metrics": {"enabled": True}}, 2, 7),
+    ],
+    ids=["minimal", "S3", "metrics"],
+)
+def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
+    operated: Operated, spec: Manifest, claims: int, most: int
+) -> None:
+    operated.secret("s3", **S3_VALUES)
+    operated.apply(server("files", **spec))
+    until(lambda: len(operated.all("persistentvolumeclaims")) == claims)
+    until(lambda: operated.get("pod", "files-0") is not None)
+    writes = quiet(operated)
+    counted = [each for each in writes if (each.verb, each.resource) != ("create", "secrets")]
+    table(*((f"{each.verb} {each.resource} {each.name}", str(each.code)) for each in writes))
+    assert len(counted) <= most
+
+
+def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
+    control_plane: ControlPlane, operated: Operated
+) -> None:
+    create(control_plane, DITTO_SERVERS, many(SOME, operated.namespace, replicas=0))
+    made(operated, SOME)
+    quiet(operated)
+    operated.operator.stop()
+    before = len(operated.requests())
+    begun = monotonic()
+    operated.operator.start()
+    until(lambda: metric(operated.operator, "controller_runtime_reconcile_total") >= SOME, 60)
+    until(lambda: not busy(operated.operator))
+    seconds = monotonic() - begun
+    quiet(operated)
+    restarted = operated.requests()[before:]
+    sleep(60)
+    idle = operated.requests()[before + len(restarted) :]
+    table(("reconciled after", f"{seconds:.1f} s"), *kinds("restart", restarted), *kinds("idle minute", idle))
+    assert not [each for each in restarted if each.writes and each.resource != "leases"]
+    asked = [each for each in restarted if each.verb != "watch" and each.resource != "leases"]
+    assert {(each.verb, each.resource) for each in asked} <= {("get", "secrets")}
+    assert not [each for each, times in Counter(asked).items() if times > 1]
+    assert not [each for each in idle if each.verb != "watch" and each.resource != "leases"]
+
+
+def test_a_secret_that_many_servers_share_is_read_once_a_change(
+    control_plane: ControlPlane, operated: Operated
+) -> None:
+    operated.secret("s3", **S3_VALUES)
+    create(control_plane, DITTO_SERVERS, many(SHARING, operated.namespace, replicas=0, **s3()))
+    made(operated, SHARING)
+    quiet(operated)
+    before, templates = len(operated.requests()), hashes(operated)
+    operated.secret("s3", **{**S3_VALUES, "secretAccessKey": "rotated"})
+    begun = monotonic()
+    until(lambda: hashes(operated).isdisjoint(templates), 60)
+    seconds = monotonic() - begun
+    quiet(operated)
+    asked = operated.requests()[before:]
+    table((f"until the last of {SHARING} changed", f"{seconds:.1f} s"), *kinds("rotation", asked))
+    reads = [each for each in asked if (each.verb, each.resource, each.name) == ("get", "secrets", "s3")]
+    assert len(hashes(operated)) == SHARING
+    assert len(reads) == 1
+
+
+# A thousand servers in the cluster of the tests are nothing to start the others with: this one is the last.
+@pytest.mark.parametrize(("servers", "foreign"), [(1000, 300)])
+def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hold_up_no_review(
+    control_plane: ControlPlane,
+    operated_everywhere: Operated,
+    monkeypatch: pytest.MonkeyPatch,
+    servers: int,
+    foreign: int,
+) -> None:
+    # To measure how much of the code the tests cover takes memory as well.
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+    operated = operated_everywhere
+    operated.secret("s3", **S3_VALUES)
+    begun = monotonic()
+    create(control_plane, SECRETS, (large_secret(f"foreign-{n}", "default") for n in range(foreign)))
+    create(control_plane, DITTO_SERVERS, many(servers, operated.namespace, **s3()))
+    there = monotonic()
+    manifest = named("reviewed", operated.namespace, **s3())
+    with operated, Reviews(operated.operator, manifest) as reviews:
+        made(operated, servers)
+        done = monotonic()
+        memory = memory_of(operated.operator)
+    table(
+        ("foreign Secrets and servers made", f"{there - begun:.1f} s"),
+        ("reconciled", f"{done - there:.1f} s"),
+        *((name, f"{megabytes:.0f} MB") for name, megabytes in memory.items()),
+        ("reviews", str(len(reviews.milliseconds))),
+        *((f"{p}th percentile", f"{reviews.percentile(p):.1f} ms") for p in (50, 90, 99)),
+        ("longest", f"{max(reviews.milliseconds):.1f} ms"),
+    )
+    assert memory["VmHWM"] < MOST_MEGABYTES
+    assert reviews.percentile(99) < MOST_MILLISECONDS
+
+
+def create(control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest]) -> None:
+    """All of them, a few at once; kubectl would take minutes."""
+    asyncio.run(_create(control_plane, resource, iter(manifests)))
+
+
+async def _create(control_plane: ControlPlane, resource: Resource, manifests: Iterator[Manifest]) -> None:
+    async def work() -> None:
+        for manifest in manifests:
+            await cluster.create(resource, manifest)
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
+        for _ in range(CONNECTIONS):
+            group.create_task(work())
+
+
+def many(count: int, namespace: str, **spec: Any) -> Iterator[Manifest]:
+    return (named(f"s{n}", namespace, **spec) for n in range(count))
+
+
+def named(name: str, namespace: str, **spec: Any) -> Manifest:
+    manifest = server(name, **spec)
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+
+
+def large_secret(name: str, namespace: str) -> Manifest:
+    value = base64.b64encode(b"x" * (FOREIGN_BYTES * 3 // 4)).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"value": value},
+    }
+
+
+def made(operated: Operated, servers: int) -> None:
+    """Waits until each server has a StatefulSet, and nothing is left to do."""
+    until(lambda: count(operated, STATEFUL_SETS) == servers, 240)
+    until(lambda: not busy(operated.operator))
+
+
+def quiet(operated: Operated) -> list[Request]:
+    """All writes, once none has come for a while."""
+    writes, since = operated.writes(), monotonic()
+    while monotonic() < since + QUIET_SECONDS:
+        sleep(0.2)
+        if len(found := operated.writes()) > len(writes):
+            writes, since = found, monotonic()
+    return writes
+
+
+def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
+    counted = Counter(f"{title}: {each.verb} {each.resource}" for each in requests)
+    return ((kind, str(times)) for kind, times in sorted(counted.items()))
+
+
+def hashes(operated: Operated) -> set[str]:
+    """What the pods of the servers read, a digest for each."""
+    return {live_hash(each) or "" for each in operated.all("statefulsets")}
+
+
+def count(operated: Operated, resource: Resource) -> int:
+    """How many there are in the namespace, without the cost of having them sent."""
+    path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
+    found = json.loads(operated.kubectl("get", "--raw", path))
+    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
+
+
+def metric(operator: Operator, name: str) -> float:
+    """The sum over all its labels; errors are none that counts."""
+    text = httpx.get(f"{operator.health_url}/metrics", trust_env=False).text
+    lines = re.findall(rf"^({name}[{{ ].*) (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
+
+
+def busy(operator: Operator) -> bool:
+    """Whether there is something that it would do next."""
+    return metric(operator, "workqueue_depth") + metric(operator, "controller_runtime_active_workers") > 0
+
+
+def memory_of(operator: Operator) -> dict[str, float]:
+    """What is resident, now and at most, in megabytes."""
+    [process] = [path for path in Path("/proc").glob("[0-9]*") if str(operator.folder) in command_line(path)]
+    lines = re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
+    return {name: int(kilobytes) / 1024 for name, kilobytes in lines}
+
+
+def command_line(process: Path) -> str:
+    try:
+        return (process / "cmdline").read_text()
+    except (FileNotFoundError, ProcessLookupError):  # It has just ended.
+        return ""
+
+
+def table(*rows: tuple[str, str]) -> None:
+    width = max(len(title) for title, _ in rows)
+    print()
+    for title, figure in rows:
+        print(f"  {title:{width}}  {figure}")
