@@ -241,6 +241,19 @@ def test_what_failed_is_done_again_and_only_that(behind: Operated, proxy: Proxy,
     assert identities(made).items() <= identities(changed).items()
 
 
+def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: Operated, proxy: Proxy) -> None:
+    behind.secret("jwt", key="k" * 40)
+    behind.apply(files(identity=jwt_of("jwt")))
+    until(lambda: credentials(behind) == "Found", SECONDS)
+    template = behind.template("files")
+    with proxy.fault(lambda request: request.path.endswith("/secrets/jwt"), times=3, answer=500) as fault:
+        behind.secret("jwt", key="l" * 40)
+        until(lambda: behind.template("files") != template, SECONDS)
+    assert fault.taken == 3
+    until(lambda: "SecretUnreadable" in behind.events("files"), SECONDS)
+    assert templates(objects(behind)) == {"files": 2}
+
+
 def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(behind: Operated, proxy: Proxy) -> None:
     with failing(proxy, KINDS, 1, Harm(hang=True)):
         behind.apply(*map(files, KINDS))

@@ -301,6 +301,14 @@ def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: Operated)
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
 
+def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: Operated) -> None:
+    operated.apply(server(image="example.com/dittofs:typo"))
+    until(lambda: operated.get("pod", "files-0") is not None, SECONDS)
+    operated.apply(server(image="example.com/dittofs:1"))
+    until(lambda: container_of_the_pod(operated).get("image") == "example.com/dittofs:1", SECONDS)
+    until(lambda: "files-0" in operated.events("files").get("PodReplaced", ""))
+
+
 def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: Operated) -> None:
     operated.apply(server())
     operated.settled("files")
@@ -321,10 +329,12 @@ def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operated
     operated.apply(server())
     uid = operated.get("dittoserver", "files")["metadata"]["uid"]
     operated.kubectl("create", "--field-manager=manager", "-f", "-", input=OF_THE_GO_OPERATOR.format(uid=uid))
-    until(lambda: len(operated.all("pvc")) == len(CLAIMS))
+    until(lambda: container_of_the_pod(operated).get("args") == ["start"], SECONDS)
     identity, claims = uids(operated, "files", kind="statefulset"), uids(operated, *CLAIMS)
     operated.operator.start()
     until(lambda: "--foreground" in container(operated.template("files"))["args"], SECONDS)
+    # The pod ended at once and was never ready: the StatefulSet's controller would wait for it for ever.
+    until(lambda: "--foreground" in container_of_the_pod(operated).get("args", []), SECONDS)
     adopted = container(operated.template("files"))
     assert adopted.keys().isdisjoint({"command", "lifecycle"})
     assert adopted["livenessProbe"]["httpGet"]["port"] == "api"
@@ -397,6 +407,12 @@ def told_by(operated: Operated) -> str:
 def container(pod: Manifest) -> Any:
     [only] = pod["spec"]["containers"]
     return only
+
+
+def container_of_the_pod(operated: Operated) -> Manifest:
+    """Empty while there is no pod."""
+    pod = operated.get("pod", "files-0")
+    return dict(container(pod)) if pod else {}
 
 
 def environment(operated: Operated, name: str = "files") -> dict[str, Any]:

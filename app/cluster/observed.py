@@ -53,7 +53,7 @@ def _pod(manifest: Manifest) -> Manifest:
 
 
 def _identity(manifest: Manifest) -> Manifest:
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels")
+    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp")
     return {name: value for name, value in manifest["metadata"].items() if name in kept}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from app.cluster.cache import Key, Manifest
 from app.cluster.client import Cluster
 from app.cluster.observed import Observed
-from app.cluster.reader import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS, ClusterError, Conflict
+from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS, ClusterError, Conflict, Unavailable
 from app.cluster.secrets import Known
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
@@ -37,6 +37,7 @@ from app.storage.references import (
     generated_references,
     unusable,
 )
+from app.storage.rollout import blocks
 from app.storage.rules import unfit
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import CLAIM_PATIENCE_SECONDS, News, Problem, Seen, conditions, news, status
@@ -101,6 +102,9 @@ class Reconciler:
         await self._report(server, manifest, seen)
         if failure:
             raise failure
+        if seen.credentials and seen.credentials_unknown:
+            # Nothing says when they can be read, and the pod may have to restart for what is in them.
+            raise Unavailable(seen.credentials.message)
         # Nothing says when a name has become free: its object is not ours to watch.
         return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest)
 
@@ -118,6 +122,7 @@ class Reconciler:
         if lost:
             credentials = replace(credentials, problem=lost)
         live = await self._make_stateful_set(owner, spec, credentials, live)
+        await self._make_way(owner, live)
         await self._remove_unwanted(owner, spec)
         return Seen(credentials=credentials.problem, credentials_unknown=credentials.unknown, stateful_set=live)
 
@@ -180,8 +185,20 @@ class Reconciler:
         templates = live_claim_templates(live) if live else None
         made = await self._writer.ensure(STATEFUL_SETS, stateful_set(owner, spec, digest, templates), owner)
         if live and live_hash(live) and live_hash(live) != digest:
-            self._tell_of_restart(owner)
+            message = "the pod restarts: its configuration or the credentials that it consumes have changed"
+            self._tell_of(owner, News("Normal", "Restarting", message))
         return made
+
+    async def _make_way(self, owner: Owner, stateful_set: Manifest | None) -> None:
+        """For the pod that is wanted, where a former one that cannot get ready is in its place."""
+        pod = self._observed.pods.get((owner.namespace, f"{owner.name}-0"))
+        if not (pod and stateful_set and blocks(pod, stateful_set)):
+            return
+        await self._writer.remove(PODS, pod)
+        message = (
+            f"pod {owner.name}-0 was not ready before the last change; it was deleted to make way for the next one"
+        )
+        self._tell_of(owner, News("Normal", "PodReplaced", message))
 
     async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}
@@ -228,11 +245,10 @@ class Reconciler:
         created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
         return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - self._clock()).total_seconds()
 
-    def _tell_of_restart(self, owner: Owner) -> None:
+    def _tell_of(self, owner: Owner, each: News) -> None:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
-            message = "the pod restarts: its configuration or the credentials that it consumes have changed"
-            self._tell(manifest, News("Normal", "Restarting", message))
+            self._tell(manifest, each)
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:

@@ -9,6 +9,7 @@ from pydantic import Field
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
 from app.storage.objects import service_name
+from app.storage.rollout import is_current
 from app.storage.spec import DittoServer, Model, Name, Within
 from app.storage.volumes import Volume, volumes
 
@@ -224,9 +225,7 @@ def _not_ready(server: DittoServer, seen: Seen, storage: Problem | None) -> Prob
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
     """The pod still runs as it was before the last change."""
-    found = (stateful_set or {}).get("status") or {}
-    behind = stateful_set and found.get("observedGeneration") != stateful_set["metadata"]["generation"]
-    if behind or found.get("currentRevision") != found.get("updateRevision"):
+    if stateful_set and not is_current(stateful_set):
         return Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return None
 

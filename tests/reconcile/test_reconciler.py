@@ -10,14 +10,17 @@ from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
     DITTO_SERVERS,
+    PODS,
     SECRETS,
     SERVICES,
     STATEFUL_SETS,
     ClusterError,
     Conflict,
+    Unavailable,
 )
 from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
 from app.reconcile.writer import NotLeading
+from app.storage.rollout import blocks
 from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.reconcile.watching import Manifest, Site, connected, version, watching
@@ -145,7 +148,9 @@ async def test_the_pod_waits_for_its_credentials(site: Site) -> None:
 
 async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Site) -> None:
     other = unwatched(site, await site.begin(**s3()))
-    await other.reconciled()
+    # Nothing will say when they can be read.
+    with pytest.raises(Unavailable, match='Could not verify S3 credentials Secret "s3"'):
+        await other.reconciled()
     assert await site.condition("CredentialsReady") == ("Unknown", "SecretUnreadable")
     assert not await site.is_there(STATEFUL_SETS)
 
@@ -163,6 +168,23 @@ async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(s
     await site.reconciled()
     assert await site.template() != before
     assert [each.reason for each in site.told] == ["SecretIncomplete", "Restarting"]
+
+
+async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site: Site) -> None:
+    await site.begin(image="example.com/dittofs:typo")
+    await site.reconciled()
+    await until_async(lambda: site.pod is not None)
+    former = site.pod
+    await site.change(image="example.com/dittofs:1")
+    await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
+    await site.reconciled()
+    assert site.told[-1].reason == "PodReplaced"
+    await until_async(lambda: bool(site.pod and former and site.pod["metadata"]["uid"] != former["metadata"]["uid"]))
+    [container] = (await site.live(PODS, "files-0"))["spec"]["containers"]
+    assert container["image"] == "example.com/dittofs:1"
+    told = list(site.told)
+    await site.reconciled()
+    assert site.told == told
 
 
 async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) -> None:

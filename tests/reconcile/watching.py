@@ -84,6 +84,14 @@ class Site:
     def tell(self, _: Manifest, news: News) -> None:
         self.told.append(news)
 
+    @property
+    def pod(self) -> Manifest | None:
+        return self.observed.pods.get((self.namespace, "files-0"))
+
+    @property
+    def stateful_set(self) -> Manifest | None:
+        return self.observed.stateful_sets.get(self.key)
+
     async def begin(self, **spec: Any) -> Manifest:
         """A new server, heard of but not reconciled."""
         found = await made(self.cluster, self.namespace, **spec)

@@ -1,0 +1,55 @@
+"""Whether the pod that runs is the one that is wanted, and whether it is in the way of that one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_REVISION = "controller-revision-hash"
+
+
+def is_current(stateful_set: Mapping[str, Any]) -> bool:
+    """Whether the StatefulSet's controller has seen the last change, and the pod is as it asks."""
+    found = stateful_set.get("status") or {}
+    return _is_observed(stateful_set) and found.get("currentRevision") == found.get("updateRevision")
+
+
+def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
+    """Whether nobody but a person would ever replace the pod by one of the current revision.
+
+    The StatefulSet's controller first waits until it is ready (kubernetes 67250), which it may never be because of what
+    the change is to mend. One that is ready is replaced by that controller.
+    """
+    return (
+        _is_observed(stateful_set)
+        and _rolls_out(stateful_set)
+        and _is_controlled(pod, stateful_set)
+        and not pod["metadata"].get("deletionTimestamp")
+        and not _is_ready(pod)
+        and _revision(pod) not in ("", stateful_set["status"].get("updateRevision"))
+    )
+
+
+def _is_observed(stateful_set: Mapping[str, Any]) -> bool:
+    observed = (stateful_set.get("status") or {}).get("observedGeneration")
+    return bool(observed == stateful_set["metadata"]["generation"])
+
+
+def _rolls_out(stateful_set: Mapping[str, Any]) -> bool:
+    """Somebody may have asked for it to wait for them; the strategy is not ours."""
+    strategy = stateful_set["spec"]["updateStrategy"]
+    partition = (strategy.get("rollingUpdate") or {}).get("partition")
+    return strategy["type"] == "RollingUpdate" and not partition
+
+
+def _is_controlled(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
+    uid = stateful_set["metadata"]["uid"]
+    references = pod["metadata"].get("ownerReferences") or []
+    return any(reference.get("controller") and reference["uid"] == uid for reference in references)
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    conditions = (pod.get("status") or {}).get("conditions") or []
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+
+
+def _revision(pod: Mapping[str, Any]) -> str:
+    return str((pod["metadata"].get("labels") or {}).get(_REVISION, ""))

@@ -1,0 +1,65 @@
+from typing import Any
+
+import pytest
+
+from app.storage.rollout import blocks, is_current
+
+Manifest = dict[str, Any]
+OLD, NEW = "files-1", "files-2"
+OWNER = {"kind": "StatefulSet", "name": "files", "uid": "u", "controller": True}
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+UNREADY = {"conditions": [{"type": "Ready", "status": "False"}]}
+
+
+def stateful_set(current: str = OLD, update: str = NEW, observed: int = 2, **strategy: Any) -> Manifest:
+    status = {"observedGeneration": observed, "currentRevision": current, "updateRevision": update}
+    defaulted = {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}, **strategy}
+    return {"metadata": {"uid": "u", "generation": 2}, "spec": {"updateStrategy": defaulted}, "status": status}
+
+
+def pod(status: Manifest = UNREADY, revision: str = OLD, **metadata: Any) -> Manifest:
+    labels = {"controller-revision-hash": revision} if revision else {}
+    return {"metadata": {"labels": labels, "ownerReferences": [OWNER], **metadata}, "status": status}
+
+
+def test_a_stateful_set_is_current_once_its_controller_has_seen_it_and_rolled_it_out() -> None:
+    assert is_current(stateful_set(current=NEW))
+    assert not is_current(stateful_set(current=OLD))
+    assert not is_current(stateful_set(current=NEW, observed=1))
+    assert not is_current({"metadata": {"generation": 1}, "spec": {}})
+
+
+@pytest.mark.parametrize("status", [UNREADY, {}, {"phase": "Pending"}], ids=["not ready", "no status", "pending"])
+def test_a_former_pod_that_is_not_ready_blocks_the_next_one(status: Manifest) -> None:
+    assert blocks(pod(status), stateful_set())
+
+
+@pytest.mark.parametrize(
+    ("blocking", "wanted"),
+    [
+        (pod(READY), stateful_set()),
+        (pod(revision=NEW), stateful_set()),
+        (pod(revision=""), stateful_set()),
+        (pod(deletionTimestamp="2026-01-01T00:00:00Z"), stateful_set()),
+        (pod(ownerReferences=[]), stateful_set()),
+        (pod(ownerReferences=[{**OWNER, "uid": "another's"}]), stateful_set()),
+        (pod(), stateful_set(observed=1)),
+        (pod(), stateful_set(type="OnDelete", rollingUpdate=None)),
+        (pod(), stateful_set(rollingUpdate={"partition": 1})),
+        (pod(), {"metadata": {"uid": "u", "generation": 2}, "spec": {}}),
+    ],
+    ids=[
+        "ready",
+        "current",
+        "of no revision",
+        "going",
+        "nobody's",
+        "another's",
+        "not seen yet",
+        "on delete",
+        "partition",
+        "no status",
+    ],
+)
+def test_whatever_else_is_not_in_the_way(blocking: Manifest, wanted: Manifest) -> None:
+    assert not blocks(blocking, wanted)
