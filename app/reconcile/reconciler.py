@@ -7,10 +7,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from app.cluster.cache import Key, Manifest
+from app.cluster.cache import Key, Manifest, key_of
 from app.cluster.client import Cluster
 from app.cluster.observed import Observed
-from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS, ClusterError, Conflict, Unavailable
+from app.cluster.reader import (
+    CONFIG_MAPS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    ClusterError,
+    Conflict,
+    Forbidden,
+    Invalid,
+    Unavailable,
+)
 from app.cluster.secrets import Known
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
@@ -40,12 +51,13 @@ from app.storage.references import (
 from app.storage.rollout import blocks
 from app.storage.rules import unfit
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import CLAIM_PATIENCE_SECONDS, News, Problem, Seen, conditions, news, status
+from app.storage.status import CLAIM_PATIENCE_SECONDS, SERVICE_MISSING, News, Problem, Seen, conditions, news, status
 from app.storage.volumes import volumes
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
 TAKEN_SECONDS = 30.0
+WRITE_FAILED = "WriteFailed"
 
 # Called with the raw DittoServer and what there is to tell of it.
 Tell = Callable[[Manifest, News], None]
@@ -87,34 +99,28 @@ class Reconciler:
             return None
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
-        failure: ClusterError | None = None
-        seen = Seen(rejections=rejections)
-        if not rejections:
-            try:
-                seen = await self._make(server, _owner(manifest))
-            except (Conflict, NotLeading):
-                raise
-            except NameTaken as taken:
-                seen = Seen(taken=Problem("NameTaken", str(taken)))
-            except ClusterError as error:
-                failure = error
-                seen = Seen(failure=Problem("WriteFailed", str(error)))
+        seen = Seen(rejections=rejections) if rejections else await self._made(server, _owner(manifest))
         await self._report(server, manifest, seen)
-        if failure:
-            raise failure
-        if seen.credentials and seen.credentials_unknown:
-            # Nothing says when they can be read, and the pod may have to restart for what is in them.
-            raise Unavailable(seen.credentials.message)
-        # Nothing says when a name has become free: its object is not ours to watch.
+        # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
+        if failure := seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None):
+            raise Unavailable(failure.message)
         return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest)
+
+    async def _made(self, server: DittoServer, owner: Owner) -> Seen:
+        try:
+            return await self._make(server, owner)
+        except (Conflict, NotLeading):
+            raise
+        except NameTaken as taken:
+            return Seen(taken=Problem("NameTaken", str(taken)))
+        except ClusterError as error:
+            return Seen(failure=Problem(WRITE_FAILED, str(error)))
 
     async def _make(self, server: DittoServer, owner: Owner) -> Seen:
         spec = server.spec
         key = owner.namespace, owner.name
         live = self._observed.stateful_sets.get(key)
         await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
-        for service in services(owner, spec):
-            await self._writer.ensure(SERVICES, service, owner)
         lost = await self._generate_secrets(owner, spec, live)
         credentials = await self._credentials(owner, spec)
         if not credentials.problem:
@@ -123,8 +129,14 @@ class Reconciler:
             credentials = replace(credentials, problem=lost)
         live = await self._make_stateful_set(owner, spec, credentials, live)
         await self._make_way(owner, live)
+        refused = await self._make_services(owner, spec)
         await self._remove_unwanted(owner, spec)
-        return Seen(credentials=credentials.problem, credentials_unknown=credentials.unknown, stateful_set=live)
+        return Seen(
+            credentials=credentials.problem,
+            credentials_unknown=credentials.unknown,
+            services=refused,
+            stateful_set=live,
+        )
 
     async def _generate_secrets(self, owner: Owner, spec: Spec, live: Manifest | None) -> Problem | None:
         """What is gone while a pod that runs may still need it is not made up anew."""
@@ -199,6 +211,17 @@ class Reconciler:
             f"pod {owner.name}-0 was not ready before the last change; it was deleted to make way for the next one"
         )
         self._tell_of(owner, News("Normal", "PodReplaced", message))
+
+    async def _make_services(self, owner: Owner, spec: Spec) -> Problem | None:
+        """Last, and each by itself: what keeps one from being made, such as a quota, keeps nothing else."""
+        problem = None
+        for service in services(owner, spec):
+            try:
+                await self._writer.ensure(SERVICES, service, owner)
+            except (Forbidden, Invalid) as error:
+                reason = WRITE_FAILED if key_of(service) in self._observed.services else SERVICE_MISSING
+                problem = problem or Problem(reason, str(error))
+        return problem
 
     async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}

@@ -77,6 +77,8 @@ Manifest = dict[str, Any]
 
 # A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
 CLAIM_PATIENCE_SECONDS = 300
+# The reason when a Service does not exist; one that could not be changed serves as it was.
+SERVICE_MISSING = "ServiceMissing"
 _CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -102,13 +104,15 @@ class News:
 class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
-    `claims` are by name. `overdue` says that its claims had time enough.
+    `services` is the same of its Services alone, which keeps nothing else from being made. `claims` are by name.
+    `overdue` says that its claims had time enough.
     """
 
     rejections: Sequence[Finding] = ()
     credentials: Problem | None = None
     credentials_unknown: bool = False
     failure: Problem | None = None
+    services: Problem | None = None
     taken: Problem | None = None
     classes: StorageClasses = field(default_factory=StorageClasses)
     claims: Mapping[str, Claim] = field(default_factory=dict)
@@ -176,7 +180,7 @@ def _conditions(
     storage = _storage_problem(server, seen)
     ready = _not_ready(server, seen, storage)
     stalled = _stalled(seen)
-    waiting = seen.failure or seen.credentials or ready or _rollout(seen.stateful_set)
+    waiting = seen.failure or seen.services or seen.credentials or ready or _rollout(seen.stateful_set)
     return {
         "Ready": ("False", ready) if ready else ("True", _good(server)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
@@ -217,7 +221,7 @@ def _not_ready(server: DittoServer, seen: Seen, storage: Problem | None) -> Prob
         stopping = Problem("Stopping", "the pod has yet to end")
         return stopping if ((seen.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen.stateful_set):
-        return None
+        return seen.services if seen.services and seen.services.reason == SERVICE_MISSING else None
     if seen.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
     return _pod_problem(seen.pod) or storage or Problem("PodStarting", "the pod is not ready yet")

@@ -16,6 +16,7 @@ from app.cluster.reader import (
     STATEFUL_SETS,
     ClusterError,
     Conflict,
+    Resource,
     Unavailable,
 )
 from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
@@ -31,6 +32,7 @@ pytestmark = pytest.mark.anyio
 
 DSN = "postgres://ditto:hunter2@db.example.com/files"
 POSTGRES = {"database": {"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}}}
+QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
@@ -107,6 +109,23 @@ async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(sit
         await site.reconciled()
     assert await site.condition("Reconciling") == ("True", "WriteFailed")
     assert not await site.is_there(STATEFUL_SETS)
+
+
+async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credentials(site: Site) -> None:
+    await site.put_secret("s3", **KEYS)
+    quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services": "1"}}}
+    await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+    await site.begin(**s3())
+    with pytest.raises(Unavailable, match='services "files-file" is forbidden: exceeded quota: none'):
+        await site.reconciled()
+    before = await site.template()
+    assert await site.condition("Reconciling") == ("True", "ServiceMissing")
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+    await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
+    with pytest.raises(Unavailable):
+        await site.reconciled()
+    assert await site.template() != before
+    assert await site.is_there(SERVICES, "files-headless")
 
 
 async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> None:

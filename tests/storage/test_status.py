@@ -172,6 +172,11 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
             "PodStarting",
             "the pod is not ready yet",
         ),
+        (
+            {"stateful_set": stateful_set(1), "services": Problem("ServiceMissing", "exceeded quota")},
+            "ServiceMissing",
+            "exceeded quota",
+        ),
         ({"taken": Problem("NameTaken", "Service files-file exists")}, "NameTaken", "Service files-file exists"),
         ({"rejections": [rejection("a", "one"), rejection("b", "two")]}, "InvalidSpec", "one; two"),
     ],
@@ -180,6 +185,12 @@ def test_what_is_not_ready_says_why(found: Manifest, reason: str, message: str) 
     ready = condition("Ready", starting(**found))
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert message in ready["message"]
+
+
+def test_a_service_that_cannot_be_changed_serves_as_it_was() -> None:
+    found = reasons(running(services=Problem("WriteFailed", "x")))
+    assert found["Ready"] == ("True", "Available")
+    assert found["CredentialsReady"] == ("True", "Found")
 
 
 def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
@@ -217,6 +228,7 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
     ("seen", "reconciling", "stalled"),
     [
         (running(failure=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
+        (running(services=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
         (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
         (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
         (
