@@ -176,8 +176,8 @@ def test_a_burst_goes_on_where_the_api_server_left_off(behind: Operated, proxy: 
 # Watches break.
 
 
-@pytest.mark.parametrize("compacted", [False, True], ids=["history", "no history"])
-def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, proxy: Proxy, compacted: bool) -> None:
+@pytest.mark.parametrize("forgotten", [False, True], ids=["history", "no history"])
+def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, proxy: Proxy, forgotten: bool) -> None:
     behind.secret("jwt", key="k" * 40)
     behind.apply(files(identity=jwt_of("jwt")))
     until(lambda: credentials(behind) == "Found")
@@ -185,11 +185,14 @@ def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, pro
     refused = proxy.fault(lambda request: request.watch, cut="before")
     assert proxy.cut_watches() >= len(KINDS)
     behind.kubectl("delete", "secret/jwt", "configmap/files-config")
-    if compacted:
-        proxy.fault(lambda request: "sendInitialEvents" not in request.query, expired=True)
+    if forgotten:
+        # One that has just started knows of nothing before: 410 Gone.
+        with stopped(behind.control_plane):
+            pass
     refused.remove()
     until(lambda: credentials(behind) == "SecretNotFound", SECONDS)
     until(lambda: behind.get("configmap", "files-config") is not None, SECONDS)
+    assert ("too old resource version" in behind.operator.log.read_text()) == forgotten
     behind.secret("jwt", key="k" * 40)
     until(lambda: credentials(behind) == "Found", SECONDS)
     assert behind.template("files") == template
@@ -197,6 +200,27 @@ def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, pro
 
 def jwt_of(secret: str) -> Any:
     return jwt(name=secret, key="key")["identity"]
+
+
+def test_what_is_out_of_date_is_no_ground_for_a_write(behind: Operated, proxy: Proxy) -> None:
+    behind.apply(files())
+    completed(behind, "files")
+    with proxy.fault(lambda request: request.path.endswith("/statefulsets"), stall=True) as stalled:
+        assert stalled.taken == 1
+        behind.kubectl("annotate", "statefulset", "files", "example.com/by=another")
+        change(behind, "files")
+        until(lambda: len(answers(proxy, "GET")) + len(answers(proxy, "PATCH")) >= 3, SECONDS)
+        assert 200 not in answers(proxy, "PATCH")
+        assert image(behind.get("statefulset", "files")) == OLD
+    made = completed(behind, "files")["StatefulSet", "files"]
+    assert made["metadata"]["annotations"]["example.com/by"] == "another"
+    assert made["metadata"]["generation"] == 2
+
+
+def answers(proxy: Proxy, method: str) -> list[int | None]:
+    """To what was asked of the StatefulSet."""
+    asked = [each for each in proxy.requests if each.path.endswith("/statefulsets/files")]
+    return [each.status for each in asked if each.method == method]
 
 
 def credentials(operated: Operated) -> str:

@@ -3,7 +3,6 @@ server, except with the faults that it was given.
 """
 
 import asyncio
-import json
 import socket
 import ssl
 import struct
@@ -69,13 +68,10 @@ class Harm(TypedDict, total=False):
     while the request waits, and what is passed on is done at the API server even if its client goes away meanwhile.
     """
 
-    delay: float  # Seconds; whoever goes away meanwhile has asked for nothing.
     before: Callable[[], object]
     hang: bool  # Until the client goes away or the proxy stops.
     cut: Literal["before", "after"]  # Connection reset: before the request is passed on, or after it was done.
-    answer: int  # Not passed on; this status with a Status object, or with the body.
-    body: str  # HTML.
-    expired: bool  # A watch is not passed on; its one line says that the resourceVersion is too old.
+    answer: int  # Not passed on; this status with a Status object.
     after: Callable[[], object]  # When the API server has answered, and the client has not heard of it.
     stall: bool  # A watch, also one that is open, passes nothing until the fault is removed.
 
@@ -101,14 +97,10 @@ class Fault:
         self.forget(self)
 
     def takes(self, request: Request) -> bool:
-        if self.taken == self.times or (self._is_for_watches and not request.watch) or not self.predicate(request):
+        if self.taken == self.times or ("stall" in self.harm and not request.watch) or not self.predicate(request):
             return False
         self.taken += 1
         return True
-
-    @property
-    def _is_for_watches(self) -> bool:
-        return not self.harm.keys().isdisjoint({"expired", "stall"})
 
 
 _NONE = Fault(lambda _: True, None, Harm(), lambda _: None)
@@ -168,8 +160,6 @@ class Proxy:
 
     def fault(self, predicate: Callable[[Request], bool], *, times: int | None = None, **harm: Unpack[Harm]) -> Fault:
         """In force when this returns. Of several that match a request, the oldest takes it."""
-        if "body" not in harm and harm.get("answer", 500) not in REASONS:
-            raise ValueError(f"no Status is known for {harm['answer']}; give a body, or one of {sorted(REASONS)}")
         fault = Fault(predicate, times, harm, lambda fault: self._portal.call(self._forget, fault))
         self._portal.call(self._add, fault)
         return fault
@@ -244,7 +234,6 @@ class Proxy:
     async def _response(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | None:
         """None when the connection is to be reset."""
         fault = next((fault for fault in self._faults if fault.takes(request)), _NONE)
-        await asyncio.sleep(fault.harm.get("delay", 0))
         exchange = self._exchange(incoming, request, fault)
         if request.watch or fault.harm.get("hang"):
             return await exchange
@@ -258,8 +247,8 @@ class Proxy:
             await sleep_forever()
         if harm.get("cut") == "before":
             return None
-        if "answer" in harm or harm.get("expired"):
-            return _answer(harm)
+        if "answer" in harm:
+            return _answer(harm["answer"])
         try:
             return await self._passed_on(incoming, request, fault)
         except aiohttp.ClientError:  # The API server or the client went away.
@@ -313,13 +302,7 @@ def _end_to_end(headers: CIMultiDictProxy[str]) -> CIMultiDict[str]:
     return CIMultiDict((name, value) for name, value in headers.items() if name.lower() not in _HOP_BY_HOP)
 
 
-def _answer(harm: Harm) -> web.Response:
-    if harm.get("expired"):
-        line = {"type": "ERROR", "object": _status(410)}
-        return web.json_response(text=json.dumps(line) + "\n")
-    code = harm["answer"]
-    if "body" in harm:
-        return web.Response(status=code, text=harm["body"], content_type="text/html")
+def _answer(code: int) -> web.Response:
     return web.json_response(_status(code), status=code, headers={"Retry-After": "1"} if code == 429 else None)
 
 
