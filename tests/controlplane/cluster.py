@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Self
+from typing import Any, Self
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -86,6 +86,10 @@ class ControlPlane:
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
             raise
+
+    def get(self, path: str) -> Any:
+        """As admin, without what it costs to start kubectl: for who asks over and over."""
+        return self._asked(path).raise_for_status().json()
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
         """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
@@ -164,11 +168,14 @@ class ControlPlane:
 
     def _answers(self, path: str) -> bool:
         try:
-            trust = ssl.create_default_context(cafile=self.ca_file)
-            headers = {"Authorization": f"Bearer {self.token}"}
-            return httpx.get(self.url + path, verify=trust, headers=headers, trust_env=False).is_success
+            return self._asked(path).is_success
         except (OSError, httpx.TransportError):  # It has yet to write its certificate, or to listen.
             return False
+
+    def _asked(self, path: str) -> httpx.Response:
+        trust = ssl.create_default_context(cafile=self.ca_file)
+        headers = {"Authorization": f"Bearer {self.token}"}
+        return httpx.get(self.url + path, verify=trust, headers=headers, trust_env=False)
 
     def _write_files(self) -> None:
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
