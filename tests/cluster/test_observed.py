@@ -1,9 +1,7 @@
 """What is watched of a namespace of the real API server, and which look-ups that answers."""
 
-import asyncio
 import base64
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from app.cluster.secrets import Known
 from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
 from app.storage.rules import Needs
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import connected
+from tests.reconcile.watching import connected, running
 from tests.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -25,18 +23,6 @@ MARKER = "hunter2-in-clear"
 OWNED: Manifest = {"f:metadata": {"f:ownerReferences": {".": {}}}}
 ASKED = Facts().storage_classes
 AT_ONE = {"resourceVersion": "1"}
-
-
-@asynccontextmanager
-async def running(observed: Observed) -> AsyncIterator[Observed]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(observed.run())
-        try:
-            async with asyncio.timeout(60):
-                await observed.synced()
-            yield observed
-        finally:
-            task.cancel()
 
 
 @pytest.fixture

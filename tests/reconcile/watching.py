@@ -32,8 +32,7 @@ async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[Observed]:
-    observed = Observed(cluster, (namespace,))
+async def running(observed: Observed) -> AsyncIterator[Observed]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(observed.run())
         try:
@@ -42,6 +41,12 @@ async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[Observed]:
             yield observed
         finally:
             task.cancel()
+
+
+@asynccontextmanager
+async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[Observed]:
+    async with running(Observed(cluster, (namespace,))) as observed:
+        yield observed
 
 
 async def made(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
