@@ -116,7 +116,7 @@ def is_write(request: Request) -> bool:
 def target(request: Request) -> str:
     """What is written where: the name of an object that is made is only in the body."""
     body = json.loads(request.body)
-    name = body["metadata"]["name"] if isinstance(body, dict) else "a JSON patch"
+    name = "a JSON patch" if isinstance(body, list) else body.get("metadata", {}).get("name", "")
     return f"{request.method} {request.path.partition('/namespaces/')[2].partition('/')[2]} {name}"
 
 
