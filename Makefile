@@ -22,6 +22,7 @@ run: install ## Serve a sample cluster on https://localhost:9443 and post three 
 
 test: install ## Test everything; the control plane is built the first time (about 10 minutes)
 	@$(BIN)/python -m tests.controlplane.build
+	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
 check: install ## Check style, types and imports (seconds)

