@@ -9,6 +9,7 @@ import yaml
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.helm.build import helm
 from tests.operated import Operated
 
 
@@ -20,9 +21,10 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
-    # Nobody should wait ten minutes for a build that says nothing.
+    # Nobody should wait ten minutes for a build that says nothing. The permissions of the operator come out of helm.
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         folder = programs(os.environ)
+        helm(os.environ)
     with ControlPlane(folder, tmp_path_factory.mktemp("controlplane")) as running:
         yield running
 

@@ -72,12 +72,13 @@ class GoModule:
 
     def compile(self, go: Path, target: Path, environ: Mapping[str, str]) -> None:
         environ = {**environ, **GO_ENVIRONMENT}
-        at, what = ("-C", self.folder), self.package
+        at: tuple[str | Path, ...] = ("-C", self.folder)
         counted = "modules downloaded"
-        listed = _run("Downloading Go modules", go, "list", *at, "-deps", what, environ=environ, counted=counted)
+        listed = _run("Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted)
         packages = sum(not line.startswith("go: ") for line in listed)
         counted = f"of {packages} packages compiled; Go's cache may hold the others"
-        command = (go, "build", *at, "-v", *self._flags(), "-o", target, what)
+        output: tuple[str | Path, ...] = ("-v", "-o", target)
+        command = (go, "build", *at, *self._flags(), *output, self.package)
         _run("Compiling and linking", *command, environ=environ, counted=counted)
 
 

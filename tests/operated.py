@@ -1,4 +1,4 @@
-"""A namespace of the real API server in which the operator is at work, as a ServiceAccount of its own."""
+"""A namespace of the real API server in which the operator is at work, with the chart's permissions and no others."""
 
 import base64
 import json
@@ -8,11 +8,13 @@ from typing import Any, Self
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
+from tests.helm.chart import manifests
 from tests.operator import Operator
 from tests.wait import until
 
 Manifest = dict[str, Any]
 ACCOUNT = "operator"
+INSTANCE = "app.kubernetes.io/instance"
 FAST = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",
@@ -26,6 +28,7 @@ class Request:
     """One line of the API server's audit log."""
 
     verb: str
+    group: str
     resource: str
     name: str
     namespace: str
@@ -38,7 +41,7 @@ class Request:
 
 class Operated:
     """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
-    proxy; kubectl never does.
+    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace.
     """
 
     def __init__(
@@ -48,13 +51,12 @@ class Operated:
         folder: Path,
         *flags: str | Path,
         through: Proxy | None = None,
+        confined: bool = False,
     ) -> None:
         self.control_plane = control_plane
         self.namespace = namespace
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.kubectl("create", "serviceaccount", ACCOUNT)
-        binding = ("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin")
-        self.kubectl(*binding, f"--serviceaccount={namespace}:{ACCOUNT}")
+        self.apply(*permissions(namespace, confined=confined))
         self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
         control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
         self.operator = Operator(folder, "--kubeconfig", self.kubeconfig, "--namespace", namespace, *flags)
@@ -65,7 +67,7 @@ class Operated:
 
     def __exit__(self, *_: object) -> None:
         self.operator.stop()
-        self.kubectl("delete", "clusterrolebinding", self.namespace)
+        self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"{INSTANCE}={self.namespace}")
 
     def kubectl(self, *args: str, **options: Any) -> str:
         return self.control_plane.kubectl("--namespace", self.namespace, *args, **options).stdout
@@ -122,7 +124,7 @@ class Operated:
             resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource"))))
             code = (entry.get("responseStatus") or {}).get("code", 0)
             names = about.get("name", ""), about.get("namespace", "")
-            found.append(Request(entry["verb"], resource, *names, code))
+            found.append(Request(entry["verb"], about.get("apiGroup", ""), resource, *names, code))
         return found
 
     def writes(self) -> list[Request]:
@@ -133,3 +135,13 @@ class Operated:
         found = self.get("dittoserver", server)
         observed = ((found or {}).get("status") or {}).get("observedGeneration")
         return bool(found) and observed == found["metadata"]["generation"]
+
+
+def permissions(namespace: str, *values: str, confined: bool = False) -> list[Manifest]:
+    """The ServiceAccount and what the chart binds to it, by the name of the namespace where it has no other."""
+    named = (f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false")
+    # The tests come with a certificate.
+    given = ("certificates.provider=secret", "certificates.secretName=files")
+    where = (f"namespaces={{{namespace}}}",) if confined else ()
+    made = manifests(namespace, namespace, *named, *given, *where, *values)
+    return [each for each in made if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]

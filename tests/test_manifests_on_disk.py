@@ -1,18 +1,46 @@
-"""The generated manifests are those that the code makes."""
+"""The generated files are those that their sources make, and what kubectl installs is what Helm installs."""
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
-from manifests.__main__ import generated
+from manifests.__main__ import INSTALL, NAME, NAMESPACE, of_the_chart, of_the_code
+from tests.helm.chart import Manifest, manifests
 
-FOLDER = Path(__file__).parent.parent / "manifests"
 
-
-@pytest.mark.parametrize("name", sorted(generated()))
-def test_a_generated_manifest_is_what_the_code_makes(name: str) -> None:
-    assert (FOLDER / name).read_text() == generated()[name], "run `make manifests`"
+@pytest.mark.parametrize("generated", [of_the_code, of_the_chart])
+def test_a_generated_file_is_what_its_source_makes(generated: Callable[[], Mapping[Path, str]]) -> None:
+    stale = [str(path) for path, text in generated().items() if path.read_text() != text]
+    assert not stale, "run `make manifests`"
 
 
 def test_no_yaml_anchor_is_in_them() -> None:
-    assert not any("&id" in text or "*id" in text for text in generated().values())
+    assert not any("&id" in text or "*id" in text for text in of_the_code().values())
+
+
+def test_kubectl_installs_what_helm_installs() -> None:
+    installed = by_name(yaml.safe_load_all(INSTALL.read_text()))
+    namespace = installed.pop(("Namespace", NAMESPACE))
+    assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+    templated = by_name(manifests(NAME, NAMESPACE))
+    assert installed.keys() == templated.keys()
+    for key, manifest in templated.items():
+        assert without_marks(installed[key]) == without_marks(manifest)
+
+
+def by_name(found: Iterable[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+
+
+def without_marks(manifest: Manifest) -> Manifest:
+    """Without what tells Helm that an object is its own."""
+    metadata = {**manifest["metadata"]}
+    for name in ("labels", "annotations"):
+        metadata[name] = {
+            key: value
+            for key, value in metadata.get(name, {}).items()
+            if not key.startswith("helm.sh/") and (key, value) != ("app.kubernetes.io/managed-by", "Helm")
+        }
+    return {**manifest, "metadata": metadata}

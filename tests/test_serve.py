@@ -135,41 +135,17 @@ def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, s
         second.start()
 
 
-ROLE = """\
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: few-rights}
-rules:
-- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers], verbs: [list, watch]}
-- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers/status], verbs: [patch]}
-- {apiGroups: [dittofs.dittofs.com], resources: [dittoservers/finalizers], verbs: [update]}
-- {apiGroups: [apps], resources: [statefulsets], verbs: [get, list, watch, create, patch, update]}
-- {apiGroups: [""], resources: [services, configmaps], verbs: [get, list, watch, create, patch, update, delete]}
-- {apiGroups: [""], resources: [secrets], verbs: [get, list, watch, create, patch, update, delete]}
-- {apiGroups: [""], resources: [persistentvolumeclaims, pods], verbs: [list, watch]}
-- {apiGroups: [""], resources: [events], verbs: [get, create, update]}
-- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [get, create, update]}
-"""
-
-
 def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
-    def kubectl(*args: str, given: str = "") -> str:
-        return control_plane.kubectl("--namespace", namespace, *args, input=given).stdout
-
-    kubectl("create", "serviceaccount", "few-rights")
-    kubectl("apply", "-f", "-", given=ROLE)
-    account = f"--serviceaccount={namespace}:few-rights"
-    kubectl("create", "rolebinding", "few-rights", "--role=few-rights", account)
-    kubeconfig = control_plane.kubeconfig_for("few-rights", namespace)
-    with Operator(tmp_path, "--kubeconfig", kubeconfig, "--namespace", namespace) as running:
-        kubectl("apply", "-f", "-", given=json.dumps(server()))
-        until(lambda: "Pending" in kubectl("get", "dittoserver,statefulset"))
-        [said] = running.post(VALIDATE_PATH, REVIEW)["warnings"]
+    with Operated(control_plane, namespace, tmp_path, confined=True) as confined:
+        confined.apply(server())
+        until(lambda: bool(confined.get("pod", "files-0")))
+        [said] = confined.operator.post(VALIDATE_PATH, REVIEW)["warnings"]
     assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
     # Of StorageClasses it is said that they may not be read, and of nothing else.
-    broken = [json.loads(line) for line in running.log.read_text().splitlines() if "watch broken" in line]
+    lines = map(json.loads, confined.operator.log.read_text().splitlines())
+    broken = [line for line in lines if line["message"] == "watch broken"]
     assert {line["resource"] for line in broken if "forbidden" in line["reason"]} == {"storageclasses"}
 
 

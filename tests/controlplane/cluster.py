@@ -115,6 +115,8 @@ class ControlPlane:
             "--permit-port-sharing",  # With the socket that holds the port.
             "--cert-dir=certs",
             "--authorization-mode=RBAC",
+            # On in OpenShift: whoever makes or adopts an owned object needs more than the calls for it.
+            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--token-auth-file=tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-key-file=accounts.key",

@@ -1,0 +1,52 @@
+"""What the chart's values.yaml says of each value, in the comment above it: the table in the chart's README."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+_HEAD = "| value | default | meaning |\n|---|---|---|\n"
+_KEY = re.compile(r"( *)([A-Za-z]\w*):")
+
+
+@dataclass(frozen=True)
+class Value:
+    """`name` is as for `--set`."""
+
+    name: str
+    default: Any
+    meaning: str
+
+    @property
+    def row(self) -> str:
+        meaning = self.meaning.replace("|", r"\|")
+        return f"| `{self.name}` | `{json.dumps(self.default)}` | {meaning} |\n"
+
+
+def documented(text: str) -> Iterator[Value]:
+    """Every value with a comment above it; what is below such a value is part of it."""
+    whole = yaml.safe_load(text)
+    path: list[str] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if found := _KEY.match(line):
+            indent, key = found.groups()
+            path[len(indent) // 2 :] = [key]
+            if comment:
+                yield Value(".".join(path), _at(whole, path), " ".join(comment))
+        comment = [*comment, line.strip().removeprefix("# ")] if line.strip().startswith("#") else []
+
+
+def with_table(readme: str, values: str) -> str:
+    before, head, after = readme.partition(_HEAD)
+    rest = re.sub(r"\A(\|.*\n)*", "", after)
+    return before + head + "".join(value.row for value in documented(values)) + rest
+
+
+def _at(value: Any, path: list[str]) -> Any:
+    for key in path:
+        value = value[key]
+    return value
