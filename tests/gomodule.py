@@ -74,7 +74,9 @@ class GoModule:
         environ = {**environ, **GO_ENVIRONMENT}
         at: tuple[str | Path, ...] = ("-C", self.folder)
         counted = "modules downloaded"
-        listed = _run("Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted)
+        listed = _run(
+            "Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted
+        )
         packages = sum(not line.startswith("go: ") for line in listed)
         counted = f"of {packages} packages compiled; Go's cache may hold the others"
         output: tuple[str | Path, ...] = ("-v", "-o", target)

@@ -35,13 +35,14 @@ AUDIT_POLICY = {
 
 
 class ControlPlane:
-    """Runs inside a `with`; everything that it writes is in the given folder.
+    """Runs inside a `with`; everything that it writes is in the given folder. `flags` are more for the API server.
 
     Any other user is a kubectl argument away: `--as alice`, or a ServiceAccount's kubeconfig_for.
     """
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *flags: str) -> None:
         self.folder = folder
+        self._flags = flags
         self.token = secrets.token_hex(16)
         self.ca_file = folder / "certs" / "apiserver.crt"
         self.kubeconfig = folder / "admin.kubeconfig"
@@ -115,8 +116,6 @@ class ControlPlane:
             "--permit-port-sharing",  # With the socket that holds the port.
             "--cert-dir=certs",
             "--authorization-mode=RBAC",
-            # On in OpenShift: whoever makes or adopts an owned object needs more than the calls for it.
-            "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
             "--token-auth-file=tokens.csv",
             "--service-account-issuer=https://kubernetes.default.svc",
             "--service-account-key-file=accounts.key",
@@ -125,6 +124,7 @@ class ControlPlane:
             "--endpoint-reconciler-type=none",
             "--audit-policy-file=audit-policy.json",
             f"--audit-log-path={self.audit_log}",
+            *self._flags,
         )
         self._wait_for(lambda: self._answers("/readyz"), "kube-apiserver")
 

@@ -2,9 +2,8 @@
 
 import os
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,17 @@ def run(*args: str | Path, environ: Mapping[str, str] = os.environ) -> subproces
 
 
 @cache
-def _templated(*args: str) -> str:
-    done = run("template", *args)
+def template(release: str, namespace: str, *args: str) -> str:
+    done = run("template", release, CHART, "--namespace", namespace, *args)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def manifests(release: str, namespace: str, *values: str) -> list[Manifest]:
     """All but hooks; `values` are as for --set."""
-    return _loaded(release, str(CHART), "--namespace", namespace, "--no-hooks", *_set(values))
+    given = [part for value in values for part in ("--set", value)]
+    return loaded(template(release, namespace, "--no-hooks", *given))
 
 
-def _loaded(*args: str) -> list[Manifest]:
-    return [each for each in yaml.safe_load_all(_templated(*args)) if each]
-
-
-def _set(values: Iterable[str]) -> list[str]:
-    return list(chain.from_iterable(("--set", value) for value in values))
+def loaded(text: str) -> list[Manifest]:
+    return [each for each in yaml.safe_load_all(text) if each]

@@ -1,0 +1,306 @@
+"""What helm makes of the chart, without a cluster."""
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import REGISTRY
+
+from app import serve
+from app.__main__ import command_line
+from app.admission.registration import webhook_configurations
+from app.cluster.lease import Timing
+from manifests.values import documented
+from tests.helm.chart import CHART, Manifest, loaded, manifests, run, template
+
+RELEASE, NAMESPACE = "dittofs-operator", "dittofs-system"
+ROOT = Path(__file__).parent.parent.parent
+OTHER = Path(__file__).with_name("values.yaml")
+VALUES = (CHART / "values.yaml").read_text()
+SCHEMA = json.loads((CHART / "values.schema.json").read_text())
+NAMES = [value.name for value in documented(VALUES)]
+
+# What has to be set besides, for a value to make a difference.
+BESIDES = {
+    "image.tag": ["image.digest="],
+    "crds.keep": ["crds.enabled=true"],
+    "certificates.caDays": ["certificates.provider=operator"],
+    "certificates.caBundle": ["certificates.provider=secret"],
+    "serviceAccount.annotations": ["serviceAccount.create=true"],
+    "podDisruptionBudget.maxUnavailable": ["podDisruptionBudget.enabled=true"],
+}
+# TO BE REMOVED once `serve` has them.
+NOT_YET_FLAGS = {"--certificate-secret", "--service", "--webhook-configuration", "--certificate-days", "--ca-days"}
+
+
+def one(kind: str, *values: str) -> Manifest:
+    [found] = [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] == kind]
+    return found
+
+
+def container(*values: str) -> Manifest:
+    [found] = one("Deployment", *values)["spec"]["template"]["spec"]["containers"]
+    return dict(found)
+
+
+def test_helm_finds_nothing_to_complain_about() -> None:
+    for values in ([], ["--values", str(OTHER)]):
+        done = run("lint", "--strict", CHART, *values)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_chart_and_its_operator_have_the_version_of_the_project() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    [version] = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+# Values.
+
+
+def leaves(value: Any, path: str = "") -> Iterator[str]:
+    if not isinstance(value, dict) or not value:
+        yield path
+        return
+    for key, inner in value.items():
+        yield from leaves(inner, f"{path}.{key}" if path else key)
+
+
+def at(value: Any, name: str) -> Any:
+    for key in name.split("."):
+        value = value[key]
+    return value
+
+
+def test_every_value_says_what_it_is_for() -> None:
+    silent = [leaf for leaf in leaves(yaml.safe_load(VALUES)) if not any(f"{leaf}.".startswith(f"{n}.") for n in NAMES)]
+    assert not silent
+
+
+# Without which a certificate that is given cannot be: see below.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "certificates.secretName"])
+def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
+    """Among others that are all not as by default, so that every value is tried with every template."""
+    values = yaml.safe_load(OTHER.read_text())
+    assert at(values, name) != at(yaml.safe_load(VALUES), name)
+    besides = [part for value in BESIDES.get(name, []) for part in ("--set", value)]
+    section, _, key = name.rpartition(".")
+    del (at(values, section) if section else values)[key]
+    by_default = tmp_path / "values.yaml"
+    by_default.write_text(yaml.safe_dump(values))
+    made = [template(RELEASE, NAMESPACE, "--values", str(file), *besides) for file in (OTHER, by_default)]
+    assert made[0] != made[1]
+
+
+def sections(schema: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]:
+    for name, inner in schema.get("properties", {}).items():
+        here = f"{path}.{name}" if path else name
+        yield here, inner
+        yield from sections(inner, here)
+
+
+def test_the_schema_has_every_value_and_no_other() -> None:
+    known = dict(sections(SCHEMA))
+    assert set(NAMES) <= known.keys()
+    beyond = {name for name in known if not any(f"{name}.".startswith(f"{n}.") for n in NAMES)}
+    # What values are in, and Helm's own.
+    assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {"global"}
+
+
+def test_no_section_of_the_schema_takes_what_it_does_not_know() -> None:
+    open_ended = [name for name, each in sections(SCHEMA) if "properties" in each and each["additionalProperties"]]
+    assert not open_ended
+    assert SCHEMA["additionalProperties"] is False
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("replicas=two", "at '/replicas': got string, want integer"),
+        ("replica=2", "additional properties 'replica' not allowed"),
+        ("image.name=x", "at '/image': additional properties 'name' not allowed"),
+        ("certificates.provider=vault", "at '/certificates/provider': value must be one of"),
+        ("webhook.port=70000", "at '/webhook/port': maximum: got 70,000, want 65,535"),
+        ("namespaces=one", "at '/namespaces': got string, want array"),
+        ("reconcile=yes", "at '/reconcile': got string, want boolean"),
+        ("certificates.provider=secret", "certificates.secretName must name a Secret"),
+    ],
+)
+def test_a_value_that_cannot_be_is_refused_by_name(value: str, message: str) -> None:
+    done = run("template", RELEASE, CHART, "--set", value)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+# The Deployment.
+
+
+def flags(*values: str) -> list[str]:
+    command, *given = container(*values)["args"]
+    assert command == "serve"
+    return [flag.partition("=")[0] for flag in given]
+
+
+def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_in_a_pod() -> None:
+    options = {each for option in command_line.commands["serve"].params for each in option.opts + option.secondary_opts}
+    secret = ("certificates.provider=secret", "certificates.secretName=x")
+    off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
+    given = set(flags()) | set(flags(*secret, *off))
+    assert given - NOT_YET_FLAGS <= options
+    assert options - given == {"--kubeconfig", "--snapshot"}
+    assert not NOT_YET_FLAGS & options
+
+
+def test_a_pod_has_time_for_all_that_it_has_to_finish() -> None:
+    grace = one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    # The work, giving the Lease back, and the last Events come one after the other.
+    assert grace > serve.FINISH_SECONDS + Timing().retry + serve.DRAIN_SECONDS
+
+
+def test_the_digest_of_an_image_counts_before_its_tag() -> None:
+    digest = f"sha256:{'0' * 64}"
+    assert container("image.tag=1.2")["image"] == "marmos91c/dittofs-operator:1.2"
+    assert container("image.tag=1.2", f"image.digest={digest}")["image"] == f"marmos91c/dittofs-operator@{digest}"
+
+
+def test_an_upgrade_of_the_chart_alone_restarts_no_pod() -> None:
+    labels = one("Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
+
+
+def test_the_pod_that_tests_is_not_taken_for_one_of_the_operator() -> None:
+    [pod] = [each for each in loaded(template(RELEASE, NAMESPACE)) if each["kind"] == "Pod"]
+    selector = one("Service")["spec"]["selector"]
+    assert selector == one("Deployment")["spec"]["selector"]["matchLabels"]
+    assert not selector.items() <= pod["metadata"]["labels"].items()
+
+
+# Webhooks and certificates.
+
+
+def webhooks(*values: str) -> list[Manifest]:
+    made = manifests(RELEASE, NAMESPACE, *values)
+    return sorted((each for each in made if "Webhook" in each["kind"]), key=lambda each: str(each["kind"]))
+
+
+def test_the_webhooks_are_registered_as_the_code_says() -> None:
+    service = {"name": RELEASE, "namespace": NAMESPACE}
+    expected = webhook_configurations(lambda path: {"service": {**service, "path": path}})
+    for made, wanted in zip(webhooks(), expected, strict=True):
+        assert (made["kind"], made["metadata"]["name"]) == (wanted["kind"], wanted["metadata"]["name"])
+        assert made["webhooks"] == wanted["webhooks"]
+
+
+def test_they_are_called_at_the_service_whatever_its_name_and_namespace() -> None:
+    for configuration in loaded(template("other", "elsewhere", "--show-only", "templates/webhooks.yaml")):
+        [webhook] = configuration["webhooks"]
+        service = webhook["clientConfig"]["service"]
+        assert (service["name"], service["namespace"]) == ("other-dittofs-operator", "elsewhere")
+
+
+def test_they_are_called_in_the_namespaces_that_are_looked_after() -> None:
+    for configuration in webhooks("namespaces={one,two}"):
+        [webhook] = configuration["webhooks"]
+        [expression] = webhook["namespaceSelector"]["matchExpressions"]
+        assert expression == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["one", "two"]}
+
+
+def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> None:
+    provider = "certificates.provider=cert-manager"
+    for configuration in webhooks(provider):
+        assert configuration["metadata"]["annotations"] == {
+            "cert-manager.io/inject-ca-from": f"{NAMESPACE}/{RELEASE}",
+        }
+        assert "caBundle" not in json.dumps(configuration)
+    made = manifests(RELEASE, NAMESPACE, provider)
+    [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
+    assert certificate["spec"]["dnsNames"] == [f"{RELEASE}.{NAMESPACE}.svc"]
+    assert certificate["spec"]["duration"] == "2160h"
+    [volume] = [each for each in volumes(provider) if "secret" in each]
+    assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
+    assert {"--tls-cert", "--tls-key"} <= set(flags(provider))
+    assert not NOT_YET_FLAGS & set(flags(provider))
+
+
+def test_a_given_issuer_of_cert_manager_is_used_and_none_is_made() -> None:
+    issuer = ("certificates.issuerRef.kind=ClusterIssuer", "certificates.issuerRef.name=internal")
+    values = ("certificates.provider=cert-manager", *issuer)
+    assert one("Certificate", *values)["spec"]["issuerRef"] == {"kind": "ClusterIssuer", "name": "internal"}
+    assert not [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] == "Issuer"]
+
+
+def volumes(*values: str) -> list[Manifest]:
+    found: list[Manifest] = one("Deployment", *values)["spec"]["template"]["spec"]["volumes"]
+    return found
+
+
+def test_a_given_certificate_comes_with_its_ca() -> None:
+    values = ("certificates.provider=secret", "certificates.secretName=given", "certificates.caBundle=QUJD")
+    assert {"name": "certificates", "secret": {"secretName": "given"}} in volumes(*values)
+    for configuration in webhooks(*values):
+        assert configuration["webhooks"][0]["clientConfig"]["caBundle"] == "QUJD"
+
+
+@pytest.mark.parametrize("provider", ["cert-manager", "secret"])
+def test_who_does_not_make_certificates_may_not(provider: str) -> None:
+    values = (f"certificates.provider={provider}", "certificates.secretName=x", "rbac.aggregate=false")
+    rules = [rule for each in roles(*values) for rule in each["rules"]]
+    assert not [rule for rule in rules if "admissionregistration.k8s.io" in rule["apiGroups"]]
+    assert not [rule for rule in rules if f"{RELEASE}-tls" in rule.get("resourceNames", [])]
+
+
+# Permissions; which calls are made is seen in tests/test_rbac.py.
+
+
+def roles(*values: str) -> list[Manifest]:
+    return [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] in ("Role", "ClusterRole")]
+
+
+def test_who_looks_after_namespaces_has_no_permission_beyond_them_but_for_the_webhooks() -> None:
+    made = roles("namespaces={one,two}", "rbac.aggregate=false")
+    assert sorted((each["kind"], each["metadata"].get("namespace")) for each in made if each["kind"] == "Role") == [
+        ("Role", NAMESPACE),
+        ("Role", "one"),
+        ("Role", "two"),
+    ]
+    [of_the_cluster] = [each for each in made if each["kind"] == "ClusterRole"]
+    [rule] = of_the_cluster["rules"]
+    assert rule["apiGroups"] == ["admissionregistration.k8s.io"]
+    assert rule["resourceNames"] == [RELEASE]
+
+
+def test_who_only_judges_may_only_look_up() -> None:
+    [of_the_cluster, _webhooks] = [
+        each for each in roles("reconcile=false", "rbac.aggregate=false") if each["kind"] == "ClusterRole"
+    ]
+    assert {verb for rule in of_the_cluster["rules"] for verb in rule["verbs"]} == {"get", "list"}
+
+
+# Monitoring.
+
+
+def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
+    alerts = one("PrometheusRule", "prometheusRule.enabled=true")["spec"]["groups"][0]["rules"]
+    dashboard = json.loads(one("ConfigMap", "dashboard.enabled=true")["data"]["dittofs-operator.json"])
+    expressions = [alert["expr"] for alert in alerts]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
+    # `up` is made by Prometheus.
+    assert asked - {"up"} <= metrics()
+    assert len(asked) > 5
+
+
+def metrics() -> set[str]:
+    """As they are scraped; one that has labels has no sample yet."""
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
+    return {f"{each.name}{suffix}" for each in REGISTRY.collect() for suffix in suffixes.get(each.type, ())}
+
+
+def test_of_monitoring_there_is_nothing_by_default() -> None:
+    kinds = {each["kind"] for each in manifests(RELEASE, NAMESPACE)}
+    assert not kinds & {"ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"}

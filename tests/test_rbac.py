@@ -1,0 +1,255 @@
+"""The chart's roles are exactly the calls that the operator makes: none is refused, and no permission goes unused."""
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import pytest
+import yaml
+
+from app.admission.api import VALIDATE_PATH
+from app.storage.crd import custom_resource_definition
+from tests.admission.reviews import review
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Proxy
+from tests.controlplane.proxy import Request as ProxyRequest
+from tests.helm.chart import Manifest, manifests
+from tests.operated import ACCOUNT, Operated, Request, permissions
+from tests.operator import Operator
+from tests.servers import server, storage
+from tests.wait import until
+
+SECONDS = 60.0
+GROUP = "dittofs.dittofs.com"
+
+
+@dataclass(frozen=True, order=True)
+class Permission:
+    """One verb on one resource; `name` is empty where it holds for any."""
+
+    group: str
+    resource: str
+    verb: str
+    name: str = ""
+
+    def allows(self, request: Request) -> bool:
+        asked = (request.group, request.resource, request.verb)
+        return asked == (self.group, self.resource, self.verb) and self.name in ("", request.name)
+
+
+# No calls of their own: the plugin OwnerReferencesPermissionEnforcement asks for them, which the test below shows.
+OF_THE_PLUGIN = {
+    Permission(GROUP, "dittoservers/finalizers", "update"),
+    Permission("apps", "statefulsets", "delete"),
+    Permission("", "configmaps", "delete"),
+}
+
+# TO BE REMOVED once the operator makes its own certificate and deletes a pod that hinders a roll-out: granted already,
+# and not called yet. Then the scenario has to bring these calls about.
+_TLS = "dittofs-operator-tls"
+_CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+NOT_CALLED_YET = {
+    Permission("", "pods", "delete"),
+    *(Permission("", "secrets", verb, _TLS) for verb in ("get", "list", "watch", "update")),
+    *(
+        Permission("admissionregistration.k8s.io", resource, verb, "dittofs-operator")
+        for resource, verb in product(_CONFIGURATIONS, ("get", "list", "watch", "patch"))
+    ),
+}
+
+
+CONFIG_MAP: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sample"}}
+STATEFUL_SET: Manifest = {
+    "apiVersion": "apps/v1",
+    "kind": "StatefulSet",
+    "metadata": {"name": "sample"},
+    "spec": {
+        "replicas": 0,
+        "selector": {"matchLabels": {"app": "sample"}},
+        "template": {
+            "metadata": {"labels": {"app": "sample"}},
+            "spec": {"containers": [{"name": "main", "image": "sample"}]},
+        },
+    },
+}
+
+
+def granted(made: list[Manifest]) -> set[Permission]:
+    rules = [rule for each in made if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
+    return {
+        Permission(*parts)
+        for rule in rules
+        for parts in product(rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""]))
+    }
+
+
+@pytest.fixture(scope="module")
+def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """With the plugin, and with nobody else's DittoServers: the operator looks after all namespaces."""
+    plugin = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
+    with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("rbac"), plugin) as running:
+        running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+        running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+        running.kubectl("create", "namespace", "probe")
+        kubectl_apply(running, "probe", *permissions("probe"))
+        # It learns of a new kind within half a minute, and refuses everything until then.
+        until(lambda: made(running, "probe", owned(CONFIG_MAP)).returncode == 0, SECONDS)
+        yield running
+
+
+@pytest.mark.parametrize("confined", [False, True], ids=["whole cluster", "one namespace"])
+def test_every_permission_is_used_and_no_call_is_refused(
+    enforcing: ControlPlane, tmp_path: Path, *, confined: bool
+) -> None:
+    namespace = "confined" if confined else "everywhere"
+    enforcing.kubectl("create", "namespace", namespace)
+    where = [f"namespaces={{{namespace}}}"] if confined else []
+    shipped = granted(manifests("dittofs-operator", "dittofs-system", "rbac.aggregate=false", *where))
+    with Proxy(enforcing, tmp_path) as proxy:
+        operated = Operated(enforcing, namespace, tmp_path, through=proxy, confined=confined)
+        if not confined:
+            operated.operator = Operator(tmp_path, "--kubeconfig", operated.kubeconfig)
+        # As before Kubernetes 1.32: what is watched is listed first.
+        proxy.fault(lambda request: "sendInitialEvents" in request.query, answer=422)
+        with operated:
+            everything(operated, proxy)
+    # The audit log tells of a watch when it ends.
+    watches = {each for each in shipped if each.verb == "watch"}
+    until(lambda: unused(watches, operated.requests()) <= NOT_CALLED_YET)
+    requests = operated.requests()
+    refused = {(each.verb, each.resource, each.name) for each in requests if each.code == 403}
+    # That it may not list the classes, an operator that is confined learns by asking.
+    assert refused == ({("list", "storageclasses", "")} if confined else set())
+    assert unused(shipped, requests) == NOT_CALLED_YET | OF_THE_PLUGIN
+
+
+def unused(permissions: set[Permission], requests: list[Request]) -> set[Permission]:
+    return {each for each in permissions if not any(each.allows(request) for request in requests)}
+
+
+def everything(operated: Operated, proxy: Proxy) -> None:
+    """All that the operator ever asks of the API server."""
+    make(operated)
+    change(operated)
+    change_what_cannot_be_applied(operated, proxy)
+    remove(operated)
+    adopt(operated)
+    judge(operated)
+
+
+def make(operated: Operated) -> None:
+    operated.secret("dsn", dsn="postgres://u:p@db:5432/files")
+    database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
+    operated.apply(server(metrics={"enabled": True}, database=database))
+    until(lambda: operated.template("files") is not None, SECONDS)
+
+
+def change(operated: Operated) -> None:
+    """Twice, of which the second Event is the first one counted."""
+    for password in ("q", "r"):
+        before = operated.template("files")
+        operated.secret("dsn", dsn=f"postgres://u:{password}@db:5432/files")
+        until(lambda before=before: operated.template("files") != before, SECONDS)  # type: ignore[misc]
+    until(lambda: restarts(operated) == [2], SECONDS)
+
+
+def restarts(operated: Operated) -> list[int]:
+    return [each["count"] for each in operated.all("events") if each["reason"] == "Restarting"]
+
+
+def change_what_cannot_be_applied(operated: Operated, proxy: Proxy) -> None:
+    faults = [
+        proxy.fault(is_patch_of(kind), times=1, answer=422) for kind in ("configmaps", "services", "statefulsets")
+    ]
+    spec = {"image": "example.com/dittofs:2", "metrics": {"port": 9191}}
+    operated.patch("dittoserver", "files", spec=spec)
+    until(lambda: all(fault.taken for fault in faults), SECONDS)
+    until(lambda: "example.com/dittofs:2" in json.dumps(operated.template("files")), SECONDS)
+
+
+def is_patch_of(kind: str) -> Callable[[ProxyRequest], bool]:
+    return lambda request: request.method == "PATCH" and f"/{kind}/" in request.path
+
+
+def remove(operated: Operated) -> None:
+    operated.patch("dittoserver", "files", spec={"metrics": {"enabled": False}, "database": None})
+    until(lambda: not operated.get("service", "files-metrics"), SECONDS)
+    until(lambda: not operated.get("secret", "files-postgres"), SECONDS)
+
+
+def adopt(operated: Operated) -> None:
+    """What a server left behind that was deleted without it."""
+    left = (("statefulset", "files"), ("configmap", "files-config"), ("service", "files-api"))
+    operated.kubectl("delete", "dittoserver", "files", "--cascade=orphan")
+    assert not any(owners(operated, *each) for each in left)
+    operated.apply(server())
+    until(lambda: all(owners(operated, *each) for each in left), SECONDS)
+
+
+def owners(operated: Operated, kind: str, name: str) -> Any:
+    return operated.get(kind, name)["metadata"].get("ownerReferences")
+
+
+def judge(operated: Operated) -> None:
+    """What is not known from watching is asked for: a class, a Secret, a claim."""
+    at = {"metadata": {"name": "other", "namespace": operated.namespace}}
+    credentials = {"credentialsSecretRef": {"secretName": "none-such"}}
+    small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))
+    unheard_of = server(**storage(storageClassName="none-such")) | at
+    for question in (review(unheard_of), review(small), review(large, small)):
+        operated.operator.post(VALIDATE_PATH, question)
+
+
+# What the plugin asks for.
+
+
+@pytest.mark.parametrize("permission", sorted(OF_THE_PLUGIN))
+def test_the_plugin_refuses_who_lacks_a_permission_that_is_never_used(
+    enforcing: ControlPlane, permission: Permission
+) -> None:
+    namespace = f"without-{permission.resource.replace('/', '-')}"
+    enforcing.kubectl("create", "namespace", namespace)
+    bound = permissions(namespace)
+    kubectl_apply(enforcing, namespace, *map(partial(without, permission), bound))
+    manifest = STATEFUL_SET if permission.resource == "statefulsets" else CONFIG_MAP
+    if permission.verb == "delete":
+        kubectl_apply(enforcing, namespace, manifest)
+    refused = made(enforcing, namespace, owned(manifest))
+    assert "cannot set" in refused.stderr
+    kubectl_apply(enforcing, namespace, *bound)
+    until(lambda: made(enforcing, namespace, owned(manifest)).returncode == 0)
+
+
+def without(permission: Permission, manifest: Manifest) -> Manifest:
+    rules = [
+        {**rule, "resources": [resource], "verbs": [verb]}
+        for rule in manifest.get("rules", [])
+        for resource, verb in product(rule["resources"], rule["verbs"])
+        if (resource, verb) != (permission.resource, permission.verb)
+    ]
+    return {**manifest, "rules": rules} if rules else manifest
+
+
+def owned(manifest: Manifest) -> Manifest:
+    """By a DittoServer that nobody looks for."""
+    owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "DittoServer", "name": "files", "uid": "0", "controller": True}
+    references = [{**owner, "blockOwnerDeletion": True}]
+    return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": references}}
+
+
+def made(control_plane: ControlPlane, namespace: str, manifest: Manifest) -> CompletedProcess[str]:
+    """As the operator does it, but for the garbage collector's sake as a dry run."""
+    apply = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", "--namespace", namespace)
+    account = f"--as=system:serviceaccount:{namespace}:{ACCOUNT}"
+    return control_plane.kubectl(*apply, account, input=json.dumps(manifest), check=False)
+
+
+def kubectl_apply(control_plane: ControlPlane, namespace: str, *manifests: Manifest) -> None:
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump_all(manifests))
