@@ -166,7 +166,7 @@ def restarts(operated: Operated) -> list[int]:
 
 def change_what_cannot_be_applied(operated: Operated, proxy: Proxy) -> None:
     faults = [
-        proxy.fault(is_patch_of(kind), times=1, answer=422) for kind in ("configmaps", "services", "statefulsets")
+        proxy.fault(is_apply_of(kind), times=1, answer=422) for kind in ("configmaps", "services", "statefulsets")
     ]
     spec = {"image": "example.com/dittofs:2", "metrics": {"port": 9191}}
     operated.patch("dittoserver", "files", spec=spec)
@@ -174,8 +174,8 @@ def change_what_cannot_be_applied(operated: Operated, proxy: Proxy) -> None:
     until(lambda: "example.com/dittofs:2" in json.dumps(operated.template("files")), SECONDS)
 
 
-def is_patch_of(kind: str) -> Callable[[ProxyRequest], bool]:
-    return lambda request: request.method == "PATCH" and f"/{kind}/" in request.path
+def is_apply_of(kind: str) -> Callable[[ProxyRequest], bool]:
+    return lambda request: "force" in request.query and f"/{kind}/" in request.path
 
 
 def remove(operated: Operated) -> None:
