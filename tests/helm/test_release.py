@@ -1,0 +1,279 @@
+"""The chart in a real cluster without nodes: installed, tested, upgraded and uninstalled. Pods stay Pending."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from manifests.__main__ import INSTALL, NAMESPACE
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.helm.chart import CHART, Manifest, loaded, run, template
+from tests.operator import Operator
+from tests.servers import server
+from tests.wait import until
+
+RELEASE = "dittofs-operator"
+CRD = "dittoservers.dittofs.dittofs.com"
+OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
+RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
+IN_NAMESPACES = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets"
+WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
+IN_THE_CLUSTER = ",".join(("clusterroles", "clusterrolebindings", *WEBHOOKS))
+BUNDLE = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="
+BUDGET = "poddisruptionbudget.policy"
+SECONDS = 60.0
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "cache-files-0", "labels": {"app": "dittofs-server", "instance": "files"}},
+    "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}},
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A cluster with helm in front of it."""
+
+    cluster: ControlPlane
+
+    def helm(self, *args: str | Path) -> str:
+        done = self.try_helm(*args)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def try_helm(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
+        # Neither the user's own settings nor a cache that other clusters share.
+        homes = {f"HELM_{kind}_HOME": str(self.cluster.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
+        environ = os.environ | homes | {"KUBECONFIG": str(self.cluster.kubeconfig)}
+        return run(*args, "--namespace", NAMESPACE, environ=environ)
+
+    def kubectl(self, *args: str, **options: Any) -> str:
+        return self.cluster.kubectl("--namespace", NAMESPACE, *args, **options).stdout
+
+    def apply(self, *manifests: Manifest) -> None:
+        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(manifests))
+
+    def names(self, kinds: str, *selector: str) -> list[str]:
+        return sorted(self.kubectl("get", kinds, "-o", "name", *selector).split())
+
+    def get(self, kind: str, name: str) -> Any:
+        return json.loads(self.kubectl("get", kind, name, "-o", "json"))
+
+    def pods(self) -> list[Any]:
+        items: list[Any] = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
+        return items
+
+    def refusals(self) -> list[str]:
+        """Why pods of the Deployment could not be made."""
+        events = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
+        return [each["message"] for each in events if each["reason"] == "FailedCreate"]
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A CustomResourceDefinition belongs to one release: no other test has its own here."""
+    with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("release")) as running:
+        yield running
+
+
+@pytest.fixture
+def site(cluster: ControlPlane) -> Iterator[Site]:
+    """With the namespace of the operator in it, which admits restricted pods only, and nothing else."""
+    site = Site(cluster)
+    cluster.kubectl("create", "namespace", NAMESPACE)
+    cluster.kubectl("label", "namespace", NAMESPACE, RESTRICTED)
+    yield site
+    cluster.kubectl("delete", IN_THE_CLUSTER, "-l", OF_THE_RELEASE)
+    cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
+    cluster.kubectl("delete", "namespace", NAMESPACE)
+
+
+@pytest.fixture
+def used(site: Site, tmp_path: Path) -> Site:
+    """A release of an earlier chart, which had no webhooks and a field fewer in its definition; with a server, whose
+    claim is there.
+    """
+    previous = tmp_path / "previous"
+    shutil.copytree(CHART, previous, ignore=shutil.ignore_patterns("*webhook.yaml"))
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    (previous / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "0.0.9", "appVersion": "0.0.9"}))
+    crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
+    del fields_of(crd)["image"]
+    (previous / "files/crd.yaml").write_text(yaml.safe_dump(crd))
+    site.helm("install", RELEASE, previous)
+    site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    site.apply(server(), CLAIM)
+    return site
+
+
+def fields_of(crd: Any) -> Any:
+    [version] = crd["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+
+
+def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
+    said = site.helm("install", RELEASE, CHART)
+    assert "helm test --namespace dittofs-system dittofs-operator" in said
+    until(lambda: len(site.pods()) == 2, SECONDS)
+    assert {each["status"]["phase"] for each in site.pods()} == {"Pending"}
+    assert not site.refusals()
+    # The one that helm test starts is no hindrance either.
+    [pod] = [each for each in hooks() if each["kind"] == "Pod"]
+    site.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(without_account(pod)))
+
+
+def test_a_pod_that_is_not_restricted_would_have_been_refused(site: Site) -> None:
+    site.helm("install", RELEASE, CHART, "--set", "securityContext.allowPrivilegeEscalation=true")
+    until(lambda: bool(site.refusals()), SECONDS)
+    assert 'violates PodSecurity "restricted' in site.refusals()[0]
+
+
+def hooks() -> list[Manifest]:
+    return loaded(template(RELEASE, NAMESPACE, "--show-only", "templates/tests/review.yaml"))
+
+
+def without_account(manifest: Manifest) -> Manifest:
+    """Without the one that is only there while helm test runs."""
+    if manifest["kind"] != "Pod":
+        return manifest
+    return {**manifest, "spec": {**manifest["spec"], "serviceAccountName": "default"}}
+
+
+def test_the_api_server_takes_everything_with_every_value_set(site: Site) -> None:
+    site.helm("install", RELEASE, CHART)
+    site.cluster.kubectl("apply", "-f", "-", input="".join(map(namespace_called, ("one", "two"))))
+    shown = {"crds.enabled": "true", "rbac.create": "true", "rbac.aggregate": "true", "serviceAccount.create": "true"}
+    shown |= {"podDisruptionBudget.enabled": "true"}
+    given = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
+    made = loaded(template("full", NAMESPACE, "--values", str(Path(__file__).with_name("values.yaml")), *given))
+    # Kinds that other operators bring.
+    of_others = ("cert-manager.io", "monitoring.coreos.com")
+    known = [without_account(each) for each in made if not each["apiVersion"].startswith(of_others)]
+    assert len(made) - len(known) == 3
+    dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
+    site.cluster.kubectl(*dry, input=yaml.safe_dump_all(known))
+
+
+def namespace_called(name: str) -> str:
+    return f"---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n"
+
+
+def test_an_upgrade_brings_the_new_definition_and_keeps_the_servers(used: Site) -> None:
+    before = used.get("dittoserver", "files")
+    assert "image" not in before["spec"]
+    used.helm("upgrade", RELEASE, CHART)
+    assert used.get("deployment", RELEASE)["metadata"]["labels"]["helm.sh/chart"] == f"{RELEASE}-0.1.0"
+    assert "image" in fields_of(used.get("crd", CRD))
+    after = used.get("dittoserver", "files")
+    assert (after["metadata"]["uid"], after["spec"]["image"]) == (before["metadata"]["uid"], "marmos91c/dittofs:latest")
+
+
+def test_an_upgrade_leaves_a_definition_alone_that_is_not_the_charts(site: Site) -> None:
+    site.cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
+    assert "invalid ownership metadata" in site.try_helm("install", RELEASE, CHART).stderr
+    site.helm("install", RELEASE, CHART, "--set", "crds.enabled=false")
+    site.helm("upgrade", RELEASE, CHART, "--set", "crds.enabled=false")
+    assert "helm.sh/chart" not in site.get("crd", CRD)["metadata"].get("labels", {})
+
+
+@pytest.mark.parametrize("server_side", ["true", "false"])
+def test_an_upgrade_leaves_the_published_ca_as_it_is(site: Site, server_side: str) -> None:
+    """Also with the three-way merge of Helm 3."""
+    by = f"--server-side={server_side}"
+    site.helm("install", RELEASE, CHART, by)
+    publish(site)
+    site.helm("upgrade", RELEASE, CHART, by, "--set", "replicas=3", "--set", "commonLabels.changed=yes")
+    assert site.get("deployment", RELEASE)["spec"]["replicas"] == 3
+    assert published(site) == [BUNDLE, BUNDLE]
+
+
+def publish(site: Site) -> None:
+    """As the operator does it: it owns this field alone."""
+    for kind in WEBHOOKS:
+        live = site.get(kind, RELEASE)
+        webhooks = [{"name": each["name"], "clientConfig": {"caBundle": BUNDLE}} for each in live["webhooks"]]
+        manifest = {**{name: live[name] for name in ("apiVersion", "kind")}, "metadata": {"name": RELEASE}}
+        apply = ("apply", "--server-side", "--field-manager=dittofs-operator", "-f", "-", "--validate=false")
+        site.kubectl(*apply, input=json.dumps({**manifest, "webhooks": webhooks}))
+
+
+def published(site: Site) -> list[str]:
+    webhooks = [webhook for kind in WEBHOOKS for webhook in site.get(kind, RELEASE)["webhooks"]]
+    return [each["clientConfig"]["caBundle"] for each in webhooks]
+
+
+def test_servers_and_their_claims_outlive_the_chart_and_are_there_for_the_next(used: Site) -> None:
+    used.helm("upgrade", RELEASE, CHART)
+    before = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
+    assert f"[CustomResourceDefinition] {CRD}" in used.helm("uninstall", RELEASE)
+    assert used.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
+    assert not used.get("crd", CRD)["metadata"].get("deletionTimestamp")
+    # No webhook is left behind that nobody answers.
+    used.apply(server("another"))
+    used.helm("install", RELEASE, CHART)
+    after = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
+    assert after == before
+
+
+def test_the_definition_goes_with_the_chart_when_that_is_asked_for(site: Site) -> None:
+    site.helm("install", RELEASE, CHART, "--set", "crds.keep=false")
+    site.helm("uninstall", RELEASE)
+    assert site.names("crd") == []
+
+
+def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Site) -> None:
+    site.kubectl("apply", "-f", str(INSTALL))
+    until(lambda: len(site.pods()) == 2, SECONDS)
+    assert not site.refusals()
+    publish(site)
+    again = site.kubectl("apply", "-f", str(INSTALL)).splitlines()
+    # Of a PodDisruptionBudget kubectl always says that it was configured.
+    assert [line for line in again if not line.endswith("unchanged")] == [f"{BUDGET}/{RELEASE} configured"]
+    assert site.get(BUDGET, RELEASE)["metadata"]["generation"] == 1
+    assert published(site) == [BUNDLE, BUNDLE]
+
+
+def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
+    cluster = site.cluster
+    cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
+    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    site.apply(*(each for each in hooks() if each["kind"] != "Pod"))
+    with Operator(tmp_path, "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as operator:
+        unasked = helm_test(site, tmp_path)
+        operator.register(cluster)
+        asked = helm_test(site, tmp_path)
+    refused = helm_test(site, tmp_path)
+    cluster.kubectl("delete", ",".join(WEBHOOKS), RELEASE)
+    assert unasked.returncode == 1
+    assert "the operator was not asked" in unasked.stderr
+    assert (asked.returncode, asked.stderr) == (0, "")
+    assert 'S3 credentials Secret "helm-test-has-no-such-secret" not found' in asked.stdout.replace("\\", "")
+    assert refused.returncode == 1
+    assert "failed calling webhook" in refused.stderr
+
+
+def helm_test(site: Site, folder: Path) -> subprocess.CompletedProcess[str]:
+    """What the pod would do, with the account that it would have."""
+    [pod] = [each for each in hooks() if each["kind"] == "Pod"]
+    [container] = pod["spec"]["containers"]
+    [option] = container["command"][1:]
+    script, _mounted, namespace = container["args"]
+    token = site.kubectl("create", "token", pod["spec"]["serviceAccountName"])
+    # The operator has a ca.crt of its own in the folder.
+    account = folder / "account"
+    account.mkdir(exist_ok=True)
+    (account / "token").write_text(token)
+    shutil.copy(site.cluster.ca_file, account / "ca.crt")
+    _, address, port = site.cluster.url.replace("//", "").split(":")
+    environ = {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": port}
+    command = [sys.executable, option, script, account, namespace]
+    return subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
