@@ -20,7 +20,7 @@ install: .venv/installed ## Make the virtual environment: locked, every download
 run: install ## Serve a sample cluster on https://localhost:9443 and post three sample reviews to it
 	@$(BIN)/python -m tests.demo
 
-test: install ## Test everything; the control plane is built the first time (about 10 minutes)
+test: install ## Test everything; the control plane and helm are built the first time (15 minutes)
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m pytest --cov --cov-report=term
@@ -36,7 +36,7 @@ format: install ## Put the code in its usual form
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-manifests: install ## Write the generated manifests again
+manifests: install ## Write the generated manifests and parts of the chart again
 	@$(BIN)/python -m manifests
 
 lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions

@@ -83,7 +83,7 @@ class Operator:
         return [line for line in lines if line["message"] == "reviewed"]
 
     def register(self, control_plane: ControlPlane) -> None:
-        """At the API server by URL and caBundle, as `manifests/webhooks.yaml` does by Service."""
+        """At the API server by URL and caBundle, as the chart does by Service."""
         bundle = base64.b64encode((self.folder / "ca.crt").read_bytes()).decode()
         configurations = webhook_configurations(lambda path: {"url": self.url + path, "caBundle": bundle})
         control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(configurations))

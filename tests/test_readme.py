@@ -29,7 +29,7 @@ def test_every_make_target_that_it_names_exists() -> None:
 
 
 def test_every_file_that_it_names_is_there() -> None:
-    named = re.findall(r"\b((?:tests|manifests|app)/[\w./-]*\w)", README)
+    named = re.findall(r"\b((?:tests|manifests|charts|app)/[\w./-]*\w)", README)
     assert named
     assert not [path for path in named if not (ROOT / path).exists()]
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from manifests.__main__ import INSTALL, NAMESPACE
+from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.helm.chart import CHART, Manifest, loaded, run, template
@@ -37,6 +38,10 @@ CLAIM = {
     "metadata": {"name": "cache-files-0", "labels": {"app": "dittofs-server", "instance": "files"}},
     "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}},
 }
+
+
+# How it is uninstalled without helm.
+README_COMMANDS = re.findall(r"^kubectl (delete .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,7 @@ def site(cluster: ControlPlane) -> Iterator[Site]:
     yield site
     cluster.kubectl("delete", IN_THE_CLUSTER, "-l", OF_THE_RELEASE)
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
-    cluster.kubectl("delete", "namespace", NAMESPACE)
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
 
 
 @pytest.fixture
@@ -240,6 +245,10 @@ def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Si
     assert [line for line in again if not line.endswith("unchanged")] == [f"{BUDGET}/{RELEASE} configured"]
     assert site.get(BUDGET, RELEASE)["metadata"]["generation"] == 1
     assert published(site) == [BUNDLE, BUNDLE]
+    for command in README_COMMANDS:
+        site.cluster.kubectl(*command.split())
+    assert site.names(IN_THE_CLUSTER, "-l", OF_THE_RELEASE) == []
+    assert not site.get("crd", CRD)["metadata"].get("deletionTimestamp")
 
 
 def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
