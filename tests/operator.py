@@ -54,6 +54,8 @@ class Operator:
         deadline = monotonic() + START_SECONDS
         while not self._is_ready():
             if self._program.ended(within=0.05) or monotonic() > deadline:
+                # Nobody else would: a `with` that was never entered is not left either.
+                self._program.stop()
                 raise self._program.failure("was not ready")
 
     def stop(self) -> None:
