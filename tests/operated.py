@@ -39,35 +39,12 @@ class Request:
         return self.verb in ("create", "update", "patch", "delete", "deletecollection")
 
 
-class Operated:
-    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
-    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace.
-    """
+class Namespace:
+    """What a user asks of it, by kubectl."""
 
-    def __init__(
-        self,
-        control_plane: ControlPlane,
-        namespace: str,
-        folder: Path,
-        *flags: str | Path,
-        through: Proxy | None = None,
-        confined: bool = False,
-    ) -> None:
+    def __init__(self, control_plane: ControlPlane, name: str) -> None:
         self.control_plane = control_plane
-        self.namespace = namespace
-        self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.apply(*permissions(namespace, confined=confined))
-        self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
-        control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
-        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig, "--namespace", namespace, *flags)
-
-    def __enter__(self) -> Self:
-        self.operator.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.operator.stop()
-        self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"{INSTANCE}={self.namespace}")
+        self.namespace = name
 
     def kubectl(self, *args: str, **options: Any) -> str:
         return self.control_plane.kubectl("--namespace", self.namespace, *args, **options).stdout
@@ -112,6 +89,41 @@ class Operated:
         """Waits until each has been looked at in its current generation."""
         until(lambda: all(self._is_observed(server) for server in servers), seconds=60)
 
+    def _is_observed(self, server: str) -> bool:
+        found = self.get("dittoserver", server)
+        observed = ((found or {}).get("status") or {}).get("observedGeneration")
+        return bool(found) and observed == found["metadata"]["generation"]
+
+
+class Operated(Namespace):
+    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
+    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace.
+    """
+
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        namespace: str,
+        folder: Path,
+        *flags: str | Path,
+        through: Proxy | None = None,
+        confined: bool = False,
+    ) -> None:
+        super().__init__(control_plane, namespace)
+        self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
+        self.apply(*permissions(namespace, confined=confined))
+        self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
+        control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
+        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig, "--namespace", namespace, *flags)
+
+    def __enter__(self) -> Self:
+        self.operator.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.operator.stop()
+        self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"{INSTANCE}={self.namespace}")
+
     def requests(self) -> list[Request]:
         """Everything that the operator asked of the API server, in order."""
         found = []
@@ -130,11 +142,6 @@ class Operated:
     def writes(self) -> list[Request]:
         """But for the Lease."""
         return [each for each in self.requests() if each.writes and each.resource != "leases"]
-
-    def _is_observed(self, server: str) -> bool:
-        found = self.get("dittoserver", server)
-        observed = ((found or {}).get("status") or {}).get("observedGeneration")
-        return bool(found) and observed == found["metadata"]["generation"]
 
 
 def permissions(namespace: str, *values: str, confined: bool = False) -> list[Manifest]:

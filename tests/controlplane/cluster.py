@@ -40,6 +40,8 @@ class ControlPlane:
     Any other user is a kubectl argument away: `--as alice`, or a ServiceAccount's kubeconfig_for.
     """
 
+    address = LOOPBACK
+
     def __init__(self, programs: Path, folder: Path, *flags: str) -> None:
         self.folder = folder
         self._flags = flags
@@ -49,8 +51,8 @@ class ControlPlane:
         self.audit_log = folder / "audit.log"
         self._programs = programs
         self._running: dict[str, Program] = {}
-        self._port = _reserved_port()
-        self.url = f"https://{LOOPBACK}:{self._port.getsockname()[1]}"
+        self._port = _reserved_port(self.address)
+        self.url = f"https://{self.address}:{self._port.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         try:
@@ -111,7 +113,7 @@ class ControlPlane:
         self._start(
             "kube-apiserver",
             f"--etcd-servers={ETCD_CLIENTS}",
-            f"--bind-address={LOOPBACK}",
+            f"--bind-address={self.address}",
             f"--secure-port={self._port.getsockname()[1]}",
             "--permit-port-sharing",  # With the socket that holds the port.
             "--cert-dir=certs",
@@ -209,9 +211,9 @@ class ControlPlane:
         shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that tell nobody anything.
 
 
-def _reserved_port() -> socket.socket:
+def _reserved_port(address: str) -> socket.socket:
     """Holds a free port for one who shares it: nobody else gets it, not even while the API server is stopped."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-    holder.bind((LOOPBACK, 0))
+    holder.bind((address, 0))
     return holder
