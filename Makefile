@@ -1,12 +1,14 @@
 # Every command that CI runs, and nothing that a person cannot type.
 PYTHON ?= python3
 BIN := .venv/bin
+IMAGE ?= dittofs-operator:latest
+BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format manifests lock
+.PHONY: help install run test check format manifests lock image e2e
 
 help: ## Show what there is
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/installed ## Make the virtual environment: locked, every download checked by hash
 
@@ -25,6 +27,13 @@ test: install ## Test everything; the control plane and helm are built the first
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m pytest --cov --cov-report=term
 
+e2e: install ## Test end to end in a cluster on this machine, as root; its programs are built the first time
+	@$(BIN)/python -m pytest --verbose tests/e2e
+
+image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name
+	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
+	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
+
 check: install ## Check style, types and imports (seconds)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -42,3 +51,4 @@ manifests: install ## Write the generated manifests and parts of the chart again
 lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
+	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group build --output-file requirements-build.lock

@@ -24,8 +24,8 @@ def test_no_flag_is_there_that_does_not_exist() -> None:
 
 
 def test_every_make_target_that_it_names_exists() -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert set(re.findall(r"\bmake ([a-z]+)\b", README)) <= targets
+    targets = set(re.findall(r"^([a-z0-9]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert set(re.findall(r"\bmake ([a-z0-9]+)\b", README)) <= targets
 
 
 def test_every_file_that_it_names_is_there() -> None:

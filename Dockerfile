@@ -1,0 +1,31 @@
+# The operator, and only what it needs to run: make image. Any base with Python 3.11 or newer and its venv module will do.
+ARG BASE=python:3.13-slim
+
+FROM ${BASE} AS build
+RUN python3 -m venv /build && python3 -m venv --without-pip /opt/dittofs-operator
+ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements.lock requirements-build.lock ./
+RUN /build/bin/pip install --quiet --require-hashes -r requirements-build.lock && \
+    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --require-hashes -r requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY app app
+COPY certs certs
+RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /build . && \
+    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-deps /build/*.whl
+
+FROM ${BASE}
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="dittofs-operator" \
+      org.opencontainers.image.description="The storage operator for DittoFS on Kubernetes" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /opt/dittofs-operator /opt/dittofs-operator
+# By number: Kubernetes can tell that it is not root. Nothing is written, so the root file system may be read-only.
+USER 65532:65532
+ENV PYTHONDONTWRITEBYTECODE=1
+EXPOSE 9443 8081
+ENTRYPOINT ["/opt/dittofs-operator/bin/dittofs-operator"]
+CMD ["serve"]
