@@ -7,6 +7,7 @@ import pytest
 
 from tests.controlplane.build import FOLDER, go_module, version
 from tests.controlplane.program import Failed
+from tests.e2e.build import NODE
 from tests.gomodule import TOOLCHAIN, GoModule
 
 FILES = ("go.mod", "go.sum", "main.go", TOOLCHAIN.name)
@@ -46,6 +47,10 @@ def test_a_module_without_what_gives_the_version_is_an_error(module: GoModule) -
         version(module.folder)
 
 
+def test_the_node_of_the_end_to_end_test_is_of_the_control_planes_version() -> None:
+    assert version(NODE.folder) == version()
+
+
 def test_a_failed_build_says_why_and_leaves_nothing(
     module: GoModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -61,4 +66,4 @@ def test_a_failed_compilation_shows_what_the_compiler_said(module: GoModule, tmp
     go.write_text("#!/bin/sh\ncase $1 in list) echo a/package;; *) echo main.go:9: undefined: x; exit 1;; esac\n")
     go.chmod(0o755)
     with pytest.raises(Failed, match=r"go failed while compiling and linking(.|\n)+undefined: x"):
-        module.compile(go, tmp_path / "program", os.environ)
+        module.compile(go, tmp_path, os.environ)

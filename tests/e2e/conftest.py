@@ -1,0 +1,42 @@
+import json
+import os
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import machine
+from tests.e2e.build import programs
+from tests.e2e.cluster import Cluster
+from tests.e2e.images import Builder, demand_tools
+from tests.e2e.installation import install
+from tests.e2e.volumes import Volumes
+from tests.gomodule import cache
+from tests.operated import Namespace
+
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Cluster]:
+    """With the operator installed, and volumes for whoever claims one."""
+    with machine.claimed():
+        with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+            demand_tools()
+            built = programs(os.environ)
+            archives = Builder(cache(os.environ) / "images").archives(built.standin, tmp_path_factory.mktemp("images"))
+        with Cluster(built, tmp_path_factory.mktemp("cluster")) as running, Volumes(running):
+            for archive in archives:
+                running.load(archive)
+            install(running)
+            yield running
+
+
+@pytest.fixture
+def user(cluster: Cluster) -> Iterator[Namespace]:
+    """In a namespace of their own, which enforces the restricted Pod Security profile."""
+    name = f"user-{secrets.token_hex(4)}"
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+    cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
+    yield Namespace(cluster, name)
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,86 @@
+"""The images of the end-to-end test, each in a docker-archive: the operator's from its Dockerfile, and two of the
+stand-in's. Needed are buildah, debootstrap and Debian's packages, but no registry.
+"""
+
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from tests.controlplane.program import Failed
+from tests.gomodule import run
+
+ROOT = Path(__file__).parent.parent.parent
+OPERATOR, DITTOFS, PAUSE = "dittofs-operator:e2e", "dittofs:e2e", "pause:e2e"
+SUITE = "bookworm"
+BASE = f"{SUITE}-python3"
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+TOOLS = ("buildah", "debootstrap", "runc", "ip", "nft", "iptables")
+
+
+@dataclass(frozen=True)
+class Builder:
+    """`cache` keeps the base image and the layers of the others; the machine's own images are left alone."""
+
+    cache: Path
+
+    def archives(self, standin: Path, folder: Path) -> list[Path]:
+        """Of all three images, in the folder."""
+        demand_tools()
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self._configure()
+        self._make_base()
+        self._make_operator()
+        for image in (DITTOFS, PAUSE):
+            target = ("--target", image.partition(":")[0])
+            self._buildah(f"Building {image}", "build", "--tag", image, *target, "--file", _dockerfile(), standin)
+        return [self._saved(image, folder) for image in (OPERATOR, DITTOFS, PAUSE)]
+
+    @property
+    def _environ(self) -> dict[str, str]:
+        own = {"CONTAINERS_STORAGE_CONF": str(self.cache / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
+        return {**os.environ, **own}
+
+    def _configure(self) -> None:
+        lines = ("[storage]", 'driver = "overlay"', f'graphroot = "{self.cache / "storage"}"')
+        (self.cache / "storage.conf").write_text("\n".join((*lines, f'runroot = "{self.cache / "run"}"', "")))
+
+    def _make_base(self) -> None:
+        """Debian with Python, in place of the Dockerfile's own base, which only a registry has."""
+        if (self.cache / BASE).exists():
+            return
+        with TemporaryDirectory(dir=self.cache) as scratch:
+            system = Path(scratch, "system")
+            packages = "--include=python3,python3-venv,ca-certificates"
+            command = ("debootstrap", "--variant=minbase", packages, SUITE, system)
+            run("Making a base image of Debian's packages, a minute", *command, environ=self._environ)
+            for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
+                shutil.rmtree(system / waste)
+            dockerfile = Path(scratch, "Dockerfile")
+            dockerfile.write_text("FROM scratch\nCOPY . /\n")
+            self._buildah("Packing it", "build", "--tag", BASE, "--file", dockerfile, system)
+        (self.cache / BASE).touch()
+
+    def _make_operator(self) -> None:
+        trust = f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"
+        options = f"BUILD_OPTIONS=--layers --network=host {trust}"
+        given = ("BUILDER=buildah", f"BASE=localhost/{BASE}", f"IMAGE={OPERATOR}", options)
+        run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *given, environ=self._environ)
+
+    def _saved(self, image: str, folder: Path) -> Path:
+        archive = folder / f"{image.partition(':')[0]}.tar"
+        self._buildah(f"Saving {image}", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
+        return archive
+
+    def _buildah(self, what: str, *args: str | Path) -> None:
+        run(what, "buildah", *args, environ=self._environ)
+
+
+def demand_tools() -> None:
+    if missing := [name for name in TOOLS if not shutil.which(name)]:
+        raise Failed(f"The end-to-end test needs {', '.join(missing)}: see .ci/run for Debian's packages")
+
+
+def _dockerfile() -> Path:
+    return Path(__file__).with_name("standin") / "Dockerfile"

@@ -1,0 +1,178 @@
+"""What a user sees of the operator in a real cluster: its image, its pods, real volumes, Services, a real kubelet."""
+
+import socket
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import yaml
+
+from tests.e2e.images import DITTOFS
+from tests.e2e.installation import NAME, NAMESPACE
+from tests.operated import Namespace
+from tests.wait import until
+
+ROOT = Path(__file__).parent.parent.parent
+SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
+KEYS = {"accessKeyId": "first-id", "secretAccessKey": "first-secret", "endpoint": "https://s3.example.com"}
+# The pod is stopped, started and probed; the machine may be a slow one.
+POD_SECONDS = 90.0
+
+
+def server(name: str = "files", **spec: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "dittofs.dittofs.com/v1alpha1",
+        "kind": "DittoServer",
+        "metadata": {"name": name},
+        "spec": {"image": DITTOFS, "storage": {"metadataSize": "1Gi"}, **spec},
+    }
+
+
+def s3_server() -> dict[str, Any]:
+    return server(s3={"credentialsSecretRef": {"secretName": "keys"}, "region": "eu-west-1"})
+
+
+def is_ready(user: Namespace, name: str = "files") -> bool:
+    found = user.condition(name, "Ready")
+    return bool(found) and found["status"] == "True"
+
+
+def ready(user: Namespace, name: str = "files") -> None:
+    until(lambda: is_ready(user, name), seconds=POD_SECONDS)
+
+
+def pod(user: Namespace, name: str = "files-0") -> str:
+    """The uid of one that is not on its way out, or nothing."""
+    found = user.get("pod", name)
+    return "" if not found or "deletionTimestamp" in found["metadata"] else found["metadata"]["uid"]
+
+
+def seen_inside(user: Namespace, name: str = "files") -> dict[str, Any]:
+    """What the server says of its variables, its boots, and whose its users are, when asked through its API Service."""
+    path = f"/api/v1/namespaces/{user.namespace}/services/{name}-api:api/proxy/standin"
+    seen: dict[str, Any] = yaml.safe_load(user.kubectl("get", "--raw", path))
+    return seen
+
+
+def applied(user: Namespace, *manifests: Any) -> CompletedProcess[str]:
+    """With what kubectl showed the user, whether or not it went well."""
+    return user.control_plane.kubectl(
+        "--namespace", user.namespace, "apply", "-f", "-", input=yaml.safe_dump_all(manifests), check=False
+    )
+
+
+def test_the_samples_run_on_volumes_of_the_sizes_that_they_name(user: Namespace) -> None:
+    manifests = [each for file in SAMPLES for each in yaml.safe_load_all(file.read_text())]
+    servers = [each for each in manifests if each["kind"] == "DittoServer"]
+    for each in servers:
+        each["spec"]["image"] = DITTOFS  # The one thing that this cluster cannot have.
+    assert applied(user, *manifests).returncode == 0
+    for each in servers:
+        ready(user, each["metadata"]["name"])
+    claims = {claim["metadata"]["name"]: claim for claim in user.all("persistentvolumeclaims")}
+    assert {claim["status"]["phase"] for claim in claims.values()} == {"Bound"}
+    assert claims["content-memory-and-disk-0"]["status"]["capacity"]["storage"] == "50Gi"
+    assert {name for name in claims if name.endswith("minimal-0")} == {"metadata-minimal-0", "cache-minimal-0"}
+    assert claims["cache-minimal-0"]["status"]["capacity"]["storage"] == "5Gi"
+    assert seen_inside(user, "s3")["AWS_ACCESS_KEY_ID"] == "put-your-access-key-id-here"
+
+
+def test_a_server_that_cannot_work_is_rejected(user: Namespace) -> None:
+    """By the CustomResourceDefinition for what is wrong in itself, and then by the webhook for what is not there."""
+    rejected = yaml.safe_load((ROOT / "tests/demo/rejected.yaml").read_text())
+    answer = applied(user, rejected)
+    assert answer.returncode == 1
+    assert "port is used by both nfs and api" in answer.stderr
+    answer = applied(user, rejected | {"spec": rejected["spec"] | {"nfsPort": 2049}})
+    assert answer.returncode == 1
+    assert 'StorageClass "premium" does not exist in cluster' in answer.stderr
+    assert "local" in answer.stderr
+    assert user.all("dittoservers") == []
+
+
+def test_a_missing_secret_is_a_warning_and_the_server_starts_when_it_comes(user: Namespace) -> None:
+    answer = applied(user, s3_server())
+    assert answer.returncode == 0
+    assert 'Warning: S3 credentials Secret "keys" not found' in answer.stderr
+    until(lambda: (user.condition("files", "CredentialsReady") or {}).get("reason") == "SecretNotFound")
+    user.secret("keys", **KEYS)
+    ready(user)
+
+
+def test_changed_s3_keys_restart_the_pod_which_has_them_and_its_data(user: Namespace) -> None:
+    user.secret("keys", **KEYS)
+    user.apply(s3_server())
+    ready(user)
+    before, first = seen_inside(user), pod(user)
+    assert {name: value for name, value in before.items() if name.startswith("AWS_")} == {
+        "AWS_ACCESS_KEY_ID": "first-id",
+        "AWS_SECRET_ACCESS_KEY": "first-secret",
+        "AWS_ENDPOINT_URL": "https://s3.example.com",
+        "AWS_REGION": "eu-west-1",
+    }
+    user.secret("keys", **KEYS | {"secretAccessKey": "second-secret"})
+    until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
+    until(lambda: is_ready(user), seconds=POD_SECONDS)
+    after = seen_inside(user)
+    assert after["AWS_SECRET_ACCESS_KEY"] == "second-secret"
+    assert (after["users"], after["boots"]) == (before["users"], before["boots"] + 1)
+
+
+def test_a_pod_that_is_deleted_comes_back_with_its_data(user: Namespace) -> None:
+    user.apply(server())
+    ready(user)
+    before, first = seen_inside(user), pod(user)
+    user.kubectl("delete", "pod", "files-0")
+    until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
+    ready(user)
+    until(lambda: seen_inside(user)["users"] == before["users"], seconds=POD_SECONDS)
+    assert not [name for name in before if name.startswith("AWS_")]
+
+
+def test_an_image_that_cannot_be_pulled_is_healed_by_the_right_one(user: Namespace) -> None:
+    user.apply(server())
+    ready(user)
+    users = seen_inside(user)["users"]
+    user.patch("dittoserver", "files", spec={"image": "dittofs:typo"})
+    until(lambda: "ImagePull" in str(user.get("pod", "files-0")), seconds=POD_SECONDS)
+    until(lambda: not is_ready(user))
+    user.patch("dittoserver", "files", spec={"image": DITTOFS})
+    ready(user)
+    assert seen_inside(user)["users"] == users
+
+
+def test_a_deleted_server_leaves_its_claims_and_takes_them_back_with_its_data(user: Namespace) -> None:
+    user.apply(server())
+    ready(user)
+    before = seen_inside(user)
+    user.kubectl("delete", "dittoserver", "files")
+    until(lambda: user.all("pods") == user.all("statefulsets") == user.all("services") == [], seconds=POD_SECONDS)
+    assert {claim["status"]["phase"] for claim in user.all("persistentvolumeclaims")} == {"Bound"}
+    user.apply(server())
+    ready(user)
+    after = seen_inside(user)
+    assert (after["users"], after["boots"]) == (before["users"], before["boots"] + 1)
+
+
+def test_nfs_and_smb_are_reached_at_their_ports_of_the_service(user: Namespace) -> None:
+    user.apply(server(smb={"enabled": True}))
+    ready(user)
+    address = user.get("service", "files-file")["spec"]["clusterIP"]
+    assert greeting(address, 2049).endswith(":12049")
+    assert greeting(address, 445).endswith(":1445")
+
+
+def greeting(address: str, port: int) -> str:
+    with socket.create_connection((address, port), timeout=10) as connection:
+        return connection.makefile().readline().strip()
+
+
+def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret(user: Namespace) -> None:
+    user.secret("keys", **KEYS)
+    user.apply(s3_server())
+    ready(user)
+    operator = Namespace(user.control_plane, NAMESPACE)
+    for replica in operator.all("pods"):
+        assert replica["status"]["containerStatuses"][0]["restartCount"] == 0
+        assert "first-secret" not in operator.kubectl("logs", replica["metadata"]["name"])
+    assert operator.get("deployment", NAME)["status"]["readyReplicas"] == 2
