@@ -6,6 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from app.cluster.client import Selection
+from app.cluster.reader import (
+    CLAIMS,
+    CONFIG_MAPS,
+    DITTO_SERVERS,
+    EVENTS,
+    LEASES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+)
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.helm.chart import manifests
@@ -21,6 +33,9 @@ FAST = {
     "metadata": {"name": "fast"},
     "provisioner": "example.com/fast",
 }
+_KINDS = (CLAIMS, CONFIG_MAPS, DITTO_SERVERS, EVENTS, LEASES, PODS, SECRETS, SERVICES, STATEFUL_SETS)
+# By the names that kubectl takes.
+RESOURCES = {name: each for each in _KINDS for name in (each.kind.lower(), each.plural)} | {"pvc": CLAIMS}
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,7 @@ class Request:
 
 
 class Namespace:
-    """What a user asks of it, by kubectl."""
+    """What a user asks of it. Looks go past kubectl, which takes longer to start than all that a test waits for."""
 
     def __init__(self, control_plane: ControlPlane, name: str) -> None:
         self.control_plane = control_plane
@@ -57,12 +72,12 @@ class Namespace:
 
     def get(self, kind: str, name: str) -> Any:
         """None when there is no such object."""
-        found = self.kubectl("get", kind, name, "--ignore-not-found", "-o", "json")
-        return json.loads(found) if found else None
+        return self.control_plane.get(f"{self._path(kind)}/{name}")
 
     def all(self, kind: str) -> list[Any]:
-        items: list[Any] = json.loads(self.kubectl("get", kind, "-o", "json"))["items"]
-        return items
+        resource, listed = RESOURCES[kind], self.control_plane.get(self._path(kind))
+        about = {"apiVersion": resource.version, "kind": resource.kind}
+        return [{**about, **item} for item in listed["items"]]
 
     def secret(self, name: str, **values: str) -> None:
         """Made, or changed to have exactly these keys."""
@@ -88,6 +103,9 @@ class Namespace:
     def settled(self, *servers: str) -> None:
         """Waits until each has been looked at in its current generation."""
         until(lambda: all(self._is_observed(server) for server in servers), seconds=60)
+
+    def _path(self, kind: str) -> str:
+        return Selection(RESOURCES[kind], self.namespace).path
 
     def _is_observed(self, server: str) -> bool:
         found = self.get("dittoserver", server)

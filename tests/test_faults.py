@@ -56,8 +56,7 @@ def parts(name: str) -> set[tuple[str, str]]:
 
 
 def objects(operated: Operated) -> Objects:
-    found = json.loads(operated.kubectl("get", ",".join(KINDS), "-o", "json"))["items"]
-    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+    return {(each["kind"], each["metadata"]["name"]): each for kind in KINDS for each in operated.all(kind)}
 
 
 def is_complete(name: str, among: Objects) -> bool:

@@ -51,12 +51,11 @@ OF_THE_PLUGIN = {
     Permission("", "configmaps", "delete"),
 }
 
-# TO BE REMOVED once the operator makes its own certificate and deletes a pod that hinders a roll-out: granted already,
+# TO BE REMOVED once the operator makes its own certificate: granted already,
 # and not called yet. Then the scenario has to bring these calls about.
 _TLS = "dittofs-operator-tls"
 _CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 NOT_CALLED_YET = {
-    Permission("", "pods", "delete"),
     *(Permission("", "secrets", verb, _TLS) for verb in ("get", "list", "watch", "update")),
     *(
         Permission("admissionregistration.k8s.io", resource, verb, "dittofs-operator")

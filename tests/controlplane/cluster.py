@@ -91,8 +91,9 @@ class ControlPlane:
             raise
 
     def get(self, path: str) -> Any:
-        """As admin, without what it costs to start kubectl: for who asks over and over."""
-        return self._asked(path).raise_for_status().json()
+        """As admin, without what it costs to start kubectl: for who asks over and over. None when there is nothing."""
+        answer = self._asked(path)
+        return None if answer.status_code == 404 else answer.raise_for_status().json()
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
         """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
