@@ -5,22 +5,45 @@ all there.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Self
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_LIFE = timedelta(days=365)
 SERVING_LIFE = timedelta(days=90)
-# Clocks differ: a certificate is valid from a little before it was made.
-_SKEW = timedelta(minutes=5)
+# A certificate is valid from before it was made: clocks differ, and one that was wrong is set back one day.
+SKEW = timedelta(days=1)
+
+# All the ways in which cryptography says that something is no certificate, no key, or not signed by that one.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+)
+_BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
+
+
+class Unusable(ValueError):
+    """A certificate or key that cannot be used; the message has nothing of the key in it."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +55,23 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Leaf:
+    """A pair to be served, and the certificate of the authority that signed it."""
+
+    pair: Pair
+    certificate: x509.Certificate
+    issuer: x509.Certificate
+
+    def is_valid(self, now: datetime) -> bool:
+        return is_valid(self.certificate, now) and is_valid(self.issuer, now)
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        names = self.certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        return frozenset(str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress))
+
+
+@dataclass(frozen=True)
 class Authority:
     """Signs serving certificates; `certificate` is what clients trust."""
 
@@ -39,35 +79,92 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def make(cls, name: str, now: datetime) -> Self:
+    def make(cls, name: str, now: datetime, life: timedelta = AUTHORITY_LIFE) -> Self:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
         builder = (
-            _builder(subject, subject, key.public_key(), now, AUTHORITY_LIFE)
+            _builder(subject, subject, key.public_key(), now, now + life)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )
         return cls(builder.sign(key, hashes.SHA256()), key)
 
+    @classmethod
+    def read(cls, certificate: bytes, key: bytes) -> Self:
+        """Raises Unusable: also when the two do not belong together, or the certificate may not sign others."""
+        try:
+            read, private = x509.load_pem_x509_certificate(certificate), load_pem_private_key(key, None)
+            may_sign = read.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except _UNREADABLE as error:
+            raise Unusable("certificate or key of the CA cannot be read") from error
+        if not may_sign or not isinstance(private, ec.EllipticCurvePrivateKey):
+            raise Unusable("it is no CA of this operator")
+        if private.public_key() != read.public_key():
+            raise Unusable("the key is not that of the CA's certificate")
+        return cls(read, private)
+
     @property
     def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
+        return pem(self.certificate)
 
-    def serving_pair(self, hosts: Iterable[str], now: datetime) -> Pair:
-        """For these DNS names and IP addresses, the first of them its subject."""
+    @property
+    def key_pem(self) -> bytes:
+        return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+    def serving_pair(self, hosts: Iterable[str], now: datetime, life: timedelta = SERVING_LIFE) -> Pair:
+        """For these DNS names and IP addresses, the first of them its subject. It never outlives its authority."""
         hosts = list(hosts)
+        end = min(now + life, self.certificate.not_valid_after_utc)
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
-            _builder(_name(hosts[0]), self.certificate.subject, key.public_key(), now, SERVING_LIFE)
+            _builder(_name(hosts[0]), self.certificate.subject, key.public_key(), now, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_usage(signs_certificates=False), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
             .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
-        pem = builder.sign(self.key, hashes.SHA256()).public_bytes(Encoding.PEM)
-        return Pair(pem, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        certificate = builder.sign(self.key, hashes.SHA256())
+        return Pair(pem(certificate), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    def leaf(self, pair: Pair) -> Leaf:
+        """Raises Unusable: when the pair cannot be read, does not belong together, or another authority signed it."""
+        try:
+            certificate = x509.load_pem_x509_certificate(pair.certificate)
+            certificate.verify_directly_issued_by(self.certificate)
+            matches = load_pem_private_key(pair.key, None).public_key() == certificate.public_key()
+            certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        except _UNREADABLE as error:
+            raise Unusable("the serving certificate cannot be read, or is not of this CA") from error
+        if not matches:
+            raise Unusable("the key is not that of the serving certificate")
+        return Leaf(pair, certificate, self.certificate)
+
+
+def pem(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(Encoding.PEM)
+
+
+def certificates(content: bytes) -> tuple[x509.Certificate, ...]:
+    """Each one once, in their order; what cannot be read is passed over, as API servers do."""
+    found: dict[x509.Certificate, None] = {}
+    for block in _BLOCK.findall(content):
+        try:
+            found[x509.load_pem_x509_certificate(block)] = None
+        except _UNREADABLE:
+            continue
+    return tuple(found)
+
+
+def is_valid(certificate: x509.Certificate, now: datetime) -> bool:
+    return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def renewal(certificate: x509.Certificate) -> datetime:
+    """When two thirds of its life are over."""
+    made = certificate.not_valid_before_utc + SKEW
+    return made + (certificate.not_valid_after_utc - made) * 2 / 3
 
 
 def serves(certificate: bytes, authority: bytes, hosts: Iterable[str], until: datetime) -> bool:
@@ -75,15 +172,15 @@ def serves(certificate: bytes, authority: bytes, hosts: Iterable[str], until: da
     try:
         leaf, issuer = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(authority)
         leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except _UNREADABLE:
         return False
-    names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     valid = min(leaf.not_valid_after_utc, issuer.not_valid_after_utc) >= until
     return valid and all(_host(host) in names for host in hosts)
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, end: datetime
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -91,8 +188,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _SKEW)
-        .not_valid_after(now + life)
+        .not_valid_before(now - SKEW)
+        .not_valid_after(end)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     )
 
