@@ -6,8 +6,11 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -62,12 +65,16 @@ _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, K
 
 @dataclass(frozen=True)
 class Selection:
-    """Which objects of a resource, and whether with more than their metadata; a namespace of None means all of them."""
+    """Which objects of a resource, and whether with more than their metadata; a namespace of None means all of them.
+
+    With a `name` it is the one object, and a permission for that resourceName is enough.
+    """
 
     resource: Resource
     namespace: str | None = None
     labels: str = ""
     metadata_only: bool = False
+    name: str = ""
 
     @property
     def path(self) -> str:
@@ -75,7 +82,9 @@ class Selection:
 
     @property
     def query(self) -> _Query:
-        return [("labelSelector", self.labels)] if self.labels else []
+        by_labels = [("labelSelector", self.labels)] if self.labels else []
+        by_name = [("fieldSelector", f"metadata.name={self.name}")] if self.name else []
+        return [*by_labels, *by_name]
 
     def accept(self, *, listed: bool = False) -> str:
         return _METADATA_ONLY.format("List" if listed else "") if self.metadata_only else _JSON
@@ -109,6 +118,7 @@ class Cluster:
         self._patience = patience
         self._api.user_agent = f"dittofs-operator/{_version()}"
         self.namespace = namespace
+        self._told: tuple[datetime, float] | None = None
 
     @classmethod
     @asynccontextmanager
@@ -126,6 +136,16 @@ class Cluster:
         configuration.connection_pool_maxsize = 0
         async with _api_client(configuration) as api:
             yield cls(api, patience, namespace)
+
+    def now(self) -> datetime:
+        """What the API server's clock says, to a second or two; this machine's until it has answered.
+
+        It is the one by which it judges a certificate, and setting this machine's does not move it.
+        """
+        if self._told is None:
+            return datetime.now(UTC)
+        told, at = self._told
+        return told + timedelta(seconds=monotonic() - at)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         if not _is_path_segment(name):
@@ -171,12 +191,14 @@ class Cluster:
         path = _path(resource, _namespace(manifest))
         return await self._answer(Request("POST", path, _AS_US, manifest), resource.kind)
 
-    async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def apply(
+        self, resource: Resource, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER
+    ) -> dict[str, Any]:
         """Server-side apply: these fields are ours from now on, and what we no longer name is given up.
 
         A uid or resourceVersion in the metadata is a precondition, and Conflict is raised when it does not hold.
         """
-        query = [*_AS_US, ("force", "true")]
+        query = [("fieldManager", manager), ("force", "true")]
         return await self._answer(
             Request("PATCH", _path_of(resource, manifest), query, manifest, _APPLY), resource.kind
         )
@@ -232,6 +254,7 @@ class Cluster:
             )
             async with response:
                 code = str(response.status)
+                self._note_time(response.headers.get("Date", ""))
                 yield response
         except TimeoutError as error:
             raise Unavailable(f"no answer from {self._host} within {limit.total or limit.sock_read:g} s") from error
@@ -239,6 +262,13 @@ class Cluster:
             raise Unavailable(f"cannot ask {self._host}: {_why(error)}") from error
         finally:
             REQUESTS.labels(code, request.method, self._host).inc()
+
+    def _note_time(self, date: str) -> None:
+        try:
+            told = parsedate_to_datetime(date)
+        except ValueError:
+            return
+        self._told = told.astimezone(UTC), monotonic()
 
     @property
     def _host(self) -> str:

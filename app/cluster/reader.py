@@ -25,6 +25,15 @@ PODS = Resource("v1", "pods", "Pod")
 EVENTS = Resource("v1", "events", "Event")
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+MUTATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
+)
+VALIDATING_WEBHOOKS = Resource(
+    "admissionregistration.k8s.io/v1",
+    "validatingwebhookconfigurations",
+    "ValidatingWebhookConfiguration",
+    namespaced=False,
+)
 DITTO_SERVERS = Resource(API_VERSION, PLURAL, KIND)
 
 

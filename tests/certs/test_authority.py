@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certs.authority import AUTHORITY_LIFE, SERVING_LIFE, Authority, Pair, serves
+from certs.authority import AUTHORITY_LIFE, SERVING_LIFE, Authority, Pair, certificates, renewal, serves
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 HOSTS = ["localhost", "dittofs-operator.dittofs-system.svc", "127.0.0.1", "::1"]
@@ -88,3 +88,18 @@ def handshake(authority: Authority, pair: Pair, host: str, folder: Path) -> bool
             except ssl.SSLWantReadError:
                 pass
     return done == {client, server}
+
+
+def test_what_is_no_certificate_among_several_is_passed_over(authority: Authority) -> None:
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    assert certificates(broken + authority.pem + b"rest" + authority.pem) == (authority.certificate,)
+
+
+def test_an_authority_is_read_back_from_its_pem(authority: Authority, pair: Pair) -> None:
+    again = Authority.read(authority.pem, authority.key_pem)
+    assert again.certificate == authority.certificate
+    assert again.leaf(pair).hosts == set(HOSTS)
+
+
+def test_two_thirds_of_a_life_are_counted_from_when_it_was_made(authority: Authority) -> None:
+    assert renewal(authority.certificate) == NOW + AUTHORITY_LIFE * 2 / 3

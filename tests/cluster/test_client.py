@@ -3,6 +3,7 @@ import base64
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -408,3 +409,49 @@ async def test_a_watch_that_says_nothing_for_too_long_is_broken(control_plane: C
 
 def version_of(manifest: dict[str, Any]) -> dict[str, str]:
     return {"resourceVersion": manifest["metadata"]["resourceVersion"]}
+
+
+async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: ControlPlane, namespace: str) -> None:
+    def kubectl(*args: str) -> None:
+        control_plane.kubectl("--namespace", namespace, *args)
+
+    kubectl("create", "serviceaccount", "one")
+    kubectl("create", "role", "one", "--verb=list,watch", "--resource=configmaps", "--resource-name=mine")
+    kubectl("create", "rolebinding", "one", "--role=one", f"--serviceaccount={namespace}:one")
+    kubectl("create", "configmap", "mine")
+    kubectl("create", "configmap", "other")
+    async with Cluster.connect(control_plane.kubeconfig_for("one", namespace)) as cluster:
+        named = Selection(CONFIG_MAPS, namespace, name="mine")
+        assert [item["metadata"]["name"] async for page in cluster.pages(named) for item in page["items"]] == ["mine"]
+        with pytest.raises(Forbidden):
+            _ = [page async for page in cluster.pages(Selection(CONFIG_MAPS, namespace, name="other"))]
+
+
+@pytest.mark.parametrize(
+    ("date", "hours"), [("Thu, 01 Jan 2026 06:00:00 GMT", 6), ("Thu, 01 Jan 2026 06:00:00 -0200", 8)]
+)
+async def test_the_time_is_what_the_api_server_says(tmp_path: Path, date: str, hours: int) -> None:
+    cluster = await told(tmp_path, f"Date: {date}\r\n")
+    assert timedelta() <= cluster.now() - datetime(2026, 1, 1, hours, tzinfo=UTC) < timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("header", ["", "Date: yesterday\r\n"])
+async def test_the_time_is_this_machines_when_the_api_server_says_none(tmp_path: Path, header: str) -> None:
+    cluster = await told(tmp_path, header)
+    assert abs(cluster.now() - datetime.now(UTC)) < timedelta(seconds=10)
+
+
+async def told(folder: Path, header: str) -> Cluster:
+    """After one answer with that header."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 503 Busy\r\n{header}Content-Length: 0\r\nConnection: close\r\n\r\n".encode())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    file = kubeconfig(folder / "told", f"http://{address(server.sockets[0])}")
+    async with server, Cluster.connect(file) as cluster:
+        with pytest.raises(Unavailable):
+            await cluster.get(SECRETS, "s3")
+        return cluster
