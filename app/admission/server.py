@@ -6,6 +6,7 @@ connection that we have just closed: a POST that does is not sent again.
 
 import asyncio
 import logging
+import os
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import Any
 import orjson
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from certs.authority import Pair
 
 KEEP_ALIVE_SECONDS = 120
 # For a TLS handshake, for all headers of a request, and for all of its body.
@@ -31,19 +34,51 @@ class UnusableCertificate(ValueError):
 
 
 class ServingCertificate:
-    """The pair in two files, taken up anew when they change; a pair that cannot be used never replaces one that can.
+    """What is served: nothing at first, then the pair that was given last; one that cannot be used changes nothing.
 
     A context cannot be given another certificate safely: one that fails to load leaves it without any. So each pair has
     a context of its own, and `context` picks the current one for each handshake.
     """
 
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises UnusableCertificate."""
-        self._files = (certificate, key)
-        self._seen = self._signature()
-        self._current = self._load()
+    def __init__(self) -> None:
+        self._current: ssl.SSLContext | None = None
         self.context = _tls_context()
         self.context.sni_callback = self._choose
+
+    def serve(self, certificate: Path, key: Path) -> None:
+        """Raises UnusableCertificate."""
+        context = _tls_context()
+        try:
+            # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else error
+            raise UnusableCertificate(f"cannot serve certificate {certificate} with key {key}: {why}") from error
+        self._current = context
+
+    def serve_pair(self, pair: Pair) -> None:
+        """From memory: ssl reads files alone, and this one is on no file system and gone when it was read."""
+        with os.fdopen(os.memfd_create("serving"), "wb") as memory:
+            memory.write(pair.certificate + pair.key)
+            memory.flush()
+            file = Path(f"/proc/self/fd/{memory.fileno()}")
+            self.serve(file, file)
+
+    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        # OpenSSL asks for clients that name no server, too. Without a certificate the handshake fails.
+        if self._current:
+            connection.context = self._current
+
+
+class CertificateFiles(ServingCertificate):
+    """The pair in two files, taken up anew when they change."""
+
+    def __init__(self, certificate: Path, key: Path) -> None:
+        """Raises UnusableCertificate."""
+        super().__init__()
+        self._files = (certificate, key)
+        self._seen = self._signature()
+        self.serve(*self._files)
 
     async def watch(self, seconds: float = 1.0) -> None:
         """Looks at the files that often, for ever."""
@@ -58,26 +93,11 @@ class ServingCertificate:
             return
         self._seen = seen
         try:
-            self._current = self._load()
+            self.serve(*self._files)
         except UnusableCertificate as error:
             log.error("new certificate refused, the former one stays: %s", error)  # noqa: TRY400
         else:
             log.info("new certificate taken up from %s", self._files[0])
-
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        # OpenSSL asks for clients that name no server, too.
-        connection.context = self._current
-
-    def _load(self) -> ssl.SSLContext:
-        certificate, key = self._files
-        context = _tls_context()
-        try:
-            # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(certificate, key, password="")
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else error
-            raise UnusableCertificate(f"cannot serve certificate {certificate} with key {key}: {why}") from error
-        return context
 
     def _signature(self) -> tuple[Any, ...]:
         return tuple(_stat(file) for file in self._files)
@@ -144,6 +164,19 @@ class WebhookServer(uvicorn.Server):
             # Also when cancelled; closing twice is fine.
             for server in self.servers:
                 server.close()
+
+    async def why_not_trusted(self, name: str, authorities: bytes) -> str | None:
+        """Why a client that connects under this name, and trusts these authorities, refuses; None when it does not."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        try:
+            context.load_verify_locations(cadata=authorities.decode())
+            async with asyncio.timeout(self._client_seconds):
+                address = self.servers[0].sockets[0].getsockname()[0]
+                _, writer = await asyncio.open_connection(address, self.port, ssl=context, server_hostname=name)
+        except (OSError, ValueError, TimeoutError) as error:
+            return str(error) or type(error).__name__
+        writer.close()
+        return None
 
     async def drain(self, seconds: float) -> None:
         """Goes on serving for that long, asking clients with each answer to connect elsewhere; then ends serve().

@@ -22,6 +22,7 @@ from app.admission.api import BODY_BYTES, VALIDATE_PATH, webhook
 from app.admission.server import (
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
+    CertificateFiles,
     ServingCertificate,
     UnusableCertificate,
     WebhookServer,
@@ -56,7 +57,7 @@ class Site:
         self.authority = Authority.make("test", datetime.now(UTC))
         self.pair = self.new_pair()
         self.write(self.pair)
-        self.certificate = ServingCertificate(folder / "tls.crt", folder / "tls.key")
+        self.certificate = CertificateFiles(folder / "tls.crt", folder / "tls.key")
         self.running: WebhookServer
 
     def new_pair(self) -> Pair:
@@ -347,7 +348,7 @@ class TestACertificate:
 
     async def test_that_cannot_be_served_is_told_at_the_start(self, site: Site, tmp_path: Path) -> None:
         with pytest.raises(UnusableCertificate, match=r"certificate .*none with key .*tls\.key: No such file"):
-            ServingCertificate(tmp_path / "none", tmp_path / "tls.key")
+            CertificateFiles(tmp_path / "none", tmp_path / "tls.key")
 
     async def test_is_shown_in_tls_1_2_and_in_nothing_older(self, site: Site) -> None:
         old = site.trust
@@ -438,3 +439,44 @@ def rsa_pair() -> Pair:
         certificate.public_bytes(Encoding.PEM),
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
+
+
+class TestAPairInMemory:
+    @pytest.fixture
+    def in_memory(self, site: Site) -> ServingCertificate:
+        # The site never looks at the files that it was made with.
+        site.certificate = ServingCertificate()  # type: ignore[assignment]
+        return site.certificate
+
+    async def test_is_served_from_the_next_connection_on(self, site: Site, in_memory: ServingCertificate) -> None:
+        async with serving(site):
+            with pytest.raises(ssl.SSLError):
+                await site.served()
+            for pair in (site.pair, site.new_pair()):
+                in_memory.serve_pair(pair)
+                assert await site.served() == der(pair)
+
+    async def test_that_cannot_be_used_changes_nothing(self, site: Site, in_memory: ServingCertificate) -> None:
+        in_memory.serve_pair(site.pair)
+        with pytest.raises(UnusableCertificate):
+            in_memory.serve_pair(Pair(site.pair.certificate, site.new_pair().key))
+        async with serving(site):
+            assert await site.served() == der(site.pair)
+
+    def test_leaves_no_file_open(self, in_memory: ServingCertificate, site: Site) -> None:
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        in_memory.serve_pair(site.pair)
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+class TestAClientThatTrusts:
+    async def test_the_authority_gets_through(self, site: Site) -> None:
+        async with serving(site) as running:
+            assert await running.why_not_trusted("localhost", site.authority.pem) is None
+
+    async def test_another_authority_says_why_not(self, site: Site) -> None:
+        other = Authority.make("test", datetime.now(UTC))
+        async with serving(site) as running:
+            assert "certificate verify failed" in str(await running.why_not_trusted("localhost", other.pem))
+            assert "certificate verify failed" in str(await running.why_not_trusted("example.com", site.authority.pem))
+            assert await running.why_not_trusted("localhost", b"")
