@@ -31,6 +31,8 @@ from app.syntax import UnusableInput
 UNUSABLE_INPUT = 2
 
 _PATH = click.Path(path_type=Path)
+# A fraction of a day is for those who want to see a renewal; a century is more than any clock has to deal with.
+_DAYS = click.FloatRange(0, 36500, min_open=True)
 
 
 def main() -> None:
@@ -61,8 +63,15 @@ def command_line() -> None:
 @_kubeconfig
 @_snapshot
 @_option("--listen", type=AddressType(), default="0.0.0.0:9443", help="Where reviews are answered, over TLS.")
-@_option("--tls-cert", type=_PATH, required=True, help="Certificate chain in PEM, read again when it changes.")
-@_option("--tls-key", type=_PATH, required=True, help="Its private key in PEM.")
+@_option(
+    "--tls-cert", type=_PATH, help="Certificate chain in PEM, read again when it changes; without, it makes its own."
+)
+@_option("--tls-key", type=_PATH, help="Its private key in PEM.")
+@_option("--certificate-secret", default="dittofs-operator-tls", help="Where it keeps its own, in its own namespace.")
+@_option("--service", default="dittofs-operator", help="The Service that its own is for.")
+@_option("--webhook-configuration", default="dittofs-operator", help="Which both get the CA of its own as caBundle.")
+@_option("--certificate-days", type=_DAYS, default=90, help="How long its own is valid; renewed at two thirds of it.")
+@_option("--ca-days", type=_DAYS, default=365, help="How long the CA of its own is valid; renewed likewise.")
 @_option("--reconcile/--no-reconcile", default=True, help="Make what DittoServers describe, or only judge them.")
 @_option("--leader-elect/--no-leader-elect", default=True, help="Of several replicas, only one reconciles at a time.")
 @_option("--namespace", multiple=True, help="Look after this namespace only; can be given more than once.")
@@ -71,6 +80,7 @@ def command_line() -> None:
 def serve(**given: Any) -> None:
     """Answer the API server's admission reviews until told to stop."""
     _one_of(given["kubeconfig"], given["snapshot"])
+    _both_or_neither(given["tls_cert"], given["tls_key"], given["snapshot"])
     import uvloop
 
     from app.admission.server import UnusableCertificate
@@ -146,6 +156,15 @@ def _servers(paths: Sequence[str]) -> list[manifests.Document]:
 def _one_of(kubeconfig: Path | None, snapshot: Path | None) -> None:
     if kubeconfig and snapshot:
         raise click.UsageError("--kubeconfig and --snapshot exclude each other: look things up in one or the other")
+
+
+def _both_or_neither(certificate: Path | None, key: Path | None, snapshot: Path | None) -> None:
+    if bool(certificate) != bool(key):
+        raise click.UsageError("--tls-cert and --tls-key belong together: give both, or neither")
+    if snapshot and not certificate:
+        raise click.UsageError(
+            "--snapshot needs --tls-cert and --tls-key: there is no cluster to keep a certificate in"
+        )
 
 
 async def _judged(

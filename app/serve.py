@@ -5,14 +5,17 @@ import logging
 import platform
 import secrets
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from app.admission import api
-from app.admission.server import ServingCertificate, WebhookServer
+from app.admission.certificate import OwnCertificate, Probe
+from app.admission.server import CertificateFiles, ServingCertificate, WebhookServer
 from app.cluster.client import Cluster
 from app.cluster.lease import Lease
 from app.cluster.lookup import gather
@@ -26,6 +29,7 @@ from app.settings import Settings
 from app.storage.facts import Facts
 from app.storage.rules import Needs
 from app.storage.status import News
+from certs.rotation import Plan
 
 # Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.
 DRAIN_SECONDS = 5.0
@@ -73,22 +77,34 @@ class Operator:
         self._events.record(server, news.type, news.reason, news.message)
 
 
+@dataclass(frozen=True)
+class _Certificate:
+    """What is served, who keeps it good, and what that one has against being called ready."""
+
+    serving: ServingCertificate
+    keep: Callable[[Probe], Coroutine[None, None, None]]
+    why_not_ready: Callable[[], str | None]
+
+
 async def serve(settings: Settings) -> None:
     """Until SIGTERM, or SIGINT for an end without delay. Raises what keeps it from starting: OSError, ValueError.
 
     After the first signal another one ends the process at once.
     """
-    certificate = ServingCertificate(settings.tls_cert, settings.tls_key)
     stopping = _Stopping()
-    async with _facts(settings) as (look_up, operator):
-        webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate)
-        health = WebhookServer(api.health(stopping.why_not_ready), *settings.health_listen)
+    async with _parts(settings) as (look_up, operator, certificate):
+
+        def why_not_ready() -> str | None:
+            return stopping.why_not_ready() or certificate.why_not_ready()
+
+        webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate.serving)
+        health = WebhookServer(api.health(why_not_ready), *settings.health_listen)
         await webhook.listen()
         await health.listen()
         log.info("serving", extra={"listen": str(settings.listen), "health": str(settings.health_listen)})
         async with asyncio.TaskGroup() as group:
             group.create_task(health.serve())
-            watching = group.create_task(certificate.watch())
+            keeping = group.create_task(certificate.keep(webhook.why_not_trusted))
             serving = group.create_task(webhook.serve())
             if operator:
                 group.create_task(operator.run())
@@ -97,17 +113,18 @@ async def serve(settings: Settings) -> None:
                 operator.finish()
             await webhook.drain(DRAIN_SECONDS if received == signal.SIGTERM else 0)
             await serving
-            watching.cancel()
+            keeping.cancel()
             await health.drain(0)
     log.info("stopped")
 
 
 @asynccontextmanager
-async def _facts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator | None]]:
-    """How the webhook looks things up, and the operator where there is a cluster to operate in."""
-    if settings.snapshot:
+async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator | None, _Certificate]]:
+    """How the webhook looks things up, the operator where there is a cluster to operate in, and the certificate."""
+    files = _from_files(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+    if settings.snapshot and files:
         snapshot = Snapshot(settings.snapshot)
-        yield partial(gather, snapshot), None
+        yield partial(gather, snapshot), None, files
         return
     async with Cluster.connect(settings.kubeconfig) as cluster:
         operator = Operator(cluster, settings) if settings.reconcile else None
@@ -116,7 +133,38 @@ async def _facts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator
             known, left = operator.observed.known(needs) if operator else (Facts(), needs)
             return known.joined(await gather(cluster, left))
 
-        yield look_up, operator
+        yield look_up, operator, files or _of_our_own(cluster, settings)
+
+
+def _from_files(certificate: Path, key: Path) -> _Certificate:
+    """Raises UnusableCertificate."""
+    files = CertificateFiles(certificate, key)
+    return _Certificate(files, lambda _probe: files.watch(), lambda: None)
+
+
+def _of_our_own(cluster: Cluster, settings: Settings) -> _Certificate:
+    events = Events(cluster, cluster.now)
+    own = OwnCertificate(
+        cluster,
+        settings.certificate_secret,
+        settings.webhook_configuration,
+        _plan(settings, cluster.namespace),
+        lambda secret, news: events.record(secret, news.type, news.reason, news.message),
+    )
+
+    async def keep(probe: Probe) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(events.run())
+            group.create_task(own.run(probe))
+
+    return _Certificate(own.serving, keep, own.why_not_ready)
+
+
+def _plan(settings: Settings, namespace: str) -> Plan:
+    name = f"{settings.service}.{namespace}.svc"
+    # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
+    hosts = (name, f"{name}.cluster.local", f"{settings.service}.{namespace}", "localhost", "127.0.0.1")
+    return Plan(hosts, timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days))
 
 
 class _Stopping:

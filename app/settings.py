@@ -33,13 +33,19 @@ class AddressType(click.ParamType[Address]):
 class Settings:
     """For `serve`. Without kubeconfig and snapshot, the cluster that the process runs in is meant.
 
-    `namespace` are those that are looked after, empty for all of them.
+    `namespace` are those that are looked after, empty for all of them. Without tls_cert and tls_key it makes its own
+    certificate, and keeps it in a Secret.
     """
 
     listen: Address
     health_listen: Address
-    tls_cert: Path
-    tls_key: Path
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    certificate_secret: str = "dittofs-operator-tls"  # noqa: S105 - the name of one
+    service: str = "dittofs-operator"
+    webhook_configuration: str = "dittofs-operator"
+    certificate_days: float = 90
+    ca_days: float = 365
     kubeconfig: Path | None = None
     snapshot: Path | None = None
     reconcile: bool = True

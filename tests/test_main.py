@@ -70,7 +70,9 @@ def test_a_flag_can_be_set_in_the_environment() -> None:
         (("check", "manifests/samples", "--kubeconfig", "a", "--snapshot", "b"), "exclude each other"),
         (("review", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
         (("render", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
-        (("serve", "--tls-key=a", "--snapshot=b"), "Missing option '--tls-cert'"),
+        (("serve", "--tls-key=a"), "--tls-cert and --tls-key belong together: give both, or neither"),
+        (("serve", "--snapshot=b"), "--snapshot needs --tls-cert and --tls-key"),
+        (("serve", "--ca-days=0"), "0.0 is not in the range"),
         (("serve", "--listen=9443"), "'9443' is not HOST:PORT, such as 0.0.0.0:9443"),
     ],
 )

@@ -1,0 +1,88 @@
+"""The two webhook configurations in the real API server. That a permission by name is enough: see test_certificate."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+import yaml
+
+from app.admission.registration import webhook_configurations
+from app.admission.webhooks import LeftAlone, Webhooks
+from app.cluster.client import Cluster
+from app.cluster.reader import Conflict
+from tests.controlplane.cluster import ControlPlane
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+KINDS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+
+
+@pytest.fixture
+def name(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
+    yield namespace
+    for kind in KINDS:
+        control_plane.kubectl("delete", kind, namespace, "--ignore-not-found")
+
+
+def register(control_plane: ControlPlane, name: str, **annotations: str) -> None:
+    made: list[dict[str, Any]] = webhook_configurations(lambda path: {"url": f"https://localhost:9{path}"})
+    for each in made:
+        each["metadata"] = {"name": name, "annotations": annotations}
+        each["webhooks"][0]["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(made))
+
+
+@asynccontextmanager
+async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[Webhooks]:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
+        webhooks = Webhooks(cluster, name, lambda: None)
+        tasks = [group.create_task(cache.run()) for cache in webhooks.caches]
+        for cache in webhooks.caches:
+            await cache.answered()
+        yield webhooks
+        for task in tasks:
+            task.cancel()
+
+
+async def test_what_is_missing_is_named_and_nothing_is_known_before_all_is_there(
+    control_plane: ControlPlane, name: str
+) -> None:
+    async with watched(control_plane, name) as webhooks:
+        kinds = "MutatingWebhookConfiguration and ValidatingWebhookConfiguration"
+        assert webhooks.missing() == f"waiting for {kinds} {name}"
+        assert webhooks.bundles() == []
+        register(control_plane, name)
+        await until_async(lambda: webhooks.missing() is None)
+        assert webhooks.bundles() == [b"", b""]
+
+
+async def test_what_is_published_is_heard_of_and_not_published_again(control_plane: ControlPlane, name: str) -> None:
+    register(control_plane, name)
+    async with watched(control_plane, name) as webhooks:
+        assert len(await webhooks.publish(b"bundle")) == 2
+        await until_async(lambda: webhooks.bundles() == [b"bundle"] * 2)
+        assert await webhooks.publish(b"bundle") == []
+
+
+async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_plane: ControlPlane, name: str) -> None:
+    register(control_plane, name)
+    async with watched(control_plane, name) as webhooks:
+        pass
+    control_plane.kubectl("annotate", KINDS[0], name, "changed=yes")
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        webhooks._cluster = cluster
+        with pytest.raises(Conflict):
+            await webhooks.publish(b"bundle")
+
+
+async def test_cert_managers_are_left_alone(control_plane: ControlPlane, name: str) -> None:
+    register(control_plane, name, **{"cert-manager.io/inject-ca-from": "a/b"})
+    async with watched(control_plane, name) as webhooks:
+        with pytest.raises(LeftAlone, match="inject-ca-from: its caBundle is left alone"):
+            await webhooks.publish(b"bundle")
+    found = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
+    assert "caBundle" not in found["webhooks"][0]["clientConfig"]
