@@ -4,7 +4,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Generic, TypeVar
+from functools import cache
+from typing import Any, Generic, TypeVar
 
 import pytest
 
@@ -17,6 +18,9 @@ BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = 86400.0
 T = TypeVar("T")
 PLAN = Plan(("dittofs-operator.dittofs-system.svc",))
+read = cache(certificates)
+# How often the carrier looks though nothing is due.
+CHECK = 60.0
 # An API server hears of a new caBundle well within what replicas allow for.
 LATEST = SETTLE * 0.8
 
@@ -54,15 +58,18 @@ class World:
     def changes(self) -> int:
         return len(self.secret.history) + sum(len(each.history) for each in self.bundles)
 
+    def has_told(self, lag: float) -> bool:
+        """Whether an API server that is that late has heard of any caBundle; before that it trusts nobody."""
+        return all(each.at(self.at - lag)[1] for each in self.bundles)
+
     def trusts(self, leaf: Leaf, lag: float) -> bool:
         """Whether an API server that is that late admits, with both webhooks."""
-        published = [certificates(each.at(self.at - lag)[1]) for each in self.bundles]
+        published = [read(each.at(self.at - lag)[1]) for each in self.bundles]
         return leaf.is_valid(self.now) and all(leaf.issuer in bundle for bundle in published)
 
-    def look(self, replica: Replica, lag: float) -> None:
+    def look(self, replica: Replica, lags: tuple[float, ...] = (0, 0, 0)) -> None:
         """All that a replica does when it looks once, as the carrier does."""
-        version, content = self.secret.at(self.at - lag)
-        seen = [each.at(self.at - lag) for each in self.bundles]
+        (version, content), *seen = self.seen(lags)
         replica.see(content, [bundle for _, bundle in seen], self.now, self.at)
         replica.take_up()
         wanted = replica.bundle()
@@ -72,41 +79,66 @@ class World:
         if step := replica.next_step(probed=True):
             self.secret.replace(version, step.content, self.at)
 
+    def seen(self, lags: tuple[float, ...]) -> list[tuple[int, Any]]:
+        """What one sees who hears of each object that late."""
+        objects: list[Told[Any]] = [self.secret, *self.bundles]
+        return [told.at(self.at - lag) for told, lag in zip(objects, lags, strict=True)]
+
+
+@dataclass
+class Watching:
+    """A replica that looks when it hears of a change and when something is due, as the carrier lets it."""
+
+    lags: tuple[float, ...]
+    replica: Replica = field(default_factory=lambda: Replica(PLAN))
+    is_ready: bool = False
+    seen: list[Any] | None = None
+    due: float = 0
+
+    @classmethod
+    def by(cls, chance: random.Random) -> "Watching":
+        return cls((chance.uniform(0, 3), chance.uniform(0, 3), chance.uniform(0, 3)))
+
+    def is_due(self, world: World) -> bool:
+        return world.at >= self.due or world.seen(self.lags) != self.seen
+
+    def look(self, world: World) -> None:
+        self.seen = world.seen(self.lags)
+        world.look(self.replica, self.lags)
+        self.due = world.at + min(CHECK, self.replica.seconds_until_due())
+        self.is_ready = self.is_ready or self.replica.is_trusted()
+
 
 @pytest.mark.parametrize("seed", range(3))
 def test_for_years_each_replica_that_is_ready_is_trusted_by_each_api_server(seed: int) -> None:
     chance = random.Random(seed)
     world = World()
-    replicas = [Replica(PLAN) for _ in range(3)]
-    lags = [chance.uniform(0, 3) for _ in replicas]
-    ready = [False] * len(replicas)
+    replicas = [Watching.by(chance) for _ in range(3)]
     authorities, leaves, checked = set(), set(), 0
-    quiet = 0.0
+    quiet = 0
     while world.at < 2.5 * 365 * DAY:
         before = world.changes
-        for index in chance.sample(range(len(replicas)), len(replicas)):
-            if chance.random() < 0.9:
-                world.look(replicas[index], lags[index])
-            # In the first seconds of all there is nothing yet that an API server could have heard of.
-            ready[index] = world.at > 30 and (ready[index] or replicas[index].is_trusted())
-        for replica in (replica for replica, was in zip(replicas, ready, strict=True) if was):
-            assert replica.served
-            assert all(world.trusts(replica.served, lag) for lag in (0.0, chance.uniform(0, LATEST), LATEST))
-            authorities.add(replica.served.issuer)
-            leaves.add(replica.served.certificate)
-            checked += 1
-        quiet = 0.0 if world.changes > before else quiet + 1
+        for each in chance.sample(replicas, len(replicas)):
+            if each.is_due(world) and chance.random() < 0.9:
+                each.look(world)
+        for served in [each.replica.served for each in replicas if each.is_ready]:
+            assert served
+            for lag in filter(world.has_told, (0.0, chance.uniform(0, LATEST), LATEST)):
+                assert world.trusts(served, lag)
+                checked += 1
+            authorities.add(served.issuer)
+            leaves.add(served.certificate)
+        quiet = 0 if world.changes > before else quiet + 1
         if quiet < 30:
             world.at += 1
             continue
-        world.at += chance.uniform(0.5, 1.5) * DAY
-        # Once everything is quiet a replica is replaced, and another one is far behind.
-        index = chance.randrange(len(replicas))
-        replicas[index], lags[index], ready[index] = Replica(PLAN), chance.uniform(0, 3), False
-        quiet = 25
+        world.at += chance.uniform(0.5, 2.5) * DAY
+        # Once everything is quiet a replica is replaced.
+        replicas[chance.randrange(len(replicas))] = Watching.by(chance)
+        quiet = 20
     assert len(authorities) >= 4
     assert len(leaves) >= 14
-    assert checked > 5000
+    assert checked > 30000
 
 
 @dataclass
@@ -119,7 +151,7 @@ class Alone:
     def goes_on(self, seconds: int = 60) -> None:
         for _ in range(seconds):
             self.world.at += 1
-            self.world.look(self.replica, 0)
+            self.world.look(self.replica)
 
     @property
     def published(self) -> set[bytes]:
