@@ -411,6 +411,7 @@ def version_of(manifest: dict[str, Any]) -> dict[str, str]:
     return {"resourceVersion": manifest["metadata"]["resourceVersion"]}
 
 
+@pytest.mark.anyio
 async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: ControlPlane, namespace: str) -> None:
     def kubectl(*args: str) -> None:
         control_plane.kubectl("--namespace", namespace, *args)
@@ -427,6 +428,7 @@ async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: Co
             _ = [page async for page in cluster.pages(Selection(CONFIG_MAPS, namespace, name="other"))]
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     ("date", "hours"), [("Thu, 01 Jan 2026 06:00:00 GMT", 6), ("Thu, 01 Jan 2026 06:00:00 -0200", 8)]
 )
@@ -435,6 +437,7 @@ async def test_the_time_is_what_the_api_server_says(tmp_path: Path, date: str, h
     assert timedelta() <= cluster.now() - datetime(2026, 1, 1, hours, tzinfo=UTC) < timedelta(seconds=10)
 
 
+@pytest.mark.anyio
 @pytest.mark.parametrize("header", ["", "Date: yesterday\r\n"])
 async def test_the_time_is_this_machines_when_the_api_server_says_none(tmp_path: Path, header: str) -> None:
     cluster = await told(tmp_path, header)
