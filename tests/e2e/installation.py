@@ -1,39 +1,44 @@
-"""The operator in the cluster: the one place that knows how it is installed."""
+"""The operator in the cluster, installed as a user would: by helm, from the chart, with nothing to prepare."""
 
-import base64
-import subprocess
-import sys
+import json
 from pathlib import Path
 
-import yaml
-
-from app.admission.registration import webhook_configurations
-from app.storage.crd import custom_resource_definition
-from tests.e2e.cluster import Cluster
-from tests.wait import until
+from tests.controlplane.cluster import ControlPlane
+from tests.e2e.images import OPERATOR
+from tests.helm.chart import CHART, run_in
 
 NAMESPACE = "dittofs-system"
 NAME = "dittofs-operator"
-REPLICAS = "2"
-START_SECONDS = 120.0
-MANIFEST = Path(__file__).with_name("operator.yaml")
+REPLICAS = 2
+START_SECONDS = 180
+IMAGE = dict(zip(("repository", "tag"), OPERATOR.split(":"), strict=True))
 
 
-def install(cluster: Cluster) -> None:
+def install(cluster: ControlPlane) -> None:
     """Returns when every replica is ready."""
-    folder = cluster.folder / "certificates"
-    host = f"--host={NAME}.{NAMESPACE}.svc"
-    subprocess.run([sys.executable, "-m", "certs", "--out", folder, host], check=True, capture_output=True)
-    cluster.kubectl("apply", "-f", str(MANIFEST))
-    pair = (f"--cert={folder / 'tls.crt'}", f"--key={folder / 'tls.key'}")
-    cluster.kubectl("create", "secret", "tls", f"{NAME}-tls", f"--namespace={NAMESPACE}", *pair)
-    bundle = base64.b64encode((folder / "ca.crt").read_bytes()).decode()
-    service = {"name": NAME, "namespace": NAMESPACE}
-    webhooks = webhook_configurations(lambda path: {"service": service | {"path": path}, "caBundle": bundle})
-    cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([custom_resource_definition(), *webhooks]))
-    until(lambda: _ready_replicas(cluster) == REPLICAS, seconds=START_SECONDS)
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
+    cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
+    helm(cluster, "install", NAME, CHART, *values(), *patiently())
 
 
-def _ready_replicas(cluster: Cluster) -> str:
-    wanted = ("-o", "jsonpath={.status.readyReplicas}")
-    return cluster.kubectl("get", "deployment", NAME, f"--namespace={NAMESPACE}", *wanted).stdout
+def helm(cluster: ControlPlane, *args: str | Path) -> str:
+    """What it prints; raises when it fails."""
+    done = run_in(cluster, *args, "--namespace", NAMESPACE)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def values(**others: str) -> list[str]:
+    """The image is the one thing that is not as the chart has it."""
+    given = {f"image.{name}": value for name, value in IMAGE.items()} | others
+    return [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
+
+
+def patiently() -> tuple[str, ...]:
+    return ("--wait", f"--timeout={START_SECONDS}s")
+
+
+def ready_replicas(cluster: ControlPlane) -> int:
+    status = cluster.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{NAME}")["status"]
+    return int(status.get("readyReplicas", 0))

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from tests.e2e.images import DITTOFS
-from tests.e2e.installation import NAME, NAMESPACE
+from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
 from tests.operated import Namespace
 from tests.wait import until
 
@@ -175,4 +175,4 @@ def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret
     for replica in operator.all("pods"):
         assert replica["status"]["containerStatuses"][0]["restartCount"] == 0
         assert "first-secret" not in operator.kubectl("logs", replica["metadata"]["name"])
-    assert operator.get("deployment", NAME)["status"]["readyReplicas"] == 2
+    assert ready_replicas(user.control_plane) == REPLICAS

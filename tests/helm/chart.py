@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from tests.controlplane.cluster import ControlPlane
 from tests.helm.build import helm
 
 CHART = Path(__file__).parent.parent.parent / "charts/dittofs-operator"
@@ -18,6 +19,12 @@ Manifest = dict[str, Any]
 
 def run(*args: str | Path, environ: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
     return subprocess.run([helm(os.environ), *args], check=False, env=environ, capture_output=True, text=True)
+
+
+def run_in(cluster: ControlPlane, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    """With neither the user's own settings nor a cache that other clusters share."""
+    homes = {f"HELM_{kind}_HOME": str(cluster.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
+    return run(*args, environ=os.environ | homes | {"KUBECONFIG": str(cluster.kubeconfig)})
 
 
 @cache

@@ -34,9 +34,6 @@ BESIDES = {
     "serviceAccount.annotations": ["serviceAccount.create=true"],
     "podDisruptionBudget.maxUnavailable": ["podDisruptionBudget.enabled=true"],
 }
-# TO BE REMOVED once `serve` makes certificates, and has them.
-NOT_YET_FLAGS = {"--certificate-secret", "--service", "--webhook-configuration", "--certificate-days", "--ca-days"}
-NOT_YET_METRICS = {"dittofs_operator_certificate_expiry_seconds"}
 
 
 def one(kind: str, *values: str) -> Manifest:
@@ -152,9 +149,8 @@ def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_
     secret = ("certificates.provider=secret", "certificates.secretName=x")
     off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
     given = set(flags()) | set(flags(*secret, *off))
-    assert given - NOT_YET_FLAGS <= options
+    assert given <= options
     assert options - given == {"--kubeconfig", "--snapshot"}
-    assert not NOT_YET_FLAGS & options
 
 
 def test_a_pod_has_time_for_all_that_it_has_to_finish() -> None:
@@ -225,7 +221,7 @@ def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> Non
     [volume] = [each for each in volumes(provider) if "secret" in each]
     assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
     assert {"--tls-cert", "--tls-key"} <= set(flags(provider))
-    assert not NOT_YET_FLAGS & set(flags(provider))
+    assert not {"--certificate-secret", "--webhook-configuration"} & set(flags(provider))
 
 
 def test_a_given_issuer_of_cert_manager_is_used_and_none_is_made() -> None:
@@ -292,8 +288,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     asked = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
     # `up` is made by Prometheus.
-    assert asked - {"up"} - NOT_YET_METRICS <= metrics()
-    assert not NOT_YET_METRICS & metrics()
+    assert asked - {"up"} <= metrics()
     assert len(asked) > 5
 
 

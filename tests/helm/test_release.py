@@ -17,7 +17,7 @@ import yaml
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, Manifest, loaded, run, template
+from tests.helm.chart import CHART, Manifest, loaded, run_in, template
 from tests.operator import Operator
 from tests.servers import server
 from tests.wait import until
@@ -56,10 +56,7 @@ class Site:
         return done.stdout
 
     def try_helm(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
-        # Neither the user's own settings nor a cache that other clusters share.
-        homes = {f"HELM_{kind}_HOME": str(self.cluster.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
-        environ = os.environ | homes | {"KUBECONFIG": str(self.cluster.kubeconfig)}
-        return run(*args, "--namespace", NAMESPACE, environ=environ)
+        return run_in(self.cluster, *args, "--namespace", NAMESPACE)
 
     def kubectl(self, *args: str, **options: Any) -> str:
         return self.cluster.kubectl("--namespace", NAMESPACE, *args, **options).stdout
