@@ -1,0 +1,235 @@
+"""No admission fails, whatever is done to the operator: a steady stream of them through the API server, counted."""
+
+import asyncio
+import base64
+import re
+import signal
+import ssl
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from os import kill
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any, Self
+
+import httpx
+
+from tests.controlplane.cluster import ControlPlane
+from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, helm, patiently, ready_replicas, values
+from tests.helm.chart import CHART
+from tests.operated import Namespace
+from tests.wait import until
+
+CONNECTIONS = 4
+WANTED = 20_000
+MOST = 200_000
+# Renewed at two thirds: the certificate after 55 s, the CA after 95 s.
+DAYS, CA_DAYS = 0.00095, 0.00165
+# Time for a CA to be renewed twice, and for a rolling update.
+SECONDS = 300.0
+CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+REJECTED_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An answer that nobody should have got, and to which request since the beginning."""
+
+    number: int
+    answer: str
+
+
+class Admissions(threading.Thread):
+    """Creates DittoServers that are not kept, a few at once and without a pause; some of them have to be rejected."""
+
+    def __init__(self, user: Namespace) -> None:
+        super().__init__()
+        self.tried = 0
+        self.failures: list[Failure] = []
+        self._cluster = user.control_plane
+        self._path = f"/apis/dittofs.dittofs.com/v1alpha1/namespaces/{user.namespace}/dittoservers"
+        self._numbers = count(1)
+        self._ending = threading.Event()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ending.set()
+        self.join()
+
+    @contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """Says how many there were, and how many failed."""
+        begun, tried, failed = monotonic(), self.tried, len(self.failures)
+        yield
+        new = self.failures[failed:]
+        print(f"  {what:58} {monotonic() - begun:6.1f} s {self.tried - tried:7} tried {len(new):4} failed", flush=True)
+        for each in new[:3]:
+            print(f"    {each.number}: {each.answer}")
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        trust = ssl.create_default_context(cafile=self._cluster.ca_file)
+        headers = {"Authorization": f"Bearer {self._cluster.token}"}
+        base = self._cluster.url
+        async with (
+            httpx.AsyncClient(base_url=base, verify=trust, headers=headers, trust_env=False, timeout=30) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(CONNECTIONS):
+                group.create_task(self._ask(client))
+
+    async def _ask(self, client: httpx.AsyncClient) -> None:
+        while not self._ending.is_set() and (number := next(self._numbers)) < MOST:
+            rejected = number % REJECTED_EVERY == 0
+            answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
+            self.tried += 1
+            if not is_as_it_should_be(answer, rejected=rejected):
+                self.failures.append(Failure(number, f"{answer.status_code} {answer.text[:300]}"))
+
+
+def server(*, rejected: bool) -> dict[str, Any]:
+    storage = {"metadataSize": "1Gi", "storageClassName": "none-such" if rejected else "local"}
+    return {
+        "apiVersion": "dittofs.dittofs.com/v1alpha1",
+        "kind": "DittoServer",
+        "metadata": {"name": "asked-for"},
+        "spec": {"storage": storage},
+    }
+
+
+def is_as_it_should_be(answer: httpx.Response, *, rejected: bool) -> bool:
+    if rejected:
+        return answer.status_code == 422 and "does not exist in cluster" in answer.text
+    return answer.status_code == 201
+
+
+def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced(user: Namespace) -> None:
+    cluster = user.control_plane
+    operator = Namespace(cluster, NAMESPACE)
+    print()
+    with Admissions(user) as stream:
+        with stream.during("nothing special"):
+            sleep(5)
+        with stream.during("a rolling update, to short-lived certificates"):
+            upgrade(cluster, short_lived=True)
+        with stream.during("the Secret deleted: a new CA and certificate at once"):
+            begin_anew(operator)
+        with stream.during("a certificate renewed, then a CA, as in years"):
+            until(lambda: {"CertificateRenewed", "AuthorityChanged"} <= told(operator), SECONDS, pause=1)
+            settled(operator)
+        with stream.during("a rolling update, back to long-lived certificates"):
+            upgrade(cluster, short_lived=False)
+            begin_anew(operator)
+        with stream.during("as many more as it takes"):
+            until(lambda: stream.tried >= WANTED, SECONDS, pause=0.5)
+    print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
+    assert stream.failures == []
+    assert failed_open(cluster) == 0
+
+
+def test_what_no_operator_can_prevent_costs_no_more_than_what_was_under_way(user: Namespace) -> None:
+    """A replica that is killed answers nobody any more, and a blank caBundle trusts nobody until it is put back."""
+    cluster = user.control_plane
+    print()
+    with Admissions(user) as stream:
+        with stream.during("nothing special"):
+            sleep(5)
+        for _ in range(3):
+            failed = len(stream.failures)
+            with stream.during("a replica killed with -9"):
+                kill_a_replica(cluster)
+                sleep(3)
+                until(lambda: ready_replicas(cluster) == REPLICAS, SECONDS, pause=0.5)
+            assert len(stream.failures) - failed <= CONNECTIONS
+        for kind in CONFIGURATIONS:
+            with stream.during(f"the caBundle of the {kind} blanked"):
+                blank(cluster, kind)
+                until(lambda kind=kind: bundle(cluster, kind) != "")  # type: ignore[misc]
+                sleep(3)
+    print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
+
+
+def upgrade(cluster: ControlPlane, *, short_lived: bool) -> None:
+    days = {"certificates.days": DAYS, "certificates.caDays": CA_DAYS} if short_lived else {}
+    given = [part for name, value in days.items() for part in ("--set-json", f"{name}={value}")]
+    helm(cluster, "upgrade", NAME, CHART, *values(), *given, *patiently())
+    # What the former ones make until they have ended is as long-lived as they were told.
+    until(lambda: len(Namespace(cluster, NAMESPACE).all("pods")) == REPLICAS, SECONDS, pause=0.5)
+
+
+def begin_anew(operator: Namespace) -> None:
+    """With a CA of the life that is set now."""
+    former = operator.get("secret", f"{NAME}-tls")["metadata"]["uid"]
+    operator.kubectl("delete", "secret", f"{NAME}-tls")
+    until(lambda: secret_uid(operator) not in ("", former), SECONDS)
+    settled(operator)
+
+
+def settled(operator: Namespace) -> None:
+    """Waits until every replica serves what the Secret holds."""
+    until(lambda: all(each == secret_value(operator, "tls.crt") for each in served(operator)), SECONDS, pause=0.5)
+
+
+def served(operator: Namespace) -> list[str]:
+    pods = [each for each in operator.all("pods") if "deletionTimestamp" not in each["metadata"]]
+    return [ssl.get_server_certificate((each["status"]["podIP"], 9443)) for each in pods]
+
+
+def secret_uid(operator: Namespace) -> str:
+    found = operator.get("secret", f"{NAME}-tls")
+    return found["metadata"]["uid"] if found else ""
+
+
+def secret_value(operator: Namespace, key: str) -> str:
+    return base64.b64decode(operator.get("secret", f"{NAME}-tls")["data"][key]).decode()
+
+
+def told(operator: Namespace) -> set[str]:
+    """The reasons of the Events about the Secret that there is."""
+    uid = secret_uid(operator)
+    return {each["reason"] for each in operator.all("events") if each["involvedObject"].get("uid") == uid}
+
+
+def failed_open(cluster: ControlPlane) -> int:
+    """How many admissions the API server let pass without the mutating webhook's answer, since it started."""
+    metrics = cluster.kubectl("get", "--raw", "/metrics").stdout
+    found = re.findall(r'^apiserver_admission_webhook_fail_open_count\{name="mutate\..* (\d+)$', metrics, re.MULTILINE)
+    return sum(map(int, found))
+
+
+def kill_a_replica(cluster: ControlPlane) -> None:
+    [pod, *_] = Namespace(cluster, NAMESPACE).all("pods")
+    kill(process_of(pod["metadata"]["name"]), signal.SIGKILL)
+
+
+def process_of(pod: str) -> int:
+    """As this machine, which is the node, counts processes."""
+    for process in Path("/proc").glob("[0-9]*"):
+        if is_in(process, pod):
+            return int(process.name)
+    raise AssertionError(f"no process of pod {pod} found")
+
+
+def is_in(process: Path, pod: str) -> bool:
+    try:
+        serves = b"\0serve\0" in (process / "cmdline").read_bytes()
+        return serves and f"HOSTNAME={pod}\0".encode() in (process / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # It has just ended.
+        return False
+
+
+def blank(cluster: ControlPlane, kind: str) -> None:
+    change = '[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]'
+    cluster.kubectl("patch", kind, NAME, "--type=json", "-p", change)
+
+
+def bundle(cluster: ControlPlane, kind: str) -> str:
+    return cluster.kubectl("get", kind, NAME, "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}").stdout
