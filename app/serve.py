@@ -153,9 +153,12 @@ def _of_our_own(cluster: Cluster, settings: Settings) -> _Certificate:
     )
 
     async def keep(probe: Probe) -> None:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(events.run())
-            group.create_task(own.run(probe))
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(events.run())
+                group.create_task(own.run(probe))
+        finally:
+            await events.drain(DRAIN_SECONDS)
 
     return _Certificate(own.serving, keep, own.why_not_ready)
 

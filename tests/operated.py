@@ -115,7 +115,8 @@ class Namespace:
 
 class Operated(Namespace):
     """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
-    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace.
+    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace. With
+    `makes_its_own` it is given no certificate; Secret and webhook configurations are named after the namespace.
     """
 
     def __init__(
@@ -126,13 +127,16 @@ class Operated(Namespace):
         *flags: str | Path,
         through: Proxy | None = None,
         confined: bool = False,
+        makes_its_own: bool = False,
     ) -> None:
         super().__init__(control_plane, namespace)
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.apply(*permissions(namespace, confined=confined))
+        self.apply(*permissions(namespace, confined=confined, makes_its_own=makes_its_own))
         self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
         control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
-        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig, "--namespace", namespace, *flags)
+        own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if makes_its_own else ()
+        cluster = ("--kubeconfig", self.kubeconfig, "--namespace", namespace)
+        self.operator = Operator(folder, *cluster, *own, *flags, makes_its_own=makes_its_own)
 
     def __enter__(self) -> Self:
         self.operator.start()
@@ -162,11 +166,10 @@ class Operated(Namespace):
         return [each for each in self.requests() if each.writes and each.resource != "leases"]
 
 
-def permissions(namespace: str, *values: str, confined: bool = False) -> list[Manifest]:
+def permissions(namespace: str, *, confined: bool = False, makes_its_own: bool = False) -> list[Manifest]:
     """The ServiceAccount and what the chart binds to it, by the name of the namespace where it has no other."""
     named = (f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false")
-    # The tests come with a certificate.
-    given = ("certificates.provider=secret", "certificates.secretName=files")
+    given = () if makes_its_own else ("certificates.provider=secret", "certificates.secretName=files")
     where = (f"namespaces={{{namespace}}}",) if confined else ()
-    made = manifests(namespace, namespace, *named, *given, *where, *values)
+    made = manifests(namespace, namespace, *named, *given, *where)
     return [each for each in made if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]

@@ -1,4 +1,4 @@
-"""The operator as its users run it: `dittofs-operator serve` in a process of its own, with a certificate of its own."""
+"""The operator as its users run it: `dittofs-operator serve` in a process of its own."""
 
 import base64
 import json
@@ -24,12 +24,16 @@ ROOT = Path(__file__).parent.parent
 
 
 class Operator:
-    """Runs inside a `with`; `facts` are flags such as `--snapshot PATH`. It keeps its ports when started again."""
+    """Runs inside a `with`; `facts` are flags such as `--snapshot PATH`. It keeps its ports when started again.
 
-    def __init__(self, folder: Path, *facts: str | Path) -> None:
+    With `makes_its_own` it is given no certificate, and has to make one.
+    """
+
+    def __init__(self, folder: Path, *facts: str | Path, makes_its_own: bool = False) -> None:
         self.folder = folder
         self.log = folder / "operator.log"
         self._facts = facts
+        self._pair = () if makes_its_own else ("--tls-cert", folder / "tls.crt", "--tls-key", folder / "tls.key")
         self._port, self._health_port = free_port(), free_port()
         self.url = f"https://localhost:{self._port}"
         self.health_url = f"http://127.0.0.1:{self._health_port}"
@@ -46,7 +50,7 @@ class Operator:
         self._program = Program(
             *(sys.executable, "-m", "app", "serve", *self._facts),
             *(f"--listen=127.0.0.1:{self._port}", f"--health-listen=127.0.0.1:{self._health_port}"),
-            *("--tls-cert", self.folder / "tls.crt", "--tls-key", self.folder / "tls.key"),
+            *self._pair,
             folder=ROOT,
             log=self.log,
             environ=os.environ,

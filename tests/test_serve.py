@@ -1,16 +1,20 @@
-"""`serve` as a process: facts that change or cannot be had, certificates that change, and its end."""
+"""`serve` as a process: facts that change or cannot be had, certificates given and of its own, and its end."""
 
 import json
+import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import httpx
 import pytest
 
 from app.admission.api import VALIDATE_PATH
+from app.admission.registration import webhook_configurations
 from app.admission.review import creation
 from tests.controlplane.cluster import ControlPlane
 from tests.operated import FAST as FAST_CLASS
@@ -184,3 +188,74 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
     operated.operator.start()
     until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] != "")
     assert monotonic() - started < 10
+
+
+@pytest.fixture
+def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
+    """Registered but not started: it will make its own certificate. Its webhooks are for its namespace alone."""
+    own = Operated(control_plane, namespace, tmp_path, makes_its_own=True)
+    made = webhook_configurations(lambda path: {"url": own.operator.url + path})
+    for each in made:
+        each["metadata"] = {"name": namespace}
+        each["webhooks"][0]["namespaceSelector"] = only_in(namespace)
+    own.apply(*made)
+    yield own
+    own.kubectl("delete", ",".join(each["kind"] for each in made), namespace)
+
+
+def only_in(namespace: str) -> dict[str, Any]:
+    return {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+
+
+def about_the_secret(own: Operated) -> list[str]:
+    """The reasons of the Events, in alphabetical order."""
+    about = [each for each in own.all("events") if each["involvedObject"]["name"] == f"{own.namespace}-tls"]
+    return sorted(each["reason"] for each in about)
+
+
+ALL_THAT_IS_TOLD = ["AuthorityPublished", "AuthorityPublished", "CertificateServed", "CertificatesMade"]
+
+
+def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Operated) -> None:
+    with own:
+        own.apply(server())
+        with pytest.raises(subprocess.CalledProcessError) as refused:
+            own.apply(server("other", **storage(storageClassName="none")))
+        until(lambda: about_the_secret(own) == ALL_THAT_IS_TOLD)
+        metrics = httpx.get(f"{own.operator.health_url}/metrics", trust_env=False).text
+    # The API server alone knows nothing of classes.
+    assert 'StorageClass "none" does not exist' in refused.value.stderr
+    [seconds] = re.findall(r'^dittofs_operator_certificate_expiry_seconds{certificate="serving"} (.*)$', metrics, re.M)
+    assert float(seconds) == pytest.approx(90 * 86400, abs=300)
+
+
+def test_what_is_yet_to_be_told_of_its_certificate_is_told_before_it_ends(own: Operated) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        # Every Event takes a second: the API server asks somebody who never answers, and then makes it.
+        url = f"https://127.0.0.1:{silent.getsockname()[1]}"
+        own.apply(asked_about_events(url, own.namespace))
+        with own:
+            assert len(about_the_secret(own)) < len(ALL_THAT_IS_TOLD)
+            own.operator.signal(signal.SIGINT)
+            assert own.operator.ended_well(within=15)
+    own.kubectl("delete", "validatingwebhookconfiguration", f"{own.namespace}-events")
+    assert about_the_secret(own) == ALL_THAT_IS_TOLD
+
+
+def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
+    webhook = {
+        "name": "events.example.com",
+        "clientConfig": {"url": url},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["events"]}],
+        "namespaceSelector": only_in(namespace),
+        "failurePolicy": "Ignore",
+        "timeoutSeconds": 1,
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+    }
+    return {
+        "apiVersion": "admissionregistration.k8s.io/v1",
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": f"{namespace}-events"},
+        "webhooks": [webhook],
+    }
