@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from app.admission.registration import webhook_configurations
 from app.cluster.client import Selection
 from app.cluster.reader import (
     CLAIMS,
@@ -135,8 +136,8 @@ class Operated(Namespace):
         self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
         control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
         own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if makes_its_own else ()
-        cluster = ("--kubeconfig", self.kubeconfig, "--namespace", namespace)
-        self.operator = Operator(folder, *cluster, *own, *flags, makes_its_own=makes_its_own)
+        self.flags = ("--kubeconfig", self.kubeconfig, *own, *flags)
+        self.operator = Operator(folder, "--namespace", namespace, *self.flags, makes_its_own=makes_its_own)
 
     def __enter__(self) -> Self:
         self.operator.start()
@@ -145,6 +146,15 @@ class Operated(Namespace):
     def __exit__(self, *_: object) -> None:
         self.operator.stop()
         self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"{INSTANCE}={self.namespace}")
+
+    def register(self) -> None:
+        """For its namespace alone, and without a caBundle: that is to be the operator's own."""
+        made = webhook_configurations(lambda path: {"url": self.operator.url + path})
+        for each in made:
+            each["metadata"] = {"name": self.namespace}
+            selector = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
+            each["webhooks"][0]["namespaceSelector"] = selector
+        self.apply(*made)
 
     def requests(self) -> list[Request]:
         """Everything that the operator asked of the API server, in order."""

@@ -1,5 +1,6 @@
 """The chart's roles are exactly the calls that the operator makes: none is refused, and no permission goes unused."""
 
+import base64
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
-from tests.helm.chart import Manifest, manifests
+from tests.helm.chart import Manifest
 from tests.operated import ACCOUNT, Operated, Request, permissions
 from tests.operator import Operator
 from tests.servers import server, storage
@@ -49,18 +50,6 @@ OF_THE_PLUGIN = {
     Permission(GROUP, "dittoservers/finalizers", "update"),
     Permission("apps", "statefulsets", "delete"),
     Permission("", "configmaps", "delete"),
-}
-
-# TO BE REMOVED once the operator makes its own certificate: granted already,
-# and not called yet. Then the scenario has to bring these calls about.
-_TLS = "dittofs-operator-tls"
-_CONFIGURATIONS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
-NOT_CALLED_YET = {
-    *(Permission("", "secrets", verb, _TLS) for verb in ("get", "list", "watch", "update")),
-    *(
-        Permission("admissionregistration.k8s.io", resource, verb, "dittofs-operator")
-        for resource, verb in product(_CONFIGURATIONS, ("get", "list", "watch", "patch"))
-    ),
 }
 
 
@@ -109,14 +98,14 @@ def test_every_permission_is_used_and_no_call_is_refused(
 ) -> None:
     namespace = "confined" if confined else "everywhere"
     enforcing.kubectl("create", "namespace", namespace)
-    where = [f"namespaces={{{namespace}}}"] if confined else []
-    shipped = granted(manifests("dittofs-operator", "dittofs-system", "rbac.aggregate=false", *where))
+    shipped = granted(permissions(namespace, confined=confined, makes_its_own=True))
     # That it may not list the classes, an operator that is confined learns by asking.
     expected = {("list", "storageclasses", "")} if confined else set()
     with Proxy(enforcing, tmp_path) as proxy:
-        operated = Operated(enforcing, namespace, tmp_path, through=proxy, confined=confined)
+        operated = Operated(enforcing, namespace, tmp_path, through=proxy, confined=confined, makes_its_own=True)
         if not confined:
-            operated.operator = Operator(tmp_path, "--kubeconfig", operated.kubeconfig)
+            operated.operator = Operator(tmp_path, *operated.flags, makes_its_own=True)
+        operated.register()
         # As before Kubernetes 1.32: what is watched is listed first.
         proxy.fault(lambda request: "sendInitialEvents" in request.query, answer=422)
         with operated:
@@ -127,8 +116,8 @@ def test_every_permission_is_used_and_no_call_is_refused(
                 assert refused(operated) == expected
     # The audit log tells of a watch when it ends.
     watches = {each for each in shipped if each.verb == "watch"}
-    until(lambda: unused(watches, operated.requests()) <= NOT_CALLED_YET)
-    assert unused(shipped, operated.requests()) == NOT_CALLED_YET | OF_THE_PLUGIN
+    until(lambda: not unused(watches, operated.requests()))
+    assert unused(shipped, operated.requests()) == OF_THE_PLUGIN
     assert refused(operated) == expected
 
 
@@ -147,6 +136,7 @@ def everything(operated: Operated, proxy: Proxy) -> None:
     change_what_cannot_be_applied(operated, proxy)
     remove(operated)
     adopt(operated)
+    damage_the_certificate(operated)
     judge(operated)
 
 
@@ -203,8 +193,15 @@ def owners(operated: Operated, kind: str, name: str) -> Any:
     return operated.get(kind, name)["metadata"].get("ownerReferences")
 
 
+def damage_the_certificate(operated: Operated) -> None:
+    operated.patch("secret", f"{operated.namespace}-tls", data={"tls.key": None})
+    until(lambda: "tls.key" in operated.get("secret", f"{operated.namespace}-tls")["data"], SECONDS)
+
+
 def judge(operated: Operated) -> None:
     """What is not known from watching is asked for: a class, a Secret, a claim."""
+    secret = operated.get("secret", f"{operated.namespace}-tls")
+    (operated.operator.folder / "ca.crt").write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
     at = {"metadata": {"name": "other", "namespace": operated.namespace}}
     credentials = {"credentialsSecretRef": {"secretName": "none-such"}}
     small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))

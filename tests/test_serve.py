@@ -14,7 +14,6 @@ import httpx
 import pytest
 
 from app.admission.api import VALIDATE_PATH
-from app.admission.registration import webhook_configurations
 from app.admission.review import creation
 from tests.controlplane.cluster import ControlPlane
 from tests.operated import FAST as FAST_CLASS
@@ -192,19 +191,11 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
 
 @pytest.fixture
 def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
-    """Registered but not started: it will make its own certificate. Its webhooks are for its namespace alone."""
+    """Registered but not started: it will make its own certificate."""
     own = Operated(control_plane, namespace, tmp_path, makes_its_own=True)
-    made = webhook_configurations(lambda path: {"url": own.operator.url + path})
-    for each in made:
-        each["metadata"] = {"name": namespace}
-        each["webhooks"][0]["namespaceSelector"] = only_in(namespace)
-    own.apply(*made)
+    own.register()
     yield own
-    own.kubectl("delete", ",".join(each["kind"] for each in made), namespace)
-
-
-def only_in(namespace: str) -> dict[str, Any]:
-    return {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+    own.kubectl("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", namespace)
 
 
 def about_the_secret(own: Operated) -> list[str]:
@@ -247,7 +238,7 @@ def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
         "name": "events.example.com",
         "clientConfig": {"url": url},
         "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["events"]}],
-        "namespaceSelector": only_in(namespace),
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
         "failurePolicy": "Ignore",
         "timeoutSeconds": 1,
         "sideEffects": "None",
