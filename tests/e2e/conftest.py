@@ -30,6 +30,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
                 running.load(archive)
             install(running)
             yield running
+        assert not machine.containers()
 
 
 @pytest.fixture

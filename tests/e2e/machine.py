@@ -17,7 +17,9 @@ from tests.wait import until
 
 STATE = Path("/var/lib/dittofs-e2e")
 LOCK = Path("/run/lock/dittofs-e2e")
-CGROUP = "dittofs-e2e"
+# Of containerd: a folder for each running container, and a cgroup for each.
+CONTAINERS = STATE / "run/io.containerd.runtime.v2.task/k8s.io"
+CGROUP = "k8s.io"
 BRIDGE = "dittofs-e2e"
 # Of the node. A loopback address would be refused; this one is on the loopback interface and nowhere else.
 ADDRESS = "10.99.0.1"
@@ -69,23 +71,34 @@ def clean() -> None:
     shutil.rmtree(STATE, ignore_errors=True)
 
 
+def containers() -> list[int]:
+    """The processes in them, by the file system that is theirs: also of a run whose shims and folders are gone."""
+    return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is_contained(process)]
+
+
+def _is_contained(process: Path) -> bool:
+    try:
+        elsewhere = (process / "ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+        return elsewhere and f"upperdir={STATE}/" in (process / "mountinfo").read_text()
+    except OSError:  # It has ended since it was listed.
+        return False
+
+
 def _kill_containers() -> None:
-    for pid in [*_in_cgroups(), *_shims()]:
+    # The shims first: they would clean up meanwhile.
+    for pid in [*_shims(), *containers()]:
         _kill(pid)
-    until(lambda: not [*_in_cgroups(), *_shims()])
+    until(lambda: not [*_shims(), *containers()])
     for folder in sorted(_cgroups(), reverse=True):
         folder.rmdir()
 
 
-def _in_cgroups() -> list[int]:
-    return [int(pid) for folder in _cgroups() for pid in (folder / "cgroup.procs").read_text().split()]
-
-
 def _cgroups() -> Iterator[Path]:
-    """In version 2 there is one tree, in version 1 one for each controller."""
+    """Of our containers alone. In version 2 there is one tree, in version 1 one for each controller."""
     root = Path("/sys/fs/cgroup")
-    for tree in (root, *(each for each in root.iterdir() if each.is_dir())):
-        top = tree / CGROUP
+    names = [each.name for each in CONTAINERS.iterdir()] if CONTAINERS.exists() else []
+    trees = [root, *(each for each in root.iterdir() if each.is_dir() and not each.is_symlink())]
+    for top in (tree / CGROUP / name for tree in trees for name in names):
         if top.is_dir():
             yield from (top, *(each for each in top.rglob("*") if each.is_dir()))
 
