@@ -5,13 +5,12 @@ import logging
 import platform
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from app.admission import api
 from app.admission.certificate import OwnCertificate, Probe
@@ -28,7 +27,6 @@ from app.reconcile.writer import Writer
 from app.settings import Settings
 from app.storage.facts import Facts
 from app.storage.rules import Needs
-from app.storage.status import News
 from certs.rotation import Plan
 
 # Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.
@@ -49,7 +47,7 @@ class Operator:
         self._lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
         may_write = self._lease.held if self._lease else lambda: True
         writer = Writer(cluster, self.observed, may_write)
-        reconciler = Reconciler(cluster, self.observed, writer, self._tell)
+        reconciler = Reconciler(cluster, self.observed, writer, self._events.record)
         self._controller = Controller(self.observed, reconciler, settings.workers)
         self._stop = asyncio.Event()
 
@@ -72,9 +70,6 @@ class Operator:
     def finish(self) -> None:
         self._controller.finish()
         self._stop.set()
-
-    def _tell(self, server: Mapping[str, Any], news: News) -> None:
-        self._events.record(server, news.type, news.reason, news.message)
 
 
 @dataclass(frozen=True)
@@ -149,7 +144,7 @@ def _of_our_own(cluster: Cluster, settings: Settings) -> _Certificate:
         settings.certificate_secret,
         settings.webhook_configuration,
         _plan(settings, cluster.namespace),
-        lambda secret, news: events.record(secret, news.type, news.reason, news.message),
+        events.record,
     )
 
     async def keep(probe: Probe) -> None:

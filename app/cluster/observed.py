@@ -45,16 +45,11 @@ def is_of_a_maker(entry: Manifest) -> bool:
 
 
 def _claim(manifest: Manifest) -> Manifest:
-    return {"metadata": _identity(manifest), "spec": manifest.get("spec"), "status": manifest.get("status")}
+    return {**identity(manifest), "spec": manifest.get("spec"), "status": manifest.get("status")}
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    return {"metadata": _identity(manifest), "status": manifest.get("status")}
-
-
-def _identity(manifest: Manifest) -> Manifest:
-    kept = ("name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp")
-    return {name: value for name, value in manifest["metadata"].items() if name in kept}
+    return {**identity(manifest), "status": manifest.get("status")}
 
 
 class Observed:

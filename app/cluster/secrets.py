@@ -28,10 +28,10 @@ class Known:
         return cls(version_of(manifest), Secret.read(manifest), digests)
 
 
-def identity(metadata: Manifest) -> Manifest:
+def identity(manifest: Manifest) -> Manifest:
     """What a store of Secrets keeps of one. `kubectl apply` leaves a copy of all values in an annotation."""
-    kept = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences"}
-    return {"metadata": {name: value for name, value in metadata["metadata"].items() if name in kept}}
+    kept = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
+    return {"metadata": {name: value for name, value in manifest["metadata"].items() if name in kept}}
 
 
 class Secrets:

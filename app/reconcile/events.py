@@ -7,13 +7,13 @@ import platform
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from app.cluster.client import Cluster
 from app.cluster.reader import EVENTS, ClusterError, Conflict, NotFound
+from app.storage.status import News
 
 Manifest = dict[str, Any]
-Type = Literal["Normal", "Warning"]
 
 COMPONENT = "dittofs-operator"
 THIS_PROCESS = platform.node()
@@ -40,7 +40,7 @@ class Events:
         self._recorded = asyncio.Event()
         self._full = False
 
-    def record(self, server: Mapping[str, Any], type: Type, reason: str, message: str) -> None:  # noqa: A002
+    def record(self, server: Mapping[str, Any], news: News) -> None:
         """To be sent by `run`; dropped when the server has had many of late, or when too many are waiting."""
         now = self._clock()
         if not self._filter.admits(server["metadata"]["uid"], now):
@@ -48,7 +48,7 @@ class Events:
         if len(self._waiting) >= WAITING:
             self._note_full()
             return
-        said = {"type": type, "reason": reason, "message": _one_line(message)}
+        said = {"type": news.type, "reason": news.reason, "message": _one_line(news.message)}
         self._waiting.append(_event(server, said, now, self._reporter))
         self._recorded.set()
 

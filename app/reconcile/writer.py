@@ -20,7 +20,7 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.storage.difference import differs, marked
-from app.storage.objects import OPERATOR, Owner
+from app.storage.objects import OPERATOR, Owner, controller
 from app.storage.spec import KIND
 
 
@@ -176,12 +176,12 @@ def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
     if owner.owns(live):
         return
     metadata = live["metadata"]
-    controller = next((each for each in metadata.get("ownerReferences") or [] if each.get("controller")), None)
+    other = controller(live)
     what = f"{resource.kind} {metadata['name']}"
-    if controller and (controller["kind"], controller["name"]) == (KIND, owner.name):
+    if other and (other["kind"], other["name"]) == (KIND, owner.name):
         raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")
     labels = metadata.get("labels") or {}
-    if controller or labels.items().isdisjoint({("app.kubernetes.io/managed-by", OPERATOR)}):
+    if other or labels.items().isdisjoint({("app.kubernetes.io/managed-by", OPERATOR)}):
         raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
 
 

@@ -65,8 +65,14 @@ class Owner:
         }
 
     def owns(self, manifest: Mapping[str, Any]) -> bool:
-        references = manifest["metadata"].get("ownerReferences") or []
-        return any(reference.get("controller") and reference["uid"] == self.uid for reference in references)
+        found = controller(manifest)
+        return found is not None and found["uid"] == self.uid
+
+
+def controller(manifest: Mapping[str, Any]) -> Manifest | None:
+    """The reference to the one owner that makes the object, None when nobody does."""
+    references = manifest["metadata"].get("ownerReferences") or []
+    return next((reference for reference in references if reference.get("controller")), None)
 
 
 def render(server: DittoServer) -> list[Manifest]:

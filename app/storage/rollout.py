@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.storage.objects import controller
+
 _REVISION = "controller-revision-hash"
 
 
@@ -21,7 +23,7 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     return (
         _is_observed(stateful_set)
         and _rolls_out(stateful_set)
-        and _is_controlled(pod, stateful_set)
+        and (controller(pod) or {}).get("uid") == stateful_set["metadata"]["uid"]
         and not pod["metadata"].get("deletionTimestamp")
         and not _is_ready(pod)
         and _revision(pod) not in ("", stateful_set["status"].get("updateRevision"))
@@ -38,12 +40,6 @@ def _rolls_out(stateful_set: Mapping[str, Any]) -> bool:
     strategy = stateful_set["spec"]["updateStrategy"]
     partition = (strategy.get("rollingUpdate") or {}).get("partition")
     return strategy["type"] == "RollingUpdate" and not partition
-
-
-def _is_controlled(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
-    uid = stateful_set["metadata"]["uid"]
-    references = pod["metadata"].get("ownerReferences") or []
-    return any(reference.get("controller") and reference["uid"] == uid for reference in references)
 
 
 def _is_ready(pod: Mapping[str, Any]) -> bool:

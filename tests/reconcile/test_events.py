@@ -12,7 +12,8 @@ import pytest
 
 from app.cluster.client import Cluster
 from app.cluster.reader import EVENTS
-from app.reconcile.events import BURST, MESSAGE_CHARACTERS, Events, Type, _SpamFilter
+from app.reconcile.events import BURST, MESSAGE_CHARACTERS, Events, _SpamFilter
+from app.storage.status import News
 from tests.controlplane.cluster import ControlPlane
 from tests.servers import server
 from tests.wait import until_async
@@ -20,7 +21,7 @@ from tests.wait import until_async
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 2, 1, 12, 0, 0, 999_999, UTC)
-SAID: tuple[Type, str, str] = ("Warning", "SecretMissing", 'Secret "s3" not found')
+SAID = News("Warning", "SecretMissing", 'Secret "s3" not found')
 
 
 def manifest(namespace: str, name: str = "files", uid: str = "") -> dict[str, Any]:
@@ -48,7 +49,7 @@ def is_seen(control_plane: ControlPlane, namespace: str, name: str) -> bool:
 async def test_an_event_is_seen_with_all_that_kubectl_looks_for(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON, "pod-1")
-        events.record(manifest(namespace), *SAID)
+        events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
     assert event["involvedObject"] == {
@@ -59,7 +60,7 @@ async def test_an_event_is_seen_with_all_that_kubectl_looks_for(control_plane: C
         "uid": "uid-files",
         "resourceVersion": "7",
     }
-    assert (event["type"], event["reason"], event["message"]) == SAID
+    assert News(event["type"], event["reason"], event["message"]) == SAID
     assert event["firstTimestamp"] == event["lastTimestamp"] == "2026-02-01T12:00:00Z"
     assert event["count"] == 1
     assert event["source"] == {"component": "dittofs-operator"}
@@ -72,7 +73,7 @@ async def test_what_is_said_again_is_one_event_with_a_count(control_plane: Contr
         for reporter in ("pod-1", "pod-2", "pod-1"):
             # Another operator each time, as after a restart.
             events = Events(cluster, clock, reporter)
-            events.record(manifest(namespace), *SAID)
+            events.record(manifest(namespace), SAID)
             await events.drain(10.0)
     [event] = seen(control_plane, namespace)
     assert event["count"] == 3
@@ -83,11 +84,11 @@ async def test_what_is_said_again_is_one_event_with_a_count(control_plane: Contr
 async def test_what_differs_in_anything_is_another_event(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), "Normal", "ab", "c")
-        events.record(manifest(namespace), "Warning", "ab", "c")
-        events.record(manifest(namespace), "Normal", "a", "bc")
-        events.record(manifest(namespace, uid="made-again"), "Normal", "ab", "c")
-        events.record(manifest(namespace, "other"), "Normal", "ab", "c")
+        events.record(manifest(namespace), News("Normal", "ab", "c"))
+        events.record(manifest(namespace), News("Warning", "ab", "c"))
+        events.record(manifest(namespace), News("Normal", "a", "bc"))
+        events.record(manifest(namespace, uid="made-again"), News("Normal", "ab", "c"))
+        events.record(manifest(namespace, "other"), News("Normal", "ab", "c"))
         await events.drain(10.0)
     found = seen(control_plane, namespace)
     assert len({event["metadata"]["name"] for event in found}) == 5
@@ -99,7 +100,7 @@ async def test_a_message_is_one_line_and_no_longer_than_a_message_may_be(
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), "Normal", "Long", f"two\n  lines {'ü' * 2000}")
+        events.record(manifest(namespace), News("Normal", "Long", f"two\n  lines {'ü' * 2000}"))
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
     assert event["message"] == f"two lines {'ü' * 2000}"[:MESSAGE_CHARACTERS]
@@ -108,7 +109,7 @@ async def test_a_message_is_one_line_and_no_longer_than_a_message_may_be(
 async def test_times_are_in_utc_whatever_the_clock_has(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON.astimezone(timezone(timedelta(hours=2))))
-        events.record(manifest(namespace), *SAID)
+        events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     assert seen(control_plane, namespace)[0]["lastTimestamp"] == "2026-02-01T12:00:00Z"
 
@@ -118,7 +119,7 @@ async def test_events_are_sent_while_it_runs(control_plane: ControlPlane, namesp
         events = Events(cluster, lambda: NOON)
         running = group.create_task(events.run())
         for name in ("one", "two"):
-            events.record(manifest(namespace, name), *SAID)
+            events.record(manifest(namespace, name), SAID)
             await until_async(partial(is_seen, control_plane, namespace, name))
         running.cancel()
 
@@ -130,7 +131,7 @@ async def test_an_event_that_may_not_be_sent_is_logged_and_the_next_one_is_sent(
     control_plane.kubectl("create", "serviceaccount", "few-rights", *admin)
     async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace, "one"), *SAID)
+        events.record(manifest(namespace, "one"), SAID)
         await events.drain(10.0)
         [record] = caplog.records
         assert (record.levelname, record.getMessage()) == ("WARNING", "event not sent")
@@ -141,7 +142,7 @@ async def test_an_event_that_may_not_be_sent_is_logged_and_the_next_one_is_sent(
         account = f"--serviceaccount={namespace}:few-rights"
         control_plane.kubectl("create", "rolebinding", "events", "--role=events", account, *admin)
         await until_async(lambda: may_create_events(control_plane, namespace))
-        events.record(manifest(namespace, "two"), *SAID)
+        events.record(manifest(namespace, "two"), SAID)
         await events.drain(10.0)
     assert [event["involvedObject"]["name"] for event in seen(control_plane, namespace)] == ["two"]
 
@@ -158,7 +159,7 @@ async def test_an_event_about_what_is_gone_is_no_cause_for_a_warning(
     caplog.set_level("INFO", "app.reconcile.events")
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest("no-such-namespace"), *SAID)
+        events.record(manifest("no-such-namespace"), SAID)
         await events.drain(10.0)
     assert [record.levelname for record in caplog.records if record.name == "app.reconcile.events"] == ["INFO"]
 
@@ -170,7 +171,7 @@ async def test_an_event_that_another_replica_counts_at_the_same_time_is_given_up
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         replicas = [Events(cluster, lambda: NOON, f"pod-{number}") for number in range(10)]
         for events in replicas:
-            events.record(manifest(namespace), *SAID)
+            events.record(manifest(namespace), SAID)
         async with asyncio.TaskGroup() as group:
             for events in replicas:
                 group.create_task(events.drain(20.0))
@@ -183,8 +184,8 @@ async def test_a_flood_about_one_server_is_cut_and_cuts_no_other(control_plane: 
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON)
         for number in range(100):
-            events.record(manifest(namespace, "loud"), "Normal", "Flood", f"number {number}")
-        events.record(manifest(namespace, "quiet"), *SAID)
+            events.record(manifest(namespace, "loud"), News("Normal", "Flood", f"number {number}"))
+        events.record(manifest(namespace, "quiet"), SAID)
         await events.drain(20.0)
     about = [event["involvedObject"]["name"] for event in seen(control_plane, namespace)]
     assert about.count("loud") == BURST
@@ -227,7 +228,7 @@ async def test_when_too_many_wait_the_rest_is_dropped_and_that_is_said_once(
         events = Events(cluster, lambda: NOON)
         for flood in ("first", "second"):
             for number in range(10):
-                events.record(manifest(namespace, f"{flood}-{number}"), *SAID)
+                events.record(manifest(namespace, f"{flood}-{number}"), SAID)
             await events.drain(10.0)
     assert len(seen(control_plane, namespace)) == 6
     assert [record.getMessage() for record in caplog.records] == ["events dropped", "events dropped"]
@@ -238,7 +239,7 @@ async def test_the_end_is_held_up_no_longer_than_allowed(tmp_path: Path, caplog:
         async with Cluster.connect(unreachable(tmp_path, silent.getsockname()[1])) as cluster:
             events = Events(cluster, lambda: NOON)
             for name in ("one", "two"):
-                events.record(manifest("ns", name), *SAID)
+                events.record(manifest("ns", name), SAID)
             await events.drain(0.2)
     [record] = caplog.records
     assert (record.getMessage(), vars(record)["events"]) == ("events not sent", 2)
@@ -249,7 +250,7 @@ async def test_what_was_being_sent_when_the_process_was_told_to_end_is_sent_afte
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), *SAID)
+        events.record(manifest(namespace), SAID)
         running = group.create_task(events.run())
         await asyncio.sleep(0)
         running.cancel()
@@ -263,11 +264,11 @@ async def test_an_event_whose_count_somebody_took_away_is_counted_anew(
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), *SAID)
+        events.record(manifest(namespace), SAID)
         await events.drain(10.0)
         [event] = seen(control_plane, namespace)
         await cluster.replace(EVENTS, {key: value for key, value in event.items() if key != "count"})
-        events.record(manifest(namespace), *SAID)
+        events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     assert seen(control_plane, namespace)[0]["count"] == 1
 
