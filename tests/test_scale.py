@@ -6,12 +6,11 @@
 import asyncio
 import base64
 import re
-import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +20,7 @@ from app.cluster.client import Cluster
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import live_hash
 from tests.admission.reviews import review
+from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
 from tests.operated import Manifest, Operated, Request
 from tests.operator import Operator
@@ -46,7 +46,7 @@ class OperatedEverywhere(Operated):
         self.operator = Operator(folder, "--kubeconfig", self.kubeconfig)
 
 
-class Reviews(threading.Thread):
+class Reviews(Background):
     """Posts a review, 50 times a second, over one connection; `milliseconds` is how long each took."""
 
     def __init__(self, operator: Operator, manifest: Manifest) -> None:
@@ -54,19 +54,10 @@ class Reviews(threading.Thread):
         self.milliseconds: list[float] = []
         self._operator = operator
         self._review = review(manifest)
-        self._ending = threading.Event()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self.join()
 
     def run(self) -> None:
         with httpx.Client(base_url=self._operator.url, verify=self._operator.trust, trust_env=False) as client:
-            while not self._ending.wait(1 / REVIEWS_A_SECOND):
+            while not self.ending.wait(1 / REVIEWS_A_SECOND):
                 begun = monotonic()
                 response = client.post(VALIDATE_PATH, json=self._review).raise_for_status().json()["response"]
                 self.milliseconds.append((monotonic() - begun) * 1000)

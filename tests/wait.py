@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
 
 _PAUSE = 0.02
 
@@ -20,3 +22,18 @@ async def until_async(holds: Callable[[], bool], seconds: float = 15.0) -> None:
     while not holds():
         assert time.monotonic() < deadline, f"it did not come true within {seconds:.0f} s"
         await asyncio.sleep(_PAUSE)
+
+
+@asynccontextmanager
+async def beside(
+    work: Coroutine[Any, Any, None], ready: Coroutine[Any, Any, None], seconds: float
+) -> AsyncIterator[None]:
+    """Once it is ready, which takes so many seconds at most; the work goes on inside, and is cancelled at the end."""
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work)
+        try:
+            async with asyncio.timeout(seconds):
+                await ready
+            yield
+        finally:
+            task.cancel()

@@ -13,7 +13,7 @@ from app.cluster.cache import Cache, Manifest, Store
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import until_async
+from tests.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -25,14 +25,8 @@ def config_map(name: str, namespace: str = "default", version: int = 1, **data: 
 
 @asynccontextmanager
 async def running(cache: Cache) -> AsyncIterator[Cache]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(cache.run())
-        try:
-            async with asyncio.timeout(30):
-                await cache.answered()
-            yield cache
-        finally:
-            task.cancel()
+    async with beside(cache.run(), cache.answered(), 30):
+        yield cache
 
 
 def names(store: Store) -> set[str]:

@@ -14,8 +14,8 @@ from app.cluster.secrets import Known
 from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
 from app.storage.rules import Needs
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import connected, running
-from tests.wait import until_async
+from tests.reconcile.watching import connected, watching
+from tests.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -86,7 +86,7 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
 ) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("theirs", namespace), **port})
-    async with running(Observed(cluster, (namespace,))) as observed:
+    async with watching(cluster, namespace) as observed:
         await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
         await cluster.create(SECRETS, secret(namespace, MARKER))
         await until_async(lambda: (namespace, "ours") in observed.services)
@@ -97,7 +97,7 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
 
 
 async def test_of_a_pod_its_identity_and_status_are_kept(crd: None, namespace: str, cluster: Cluster) -> None:
-    async with running(Observed(cluster, (namespace,))) as observed:
+    async with watching(cluster, namespace) as observed:
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in observed.pods)
         kept = observed.pods.get((namespace, "p"))
@@ -110,7 +110,7 @@ async def test_of_a_pod_its_identity_and_status_are_kept(crd: None, namespace: s
 async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
-    async with running(Observed(cluster)) as observed:
+    async with watching(cluster) as observed:
         assert (namespace, "ours") in observed.services
 
 
@@ -121,7 +121,7 @@ async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namesp
     # One that is known to exist can be read all the same.
     observed.secrets_metadata.put(made)
     assert isinstance(await observed.secret((namespace, "s")), Known)
-    async with running(observed):
+    async with beside(observed.run(), observed.synced(), 60):
         assert await observed.secret((namespace, "never")) is None
 
 

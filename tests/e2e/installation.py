@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.images import OPERATOR
-from tests.helm.chart import CHART, run_in
+from tests.helm.chart import CHART, output, run_in
 
 NAMESPACE = "dittofs-system"
 NAME = "dittofs-operator"
@@ -24,9 +24,7 @@ def install(cluster: ControlPlane) -> None:
 
 def helm(cluster: ControlPlane, *args: str | Path) -> str:
     """What it prints; raises when it fails."""
-    done = run_in(cluster, *args, "--namespace", NAMESPACE)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return output(run_in(cluster, *args, "--namespace", NAMESPACE))
 
 
 def values(**others: str) -> list[str]:

@@ -5,7 +5,6 @@ import base64
 import re
 import signal
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,10 +12,11 @@ from itertools import count
 from os import kill
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any, Self
+from typing import Any
 
 import httpx
 
+from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, helm, patiently, ready_replicas, values
 from tests.helm.chart import CHART
@@ -45,7 +45,7 @@ class Failure:
     answer: str
 
 
-class Admissions(threading.Thread):
+class Admissions(Background):
     """Creates DittoServers that are not kept, a few at once and without a pause; some of them have to be rejected."""
 
     def __init__(self, user: Namespace) -> None:
@@ -55,15 +55,6 @@ class Admissions(threading.Thread):
         self._cluster = user.control_plane
         self._path = f"/apis/dittofs.dittofs.com/v1alpha1/namespaces/{user.namespace}/dittoservers"
         self._numbers = count(1)
-        self._ending = threading.Event()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ending.set()
-        self.join()
 
     @contextmanager
     def during(self, what: str) -> Iterator[None]:
@@ -90,7 +81,7 @@ class Admissions(threading.Thread):
                 group.create_task(self._ask(client))
 
     async def _ask(self, client: httpx.AsyncClient) -> None:
-        while not self._ending.is_set() and (number := next(self._numbers)) < MOST:
+        while not self.ending.is_set() and (number := next(self._numbers)) < MOST:
             rejected = number % REJECTED_EVERY == 0
             answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
             self.tried += 1

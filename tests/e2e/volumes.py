@@ -3,10 +3,10 @@ would. It stands in for the provisioner that a cluster has.
 """
 
 import json
-import threading
 from pathlib import Path
 from typing import Any, Self
 
+from tests.background import Background
 from tests.e2e import machine
 from tests.e2e.cluster import NODE, Cluster
 
@@ -19,28 +19,21 @@ STORAGE_CLASS = {
 PAUSE_SECONDS = 0.5
 
 
-class Volumes:
+class Volumes(Background):
     """Provides for claims inside a `with`."""
 
     def __init__(self, cluster: Cluster) -> None:
+        super().__init__()
         self._cluster = cluster
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._provide)
 
     def __enter__(self) -> Self:
         self._cluster.kubectl("apply", "-f", "-", input=json.dumps(STORAGE_CLASS))
-        self._thread.start()
-        return self
+        return super().__enter__()
 
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _provide(self) -> None:
+    def run(self) -> None:
         provided: set[str] = set()
-        while not self._ended.wait(PAUSE_SECONDS):
-            claims = json.loads(self._cluster.kubectl("get", "persistentvolumeclaims", "-A", "-o", "json").stdout)
-            for claim in claims["items"]:
+        while not self.ending.wait(PAUSE_SECONDS):
+            for claim in self._cluster.get("/api/v1/persistentvolumeclaims")["items"]:
                 uid = claim["metadata"]["uid"]
                 if uid not in provided and claim["status"]["phase"] == "Pending":
                     provided.add(uid)

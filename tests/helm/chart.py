@@ -27,11 +27,15 @@ def run_in(cluster: ControlPlane, *args: str | Path) -> subprocess.CompletedProc
     return run(*args, environ=os.environ | homes | {"KUBECONFIG": str(cluster.kubeconfig)})
 
 
-@cache
-def template(release: str, namespace: str, *args: str) -> str:
-    done = run("template", release, CHART, "--namespace", namespace, *args)
+def output(done: subprocess.CompletedProcess[str]) -> str:
+    """Of a run that went well; what helm says of it when it did not."""
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+@cache
+def template(release: str, namespace: str, *args: str) -> str:
+    return output(run("template", release, CHART, "--namespace", namespace, *args))
 
 
 def manifests(release: str, namespace: str, *values: str) -> list[Manifest]:

@@ -17,7 +17,7 @@ import yaml
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, Manifest, loaded, run_in, template
+from tests.helm.chart import CHART, Manifest, loaded, output, run_in, template
 from tests.operator import Operator
 from tests.servers import server
 from tests.wait import until
@@ -51,9 +51,7 @@ class Site:
     cluster: ControlPlane
 
     def helm(self, *args: str | Path) -> str:
-        done = self.try_helm(*args)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
+        return output(self.try_helm(*args))
 
     def try_helm(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
         return run_in(self.cluster, *args, "--namespace", NAMESPACE)

@@ -17,7 +17,7 @@ from app.storage.objects import Owner
 from app.storage.status import News, conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.servers import server
-from tests.wait import until_async
+from tests.wait import beside, until_async
 
 Manifest = dict[str, Any]
 BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}}
@@ -32,20 +32,10 @@ async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def running(observed: Observed) -> AsyncIterator[Observed]:
-    async with asyncio.TaskGroup() as group:
-        task = group.create_task(observed.run())
-        try:
-            async with asyncio.timeout(60):
-                await observed.synced()
-            yield observed
-        finally:
-            task.cancel()
-
-
-@asynccontextmanager
-async def watching(cluster: Cluster, namespace: str) -> AsyncIterator[Observed]:
-    async with running(Observed(cluster, (namespace,))) as observed:
+async def watching(cluster: Cluster, *namespaces: str) -> AsyncIterator[Observed]:
+    """Of the whole cluster, where no namespace is named."""
+    observed = Observed(cluster, namespaces)
+    async with beside(observed.run(), observed.synced(), 60):
         yield observed
 
 
