@@ -2,13 +2,16 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from app.__main__ import command_line
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PERMISSIONS = re.findall(r"^\| ((?:`[a-z/]+`(?:, )?)+) \| ((?:[a-z]+(?:, )?)+) \|", README, re.MULTILINE)
 ROWS = re.findall(r"^\| `(--[a-z-]+)[^|]*` \| `([A-Z_]+)` \|", README, re.MULTILINE)
 
 
@@ -39,3 +42,15 @@ def test_ci_runs_the_commands_that_it_tells_a_person_to_type() -> None:
     for command in ("make run", "make check", "make test", "dittofs-operator check manifests/samples"):
         assert command in README
         assert command in script
+
+
+def test_its_table_of_permissions_is_what_the_operator_may_do() -> None:
+    documents = yaml.safe_load_all((ROOT / "manifests/install.yaml").read_text())
+    [rules] = [each["rules"] for each in documents if is_the_role_of_reconciling(each)]
+    granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
+    told = [(re.findall(r"[a-z/]+", resources), verbs.split(", ")) for resources, verbs in PERMISSIONS]
+    assert {(resource, verb) for resources, verbs in told for resource in resources for verb in verbs} == granted
+
+
+def is_the_role_of_reconciling(manifest: dict[str, Any]) -> bool:
+    return (manifest["kind"], manifest["metadata"]["name"]) == ("ClusterRole", "dittofs-operator")
