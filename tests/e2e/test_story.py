@@ -1,12 +1,15 @@
 """What a user sees of the operator in a real cluster: its image, its pods, real volumes, Services, a real kubelet."""
 
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
 
+import pytest
 import yaml
 
+from tests.e2e.cluster import Cluster
 from tests.e2e.images import DITTOFS
 from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
 from tests.operated import Namespace
@@ -17,6 +20,19 @@ SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
 KEYS = {"accessKeyId": "first-id", "secretAccessKey": "first-secret", "endpoint": "https://s3.example.com"}
 # The pod is stopped, started and probed; the machine may be a slow one.
 POD_SECONDS = 90.0
+
+
+@pytest.fixture(scope="module", autouse=True)
+def operator_does_not_crash(cluster: Cluster) -> Iterator[None]:
+    """While a user works; what other tests do to it does not count."""
+    before = restarts(cluster)
+    yield
+    assert restarts(cluster) == before
+
+
+def restarts(cluster: Cluster) -> dict[str, int]:
+    statuses = {each["metadata"]["name"]: each["status"] for each in Namespace(cluster, NAMESPACE).all("pods")}
+    return {name: status["containerStatuses"][0]["restartCount"] for name, status in statuses.items()}
 
 
 def server(name: str = "files", **spec: Any) -> dict[str, Any]:
@@ -173,6 +189,5 @@ def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret
     ready(user)
     operator = Namespace(user.control_plane, NAMESPACE)
     for replica in operator.all("pods"):
-        assert replica["status"]["containerStatuses"][0]["restartCount"] == 0
         assert "first-secret" not in operator.kubectl("logs", replica["metadata"]["name"])
     assert ready_replicas(user.control_plane) == REPLICAS
