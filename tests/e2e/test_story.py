@@ -1,9 +1,7 @@
 """What a user sees of the operator in a real cluster: its image, its pods, real volumes, Services, a real kubelet."""
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
@@ -12,14 +10,13 @@ import yaml
 from tests.e2e.cluster import Cluster
 from tests.e2e.images import DITTOFS
 from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
+from tests.e2e.servers import POD_SECONDS, applied, greeting, is_ready, pod, ready, seen_inside, server
 from tests.operated import Namespace
 from tests.wait import until
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
 KEYS = {"accessKeyId": "first-id", "secretAccessKey": "first-secret", "endpoint": "https://s3.example.com"}
-# The pod is stopped, started and probed; the machine may be a slow one.
-POD_SECONDS = 90.0
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -35,46 +32,8 @@ def restarts(cluster: Cluster) -> dict[str, int]:
     return {name: status["containerStatuses"][0]["restartCount"] for name, status in statuses.items()}
 
 
-def server(name: str = "files", **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "dittofs.dittofs.com/v1alpha1",
-        "kind": "DittoServer",
-        "metadata": {"name": name},
-        "spec": {"image": DITTOFS, "storage": {"metadataSize": "1Gi"}, **spec},
-    }
-
-
 def s3_server() -> dict[str, Any]:
     return server(s3={"credentialsSecretRef": {"secretName": "keys"}, "region": "eu-west-1"})
-
-
-def is_ready(user: Namespace, name: str = "files") -> bool:
-    found = user.condition(name, "Ready")
-    return bool(found) and found["status"] == "True"
-
-
-def ready(user: Namespace, name: str = "files") -> None:
-    until(lambda: is_ready(user, name), seconds=POD_SECONDS)
-
-
-def pod(user: Namespace, name: str = "files-0") -> str:
-    """The uid of one that is not on its way out, or nothing."""
-    found = user.get("pod", name)
-    return "" if not found or "deletionTimestamp" in found["metadata"] else found["metadata"]["uid"]
-
-
-def seen_inside(user: Namespace, name: str = "files") -> dict[str, Any]:
-    """What the server says of its variables, its boots, and whose its users are, when asked through its API Service."""
-    path = f"/api/v1/namespaces/{user.namespace}/services/{name}-api:api/proxy/standin"
-    seen: dict[str, Any] = yaml.safe_load(user.kubectl("get", "--raw", path))
-    return seen
-
-
-def applied(user: Namespace, *manifests: Any) -> CompletedProcess[str]:
-    """With what kubectl showed the user, whether or not it went well."""
-    return user.control_plane.kubectl(
-        "--namespace", user.namespace, "apply", "-f", "-", input=yaml.safe_dump_all(manifests), check=False
-    )
 
 
 def test_the_samples_run_on_volumes_of_the_sizes_that_they_name(user: Namespace) -> None:
@@ -176,11 +135,6 @@ def test_nfs_and_smb_are_reached_at_their_ports_of_the_service(user: Namespace) 
     address = user.get("service", "files-file")["spec"]["clusterIP"]
     assert greeting(address, 2049).endswith(":12049")
     assert greeting(address, 445).endswith(":1445")
-
-
-def greeting(address: str, port: int) -> str:
-    with socket.create_connection((address, port), timeout=10) as connection:
-        return connection.makefile().readline().strip()
 
 
 def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret(user: Namespace) -> None:
