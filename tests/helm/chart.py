@@ -1,6 +1,7 @@
 """The chart, as helm makes manifests of it."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -15,6 +16,24 @@ from tests.helm.build import helm
 CHART = Path(__file__).parent.parent.parent / "charts/dittofs-operator"
 
 Manifest = dict[str, Any]
+CRD = "dittoservers.dittofs.dittofs.com"
+
+
+def earlier(folder: Path, *, lacking: str) -> Path:
+    """A chart of an earlier version, in the folder; the spec in its definition has a field fewer."""
+    copy = folder / "earlier"
+    shutil.copytree(CHART, copy)
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    (copy / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "0.0.9", "appVersion": "0.0.9"}))
+    crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
+    del fields_of(crd)[lacking]
+    (copy / "files/crd.yaml").write_text(yaml.safe_dump(crd))
+    return copy
+
+
+def fields_of(crd: Any) -> Any:
+    [version] = crd["spec"]["versions"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
 
 
 def run(*args: str | Path, environ: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:

@@ -17,13 +17,12 @@ import yaml
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, Manifest, loaded, output, run_in, template
+from tests.helm.chart import CHART, CRD, Manifest, earlier, fields_of, loaded, output, run_in, template
 from tests.operator import Operator
 from tests.servers import server
 from tests.wait import until
 
 RELEASE = "dittofs-operator"
-CRD = "dittoservers.dittofs.dittofs.com"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 RESTRICTED = "pod-security.kubernetes.io/enforce=restricted"
 IN_NAMESPACES = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets"
@@ -102,22 +101,13 @@ def used(site: Site, tmp_path: Path) -> Site:
     """A release of an earlier chart, which had no webhooks and a field fewer in its definition; with a server, whose
     claim is there.
     """
-    previous = tmp_path / "previous"
-    shutil.copytree(CHART, previous, ignore=shutil.ignore_patterns("*webhook.yaml"))
-    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    (previous / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "0.0.9", "appVersion": "0.0.9"}))
-    crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
-    del fields_of(crd)["image"]
-    (previous / "files/crd.yaml").write_text(yaml.safe_dump(crd))
+    previous = earlier(tmp_path, lacking="image")
+    for file in previous.glob("files/*webhook.yaml"):
+        file.unlink()
     site.helm("install", RELEASE, previous)
     site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
     site.apply(server(), CLAIM)
     return site
-
-
-def fields_of(crd: Any) -> Any:
-    [version] = crd["spec"]["versions"]
-    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
 
 
 def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
