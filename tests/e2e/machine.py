@@ -2,6 +2,7 @@
 killed has left. It takes away only what bears the cluster's own names.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 from tests.controlplane.program import Failed
@@ -90,7 +92,18 @@ def _kill_containers() -> None:
         _kill(pid)
     until(lambda: not [*_shims(), *containers()])
     for folder in sorted(_cgroups(), reverse=True):
-        folder.rmdir()
+        # A process that has no file system any more is on its way out, but may not have left its cgroup yet.
+        until(partial(_removed, folder))
+
+
+def _removed(cgroup: Path) -> bool:
+    try:
+        cgroup.rmdir()
+    except OSError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        return False
+    return True
 
 
 def _cgroups() -> Iterator[Path]:
