@@ -8,6 +8,7 @@ import pytest
 from tests.e2e import machine
 from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
+from tests.e2e.explanation import explained
 from tests.e2e.images import Builder, demand_tools
 from tests.e2e.installation import install
 from tests.e2e.volumes import Volumes
@@ -15,6 +16,14 @@ from tests.gomodule import cache
 from tests.operated import Namespace
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)  # Where what is printed belongs to the test.
+def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
+    asked = item.funcargs["cluster"]
+    assert isinstance(asked, Cluster)
+    with explained(asked):
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +37,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
         with Cluster(built, tmp_path_factory.mktemp("cluster")) as running, Volumes(running):
             for archive in archives:
                 running.load(archive)
-            install(running)
+            with explained(running):
+                install(running)
             yield running
         assert not machine.containers()
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from tests.e2e.cluster import Cluster
+from tests.e2e.explanation import explained
 from tests.e2e.images import DITTOFS
 from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
 from tests.e2e.servers import POD_SECONDS, applied, greeting, is_ready, pod, ready, seen_inside, server
@@ -24,7 +25,8 @@ def operator_does_not_crash(cluster: Cluster) -> Iterator[None]:
     """While a user works; what other tests do to it does not count."""
     before = restarts(cluster)
     yield
-    assert restarts(cluster) == before
+    with explained(cluster):
+        assert restarts(cluster) == before
 
 
 def restarts(cluster: Cluster) -> dict[str, int]:
