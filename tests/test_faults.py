@@ -10,12 +10,14 @@ from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 from signal import SIGCONT, SIGKILL, SIGSTOP, SIGTERM
+from time import monotonic
 from typing import Any, Literal
 
 import pytest
 
 from app.cluster.client import PATIENCE
 from app.cluster.lease import NAME as LEASE
+from app.cluster.lease import Timing
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy, Request
 from tests.operated import ACCOUNT, Manifest, Operated
@@ -27,6 +29,9 @@ OLD, NEW, NEWEST = (f"example.com/dittofs:{version}" for version in (1, 2, 3))
 KINDS = ("configmaps", "services", "secrets", "statefulsets", "dittoservers")
 # A request that hangs takes all of the client's patience; an API server that starts again, some more.
 SECONDS = 60.0
+# The record counts from when it was last seen to change, and both that and its end are seen at attempts alone; one
+# more second is for the requests.
+LEASE_SECONDS = Timing().duration + 2 * Timing().retry + 1
 
 Objects = dict[tuple[str, str], Manifest]
 
@@ -452,6 +457,26 @@ def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Pro
     assert writes(proxy)[written:] == []
     assert templates(found) == {"files": 2}
     assert identities(made).items() <= identities(found).items()
+
+
+def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, proxy: Proxy, other_proxy: Proxy) -> None:
+    """And what it left half done is done; by the successor, for whom nothing else changes."""
+    led.apply(files())
+    made = completed(led, "files")
+    with another(led, other_proxy):
+        until(lambda: asks_for_lease(other_proxy) >= 2)
+        first = holder(led)
+        killed = kill_at(led, proxy, "PATCH statefulsets/files files", "before")
+        change(led, "files")
+        assert killed.wait(SECONDS)
+        began = monotonic()
+        until(lambda: holder(led) not in ("", first), SECONDS)
+        took = monotonic() - began
+        found = completed(led, "files")
+    print(f"succeeded {took:.1f} s after it was killed")
+    assert took <= LEASE_SECONDS
+    assert identities(made).items() <= identities(found).items()
+    assert templates(found) == {"files": 2}
 
 
 def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
