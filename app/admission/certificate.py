@@ -13,9 +13,7 @@ from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from prometheus_client import Gauge
-
-from app.admission.server import ServingCertificate
+from app.admission.server import EXPIRY, ServingCertificate
 from app.admission.webhooks import LeftAlone, Webhooks
 from app.cluster.cache import Cache, Manifest, Store
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
@@ -25,12 +23,6 @@ from certs.authority import Leaf
 from certs.replica import Replica
 from certs.rotation import Plan, Step
 from certs.trust import SETTLE
-
-EXPIRY = Gauge(
-    "dittofs_operator_certificate_expiry_seconds",
-    "Seconds until the CA in the Secret, and the certificate that this process serves, expire.",
-    ["certificate"],
-)
 
 # Called with the Secret, and with what there is to tell about it.
 Tell = Callable[[Mapping[str, Any], News], None]

@@ -10,12 +10,15 @@ import os
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Callable
+from datetime import UTC, datetime
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import orjson
 import uvicorn
+from cryptography import x509
+from prometheus_client import Gauge
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from certs.authority import Pair
@@ -25,6 +28,12 @@ KEEP_ALIVE_SECONDS = 120
 CLIENT_SECONDS = 5.0
 HEADER_BYTES = 16 * 1024
 SHUTDOWN_SECONDS = 10
+
+EXPIRY = Gauge(
+    "dittofs_operator_certificate_expiry_seconds",
+    "Seconds until the certificate that this process serves, and the CA in the operator's own Secret, expire.",
+    ["certificate"],
+)
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +60,12 @@ class ServingCertificate:
         try:
             # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
             context.load_cert_chain(certificate, key, password="")
+            end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else error
             raise UnusableCertificate(f"cannot serve certificate {certificate} with key {key}: {why}") from error
         self._current = context
+        self._end = end
 
     def serve_pair(self, pair: Pair) -> None:
         """From memory: ssl reads files alone, and this one is on no file system and gone when it was read."""
@@ -79,6 +90,7 @@ class CertificateFiles(ServingCertificate):
         self._files = (certificate, key)
         self._seen = self._signature()
         self.serve(*self._files)
+        EXPIRY.labels("serving").set_function(self._seconds_left)
 
     async def watch(self, seconds: float = 1.0) -> None:
         """Looks at the files that often, for ever."""
@@ -98,6 +110,9 @@ class CertificateFiles(ServingCertificate):
             log.error("new certificate refused, the former one stays: %s", error)  # noqa: TRY400
         else:
             log.info("new certificate taken up from %s", self._files[0])
+
+    def _seconds_left(self) -> float:
+        return (self._end - datetime.now(UTC)).total_seconds()
 
     def _signature(self) -> tuple[Any, ...]:
         return tuple(_stat(file) for file in self._files)

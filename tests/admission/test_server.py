@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from prometheus_client import REGISTRY
 
 from app.admission.api import BODY_BYTES, VALIDATE_PATH, webhook
 from app.admission.server import (
@@ -120,6 +121,10 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
         except ConnectionResetError:
             pass
         return received
+
+
+def seconds_left() -> float | None:
+    return REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", {"certificate": "serving"})
 
 
 def der(pair: Pair) -> bytes:
@@ -318,6 +323,15 @@ class TestACertificate:
             site.write(site.pair)
             site.certificate.refresh()
             assert await site.served() == der(site.pair)
+
+    async def test_tells_in_how_many_seconds_it_expires(self, site: Site) -> None:
+        assert seconds_left() == pytest.approx(90 * 86400, abs=60)
+        site.write(site.authority.serving_pair(["localhost"], datetime.now(UTC), timedelta(days=30)))
+        site.certificate.refresh()
+        assert seconds_left() == pytest.approx(30 * 86400, abs=60)
+        (site.folder / "tls.crt").write_text("nonsense")
+        site.certificate.refresh()
+        assert seconds_left() == pytest.approx(30 * 86400, abs=60)
 
     async def test_may_become_rsa(self, site: Site) -> None:
         async with serving(site):

@@ -292,6 +292,24 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
     assert len(asked) > 5
 
 
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [
+        ((), {"ca": 365 / 4, "serving": 90 / 4}),
+        (("certificates.provider=cert-manager",), {"serving": 90 / 4}),
+        (("certificates.provider=secret", "certificates.secretName=given"), {"serving": 7}),
+    ],
+)
+def test_of_a_certificate_that_nobody_renews_an_alert_tells_in_time(
+    values: tuple[str, ...], least: dict[str, float]
+) -> None:
+    """`least` are the days that a certificate has left at least when all is well."""
+    rules = one("PrometheusRule", "prometheusRule.enabled=true", *values)["spec"]["groups"][0]["rules"]
+    expressions = [each["expr"] for each in rules if each["alert"] == "DittofsCertificateIsNotRenewed"]
+    found = [re.search(r'certificate="(\w+)"}\) < (\d+)$', each) for each in expressions]
+    assert {each[1]: int(each[2]) / 86400 for each in found if each} == least
+
+
 def metrics() -> set[str]:
     """As they are scraped; one that has labels has no sample yet."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
