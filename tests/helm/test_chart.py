@@ -217,11 +217,20 @@ def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> Non
     made = manifests(RELEASE, NAMESPACE, provider)
     [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
     assert certificate["spec"]["dnsNames"] == [f"{RELEASE}.{NAMESPACE}.svc"]
-    assert certificate["spec"]["duration"] == "2160h"
+    assert certificate["spec"]["duration"] == "129600m"
     [volume] = [each for each in volumes(provider) if "secret" in each]
     assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
     assert {"--tls-cert", "--tls-key"} <= set(flags(provider))
     assert not {"--certificate-secret", "--webhook-configuration"} & set(flags(provider))
+
+
+def test_a_fraction_of_a_day_counts() -> None:
+    half = ("--set-json", "certificates.days=0.5", "--set", "certificates.provider=cert-manager")
+    made = loaded(template(RELEASE, NAMESPACE, "--set", "prometheusRule.enabled=true", *half))
+    [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
+    [rule] = [each for each in made if each["kind"] == "PrometheusRule"]
+    assert certificate["spec"]["duration"] == "720m"
+    assert 'certificate="serving"}) < 10800' in str(rule)
 
 
 def test_a_given_issuer_of_cert_manager_is_used_and_none_is_made() -> None:
