@@ -1,15 +1,18 @@
 """The operator in the cluster, installed as a user would: by helm, from the chart, with nothing to prepare."""
 
 import json
+import ssl
 from pathlib import Path
 
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.images import OPERATOR
 from tests.helm.chart import CHART, output, run_in
+from tests.operated import Namespace
 
 NAMESPACE = "dittofs-system"
 NAME = "dittofs-operator"
 REPLICAS = 2
+CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 START_SECONDS = 180
 IMAGE = dict(zip(("repository", "tag"), OPERATOR.split(":"), strict=True))
 
@@ -40,3 +43,12 @@ def patiently() -> tuple[str, ...]:
 def ready_replicas(cluster: ControlPlane) -> int:
     status = cluster.get(f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/{NAME}")["status"]
     return int(status.get("readyReplicas", 0))
+
+
+def served(operator: Namespace) -> list[str]:
+    pods = [each for each in operator.all("pods") if "deletionTimestamp" not in each["metadata"]]
+    return [ssl.get_server_certificate((each["status"]["podIP"], 9443)) for each in pods]
+
+
+def bundle(cluster: ControlPlane, kind: str) -> str:
+    return cluster.kubectl("get", kind, NAME, "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}").stdout

@@ -1,113 +1,43 @@
 """No admission fails, whatever is done to the operator: a steady stream of them through the API server, counted."""
 
-import asyncio
 import base64
-import re
 import signal
-import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import count
 from os import kill
 from pathlib import Path
-from time import monotonic, sleep
-from typing import Any
+from time import sleep
 
-import httpx
-
-from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
-from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, helm, patiently, ready_replicas, values
+from tests.e2e.admissions import CONNECTIONS, Admissions, failed_open
+from tests.e2e.installation import (
+    CONFIGURATIONS,
+    NAME,
+    NAMESPACE,
+    REPLICAS,
+    bundle,
+    helm,
+    patiently,
+    ready_replicas,
+    served,
+    values,
+)
 from tests.helm.chart import CHART
 from tests.operated import Namespace
 from tests.wait import until
 
-CONNECTIONS = 4
 WANTED = 20_000
-MOST = 200_000
 # Renewed at two thirds: the certificate after 55 s, the CA after 95 s.
 DAYS, CA_DAYS = 0.00095, 0.00165
 # Time for a CA to be renewed twice, and for a rolling update.
 SECONDS = 300.0
-CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
-REJECTED_EVERY = 10
 # What a connection can lose when a replica is killed: what was under way, and then, until the Service forgets the
 # replica, every second attempt to connect anew.
 LOST = 10
 
 
-@dataclass(frozen=True)
-class Failure:
-    """An answer that nobody should have got, and to which request since the beginning."""
-
-    number: int
-    answer: str
-
-
-class Admissions(Background):
-    """Creates DittoServers that are not kept, a few at once and without a pause; some of them have to be rejected."""
-
-    def __init__(self, user: Namespace) -> None:
-        super().__init__()
-        self.tried = 0
-        self.failures: list[Failure] = []
-        self._cluster = user.control_plane
-        self._path = f"/apis/dittofs.dittofs.com/v1alpha1/namespaces/{user.namespace}/dittoservers"
-        self._numbers = count(1)
-
-    @contextmanager
-    def during(self, what: str) -> Iterator[None]:
-        """Says how many there were, and how many failed."""
-        begun, tried, failed = monotonic(), self.tried, len(self.failures)
-        yield
-        new = self.failures[failed:]
-        print(f"  {what:58} {monotonic() - begun:6.1f} s {self.tried - tried:7} tried {len(new):4} failed", flush=True)
-        for each in new[:3]:
-            print(f"    {each.number}: {each.answer}")
-
-    def run(self) -> None:
-        asyncio.run(self._run())
-
-    async def _run(self) -> None:
-        trust = ssl.create_default_context(cafile=self._cluster.ca_file)
-        headers = {"Authorization": f"Bearer {self._cluster.token}"}
-        base = self._cluster.url
-        async with (
-            httpx.AsyncClient(base_url=base, verify=trust, headers=headers, trust_env=False, timeout=30) as client,
-            asyncio.TaskGroup() as group,
-        ):
-            for _ in range(CONNECTIONS):
-                group.create_task(self._ask(client))
-
-    async def _ask(self, client: httpx.AsyncClient) -> None:
-        while not self.ending.is_set() and (number := next(self._numbers)) < MOST:
-            rejected = number % REJECTED_EVERY == 0
-            answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
-            self.tried += 1
-            if not is_as_it_should_be(answer, rejected=rejected):
-                self.failures.append(Failure(number, f"{answer.status_code} {answer.text[:300]}"))
-
-
-def server(*, rejected: bool) -> dict[str, Any]:
-    storage = {"metadataSize": "1Gi", "storageClassName": "none-such" if rejected else "local"}
-    return {
-        "apiVersion": "dittofs.dittofs.com/v1alpha1",
-        "kind": "DittoServer",
-        "metadata": {"name": "asked-for"},
-        "spec": {"storage": storage},
-    }
-
-
-def is_as_it_should_be(answer: httpx.Response, *, rejected: bool) -> bool:
-    if rejected:
-        return answer.status_code == 422 and "does not exist in cluster" in answer.text
-    return answer.status_code == 201
-
-
 def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced(user: Namespace) -> None:
     cluster = user.control_plane
     operator = Namespace(cluster, NAMESPACE)
+    open_before = failed_open(cluster)
     print()
     with Admissions(user) as stream:
         with stream.during("nothing special"):
@@ -126,7 +56,7 @@ def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced
             until(lambda: stream.tried >= WANTED, SECONDS, pause=0.5)
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
     assert stream.failures == []
-    assert failed_open(cluster) == 0
+    assert failed_open(cluster) == open_before
 
 
 def test_what_no_operator_can_prevent_costs_a_few_admissions_and_then_no_more(user: Namespace) -> None:
@@ -176,11 +106,6 @@ def settled(operator: Namespace) -> None:
     until(lambda: all(each == secret_value(operator, "tls.crt") for each in served(operator)), SECONDS, pause=0.5)
 
 
-def served(operator: Namespace) -> list[str]:
-    pods = [each for each in operator.all("pods") if "deletionTimestamp" not in each["metadata"]]
-    return [ssl.get_server_certificate((each["status"]["podIP"], 9443)) for each in pods]
-
-
 def secret_uid(operator: Namespace) -> str:
     found = operator.get("secret", f"{NAME}-tls")
     return found["metadata"]["uid"] if found else ""
@@ -194,13 +119,6 @@ def told(operator: Namespace) -> set[str]:
     """The reasons of the Events about the Secret that there is."""
     uid = secret_uid(operator)
     return {each["reason"] for each in operator.all("events") if each["involvedObject"].get("uid") == uid}
-
-
-def failed_open(cluster: ControlPlane) -> int:
-    """How many admissions the API server let pass without the mutating webhook's answer, since it started."""
-    metrics = cluster.kubectl("get", "--raw", "/metrics").stdout
-    found = re.findall(r'^apiserver_admission_webhook_fail_open_count\{name="mutate\..* (\d+)$', metrics, re.MULTILINE)
-    return sum(map(int, found))
 
 
 def kill_a_replica(cluster: ControlPlane) -> None:
@@ -227,7 +145,3 @@ def is_in(process: Path, pod: str) -> bool:
 def blank(cluster: ControlPlane, kind: str) -> None:
     change = '[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]'
     cluster.kubectl("patch", kind, NAME, "--type=json", "-p", change)
-
-
-def bundle(cluster: ControlPlane, kind: str) -> str:
-    return cluster.kubectl("get", kind, NAME, "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}").stdout

@@ -1,0 +1,96 @@
+"""A steady stream of admissions through the API server, counted."""
+
+import asyncio
+import re
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import count
+from time import monotonic
+from typing import Any
+
+import httpx
+
+from tests.background import Background
+from tests.controlplane.cluster import ControlPlane
+from tests.operated import Namespace
+
+CONNECTIONS = 4
+MOST = 200_000
+REJECTED_EVERY = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An answer that nobody should have got, and to which request since the beginning."""
+
+    number: int
+    answer: str
+
+
+class Admissions(Background):
+    """Creates DittoServers that are not kept, a few at once and without a pause; some of them have to be rejected."""
+
+    def __init__(self, user: Namespace) -> None:
+        super().__init__()
+        self.tried = 0
+        self.failures: list[Failure] = []
+        self._cluster = user.control_plane
+        self._path = f"/apis/dittofs.dittofs.com/v1alpha1/namespaces/{user.namespace}/dittoservers"
+        self._numbers = count(1)
+
+    @contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        """Says how many there were, and how many failed."""
+        begun, tried, failed = monotonic(), self.tried, len(self.failures)
+        yield
+        new = self.failures[failed:]
+        print(f"  {what:58} {monotonic() - begun:6.1f} s {self.tried - tried:7} tried {len(new):4} failed", flush=True)
+        for each in new[:3]:
+            print(f"    {each.number}: {each.answer}")
+
+    def run(self) -> None:
+        asyncio.run(self._run())
+
+    async def _run(self) -> None:
+        trust = ssl.create_default_context(cafile=self._cluster.ca_file)
+        headers = {"Authorization": f"Bearer {self._cluster.token}"}
+        base = self._cluster.url
+        async with (
+            httpx.AsyncClient(base_url=base, verify=trust, headers=headers, trust_env=False, timeout=30) as client,
+            asyncio.TaskGroup() as group,
+        ):
+            for _ in range(CONNECTIONS):
+                group.create_task(self._ask(client))
+
+    async def _ask(self, client: httpx.AsyncClient) -> None:
+        while not self.ending.is_set() and (number := next(self._numbers)) < MOST:
+            rejected = number % REJECTED_EVERY == 0
+            answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
+            self.tried += 1
+            if not is_as_it_should_be(answer, rejected=rejected):
+                self.failures.append(Failure(number, f"{answer.status_code} {answer.text[:300]}"))
+
+
+def server(*, rejected: bool) -> dict[str, Any]:
+    storage = {"metadataSize": "1Gi", "storageClassName": "none-such" if rejected else "local"}
+    return {
+        "apiVersion": "dittofs.dittofs.com/v1alpha1",
+        "kind": "DittoServer",
+        "metadata": {"name": "asked-for"},
+        "spec": {"storage": storage},
+    }
+
+
+def is_as_it_should_be(answer: httpx.Response, *, rejected: bool) -> bool:
+    if rejected:
+        return answer.status_code == 422 and "does not exist in cluster" in answer.text
+    return answer.status_code == 201
+
+
+def failed_open(cluster: ControlPlane) -> int:
+    """How many admissions the API server let pass without the mutating webhook's answer, since it started."""
+    metrics = cluster.kubectl("get", "--raw", "/metrics").stdout
+    found = re.findall(r'^apiserver_admission_webhook_fail_open_count\{name="mutate\..* (\d+)$', metrics, re.MULTILINE)
+    return sum(map(int, found))
