@@ -15,6 +15,7 @@ OF_THE_WHOLE = {
     "tests/controlplane/test_controlplane.py",
     "tests/controlplane/test_proxy.py",
     "tests/e2e/test_admission.py",
+    "tests/e2e/test_certmanager.py",
     "tests/e2e/test_release.py",
     "tests/e2e/test_story.py",
     "tests/helm/test_chart.py",

@@ -10,9 +10,10 @@ from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explained
 from tests.e2e.images import Builder, demand_tools
-from tests.e2e.installation import install
+from tests.e2e.installation import NAME, NAMESPACE, helm, install, patiently, values
 from tests.e2e.volumes import Volumes
 from tests.gomodule import cache
+from tests.helm.chart import CHART
 from tests.operated import Namespace
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -51,3 +52,10 @@ def user(cluster: Cluster) -> Iterator[Namespace]:
     cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
     yield Namespace(cluster, name)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def operator(cluster: Cluster) -> Iterator[Namespace]:
+    """Installed again as it was, whatever becomes of it in a test."""
+    yield Namespace(cluster, NAMESPACE)
+    helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())

@@ -1,10 +1,7 @@
 """The chart in the course of time, with servers at work: tested, upgraded, uninstalled and installed again."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.images import OPERATOR
@@ -15,13 +12,6 @@ from tests.operated import Namespace
 from tests.wait import until
 
 EARLIER = "earlier"
-
-
-@pytest.fixture
-def operator(cluster: Cluster) -> Iterator[Namespace]:
-    """Installed again whatever becomes of it in a test."""
-    yield Namespace(cluster, NAMESPACE)
-    helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())
 
 
 def uninstall(operator: Namespace) -> str:

@@ -41,9 +41,13 @@ def run(*args: str | Path, environ: Mapping[str, str] = os.environ) -> subproces
 
 
 def run_in(cluster: ControlPlane, *args: str | Path) -> subprocess.CompletedProcess[str]:
+    return run(*args, environ=environ_in(cluster))
+
+
+def environ_in(cluster: ControlPlane) -> dict[str, str]:
     """With neither the user's own settings nor a cache that other clusters share."""
     homes = {f"HELM_{kind}_HOME": str(cluster.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
-    return run(*args, environ=os.environ | homes | {"KUBECONFIG": str(cluster.kubeconfig)})
+    return os.environ | homes | {"KUBECONFIG": str(cluster.kubeconfig)}
 
 
 def output(done: subprocess.CompletedProcess[str]) -> str:

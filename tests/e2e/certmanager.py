@@ -1,0 +1,89 @@
+"""cert-manager, played: what it writes for Certificates, and as the injector of their CA, in a cluster that cannot have
+it.
+"""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any, Self
+
+from app.admission.webhooks import RESOURCES
+from certs.authority import Authority, Pair
+from tests.background import Background
+from tests.controlplane.cluster import ControlPlane
+from tests.e2e.installation import NAME, NAMESPACE
+
+PAUSE_SECONDS = 0.5
+INJECT = "cert-manager.io/inject-ca-from"
+
+
+class CertManager(Background):
+    """Works inside a `with`; all that it issues is of one authority, whatever the issuer."""
+
+    def __init__(self, cluster: ControlPlane) -> None:
+        super().__init__()
+        self.authority = Authority.make("cert-manager", datetime.now(UTC))
+        self._cluster = cluster
+
+    def __enter__(self) -> Self:
+        definitions = [_definition("Certificate", "certificates"), _definition("Issuer", "issuers")]
+        self._cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, definitions)))
+        names = [f"crd/{each['metadata']['name']}" for each in definitions]
+        self._cluster.kubectl("wait", "--for=condition=Established", *names)
+        return super().__enter__()
+
+    def run(self) -> None:
+        while not self.ending.wait(PAUSE_SECONDS):
+            # By kubectl, which asks again when the API server is not done with a new definition yet: 429.
+            for certificate in json.loads(self._kubectl("get", "certificates", "-o", "json"))["items"]:
+                if "status" not in certificate:
+                    self._issue(certificate)
+            for resource in RESOURCES:
+                self._inject(f"/apis/{resource.version}/{resource.plural}/{NAME}", resource.plural)
+
+    def _issue(self, certificate: Any) -> None:
+        spec = certificate["spec"]
+        pair = Pair(self.authority.pem, self.authority.key_pem)
+        if not spec.get("isCA"):
+            pair = self.authority.serving_pair(spec["dnsNames"], datetime.now(UTC))
+        data = {"ca.crt": self.authority.pem, "tls.crt": pair.certificate, "tls.key": pair.key}
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "type": "kubernetes.io/tls",
+            "metadata": {"name": spec["secretName"]},
+            "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
+        }
+        self._kubectl("apply", "-f", "-", input=json.dumps(secret))
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        change = ("--subresource=status", "--type=merge", "-p", json.dumps(ready))
+        self._kubectl("patch", "certificate", certificate["metadata"]["name"], *change)
+
+    def _inject(self, path: str, kind: str) -> None:
+        live = self._cluster.get(path)
+        if INJECT not in (live["metadata"].get("annotations") or {}):
+            return
+        bundle = base64.b64encode(self.authority.pem).decode()
+        if live["webhooks"][0]["clientConfig"].get("caBundle") != bundle:
+            change = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
+            self._kubectl("patch", kind, NAME, "--type=json", "-p", json.dumps(change))
+
+    def _kubectl(self, *args: str, **options: Any) -> str:
+        return self._cluster.kubectl("--namespace", NAMESPACE, *args, **options).stdout
+
+
+def _definition(kind: str, plural: str) -> dict[str, Any]:
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
+    names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.cert-manager.io"},
+        "spec": {
+            "group": "cert-manager.io",
+            "scope": "Namespaced",
+            "names": names,
+            "versions": [{**version, "subresources": {"status": {}}}],
+        },
+    }

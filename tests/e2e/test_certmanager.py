@@ -1,0 +1,80 @@
+"""The README's way to cert-manager and back, typed as it stands there: no admission fails on it."""
+
+import base64
+import os
+import re
+import subprocess
+from pathlib import Path
+from time import sleep
+
+from cryptography import x509
+
+from certs.authority import Authority, certificates
+from tests.controlplane.build import programs
+from tests.e2e.admissions import Admissions, failed_open
+from tests.e2e.certmanager import CertManager
+from tests.e2e.cluster import Cluster
+from tests.e2e.installation import CONFIGURATIONS, REPLICAS, bundle, served
+from tests.e2e.servers import POD_SECONDS
+from tests.helm.build import helm
+from tests.helm.chart import environ_in
+from tests.operated import Namespace
+from tests.wait import until
+
+ROOT = Path(__file__).parent.parent.parent
+WAY = (ROOT / "README.md").read_text().partition("To move to cert-manager")[2].partition("\n## ")[0]
+
+
+def typed(cluster: Cluster, commands: str) -> None:
+    folders = (helm(os.environ).parent, programs(os.environ))
+    environ = environ_in(cluster) | {"PATH": ":".join([*map(str, folders), os.environ["PATH"]])}
+    command = ("bash", "-euo", "pipefail", "-c", commands)
+    done = subprocess.run(command, cwd=ROOT, env=environ, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def published(cluster: Cluster) -> list[tuple[x509.Certificate, ...]]:
+    """In each caBundle."""
+    return [certificates(base64.b64decode(bundle(cluster, kind))) for kind in CONFIGURATIONS]
+
+
+def serving(operator: Namespace, authority: Authority) -> int:
+    """How many replicas serve what it has signed."""
+    issuers = [x509.load_pem_x509_certificate(each.encode()).issuer for each in served(operator)]
+    return issuers.count(authority.certificate.subject)
+
+
+def replicas(operator: Namespace) -> set[str]:
+    """Also what is on its way out."""
+    return {each["metadata"]["uid"] for each in operator.all("pods")}
+
+
+def test_no_admission_fails_on_the_way_to_cert_manager_and_back(
+    cluster: Cluster, operator: Namespace, user: Namespace
+) -> None:
+    publish, serve, leave, back = re.findall(r"```sh\n(.*?)```", WAY, re.DOTALL)
+    open_before = failed_open(cluster)
+    print()
+    with CertManager(cluster) as manager, Admissions(user) as stream:
+        theirs = manager.authority.certificate
+        with stream.during("its CA published beside the operator's own"):
+            typed(cluster, publish)
+            until(lambda: all(theirs in each and len(each) > 1 for each in published(cluster)))
+        with stream.during("its certificate served"):
+            typed(cluster, serve)
+            until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
+        assert serving(operator, manager.authority) == REPLICAS
+        pods = replicas(operator)
+        with stream.during("the caBundles left to it"):
+            typed(cluster, leave)
+            until(lambda: published(cluster) == [(theirs,), (theirs,)])
+            sleep(5)
+        assert replicas(operator) == pods
+        with stream.during("and back"):
+            typed(cluster, back)
+            until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
+            sleep(5)
+        assert serving(operator, manager.authority) == 0
+    print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
+    assert stream.failures == []
+    assert failed_open(cluster) == open_before
