@@ -33,13 +33,14 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
     """A namespace of the test's own; nothing waits for its end."""
     name = f"test-{secrets.token_hex(4)}"
-    control_plane.kubectl("create", "namespace", name)
+    control_plane.create("/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
-    control_plane.kubectl("delete", "namespace", name, "--wait=false")
+    control_plane.delete(f"/api/v1/namespaces/{name}")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def crd(control_plane: ControlPlane) -> None:
+    """A test that changes it puts it back."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
     control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
 

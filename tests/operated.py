@@ -132,9 +132,8 @@ class Operated(Namespace):
     ) -> None:
         super().__init__(control_plane, namespace)
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.apply(*permissions(namespace, confined=confined, makes_its_own=makes_its_own))
+        self.apply(*permissions(namespace, confined=confined, makes_its_own=makes_its_own), FAST)
         self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
-        control_plane.kubectl("apply", "-f", "-", input=json.dumps(FAST))
         own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if makes_its_own else ()
         self.flags = ("--kubeconfig", self.kubeconfig, *own, *flags)
         self.operator = Operator(folder, "--namespace", namespace, *self.flags, makes_its_own=makes_its_own)
@@ -145,7 +144,9 @@ class Operated(Namespace):
 
     def __exit__(self, *_: object) -> None:
         self.operator.stop()
-        self.kubectl("delete", "clusterroles,clusterrolebindings", "-l", f"{INSTANCE}={self.namespace}")
+        for kind in ("clusterrolebindings", "clusterroles"):
+            path = f"/apis/rbac.authorization.k8s.io/v1/{kind}"
+            self.control_plane.delete(f"{path}?labelSelector={INSTANCE}%3D{self.namespace}")
 
     def register(self) -> None:
         """For its namespace alone, and without a caBundle: that is to be the operator's own."""

@@ -37,6 +37,9 @@ pytestmark = pytest.mark.anyio
 SECRET = "own-tls"
 PLAN = Plan(("localhost", "127.0.0.1"))
 KINDS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
+REGISTRATION, RBAC, AUTHORIZATION = (
+    f"/apis/{group}.k8s.io/v1" for group in ("admissionregistration", "rbac.authorization", "authorization")
+)
 # What takes minutes on a cluster is seen to happen within seconds.
 QUICK = Timing(check=0.2, retry=0.2, pace=0.05, settle=1.0)
 NOW = datetime.now(UTC)
@@ -93,13 +96,18 @@ class Site:
     def kubectl(self, *args: str, **options: Any) -> str:
         return self.control_plane.kubectl("--namespace", self.name, *args, **options).stdout
 
-    def may(self, verb: str, resource: str) -> bool:
-        account = f"--as=system:serviceaccount:{self.name}:certificate"
-        return self.kubectl("auth", "can-i", verb, resource, account, check=False) == "yes\n"
+    def may_create_secrets(self) -> bool:
+        asked = {
+            "user": f"system:serviceaccount:{self.name}:certificate",
+            "resourceAttributes": {"namespace": self.name, "verb": "create", "resource": "secrets"},
+        }
+        answer = self.control_plane.create(f"{AUTHORIZATION}/subjectaccessreviews", {"spec": asked})
+        return bool(answer["status"]["allowed"])
 
     def clean(self) -> None:
-        kinds = ",".join((*KINDS, "clusterrole", "clusterrolebinding"))
-        self.kubectl("delete", kinds, self.name, "--ignore-not-found")
+        kinds = [f"{REGISTRATION}/{kind}s" for kind in KINDS]
+        for path in (*kinds, f"{RBAC}/clusterroles", f"{RBAC}/clusterrolebindings"):
+            self.control_plane.delete(f"{path}?fieldSelector=metadata.name%3D{self.name}")
 
     def register(self, bundle: bytes = b"", **annotations: str) -> None:
         """The mutating webhook at the first replica, the validating one at the second; both fail closed."""
@@ -115,9 +123,8 @@ class Site:
         self.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump_all(made))
 
     def configurations(self) -> list[Any]:
-        kinds = ",".join(KINDS)
-        found = json.loads(self.kubectl("get", kinds, "--show-managed-fields", "-o", "json"))["items"]
-        return [each for each in found if each["metadata"]["name"] == self.name]
+        found = [self.control_plane.get(f"{REGISTRATION}/{kind}s/{self.name}") for kind in KINDS]
+        return [each for each in found if each]
 
     def bundles(self) -> set[bytes]:
         return {
@@ -133,8 +140,12 @@ class Site:
             self.kubectl("patch", kind, self.name, "--type=json", "-p", patch)
 
     def content(self) -> dict[str, bytes]:
-        found = self.kubectl("get", "secret", SECRET, "--ignore-not-found", "-o", "json")
-        return {name: base64.b64decode(value) for name, value in (json.loads(found)["data"] if found else {}).items()}
+        """Empty when there is no Secret."""
+        found = self.secret()
+        return {name: base64.b64decode(value) for name, value in (found["data"] if found else {}).items()}
+
+    def secret(self) -> Any:
+        return self.control_plane.get(f"/api/v1/namespaces/{self.name}/secrets/{SECRET}")
 
     def put_secret(self, content: Content) -> None:
         data = {name: base64.b64encode(value).decode() for name, value in content.items()}
@@ -249,9 +260,9 @@ class Stream:
 
 
 async def seen(holds: Callable[[], bool]) -> None:
-    """Waits for it as until_async does, though it asks kubectl: the replicas' event loop is this one, and goes on."""
+    """Waits for it as until_async does, though it asks: the replicas' event loop is this one, and goes on."""
     async with asyncio.timeout(60):
-        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - kubectl takes its time
+        while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - the answer takes its time
             await asyncio.sleep(0.1)
 
 
@@ -270,7 +281,7 @@ async def test_two_that_start_at_once_on_an_empty_cluster_agree_on_one_ca(site: 
     assert content.keys() == {CA, CA_KEY, SERVING, SERVING_KEY}
     assert site.bundles() == {content[CA]}
     assert [each.reason for one in both for each in one.news].count("CertificatesMade") == 1
-    labels = json.loads(site.kubectl("get", "secret", SECRET, "-o", "json"))["metadata"]["labels"]
+    labels = site.secret()["metadata"]["labels"]
     assert labels == {"app.kubernetes.io/managed-by": "dittofs-operator"}
 
 
@@ -377,7 +388,7 @@ async def test_what_another_has_changed_meanwhile_is_not_overwritten(site: Site)
     async with replica(site, site.ports[0]) as alone:
         alone.interfere = lambda: site.kubectl("annotate", "secret", SECRET, "changed=yes", "--overwrite")
         await seen(lambda: site.content()[CA] != old[CA])
-    metadata = json.loads(site.kubectl("get", "secret", SECRET, "-o", "json"))["metadata"]
+    metadata = site.secret()["metadata"]
     assert metadata["annotations"] == {"changed": "yes"}
 
 
@@ -387,7 +398,7 @@ async def test_what_is_served_stays_published_though_the_secret_cannot_be_made_a
         await alone.is_ready()
         before = site.bundles()
         site.kubectl("patch", "role", "certificate", "--type=json", "-p", '[{"op": "remove", "path": "/rules/0"}]')
-        await seen(lambda: not site.may("create", "secrets"))
+        await seen(lambda: not site.may_create_secrets())
         site.kubectl("delete", "secret", SECRET)
         await until_async(lambda: "forbidden" in str(alone.own._complaint))
         site.put_bundle(b"")

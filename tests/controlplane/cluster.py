@@ -10,6 +10,8 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
 from time import monotonic
 from typing import Any, Self
@@ -22,7 +24,7 @@ from tests.controlplane.program import Program
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
-KUBECTL_SECONDS = 60.0
+REQUEST_SECONDS = 60.0
 # Unix sockets in the state folder: no port to find, and nobody else can talk to this etcd. The 1 has no meaning; etcd
 # insists on something that looks like a port.
 ETCD_CLIENTS, ETCD_PEERS = "unix://etcd:1", "unix://peers:1"
@@ -51,7 +53,8 @@ class ControlPlane:
         self.audit_log = folder / "audit.log"
         self._programs = programs
         self._running: dict[str, Program] = {}
-        self._port = _reserved_port(self.address)
+        self._opened = ExitStack()
+        self._port = self._opened.enter_context(_reserved_port(self.address))
         self.url = f"https://{self.address}:{self._port.getsockname()[1]}"
 
     def __enter__(self) -> Self:
@@ -84,20 +87,29 @@ class ControlPlane:
                 env=os.environ | own,
                 capture_output=True,
                 text=True,
-                timeout=KUBECTL_SECONDS,
+                timeout=REQUEST_SECONDS,
             )
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
             raise
 
+    # As admin, without what it costs to start kubectl: for who asks over and over, and for what every test needs.
+
     def get(self, path: str) -> Any:
-        """As admin, without what it costs to start kubectl: for who asks over and over. None when there is nothing."""
-        answer = self._asked(path)
+        """None when there is nothing."""
+        answer = self._admin.get(path)
         return None if answer.status_code == 404 else answer.raise_for_status().json()
+
+    def create(self, path: str, manifest: Any) -> Any:
+        return self._admin.post(path, json=manifest).raise_for_status().json()
+
+    def delete(self, path: str) -> None:
+        self._admin.delete(path).raise_for_status()
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
         """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
-        token = self.kubectl("create", "token", account, "--namespace", namespace).stdout
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        token = self.create(path, {"spec": {}})["status"]["token"]
         file = self.folder / f"{account}.{namespace}.kubeconfig"
         self._write_kubeconfig(file, token, namespace)
         return file
@@ -173,14 +185,19 @@ class ControlPlane:
 
     def _answers(self, path: str) -> bool:
         try:
-            return self._asked(path).is_success
+            return self._admin.get(path).is_success
         except (OSError, httpx.TransportError):  # It has yet to write its certificate, or to listen.
             return False
 
-    def _asked(self, path: str) -> httpx.Response:
+    @cached_property
+    def _admin(self) -> httpx.Client:
+        """Keeps its connections: to make one costs more than to answer."""
         trust = ssl.create_default_context(cafile=self.ca_file)
         headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.get(self.url + path, verify=trust, headers=headers, trust_env=False)
+        client = httpx.Client(
+            base_url=self.url, verify=trust, headers=headers, trust_env=False, timeout=REQUEST_SECONDS
+        )
+        return self._opened.enter_context(client)
 
     def _write_files(self) -> None:
         (self.folder / "tokens.csv").write_text(f'{self.token},admin,admin,"system:masters"\n')
@@ -208,7 +225,7 @@ class ControlPlane:
         for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
             if program := self._running.pop(name, None):
                 program.stop()
-        self._port.close()
+        self._opened.close()
         shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that tell nobody anything.
 
 
