@@ -116,7 +116,7 @@ def test_sigterm_ends_it_after_clients_were_asked_to_go(operator: Operator) -> N
     with httpx.Client(verify=operator.trust, trust_env=False) as client:
         assert "connection" not in client.post(operator.url + VALIDATE_PATH, json=REVIEW).headers
         operator.signal(signal.SIGTERM)
-        until(lambda: httpx.get(f"{operator.health_url}/readyz", trust_env=False).status_code == 503)
+        until(lambda: operator.health("/readyz").status_code == 503)
         answer = client.post(operator.url + VALIDATE_PATH, json=REVIEW)
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     assert operator.ended_well(within=15)
@@ -213,7 +213,7 @@ def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Op
         with pytest.raises(subprocess.CalledProcessError) as refused:
             own.apply(server("other", **storage(storageClassName="none")))
         until(lambda: about_the_secret(own) == ALL_THAT_IS_TOLD)
-        metrics = httpx.get(f"{own.operator.health_url}/metrics", trust_env=False).text
+        metrics = own.operator.health("/metrics").text
     # The API server alone knows nothing of classes.
     assert 'StorageClass "none" does not exist' in refused.value.stderr
     [seconds] = re.findall(r'^dittofs_operator_certificate_expiry_seconds{certificate="serving"} (.*)$', metrics, re.M)

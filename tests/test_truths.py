@@ -7,7 +7,6 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
-import httpx
 import pytest
 import yaml
 
@@ -399,7 +398,7 @@ def slip_in(operated: Operated, manifest: Manifest) -> None:
 def told_by(operated: Operated) -> str:
     """Everything that the operator writes where others than the server's pod can read it."""
     kinds = "dittoservers,configmaps,statefulsets,services,events,leases"
-    metrics = httpx.get(f"{operated.operator.health_url}/metrics", trust_env=False).text
+    metrics = operated.operator.health("/metrics").text
     objects = operated.kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")
     return operated.operator.log.read_text() + metrics + objects
 
