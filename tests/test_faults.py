@@ -459,6 +459,7 @@ def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Pro
     assert identities(made).items() <= identities(found).items()
 
 
+@pytest.mark.alone
 def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, proxy: Proxy, other_proxy: Proxy) -> None:
     """And what it left half done is done; by the successor, for whom nothing else changes."""
     led.apply(files())
@@ -479,6 +480,7 @@ def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, pr
     assert templates(found) == {"files": 2}
 
 
+@pytest.mark.alone
 def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
     led: Operated, proxy: Proxy, other_proxy: Proxy
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_secret_that_many_servers_share_is_read_once_a_change(
 
 
 # A thousand servers in the cluster of the tests are nothing to start the others with: this one is the last.
+@pytest.mark.alone
 @pytest.mark.parametrize(("servers", "foreign"), [(1000, 300)])
 def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hold_up_no_review(
     control_plane: ControlPlane,

@@ -138,6 +138,7 @@ def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(ope
     assert not [name for name in environment(operated, "local") if name.startswith("AWS_")]
 
 
+@pytest.mark.alone
 def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: Operated) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(**s3()))
@@ -171,6 +172,7 @@ def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Op
     assert said(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
 
 
+@pytest.mark.alone
 def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
