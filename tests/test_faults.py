@@ -91,7 +91,8 @@ def completed(operated: Operated, *names: str, seconds: float = SECONDS) -> Obje
         found.update(objects(operated))
         return all(is_complete(name, found) for name in names)
 
-    until(are_complete, seconds)
+    # What asks is not to be what takes the time.
+    until(are_complete, seconds, pause=0.1)
     return found
 
 
