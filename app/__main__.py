@@ -4,6 +4,7 @@ What only one command needs is imported by it: a check of one file does not wait
 """
 
 import asyncio
+import gc
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -81,11 +82,15 @@ def serve(**given: Any) -> None:
     """Answer the API server's admission reviews until told to stop."""
     _one_of(given["kubeconfig"], given["snapshot"])
     _both_or_neither(given["tls_cert"], given["tls_key"], given["snapshot"])
+    # What is imported stays: to look through it takes a quarter of the start, and later 80 ms without one answer.
+    gc.disable()
     import uvloop
 
     from app.admission.server import UnusableCertificate
     from app.serve import serve as serve_until_stopped
 
+    gc.freeze()
+    gc.enable()
     logs.configure()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -131,6 +131,13 @@ def test_ctrl_c_ends_it_at_once(operator: Operator) -> None:
     assert messages(operator)[-1] == "stopped"
 
 
+def test_what_is_there_at_the_start_is_nothing_for_the_garbage_collector(operator: Operator) -> None:
+    [times] = re.findall(
+        r'^python_gc_collections_total{generation="2"} (\S+)$', operator.health("/metrics").text, re.MULTILINE
+    )
+    assert float(times) == 0
+
+
 def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, snapshot: Path) -> None:
     second = Operator(tmp_path, "--snapshot", snapshot)
     second.take_ports_of(operator)
