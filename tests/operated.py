@@ -150,12 +150,7 @@ class Operated(Namespace):
 
     def register(self) -> None:
         """For its namespace alone, and without a caBundle: that is to be the operator's own."""
-        made = webhook_configurations(lambda path: {"url": self.operator.url + path})
-        for each in made:
-            each["metadata"] = {"name": self.namespace}
-            selector = {"matchLabels": {"kubernetes.io/metadata.name": self.namespace}}
-            each["webhooks"][0]["namespaceSelector"] = selector
-        self.apply(*made)
+        self.apply(*registration(self.operator.url, self.namespace))
 
     def requests(self) -> list[Request]:
         """Everything that the operator asked of the API server, in order."""
@@ -176,6 +171,16 @@ class Operated(Namespace):
     def writes(self) -> list[Request]:
         """But for the Lease."""
         return [each for each in self.requests() if each.writes and each.resource != "leases"]
+
+
+def registration(url: str, namespace: str, **trust: str) -> list[Manifest]:
+    """The webhook configurations of whoever answers at the URL, for a namespace alone and called as that is."""
+    made = webhook_configurations(lambda path: {"url": url + path, **trust})
+    for each in made:
+        each["metadata"] = {"name": namespace}
+        selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        each["webhooks"][0]["namespaceSelector"] = selector
+    return made
 
 
 def permissions(namespace: str, *, confined: bool = False, makes_its_own: bool = False) -> list[Manifest]:

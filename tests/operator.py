@@ -78,6 +78,10 @@ class Operator:
         self._port, self._health_port = other._port, other._health_port
 
     @property
+    def pid(self) -> int:
+        return self._program.pid
+
+    @property
     def trust(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.folder / "ca.crt")
 

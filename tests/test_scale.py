@@ -3,47 +3,42 @@
 `pytest -s` shows the figures.
 """
 
-import asyncio
-import base64
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
-from typing import Any
 
 import httpx
 import pytest
 
 from app.admission.api import VALIDATE_PATH
-from app.cluster.client import Cluster
-from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
+from app.cluster.reader import DITTO_SERVERS, SECRETS
 from app.reconcile.reconciler import live_hash
 from tests.admission.reviews import review
 from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
+from tests.fleet import (
+    S3_VALUES,
+    OperatedEverywhere,
+    busy,
+    create,
+    large_secret,
+    made,
+    many,
+    memory_of,
+    metric,
+    named,
+    quiet,
+)
 from tests.operated import Manifest, Operated, Request
 from tests.operator import Operator
 from tests.servers import s3, server, storage
 from tests.wait import until
 
 SOME, SHARING = 300, 200
-QUIET_SECONDS = 3.0
 MOST_MEGABYTES = 150
 MOST_MILLISECONDS = 100
-# Of a Secret, base64 included: the API server takes up to 1 MiB of values.
-FOREIGN_BYTES = 1_000_000
 REVIEWS_A_SECOND = 50
-CONNECTIONS = 8
-S3_VALUES = {"accessKeyId": "AKIA", "secretAccessKey": "secret", "endpoint": "https://s3.example.com"}
-
-
-class OperatedEverywhere(Operated):
-    """The operator looks after the whole cluster."""
-
-    def __init__(self, control_plane: ControlPlane, namespace: str, folder: Path) -> None:
-        super().__init__(control_plane, namespace, folder)
-        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig)
 
 
 class Reviews(Background):
@@ -163,7 +158,7 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
     with operated, Reviews(operated.operator, manifest) as reviews:
         made(operated, servers)
         done = monotonic()
-        memory = memory_of(operated.operator)
+        memory = memory_of(operated.operator.pid)
     table(
         ("foreign Secrets and servers made", f"{there - begun:.1f} s"),
         ("reconciled", f"{done - there:.1f} s"),
@@ -176,57 +171,6 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
     assert reviews.percentile(99) < MOST_MILLISECONDS
 
 
-def create(control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest]) -> None:
-    """All of them, a few at once; kubectl would take minutes."""
-    asyncio.run(_create(control_plane, resource, iter(manifests)))
-
-
-async def _create(control_plane: ControlPlane, resource: Resource, manifests: Iterator[Manifest]) -> None:
-    async def work() -> None:
-        for manifest in manifests:
-            await cluster.create(resource, manifest)
-
-    async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(work())
-
-
-def many(count: int, namespace: str, **spec: Any) -> Iterator[Manifest]:
-    return (named(f"s{n}", namespace, **spec) for n in range(count))
-
-
-def named(name: str, namespace: str, **spec: Any) -> Manifest:
-    manifest = server(name, **spec)
-    return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
-
-
-def large_secret(name: str, namespace: str) -> Manifest:
-    value = base64.b64encode(b"x" * (FOREIGN_BYTES * 3 // 4)).decode()
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "namespace": namespace},
-        "data": {"value": value},
-    }
-
-
-def made(operated: Operated, servers: int) -> None:
-    """Waits until each server has a StatefulSet, and nothing is left to do."""
-    # What asks is not to be what takes the time.
-    until(lambda: count(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
-    until(lambda: not busy(operated.operator), 60, pause=0.5)
-
-
-def quiet(operated: Operated) -> list[Request]:
-    """All writes, once none has come for a while."""
-    writes, since = operated.writes(), monotonic()
-    while monotonic() < since + QUIET_SECONDS:
-        sleep(0.2)
-        if len(found := operated.writes()) > len(writes):
-            writes, since = found, monotonic()
-    return writes
-
-
 def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
     counted = Counter(f"{title}: {each.verb} {each.resource}" for each in requests)
     return ((kind, str(times)) for kind, times in sorted(counted.items()))
@@ -235,39 +179,6 @@ def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
 def hashes(operated: Operated) -> set[str]:
     """What the pods of the servers read, a digest for each."""
     return {live_hash(each) or "" for each in operated.all("statefulsets")}
-
-
-def count(operated: Operated, resource: Resource) -> int:
-    """How many there are in the namespace, without the cost of having them sent."""
-    path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
-    found = operated.control_plane.get(path)
-    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
-
-
-def metric(operator: Operator, name: str) -> float:
-    """The sum over all its labels; errors are none that counts."""
-    text = operator.health("/metrics").text
-    lines = re.findall(rf"^({name}[{{ ].*) (\S+)$", text, re.MULTILINE)
-    return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
-
-
-def busy(operator: Operator) -> bool:
-    """Whether there is something that it would do next."""
-    return metric(operator, "workqueue_depth") + metric(operator, "controller_runtime_active_workers") > 0
-
-
-def memory_of(operator: Operator) -> dict[str, float]:
-    """What is resident, now and at most, in megabytes."""
-    [process] = [path for path in Path("/proc").glob("[0-9]*") if str(operator.folder) in command_line(path)]
-    lines = re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", (process / "status").read_text(), re.MULTILINE)
-    return {name: int(kilobytes) / 1024 for name, kilobytes in lines}
-
-
-def command_line(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_text()
-    except (FileNotFoundError, ProcessLookupError):  # It has just ended.
-        return ""
 
 
 def table(*rows: tuple[str, str]) -> None:

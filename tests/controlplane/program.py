@@ -38,6 +38,10 @@ class Program:
                 process_group=0,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def ended(self, *, within: float = 0) -> bool:
         """Whether it has ended or does so within that many seconds."""
         try:

@@ -1,0 +1,116 @@
+"""Many servers at once: made, counted, waited for; and what the operator that looks after them says and takes."""
+
+import asyncio
+import base64
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from time import monotonic, sleep
+from typing import Any
+
+from app.cluster.client import Cluster
+from app.cluster.reader import STATEFUL_SETS, Resource
+from tests.controlplane.cluster import ControlPlane
+from tests.operated import Manifest, Operated, Request
+from tests.operator import Operator
+from tests.servers import server
+from tests.wait import until
+
+CONNECTIONS = 8
+QUIET_SECONDS = 3.0
+# Of a Secret, base64 included: the API server takes up to 1 MiB of values.
+FOREIGN_BYTES = 1_000_000
+S3_VALUES = {"accessKeyId": "AKIA", "secretAccessKey": "secret", "endpoint": "https://s3.example.com"}
+
+
+class OperatedEverywhere(Operated):
+    """The operator looks after the whole cluster."""
+
+    def __init__(self, control_plane: ControlPlane, namespace: str, folder: Path) -> None:
+        super().__init__(control_plane, namespace, folder)
+        self.operator = Operator(folder, "--kubeconfig", self.kubeconfig)
+
+
+def create(
+    control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int = CONNECTIONS
+) -> None:
+    """All of them, a few at once; kubectl would take minutes."""
+    asyncio.run(_create(control_plane, ((resource, each) for each in manifests), connections))
+
+
+async def _create(control_plane: ControlPlane, made: Iterator[tuple[Resource, Manifest]], connections: int) -> None:
+    async def work() -> None:
+        for resource, manifest in made:
+            await cluster.create(resource, manifest)
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
+        for _ in range(connections):
+            group.create_task(work())
+
+
+def many(count: int, namespace: str, **spec: Any) -> Iterator[Manifest]:
+    return (named(f"s{n}", namespace, **spec) for n in range(count))
+
+
+def named(name: str, namespace: str, **spec: Any) -> Manifest:
+    manifest = server(name, **spec)
+    return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
+
+
+def large_secret(name: str, namespace: str) -> Manifest:
+    value = base64.b64encode(b"x" * (FOREIGN_BYTES * 3 // 4)).decode()
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "namespace": namespace},
+        "data": {"value": value},
+    }
+
+
+def quiet(operated: Operated) -> list[Request]:
+    """All writes, once none has come for a while."""
+    writes, since = operated.writes(), monotonic()
+    while monotonic() < since + QUIET_SECONDS:
+        sleep(0.2)
+        if len(found := operated.writes()) > len(writes):
+            writes, since = found, monotonic()
+    return writes
+
+
+def made(operated: Operated, servers: int) -> None:
+    """Waits until each server has a StatefulSet, and nothing is left to do."""
+    # What asks is not to be what takes the time.
+    until(lambda: count(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
+    until(lambda: not busy(operated.operator), 60, pause=0.5)
+
+
+def count(operated: Operated, resource: Resource) -> int:
+    """How many there are in the namespace, without the cost of having them sent."""
+    path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
+    found = operated.control_plane.get(path)
+    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
+
+
+def metric(operator: Operator, name: str) -> float:
+    """The sum over all its labels; errors are none that counts."""
+    text = operator.health("/metrics").text
+    lines = re.findall(rf"^({name}[{{ ].*) (\S+)$", text, re.MULTILINE)
+    return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
+
+
+def busy(operator: Operator) -> bool:
+    """Whether there is something that it would do next."""
+    return metric(operator, "workqueue_depth") + metric(operator, "controller_runtime_active_workers") > 0
+
+
+def memory_of(process: int) -> dict[str, float]:
+    """What is resident, now and at most, in megabytes."""
+    lines = re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
+    return {name: int(kilobytes) / 1024 for name, kilobytes in lines}
+
+
+def processor_seconds_of(process: int) -> float:
+    """What it has taken of a processor since it began, in itself and in the kernel."""
+    after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
