@@ -5,7 +5,7 @@ IMAGE ?= dittofs-operator:latest
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format manifests lock image e2e
+.PHONY: help install run test check format manifests lock image e2e bench
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,15 @@ test: install ## Test everything; the control plane and helm are built the first
 e2e: install ## Test end to end in a cluster on this machine, as root; its programs are built the first time
 	@$(BIN)/python -m pytest --verbose tests/e2e
 
+bench: .venv/bench-installed ## Measure the operator on a machine with nothing else to do; OPTIONS="--quick --json FILE --plot FILE"
+	@$(BIN)/python -m tests.controlplane.build
+	@$(BIN)/python -m tests.helm.build
+	@$(BIN)/python -m tests.bench $(OPTIONS)
+
+.venv/bench-installed: .venv/installed requirements-bench.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
+	@touch $@
+
 image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name
 	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
 	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
@@ -53,3 +62,4 @@ lock: install ## Lock the dependencies of pyproject.toml again, at their newest 
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group build --output-file requirements-build.lock
+	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group bench --output-file requirements-bench.lock

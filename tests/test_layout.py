@@ -5,6 +5,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 # Tests of what no single module does: the whole program, its files, its tools.
 OF_THE_WHOLE = {
+    "tests/test_bench.py",
     "tests/test_gomodule.py",
     "tests/test_layout.py",
     "tests/test_manifests_on_disk.py",

@@ -43,6 +43,7 @@ class ControlPlane:
     """
 
     address = LOOPBACK
+    controller_manager_flags: tuple[str, ...] = ()
 
     def __init__(self, programs: Path, folder: Path, *flags: str) -> None:
         self.folder = folder
@@ -167,6 +168,7 @@ class ControlPlane:
             "--leader-elect=false",
             "--secure-port=0",
             "--flex-volume-plugin-dir=flexvolume",  # It makes this folder, by default under /usr.
+            *self.controller_manager_flags,
         )
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._wait_for(lambda: self._answers(account), "kube-controller-manager")

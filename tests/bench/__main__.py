@@ -1,0 +1,48 @@
+"""Measures the operator against a real control plane on this machine: `make bench`."""
+
+import json
+import sys
+from pathlib import Path
+from time import monotonic
+
+import click
+
+from tests.bench import admission, reconciling
+from tests.bench.figures import Figure, document, machine, table
+from tests.bench.plot import draw
+from tests.bench.reconciling import Cost
+from tests.bench.sizes import FULL, QUICK, Sizes
+
+PARTS = {"admission": admission.measure, "reconciling": reconciling.measure}
+
+
+@click.command()
+@click.option("--quick", is_flag=True, help="In a few minutes, to see that it works.")
+@click.option("--json", "file", type=click.Path(path_type=Path), help="Write the figures to this file, too.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw how cost grows with the number of servers.")
+@click.option("--only", type=click.Choice(list(PARTS)), help="Measure this part alone.")
+def main(*, quick: bool, file: Path | None, plot: Path | None, only: str | None) -> None:
+    """Measure the operator against a real control plane on this machine; progress goes to standard error."""
+    figures, costs = measured(QUICK if quick else FULL, [only] if only else list(PARTS))
+    conditions = {**machine(), "quick": quick}
+    print(table(figures))
+    print("\n" + ", ".join(f"{name}: {value}" for name, value in conditions.items()))
+    if file:
+        file.write_text(json.dumps(document(figures, conditions), indent=2) + "\n")
+    if plot and costs:
+        draw(costs, plot)
+
+
+def measured(sizes: Sizes, parts: list[str]) -> tuple[list[Figure], list[Cost]]:
+    begun = monotonic()
+
+    def say(what: str) -> None:
+        print(f"{monotonic() - begun:7.0f} s  {what}", file=sys.stderr, flush=True)
+
+    found = [each for part in parts for each in PARTS[part](sizes, say)]
+    figures = [each for each in found if isinstance(each, Figure)]
+    return figures, [each for each in found if isinstance(each, Cost)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""What a measurement needs around it: a control plane of its own with the CRD, and the operator in it."""
+
+import base64
+import os
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import yaml
+
+from app.storage.crd import custom_resource_definition
+from tests.bench.load import Load
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.operated import Namespace, registration
+
+CRD = "crd/dittoservers.dittofs.dittofs.com"
+
+
+class Cluster(ControlPlane):
+    # By default 20 requests a second: claims and pods of a thousand servers would take five minutes.
+    controller_manager_flags = ("--kube-api-qps=200", "--kube-api-burst=200")
+
+
+@contextmanager
+def cluster(*namespaces: str) -> Iterator[Cluster]:
+    with TemporaryDirectory(prefix="bench-") as folder, Cluster(programs(os.environ), Path(folder)) as running:
+        running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+        running.kubectl("wait", "--for=condition=Established", CRD)
+        for each in namespaces:
+            running.kubectl("create", "namespace", each)
+        yield running
+
+
+def load_on(control_plane: ControlPlane) -> Load:
+    """As admin."""
+    trust = ssl.create_default_context(cafile=control_plane.ca_file)
+    return Load(control_plane.url, trust, {"Authorization": f"Bearer {control_plane.token}"})
+
+
+def register(namespace: Namespace, url: str, authority: Path) -> None:
+    bundle = base64.b64encode(authority.read_bytes()).decode()
+    namespace.apply(*registration(url, namespace.namespace, caBundle=bundle))

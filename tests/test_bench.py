@@ -1,0 +1,114 @@
+"""The parts of `make bench` that compute, and its load on a real server."""
+
+import json
+from itertools import cycle
+from pathlib import Path
+
+import pytest
+
+from app.admission.api import VALIDATE_PATH
+from app.cluster.reader import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS
+from tests.admission.reviews import review
+from tests.bench.figures import Figure, document, machine, percentile, table
+from tests.bench.load import Ask, Load
+from tests.bench.reconciling import belongings, new_servers
+from tests.bench.shares import parts
+from tests.bench.yes import YesWebhook
+from tests.fleet import processor_seconds_of
+from tests.operator import Operator
+from tests.servers import s3, server
+
+BEATEN = Figure("Straight", "processor time, ours to yes", 1.25, at_most=1.1)
+MET = Figure("Straight", "rate", 1234.5, "/s", at_least=1000)
+KNOWN = Figure("Memory", "idle", 59.04, "MB")
+
+
+@pytest.fixture
+def yes(tmp_path: Path) -> YesWebhook:
+    """Not at work yet, with a pair of certificate and key in its folder."""
+    Operator(tmp_path)
+    return YesWebhook(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("hundredth", "expected"), [(0, 1), (1, 1), (50, 50), (50.5, 51), (99, 99), (99.1, 100), (100, 100)]
+)
+def test_a_percentile_is_the_value_that_so_many_do_not_exceed(hundredth: float, expected: int) -> None:
+    assert percentile(reversed(range(1, 101)), hundredth) == expected
+
+
+def test_a_percentile_of_one_value_is_that_value() -> None:
+    assert percentile([7.0], 99) == 7.0
+
+
+def test_the_table_says_what_is_reached_and_what_is_not() -> None:
+    assert table([BEATEN, KNOWN, MET]).splitlines() == [
+        "| Straight | measured | to be reached |",
+        "|---|---|---|",
+        "| processor time, ours to yes | 1.25 | at most 1.10: **no** |",
+        "| rate | 1,234 /s | at least 1,000: yes |",
+        "",
+        "| Memory | measured | to be reached |",
+        "|---|---|---|",
+        "| idle | 59.0 MB |  |",
+    ]
+
+
+def test_the_json_has_every_figure_and_what_it_was_measured_on() -> None:
+    written = json.loads(json.dumps(document([BEATEN, KNOWN], machine())))
+    assert {"processor", "processors", "memory", "python", "load"} <= written["conditions"].keys()
+    assert written["figures"] == [
+        {
+            "section": "Straight",
+            "what": "processor time, ours to yes",
+            "value": 1.25,
+            "unit": "",
+            "at_most": 1.1,
+            "at_least": None,
+            "reached": False,
+        },
+        {
+            "section": "Memory",
+            "what": "idle",
+            "value": 59.04,
+            "unit": "MB",
+            "at_most": None,
+            "at_least": None,
+            "reached": None,
+        },
+    ]
+
+
+def test_a_sample_counts_for_the_innermost_part_that_is_known() -> None:
+    stacks = [
+        "run (uvloop/loop.pyx:1);app (starlette/routing.py:1);judge (app/storage/rules.py:1);sorted (libpython3) 3",
+        "run (uvloop/loop.pyx:1);write (ssl.py:1);SSL_write (libssl.so.3) 4",
+        "run (uvloop/loop.pyx:1);send (libc.so.6) 1",
+        "Thread.run (threading.py:1);wait (libc.so.6) 5",
+    ]
+    assert parts(stacks) == {"TLS": 0.5, "rules": 0.375, "the event loop and the kernel": 0.125}
+
+
+def test_a_load_is_answered_over_as_many_connections_as_asked_for(yes: YesWebhook, tmp_path: Path) -> None:
+    asked = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
+    refused = Ask("GET", VALIDATE_PATH, b"")
+    with yes:
+        load = Load(yes.url, Operator(tmp_path).trust)
+        before = processor_seconds_of(yes.pid)
+        answers = load.slice(cycle([asked]), 4, 0.5)
+        paced = load.slice(cycle([asked]), 4, 1, rate=20)
+        [failure, *_] = load.slice(cycle([refused]), 1, 0.2).failures
+        assert processor_seconds_of(yes.pid) > before
+    assert answers.failures == []
+    assert answers.rate == len(answers.milliseconds) / 0.5
+    assert len(answers.milliseconds) > 4
+    assert len(paced.milliseconds) == 20
+    assert failure.startswith("405 ")
+
+
+def test_the_bare_client_makes_what_the_operator_makes() -> None:
+    [shared, single, other] = new_servers(3, sharing=1)
+    names = [each["spec"]["s3"]["credentialsSecretRef"]["secretName"] for each in (shared, single, other)]
+    assert names == ["shared", "single", "s3"]
+    made = belongings({**shared, "metadata": {**shared["metadata"], "uid": "u-1"}})
+    assert [resource for resource, _ in made] == [CONFIG_MAPS, SECRETS, SECRETS, STATEFUL_SETS, *[SERVICES] * 3]
