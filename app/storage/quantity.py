@@ -2,6 +2,7 @@
 
 import re
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 
 SIZE_PATTERN = "^[0-9]+(Gi|Mi|Ti)$"
 
@@ -11,6 +12,8 @@ _QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkM
 _CACHE_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
 
 
+# The same few sizes are asked for over and over; none of them is long.
+@lru_cache(maxsize=1024)
 def parse(text: str) -> int:
     """A Kubernetes quantity in bytes, part of a byte rounded up; ValueError when it is none.
 

@@ -7,6 +7,7 @@ import posixpath
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -16,7 +17,7 @@ from app.storage.finding import Finding, rejection, warning
 from app.storage.reading import Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
 from app.storage.spec import Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
-from app.storage.volumes import mount_paths, refusal, resized
+from app.storage.volumes import Volume, mount_paths, refusal, resized
 
 # A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
 NAME_CHARACTERS = 52
@@ -28,6 +29,8 @@ TAKEN_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20
+# What a section is that was left out.
+_CACHE, _CONTROL_PLANE, _METRICS, _SMB, _SQLITE = Cache(), ControlPlane(), Metrics(), Smb(), Sqlite()
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,20 @@ class Change:
     @property
     def name(self) -> str:
         return self.new.server.metadata.name
+
+    @cached_property
+    def listeners(self) -> "tuple[Listener, ...]":
+        return listeners(self.spec)
+
+    @cached_property
+    def resized(self) -> tuple[Volume, ...]:
+        return () if self.old is None else tuple(resized(self.spec.storage, self.old.spec.storage))
+
+    @cached_property
+    def references(self) -> list[SecretReference]:
+        """The Secrets that are named and were not before, or not like that."""
+        old = secret_references(self.old.spec) if self.old else ()
+        return [reference for reference in secret_references(self.spec) if reference not in old]
 
 
 @dataclass(frozen=True)
@@ -80,12 +97,12 @@ def needs(change: Change) -> Needs:
     """Only what a field that changed asks for: a class deleted later must not block other edits."""
     if change.spec_is_kept:
         return Needs()
-    claims = frozenset(volume.claim_name(change.name) for volume in _resized(change))
+    claims = frozenset(volume.claim_name(change.name) for volume in change.resized)
     return Needs(
         namespace=change.new.server.metadata.namespace,
         storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
         storage_class=change.spec.storage.storage_class_name,
-        secrets=frozenset(reference.secret for reference in _changed_references(change) if reference.secret),
+        secrets=frozenset(reference.secret for reference in change.references if reference.secret),
         claims=claims,
     )
 
@@ -109,7 +126,7 @@ def unfit(reading: Reading) -> list[Finding]:
 
 def listeners(spec: Spec) -> tuple[Listener, ...]:
     """Everything that listens, in the order in which a clash is reported."""
-    api, smb, metrics = spec.control_plane or ControlPlane(), spec.smb or Smb(), spec.metrics or Metrics()
+    api, smb, metrics = spec.control_plane or _CONTROL_PLANE, spec.smb or _SMB, spec.metrics or _METRICS
     found = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
     if smb.enabled:
         found.append(Listener("smb", "spec.smb.port", smb.port))
@@ -140,13 +157,13 @@ def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Findi
 
 
 def ports_are_distinct(change: Change, _facts: Facts) -> Iterator[Finding]:
-    for one, other in combinations(listeners(change.spec), 2):
+    for one, other in combinations(change.listeners, 2):
         if one.port == other.port:
             yield rejection(other.field, f"port {one.port} is used by both {one.name} and {other.name}")
 
 
 def ports_are_free_in_the_pod(change: Change, _facts: Facts) -> Iterator[Finding]:
-    for listener in _pod_listeners(change.spec):
+    for listener in _pod_listeners(change):
         if listener.port in TAKEN_PORTS:
             why = f"the server listens there for {TAKEN_PORTS[listener.port]} inside the pod"
             yield rejection(listener.field, f"{field_name(listener.field)} must not be {listener.port}: {why}")
@@ -174,7 +191,7 @@ def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
-    for volume in _resized(change):
+    for volume in change.resized:
         claim = facts.claims.get(volume.claim_name(change.name))
         if isinstance(claim, Unknown):
             yield warning(volume.field, f"Could not verify volume claim {volume.claim_name(change.name)}: {claim.why}")
@@ -206,7 +223,7 @@ def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Findi
 
 
 def secrets_hold_what_the_server_reads(change: Change, facts: Facts) -> Iterator[Finding]:
-    for reference in _changed_references(change):
+    for reference in change.references:
         if not reference.secret:
             yield warning(reference.path, f"{field_name(reference.path)}.name is not set; there is no Secret to read")
         else:
@@ -225,7 +242,7 @@ def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Fi
 
 
 def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
-    for listener in _pod_listeners(change.spec):
+    for listener in _pod_listeners(change):
         if listener.port < _FIRST_UNPRIVILEGED_PORT:
             yield warning(
                 listener.field,
@@ -234,7 +251,7 @@ def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
-    size, volume = (change.spec.cache or Cache()).size, change.spec.storage.cache_size
+    size, volume = (change.spec.cache or _CACHE).size, change.spec.storage.cache_size
     wanted = quantity.parse_cache_size(size)
     if wanted is None:
         yield warning(
@@ -247,10 +264,10 @@ def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
-    paths = {"spec.cache.path": (change.spec.cache or Cache()).path}
+    paths = {"spec.cache.path": (change.spec.cache or _CACHE).path}
     database = change.spec.database
     if not (database and (database.postgres_secret_ref or database.type == "postgres")):
-        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or Sqlite()).path
+        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or _SQLITE).path
     mounts = mount_paths(change.spec.storage)
     for field, path in paths.items():
         if not _is_under(path, mounts):
@@ -283,18 +300,9 @@ def _spec(manifest: Any) -> Any:
     return manifest.get("spec") if isinstance(manifest, dict) else None
 
 
-def _resized(change: Change) -> tuple[Any, ...]:
-    return () if change.old is None else tuple(resized(change.spec.storage, change.old.spec.storage))
-
-
-def _changed_references(change: Change) -> list[SecretReference]:
-    old = secret_references(change.old.spec) if change.old else ()
-    return [reference for reference in secret_references(change.spec) if reference not in old]
-
-
-def _pod_listeners(spec: Spec) -> list[Listener]:
+def _pod_listeners(change: Change) -> list[Listener]:
     """Those that listen in the pod on the port that the spec says; nfs and smb are mapped by a Service."""
-    return [listener for listener in listeners(spec) if listener.name in ("api", "metrics")]
+    return [listener for listener in change.listeners if listener.name in ("api", "metrics")]
 
 
 def _listed(classes: tuple[StorageClass, ...], default: StorageClass | None) -> str:

@@ -67,7 +67,9 @@ def _few(value: Any) -> Any:
 
 def _without_nulls(value: Any) -> Any:
     """The API server drops a null where the schema knows none, before it fills in defaults."""
-    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
+    if isinstance(value, dict) and None in value.values():
+        return {k: v for k, v in value.items() if v is not None}
+    return value
 
 
 Port = Annotated[int, Within(1, 65535)]
