@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
@@ -39,6 +40,8 @@ from app.cluster.reader import (
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE = 10.0
 PAGE = 500
+# A line of a watch has a whole object in it; etcd's limit for one is 1.5 MiB.
+READ_BYTES = 2 * 2**20
 FIELD_MANAGER = "dittofs-operator"
 # The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
 SILENCE = 70.0
@@ -113,10 +116,10 @@ class Cluster:
     `namespace` is where this process itself is at home: its pod's, or that of the kubeconfig's context.
     """
 
-    def __init__(self, api: ApiClient, patience: float = PATIENCE, namespace: str = "default") -> None:
+    def __init__(self, api: ApiClient, session: aiohttp.ClientSession, patience: float, namespace: str) -> None:
         self._api = api
+        self._session = session
         self._patience = patience
-        self._api.user_agent = f"dittofs-operator/{_version()}"
         self.namespace = namespace
         self._told: tuple[datetime, float] | None = None
 
@@ -134,8 +137,8 @@ class Cluster:
         configuration.disable_strict_ssl_verification = True
         # Each watch holds a connection for as long as it lasts: a limit would one day be reached by them alone.
         configuration.connection_pool_maxsize = 0
-        async with _api_client(configuration) as api:
-            yield cls(api, patience, namespace)
+        async with _api_client(configuration) as api, _session(api) as session:
+            yield cls(api, session, patience, namespace)
 
     def now(self) -> datetime:
         """What the API server's clock says, to a second or two; this machine's until it has answered.
@@ -242,17 +245,7 @@ class Cluster:
         """The answer, whose body is yet to be read; what fails while that is done is ours to name as well."""
         code = "<error>"
         try:
-            response = await self._api.call_api(
-                request.path,
-                request.method,
-                query_params=list(request.query),
-                header_params={"Accept": request.accept, "Content-Type": request.content_type},
-                body=request.body,
-                auth_settings=[_TOKEN],
-                _preload_content=False,
-                _request_timeout=limit,
-            )
-            async with response:
+            async with await self._asked(request, limit) as response:
                 code = str(response.status)
                 self._note_time(response.headers.get("Date", ""))
                 yield response
@@ -262,6 +255,22 @@ class Cluster:
             raise Unavailable(f"cannot ask {self._host}: {_why(error)}") from error
         finally:
             REQUESTS.labels(code, request.method, self._host).inc()
+
+    async def _asked(self, request: Request, limit: aiohttp.ClientTimeout) -> aiohttp.ClientResponse:
+        """Past the library's own call, which copies each body and looks for credentials in ~/.netrc by a thread."""
+        configuration = self._api.configuration
+        headers = {"Accept": request.accept, "Content-Type": request.content_type}
+        await self._api.update_params_for_auth(headers, [], [_TOKEN])
+        query = f"?{urlencode(request.query)}" if request.query else ""
+        return await self._session.request(
+            request.method,
+            f"{configuration.host}{request.path}{query}",
+            data=None if request.body is None else orjson.dumps(request.body),
+            headers=headers,
+            timeout=limit,
+            proxy=configuration.proxy,
+            server_hostname=configuration.tls_server_name,
+        )
 
     def _note_time(self, date: str) -> None:
         try:
@@ -284,6 +293,21 @@ async def _api_client(configuration: Configuration) -> AsyncIterator[ApiClient]:
         raise Unavailable(f"cannot use the certificates given for {configuration.host}: {_why(error)}") from error
     async with api:
         yield api
+
+
+def _session(api: ApiClient) -> aiohttp.ClientSession:
+    """On the library's connections."""
+    configuration = api.configuration
+    configuration.proxy = configuration.proxy or _proxy_of_environment(str(configuration.host))
+    headers = {"User-Agent": f"dittofs-operator/{_version()}"}
+    connector = api.rest_client.pool_manager.connector
+    return aiohttp.ClientSession(connector=connector, connector_owner=False, headers=headers, read_bufsize=READ_BYTES)
+
+
+def _proxy_of_environment(host: str) -> str | None:
+    """Of HTTPS_PROXY and its like, as client-go does."""
+    url = urlsplit(host)
+    return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
 async def _from_file(path: Path) -> tuple[Configuration, str]:

@@ -118,6 +118,24 @@ async def test_a_request_says_who_asks(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_a_proxy_of_the_environment_is_asked_but_for_what_no_proxy_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listening() as proxy, listening() as server:
+        monkeypatch.setenv("HTTP_PROXY", f"http://{address(proxy)}")
+        monkeypatch.setenv("NO_PROXY", "")
+        await failure(kubeconfig(tmp_path / "c", "http://api.example.com"), patience=0.2)
+        connection, _ = proxy.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"GET http://api.example.com/api")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        await failure(kubeconfig(tmp_path / "c", f"http://{address(server)}"), patience=0.2)
+        connection, _ = server.accept()
+        with connection:
+            assert connection.recv(4096).startswith(b"GET /api")
+
+
+@pytest.mark.anyio
 async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> None:
     with listening() as server:
         host = address(server)
@@ -310,8 +328,7 @@ async def test_nothing_of_a_secret_is_logged_or_kept(
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         encoded = (await cluster.get(SECRETS, "s3", namespace))["data"]["key"]
-        client = vars(cluster._api)
-        kept = [client, vars(client["last_response"])]
+        kept = [vars(cluster), vars(cluster._api), vars(cluster._session)]
     assert encoded not in f"{kept} {caplog.text}"
 
 
