@@ -66,6 +66,9 @@ class Observed:
         self.claims = self._store(CLAIMS, SELECTOR)
         self.pods = self._store(PODS, SELECTOR)
         self.classes = self._store(STORAGE_CLASSES)
+        # Every review asks for all of them, and they hardly ever change.
+        self._known_classes: tuple[StorageClass, ...] | None = None
+        self.classes.listeners.append(self._forget_classes)
         self.secrets_metadata = self._store(SECRETS)
         self.secrets = Secrets(cluster, self.secrets_metadata)
 
@@ -87,8 +90,10 @@ class Observed:
 
     @property
     def storage_classes(self) -> StorageClasses:
-        found = (self.classes.get(key) for key in self.classes)
-        return StorageClasses(tuple(StorageClass.read(each) for each in found if each), self.gap(STORAGE_CLASSES))
+        if self._known_classes is None:
+            found = (self.classes.get(key) for key in self.classes)
+            self._known_classes = tuple(StorageClass.read(each) for each in found if each)
+        return StorageClasses(self._known_classes, self.gap(STORAGE_CLASSES))
 
     async def secret(self, key: Key) -> Known | Unknown | None:
         """None when there is no such Secret."""
@@ -119,6 +124,9 @@ class Observed:
             secrets=needs.secrets - facts.secrets.keys(),
             claims=needs.claims - facts.claims.keys(),
         )
+
+    def _forget_classes(self, _key: Key, _manifest: Manifest) -> None:
+        self._known_classes = None
 
     def _store(self, resource: Resource, labels: str = "") -> Store:
         trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_bookkeeping)

@@ -148,6 +148,16 @@ async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(
         assert not left.storage_classes
 
 
+async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> None:
+    observed = still(cluster, storage_class("fast", default=True))
+    assert observed.storage_classes.default == FAST
+    changed = storage_class("fast")
+    observed.classes.put({**changed, "metadata": {**changed["metadata"], "resourceVersion": "2"}})
+    assert observed.storage_classes == StorageClasses((StorageClass("fast"),))
+    observed.classes.remove({**changed, "metadata": {**changed["metadata"], "resourceVersion": "3"}})
+    assert observed.storage_classes == StorageClasses()
+
+
 @pytest.mark.parametrize("name", ["slow", None])
 async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, name: str | None) -> None:
     observed = still(cluster, storage_class("fast"))
