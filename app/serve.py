@@ -125,8 +125,10 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator
         operator = Operator(cluster, settings) if settings.reconcile else None
 
         async def look_up(needs: Needs) -> Facts:
-            known, left = operator.observed.known(needs) if operator else (Facts(), needs)
-            return known.joined(await gather(cluster, left))
+            if operator is None:
+                return await gather(cluster, needs)
+            known, left = operator.observed.known(needs)
+            return known.joined(await gather(operator.observed, left))
 
         yield look_up, operator, files or _of_our_own(cluster, settings)
 

@@ -15,6 +15,7 @@ from app.cluster.reader import (
     SERVICES,
     STATEFUL_SETS,
     STORAGE_CLASSES,
+    Listing,
     Resource,
 )
 from app.cluster.secrets import Known, Secrets, identity
@@ -53,7 +54,7 @@ def _pod(manifest: Manifest) -> Manifest:
 
 
 class Observed:
-    """Of the namespaces, or of the whole cluster where none are named."""
+    """Of the namespaces, or of the whole cluster where none are named. Also a Reader, for what is not known here."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
         self._caches: dict[Resource, list[Cache]] = {}
@@ -103,6 +104,16 @@ class Observed:
     def claim(self, key: Key) -> Claim | None:
         found = self.claims.get(key)
         return Claim.read(found) if found else None
+
+    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
+        """From the API server; of a Secret is remembered what there is to know, until it changes."""
+        found = await self._cluster.get(resource, name, namespace)
+        if resource == SECRETS:
+            self.secrets.remember(found)
+        return found
+
+    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+        return await self._cluster.list(resource, namespace)
 
     def known(self, needs: Needs) -> tuple[Facts, Needs]:
         """What is known here of what a judgement needs, and what has to be asked for.

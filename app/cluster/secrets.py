@@ -63,6 +63,12 @@ class Secrets:
         self._metadata.put_written(manifest)
         self._known[key_of(manifest)] = Known.read(manifest)
 
+    def remember(self, manifest: Manifest) -> None:
+        """A Secret that was just read by another; one that is not watched, or has changed since, is not kept."""
+        key, version = key_of(manifest), version_of(manifest)
+        if key in self._metadata and version >= self._metadata.version(key):
+            self._known[key] = Known.read(manifest)
+
     async def _read(self, key: Key) -> Known | Unknown | None:
         namespace, name = key
         try:

@@ -136,6 +136,24 @@ async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: 
     assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
 
 
+async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_changes(
+    namespace: str, cluster: Cluster
+) -> None:
+    """A replica that reconciles nothing reads no Secrets but for reviews."""
+    observed = Observed(cluster, (namespace,))
+    needs = Needs(namespace, secrets=frozenset({"s"}))
+    made = await cluster.create(SECRETS, secret(namespace, MARKER))
+    await observed.get(SECRETS, "s", namespace)
+    assert observed.known(needs)[1] == needs  # It is not watched: who would say that it has changed?
+    observed.secrets_metadata.put(made)
+    await observed.get(SECRETS, "s", namespace)
+    assert observed.known(needs)[1] == Needs(namespace)
+    observed.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
+    assert observed.known(needs)[1] == needs
+    await observed.get(SECRETS, "s", namespace)
+    assert observed.known(needs)[1] == Needs(namespace)
+
+
 FAST = StorageClass("fast", is_default=True)
 
 
