@@ -1,4 +1,7 @@
-"""One table of DittoServers and what becomes of them, for everything that judges: CRD, webhook, snapshot and check."""
+"""One table of DittoServers and what becomes of them, for everything that judges: CRD, webhook, snapshot and check.
+
+Another one is of changes to them.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,4 +143,53 @@ ABOUT_THE_CLUSTER = (
     ),
     _row("a StorageClass that exists", server(**storage(storageClassName="slow"))),
     _row("volumes bound by hand", server(**storage(storageClassName=""))),
+)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """From one DittoServer to another whose volumes are not there yet; `says` as in a Row."""
+
+    title: str
+    old: Manifest
+    new: Manifest
+    says: tuple[str, ...] = field(default=())
+
+    @property
+    def admitted(self) -> bool:
+        return not self.says
+
+
+_CLASS_IS_KEPT = "storage.storageClassName cannot change"
+_TO_ANOTHER_CLASS = "make a new DittoServer with the other class and copy the data"
+_CONTENT_IS_KEPT = "storage.contentSize cannot be removed"
+_WITHOUT_CONTENT = "make a new DittoServer without it and copy the data"
+_WITHOUT_CLASS: Manifest = {"storage": {"metadataSize": "10Gi"}}
+
+# What can be said about a change without a look at the cluster: CRD and webhook must agree.
+EDITS = (
+    Edit("nothing", server(), server()),
+    Edit("a port", server(), server(nfsPort=2050)),
+    Edit("a size raised", server(), server(**storage(cacheSize="9Gi"))),
+    Edit("a size lowered", server(**storage(cacheSize="9Gi")), server()),
+    Edit("every size", server(**storage(contentSize="1Gi")), server(**storage(contentSize="2Gi", metadataSize="1Ti"))),
+    Edit("a size in other words", server(**storage(cacheSize="1024Mi")), server(**storage(cacheSize="1Gi"))),
+    Edit("a content volume added", server(), server(**storage(contentSize="50Gi"))),
+    Edit("a content volume removed", server(**storage(contentSize="50Gi")), server(), (_CONTENT_IS_KEPT,)),
+    Edit(
+        "a content volume set to null",
+        server(**storage(contentSize="50Gi")),
+        server(**storage(contentSize=None)),
+        (_WITHOUT_CONTENT,),
+    ),
+    Edit("another class", server(), server(**storage(storageClassName="slow")), (_TO_ANOTHER_CLASS,)),
+    Edit("a class where none was named", server(**_WITHOUT_CLASS), server(), (f"{_CLASS_IS_KEPT}, it was unset",)),
+    Edit("no class any more", server(), server(**_WITHOUT_CLASS), (f'{_CLASS_IS_KEPT}, it was "fast"',)),
+    Edit("a class bound by hand", server(), server(**storage(storageClassName="")), (_CLASS_IS_KEPT,)),
+    Edit(
+        "class and content volume at once",
+        server(**storage(contentSize="50Gi")),
+        server(**storage(storageClassName="slow")),
+        (_CONTENT_IS_KEPT, _CLASS_IS_KEPT),
+    ),
 )

@@ -1,4 +1,7 @@
-"""One table of servers, one verdict: of the CRD alone, of the webhook on live facts and on a snapshot, and of check."""
+"""One table of servers, one verdict: of the CRD alone, of the webhook on live facts and on a snapshot, and of check.
+
+Likewise a table of changes.
+"""
 
 import json
 import ssl
@@ -12,12 +15,13 @@ import pytest
 import yaml
 
 from app.admission.api import VALIDATE_PATH
-from app.admission.review import creation
 from app.storage.crd import custom_resource_definition
+from tests.admission.reviews import review
 from tests.controlplane.cluster import ControlPlane
 from tests.operator import Operator
-from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, Row
+from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, EDITS, Edit, Row
 
+SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
 TABLE = [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER]
 CLASSES = [
     {
@@ -57,7 +61,8 @@ def api_server(cluster: ControlPlane) -> Iterator[httpx.Client]:
 
 @pytest.fixture(scope="module")
 def live(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    with Operator(tmp_path_factory.mktemp("live"), "--kubeconfig", cluster.kubeconfig) as running:
+    """It only judges: what the definition is asked to take would be another version by the time that it changes."""
+    with Operator(tmp_path_factory.mktemp("live"), "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as running:
         yield running
 
 
@@ -76,9 +81,9 @@ def offline(snapshot: Path) -> Iterator[Operator]:
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.title)
 def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator, offline: Operator, row: Row) -> None:
-    review = creation(row.manifest, "u-1")
-    response = live.post(VALIDATE_PATH, review)
-    assert response == offline.post(VALIDATE_PATH, review)
+    asked = review(row.manifest)
+    response = live.post(VALIDATE_PATH, asked)
+    assert response == offline.post(VALIDATE_PATH, asked)
     assert response["allowed"] is row.admitted
     causes = response.get("status", {}).get("details", {}).get("causes", [])
     assert len(causes) == len(row.says)
@@ -86,9 +91,28 @@ def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator
 
 @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
 def test_the_crd_alone_says_the_same_of_one_object(api_server: httpx.Client, row: Row) -> None:
-    path = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
-    answer = api_server.post(path, params={"dryRun": "All"}, json=row.manifest)
+    answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
     assert answer.status_code == (201 if row.admitted else 422), answer.text
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
+def test_the_webhook_says_the_same_of_a_change(live: Operator, offline: Operator, edit: Edit) -> None:
+    asked = review(edit.new, edit.old)
+    response = live.post(VALIDATE_PATH, asked)
+    assert response == offline.post(VALIDATE_PATH, asked)
+    assert response["allowed"] is edit.admitted
+
+
+@pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
+def test_the_crd_alone_says_the_same_of_a_change(api_server: httpx.Client, edit: Edit) -> None:
+    made = api_server.post(SERVERS, json=edit.old).raise_for_status().json()
+    path = f"{SERVERS}/{made['metadata']['name']}"
+    try:
+        changed = {**edit.new, "metadata": made["metadata"]}
+        answer = api_server.put(path, params={"dryRun": "All"}, json=changed)
+        assert answer.status_code == (200 if edit.admitted else 422), answer.text
+    finally:
+        api_server.delete(path).raise_for_status()
 
 
 def test_check_says_the_same_of_the_whole_table(cluster: ControlPlane, snapshot: Path, tmp_path: Path) -> None:
