@@ -275,8 +275,26 @@ class TestAResizedVolume:
             "of volume claim metadata-files-0 cannot expand volumes; classes that can: fast",
         ]
 
-    def test_can_be_taken_back_to_what_it_has(self, kubectl: Kubectl) -> None:
+    def test_that_the_driver_refused_can_be_taken_back_to_what_it_has(self, kubectl: Kubectl) -> None:
+        asked = {"spec": {"resources": {"requests": {"storage": "7Gi"}}}}
+        refused = {
+            "allocatedResources": {"storage": "7Gi"},
+            "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"},
+        }
+        claim = ("patch", "pvc", "cache-files-0", "--type=merge", "--patch")
+        assert kubectl(*claim, json.dumps(asked)).returncode == 0
+        assert kubectl(*claim, json.dumps({"status": refused}), "--subresource=status").returncode == 0
+        assert "must be at least 6Gi" in kubectl.apply(server(**storage(cacheSize="6143Mi"))).stderr
         assert kubectl.apply(server(**storage(cacheSize="6Gi"))).returncode == 0
+
+    def test_of_content_can_be_added_where_there_was_none(self, kubectl: Kubectl) -> None:
+        assert kubectl.apply(server(**storage(cacheSize="7Gi", contentSize="1Gi"))).returncode == 0
+
+    def test_of_content_that_is_added_cannot_go_below_the_claim_of_an_earlier_one(self, kubectl: Kubectl) -> None:
+        self.claim(kubectl, "fast", "content-files-0")
+        refused = kubectl.apply(server(**storage(cacheSize="7Gi", contentSize="1Gi")))
+        assert "storage.contentSize must be at least 6Gi, which volume claim content-files-0 has" in refused.stderr
+        assert kubectl.apply(server(**storage(cacheSize="7Gi", contentSize="6Gi"))).returncode == 0
 
     def test_can_grow_in_a_class_that_expands(self, kubectl: Kubectl) -> None:
         assert kubectl.apply(server(**storage(cacheSize="20Gi"))).returncode == 0

@@ -17,7 +17,7 @@ from app.storage.finding import Finding, rejection, warning
 from app.storage.reading import Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
 from app.storage.spec import Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
-from app.storage.volumes import Volume, mount_paths, refusal, resized
+from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized
 
 # A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
 NAME_CHARACTERS = 52
@@ -197,6 +197,8 @@ def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
             yield warning(volume.field, f"Could not verify volume claim {volume.claim_name(change.name)}: {claim.why}")
         elif claim and (why := refusal(volume, claim, facts.storage_classes)):
             yield rejection(volume.field, f"{field_name(volume.field)} {why}")
+        elif claim and (what := doubt(volume, claim, facts.storage_classes)):
+            yield warning(volume.field, f"Could not verify {what}")
 
 
 def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:

@@ -44,9 +44,9 @@ def mount_paths(storage: Storage) -> tuple[str, ...]:
 
 
 def resized(new: Storage, old: Storage) -> Iterator[Volume]:
-    """The volumes of `new` whose size is another amount than in `old`; 1024Mi is no other amount than 1Gi."""
+    """The volumes of `new` that have no size or another one in `old`; 1024Mi is no other size than 1Gi."""
     for volume, former in zip(volumes(new), volumes(old), strict=True):
-        if None not in (volume.bytes, former.bytes) and volume.bytes != former.bytes:
+        if volume.bytes is not None and volume.bytes != former.bytes:
             yield volume
 
 
@@ -54,12 +54,26 @@ def refusal(volume: Volume, claim: Claim, classes: StorageClasses) -> str | None
     """Why the live claim cannot have the volume's size; None when it can, or when nothing tells that it cannot."""
     if claim.capacity is None or volume.bytes is None:
         return None
-    capacity = quantity.parse(claim.capacity)
-    if volume.bytes < capacity:
+    if volume.bytes < quantity.parse(claim.capacity):
         return f"must be at least {claim.capacity}, which volume claim {claim.name} has; volumes cannot shrink"
-    if volume.bytes > capacity:
+    if _has_to_grow(volume, claim) and not _class_is_unknown(claim, classes):
         return _growth_refusal(claim, classes)
     return None
+
+
+def doubt(volume: Volume, claim: Claim, classes: StorageClasses) -> str | None:
+    """What could not be found out about the live claim that would have to grow; None when all is known."""
+    if _has_to_grow(volume, claim) and _class_is_unknown(claim, classes):
+        return f"that {_class_of(claim)} can expand volumes: {classes.gap}"
+    return None
+
+
+def _has_to_grow(volume: Volume, claim: Claim) -> bool:
+    return claim.capacity is not None and (volume.bytes or 0) > quantity.parse(claim.capacity)
+
+
+def _class_is_unknown(claim: Claim, classes: StorageClasses) -> bool:
+    return bool(claim.storage_class and classes.gap) and classes.named(claim.storage_class or "") is None
 
 
 def _growth_refusal(claim: Claim, classes: StorageClasses) -> str | None:
@@ -67,9 +81,12 @@ def _growth_refusal(claim: Claim, classes: StorageClasses) -> str | None:
     if not claim.storage_class:
         return f"cannot grow: volume claim {claim.name} is bound to a volume without a StorageClass"
     storage_class = classes.named(claim.storage_class)
-    if (storage_class is None and classes.gap) or (storage_class and storage_class.expandable):
+    if storage_class and storage_class.expandable:
         return None
     expandable = ", ".join(each.name for each in classes.known if each.expandable) or "none"
     how = "cannot expand volumes" if storage_class else "does not exist"
-    whose = f'StorageClass "{claim.storage_class}" of volume claim {claim.name}'
-    return f"cannot grow: {whose} {how}; classes that can: {expandable}"
+    return f"cannot grow: {_class_of(claim)} {how}; classes that can: {expandable}"
+
+
+def _class_of(claim: Claim) -> str:
+    return f'StorageClass "{claim.storage_class}" of volume claim {claim.name}'

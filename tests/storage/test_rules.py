@@ -152,6 +152,22 @@ class TestTransitions:
         change = Change.of(server(**storage(cacheSize="1Gi")), server(**storage(cacheSize="1024Mi")))
         assert needs(change).claims == frozenset()
 
+    def test_a_size_that_is_left_out_again_is_the_default_one(self) -> None:
+        [message] = rejected(server(), server(**storage(cacheSize="7Gi")), facts=self.live(capacity="6Gi"))
+        assert message.startswith("storage.cacheSize must be at least 6Gi")
+
+    @pytest.mark.parametrize(
+        ("size", "says"),
+        [("5Gi", "must be at least 6Gi, which volume claim content-files-0 has"), ("6Gi", ""), ("7Gi", "cannot grow")],
+    )
+    def test_a_content_volume_added_is_held_to_its_claim_of_an_earlier_life(self, size: str, says: str) -> None:
+        new, old = server(**storage(contentSize=size)), server()
+        assert needs(Change.of(new, old)).claims == {"content-files-0"}
+        facts = Facts(CLASSES, claims={"content-files-0": Claim("content-files-0", "slow", "6Gi")})
+        messages = rejected(new, old, facts)
+        assert len(messages) == bool(says)
+        assert says in "".join(messages)
+
     def test_a_class_that_cannot_expand_is_named_with_those_that_can(self) -> None:
         [message] = rejected(*self.resized("20Gi"), facts=self.live(capacity="6Gi", storage_class="slow"))
         assert 'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes' in message
@@ -168,6 +184,13 @@ class TestTransitions:
     def test_growth_is_admitted_while_the_classes_are_unknown(self) -> None:
         facts = self.live(capacity="6Gi", storage_class="gone", classes=StorageClasses(gap="no answer"))
         assert rejected(*self.resized("20Gi"), facts=facts) == []
+        assert warned(*self.resized("20Gi"), facts=facts) == [
+            'Could not verify that StorageClass "gone" of volume claim cache-files-0 can expand volumes: no answer'
+        ]
+
+    def test_what_needs_no_growth_needs_no_class(self) -> None:
+        facts = self.live(capacity="6Gi", storage_class="gone", classes=StorageClasses(gap="no answer"))
+        assert warned(*self.resized("6Gi"), facts=facts) == []
 
     def test_a_claim_that_is_not_bound_or_not_there_forbids_nothing(self) -> None:
         assert rejected(*self.resized("1Gi"), facts=self.live(capacity=None)) == []

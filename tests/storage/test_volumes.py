@@ -25,7 +25,8 @@ def test_there_is_no_content_volume_without_a_size() -> None:
     assert mount_paths(of()) == ("/data/metadata", "/data/cache", "/data/controlplane")
 
 
-def test_only_a_size_of_another_amount_is_resized() -> None:
+def test_only_a_size_that_is_new_or_of_another_amount_is_resized() -> None:
     old = of(contentSize="50Gi", cacheSize="1024Mi")
     assert [volume.name for volume in resized(of(contentSize="51Gi", cacheSize="1Gi"), old)] == ["content"]
     assert list(resized(of(cacheSize="1Gi"), old)) == []
+    assert [volume.name for volume in resized(old, of(cacheSize="1Gi"))] == ["content"]
