@@ -19,8 +19,9 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.secrets import Known, Secrets, identity
-from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
+from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
+from app.storage.pod import CONFIG_HASH
 from app.storage.rules import Needs
 
 # A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
@@ -46,11 +47,21 @@ def is_of_a_maker(entry: Manifest) -> bool:
 
 
 def _claim(manifest: Manifest) -> Manifest:
-    return {**identity(manifest), "spec": manifest.get("spec"), "status": manifest.get("status")}
+    metadata = {**identity(manifest)["metadata"], "managedFields": size_entries(manifest)}
+    return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    return {**identity(manifest), "status": manifest.get("status")}
+    """Of its annotations only what it was configured with, of its spec only what it mounts of claims."""
+    metadata, volumes = manifest["metadata"], (manifest.get("spec") or {}).get("volumes") or []
+    configured = {key: value for key, value in (metadata.get("annotations") or {}).items() if key == CONFIG_HASH}
+    kept = {"creationTimestamp": metadata.get("creationTimestamp"), "annotations": configured}
+    claimed = [each for each in volumes if "persistentVolumeClaim" in each]
+    return {
+        "metadata": {**identity(manifest)["metadata"], **kept},
+        "spec": {"volumes": claimed},
+        "status": manifest.get("status"),
+    }
 
 
 class Observed:

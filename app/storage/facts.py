@@ -77,22 +77,66 @@ class StorageClasses:
 
 @dataclass(frozen=True)
 class Claim:
-    """A PersistentVolumeClaim as it is; `capacity` is the quantity that its bound volume has, None while unbound."""
+    """A PersistentVolumeClaim as it is; `capacity` is the quantity that its bound volume has, None while unbound.
+
+    `requested` is the quantity that it asks for, and `requested_by` the field managers that made it ask for that.
+    `given_up` is the quantity to which its driver has declared that the volume cannot grow, and `said` what the driver
+    says of what goes wrong. `waits_for_pod_since` is when the volume had grown but for its file system, RFC 3339.
+    """
 
     name: str
     storage_class: str | None = None
     capacity: str | None = None
     phase: str = "Pending"
+    requested: str | None = None
+    requested_by: frozenset[str] = frozenset()
+    given_up: str | None = None
+    said: str = ""
+    waits_for_pod_since: str | None = None
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
-        status = manifest.get("status") or {}
+        spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+        requested = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
+        conditions = {each["type"]: each for each in status.get("conditions") or [] if each["status"] == "True"}
+        errors = [conditions[kind].get("message") or "" for kind in _RESIZE_ERRORS if kind in conditions]
         return cls(
             name=manifest["metadata"]["name"],
-            storage_class=(manifest.get("spec") or {}).get("storageClassName"),
+            storage_class=spec.get("storageClassName"),
             capacity=(status.get("capacity") or {}).get("storage"),
             phase=status.get("phase") or "Pending",
+            requested=requested,
+            requested_by=frozenset(entry["manager"] for entry in size_entries(manifest)),
+            given_up=_given_up(status, requested),
+            said=" ".join("; ".join(filter(None, errors)).split()),
+            waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
         )
+
+
+_RESIZE_ERRORS = ("ControllerResizeError", "NodeResizeError")
+_SIZE = ("f:spec", "f:resources", "f:requests", "f:storage")
+
+
+def size_entries(claim: Mapping[str, Any]) -> list[Any]:
+    """Of a claim's managedFields those of who made it ask for the size that it asks for."""
+    entries = claim["metadata"].get("managedFields") or []
+    return [entry for entry in entries if _sets_size(entry.get("fieldsV1") or {})]
+
+
+def _sets_size(fields: Mapping[str, Any]) -> bool:
+    for name in _SIZE:
+        if name not in fields:
+            return False
+        fields = fields[name]
+    return True
+
+
+def _given_up(status: Mapping[str, Any], requested: str | None) -> str | None:
+    """The driver's verdict is on one size (KEP-1790), and no longer holds when the claim asks for another one."""
+    state = (status.get("allocatedResourceStatuses") or {}).get("storage") or ""
+    if not state.endswith("ResizeInfeasible"):
+        return None
+    return (status.get("allocatedResources") or {}).get("storage") or requested
 
 
 class Trait(Enum):

@@ -105,7 +105,7 @@ def stateful_set(
     owner: Owner, spec: Spec, config_hash: str | None, templates: Sequence[Manifest] | None = None
 ) -> Manifest:
     """`templates` are the claim templates of the live StatefulSet, which are immutable; None when there is none."""
-    claims = _claim_templates(spec) if templates is None else list(templates)
+    claims = claim_templates(spec) if templates is None else list(templates)
     template = pod_template(owner.name, spec, owner.labels, [claim["metadata"]["name"] for claim in claims])
     if config_hash:
         template["metadata"]["annotations"] = {CONFIG_HASH: config_hash}
@@ -123,6 +123,23 @@ def stateful_set(
             "volumeClaimTemplates": claims,
         },
     )
+
+
+def claim_templates(spec: Spec) -> list[Manifest]:
+    name = spec.storage.storage_class_name
+    storage_class = {} if name is None else {"storageClassName": name}
+    return [
+        {
+            "metadata": {"name": volume.name},
+            "spec": {
+                "accessModes": ["ReadWriteOnce"],
+                **storage_class,
+                "resources": {"requests": {"storage": volume.size}},
+            },
+        }
+        for volume in volumes(spec.storage)
+        if volume.size
+    ]
 
 
 def live_claim_templates(stateful_set: Mapping[str, Any]) -> list[Manifest]:
@@ -154,23 +171,6 @@ def postgres_secret(owner: Owner, fields: Mapping[str, str]) -> Manifest:
 
 def service_name(server: str, suffix: str) -> str:
     return f"{server}-{suffix}"
-
-
-def _claim_templates(spec: Spec) -> list[Manifest]:
-    name = spec.storage.storage_class_name
-    storage_class = {} if name is None else {"storageClassName": name}
-    return [
-        {
-            "metadata": {"name": volume.name},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                **storage_class,
-                "resources": {"requests": {"storage": volume.size}},
-            },
-        }
-        for volume in volumes(spec.storage)
-        if volume.size
-    ]
 
 
 def _port(name: str, port: int) -> Manifest:

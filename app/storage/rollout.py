@@ -22,7 +22,7 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     """
     return (
         _is_observed(stateful_set)
-        and _rolls_out(stateful_set)
+        and rolls_out(stateful_set)
         and (controller(pod) or {}).get("uid") == stateful_set["metadata"]["uid"]
         and not pod["metadata"].get("deletionTimestamp")
         and not _is_ready(pod)
@@ -35,7 +35,7 @@ def _is_observed(stateful_set: Mapping[str, Any]) -> bool:
     return bool(observed == stateful_set["metadata"]["generation"])
 
 
-def _rolls_out(stateful_set: Mapping[str, Any]) -> bool:
+def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
     """Somebody may have asked for it to wait for them; the strategy is not ours."""
     strategy = stateful_set["spec"]["updateStrategy"]
     partition = (strategy.get("rollingUpdate") or {}).get("partition")

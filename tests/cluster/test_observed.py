@@ -9,7 +9,7 @@ import pytest
 from app.cluster.cache import Manifest
 from app.cluster.client import Cluster
 from app.cluster.observed import Observed, is_of_a_maker, without_bookkeeping
-from app.cluster.reader import PODS, SECRETS, SERVICES, STORAGE_CLASSES
+from app.cluster.reader import CLAIMS, PODS, SECRETS, SERVICES, STORAGE_CLASSES
 from app.cluster.secrets import Known
 from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
 from app.storage.rules import Needs
@@ -36,7 +36,13 @@ def named(name: str, namespace: str, **labels: str) -> dict[str, Any]:
 
 
 def pod(namespace: str, *, labels: dict[str, str]) -> dict[str, Any]:
-    return {**named("p", namespace, **labels), "kind": "Pod", "spec": {"containers": [{"name": "c", "image": MARKER}]}}
+    made = named("p", namespace, **labels)
+    made["metadata"]["annotations"] = {"dittofs.io/config-hash": "digest", "example.com/other": MARKER}
+    volumes = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "data-p"}},
+        {"name": MARKER, "emptyDir": {}},
+    ]
+    return {**made, "kind": "Pod", "spec": {"containers": [{"name": "c", "image": MARKER}], "volumes": volumes}}
 
 
 def secret(namespace: str, value: str) -> dict[str, Any]:
@@ -96,15 +102,30 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
         assert observed.gap(SERVICES) is None
 
 
-async def test_of_a_pod_its_identity_and_status_are_kept(crd: None, namespace: str, cluster: Cluster) -> None:
+async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
+    crd: None, namespace: str, cluster: Cluster
+) -> None:
     async with watching(cluster, namespace) as observed:
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in observed.pods)
         kept = observed.pods.get((namespace, "p"))
         assert kept
-        assert kept.keys() == {"metadata", "status"}
         assert kept["metadata"]["uid"] == made["metadata"]["uid"]
+        assert kept["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
+        assert kept["metadata"]["annotations"] == {"dittofs.io/config-hash": "digest"}
+        assert kept["spec"] == {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-p"}}]}
         assert MARKER not in repr(kept)
+
+
+async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
+    async with watching(cluster, namespace) as observed:
+        requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
+        about = named("c", namespace, app="dittofs-server")
+        await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
+        await until_async(lambda: (namespace, "c") in observed.claims)
+        found = observed.claim((namespace, "c"))
+        assert found
+        assert (found.requested, found.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
 
 
 async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:

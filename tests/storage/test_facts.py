@@ -1,4 +1,5 @@
 import base64
+from typing import Any
 
 import pytest
 
@@ -52,6 +53,44 @@ def test_a_claim_tells_its_class_and_capacity() -> None:
 
 def test_a_claim_that_nobody_has_looked_at_is_pending() -> None:
     assert Claim.read({"metadata": {"name": "x"}, "status": {}}).phase == "Pending"
+
+
+GROWING = {
+    "allocatedResources": {"storage": "20Gi"},
+    "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"},
+    "conditions": [
+        {"type": "FileSystemResizePending", "status": "True", "lastTransitionTime": "2026-02-01T12:00:00Z"},
+        {"type": "ControllerResizeError", "status": "True", "message": "at most\n 16Gi"},
+        {"type": "NodeResizeError", "status": "False", "message": "it is over"},
+    ],
+}
+ASKED: Any = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
+
+
+def test_a_claim_tells_how_its_growth_goes() -> None:
+    found = Claim.read({"metadata": {"name": "x"}, "status": GROWING})
+    assert (found.given_up, found.said) == ("20Gi", "at most 16Gi")
+    assert found.waits_for_pod_since == "2026-02-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("state", "given_up"), [("NodeResizeInfeasible", "10Gi"), ("ControllerResizeInProgress", None), (None, None)]
+)
+def test_only_a_driver_that_gave_up_has_given_up(state: str | None, given_up: str | None) -> None:
+    spec = {"resources": {"requests": {"storage": "10Gi"}}}
+    status = {"allocatedResourceStatuses": {"storage": state}}
+    assert Claim.read({"metadata": {"name": "x"}, "spec": spec, "status": status}).given_up == given_up
+
+
+def test_a_claim_tells_who_made_it_ask_for_its_size() -> None:
+    labels: Any = {"f:metadata": {"f:labels": {}}}
+    entries = [
+        {"manager": "kubectl", "fieldsV1": labels},
+        {"manager": "ours", "fieldsV1": {**labels, **ASKED}},
+        {"manager": "none"},
+    ]
+    found = Claim.read({"metadata": {"name": "x", "managedFields": entries}, "spec": {}})
+    assert found.requested_by == {"ours"}
 
 
 def test_facts_are_joined_to_those_that_others_found_out() -> None:
