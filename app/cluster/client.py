@@ -157,10 +157,13 @@ class Cluster:
         path = f"{_path(resource, namespace or 'default')}/{quote(name, safe='')}"
         return await self._answer(Request("GET", path), resource.kind)
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
-        return Listing(
-            tuple([item async for page in self.pages(Selection(resource, namespace)) for item in page["items"]])
-        )
+    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
+        pages = self.pages(Selection(resource, namespace, labels))
+        return Listing(tuple([item async for page in pages for item in page["items"]]))
+
+    async def stats(self, node: str) -> dict[str, Any]:
+        """What the kubelet of a node says of its pods (its Summary API, which is of no kind)."""
+        return await self._answer(Request("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/stats/summary"))
 
     async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:
         """A consistent list, page by page: `items`, and `metadata` with the resourceVersion. Raises Expired midway."""
@@ -235,9 +238,10 @@ class Cluster:
         answer = _parsed(body)
         if not 200 <= status < 300:
             raise _refusal(status, answer)
-        if not isinstance(answer, dict) or answer.get("kind") not in kinds:
+        if not isinstance(answer, dict) or (kinds and answer.get("kind") not in kinds):
             # Something in between answered: that there is nothing must not be concluded from it.
-            raise Unavailable(f"expected a {kinds[0]} from {self._host}, got something else")
+            expected = kinds[0] if kinds else "JSON object"
+            raise Unavailable(f"expected a {expected} from {self._host}, got something else")
         return answer
 
     @asynccontextmanager

@@ -19,6 +19,7 @@ from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
 from app.manifests import Document
 from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.rules import Needs
+from app.storage.spec import KIND
 
 DEADLINE = 2.0
 
@@ -63,11 +64,14 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
 
 
 class Overlay:
-    """A Reader of documents given together, which count first, and of what lies beneath them, if anything does."""
+    """A Reader of documents given together, which count first, and of what lies beneath them, if anything does.
+
+    DittoServers among them are what is judged, and no facts.
+    """
 
     def __init__(self, documents: Iterable[Document], beneath: Reader | None = None) -> None:
         """Raises UnusableInput."""
-        self._objects = objects(documents)
+        self._objects = objects(each for each in documents if each.object["kind"] != KIND)
         self._beneath: Reader = _Nothing() if beneath is None else beneath
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
@@ -76,9 +80,9 @@ class Overlay:
         except NotFound:
             return await self._beneath.get(resource, name, namespace)
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         try:
-            below = await self._beneath.list(resource, namespace)
+            below = await self._beneath.list(resource, namespace, labels)
         except ClusterError as error:
             below = Listing(gap=str(error))
         own = select(self._objects, resource, namespace)
@@ -92,7 +96,7 @@ class _Nothing:
     async def get(self, _resource: Resource, _name: str, _namespace: str | None = None) -> dict[str, Any]:
         raise Unavailable(self._WHY)
 
-    async def list(self, _resource: Resource, _namespace: str | None = None) -> Listing:
+    async def list(self, _resource: Resource, _namespace: str | None = None, _labels: str = "") -> Listing:
         return Listing(gap=self._WHY)
 
 

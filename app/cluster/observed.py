@@ -123,8 +123,8 @@ class Observed:
             self.secrets.remember(found)
         return found
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
-        return await self._cluster.list(resource, namespace)
+    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
+        return await self._cluster.list(resource, namespace, labels)
 
     def known(self, needs: Needs) -> tuple[Facts, Needs]:
         """What is known here of what a judgement needs, and what has to be asked for.

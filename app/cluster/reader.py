@@ -46,12 +46,15 @@ class Listing:
 
 
 class Reader(Protocol):
-    """A namespace of None means `default` in `get`, and every namespace in `list`."""
+    """A namespace of None means `default` in `get`, and every namespace in `list`.
+
+    Objects that lack the `labels`, such as `app=a`, may be left out.
+    """
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         """Raises NotFound only when it is certain that there is no such object."""
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing: ...
+    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing: ...
 
 
 class ClusterError(Exception):

@@ -8,8 +8,19 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, Listing, NotFound, Resource
+from app.cluster.reader import (
+    CLAIMS,
+    DITTO_SERVERS,
+    PODS,
+    SECRETS,
+    STATEFUL_SETS,
+    STORAGE_CLASSES,
+    Listing,
+    NotFound,
+    Resource,
+)
 from app.manifests import Document, files, read
+from app.storage import quantity
 from app.syntax import UnusableInput
 
 DEFAULT_NAMESPACE = "default"
@@ -41,7 +52,7 @@ class Snapshot:
         await self._refresh()
         return find(self._objects, resource, name, namespace)
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+    async def list(self, resource: Resource, namespace: str | None = None, _labels: str = "") -> Listing:
         await self._refresh()
         return Listing(select(self._objects, resource, namespace))
 
@@ -66,7 +77,7 @@ class Snapshot:
 
 
 def objects(documents: Iterable[Document]) -> Objects:
-    """Those that storage rules ask for, their shape checked; of two with one name the later one, as with kubectl."""
+    """Those that are asked for, their shape checked; of two with one name the later one, as with kubectl."""
     known = {(resource.version, resource.kind): resource for resource in _SHAPES}
     found = {}
     for document in documents:
@@ -96,11 +107,15 @@ def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource
 
 
 _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", "a string", "a name", "true or false"
-_BASE64 = "a mapping of base64 strings"
+_BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
+_MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
     _BASE64: lambda value: _IS[_TEXTS](value) and all(map(_is_base64, value.values())),
+    _AMOUNTS: lambda value: _IS[_TEXTS](value) and all(map(_is_amount, value.values())),
+    _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
+    _TEMPLATES: lambda value: _IS[_MAPPINGS](value) and all(map(_is_template, value)),
     _TEXT: lambda value: isinstance(value, str),
     _NAME: lambda value: isinstance(value, str) and value != "",
     _BOOLEAN: lambda value: isinstance(value, bool),
@@ -120,8 +135,18 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("spec", _MAPPING),
         ("spec.storageClassName", _TEXT),
         ("status", _MAPPING),
-        ("status.capacity", _TEXTS),
+        ("status.capacity", _AMOUNTS),
     ),
+    DITTO_SERVERS: (*_METADATA, ("status", _MAPPING), ("status.volumes", _MAPPINGS)),
+    STATEFUL_SETS: (
+        *_METADATA,
+        ("spec", _MAPPING),
+        ("spec.volumeClaimTemplates", _TEMPLATES),
+        ("spec.template", _MAPPING),
+        ("spec.template.metadata", _MAPPING),
+        ("spec.template.metadata.annotations", _TEXTS),
+    ),
+    PODS: (*_METADATA, ("spec", _MAPPING), ("spec.nodeName", _TEXT)),
 }
 
 
@@ -143,6 +168,19 @@ def _is_base64(value: str | None) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_amount(value: str | None) -> bool:
+    try:
+        quantity.parse(value or "0")
+    except ValueError:
+        return False
+    return True
+
+
+def _is_template(value: dict[str, Any]) -> bool:
+    metadata, spec = value.get("metadata"), value.get("spec")
+    return isinstance(metadata, dict) and _IS[_NAME](metadata.get("name")) and isinstance(spec, dict)
 
 
 def _signature(path: Path) -> _Signature:

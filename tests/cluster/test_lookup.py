@@ -44,9 +44,9 @@ class Faulty:
         await self._fault(name)
         return await self.beneath.get(resource, name, namespace)
 
-    async def list(self, resource: Resource, namespace: str | None = None) -> Listing:
+    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         await self._fault("classes")
-        return await self.beneath.list(resource, namespace)
+        return await self.beneath.list(resource, namespace, labels)
 
     async def _fault(self, name: str) -> None:
         if name in self.fails:

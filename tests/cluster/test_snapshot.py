@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cluster.reader import CLAIMS, SECRETS, STORAGE_CLASSES, NotFound
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, NotFound
 from app.cluster.snapshot import CHECK_SECONDS, Snapshot
 from app.syntax import UnusableInput
 
@@ -12,6 +12,9 @@ FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast
 SLOW = FAST.replace("fast", "slow")
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\n"
 CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: cache-a-0, namespace: files}\n"
+SERVER = "apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\nmetadata: {name: a, namespace: files}\n"
+SET = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a, namespace: files}\n"
+POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a-0, namespace: files}\n"
 
 
 class Clock:
@@ -73,14 +76,24 @@ async def test_what_is_not_there_does_not_exist(path: Path) -> None:
 
 
 @pytest.mark.anyio
+async def test_servers_and_what_runs_for_them_are_found(path: Path) -> None:
+    templates = "spec: {volumeClaimTemplates: [{metadata: {name: cache}, spec: {}}]}\n"
+    write(path, "---\n".join((SERVER, SET + templates, POD)))
+    snapshot = Snapshot(path)
+    for resource in (DITTO_SERVERS, STATEFUL_SETS, PODS):
+        [found] = (await snapshot.list(resource, "files")).items
+        assert found["kind"] == resource.kind
+
+
+@pytest.mark.anyio
 async def test_of_two_objects_with_one_name_the_later_one_counts(path: Path) -> None:
     write(path, f"{FAST}---\n{FAST}allowVolumeExpansion: true\n")
     assert (await Snapshot(path).get(STORAGE_CLASSES, "fast"))["allowVolumeExpansion"] is True
 
 
 @pytest.mark.anyio
-async def test_objects_that_no_rule_asks_for_may_have_any_shape(path: Path) -> None:
-    write(path, f"{FAST}---\napiVersion: v1\nkind: Kustomization\n---\napiVersion: v1\nkind: Pod\nmetadata: 5\n")
+async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> None:
+    write(path, f"{FAST}---\napiVersion: v1\nkind: Kustomization\n---\napiVersion: v1\nkind: Node\nmetadata: 5\n")
     assert await names(Snapshot(path)) == ["fast"]
 
 
@@ -98,7 +111,11 @@ async def test_objects_that_no_rule_asks_for_may_have_any_shape(path: Path) -> N
         (f"{FAST}allowVolumeExpansion: 'yes'\n", "4: expected true or false in allowVolumeExpansion of a StorageClass"),
         (f"{CLAIM}spec: [hunter2]\n", "4: expected a mapping in spec of a PersistentVolumeClaim"),
         (f"{CLAIM}spec:\n  storageClassName: 5\n", "5: expected a string in spec.storageClassName"),
-        (f"{CLAIM}status: {{capacity: {{storage: 5}}}}\n", "4: expected a mapping of strings in status.capacity"),
+        (f"{CLAIM}status: {{capacity: {{storage: 5}}}}\n", "4: expected a mapping of quantities in status.capacity"),
+        (f"{CLAIM}status: {{capacity: {{storage: much}}}}\n", "4: expected a mapping of quantities in status.capacity"),
+        (f"{SERVER}status:\n  volumes: [cache]\n", "5: expected a list of mappings in status.volumes of a DittoServer"),
+        (f"{SET}spec: {{volumeClaimTemplates: [{{spec: {{}}}}]}}\n", "4: expected a list of volume claim templates in"),
+        (f"{POD}spec: {{nodeName: 5}}\n", "4: expected a string in spec.nodeName of a Pod"),
     ],
 )
 def test_an_object_of_the_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:

@@ -1,0 +1,30 @@
+"""How full the volumes of claims are, by what a kubelet says of its pods (Summary API)."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+# Namespace and name of a claim.
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Bytes of the file system: those in use, and all of them, which are fewer than the volume has."""
+
+    used: int
+    size: int
+
+    @property
+    def percent(self) -> int:
+        """Rounded up: what is full is not shown as less."""
+        return -(-100 * self.used // self.size)
+
+
+def usages(summary: Mapping[str, Any]) -> Iterator[tuple[Key, Usage]]:
+    """Of the volumes that are claimed; a volume that the kubelet has not measured yet is left out."""
+    for pod in summary.get("pods") or []:
+        for volume in pod.get("volume") or []:
+            claim, used, size = volume.get("pvcRef"), volume.get("usedBytes"), volume.get("capacityBytes")
+            if claim and used is not None and size:
+                yield (claim["namespace"], claim["name"]), Usage(used, size)

@@ -1,0 +1,59 @@
+"""A kubelet that says how full volumes are, and does nothing else: the API server passes on what it is asked."""
+
+import json
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+from tests.controlplane.cluster import ControlPlane
+
+
+@contextmanager
+def kubelet(control_plane: ControlPlane, node: str, summary: Any) -> Iterator[None]:
+    """Registered as this node while the `with` lasts."""
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/stats/summary"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(json.dumps(summary).encode() if known else b"")
+
+        def log_message(self, *_: object) -> None:
+            """Nobody reads it."""
+
+    with ThreadingHTTPServer((_address(), 0), Answer) as server:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(control_plane.ca_file, control_plane.ca_file.with_suffix(".key"))
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            _register(control_plane, node, *server.server_address[:2])
+            yield
+        finally:
+            control_plane.kubectl("delete", "node", node, "--ignore-not-found")
+            server.shutdown()
+            thread.join()
+
+
+def _register(control_plane: ControlPlane, node: str, host: Any, port: int) -> None:
+    made = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
+    control_plane.kubectl("create", "-f", "-", input=json.dumps(made))
+    status = {
+        "addresses": [{"type": "InternalIP", "address": host}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
+    }
+    patch = ("--subresource=status", "--type=merge", "--patch", json.dumps({"status": status}))
+    control_plane.kubectl("patch", "node", node, *patch)
+
+
+def _address() -> str:
+    """Of this machine, but not loopback, where no API server looks for a kubelet. Nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        route.connect(("192.0.2.1", 9))
+        return str(route.getsockname()[0])
