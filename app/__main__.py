@@ -5,6 +5,7 @@ What only one command needs is imported by it: a check of one file does not wait
 
 import asyncio
 import gc
+import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -16,12 +17,14 @@ import click
 import orjson
 
 from app import check as checking
+from app import df as listing
 from app import logs, manifests
 from app.admission.review import creation
 from app.cluster.lookup import Overlay
 from app.cluster.reader import ClusterError, Reader
 from app.cluster.snapshot import Snapshot
-from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings
+from app.cluster.survey import Survey, survey
+from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeconfig
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
 from app.storage.reading import read
@@ -37,17 +40,19 @@ _DAYS = click.FloatRange(0, 36500, min_open=True)
 
 
 def main() -> None:
+    # kubectl runs a program of this name as a command of its own.
+    name = "kubectl dittofs" if Path(sys.argv[0]).name == "kubectl-dittofs" else "dittofs-operator"
     try:
-        command_line(prog_name="dittofs-operator")
+        command_line(prog_name=name)
     except (UnusableInput, ClusterError, OSError) as error:
-        click.echo(f"dittofs-operator: {error}", err=True)
+        click.echo(f"{name}: {error}", err=True)
         sys.exit(UNUSABLE_INPUT)
 
 
-def _option(flag: str, **settings: Any) -> Callable[[Any], Any]:
+def _option(flag: str, *short: str, **settings: Any) -> Callable[[Any], Any]:
     """A flag that can be set in the environment too."""
     variable = ENVIRONMENT_PREFIX + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, envvar=variable, show_envvar=True, show_default=True, **settings)
+    return click.option(flag, *short, envvar=variable, show_envvar=True, show_default=True, **settings)
 
 
 _kubeconfig = _option("--kubeconfig", type=_PATH, help="Look things up in this cluster.")
@@ -121,6 +126,27 @@ def check(paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None
 
 
 @command_line.command()
+@_kubeconfig
+@_snapshot
+@_option("--namespace", "-n", help="List this namespace, not that of the kubeconfig's context.")
+@_option("--all-namespaces", "-A", is_flag=True, help="List all namespaces.")
+@_option("--output", type=click.Choice(list(listing.OUTPUTS)), default="text", help="For people or programs.")
+def df(
+    kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, *, all_namespaces: bool, output: str
+) -> None:
+    """List the volumes of DittoServers: what is asked for, what there is, how full it is.
+
+    Without --kubeconfig and --snapshot, of the cluster that kubectl would ask. Of a snapshot all namespaces are listed.
+    """
+    _one_of(kubeconfig, snapshot)
+    found = asyncio.run(_surveyed(kubeconfig, snapshot, namespace, all_namespaces=all_namespaces))
+    for line in listing.OUTPUTS[output](listing.df(found)):
+        click.echo(line)
+    for gap in found.gaps:
+        click.echo(gap, err=True)
+
+
+@command_line.command()
 def crd() -> None:
     """Print the CustomResourceDefinition."""
     click.echo(manifests.dump(custom_resource_definition()), nl=False)
@@ -177,6 +203,17 @@ async def _judged(
 ) -> list[checking.Judgement]:
     async with _beneath(kubeconfig, snapshot) as beneath:
         return await checking.check(documents, Overlay(documents, beneath))
+
+
+async def _surveyed(
+    kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, *, all_namespaces: bool
+) -> Survey:
+    if snapshot:
+        return await survey(Snapshot(snapshot), None if all_namespaces else namespace)
+    from app.cluster.client import Cluster
+
+    async with Cluster.connect(kubeconfig or users_kubeconfig(os.environ, Path.home())) as cluster:
+        return await survey(cluster, None if all_namespaces else namespace or cluster.namespace, cluster.stats)
 
 
 @asynccontextmanager

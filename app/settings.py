@@ -1,5 +1,7 @@
 """What the command line and the environment can set, read once; frozen from then on."""
 
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -7,6 +9,15 @@ from typing import Any, NamedTuple
 import click
 
 ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
+
+
+def users_kubeconfig(environ: Mapping[str, str], home: Path) -> Path | None:
+    """What kubectl takes when it is given none; None where there is none, as in a pod."""
+    named = [each for each in environ.get("KUBECONFIG", "").split(os.pathsep) if each]
+    if len(named) > 1:
+        raise click.UsageError("KUBECONFIG names several files, which kubectl would merge: give one as --kubeconfig")
+    own = home / ".kube" / "config"
+    return Path(named[0]) if named else own if own.exists() else None
 
 
 class Address(NamedTuple):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import yaml
 
 from app.__main__ import command_line
 from app.storage.crd import custom_resource_definition
+from tests.controlplane.cluster import ControlPlane
 from tests.operated import Operated
 from tests.servers import server, storage
 
@@ -88,6 +90,69 @@ def test_a_certificate_that_is_not_there_is_told_with_what_to_do() -> None:
     assert refused.returncode == 1
     assert "cannot serve certificate a with key b: No such file or directory" in refused.stderr
     assert "python -m certs" in refused.stderr
+
+
+@pytest.fixture
+def plugin(control_plane: ControlPlane, crd: None, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """`kubectl dittofs` with the program installed, its lines on standard output and standard error."""
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+
+    def kubectl(*arguments: str) -> list[str]:
+        ran = control_plane.kubectl("dittofs", *arguments)
+        return [*ran.stdout.splitlines(), *ran.stderr.splitlines()]
+
+    return kubectl
+
+
+def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
+    plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
+    in_default, in_its_own, in_all = plugin("df"), plugin("df", "-n", namespace), plugin("df", "-A")
+    heading, metadata, cache = in_its_own
+    assert heading.split()[:3] == ["NAMESPACE", "SERVER", "VOLUME"]
+    assert metadata.split() == [namespace, "files", "metadata", "fast", "10Gi", "-", "unknown", "Pending"]
+    assert cache.split()[2:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
+    assert not any(namespace in line for line in in_default)
+    assert sum(namespace in line for line in in_all) == 2
+    assert [each["volume"] for each in json.loads("\n".join(plugin("df", "-n", namespace, "--output=json")))] == [
+        "metadata",
+        "cache",
+    ]
+
+
+def test_as_a_plugin_it_goes_by_the_name_that_was_typed(plugin: Callable[..., list[str]]) -> None:
+    assert plugin("df", "--help")[0] == "Usage: kubectl dittofs df [OPTIONS]"
+
+
+def test_what_may_not_be_asked_of_a_node_is_one_line_beside_the_table(
+    control_plane: ControlPlane, crd: None, namespace: str
+) -> None:
+    pod = {"nodeName": "node1", "containers": [{"name": "dittofs", "image": "sample"}]}
+    labels = {"app": "dittofs-server"}
+    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files-0", "labels": labels}, "spec": pod}
+    here = ("--namespace", namespace)
+    control_plane.kubectl("apply", *here, "-f", "-", input=yaml.safe_dump_all([server(), made]))
+    control_plane.kubectl("create", "serviceaccount", "viewer", *here)
+    may_list = "--resource=pods,persistentvolumeclaims,statefulsets.apps,dittoservers.dittofs.dittofs.com"
+    control_plane.kubectl("create", "role", "viewer", "--verb=list", may_list, *here)
+    account = f"--serviceaccount={namespace}:viewer"
+    control_plane.kubectl("create", "rolebinding", "viewer", "--role=viewer", account, *here)
+    kubeconfig = control_plane.kubeconfig_for("viewer", namespace)
+    listed = run("df", "--kubeconfig", str(kubeconfig))
+    assert listed.returncode == 0
+    assert [line.split()[6] for line in listed.stdout.splitlines()[1:]] == ["unknown", "unknown"]
+    classes, used = listed.stderr.splitlines()
+    assert classes.startswith("storageclasses are unknown: forbidden: ")
+    assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
+
+
+def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    here, there = ({**server(), "metadata": {"name": "files", "namespace": each}} for each in ("here", "there"))
+    snapshot.write_text(yaml.safe_dump_all([here, there]))
+    assert len(run("df", "--snapshot", str(snapshot)).stdout.splitlines()) == 5
+    assert len(run("df", "--snapshot", str(snapshot), "-n", "here").stdout.splitlines()) == 3
 
 
 def test_crd_prints_what_kubectl_can_apply() -> None:

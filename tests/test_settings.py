@@ -1,7 +1,9 @@
+from pathlib import Path
+
 import click
 import pytest
 
-from app.settings import Address, AddressType
+from app.settings import Address, AddressType, users_kubeconfig
 
 
 @pytest.mark.parametrize(
@@ -21,3 +23,18 @@ def test_an_address_is_host_and_port_and_is_written_as_it_was_read(text: str, ad
 def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is not HOST:PORT, such as 0\.0\.0\.0:9443"):
         AddressType().convert(text, None, None)
+
+
+def test_without_a_kubeconfig_it_is_the_one_that_kubectl_takes(tmp_path: Path) -> None:
+    assert users_kubeconfig({}, tmp_path) is None
+    own = tmp_path / ".kube" / "config"
+    own.parent.mkdir()
+    own.touch()
+    assert users_kubeconfig({}, tmp_path) == own
+    assert users_kubeconfig({"KUBECONFIG": ":"}, tmp_path) == own
+    assert users_kubeconfig({"KUBECONFIG": "other"}, tmp_path) == Path("other")
+
+
+def test_of_several_kubeconfigs_none_is_picked(tmp_path: Path) -> None:
+    with pytest.raises(click.UsageError, match="give one as --kubeconfig"):
+        users_kubeconfig({"KUBECONFIG": "one:two"}, tmp_path)

@@ -34,6 +34,16 @@ def amount(text: str) -> Decimal:
     return Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""])
 
 
+def text(size: int) -> str:
+    """Bytes for a person to read, to a tenth of the unit.
+
+    >>> text(5 * 2**30), text(1300 * 2**20), text(700)
+    ('5Gi', '1.3Gi', '700')
+    """
+    suffix, power = next(((each, power) for each, power in reversed(_BINARY.items()) if size >= 1024**power), ("", 0))
+    return f"{size / 1024**power:.1f}".removesuffix(".0") + suffix
+
+
 def parse_cache_size(text: str) -> int | None:
     """DittoFS's own `cache.size` in bytes, `1GB` as well as `1Gi`; None when it cannot be read as one."""
     match = _CACHE_SIZE.fullmatch(text.strip())

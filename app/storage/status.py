@@ -11,7 +11,7 @@ from app.storage.finding import Finding
 from app.storage.objects import service_name
 from app.storage.rollout import is_current
 from app.storage.spec import DittoServer, Model, Name, Within
-from app.storage.volumes import Volume, volumes
+from app.storage.volumes import Volume, storage_class_of, volumes
 
 Message = Annotated[str, Field(max_length=32768)]
 
@@ -306,13 +306,7 @@ def _waits_for(name: str | None, classes: StorageClasses) -> str:
 
 
 def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | None:
-    """What the claim has, or will have."""
-    if claim and claim.storage_class is not None:
-        return claim.storage_class
-    wanted = server.spec.storage.storage_class_name
-    if wanted is not None:
-        return wanted
-    return seen.classes.default.name if seen.classes.default else None
+    return storage_class_of(server.spec.storage, claim, seen.classes)
 
 
 def _volume(volume: Volume, server: DittoServer, seen: Seen) -> Manifest:

@@ -43,6 +43,15 @@ def mount_paths(storage: Storage) -> tuple[str, ...]:
     return (*(volume.mount_path for volume in volumes(storage) if volume.size), DATABASE_MOUNT_PATH)
 
 
+def storage_class_of(storage: Storage, claim: Claim | None, classes: StorageClasses) -> str | None:
+    """The class that a claim has, or will have; None where it is to be the default one and there is none."""
+    if claim and claim.storage_class is not None:
+        return claim.storage_class
+    if storage.storage_class_name is not None:
+        return storage.storage_class_name
+    return classes.default.name if classes.default else None
+
+
 def resized(new: Storage, old: Storage) -> Iterator[Volume]:
     """The volumes of `new` that have no size or another one in `old`; 1024Mi is no other size than 1Gi."""
     for volume, former in zip(volumes(new), volumes(old), strict=True):

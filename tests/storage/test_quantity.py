@@ -1,6 +1,7 @@
 import pytest
 
 from app.storage.quantity import parse, parse_cache_size
+from app.storage.quantity import text as text_of
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,11 @@ def test_a_cache_size_is_read_as_dittofs_writes_it(text: str, size: int) -> None
 @pytest.mark.parametrize("text", ["", "lots", "-1GB", "1XB"])
 def test_a_cache_size_that_cannot_be_read_is_none(text: str) -> None:
     assert parse_cache_size(text) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0"), (1023, "1023"), (1024, "1Ki"), (5 * 2**30, "5Gi"), (5 * 2**30 + 1, "5Gi"), (1300 * 2**20, "1.3Gi")],
+)
+def test_a_size_is_written_for_a_person_to_a_tenth(size: int, text: str) -> None:
+    assert text_of(size) == text
