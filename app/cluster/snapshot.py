@@ -109,6 +109,7 @@ def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource
 _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", "a string", "a name", "true or false"
 _BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
 _MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
+_CONDITIONS, _ENTRIES = "a list of conditions", "a list of managers with their fields"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
@@ -116,6 +117,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
     _AMOUNTS: lambda value: _IS[_TEXTS](value) and all(map(_is_amount, value.values())),
     _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
     _TEMPLATES: lambda value: _IS[_MAPPINGS](value) and all(map(_is_template, value)),
+    _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in each and "status" in each for each in value),
+    _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in each for each in value),
     _TEXT: lambda value: isinstance(value, str),
     _NAME: lambda value: isinstance(value, str) and value != "",
     _BOOLEAN: lambda value: isinstance(value, bool),
@@ -134,10 +137,22 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         *_METADATA,
         ("spec", _MAPPING),
         ("spec.storageClassName", _TEXT),
+        ("spec.resources", _MAPPING),
+        ("spec.resources.requests", _AMOUNTS),
+        ("metadata.managedFields", _ENTRIES),
         ("status", _MAPPING),
         ("status.capacity", _AMOUNTS),
+        ("status.conditions", _CONDITIONS),
+        ("status.allocatedResources", _AMOUNTS),
+        ("status.allocatedResourceStatuses", _TEXTS),
     ),
-    DITTO_SERVERS: (*_METADATA, ("status", _MAPPING), ("status.volumes", _MAPPINGS)),
+    DITTO_SERVERS: (
+        *_METADATA,
+        ("metadata.annotations", _TEXTS),
+        ("spec", _MAPPING),
+        ("status", _MAPPING),
+        ("status.volumes", _MAPPINGS),
+    ),
     STATEFUL_SETS: (
         *_METADATA,
         ("spec", _MAPPING),

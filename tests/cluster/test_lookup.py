@@ -203,14 +203,15 @@ def live(control_plane: ControlPlane, namespace: str) -> Iterator[ControlPlane]:
 async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
     live: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
-    saved = live.kubectl("get", "sc,secrets,pvc", "-A", "-o", "yaml").stdout
+    saved = live.kubectl("get", "sc,secrets,pvc", "-A", "-o", "yaml", "--show-managed-fields").stdout
     (tmp_path / "saved.yaml").write_text(saved)
     needs = Needs(namespace, storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
     async with Cluster.connect(live.kubeconfig) as cluster:
         facts = await gather(cluster, needs)
     assert facts == await gather(Snapshot(tmp_path), needs)
     assert facts.storage_classes.named(f"fast-{namespace}")
-    assert facts.claims == {"cache-a-0": Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound")}
+    by = frozenset({"kubectl-client-side-apply"})
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound", "5Gi", by)}
     secret = facts.secrets["s3"]
     assert isinstance(secret, Secret)
     assert secret.keys["endpoint"] >= {Trait.PADDED, Trait.PLAIN_HTTP}

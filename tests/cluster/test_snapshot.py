@@ -113,6 +113,14 @@ async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> No
         (f"{CLAIM}spec:\n  storageClassName: 5\n", "5: expected a string in spec.storageClassName"),
         (f"{CLAIM}status: {{capacity: {{storage: 5}}}}\n", "4: expected a mapping of quantities in status.capacity"),
         (f"{CLAIM}status: {{capacity: {{storage: much}}}}\n", "4: expected a mapping of quantities in status.capacity"),
+        (
+            f"{CLAIM}status: {{conditions: [{{type: Resizing}}]}}\n",
+            "4: expected a list of conditions in status.conditions",
+        ),
+        (
+            f"{CLAIM.replace('}', ', managedFields: [{}]}')}",
+            "3: expected a list of managers with their fields in metadata.managedFields",
+        ),
         (f"{SERVER}status:\n  volumes: [cache]\n", "5: expected a list of mappings in status.volumes of a DittoServer"),
         (f"{SET}spec: {{volumeClaimTemplates: [{{spec: {{}}}}]}}\n", "4: expected a list of volume claim templates in"),
         (f"{POD}spec: {{nodeName: 5}}\n", "4: expected a string in spec.nodeName of a Pod"),
