@@ -19,11 +19,12 @@ import orjson
 from app import check as checking
 from app import df as listing
 from app import logs, manifests
+from app import plan as planning
 from app.admission.review import creation
 from app.cluster.lookup import Overlay
 from app.cluster.reader import ClusterError, Reader
-from app.cluster.snapshot import Snapshot
-from app.cluster.survey import Survey, survey
+from app.cluster.snapshot import DEFAULT_NAMESPACE, Snapshot
+from app.cluster.survey import Stats, Survey, survey
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeconfig
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
@@ -147,6 +148,29 @@ def df(
 
 
 @command_line.command()
+@click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
+@_kubeconfig
+@_snapshot
+@_option("--namespace", "-n", help="Where a DittoServer belongs that names no namespace.")
+@_option("--output", type=click.Choice(list(planning.OUTPUTS)), default="text", help="For people or programs.")
+def plan(
+    paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, output: str
+) -> None:
+    """Tell what applying DittoServers would do: what grows, what restarts, what is made, what would be refused.
+
+    Without --kubeconfig and --snapshot, in the cluster that kubectl would ask. Exits with 0 when nothing would be
+    refused, 1 when something would, 2 when the input cannot be used.
+    """
+    _one_of(kubeconfig, snapshot)
+    found = asyncio.run(_planned(_documents(paths), kubeconfig, snapshot, namespace))
+    for line in planning.OUTPUTS[output](found.outcomes):
+        click.echo(line)
+    for gap in found.gaps:
+        click.echo(gap, err=True)
+    sys.exit(1 if any(outcome.refused for outcome in found.outcomes) else 0)
+
+
+@command_line.command()
 def crd() -> None:
     """Print the CustomResourceDefinition."""
     click.echo(manifests.dump(custom_resource_definition()), nl=False)
@@ -178,8 +202,13 @@ def review(file: str) -> None:
 
 
 def _servers(paths: Sequence[str]) -> list[manifests.Document]:
-    found = [document for document in manifests.read(paths) if document.object["kind"] == KIND]
-    if not found:
+    return [document for document in _documents(paths) if document.object["kind"] == KIND]
+
+
+def _documents(paths: Sequence[str]) -> list[manifests.Document]:
+    """With a DittoServer among them."""
+    found = manifests.read(paths)
+    if not any(document.object["kind"] == KIND for document in found):
         raise UnusableInput(", ".join(paths), None, f"expected a {KIND} in it")
     return found
 
@@ -208,12 +237,29 @@ async def _judged(
 async def _surveyed(
     kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, *, all_namespaces: bool
 ) -> Survey:
+    async with _source(kubeconfig, snapshot) as (reader, own, stats):
+        return await survey(reader, None if all_namespaces else namespace or own, stats)
+
+
+async def _planned(
+    documents: list[manifests.Document], kubeconfig: Path | None, snapshot: Path | None, namespace: str | None
+) -> planning.Plan:
+    async with _source(kubeconfig, snapshot) as (reader, own, _):
+        return await planning.plan(documents, reader, namespace or own or DEFAULT_NAMESPACE)
+
+
+@asynccontextmanager
+async def _source(
+    kubeconfig: Path | None, snapshot: Path | None
+) -> AsyncIterator[tuple[Reader, str | None, Stats | None]]:
+    """The cluster that a person means, with the namespace of its context and its kubelets; a snapshot has neither."""
     if snapshot:
-        return await survey(Snapshot(snapshot), None if all_namespaces else namespace)
+        yield Snapshot(snapshot), None, None
+        return
     from app.cluster.client import Cluster
 
     async with Cluster.connect(kubeconfig or users_kubeconfig(os.environ, Path.home())) as cluster:
-        return await survey(cluster, None if all_namespaces else namespace or cluster.namespace, cluster.stats)
+        yield cluster, cluster.namespace, cluster.stats
 
 
 @asynccontextmanager

@@ -10,9 +10,9 @@ import orjson
 from app.cluster.lookup import gather
 from app.cluster.reader import Reader
 from app.manifests import Document
-from app.storage.finding import Finding, rejection, rejections, warnings
-from app.storage.rules import Change, judge, needs
-from app.storage.spec import API_VERSION, KIND
+from app.storage.finding import Finding, rejections, warnings
+from app.storage.rules import Change, judge, needs, of_another_version
+from app.storage.spec import KIND
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ OUTPUTS = {"text": text, "json": json, "github": github}
 
 
 async def _findings(document: Document, reader: Reader) -> list[Finding]:
-    if document.object.get("apiVersion") != API_VERSION:
-        return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")]
+    if wrong := of_another_version(document.object):
+        return wrong
     change = Change.of(document.object)
     return judge(change, await gather(reader, needs(change)))
 

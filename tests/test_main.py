@@ -72,6 +72,8 @@ def test_a_flag_can_be_set_in_the_environment() -> None:
         (("check", "manifests/samples", "--kubeconfig", "a", "--snapshot", "b"), "exclude each other"),
         (("review", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
         (("render", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
+        (("plan", SNAPSHOT, "--snapshot", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
+        (("df", "--kubeconfig", "none"), "kubeconfig none cannot be used"),
         (("serve", "--tls-key=a"), "--tls-cert and --tls-key belong together: give both, or neither"),
         (("serve", "--snapshot=b"), "--snapshot needs --tls-cert and --tls-key"),
         (("serve", "--ca-days=0"), "0.0 is not in the range"),
@@ -145,6 +147,23 @@ def test_what_may_not_be_asked_of_a_node_is_one_line_beside_the_table(
     classes, used = listed.stderr.splitlines()
     assert classes.startswith("storageclasses are unknown: forbidden: ")
     assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
+
+
+def test_kubectl_tells_what_applying_a_file_would_do(
+    plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(yaml.safe_dump(server(image="dittofs:2", **storage(storageClassName=""))))
+    assert plugin("plan", str(manifest), "-n", namespace)[0] == f"DittoServer {namespace}/files: new"
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", str(manifest))
+    assert plugin("plan", str(manifest), "-n", namespace) == [f"DittoServer {namespace}/files: nothing changes"]
+
+
+@pytest.mark.parametrize(("port", "code", "verdict"), [(2050, 0, "new"), (8080, 1, "refused")])
+def test_plan_exits_with_its_verdict(tmp_path: Path, port: int, code: int, verdict: str) -> None:
+    planned = run("plan", "-", "--snapshot", SNAPSHOT, given=yaml.safe_dump(server(nfsPort=port)))
+    assert planned.returncode == code
+    assert planned.stdout.splitlines()[0] == f"DittoServer default/files: {verdict}"
 
 
 def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ PERMISSIONS = re.findall(r"^\| ((?:`[a-z/]+`(?:, )?)+) \| ((?:[a-z]+(?:, )?)+) \
 ROWS = re.findall(r"^\| `(--[a-z-]+)[^|]*` \| `([A-Z_]+)` \|", README, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["serve", "check", "df"])
+@pytest.mark.parametrize("command", ["serve", "check", "df", "plan"])
 def test_every_flag_and_its_variable_are_there(command: str) -> None:
     options = [option for option in command_line.commands[command].params if option.param_type_name == "option"]
     assert {(option.opts[0], option.envvar) for option in options} <= set(ROWS)

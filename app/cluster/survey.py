@@ -18,6 +18,7 @@ from app.cluster.reader import (
     Listing,
     Reader,
     Resource,
+    Unavailable,
 )
 from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.facts import Claim, StorageClass, StorageClasses
@@ -65,6 +66,8 @@ class Survey:
 async def survey(reader: Reader, namespace: str | None = None, stats: Stats | None = None) -> Survey:
     """Of a namespace, or of all. Raises ClusterError when there is no telling which DittoServers there are."""
     servers = await reader.list(DITTO_SERVERS, namespace)
+    if servers.gap:
+        raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {servers.gap}")
     async with asyncio.TaskGroup() as group:
         asked = {each: group.create_task(_listed(reader, each, namespace, SELECTOR)) for each in _OF_SERVERS}
         asked[STORAGE_CLASSES] = group.create_task(_listed(reader, STORAGE_CLASSES))

@@ -5,7 +5,7 @@ A rule about the object alone is in the CustomResourceDefinition too (`crd`), so
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -16,7 +16,7 @@ from app.storage.facts import Facts, StorageClass, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.reading import Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
-from app.storage.spec import Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
+from app.storage.spec import API_VERSION, Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
 from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized
 
 # A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
@@ -105,6 +105,12 @@ def needs(change: Change) -> Needs:
         secrets=frozenset(reference.secret for reference in change.references if reference.secret),
         claims=claims,
     )
+
+
+def of_another_version(manifest: Mapping[str, Any]) -> list[Finding]:
+    """What no API server would ask about; it is for those who read manifests themselves."""
+    wrong = manifest.get("apiVersion") != API_VERSION
+    return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")] if wrong else []
 
 
 def judge(change: Change, facts: Facts) -> list[Finding]:

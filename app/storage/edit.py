@@ -1,0 +1,171 @@
+"""What an edit of a DittoServer does, and what a new one makes, told before it is applied."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.storage import quantity
+from app.storage.config import config_yaml
+from app.storage.difference import differs
+from app.storage.facts import Claim
+from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks
+from app.storage.objects import Owner, live_claim_templates, render, services, stateful_set
+from app.storage.reading import read
+from app.storage.references import consumed_references, generated_references
+from app.storage.spec import DittoServer
+from app.storage.volumes import doubt, storage_class_of
+
+Manifest = dict[str, Any]
+
+_SHOWN_CHARACTERS = 60
+
+
+@dataclass(frozen=True)
+class Change:
+    """Of one field of the spec, or of a section that comes or goes; None is what is not there."""
+
+    path: tuple[str, ...]
+    was: Any
+    now: Any
+
+
+@dataclass(frozen=True)
+class Effect:
+    """`what` is a field, a volume or an object; `restarts` is None where there is nothing yet that could restart."""
+
+    what: str
+    how: str
+    restarts: bool | None = None
+    grows_in_use: bool = False
+
+
+def creation(manifest: Mapping[str, Any], situation: Situation | None) -> list[Effect]:
+    """What is made for a new server, whose claims may be there since an earlier life; nothing of them where unknown."""
+    server = read(manifest).server
+    objects = ", ".join(f"{each['kind']} {each['metadata']['name']}" for each in render(server))
+    secrets = [each.secret or "" for each in generated_references(server.metadata.name, server.spec)]
+    generated = [Effect("Secrets", f"{', '.join(secrets)} are generated if they are not there")] if secrets else []
+    volumes = _by_field(server, situation).values() if situation else ()
+    return [Effect("objects", f"{objects} are made"), *generated, *volumes]
+
+
+def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | None) -> list[Effect]:
+    """From one manifest to another, each with its defaults. Without a situation a size is a field as any other."""
+    before, after = read(old).server, read(new).server
+    runs = before.spec.replicas > 0 and after.spec.replicas > 0
+    effects = list(_drift(before, situation)) if situation else []
+    resized = _by_field(after, situation) if situation else {}
+    for change in _changes(old["spec"], new["spec"]):
+        alone = read(_with(old, change)).server
+        effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, before, alone)
+        effects.append(replace(effect, restarts=runs and _consumed(before) != _consumed(alone)))
+    return effects
+
+
+def caveat(effects: Iterable[Effect], situation: Situation) -> str | None:
+    """Nobody but its driver knows whether a volume can be expanded while it is in use, as nearly all can."""
+    if not any(effect.grows_in_use for effect in effects):
+        return None
+    if situation.may_restart:
+        consequence = f'the pod restarts once; annotation {RESTART_FOR_RESIZE}: "never" forbids that'
+    else:
+        consequence = f'it waits for you to delete the pod: annotation {RESTART_FOR_RESIZE} is "never"'
+    return f"if a driver cannot expand a volume in use, {consequence}"
+
+
+def _by_field(server: DittoServer, situation: Situation) -> dict[str, Effect]:
+    return {look.volume.field: _volume_effect(look, server, situation) for look in outlooks(server, situation)}
+
+
+def _volume_effect(look: Outlook, server: DittoServer, situation: Situation) -> Effect:
+    volume, claim = look.volume, look.claim
+    name = f"claim {volume.claim_name(server.metadata.name)}"
+    if claim is None:
+        of = storage_class_of(server.spec.storage, None, situation.classes)
+        return Effect(volume.name, f"{volume.size}, {name} is made, {f'class {of}' if of else 'without a class'}")
+    if look.phase in (Phase.PENDING, Phase.LOST):
+        return Effect(volume.name, f"{volume.size}, {name} is {look.phase} and asks for {claim.requested}")
+    if look.request and look.phase is Phase.RESIZING and not _shrinks(look):
+        in_use = server.spec.replicas > 0
+        how = _expansion(look, claim, situation, in_use=in_use)
+        return Effect(volume.name, f"{claim.capacity} to {volume.size}, {name}, {how}", grows_in_use=in_use)
+    if look.request and look.phase is Phase.RESIZING:
+        return Effect(volume.name, f"{claim.capacity} to {volume.size}, {name} no longer asks for {claim.requested}")
+    if look.request:
+        return Effect(volume.name, f"{volume.size}, {name} has that, and no longer asks for {claim.requested}")
+    return Effect(volume.name, look.message or f"{volume.size}, {name} has {claim.capacity} already")
+
+
+def _shrinks(look: Outlook) -> bool:
+    asked = look.claim and look.claim.requested
+    return bool(asked and look.request) and quantity.parse(look.request or "0") < quantity.parse(asked or "0")
+
+
+def _expansion(look: Outlook, claim: Claim, situation: Situation, *, in_use: bool) -> str:
+    if doubt(look.volume, claim, situation.classes):
+        return f"whether class {claim.storage_class} can expand is unknown"
+    return f"class {claim.storage_class} expands {'online' if in_use else 'it when a pod uses it'}"
+
+
+def _field_effect(change: Change, before: DittoServer, alone: DittoServer) -> Effect:
+    hows = [f"{_shown(change.was)} to {_shown(change.now)}", *_of_services(before, alone)]
+    if change.path == ("replicas",):
+        hows.append("starts the pod" if change.now else "stops the pod, whose volumes are kept")
+    return Effect(".".join(change.path), ", ".join(hows))
+
+
+def _of_services(before: DittoServer, after: DittoServer) -> Iterator[str]:
+    old, new = ({each["metadata"]["name"]: each for each in services(_owner(of), of.spec)} for of in (before, after))
+    for name in {**old, **new}:
+        if old.get(name) != new.get(name):
+            verb = "removes" if name not in new else "changes" if name in old else "makes"
+            yield f"{verb} Service {name}"
+
+
+def _consumed(server: DittoServer) -> Any:
+    """All that a pod is restarted for, but for what its Secrets hold."""
+    spec = server.spec
+    template = stateful_set(_owner(server), spec, None)["spec"]["template"]
+    return template, config_yaml(spec), consumed_references(server.metadata.name, spec)
+
+
+def _drift(server: DittoServer, situation: Situation) -> Iterator[Effect]:
+    """What the operator would do without any edit, such as after an upgrade of it."""
+    live = situation.stateful_set
+    if live is None:
+        return
+    wanted = stateful_set(_owner(server), server.spec, None, live_claim_templates(live))
+    if differs({"spec": {"template": wanted["spec"]["template"]}}, live):
+        how = "is not yet what this version makes of the spec as it is"
+        yield Effect(f"StatefulSet {server.metadata.name}", how, restarts=server.spec.replicas > 0)
+
+
+def _owner(server: DittoServer) -> Owner:
+    return Owner(server.metadata.name, server.metadata.namespace)
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[Change]:
+    """Field by field, but a section that comes or goes as a whole: its fields may make no sense one by one."""
+    for name in {**old, **new}:
+        was, now = old.get(name), new.get(name)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from _changes(was, now, (*at, name))
+        elif was != now:
+            yield Change((*at, name), was, now)
+
+
+def _with(manifest: Mapping[str, Any], change: Change) -> Manifest:
+    return {**manifest, "spec": _placed(manifest["spec"], change.path, change.now)}
+
+
+def _placed(section: Mapping[str, Any], path: Sequence[str], value: Any) -> Manifest:
+    head, *rest = path
+    return {**section, head: _placed(section.get(head) or {}, rest, value) if rest else value}
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "unset"
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else f"{text[: _SHOWN_CHARACTERS - 1]}…"

@@ -1,0 +1,220 @@
+from itertools import product
+from typing import Any
+
+import pytest
+
+from app.storage.config import config_yaml
+from app.storage.defaults import fill
+from app.storage.edit import Effect, caveat, creation, edit
+from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.growth import Situation
+from app.storage.objects import OPERATOR, Owner, stateful_set
+from app.storage.reading import read
+from app.storage.references import consumed_references
+from tests.servers import Manifest, jwt, s3, server, storage
+
+FAST = StorageClass("fast", is_default=True, expandable=True)
+CLASSES = StorageClasses((FAST,))
+
+
+def claim(volume: str, capacity: str | None, requested: str | None = None, **known: Any) -> Claim:
+    bound = {"storage_class": "fast", "phase": "Bound" if capacity else "Pending", **known}
+    return Claim(f"{volume}-files-0", capacity=capacity, requested=requested or capacity, **bound)
+
+
+def situation(*claims: Claim, **known: Any) -> Situation:
+    there = (claim("metadata", "10Gi"), claim("cache", "5Gi"), *claims)
+    return Situation(**{"claims": {each.name: each for each in there}, "classes": CLASSES, **known})
+
+
+def effects(new: Manifest, old: Manifest | None = None, found: Situation | None = None) -> list[Effect]:
+    return edit(fill(old or server()), fill(new), found or situation())
+
+
+def test_what_stays_as_it_is_has_no_effect() -> None:
+    assert effects(server(nfsPort=2049, **storage(cacheSize="5Gi"))) == []
+
+
+def test_a_volume_grows_online_and_restarts_nothing() -> None:
+    [effect] = effects(server(**storage(cacheSize="20Gi")))
+    assert effect == Effect(
+        "cache", "5Gi to 20Gi, claim cache-files-0, class fast expands online", restarts=False, grows_in_use=True
+    )
+
+
+def test_a_volume_that_no_pod_uses_grows_when_one_does() -> None:
+    [effect] = effects(server(replicas=0, **storage(cacheSize="20Gi")), server(replicas=0))
+    assert effect.how == "5Gi to 20Gi, claim cache-files-0, class fast expands it when a pod uses it"
+    assert not effect.grows_in_use
+
+
+def test_whether_a_class_can_expand_may_be_unknown() -> None:
+    found = situation(claim("cache", "5Gi", storage_class="other"), classes=StorageClasses(gap="forbidden"))
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=found)
+    assert effect.how == "5Gi to 20Gi, claim cache-files-0, whether class other can expand is unknown"
+
+
+@pytest.mark.parametrize(
+    ("size", "capacity", "how"),
+    [
+        ("9Gi", "5Gi", "5Gi to 9Gi, claim cache-files-0 no longer asks for 20Gi"),
+        ("6Gi", "6Gi", "6Gi, claim cache-files-0 has that, and no longer asks for 20Gi"),
+    ],
+)
+def test_a_growth_of_the_operator_is_taken_back(size: str, capacity: str, how: str) -> None:
+    ours = claim("cache", capacity, "20Gi", requested_by=frozenset({OPERATOR}))
+    [effect] = effects(server(**storage(cacheSize=size)), server(**storage(cacheSize="20Gi")), situation(ours))
+    assert (effect.how, effect.restarts, effect.grows_in_use) == (how, False, False)
+
+
+def test_a_claim_that_others_let_grow_has_what_is_asked_for() -> None:
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", "30Gi", "5Gi")))
+    assert effect.how == "20Gi, claim cache-files-0 has 30Gi already"
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", "30Gi")))
+    assert effect.how == "volume claim cache-files-0 asks for 30Gi, more than storage.cacheSize 20Gi; it stays so"
+
+
+def test_a_claim_that_is_not_bound_asks_for_what_it_asked_for() -> None:
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", None, "5Gi")))
+    assert effect.how == "20Gi, claim cache-files-0 is Pending and asks for 5Gi"
+
+
+@pytest.mark.parametrize("name", ["fast", None])
+def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> None:
+    given = {} if name else {"storage": {"metadataSize": "10Gi"}}
+    old, new = server(**given), server(storage={**server(**given)["spec"]["storage"], "contentSize": "1Ti"})
+    [effect] = effects(new, old)
+    assert effect == Effect("content", "1Ti, claim content-files-0 is made, class fast", restarts=True)
+    [effect] = effects(new, old, situation(classes=StorageClasses()))
+    assert effect.how.endswith("class fast" if name else "without a class")
+
+
+@pytest.mark.parametrize(
+    ("new", "effect"),
+    [
+        (server(image="dittofs:2"), Effect("image", "marmos91c/dittofs:latest to dittofs:2", restarts=True)),
+        (
+            server(nfsPort=2050),
+            Effect(
+                "nfsPort", "2049 to 2050, changes Service files-headless, changes Service files-file", restarts=False
+            ),
+        ),
+        (
+            server(metrics={"enabled": True}),
+            Effect("metrics", 'unset to {"enabled": true, "port": 9090}, makes Service files-metrics', restarts=True),
+        ),
+        (
+            server(**s3()),
+            Effect("s3", 'unset to {"credentialsSecretRef": {"secretName": "s3", "accessKeyIdK…', restarts=True),
+        ),
+        (
+            server(s3={"bucket": "media"}),
+            Effect("s3", 'unset to {"bucket": "media", "region": "eu-west-1"}', restarts=False),
+        ),
+        (server(replicas=0), Effect("replicas", "1 to 0, stops the pod, whose volumes are kept", restarts=False)),
+        (server(database={"type": "sqlite"}), Effect("database", 'unset to {"type": "sqlite"}', restarts=False)),
+        (
+            server(resources={"limits": {"cpu": 2}}),
+            Effect("resources", 'unset to {"limits": {"cpu": 2}}', restarts=True),
+        ),
+    ],
+    ids=lambda each: each.what if isinstance(each, Effect) else "",
+)
+def test_a_field_says_what_becomes_of_it(new: Manifest, effect: Effect) -> None:
+    assert effects(new) == [effect]
+
+
+def test_a_field_within_a_section_is_told_by_itself() -> None:
+    old = server(metrics={"enabled": True}, **s3())
+    changed, removed = server(metrics={"enabled": True}, **s3(endpointKey="url")), server(**s3())
+    assert effects(changed, old) == [Effect("s3.credentialsSecretRef.endpointKey", "endpoint to url", restarts=True)]
+    [effect] = effects(removed, old)
+    assert effect.how == '{"enabled": true, "port": 9090} to unset, removes Service files-metrics'
+
+
+def test_a_pod_that_does_not_run_restarts_for_nothing() -> None:
+    stopped = server(replicas=0)
+    assert not effects(server(replicas=0, image="dittofs:2"), stopped)[0].restarts
+    [started] = effects(server(), stopped)
+    assert started.how == "0 to 1, starts the pod"
+
+
+def of(*specs: Manifest) -> Manifest:
+    return server(**{name: value for spec in specs for name, value in spec.items()})
+
+
+# Each changes something else; some need another one to have an effect, or take another one's away.
+SPECS: tuple[Manifest, ...] = (
+    {},
+    {"replicas": 0},
+    {"image": "dittofs:2"},
+    {"nfsPort": 2050, "smb": {"enabled": True}},
+    jwt(key="a"),
+    jwt(key="b", name="keys"),
+    {"database": {"type": "postgres"}},
+    {"database": {"type": "postgres", "postgresSecretRef": {"key": "dsn"}}},
+    {"database": {"postgresSecretRef": {"key": "dsn", "name": "keys"}}},
+    {"database": {"sqlite": {"path": "/data/metadata/a.db"}}},
+    {"s3": {"region": "eu-west-2"}},
+    {"s3": {"region": "eu-west-2", "credentialsSecretRef": {"secretName": "keys"}}},
+    {"resources": {"limits": {"cpu": 2, "memory": None}}},
+    storage(contentSize="1Ti", cacheSize="9Gi"),
+)
+
+
+def test_the_pod_restarts_for_the_whole_exactly_when_it_does_for_a_part() -> None:
+    for first, second in product(SPECS, repeat=2):
+        for old, new in ((of(first), of(second)), (of(first), of(first, second))):
+            runs = "replicas" not in old["spec"] and "replicas" not in new["spec"]
+            restarts = any(effect.restarts for effect in effects(new, old))
+            assert restarts == (runs and consumed(old) != consumed(new)), (old, new)
+
+
+def consumed(manifest: Manifest) -> Any:
+    spec = read(manifest).server.spec
+    template = stateful_set(Owner("files", "default"), spec, None)["spec"]["template"]
+    return template, config_yaml(spec), consumed_references("files", spec)
+
+
+def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
+    spec = read(server()).server.spec
+    live = stateful_set(Owner("files", "default", "u"), spec, "digest")
+    assert effects(server(), found=situation(stateful_set=live)) == []
+    live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:1"
+    [drift] = effects(server(), found=situation(stateful_set=live))
+    assert drift == Effect(
+        "StatefulSet files", "is not yet what this version makes of the spec as it is", restarts=True
+    )
+
+
+def test_without_the_claims_a_size_is_a_field_as_any_other() -> None:
+    assert edit(fill(server()), fill(server(**storage(cacheSize="20Gi"))), None) == [
+        Effect("storage.cacheSize", "5Gi to 20Gi", restarts=False)
+    ]
+
+
+def test_a_new_server_makes_its_objects_secrets_and_claims() -> None:
+    assert creation(server(**jwt(name="jwt", key="k")), Situation(classes=CLASSES)) == [
+        Effect(
+            "objects",
+            "ConfigMap files-config, Service files-headless, Service files-file, Service files-api, "
+            "StatefulSet files are made",
+        ),
+        Effect("Secrets", "files-admin-bootstrap-credentials are generated if they are not there"),
+        Effect("metadata", "10Gi, claim metadata-files-0 is made, class fast"),
+        Effect("cache", "5Gi, claim cache-files-0 is made, class fast"),
+    ]
+
+
+def test_a_new_server_takes_claims_of_an_earlier_life_back() -> None:
+    *_, metadata, cache = creation(server(), situation(claim("cache", "9Gi", "5Gi")))
+    assert metadata.how == "10Gi, claim metadata-files-0 has 10Gi already"
+    assert cache.how == "5Gi, claim cache-files-0 has 9Gi already"
+    assert [effect.what for effect in creation(server(), None)] == ["objects", "Secrets"]
+
+
+def test_whether_a_driver_can_expand_a_volume_in_use_is_left_open() -> None:
+    grown = effects(server(**storage(cacheSize="20Gi")))
+    assert "the pod restarts once" in (caveat(grown, situation()) or "")
+    assert "waits for you to delete the pod" in (caveat(grown, situation(may_restart=False)) or "")
+    assert caveat(effects(server(nfsPort=2050)), situation()) is None

@@ -1,0 +1,198 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from app.cluster.client import Cluster
+from app.cluster.snapshot import Snapshot
+from app.manifests import Document, parse
+from app.plan import Outcome, Plan, plan, text
+from app.plan import json as as_json
+from app.storage.growth import RESTART_FOR_RESIZE
+from app.storage.pod import CONFIG_HASH
+from app.syntax import UnusableInput
+from tests.operated import Operated
+from tests.servers import Manifest, s3, server, storage
+
+pytestmark = pytest.mark.anyio
+
+FAST = {
+    "apiVersion": "storage.k8s.io/v1",
+    "kind": "StorageClass",
+    "metadata": {"name": "fast"},
+    "allowVolumeExpansion": True,
+}
+CLAIM = {
+    "apiVersion": "v1",
+    "kind": "PersistentVolumeClaim",
+    "metadata": {"name": "cache-files-0", "namespace": "media"},
+    "spec": {"storageClassName": "fast", "resources": {"requests": {"storage": "5Gi"}}},
+    "status": {"phase": "Bound", "capacity": {"storage": "5Gi"}},
+}
+LIVE = {**server(), "metadata": {"name": "files", "namespace": "media"}}
+
+
+def documents(*manifests: Manifest) -> list[Document]:
+    return parse(yaml.safe_dump_all(manifests), "servers.yaml")
+
+
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Snapshot:
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all([FAST, CLAIM, LIVE]))
+    return Snapshot(tmp_path)
+
+
+async def planned(snapshot: Snapshot, *manifests: Manifest) -> list[Outcome]:
+    return list((await plan(documents(*manifests), snapshot, "media")).outcomes)
+
+
+def lines(outcomes: list[Outcome]) -> list[str]:
+    return [click.unstyle(line) for line in text(outcomes)]
+
+
+async def test_an_edit_says_what_grows_and_that_nothing_restarts(snapshot: Snapshot) -> None:
+    assert lines(await planned(snapshot, server(**storage(cacheSize="20Gi")))) == [
+        "DittoServer media/files: no restart",
+        "  cache: 5Gi to 20Gi, claim cache-files-0, class fast expands online, no restart",
+        "  (if a driver cannot expand a volume in use, the pod restarts once; "
+        f'annotation {RESTART_FOR_RESIZE}: "never" forbids that)',
+    ]
+
+
+async def test_the_annotation_of_the_file_counts(snapshot: Snapshot) -> None:
+    edited = server(**storage(cacheSize="20Gi"))
+    edited["metadata"]["annotations"] = {RESTART_FOR_RESIZE: "never"}
+    assert "waits for you to delete the pod" in lines(await planned(snapshot, edited))[-1]
+
+
+async def test_what_restarts_the_pod_is_told_field_by_field(snapshot: Snapshot) -> None:
+    assert lines(await planned(snapshot, server(image="dittofs:2", nfsPort=2050))) == [
+        "DittoServer media/files: the pod restarts",
+        "  image: marmos91c/dittofs:latest to dittofs:2, restarts the pod",
+        "  nfsPort: 2049 to 2050, changes Service files-headless, changes Service files-file, no restart",
+    ]
+
+
+async def test_a_server_that_stays_as_it_is_says_so(snapshot: Snapshot) -> None:
+    assert lines(await planned(snapshot, server(nfsPort=2049))) == ["DittoServer media/files: nothing changes"]
+
+
+async def test_what_would_be_refused_is_told_and_nothing_else(snapshot: Snapshot) -> None:
+    edits = server(nfsPort=8080, **storage(cacheSize="1Gi", storageClassName="slow"))
+    assert lines(await planned(snapshot, edits)) == [
+        "DittoServer media/files: refused",
+        "  refused: spec.controlPlane.port: port 8080 is used by both nfs and api",
+        "  refused: spec.storage.cacheSize: storage.cacheSize must be at least 5Gi, "
+        "which volume claim cache-files-0 has; volumes cannot shrink",
+        '  refused: spec.storage.storageClassName: storage.storageClassName cannot change, it was "fast": '
+        "volumes cannot move; make a new DittoServer with the other class and copy the data",
+    ]
+
+
+async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapshot) -> None:
+    [title, warning, *made] = lines(await planned(snapshot, server("other", **s3())))
+    assert title == "DittoServer media/other: new"
+    assert warning.startswith('  warning: spec.s3.credentialsSecretRef: S3 credentials Secret "s3" not found')
+    assert [line.split(":")[0] for line in made] == ["  objects", "  Secrets", "  metadata", "  cache"]
+    assert made[-1] == "  cache: 5Gi, claim cache-other-0 is made, class fast"
+
+
+async def test_a_namespace_that_the_file_names_counts(snapshot: Snapshot) -> None:
+    elsewhere = {**server(), "metadata": {"name": "files", "namespace": "elsewhere"}}
+    assert [outcome.is_new for outcome in await planned(snapshot, server(), elsewhere)] == [False, True]
+
+
+async def test_other_documents_of_the_input_count_as_facts(snapshot: Snapshot) -> None:
+    slow = {**FAST, "metadata": {"name": "slow"}}
+    [outcome] = await planned(snapshot, server("other", **storage(storageClassName="slow")), slow)
+    assert not outcome.refused
+
+
+async def test_another_version_of_the_api_is_refused(snapshot: Snapshot) -> None:
+    [outcome] = await planned(snapshot, {**server(), "apiVersion": "dittofs.dittofs.com/v1"})
+    assert [finding.path for finding in outcome.findings] == ["apiVersion"]
+
+
+async def test_a_server_without_a_name_is_nothing_to_plan_for(snapshot: Snapshot) -> None:
+    with pytest.raises(UnusableInput, match=r"servers.yaml:\d+: expected a name in metadata.name of a DittoServer"):
+        await planned(snapshot, {**server(), "metadata": {"generateName": "files-"}})
+
+
+async def test_json_is_for_programs(snapshot: Snapshot) -> None:
+    [line] = as_json(await planned(snapshot, server(nfsPort=2050), server(replicas=2)))
+    changed, refused = json.loads(line)
+    assert changed == {
+        "namespace": "media",
+        "server": "files",
+        "new": False,
+        "refused": False,
+        "restarts": False,
+        "findings": [],
+        "effects": [
+            {
+                "what": "nfsPort",
+                "how": "2049 to 2050, changes Service files-headless, changes Service files-file",
+                "restarts": False,
+            }
+        ],
+        "caveat": None,
+    }
+    assert refused["findings"] == [
+        {"severity": "error", "path": "spec.replicas", "message": "replicas must be between 0 and 1, not 2"}
+    ]
+
+
+EDITS: tuple[Manifest, ...] = (
+    {"nfsPort": 2050},
+    {"nfsPort": 2050, "image": "dittofs:2"},
+    {"image": "dittofs:2", "smb": {"enabled": True}},
+    {"image": "dittofs:2", "cache": {"size": "2GB"}},
+    {"image": "dittofs:2", "cache": {"size": "2GB"}, "s3": {"bucket": "media"}},
+)
+
+
+async def test_the_operator_does_what_was_planned(operated: Operated) -> None:
+    """Each edit after the other: the pod template is another one, or its hash is, when a restart was planned."""
+    operated.apply(server())
+    operated.settled("files")
+    for spec in EDITS:
+        before = operated.template("files")
+        [outcome] = (await live(operated, server(**spec))).outcomes
+        assert outcome.effects
+        assert "StatefulSet files" not in [effect.what for effect in outcome.effects]
+        operated.apply(server(**spec))
+        operated.settled("files")
+        assert outcome.restarts == (pod_of(operated.template("files")) != pod_of(before)), spec
+
+
+def pod_of(template: Any) -> tuple[Any, str]:
+    return template["spec"], template["metadata"]["annotations"][CONFIG_HASH]
+
+
+async def live(operated: Operated, *manifests: Manifest) -> Plan:
+    async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
+        return await plan(documents(*manifests), cluster, operated.namespace)
+
+
+async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: Operated) -> None:
+    operated.apply(server())
+    operated.settled("files")
+    operated.kubectl("create", "serviceaccount", "viewer")
+    operated.kubectl("create", "role", "viewer", "--verb=list", "--resource=dittoservers.dittofs.dittofs.com")
+    operated.kubectl(
+        "create", "rolebinding", "viewer", "--role=viewer", f"--serviceaccount={operated.namespace}:viewer"
+    )
+    kubeconfig = operated.control_plane.kubeconfig_for("viewer", operated.namespace)
+    async with Cluster.connect(kubeconfig) as cluster:
+        found = await plan(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
+    [outcome] = found.outcomes
+    assert [(effect.what, effect.how) for effect in outcome.effects] == [("storage.cacheSize", "5Gi to 20Gi")]
+    assert [gap.split()[0] for gap in found.gaps] == [
+        "persistentvolumeclaims",
+        "pods",
+        "statefulsets",
+        "storageclasses",
+    ]
