@@ -127,7 +127,7 @@ def test_as_a_plugin_it_goes_by_the_name_that_was_typed(plugin: Callable[..., li
     assert plugin("df", "--help")[0] == "Usage: kubectl dittofs df [OPTIONS]"
 
 
-def test_what_may_not_be_asked_of_a_node_is_one_line_beside_the_table(
+def test_what_may_not_be_asked_is_a_line_beside_what_is_told(
     control_plane: ControlPlane, crd: None, namespace: str
 ) -> None:
     pod = {"nodeName": "node1", "containers": [{"name": "dittofs", "image": "sample"}]}
@@ -147,6 +147,9 @@ def test_what_may_not_be_asked_of_a_node_is_one_line_beside_the_table(
     classes, used = listed.stderr.splitlines()
     assert classes.startswith("storageclasses are unknown: forbidden: ")
     assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
+    planned = run("plan", "-", "--kubeconfig", str(kubeconfig), given=yaml.safe_dump(server()))
+    assert planned.stdout == f"DittoServer {namespace}/files: nothing changes\n"
+    assert planned.stderr == f"{classes}\n"
 
 
 def test_kubectl_tells_what_applying_a_file_would_do(

@@ -111,8 +111,9 @@ async def test_other_documents_of_the_input_count_as_facts(snapshot: Snapshot) -
     assert not outcome.refused
 
 
-async def test_another_version_of_the_api_is_refused(snapshot: Snapshot) -> None:
-    [outcome] = await planned(snapshot, {**server(), "apiVersion": "dittofs.dittofs.com/v1"})
+@pytest.mark.parametrize("metadata", [{"name": "files"}, "files", None])
+async def test_another_version_of_the_api_is_refused(snapshot: Snapshot, metadata: Any) -> None:
+    [outcome] = await planned(snapshot, {**server(), "apiVersion": "dittofs.dittofs.com/v1", "metadata": metadata})
     assert [finding.path for finding in outcome.findings] == ["apiVersion"]
 
 

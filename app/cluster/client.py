@@ -163,6 +163,8 @@ class Cluster:
 
     async def stats(self, node: str) -> dict[str, Any]:
         """What the kubelet of a node says of its pods (its Summary API, which is of no kind)."""
+        if not _is_path_segment(node):
+            raise NotFound(f'nodes "{node}" cannot exist by that name')
         return await self._answer(Request("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/stats/summary"))
 
     async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:

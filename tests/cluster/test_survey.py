@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster
-from app.cluster.reader import Forbidden
+from app.cluster.lookup import Overlay
+from app.cluster.reader import Forbidden, NotFound, Unavailable
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, survey
 from app.storage.usage import Usage
@@ -121,6 +122,17 @@ async def test_without_the_servers_there_is_nothing_to_tell(live: ControlPlane, 
     live.kubectl("create", "serviceaccount", "nobody", "--namespace", namespace)
     with pytest.raises(Forbidden):
         await of(live, namespace, live.kubeconfig_for("nobody", namespace))
+
+
+async def test_of_files_alone_there_is_nothing_to_tell() -> None:
+    with pytest.raises(Unavailable, match="dittoservers are unknown: neither a snapshot nor a cluster was given"):
+        await survey(Overlay([]))
+
+
+async def test_a_node_that_cannot_be_asked_for_by_its_name_is_not_asked(control_plane: ControlPlane) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        with pytest.raises(NotFound, match="cannot exist by that name"):
+            await cluster.stats("..")
 
 
 async def test_a_cluster_and_what_kubectl_saved_of_it_are_surveyed_alike(
