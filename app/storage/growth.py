@@ -13,7 +13,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.facts import Claim, StorageClasses
-from app.storage.objects import OPERATOR, claim_templates, live_claim_templates
+from app.storage.objects import OPERATOR, claim_templates, controller, live_claim_templates
 from app.storage.reading import field_name
 from app.storage.rollout import rolls_out
 from app.storage.spec import DittoServer
@@ -23,6 +23,9 @@ Manifest = dict[str, Any]
 
 # On a DittoServer, with the value `never`: its pod is not restarted for a file system that cannot grow while in use.
 RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
+
+RESIZE_PATIENCE = timedelta(minutes=2)
+_MADE_AGAIN = ("name", "namespace", "labels", "annotations", "ownerReferences")
 
 
 class Phase(StrEnum):
@@ -46,12 +49,12 @@ class Situation:
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
-    stateful_set: Mapping[str, Any] | None = None
-    pod: Mapping[str, Any] | None = None
-    note: Mapping[str, Any] | None = None
+    stateful_set: Manifest | None = None
+    pod: Manifest | None = None
+    note: Manifest | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     may_restart: bool = True
-    patience: timedelta = timedelta(minutes=2)
+    patience: timedelta = RESIZE_PATIENCE
 
 
 @dataclass(frozen=True)
@@ -79,28 +82,39 @@ class ChangeClaims:
 
 @dataclass(frozen=True)
 class WriteDown:
-    """Note the StatefulSet as it is, and give its pod an owner for the time without it."""
+    """Note the StatefulSet as it is, and give its pod, if it has one, an owner for the time without it."""
+
+    stateful_set: Manifest
+    pod: Manifest | None
 
 
 @dataclass(frozen=True)
 class RemoveStatefulSet:
     """As it was noted, and without the pod."""
 
-
-@dataclass(frozen=True)
-class MakeAgain:
-    """The StatefulSet, so that the pod is of its current revision."""
-
     stateful_set: Manifest
 
 
 @dataclass(frozen=True)
+class MakeAgain:
+    """So that the pod is of its current revision; its fields go back to whom they belonged by these managedFields."""
+
+    stateful_set: Manifest
+    managed_fields: list[Manifest]
+
+
+@dataclass(frozen=True)
 class CrossOut:
-    """The StatefulSet is back: give its fields back to whom they belonged, and take away pod's owner and the note."""
+    """The StatefulSet is back, with its fields or yet without: take away the pod's owner, and then the note."""
+
+    stateful_set: Manifest
+    pod: Manifest | None
+    managed_fields: list[Manifest]
 
 
 @dataclass(frozen=True)
 class RestartPod:
+    pod: Manifest
     why: str
 
 
@@ -123,14 +137,23 @@ def next_step(server: DittoServer, situation: Situation, now: datetime) -> Step 
     found = outlooks(server, situation)
     live, note = situation.stateful_set, situation.note
     if live is None:
-        return MakeAgain(_made_again(note, server, found)) if note else None
+        return _make_again(note, server, found) if note else None
     if live["metadata"].get("deletionTimestamp"):
         return None
     if requests := {look.claim.name: look.request for look in found if look.claim and look.request}:
         return ChangeClaims(requests)
+    pod = situation.pod if _may_be_of(situation.pod, live) else None
     if _templates(live, server, found) != live_claim_templates(live):
-        return RemoveStatefulSet() if note and _is_of(note, live) else WriteDown()
-    return CrossOut() if note else _restart(found, situation, now)
+        return RemoveStatefulSet(live) if note and _is_of(note, live) else WriteDown(live, pod)
+    return CrossOut(live, pod, note["metadata"]["managedFields"]) if note else _restart(found, situation, now)
+
+
+def noted(stateful_set: Mapping[str, Any]) -> Manifest:
+    """What has to be known of it to make it again, and to whom its fields belong."""
+    metadata = stateful_set["metadata"]
+    entries = [entry for entry in metadata["managedFields"] if not entry.get("subresource")]
+    kept = {name: metadata[name] for name in (*_MADE_AGAIN, "uid", "resourceVersion") if name in metadata}
+    return {"metadata": {**kept, "managedFields": entries}, "spec": stateful_set["spec"]}
 
 
 def restart_due(server: DittoServer, situation: Situation) -> datetime | None:
@@ -217,8 +240,7 @@ def _asked(volume: Volume) -> str:
 
 def _amounts(volume: Volume, claim: Claim) -> tuple[int, int, int]:
     """What is wanted, what there is, and what is asked for, in bytes."""
-    capacity = claim.capacity or "0"
-    return volume.bytes or 0, quantity.parse(capacity), quantity.parse(claim.requested or capacity)
+    return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
 
 
 def _templates(live: Mapping[str, Any], server: DittoServer, found: Sequence[Outlook]) -> list[Manifest]:
@@ -250,11 +272,11 @@ def _size(template: Mapping[str, Any]) -> int:
     return quantity.parse(template["spec"]["resources"]["requests"]["storage"])
 
 
-def _made_again(note: Mapping[str, Any], server: DittoServer, found: Sequence[Outlook]) -> Manifest:
-    kept = ("name", "namespace", "labels", "annotations", "ownerReferences")
-    metadata = {name: note["metadata"][name] for name in kept if name in note["metadata"]}
+def _make_again(note: Mapping[str, Any], server: DittoServer, found: Sequence[Outlook]) -> MakeAgain:
+    metadata = {name: note["metadata"][name] for name in _MADE_AGAIN if name in note["metadata"]}
     spec = {**note["spec"], "volumeClaimTemplates": _templates(note, server, found)}
-    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+    manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+    return MakeAgain(manifest, note["metadata"]["managedFields"])
 
 
 def _is_of(note: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
@@ -262,21 +284,29 @@ def _is_of(note: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
     return all(note["metadata"][name] == live["metadata"][name] for name in ("uid", "resourceVersion"))
 
 
+def _may_be_of(pod: Mapping[str, Any] | None, live: Mapping[str, Any]) -> bool:
+    """Between two lives of its StatefulSet a pod is nobody's; one of that name may also be another's."""
+    owner = controller(pod) if pod else None
+    return owner is None or owner["uid"] == live["metadata"]["uid"]
+
+
 def _restart(found: Sequence[Outlook], situation: Situation, now: datetime) -> RestartPod | None:
-    if situation.pod is None or situation.pod["metadata"].get("deletionTimestamp"):
+    pod, live = situation.pod, situation.stateful_set
+    if pod is None or live is None or pod["metadata"].get("deletionTimestamp"):
         return None
-    for name in _missing_in_pod(situation):
-        return RestartPod(f"volume {name} was added, and the volumes of a pod cannot change")
+    if (controller(pod) or {}).get("uid") != live["metadata"]["uid"]:
+        return None
+    for name in _missing(pod, live):
+        return RestartPod(pod, f"volume {name} was added, and the volumes of a pod cannot change")
     for look in found:
         since = _waits_since(look, situation)
         if since and look.claim and since + situation.patience <= now:
-            return RestartPod(f"the file system of volume claim {look.claim.name} cannot grow while it is in use")
+            return RestartPod(pod, f"the file system of volume claim {look.claim.name} cannot grow while it is in use")
     return None
 
 
-def _missing_in_pod(situation: Situation) -> Iterator[str]:
+def _missing(pod: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[str]:
     """What the StatefulSet has and mounts, and the pod has not: its controller goes no further (kubernetes 141876)."""
-    live, pod = situation.stateful_set or {}, situation.pod or {}
     if not rolls_out(live):
         return
     containers = live["spec"]["template"]["spec"]["containers"]

@@ -25,7 +25,7 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
         and rolls_out(stateful_set)
         and (controller(pod) or {}).get("uid") == stateful_set["metadata"]["uid"]
         and not pod["metadata"].get("deletionTimestamp")
-        and not _is_ready(pod)
+        and not is_ready(pod)
         and _revision(pod) not in ("", stateful_set["status"].get("updateRevision"))
     )
 
@@ -42,7 +42,7 @@ def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
     return strategy["type"] == "RollingUpdate" and not partition
 
 
-def _is_ready(pod: Mapping[str, Any]) -> bool:
+def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
     return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
 

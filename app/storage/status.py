@@ -1,6 +1,6 @@
 """What a DittoServer's status can say, as models for the schema, and what it says of what was found."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -8,10 +8,11 @@ from pydantic import Field
 
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
+from app.storage.growth import Outlook, Phase, Situation, may_restart, outlooks
 from app.storage.objects import service_name
-from app.storage.rollout import is_current
+from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
-from app.storage.volumes import Volume, storage_class_of, volumes
+from app.storage.volumes import storage_class_of
 
 Message = Annotated[str, Field(max_length=32768)]
 
@@ -79,6 +80,9 @@ Manifest = dict[str, Any]
 CLAIM_PATIENCE_SECONDS = 300
 # The reason when a Service does not exist; one that could not be changed serves as it was.
 SERVICE_MISSING = "ServiceMissing"
+_GROWING = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
+# Of the reasons of StorageReady those that are no news by themselves; Stalled tells of what is refused.
+_QUIET = ("Bound", "ClaimPending", *Phase)
 _CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -104,8 +108,9 @@ class News:
 class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
-    `services` is the same of its Services alone, which keeps nothing else from being made. `claims` are by name.
-    `overdue` says that its claims had time enough.
+    `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
+    `refused` is what the API server has said to a change of a claim. `claims` are by name. `overdue` says that its
+    claims had time enough.
     """
 
     rejections: Sequence[Finding] = ()
@@ -113,27 +118,30 @@ class Seen:
     credentials_unknown: bool = False
     failure: Problem | None = None
     services: Problem | None = None
+    growth: Problem | None = None
+    refused: Mapping[str, str] = field(default_factory=dict)
     taken: Problem | None = None
     classes: StorageClasses = field(default_factory=StorageClasses)
     claims: Mapping[str, Claim] = field(default_factory=dict)
     overdue: bool = False
-    stateful_set: Mapping[str, Any] | None = None
-    pod: Mapping[str, Any] | None = None
+    stateful_set: Manifest | None = None
+    pod: Manifest | None = None
 
 
 def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
     """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
     generation = manifest["metadata"]["generation"]
+    looks = _outlooks(server, manifest, seen)
     found = {
         "observedGeneration": generation,
-        "availableReplicas": _available(seen.stateful_set),
+        "availableReplicas": _available(seen),
         "nfsEndpoint": _endpoint(server),
         "phase": _phase(server, seen),
         "conditions": [],
-        "volumes": [_volume(volume, server, seen) for volume in volumes(server.spec.storage) if volume.size],
+        "volumes": [_volume(look, server, seen) for look in looks],
     }
     former = conditions(manifest)
-    for kind, (holds, problem) in _conditions(server, seen, former.get("CredentialsReady")).items():
+    for kind, (holds, problem) in _conditions(server, seen, looks, former.get("CredentialsReady")).items():
         before = former.get(kind, {})
         since = before.get("lastTransitionTime") if before.get("status") == holds else None
         found["conditions"].append(
@@ -163,9 +171,11 @@ def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[st
             and not _is_same(before.get(kind), after[kind])
         ):
             yield News("Warning", after[kind]["reason"], after[kind]["message"])
-    storage = after["StorageReady"]
-    if storage["reason"] not in ("Bound", "ClaimPending") and not _is_same(before.get("StorageReady"), storage):
+    storage, former = after["StorageReady"], before.get("StorageReady")
+    if storage["reason"] not in _QUIET and not _is_same(former, storage):
         yield News("Warning", storage["reason"], storage["message"])
+    if storage["status"] == "True" and former and former["reason"] in _GROWING:
+        yield News("Normal", "Resized", "every volume has the size that the spec asks for")
     if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
         yield News("Normal", "Available", after["Ready"]["message"])
 
@@ -174,20 +184,51 @@ def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and all(one[name] == other[name] for name in ("status", "reason", "message"))
 
 
+def _outlooks(server: DittoServer, manifest: Mapping[str, Any], seen: Seen) -> tuple[Outlook, ...]:
+    situation = Situation(
+        claims=seen.claims,
+        classes=seen.classes,
+        stateful_set=seen.stateful_set,
+        pod=seen.pod,
+        refused=seen.refused,
+        may_restart=may_restart(manifest),
+    )
+    return outlooks(server, situation)
+
+
 def _conditions(
-    server: DittoServer, seen: Seen, credentials: Mapping[str, Any] | None
+    server: DittoServer, seen: Seen, looks: Sequence[Outlook], credentials: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, Problem]]:
-    storage = _storage_problem(server, seen)
-    ready = _not_ready(server, seen, storage)
-    stalled = _stalled(seen)
-    waiting = seen.failure or seen.services or seen.credentials or ready or _rollout(seen.stateful_set)
+    claims, growth = _first(_claim_problem(look, server, seen) for look in looks), _growth_problem(looks)
+    ready = _not_ready(server, seen, claims)
+    stalled = _blocked(seen) or (growth if growth and growth.reason == Phase.RESIZE_REFUSED else None)
+    failed = seen.failure or seen.services or seen.growth
+    waiting = failed or seen.credentials or ready or growth or _rollout(seen.stateful_set)
+    storage = claims or growth
     return {
         "Ready": ("False", ready) if ready else ("True", _good(server)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
-        "StorageReady": ("False", storage) if storage else ("True", Problem("Bound", "every claim is bound")),
+        "StorageReady": ("False", storage) if storage else ("True", _bound(looks)),
         "CredentialsReady": _credentials(seen, credentials),
     }
+
+
+def _first(problems: Iterable[Problem | None]) -> Problem | None:
+    return next((problem for problem in problems if problem), None)
+
+
+def _growth_problem(looks: Sequence[Outlook]) -> Problem | None:
+    """What keeps a volume from being as large as it should; first what a person has to see to."""
+    growing = [look for look in looks if look.phase in _GROWING]
+    growing.sort(key=lambda look: look.phase != Phase.RESIZE_REFUSED)
+    return Problem(growing[0].phase, growing[0].message) if growing else None
+
+
+def _bound(looks: Sequence[Outlook]) -> Problem:
+    """With what is larger than it should be, which is nothing that anybody could mend."""
+    larger = [look.message for look in looks if look.larger]
+    return Problem("ClaimLarger", "; ".join(larger)) if larger else Problem("Bound", "every claim is bound")
 
 
 def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
@@ -201,7 +242,8 @@ def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Pro
     return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
 
 
-def _stalled(seen: Seen) -> Problem | None:
+def _blocked(seen: Seen) -> Problem | None:
+    """Why nothing is made of the spec at all."""
     if seen.rejections:
         return Problem("InvalidSpec", "; ".join(finding.message for finding in seen.rejections))
     return seen.taken
@@ -213,23 +255,25 @@ def _good(server: DittoServer) -> Problem:
     return Problem("Available", f"NFS is served at {_endpoint(server)}")
 
 
-def _not_ready(server: DittoServer, seen: Seen, storage: Problem | None) -> Problem | None:
+def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Problem | None:
     """Why the server does not do what its spec asks for; the first cause that a person could remove."""
-    if stalled := _stalled(seen):
-        return stalled
+    if blocked := _blocked(seen):
+        return blocked
     if server.spec.replicas == 0:
         stopping = Problem("Stopping", "the pod has yet to end")
         return stopping if ((seen.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
-    if _available(seen.stateful_set):
+    if _available(seen):
         return seen.services if seen.services and seen.services.reason == SERVICE_MISSING else None
     if seen.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
-    return _pod_problem(seen.pod) or storage or Problem("PodStarting", "the pod is not ready yet")
+    return _pod_problem(seen.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
 
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
-    """The pod still runs as it was before the last change."""
-    if stateful_set and not is_current(stateful_set):
+    """The pod still runs as it was before the last change, or by itself."""
+    if stateful_set is None or stateful_set["metadata"].get("deletionTimestamp"):
+        return Problem("StatefulSetMissing", "the StatefulSet is made again once the former one is gone")
+    if not is_current(stateful_set):
         return Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return None
 
@@ -261,20 +305,13 @@ def _container_problem(container: Mapping[str, Any]) -> Problem | None:
     return None
 
 
-def _storage_problem(server: DittoServer, seen: Seen) -> Problem | None:
-    for volume in volumes(server.spec.storage):
-        if volume.size and (problem := _claim_problem(volume, server, seen)):
-            return problem
-    return None
-
-
-def _claim_problem(volume: Volume, server: DittoServer, seen: Seen) -> Problem | None:
-    name = volume.claim_name(server.metadata.name)
-    claim = seen.claims.get(name)
-    if claim and claim.phase == "Bound":
-        return None
-    if claim and claim.phase == "Lost":
+def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | None:
+    """Why there is no volume; its size is another matter."""
+    claim, name = look.claim, look.volume.claim_name(server.metadata.name)
+    if look.phase == Phase.LOST:
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
+    if look.phase != Phase.PENDING:
+        return None
     missing = _class_problem(_class_of(server, claim, seen), seen.classes)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
@@ -309,24 +346,26 @@ def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | Non
     return storage_class_of(server.spec.storage, claim, seen.classes)
 
 
-def _volume(volume: Volume, server: DittoServer, seen: Seen) -> Manifest:
-    name = volume.claim_name(server.metadata.name)
-    claim = seen.claims.get(name)
-    problem = _claim_problem(volume, server, seen)
+def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
+    problem = _claim_problem(look, server, seen)
     found = {
-        "name": volume.name,
-        "claim": name,
-        "storageClass": _class_of(server, claim, seen),
-        "requested": volume.size,
-        "capacity": claim and claim.capacity,
-        "phase": claim.phase if claim else "Pending",
-        "message": problem and problem.message,
+        "name": look.volume.name,
+        "claim": look.volume.claim_name(server.metadata.name),
+        "storageClass": _class_of(server, look.claim, seen),
+        "requested": look.volume.size,
+        "capacity": look.claim and look.claim.capacity,
+        "phase": str(look.phase),
+        "message": problem.message if problem else look.message or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _available(stateful_set: Mapping[str, Any] | None) -> int:
-    return int(((stateful_set or {}).get("status") or {}).get("availableReplicas") or 0)
+def _available(seen: Seen) -> int:
+    """By the word of the StatefulSet's controller; while it has none, as of one just made again, by the pod itself."""
+    found = (seen.stateful_set or {}).get("status") or {}
+    if not found.get("observedGeneration") and seen.pod:
+        return int(is_ready(seen.pod))
+    return int(found.get("availableReplicas") or 0)
 
 
 def _endpoint(server: DittoServer) -> str:
@@ -336,8 +375,8 @@ def _endpoint(server: DittoServer) -> str:
 
 def _phase(server: DittoServer, seen: Seen) -> str:
     problem = _pod_problem(seen.pod)
-    if _stalled(seen) or (problem and problem.reason == "CrashLoopBackOff" and not _available(seen.stateful_set)):
+    if _blocked(seen) or (problem and problem.reason == "CrashLoopBackOff" and not _available(seen)):
         return "Failed"
     if server.spec.replicas == 0:
         return "Stopped"
-    return "Running" if _available(seen.stateful_set) else "Pending"
+    return "Running" if _available(seen) else "Pending"

@@ -19,6 +19,7 @@ from app.storage.growth import (
     WriteDown,
     may_restart,
     next_step,
+    noted,
     outlooks,
     restart_due,
 )
@@ -35,9 +36,10 @@ SINCE = "2026-02-01T12:00:00Z"
 PATIENCE = timedelta(minutes=2)
 BEFORE, AFTER = "2026-02-01T09:00:00Z", "2026-02-01T12:01:00Z"
 POD: Manifest = {
-    "metadata": {"creationTimestamp": BEFORE},
+    "metadata": {"creationTimestamp": BEFORE, "ownerReferences": [{"controller": True, "uid": "s"}]},
     "spec": {"volumes": [{"name": "metadata"}, {"name": "cache"}]},
 }
+ENTRIES = [{"manager": "dittofs-operator", "operation": "Apply"}]
 
 
 def wanting(**sizes: str) -> DittoServer:
@@ -54,7 +56,7 @@ def claim(capacity: str = "5Gi", requested: str | None = None, **found: Any) -> 
 def live(**sizes: str) -> Manifest:
     """The StatefulSet of a server with these sizes, as the API server has it."""
     made = stateful_set(Owner("files", "here", "u"), wanting(**sizes).spec, "digest")
-    made["metadata"] |= {"uid": "s", "resourceVersion": "1"}
+    made["metadata"] |= {"uid": "s", "resourceVersion": "1", "managedFields": ENTRIES}
     made["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
     return made
 
@@ -129,14 +131,34 @@ def test_every_claim_is_changed_before_the_statefulset_is() -> None:
 def test_the_statefulset_is_noted_removed_made_again_and_the_note_crossed_out() -> None:
     found = situation(claim("5Gi", "10Gi", ours=True))
     wanted = {"cacheSize": "10Gi"}
-    assert step(found, **wanted) == WriteDown()
-    noted = replace(found, note=live())
-    assert step(noted, **wanted) == RemoveStatefulSet()
-    again = step(replace(noted, stateful_set=None), **wanted)
+    assert step(found, **wanted) == WriteDown(live(), POD)
+    with_note = replace(found, note=noted(live()))
+    assert step(with_note, **wanted) == RemoveStatefulSet(live())
+    again = step(replace(with_note, stateful_set=None), **wanted)
     assert isinstance(again, MakeAgain)
     assert again.stateful_set["metadata"].keys() == {"name", "namespace", "labels", "ownerReferences"}
-    assert step(replace(noted, stateful_set=again.stateful_set), **wanted) == CrossOut()
-    assert step(replace(noted, stateful_set=again.stateful_set, note=None), **wanted) is None
+    back = live(cacheSize="10Gi")
+    assert step(replace(with_note, stateful_set=back), **wanted) == CrossOut(back, POD, ENTRIES)
+    assert step(replace(with_note, stateful_set=back, note=None), **wanted) is None
+
+
+def test_a_pod_of_another_is_given_no_owner_and_not_restarted(pending: Situation) -> None:
+    another = {**POD, "metadata": {**POD["metadata"], "ownerReferences": [{"controller": True, "uid": "other"}]}}
+    assert step(situation(claim("5Gi", "10Gi"), pod=another), cacheSize="10Gi") == WriteDown(live(), None)
+    assert later(replace(pending, pod=another), 120) is None
+
+
+def test_a_pod_that_is_yet_to_be_adopted_again_is_not_another_s() -> None:
+    orphan = {**POD, "metadata": {"creationTimestamp": BEFORE}}
+    assert step(situation(claim("5Gi", "10Gi"), pod=orphan), cacheSize="10Gi") == WriteDown(live(), orphan)
+
+
+def test_the_note_has_all_that_belongs_to_others_but_no_status() -> None:
+    whole = live() | {"status": {"replicas": 1}}
+    whole["metadata"] |= {"managedFields": [*ENTRIES, {"manager": "kcm", "subresource": "status"}], "generation": 3}
+    assert noted(whole).keys() == {"metadata", "spec"}
+    assert noted(whole)["metadata"]["managedFields"] == ENTRIES
+    assert "generation" not in noted(whole)["metadata"]
 
 
 def test_what_is_made_again_differs_in_its_templates_alone() -> None:
@@ -154,11 +176,11 @@ def test_a_statefulset_that_has_changed_since_is_noted_anew() -> None:
     changed = live()
     changed["metadata"]["resourceVersion"] = "2"
     found = situation(claim("5Gi", "10Gi"), stateful_set=changed, note=live())
-    assert step(found, cacheSize="10Gi") == WriteDown()
+    assert step(found, cacheSize="10Gi") == WriteDown(changed, POD)
 
 
 def test_a_note_that_nobody_needs_any_more_is_crossed_out() -> None:
-    assert step(situation(claim(), note=live())) == CrossOut()
+    assert step(situation(claim(), note=noted(live()))) == CrossOut(live(), POD, ENTRIES)
 
 
 def test_nothing_is_done_while_somebody_removes_the_statefulset() -> None:
@@ -295,17 +317,17 @@ def test_a_file_system_has_time_to_grow_while_it_is_in_use(pending: Situation) -
 
 def test_after_that_the_pod_is_restarted(pending: Situation) -> None:
     why = "the file system of volume claim cache-files-0 cannot grow while it is in use"
-    assert later(pending, 120) == RestartPod(why)
+    assert later(pending, 120) == RestartPod(POD, why)
 
 
 def test_a_pod_that_was_made_since_is_not_restarted_again(pending: Situation) -> None:
-    renewed = replace(pending, pod={**POD, "metadata": {"creationTimestamp": AFTER}})
+    renewed = replace(pending, pod={**POD, "metadata": {**POD["metadata"], "creationTimestamp": AFTER}})
     assert later(renewed, 1200) is None
     assert restart_due(wanting(cacheSize="10Gi"), renewed) is None
 
 
 def test_a_pod_that_is_being_deleted_is_not_deleted_again(pending: Situation) -> None:
-    leaving = replace(pending, pod={**POD, "metadata": {"creationTimestamp": BEFORE, "deletionTimestamp": AFTER}})
+    leaving = replace(pending, pod={**POD, "metadata": {**POD["metadata"], "deletionTimestamp": AFTER}})
     assert later(leaving, 120) is None
 
 
@@ -335,7 +357,7 @@ def test_the_pod_restarts_for_a_volume_that_was_added_once_it_is_to_mount_it() -
     added = live(contentSize="50Gi")
     found = situation(claim(), stateful_set=added)
     why = "volume content was added, and the volumes of a pod cannot change"
-    assert step(found, contentSize="50Gi") == RestartPod(why)
+    assert step(found, contentSize="50Gi") == RestartPod(POD, why)
     has_it = {**POD, "spec": {"volumes": [{"name": "metadata"}, {"name": "content"}, {"name": "cache"}]}}
     assert step(replace(found, pod=has_it), contentSize="50Gi") is None
     unmounted = live()

@@ -357,3 +357,85 @@ def test_what_goes_wrong_is_told_once_for_each_cause(found: Manifest, reason: st
 def test_another_cause_of_the_same_trouble_is_news() -> None:
     one, other = (starting(credentials=Problem("SecretNotFound", message)) for message in ("one", "other"))
     assert [each.message for each in told(said(one), other)] == ["other"]
+
+
+GROWING = Claim("cache-files-0", "fast", "5Gi", "Bound", "10Gi")
+
+
+def growing(**found: Any) -> Seen:
+    """It runs, and its cache is to grow to 10Gi."""
+    return running(claims={**bound("metadata"), "cache-files-0": replace(GROWING, **found)})
+
+
+TEN: Manifest = storage(cacheSize="10Gi")
+
+
+def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
+    found = reasons(growing(), live(**TEN))
+    assert found["StorageReady"] == ("False", "Resizing")
+    assert found["Ready"] == ("True", "Available")
+    assert found["Reconciling"] == ("True", "Resizing")
+    assert found["Stalled"] == ("False", "Reconciled")
+    volume = said(growing(), live(**TEN))["volumes"][1]
+    assert (volume["requested"], volume["capacity"], volume["phase"]) == ("10Gi", "5Gi", "Resizing")
+    assert volume["message"] == "volume claim cache-files-0 grows from 5Gi to 10Gi"
+
+
+def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
+    refused = growing(given_up="10Gi", said="at most 8Gi")
+    found = reasons(refused, live(**TEN))
+    assert found["Stalled"] == ("True", "ResizeRefused")
+    assert found["StorageReady"] == ("False", "ResizeRefused")
+    assert found["Ready"] == ("True", "Available")
+    assert found["Reconciling"] == ("False", "Reconciled")
+    assert said(refused, live(**TEN))["phase"] == "Running"
+    assert "at most 8Gi" in condition("Stalled", refused, live(**TEN))["message"]
+
+
+def test_what_is_refused_is_told_before_what_goes_on() -> None:
+    metadata = Claim("metadata-files-0", "fast", "5Gi", "Bound", "10Gi")
+    both = running(claims={metadata.name: metadata, GROWING.name: replace(GROWING, given_up="10Gi")})
+    assert reasons(both, live(**TEN))["StorageReady"] == ("False", "ResizeRefused")
+
+
+def test_a_refused_growth_is_told_once_and_one_that_goes_on_is_no_news() -> None:
+    refused = growing(given_up="10Gi", said="at most 8Gi")
+    before = said(growing(), live(**TEN))
+    assert [each.reason for each in told(before, refused, live(**TEN))] == ["ResizeRefused"]
+    assert told(said(running()), growing(), live(**TEN)) == []
+
+
+def test_a_volume_that_has_grown_is_told_of() -> None:
+    grown = growing(capacity="10Gi")
+    before = said(growing(), live(**TEN))
+    assert News("Normal", "Resized", "every volume has the size that the spec asks for") in told(
+        before, grown, live(**TEN)
+    )
+
+
+def test_a_claim_that_is_larger_than_it_should_be_is_a_warning_and_no_problem() -> None:
+    larger = growing(capacity="20Gi", requested="20Gi")
+    assert reasons(larger, live(**TEN))["StorageReady"] == ("True", "ClaimLarger")
+    [warning] = told(said(running()), larger, live(**TEN))
+    assert (warning.type, warning.reason) == ("Warning", "ClaimLarger")
+
+
+def test_a_growth_that_could_not_be_asked_for_is_yet_to_be_done() -> None:
+    found = condition("Reconciling", growing(), live(**TEN))
+    failed = replace(running(), growth=Problem("WriteFailed", "no answer"))
+    assert found["status"] == "True"
+    assert condition("Reconciling", failed)["message"] == "no answer"
+
+
+@pytest.mark.parametrize("found", [None, {"metadata": {"generation": 1, "uid": "s"}}])
+def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(found: Manifest | None) -> None:
+    ready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+    assert condition("Ready", starting(stateful_set=found, pod=ready))["status"] == "True"
+    unready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+    assert condition("Ready", starting(stateful_set=found, pod=unready))["status"] == "False"
+
+
+def test_without_a_statefulset_there_is_something_to_do() -> None:
+    leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
+    assert reasons(running(), live())["Reconciling"] == ("False", "Reconciled")
+    assert reasons(replace(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetMissing")
