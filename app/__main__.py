@@ -83,6 +83,12 @@ def command_line() -> None:
 @_option("--leader-elect/--no-leader-elect", default=True, help="Of several replicas, only one reconciles at a time.")
 @_option("--namespace", multiple=True, help="Look after this namespace only; can be given more than once.")
 @_option("--workers", type=click.IntRange(1, 64), default=8, help="How many DittoServers are reconciled at once.")
+@_option(
+    "--resize-patience-seconds",
+    type=click.IntRange(1, 86400),
+    default=120,
+    help="How long a file system may take to grow while it is in use, before the pod is restarted for it.",
+)
 @_option("--health-listen", type=AddressType(), default="0.0.0.0:8081", help="/healthz, /readyz, /metrics, plain.")
 def serve(**given: Any) -> None:
     """Answer the API server's admission reviews until told to stop."""

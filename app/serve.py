@@ -47,7 +47,8 @@ class Operator:
         self._lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
         may_write = self._lease.held if self._lease else lambda: True
         writer = Writer(cluster, self.observed, may_write)
-        reconciler = Reconciler(cluster, self.observed, writer, self._events.record)
+        patience = timedelta(seconds=settings.resize_patience_seconds)
+        reconciler = Reconciler(cluster, self.observed, writer, self._events.record, resize_patience=patience)
         self._controller = Controller(self.observed, reconciler, settings.workers)
         self._stop = asyncio.Event()
 

@@ -63,3 +63,4 @@ class Settings:
     leader_elect: bool = True
     namespace: tuple[str, ...] = ()
     workers: int = 8
+    resize_patience_seconds: int = 120

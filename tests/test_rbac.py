@@ -15,12 +15,14 @@ import pytest
 import yaml
 
 from app.admission.api import VALIDATE_PATH
+from app.reconcile.growth import NOTE
 from app.storage.crd import custom_resource_definition
 from tests.admission.reviews import review
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
+from tests.driver import Driver
 from tests.helm.chart import Manifest
 from tests.operated import ACCOUNT, Operated, Request, permissions
 from tests.operator import Operator
@@ -48,25 +50,11 @@ class Permission:
 # No calls of their own: the plugin OwnerReferencesPermissionEnforcement asks for them, which the test below shows.
 OF_THE_PLUGIN = {
     Permission(GROUP, "dittoservers/finalizers", "update"),
-    Permission("apps", "statefulsets", "delete"),
     Permission("", "configmaps", "delete"),
 }
 
 
 CONFIG_MAP: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sample"}}
-STATEFUL_SET: Manifest = {
-    "apiVersion": "apps/v1",
-    "kind": "StatefulSet",
-    "metadata": {"name": "sample"},
-    "spec": {
-        "replicas": 0,
-        "selector": {"matchLabels": {"app": "sample"}},
-        "template": {
-            "metadata": {"labels": {"app": "sample"}},
-            "spec": {"containers": [{"name": "main", "image": "sample"}]},
-        },
-    },
-}
 
 
 def granted(made: list[Manifest]) -> set[Permission]:
@@ -132,6 +120,7 @@ def unused(permissions: set[Permission], requests: list[Request]) -> set[Permiss
 def everything(operated: Operated, proxy: Proxy) -> None:
     """All that the operator ever asks of the API server."""
     make(operated)
+    grow(operated)
     change(operated)
     change_what_cannot_be_applied(operated, proxy)
     remove(operated)
@@ -145,6 +134,21 @@ def make(operated: Operated) -> None:
     database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
     operated.apply(server(metrics={"enabled": True}, database=database))
     until(lambda: operated.template("files") is not None, SECONDS)
+
+
+def grow(operated: Operated) -> None:
+    with Driver(operated.control_plane, operated.namespace) as driver:
+        sizes = storage(storageClassName=driver.storage_class)
+        operated.apply(server("growing", **sizes))
+        until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound", SECONDS)
+        operated.patch("dittoserver", "growing", spec={"storage": {"cacheSize": "10Gi"}})
+        until(lambda: "MadeAgain" in operated.events("growing") and reason(operated) == "Bound", SECONDS)
+        until(lambda: NOTE not in operated.get("configmap", "growing-config")["metadata"]["annotations"], SECONDS)
+    operated.kubectl("delete", "dittoserver", "growing")
+
+
+def reason(operated: Operated) -> str:
+    return str((operated.condition("growing", "StorageReady") or {}).get("reason"))
 
 
 def change(operated: Operated) -> None:
@@ -221,13 +225,12 @@ def test_the_plugin_refuses_who_lacks_a_permission_that_is_never_used(
     enforcing.kubectl("create", "namespace", namespace)
     bound = permissions(namespace)
     kubectl_apply(enforcing, namespace, *map(partial(without, permission), bound))
-    manifest = STATEFUL_SET if permission.resource == "statefulsets" else CONFIG_MAP
     if permission.verb == "delete":
-        kubectl_apply(enforcing, namespace, manifest)
-    refused = made(enforcing, namespace, owned(manifest))
+        kubectl_apply(enforcing, namespace, CONFIG_MAP)
+    refused = made(enforcing, namespace, owned(CONFIG_MAP))
     assert "cannot set" in refused.stderr
     kubectl_apply(enforcing, namespace, *bound)
-    until(lambda: made(enforcing, namespace, owned(manifest)).returncode == 0)
+    until(lambda: made(enforcing, namespace, owned(CONFIG_MAP)).returncode == 0)
 
 
 def without(permission: Permission, manifest: Manifest) -> Manifest:

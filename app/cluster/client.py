@@ -216,10 +216,16 @@ class Cluster:
         return await self._answer(Request("PUT", _path_of(resource, manifest), _AS_US, manifest), resource.kind)
 
     async def patch(
-        self, resource: Resource, manifest: Mapping[str, Any], operations: Sequence[Mapping[str, Any]]
+        self,
+        resource: Resource,
+        manifest: Mapping[str, Any],
+        operations: Sequence[Mapping[str, Any]],
+        *,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         """A JSON Patch of the object that the manifest names. Raises Invalid when one of its tests fails."""
-        request = Request("PATCH", _path_of(resource, manifest), _AS_US, operations, _JSON_PATCH)
+        query = [*_AS_US, *([("dryRun", "All")] if dry_run else [])]
+        request = Request("PATCH", _path_of(resource, manifest), query, operations, _JSON_PATCH)
         return await self._answer(request, resource.kind)
 
     async def patch_status(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -227,12 +233,20 @@ class Cluster:
         path = f"{_path_of(resource, manifest)}/status"
         return await self._answer(Request("PATCH", path, _AS_US, manifest, _MERGE_PATCH), resource.kind)
 
-    async def delete(self, resource: Resource, manifest: Mapping[str, Any]) -> None:
-        """Deletes this very object, and what it owns; raises Conflict when it changed, or another one has its name."""
+    async def delete(
+        self, resource: Resource, manifest: Mapping[str, Any], *, orphan: bool = False
+    ) -> dict[str, Any] | None:
+        """Deletes this very object, and what it owns unless that is to be an orphan.
+
+        Gives the object as it is until it is gone, None when it is gone. Raises Conflict when it changed, or another
+        one has its name.
+        """
         metadata = manifest["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
-        body = {"preconditions": preconditions, "propagationPolicy": "Background"}
-        await self._answer(Request("DELETE", _path_of(resource, manifest), body=body), resource.kind, "Status")
+        body = {"preconditions": preconditions, "propagationPolicy": "Orphan" if orphan else "Background"}
+        request = Request("DELETE", _path_of(resource, manifest), body=body)
+        answer = await self._answer(request, resource.kind, "Status")
+        return answer if answer["kind"] == resource.kind else None
 
     async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
         async with self._sent(request, aiohttp.ClientTimeout(total=self._patience)) as response:

@@ -23,14 +23,17 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.cluster.secrets import Known
+from app.reconcile.growth import Grown, Growth, Tell
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
-from app.storage.facts import Claim, Secret, Unknown
+from app.storage.facts import Secret, Unknown
+from app.storage.growth import RESIZE_PATIENCE, Phase, outlooks, restart_due
 from app.storage.objects import (
     Owner,
     admin_secret,
     config_map,
+    controller,
     jwt_secret,
     live_claim_templates,
     postgres_secret,
@@ -52,15 +55,14 @@ from app.storage.rollout import blocks
 from app.storage.rules import unfit
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import CLAIM_PATIENCE_SECONDS, SERVICE_MISSING, News, Problem, Seen, conditions, news, status
-from app.storage.volumes import volumes
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
 TAKEN_SECONDS = 30.0
+# A class that is made expandable wakes only the servers that name it; a claim may be of another one.
+REFUSED_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
 
-# Called with the raw DittoServer and what there is to tell of it.
-Tell = Callable[[Manifest, News], None]
 Digests = dict[str, Mapping[str, str]]
 
 
@@ -81,13 +83,20 @@ class Reconciler:
     """Safe to be repeated and to be broken off between any two calls: what there is to do is read from the cluster."""
 
     def __init__(
-        self, cluster: Cluster, observed: Observed, writer: Writer, tell: Tell, clock: Callable[[], datetime] = _utc
+        self,
+        cluster: Cluster,
+        observed: Observed,
+        writer: Writer,
+        tell: Tell,
+        clock: Callable[[], datetime] = _utc,
+        resize_patience: timedelta = RESIZE_PATIENCE,
     ) -> None:
         self._cluster = cluster
         self._observed = observed
         self._writer = writer
         self._tell = tell
         self._clock = clock
+        self._growth = Growth(observed, writer, tell, clock, resize_patience)
         # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
         self._agreed: dict[Key, tuple[int, int]] = {}
 
@@ -99,11 +108,19 @@ class Reconciler:
             return None
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
-        seen = Seen(rejections=rejections) if rejections else await self._made(server, _owner(manifest))
-        await self._report(server, manifest, seen)
+        if rejections:
+            await self._report(server, manifest, Seen(rejections=rejections))
+            return self._look_again(server, manifest)
+        # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
+        grown = await self._growth.step(server, manifest, _owner(manifest))
+        seen = await self._made(server, _owner(manifest))
+        await self._report(server, manifest, _with(seen, grown))
+        if grown.again:
+            return 0.0
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
-        if failure := seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None):
-            raise Unavailable(failure.message)
+        failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
+        if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
+            raise Unavailable(why)
         return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest)
 
     async def _made(self, server: DittoServer, owner: Owner) -> Seen:
@@ -186,11 +203,15 @@ class Reconciler:
     async def _make_stateful_set(
         self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None
     ) -> Manifest | None:
+        if live and live["metadata"].get("deletionTimestamp"):
+            return live
         if credentials.problem:
             # The pod that runs is not touched for half of a rotation; to stop it is another matter.
-            if live is None or spec.replicas or not live["spec"]["replicas"]:
+            if live and (spec.replicas or not live["spec"]["replicas"]):
                 return live
-            digest = live_hash(live)
+            digest = live_hash(live) if live else self._orphan_hash(owner)
+            if live is None and digest is None:
+                return None
         else:
             references = consumed_references(owner.name, spec)
             digest = config_hash(config_yaml(spec), consumed(references, credentials.digests))
@@ -200,6 +221,13 @@ class Reconciler:
             message = "the pod restarts: its configuration or the credentials that it consumes have changed"
             self._tell_of(owner, News("Normal", "Restarting", message))
         return made
+
+    def _orphan_hash(self, owner: Owner) -> str | None:
+        """What a pod that has lost its StatefulSet was configured with: it must not be alone, and not be restarted."""
+        pod = self._observed.pods.get((owner.namespace, f"{owner.name}-0"))
+        if pod is None or pod["metadata"].get("deletionTimestamp") or controller(pod):
+            return None
+        return (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH)
 
     async def _make_way(self, owner: Owner, stateful_set: Manifest | None) -> None:
         """For the pod that is wanted, where a former one that cannot get ready is in its place."""
@@ -239,7 +267,7 @@ class Reconciler:
         complete = replace(
             seen,
             classes=self._observed.storage_classes,
-            claims=self._claims(server),
+            claims=self._growth.situation(server, manifest).claims,
             overdue=self._patience_left(manifest) <= 0,
             stateful_set=seen.stateful_set or self._observed.stateful_sets.get(key),
             pod=pod,
@@ -252,16 +280,18 @@ class Reconciler:
         for each in news(before, conditions({"status": found})):
             self._tell(manifest, each)
 
-    def _claims(self, server: DittoServer) -> dict[str, Claim]:
-        names = [volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)]
-        found = {name: self._observed.claim((server.metadata.namespace, name)) for name in names}
-        return {name: claim for name, claim in found.items() if claim}
-
     def _look_again(self, server: DittoServer, manifest: Manifest) -> float | None:
-        """Only time tells that a claim waits for too long."""
-        waits = any(claim.phase == "Pending" for claim in self._claims(server).values())
+        """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
+        situation = self._growth.situation(server, manifest)
+        waits = any(claim.phase == "Pending" for claim in situation.claims.values())
         left = self._patience_left(manifest)
-        return left + 1 if waits and left > 0 else None
+        due = restart_due(server, situation)
+        delays = [left + 1] if waits and left > 0 else []
+        if due:
+            delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
+        if any(look.phase == Phase.RESIZE_REFUSED for look in outlooks(server, situation)):
+            delays.append(REFUSED_SECONDS)
+        return min(delays, default=None)
 
     def _patience_left(self, manifest: Manifest) -> float:
         """Seconds until the claims of a server have had time enough."""
@@ -272,6 +302,11 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
+
+
+def _with(seen: Seen, grown: Grown) -> Seen:
+    problem = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
+    return replace(seen, refused=grown.refused, growth=problem)
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:

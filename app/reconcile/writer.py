@@ -7,8 +7,10 @@ from app.cluster.cache import Manifest, Store, key_of
 from app.cluster.client import FIELD_MANAGER, Cluster
 from app.cluster.observed import Observed, is_of_a_maker
 from app.cluster.reader import (
+    CLAIMS,
     CONFIG_MAPS,
     DITTO_SERVERS,
+    PODS,
     SECRETS,
     SERVICES,
     STATEFUL_SETS,
@@ -22,6 +24,9 @@ from app.cluster.reader import (
 from app.storage.difference import differs, marked
 from app.storage.objects import OPERATOR, Owner, controller
 from app.storage.spec import KIND
+
+# What is noted on an object is none of what is wanted of it, and stays when that changes.
+NOTES = f"{FIELD_MANAGER}-notes"
 
 
 class NameTaken(Exception):
@@ -40,7 +45,9 @@ class Writer:
         self._observed = observed
         self._may_write = may_write
         self._stores: dict[Resource, Store] = {
+            CLAIMS: observed.claims,
             CONFIG_MAPS: observed.config_maps,
+            PODS: observed.pods,
             SERVICES: observed.services,
             STATEFUL_SETS: observed.stateful_sets,
         }
@@ -78,9 +85,54 @@ class Writer:
             live = await self._applied(SECRETS, wanted, live)
         self._observed.secrets.learn(live)
 
-    async def remove(self, resource: Resource, live: Manifest) -> None:
+    async def remove(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
+        """What it owns stays behind where that is to be an orphan."""
         self._check_may_write()
-        await self._cluster.delete(resource, live)
+        leaving = await self._cluster.delete(resource, live, orphan=orphan)
+        if leaving and resource in self._stores:
+            self._stores[resource].put_written(leaving)
+
+    async def make(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """As it is. Raises Conflict when there is one of that name."""
+        self._check_may_write()
+        made = await self._cluster.create(resource, manifest)
+        self._stores[resource].put_written(made)
+        return made
+
+    async def patch(
+        self, resource: Resource, live: Manifest, changes: Mapping[str, Any], *, dry_run: bool = False
+    ) -> Manifest:
+        """Sets what the paths lead to. Raises Conflict when what is known of the object is out of date."""
+        known = {"/metadata/resourceVersion": live["metadata"]["resourceVersion"]}
+        operations = [{"op": "add", "path": path, "value": value} for path, value in {**known, **changes}.items()]
+        self._check_may_write()
+        written = await self._cluster.patch(resource, live, operations, dry_run=dry_run)
+        if not dry_run:
+            self._stores[resource].put_written(written)
+        return written
+
+    async def note(self, resource: Resource, live: Manifest, annotations: Mapping[str, str]) -> None:
+        """All the notes that there are to be on an object, beside what `ensure` makes of it."""
+        metadata = {**_identified(live, live), "annotations": dict(annotations)}
+        manifest = {"apiVersion": resource.version, "kind": resource.kind, "metadata": metadata}
+        self._check_may_write()
+        self._stores[resource].put_written(await self._cluster.apply(resource, manifest, NOTES))
+
+    async def give_back(self, live: Manifest, entries: list[Manifest]) -> None:
+        """The fields of an object that was made again, to whom they belonged before by these managedFields."""
+        if all(entry["manager"] == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
+            return
+        full = await self.whole(STATEFUL_SETS, live)
+        status = [entry for entry in full["metadata"]["managedFields"] if entry.get("subresource")]
+        if full["metadata"]["managedFields"] != [*entries, *status]:
+            await self.patch(STATEFUL_SETS, full, {"/metadata/managedFields": [*entries, *status]})
+
+    async def whole(self, resource: Resource, live: Manifest) -> Manifest:
+        """With its managedFields, which are not kept. Raises Conflict when it is not as it is known here."""
+        full = await self._cluster.get(resource, *reversed(key_of(live)))
+        if full["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
+            raise Conflict(f"{resource.kind} {live['metadata']['name']} has changed since it was last heard of")
+        return full
 
     async def write_status(self, server: Manifest, status: Manifest) -> None:
         """All of it: what the Go operator left in the list of conditions goes."""
@@ -100,7 +152,7 @@ class Writer:
         return made
 
     async def _changed(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
-        if any(entry["operation"] == "Update" for entry in live["metadata"].get("managedFields") or []):
+        if is_made_by_update(live):
             live = await self._taken_over(resource, live)
         try:
             written = await self._applied(resource, wanted, live)
@@ -112,20 +164,15 @@ class Writer:
 
     async def _taken_over(self, resource: Resource, live: Manifest) -> Manifest:
         """Server-side apply never removes what another owns: its maker's fields become ours first (as csaupgrade)."""
-        full = await self._whole(resource, live)
+        full = await self.whole(resource, live)
         entries = merged_entries(full["metadata"]["managedFields"])
         if entries == full["metadata"]["managedFields"]:
             return full
-        operations = [
-            {"op": "replace", "path": "/metadata/managedFields", "value": entries},
-            {"op": "replace", "path": "/metadata/resourceVersion", "value": full["metadata"]["resourceVersion"]},
-        ]
-        self._check_may_write()
-        return await self._cluster.patch(resource, full, operations)
+        return await self.patch(resource, full, {"/metadata/managedFields": entries})
 
     async def _replaced(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
         """Each field of the spec that is wanted, as a whole: what others made of it goes."""
-        full = await self._whole(resource, live)
+        full = await self.whole(resource, live)
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
             metadata[name] = {**metadata.get(name, {}), **wanted["metadata"][name]}
@@ -135,13 +182,6 @@ class Writer:
         self._check_may_write()
         return await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
 
-    async def _whole(self, resource: Resource, live: Manifest) -> Manifest:
-        """With its managedFields, which are not kept. Raises Conflict when it is not as it is known here."""
-        full = await self._cluster.get(resource, *reversed(key_of(live)))
-        if full["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
-            raise Conflict(f"{resource.kind} {live['metadata']['name']} has changed since it was last heard of")
-        return full
-
     async def _applied(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
         metadata = {**wanted["metadata"], **_identified(wanted, live)}
         self._check_may_write()
@@ -150,6 +190,11 @@ class Writer:
     def _check_may_write(self) -> None:
         if not self._may_write():
             raise NotLeading("not the leader any more")
+
+
+def is_made_by_update(live: Manifest) -> bool:
+    """As the store knows it: by who made it a server's own without server-side apply."""
+    return any(entry["operation"] == "Update" for entry in live["metadata"].get("managedFields") or [])
 
 
 def merged_entries(entries: list[Manifest]) -> list[Manifest]:

@@ -1,0 +1,492 @@
+"""Volumes that grow at the real API server, by a driver that the test plays, reconciled by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.cluster.client import Request
+from app.cluster.reader import (
+    CLAIMS,
+    DITTO_SERVERS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    ClusterError,
+    Resource,
+    Unavailable,
+)
+from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
+from app.storage import quantity
+from app.storage.growth import RESTART_FOR_RESIZE
+from app.storage.spec import API_VERSION, KIND
+from app.storage.status import conditions
+from tests.controlplane.cluster import ControlPlane
+from tests.driver import Driver, Manner
+from tests.reconcile.watching import Manifest, Site, connected, version, watching
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+NOON = "2026-02-01T12:00:00Z"
+SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
+QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
+CLAIM = "cache-files-0"
+
+
+class Growing(Site):
+    """A server on volumes that grow, and somebody who reconciles it for as long as it takes.
+
+    `later` is when the last time asked for another.
+    """
+
+    later: float | None = None
+
+    @property
+    def storage_class(self) -> str:
+        return self.namespace
+
+    async def created(self, until: str = "Bound", **sizes: str) -> Manifest:
+        """The pod of a server with these sizes, whose claims are bound."""
+        metadata = {"name": "files", "namespace": self.namespace}
+        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
+        await self.cluster.create(DITTO_SERVERS, manifest)
+        await until_async(lambda: self.key in self.observed.servers)
+        await self.until(until)
+        await until_async(lambda: self.pod is not None)
+        return await self.ready()
+
+    async def ready(self) -> Manifest:
+        """The pod, of which its kubelet says that it is ready."""
+        pod = await self.live(PODS, "files-0")
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": NOON}]}
+        await self.cluster.patch_status(PODS, {"metadata": identified(pod), "status": status})
+        await self.settled()
+        return pod
+
+    async def settled(self) -> None:
+        await self.until("Reconciled", "Reconciling")
+
+    def spec(self, **sizes: str) -> Manifest:
+        return {"storage": {**SIZES, **sizes, "storageClassName": self.storage_class}}
+
+    async def wants(self, **sizes: str) -> None:
+        """Another spec, which is heard of."""
+        await self.edit(spec=self.spec(**sizes))
+
+    async def edit(self, **fields: Any) -> None:
+        live = await self.live(DITTO_SERVERS)
+        changed = await self.cluster.replace(DITTO_SERVERS, {**live, **fields})
+        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
+
+    async def until(self, reason: str, kind: str = "StorageReady") -> str:
+        """Reconciles until a condition of the current generation has this reason, and gives its message."""
+        async with asyncio.timeout(30):
+            while True:
+                self.later = None
+                with suppress(ClusterError):
+                    self.later = await self.reconciler.reconcile(self.key)
+                live = await self.live(DITTO_SERVERS)
+                found = conditions(live).get(kind)
+                current = found and found["observedGeneration"] == live["metadata"]["generation"]
+                if found and current and found["reason"] == reason and self.later != 0:
+                    return str(found["message"])
+                await asyncio.sleep(0 if self.later == 0 else 0.02)
+
+    async def sizes(self) -> dict[str, int]:
+        """What the claims have, in Gi."""
+        claims = await self.cluster.list(CLAIMS, self.namespace)
+        return {each["metadata"]["name"]: gi(each["status"]["capacity"]) for each in claims.items}
+
+    async def templates(self) -> dict[str, str]:
+        return sizes(await self.live(STATEFUL_SETS))
+
+
+def sizes(stateful_set: Manifest) -> dict[str, str]:
+    templates = stateful_set["spec"]["volumeClaimTemplates"]
+    return {each["metadata"]["name"]: each["spec"]["resources"]["requests"]["storage"] for each in templates}
+
+
+def identified(manifest: Manifest) -> Manifest:
+    return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")}
+
+
+def gi(quantities: Manifest) -> int:
+    return quantity.parse(quantities["storage"]) // 2**30
+
+
+@pytest.fixture
+def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
+    with Driver(control_plane, namespace) as running:
+        yield running
+
+
+@pytest.fixture
+async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
+        yield Growing(cluster, observed, namespace)
+
+
+async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
+    pod = await site.created(contentSize="1Gi")
+    before = await site.live(STATEFUL_SETS)
+    await site.wants(metadataSize="2Gi", contentSize="3Gi", cacheSize="4Gi")
+    await site.settled()
+    assert await site.sizes() == {"metadata-files-0": 2, "content-files-0": 3, "cache-files-0": 4}
+    assert await site.templates() == {"metadata": "2Gi", "content": "3Gi", "cache": "4Gi"}
+    after = await site.live(STATEFUL_SETS)
+    assert after["metadata"]["uid"] != before["metadata"]["uid"]
+    assert after["spec"]["template"] == before["spec"]["template"]
+    await until_async(lambda: adopted(site))
+    assert await same_pod(site, pod)
+
+
+def adopted(site: Growing) -> bool:
+    owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
+    return [each["uid"] for each in owners] == [site.stateful_set and site.stateful_set["metadata"]["uid"]]
+
+
+async def same_pod(site: Growing, pod: Manifest) -> bool:
+    found = await site.live(PODS, "files-0")
+    label = "controller-revision-hash"
+    same_revision = found["metadata"]["labels"][label] == pod["metadata"]["labels"][label]
+    return bool(found["metadata"]["uid"] == pod["metadata"]["uid"] and same_revision)
+
+
+async def test_the_server_is_ready_all_the_while(site: Growing) -> None:
+    await site.created()
+    unready = await watched(site, lambda found: conditions(found)["Ready"]["status"] != "True")
+    await site.wants(cacheSize="2Gi")
+    await site.settled()
+    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert unready == []
+
+
+async def watched(site: Growing, marks: Callable[[Manifest], bool]) -> list[Manifest]:
+    """The server's objects from now on that are marked, as they come."""
+    found: list[Manifest] = []
+    site.observed.servers.listeners.append(lambda _, manifest: found.append(manifest) if marks(manifest) else None)
+    return found
+
+
+async def test_what_others_have_in_the_statefulset_stays_theirs(site: Growing) -> None:
+    pod = await site.created()
+    others = {
+        "metadata": {"name": "files", "namespace": site.namespace, "annotations": {"example.com/by": "another"}},
+        "spec": {"updateStrategy": {"rollingUpdate": {"partition": 1}}, "minReadySeconds": 5},
+    }
+    await site.cluster.apply(STATEFUL_SETS, {"apiVersion": "apps/v1", "kind": "StatefulSet", **others}, "another")
+    await site.wants(cacheSize="2Gi")
+    await site.settled()
+    made = await site.live(STATEFUL_SETS)
+    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert made["metadata"]["annotations"]["example.com/by"] == "another"
+    assert made["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 1
+    assert made["spec"]["minReadySeconds"] == 5
+    owners = {entry["manager"] for entry in made["metadata"]["managedFields"] if "minReady" in str(entry)}
+    assert owners == {"another"}
+    assert await same_pod(site, pod)
+
+
+async def test_growth_waits_for_no_secret(site: Growing) -> None:
+    pod = await site.created()
+    await site.cluster.delete(SECRETS, await site.live(SECRETS, "files-jwt-secret"))
+    await site.wants(cacheSize="2Gi")
+    assert "files-jwt-secret is gone" in await site.until("SecretNotFound", "CredentialsReady")
+    await site.until("Bound")
+    await until_grown(site, cache="2Gi")
+    assert await same_pod(site, pod)
+
+
+async def until_grown(site: Growing, **templates: str) -> None:
+    """While something else keeps the server from being settled."""
+    async with asyncio.timeout(30):
+        while not site.stateful_set or not templates.items() <= sizes(site.stateful_set).items():
+            with suppress(ClusterError):
+                await site.reconciled()
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("live", "wanted", "grows"),
+    [("1Gi", "1024Mi", False), ("2Gi", "2048Mi", False), ("1Gi", "1025Mi", True)],
+)
+async def test_sizes_are_amounts(site: Growing, live: str, wanted: str, *, grows: bool) -> None:
+    await site.created(cacheSize=live)
+    before = await site.live(STATEFUL_SETS)
+    await site.wants(cacheSize=wanted)
+    await site.settled()
+    after = await site.live(STATEFUL_SETS)
+    assert (after["metadata"]["uid"] != before["metadata"]["uid"]) is grows
+
+
+async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: Growing) -> None:
+    """As one that somebody made by hand: 6G are less than 6Gi."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM, "namespace": site.namespace, "labels": {"app": "dittofs-server"}},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "6G"}},
+            "storageClassName": site.storage_class,
+        },
+    }
+    await site.cluster.create(CLAIMS, claim)
+    await site.created(cacheSize="6Gi")
+    assert (await site.live(CLAIMS, CLAIM))["status"]["capacity"]["storage"] == "6Gi"
+
+
+async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: Growing) -> None:
+    pod = await site.created(cacheSize="2Gi")
+    await site.wants(cacheSize="1Gi")
+    assert "asks for 2Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+    await site.settled()
+    assert (await site.live(CLAIMS, CLAIM))["spec"]["resources"]["requests"]["storage"] == "2Gi"
+    assert ("Warning", "ClaimLarger") in {(each.type, each.reason) for each in site.told}
+    assert await same_pod(site, pod)
+
+
+async def test_two_growths_in_a_row_end_with_the_second(site: Growing) -> None:
+    pod = await site.created()
+    await site.wants(cacheSize="2Gi")
+    for _ in range(4):
+        await site.reconciled()
+    await site.wants(cacheSize="3Gi")
+    await site.settled()
+    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 3}
+    assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
+    assert await same_pod(site, pod)
+
+
+async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: Growing, driver: Driver) -> None:
+    driver.manner = Manner(seconds=3600)
+    pod = await site.created()
+    await site.wants(cacheSize="8Gi")
+    await site.until("Resizing")
+    await site.wants()
+    await site.settled()
+    claim = await site.live(CLAIMS, CLAIM)
+    assert claim["spec"]["resources"]["requests"]["storage"] == str(2**30 + 1)
+    assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
+    assert await same_pod(site, pod)
+
+
+async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
+    await site.created()
+    await site.edit(spec={**site.spec(), "replicas": 0})
+    await site.settled()
+    await until_async(lambda: site.pod is None)
+    await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
+    await site.settled()
+    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
+    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert await site.condition("Ready") == ("True", "Stopped")
+
+
+async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else(site: Growing, driver: Driver) -> None:
+    pod = await site.created()
+    driver.remove_class()
+    await until_async(lambda: site.observed.storage_classes.named(site.storage_class) is None)
+    await site.edit(spec={**site.spec(cacheSize="2Gi"), "service": {"annotations": {"example.com/a": "b"}}})
+    said = await site.until("ResizeRefused", "Stalled")
+    assert "does not exist" in said
+    assert "it can stay at 1Gi" in said
+    assert (await site.live(SERVICES, "files-file"))["metadata"]["annotations"]["example.com/a"] == "b"
+    assert await site.condition("Ready") == ("True", "Available")
+    driver.put_class(expandable=True)
+    await until_async(lambda: site.observed.storage_classes.named(site.storage_class) is not None)
+    await site.settled()
+    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
+    assert await same_pod(site, pod)
+
+
+async def test_a_class_that_cannot_expand_is_named_with_what_can(site: Growing, driver: Driver) -> None:
+    await site.created()
+    driver.put_class(expandable=False)
+    await until_async(lambda: not any(each.expandable for each in site.observed.storage_classes.known))
+    await site.wants(cacheSize="2Gi")
+    assert "cannot expand volumes; classes that can:" in await site.until("ResizeRefused", "Stalled")
+    assert await site.reconciled() == REFUSED_SECONDS
+
+
+async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(site: Growing, driver: Driver) -> None:
+    driver.manner = Manner(most="4Gi")
+    pod = await site.created()
+    await site.wants(metadataSize="2Gi", cacheSize="8Gi")
+    said = await site.until("ResizeRefused", "Stalled")
+    assert said == (
+        "storage.cacheSize 8Gi is refused, volume claim cache-files-0 stays at 1Gi: no volume has more than 4Gi; "
+        "ask for 1Gi or more, and less than 8Gi"
+    )
+    assert (await site.sizes())["metadata-files-0"] == 2
+    assert await site.condition("Ready") == ("True", "Available")
+    await site.wants(metadataSize="2Gi", cacheSize="4Gi")
+    await site.settled()
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+    assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 4}
+    assert await site.templates() == {"metadata": "2Gi", "cache": "4Gi"}
+    assert await same_pod(site, pod)
+
+
+async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(site: Growing, driver: Driver) -> None:
+    driver.manner = Manner(most="1Gi")
+    pod = await site.created()
+    await site.wants(cacheSize="8Gi")
+    await site.until("ResizeRefused", "Stalled")
+    await site.wants()
+    await site.settled()
+    assert await site.condition("StorageReady") == ("True", "Bound")
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+    assert await same_pod(site, pod)
+
+
+async def test_a_quota_is_told_of_and_the_rest_grows(site: Growing) -> None:
+    pod = await site.created()
+    quota = {"metadata": {"name": "disks", "namespace": site.namespace}, "spec": {"hard": {"requests.storage": "4Gi"}}}
+    await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+    await until_enforced(site)
+    await site.wants(metadataSize="2Gi", cacheSize="8Gi")
+    said = await site.until("ResizeRefused", "Stalled")
+    assert "exceeded quota: disks" in said
+    assert "ask for 1Gi or more, and less than 8Gi" in said
+    assert (await site.sizes())["metadata-files-0"] == 2
+    await until_grown(site, metadata="2Gi")
+    await site.until("ResizeRefused", "Stalled")
+    assert await site.templates() == {"metadata": "2Gi", "cache": "1Gi"}
+    with pytest.raises(Unavailable, match="exceeded quota"):
+        await site.reconciled()
+    await site.wants(metadataSize="2Gi", cacheSize="2Gi")
+    await site.settled()
+    assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 2}
+    assert await same_pod(site, pod)
+
+
+async def until_enforced(site: Growing) -> None:
+    """A quota holds once somebody has counted what there is."""
+    async with asyncio.timeout(30):
+        while True:
+            if (await site.live(QUOTAS, "disks")).get("status", {}).get("used"):
+                return
+            await asyncio.sleep(0.02)
+
+
+async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site: Growing) -> None:
+    pod = await site.created()
+    claim = await site.live(CLAIMS, CLAIM)
+    operations = [{"op": "replace", "path": "/spec/resources/requests/storage", "value": "3Gi"}]
+    path = f"/api/v1/namespaces/{site.namespace}/persistentvolumeclaims/{CLAIM}"
+    request = Request("PATCH", path, [("fieldManager", "another")], operations, "application/json-patch+json")
+    await site.cluster._answer(request, "PersistentVolumeClaim")
+    assert "asks for 3Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+    await until_async(lambda: capacity(site) == "3Gi")
+    await site.settled()
+    written = version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))
+    assert await site.reconciled() is None
+    assert (version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))) == written
+    assert claim["metadata"]["uid"] == (await site.live(CLAIMS, CLAIM))["metadata"]["uid"]
+    await site.wants(cacheSize="3Gi")
+    await site.settled()
+    assert await site.condition("StorageReady") == ("True", "Bound")
+    assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
+    assert await same_pod(site, pod)
+
+
+def capacity(site: Growing) -> str | None:
+    found = site.observed.claim((site.namespace, CLAIM))
+    return found.capacity if found else None
+
+
+async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) -> None:
+    await site.created(metadataSize="3Gi")
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await until_async(lambda: site.stateful_set is None and site.pod is None and site.key not in site.observed.servers)
+    await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
+    assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
+
+
+@pytest.fixture
+def impatient(site: Growing) -> Growing:
+    """A file system that does not grow while it is in use is not waited for."""
+    site.reconciler = Reconciler(
+        site.cluster, site.observed, site.writer, site.tell, site.now, resize_patience=timedelta(seconds=1)
+    )
+    return site
+
+
+async def test_an_offline_resize_restarts_the_pod_once(impatient: Growing, driver: Driver) -> None:
+    site = impatient
+    driver.manner = Manner(offline=True)
+    pod = await site.created()
+    await site.wants(cacheSize="2Gi")
+    await site.until("Bound")
+    assert (await site.sizes())[CLAIM] == 2
+    assert [each.message for each in site.told if each.reason == "Restarting"] == [
+        "the pod restarts: the file system of volume claim cache-files-0 cannot grow while it is in use"
+    ]
+    assert not await same_pod(site, pod)
+
+
+async def test_an_offline_resize_has_its_time_before_the_pod_restarts(site: Growing, driver: Driver) -> None:
+    driver.manner = Manner(offline=True)
+    pod = await site.created()
+    await site.wants(cacheSize="2Gi")
+    said = await site.until("FileSystemResizePending")
+    assert said.endswith("the pod is restarted if the kubelet cannot do that while it is in use")
+    await until_grown(site, cache="2Gi")
+    await site.until("FileSystemResizePending")
+    assert site.later
+    assert 60 < site.later <= 121
+    assert await same_pod(site, pod)
+
+
+async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(impatient: Growing, driver: Driver) -> None:
+    site = impatient
+    driver.manner = Manner(offline=True)
+    pod = await site.created()
+    live = await site.live(DITTO_SERVERS)
+    metadata = {**live["metadata"], "annotations": {RESTART_FOR_RESIZE: "never"}}
+    await site.edit(metadata=metadata, spec=site.spec(cacheSize="2Gi"))
+    assert RESTART_FOR_RESIZE in await site.until("FileSystemResizePending")
+    await until_grown(site, cache="2Gi")
+    await site.reconciled()
+    assert await same_pod(site, pod)
+
+
+async def test_a_volume_that_is_added_restarts_the_pod_once(site: Growing) -> None:
+    pod = await site.created()
+    await site.wants(contentSize="1Gi")
+    await until_restarted(site, pod)
+    await site.ready()
+    renewed = await site.live(PODS, "files-0")
+    assert {each["name"] for each in renewed["spec"]["volumes"]} >= {"metadata", "content", "cache"}
+    assert {each["name"] for each in renewed["spec"]["containers"][0]["volumeMounts"]} >= {"content"}
+    assert list(await site.templates()) == ["metadata", "content", "cache"]
+    assert await site.sizes() == {"metadata-files-0": 1, "content-files-0": 1, CLAIM: 1}
+    assert [each.message for each in site.told if each.reason == "Restarting"] == [
+        "the pod restarts: volume content was added, and the volumes of a pod cannot change"
+    ]
+
+
+async def until_restarted(site: Growing, pod: Manifest) -> None:
+    async with asyncio.timeout(30):
+        while site.pod is None or site.pod["metadata"]["uid"] == pod["metadata"]["uid"]:
+            await site.reconciled()
+            await asyncio.sleep(0.02)
+
+
+async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_no_secret_can_be_read(
+    site: Growing,
+) -> None:
+    pod = await site.created()
+    await site.cluster.delete(SECRETS, await site.live(SECRETS, "files-jwt-secret"))
+    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await until_async(lambda: site.stateful_set is None)
+    await site.reconciled()
+    assert await site.is_there(STATEFUL_SETS)
+    await until_async(lambda: adopted(site))
+    assert await same_pod(site, pod)
