@@ -8,16 +8,23 @@ import yaml
 
 from app.cluster.client import Cluster
 from app.cluster.snapshot import Snapshot
+from app.cluster.survey import survey
+from app.df import df
 from app.manifests import Document, parse
 from app.plan import Outcome, Plan, plan, text
 from app.plan import json as as_json
 from app.storage.growth import RESTART_FOR_RESIZE
+from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
 from app.syntax import UnusableInput
+from tests.driver import Driver, Manner
 from tests.operated import Operated
 from tests.servers import Manifest, s3, server, storage
+from tests.wait import until
 
 pytestmark = pytest.mark.anyio
+
+SECONDS = 60.0
 
 FAST = {
     "apiVersion": "storage.k8s.io/v1",
@@ -176,6 +183,50 @@ def pod_of(template: Any) -> tuple[Any, str]:
 async def live(operated: Operated, *manifests: Manifest) -> Plan:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
         return await plan(documents(*manifests), cluster, operated.namespace)
+
+
+async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> None:
+    with Driver(operated.control_plane, operated.namespace) as driver:
+
+        def sized(size: str) -> Manifest:
+            return server(**storage(cacheSize=size, storageClassName=driver.storage_class))
+
+        operated.apply(sized("5Gi"))
+        until(lambda: reason(operated) == "Bound" and operated.get("pod", "files-0") is not None, SECONDS)
+        pod = operated.get("pod", "files-0")["metadata"]["uid"]
+
+        driver.manner = Manner(most="10Gi")
+        claim, grows = "claim cache-files-0", f"class {driver.storage_class} expands online"
+        assert await told(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
+        operated.apply(sized("20Gi"))
+        until(lambda: reason(operated) == "ResizeRefused", SECONDS)
+        assert "no volume has more than 10Gi" in (await cache(operated)).message
+
+        assert await told(operated, sized("5Gi")) == [
+            ("cache", f"5Gi, {claim} has that, and no longer asks for 20Gi", False)
+        ]
+        assert await told(operated, sized("9Gi")) == [("cache", f"5Gi to 9Gi, {claim} no longer asks for 20Gi", False)]
+        operated.apply(sized("9Gi"))
+        until(lambda: reason(operated) == "Bound", SECONDS)
+        grown = await cache(operated)
+        assert (grown.requested, grown.capacity, grown.phase, grown.message) == ("9Gi", "9Gi", "Bound", "")
+        assert operated.get("pod", "files-0")["metadata"]["uid"] == pod
+
+
+def reason(operated: Operated) -> str:
+    """Of StorageReady, when it is about the current generation."""
+    operated.settled("files")
+    return str((operated.condition("files", "StorageReady") or {}).get("reason"))
+
+
+async def told(operated: Operated, manifest: Manifest) -> list[tuple[str, str, bool | None]]:
+    [outcome] = (await live(operated, manifest)).outcomes
+    return [(effect.what, effect.how, effect.restarts) for effect in outcome.effects]
+
+
+async def cache(operated: Operated) -> Entry:
+    async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
+        return df(await survey(cluster, operated.namespace))[-1].entry
 
 
 async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: Operated) -> None:
