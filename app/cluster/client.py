@@ -268,7 +268,10 @@ class Cluster:
             async with await self._asked(request, limit) as response:
                 code = str(response.status)
                 self._note_time(response.headers.get("Date", ""))
-                yield response
+                try:
+                    yield response
+                finally:
+                    await _cut(response)
         except TimeoutError as error:
             raise Unavailable(f"no answer from {self._host} within {limit.total or limit.sock_read:g} s") from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
@@ -313,6 +316,18 @@ async def _api_client(configuration: Configuration) -> AsyncIterator[ApiClient]:
         raise Unavailable(f"cannot use the certificates given for {configuration.host}: {_why(error)}") from error
     async with api:
         yield api
+
+
+async def _cut(response: aiohttp.ClientResponse) -> None:
+    """Of an answer that is not read to its end, such as a watch: TLS would wait half a minute for a farewell."""
+    protocol = response.connection and response.connection.protocol
+    if protocol is None:
+        return
+    closed = protocol.closed
+    protocol.abort()
+    response.close()
+    if closed:
+        await closed
 
 
 def _session(api: ApiClient) -> aiohttp.ClientSession:

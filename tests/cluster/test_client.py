@@ -1,7 +1,10 @@
 import asyncio
 import base64
 import socket
+import ssl
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +28,9 @@ from app.cluster.reader import (
     Resource,
     Unavailable,
 )
+from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
+from tests.wait import until_async
 
 
 @contextmanager
@@ -52,6 +57,34 @@ def kubeconfig(path: Path, server: str, **user: Any) -> Path:
     return path
 
 
+@contextmanager
+def mute(folder: Path) -> Iterator[str]:
+    """Begins a watch over TLS, and neither says nor hears anything from then on."""
+    pair = Authority.make("test", datetime.now(UTC)).serving_pair(["127.0.0.1"], datetime.now(UTC))
+    (folder / "pem").write_bytes(pair.certificate + pair.key)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "pem")
+    over = threading.Event()
+
+    def serve() -> None:
+        with context.wrap_socket(server.accept()[0], server_side=True) as connection:
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\n{}\n\r\n")
+            over.wait()
+
+    with listening() as server, ThreadPoolExecutor(1) as pool:
+        pool.submit(serve)
+        try:
+            yield f"https://{address(server)}"
+        finally:
+            over.set()
+
+
+def sockets() -> int:
+    """How many this process has."""
+    return sum("socket:" in str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+
+
 async def failure(kubeconfig: Path | None, **options: Any) -> str:
     with pytest.raises(Unavailable) as caught:
         async with Cluster.connect(kubeconfig, **options) as cluster:
@@ -72,6 +105,20 @@ async def test_a_server_that_never_answers_is_given_up(tmp_path: Path, scheme: s
     with listening() as server:
         path = kubeconfig(tmp_path / "c", f"{scheme}://{address(server)}")
         assert await failure(path, patience=0.2) == f"no answer from {address(server)} within 0.2 s"
+
+
+@pytest.mark.anyio
+async def test_a_watch_that_is_left_takes_its_connection_along(tmp_path: Path) -> None:
+    with mute(tmp_path) as url:
+        path = kubeconfig(tmp_path / "c", url)
+        content = yaml.safe_load(path.read_text())
+        content["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
+        path.write_text(yaml.safe_dump(content))
+        async with Cluster.connect(path) as cluster:
+            async with aclosing(cluster.watch(Selection(SECRETS), ())) as lines:
+                assert await anext(lines) == b"{}"
+                watching = sockets()
+            await until_async(lambda: sockets() == watching - 1, seconds=2)
 
 
 @pytest.mark.anyio

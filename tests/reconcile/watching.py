@@ -27,8 +27,6 @@ BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}
 async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         yield cluster
-    # TLS connections that were cut off take some turns of the loop to be closed, and the loop may end before.
-    await asyncio.sleep(0.05)
 
 
 @asynccontextmanager
