@@ -7,6 +7,7 @@ ROOT = Path(__file__).parent.parent
 OF_THE_WHOLE = {
     "tests/test_bench.py",
     "tests/test_gomodule.py",
+    "tests/test_interruptions.py",
     "tests/test_layout.py",
     "tests/test_manifests_on_disk.py",
     "tests/test_rbac.py",

@@ -160,7 +160,7 @@ class Reconciler:
         for reference in generated_references(owner.name, spec):
             if (owner.namespace, reference.secret or "") in self._observed.secrets_metadata:
                 continue
-            if live and reference.secret in consumed_by(live):
+            if (live and reference.secret in consumed_by(live)) or self._orphan_hash(owner):
                 advice = "put it back, or delete the StatefulSet to have a new one made"
                 return Problem("SecretNotFound", f"generated Secret {reference.secret} is gone: {advice}")
             await self._writer.create_secret(_generated(reference, owner, spec))

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
@@ -21,102 +20,18 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
-from app.storage import quantity
 from app.storage.growth import RESTART_FOR_RESIZE
-from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.driver import Driver, Manner
-from tests.reconcile.watching import Manifest, Site, connected, version, watching
+from tests.reconcile.growing import Growing, sizes, until_adopted
+from tests.reconcile.watching import Manifest, connected, version, watching
 from tests.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
-NOON = "2026-02-01T12:00:00Z"
-SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
 QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 CLAIM = "cache-files-0"
-
-
-class Growing(Site):
-    """A server on volumes that grow, and somebody who reconciles it for as long as it takes.
-
-    `later` is when the last time asked for another.
-    """
-
-    later: float | None = None
-
-    @property
-    def storage_class(self) -> str:
-        return self.namespace
-
-    async def created(self, until: str = "Bound", **sizes: str) -> Manifest:
-        """The pod of a server with these sizes, whose claims are bound."""
-        metadata = {"name": "files", "namespace": self.namespace}
-        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
-        await self.cluster.create(DITTO_SERVERS, manifest)
-        await until_async(lambda: self.key in self.observed.servers)
-        await self.until(until)
-        await until_async(lambda: self.pod is not None)
-        return await self.ready()
-
-    async def ready(self) -> Manifest:
-        """The pod, of which its kubelet says that it is ready."""
-        pod = await self.live(PODS, "files-0")
-        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": NOON}]}
-        await self.cluster.patch_status(PODS, {"metadata": identified(pod), "status": status})
-        await self.settled()
-        return pod
-
-    async def settled(self) -> None:
-        await self.until("Reconciled", "Reconciling")
-
-    def spec(self, **sizes: str) -> Manifest:
-        return {"storage": {**SIZES, **sizes, "storageClassName": self.storage_class}}
-
-    async def wants(self, **sizes: str) -> None:
-        """Another spec, which is heard of."""
-        await self.edit(spec=self.spec(**sizes))
-
-    async def edit(self, **fields: Any) -> None:
-        live = await self.live(DITTO_SERVERS)
-        changed = await self.cluster.replace(DITTO_SERVERS, {**live, **fields})
-        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
-
-    async def until(self, reason: str, kind: str = "StorageReady") -> str:
-        """Reconciles until a condition of the current generation has this reason, and gives its message."""
-        async with asyncio.timeout(30):
-            while True:
-                self.later = None
-                with suppress(ClusterError):
-                    self.later = await self.reconciler.reconcile(self.key)
-                live = await self.live(DITTO_SERVERS)
-                found = conditions(live).get(kind)
-                current = found and found["observedGeneration"] == live["metadata"]["generation"]
-                if found and current and found["reason"] == reason and self.later != 0:
-                    return str(found["message"])
-                await asyncio.sleep(0 if self.later == 0 else 0.02)
-
-    async def sizes(self) -> dict[str, int]:
-        """What the claims have, in Gi."""
-        claims = await self.cluster.list(CLAIMS, self.namespace)
-        return {each["metadata"]["name"]: gi(each["status"]["capacity"]) for each in claims.items}
-
-    async def templates(self) -> dict[str, str]:
-        return sizes(await self.live(STATEFUL_SETS))
-
-
-def sizes(stateful_set: Manifest) -> dict[str, str]:
-    templates = stateful_set["spec"]["volumeClaimTemplates"]
-    return {each["metadata"]["name"]: each["spec"]["resources"]["requests"]["storage"] for each in templates}
-
-
-def identified(manifest: Manifest) -> Manifest:
-    return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")}
-
-
-def gi(quantities: Manifest) -> int:
-    return quantity.parse(quantities["storage"]) // 2**30
 
 
 @pytest.fixture
@@ -141,13 +56,8 @@ async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
     after = await site.live(STATEFUL_SETS)
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert after["spec"]["template"] == before["spec"]["template"]
-    await until_async(lambda: adopted(site))
+    await until_adopted(site)
     assert await same_pod(site, pod)
-
-
-def adopted(site: Growing) -> bool:
-    owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
-    return [each["uid"] for each in owners] == [site.stateful_set and site.stateful_set["metadata"]["uid"]]
 
 
 async def same_pod(site: Growing, pod: Manifest) -> bool:
@@ -194,7 +104,7 @@ async def test_what_others_have_in_the_statefulset_stays_theirs(site: Growing) -
 
 async def test_growth_waits_for_no_secret(site: Growing) -> None:
     pod = await site.created()
-    await site.cluster.delete(SECRETS, await site.live(SECRETS, "files-jwt-secret"))
+    await site.remove(SECRETS, "files-jwt-secret")
     await site.wants(cacheSize="2Gi")
     assert "files-jwt-secret is gone" in await site.until("SecretNotFound", "CredentialsReady")
     await site.until("Bound")
@@ -483,10 +393,11 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
     site: Growing,
 ) -> None:
     pod = await site.created()
-    await site.cluster.delete(SECRETS, await site.live(SECRETS, "files-jwt-secret"))
     await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await site.remove(SECRETS, "files-jwt-secret")
     await until_async(lambda: site.stateful_set is None)
     await site.reconciled()
     assert await site.is_there(STATEFUL_SETS)
-    await until_async(lambda: adopted(site))
+    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    await until_adopted(site)
     assert await same_pod(site, pod)

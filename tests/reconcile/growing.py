@@ -1,0 +1,106 @@
+"""A DittoServer on volumes that grow, by a driver that is at work beside it, and somebody who reconciles it."""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, ClusterError
+from app.storage import quantity
+from app.storage.spec import API_VERSION, KIND
+from app.storage.status import conditions
+from tests.reconcile.watching import Manifest, Site, version
+from tests.wait import until_async
+
+NOON = "2026-02-01T12:00:00Z"
+SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
+
+
+class Growing(Site):
+    """A server on volumes that grow, and somebody who reconciles it for as long as it takes.
+
+    `later` is when the last time asked for another.
+    """
+
+    later: float | None = None
+
+    @property
+    def storage_class(self) -> str:
+        return self.namespace
+
+    async def created(self, until: str = "Bound", **sizes: str) -> Manifest:
+        """The pod of a server with these sizes, whose claims are bound."""
+        metadata = {"name": "files", "namespace": self.namespace}
+        manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
+        await self.cluster.create(DITTO_SERVERS, manifest)
+        await until_async(lambda: self.key in self.observed.servers)
+        await self.until(until)
+        await until_async(lambda: self.pod is not None)
+        return await self.ready()
+
+    async def ready(self) -> Manifest:
+        """The pod, of which its kubelet says that it is ready."""
+        pod = await self.live(PODS, "files-0")
+        status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": NOON}]}
+        await self.cluster.patch_status(PODS, {"metadata": identified(pod), "status": status})
+        await self.settled()
+        return pod
+
+    async def settled(self) -> None:
+        await self.until("Reconciled", "Reconciling")
+
+    def spec(self, **sizes: str) -> Manifest:
+        return {"storage": {**SIZES, **sizes, "storageClassName": self.storage_class}}
+
+    async def wants(self, **sizes: str) -> None:
+        """Another spec, which is heard of."""
+        await self.edit(spec=self.spec(**sizes))
+
+    async def edit(self, **fields: Any) -> None:
+        live = await self.live(DITTO_SERVERS)
+        changed = await self.cluster.replace(DITTO_SERVERS, {**live, **fields})
+        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
+
+    async def until(self, reason: str, kind: str = "StorageReady") -> str:
+        """Reconciles until a condition of the current generation has this reason, and gives its message."""
+        async with asyncio.timeout(30):
+            while True:
+                self.later = None
+                with suppress(ClusterError):
+                    self.later = await self.reconciler.reconcile(self.key)
+                live = await self.live(DITTO_SERVERS)
+                found = conditions(live).get(kind)
+                current = found and found["observedGeneration"] == live["metadata"]["generation"]
+                if found and current and found["reason"] == reason and self.later != 0:
+                    return str(found["message"])
+                await asyncio.sleep(0 if self.later == 0 else 0.02)
+
+    async def sizes(self) -> dict[str, int]:
+        """What the claims have, in Gi."""
+        claims = await self.cluster.list(CLAIMS, self.namespace)
+        return {each["metadata"]["name"]: gi(each["status"]["capacity"]) for each in claims.items}
+
+    async def templates(self) -> dict[str, str]:
+        return sizes(await self.live(STATEFUL_SETS))
+
+
+def sizes(stateful_set: Manifest) -> dict[str, str]:
+    templates = stateful_set["spec"]["volumeClaimTemplates"]
+    return {each["metadata"]["name"]: each["spec"]["resources"]["requests"]["storage"] for each in templates}
+
+
+def identified(manifest: Manifest) -> Manifest:
+    return {name: manifest["metadata"][name] for name in ("name", "namespace", "uid")}
+
+
+def gi(quantities: Manifest) -> int:
+    return quantity.parse(quantities["storage"]) // 2**30
+
+
+async def until_adopted(site: Growing) -> None:
+    """By the StatefulSet that there is, and nobody else."""
+    await until_async(lambda: _owners(site) == [site.stateful_set and site.stateful_set["metadata"]["uid"]])
+
+
+def _owners(site: Growing) -> list[str]:
+    owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
+    return [each["uid"] for each in owners]

@@ -1,0 +1,184 @@
+"""The growth of three volumes is interrupted at each call that it makes, in every way in which a call can go wrong. It
+always ends with claims that have grown, one StatefulSet, and the pod that there was.
+
+`pytest -s` shows the figures.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from time import monotonic
+from typing import Any, Literal, get_args
+
+import pytest
+
+from app.cluster.cache import Store
+from app.cluster.client import Cluster, Request
+from app.cluster.observed import Observed
+from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
+from app.reconcile.growth import NOTE
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.writer import Writer
+from tests.controlplane.cluster import ControlPlane
+from tests.driver import Driver
+from tests.reconcile.growing import Growing, until_adopted
+from tests.reconcile.watching import Manifest, connected, watching
+
+pytestmark = pytest.mark.anyio
+
+Harm = Literal["killed before", "killed after", "conflict", "lost", "timed out", "stale"]
+# The versions of all objects in a store, and the newest of all.
+Snapshot = dict[str, tuple[dict[Any, Any], int]]
+
+
+class Killed(BaseException):
+    """There is no operator any more that could do something about it."""
+
+
+class Interrupted(Cluster):
+    """As its operator reaches it: at one call, counted from 1, there is harm. Watches are not among the calls."""
+
+    def __init__(self, cluster: Cluster, harm: Harm | None = None, at: int = 0) -> None:
+        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        self.calls: list[tuple[str, float]] = []
+        self.snapshots: list[Snapshot] = []
+        self.observed: Observed | None = None
+        self._harm = harm
+        self._at = at
+
+    @property
+    def harmed(self) -> bool:
+        return len(self.calls) >= self._at > 0
+
+    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+        self.calls.append((f"{request.method} {request.path.partition('/namespaces/')[2]}", monotonic()))
+        self.snapshots.append(snapshot(self.observed) if self.observed else {})
+        if len(self.calls) != self._at:
+            return await super()._answer(request, *kinds)
+        return await self._harmed(request, *kinds)
+
+    async def _harmed(self, request: Request, *kinds: str) -> dict[str, Any]:
+        match self._harm:
+            case "killed before" | "stale":
+                raise Killed
+            case "conflict":
+                raise Conflict("somebody else was faster")
+            case "lost":
+                raise Unavailable("the request was lost")
+        answer = await super()._answer(request, *kinds)
+        if self._harm == "killed after":
+            raise Killed
+        raise Unavailable(f"no answer to what was done to {answer['kind']}")
+
+
+def stores(observed: Observed) -> dict[str, Store]:
+    return {name: store for name, store in vars(observed).items() if isinstance(store, Store)}
+
+
+def snapshot(observed: Observed) -> Snapshot:
+    return {name: (dict(store._kept), store._newest) for name, store in stores(observed).items()}
+
+
+def put_back(observed: Observed, known: Snapshot) -> None:
+    """It takes these for all that there is."""
+    for name, store in stores(observed).items():
+        kept, store._newest = known[name]
+        store._kept = dict(kept)
+    for caches in observed._caches.values():
+        for cache in caches:
+            cache.gap = None
+
+
+@pytest.fixture
+def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
+    with Driver(control_plane, namespace) as running:
+        yield running
+
+
+@pytest.fixture
+async def cluster(control_plane: ControlPlane, crd: None, driver: Driver) -> AsyncIterator[Cluster]:
+    async with connected(control_plane) as connection:
+        yield connection
+
+
+class Story:
+    """One server and its pod, whose volumes grow by 1 Gi in every chapter."""
+
+    def __init__(self, cluster: Cluster, namespace: str) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.size = 1
+        self.pod: Manifest = {}
+
+    @property
+    def sizes(self) -> dict[str, str]:
+        return dict.fromkeys(("metadataSize", "contentSize", "cacheSize"), f"{self.size}Gi")
+
+    async def begin(self) -> None:
+        async with watching(self.cluster, self.namespace) as observed:
+            self.pod = await Growing(self.cluster, observed, self.namespace).created(**self.sizes)
+
+    async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
+        """The volumes grow, though there is harm at one call."""
+        self.size += 1
+        reached = Interrupted(self.cluster, harm, at)
+        async with watching(self.cluster, self.namespace) as observed:
+            site = self._operated(reached, observed)
+            await site.wants(**self.sizes)
+            with suppress(Killed):
+                await site.settled()
+        if harm == "stale" and reached.harmed:
+            await self._out_of_date(reached.snapshots[max(at - 2, 0)])
+        async with watching(self.cluster, self.namespace) as observed:
+            site = self._operated(self.cluster, observed)
+            await site.settled()
+            await self._is_well(site)
+        return reached
+
+    def _operated(self, cluster: Cluster, observed: Observed) -> Growing:
+        site = Growing(self.cluster, observed, self.namespace)
+        site.writer = Writer(cluster, observed, site.may_write)
+        site.reconciler = Reconciler(cluster, observed, site.writer, site.tell, site.now)
+        if isinstance(cluster, Interrupted):
+            cluster.observed = observed
+        return site
+
+    async def _out_of_date(self, known: Snapshot) -> None:
+        """An operator that has started at an API server which does not know what was last done."""
+        observed = Observed(self.cluster, (self.namespace,))
+        put_back(observed, known)
+        site = self._operated(self.cluster, observed)
+        for _ in range(3):
+            with suppress(ClusterError):
+                await site.reconciler.reconcile(site.key)
+
+    async def _is_well(self, site: Growing) -> None:
+        claims = (f"{name}-files-0" for name in ("metadata", "content", "cache"))
+        assert await site.sizes() == dict.fromkeys(claims, self.size)
+        [made] = (await self.cluster.list(STATEFUL_SETS, self.namespace)).items
+        assert set((await site.templates()).values()) == {f"{self.size}Gi"}
+        await until_adopted(site)
+        [pod] = (await self.cluster.list(PODS, self.namespace)).items
+        assert pod["metadata"]["uid"] == self.pod["metadata"]["uid"]
+        assert pod["metadata"]["labels"] == self.pod["metadata"]["labels"]
+        assert [each["uid"] for each in pod["metadata"]["ownerReferences"]] == [made["metadata"]["uid"]]
+        assert NOTE not in (await site.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
+
+
+async def test_a_growth_that_is_interrupted_ends_as_one_that_is_not(cluster: Cluster, namespace: str) -> None:
+    story = Story(cluster, namespace)
+    await story.begin()
+    undisturbed = (await story.chapter()).calls
+    begun = monotonic()
+    runs = [await story.chapter(harm, at) for harm in get_args(Harm) for at in range(1, len(undisturbed) + 1)]
+    harmed = sum(run.harmed for run in runs)
+    print(*(call for call, _ in undisturbed), sep="\n")
+    print(f"{len(undisturbed)} calls, {harmed} of {len(runs)} runs interrupted, in {monotonic() - begun:.0f} s")
+    print(f"without a StatefulSet for {away(undisturbed) * 1000:.0f} ms")
+    assert harmed > len(runs) * 0.9
+
+
+def away(calls: list[tuple[str, float]]) -> float:
+    """From asking for the StatefulSet's end until asking for the next one, in seconds."""
+    [removed] = (at for call, at in calls if call.startswith("DELETE"))
+    [made] = (at for call, at in calls if call.startswith("POST"))
+    return made - removed
