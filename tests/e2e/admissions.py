@@ -70,7 +70,8 @@ class Admissions(Background):
             answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
             self.tried += 1
             if not is_as_it_should_be(answer, rejected=rejected):
-                self.failures.append(Failure(number, f"{answer.status_code} {answer.text[:300]}"))
+                warning = answer.headers.get("warning", "")
+                self.failures.append(Failure(number, f"{answer.status_code} {warning} {answer.text[:300]}"))
 
 
 def server(*, rejected: bool) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced
             upgrade(cluster, short_lived=False)
             begin_anew(operator)
         with stream.during("as many more as it takes"):
-            until(lambda: stream.tried >= WANTED, SECONDS, pause=0.5)
+            # However busy the machine is with other things.
+            until(lambda: stream.tried >= WANTED, 3 * SECONDS, pause=0.5)
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
     assert stream.failures == []
     assert failed_open(cluster) == open_before
