@@ -12,6 +12,8 @@ from tests.reconcile.watching import Manifest, Site, version
 from tests.wait import until_async
 
 NOON = "2026-02-01T12:00:00Z"
+# The StatefulSet's controller may yet have to clean up what the tests before have left.
+SECONDS = 120.0
 SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
 
 
@@ -34,7 +36,7 @@ class Growing(Site):
         await self.cluster.create(DITTO_SERVERS, manifest)
         await until_async(lambda: self.key in self.observed.servers)
         await self.until(until)
-        await until_async(lambda: self.pod is not None)
+        await until_async(lambda: self.pod is not None, SECONDS)
         return await self.ready()
 
     async def ready(self) -> Manifest:
@@ -62,7 +64,7 @@ class Growing(Site):
 
     async def until(self, reason: str, kind: str = "StorageReady") -> str:
         """Reconciles until a condition of the current generation has this reason, and gives its message."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(SECONDS):
             while True:
                 self.later = None
                 with suppress(ClusterError):
@@ -98,7 +100,7 @@ def gi(quantities: Manifest) -> int:
 
 async def until_adopted(site: Growing) -> None:
     """By the StatefulSet that there is, and nobody else."""
-    await until_async(lambda: _owners(site) == [site.stateful_set and site.stateful_set["metadata"]["uid"]])
+    await until_async(lambda: _owners(site) == [site.stateful_set and site.stateful_set["metadata"]["uid"]], SECONDS)
 
 
 def _owners(site: Growing) -> list[str]:

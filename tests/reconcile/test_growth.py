@@ -24,7 +24,7 @@ from app.storage.growth import RESTART_FOR_RESIZE
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.driver import Driver, Manner
-from tests.reconcile.growing import Growing, sizes, until_adopted
+from tests.reconcile.growing import SECONDS, Growing, sizes, until_adopted
 from tests.reconcile.watching import Manifest, connected, version, watching
 from tests.wait import until_async
 
@@ -190,7 +190,7 @@ async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
     await site.created()
     await site.edit(spec={**site.spec(), "replicas": 0})
     await site.settled()
-    await until_async(lambda: site.pod is None)
+    await until_async(lambda: site.pod is None, SECONDS)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
     await site.settled()
     assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
@@ -215,10 +215,15 @@ async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else
     assert await same_pod(site, pod)
 
 
+def expandable(site: Growing) -> bool:
+    found = site.observed.storage_classes.named(site.storage_class)
+    return found is not None and found.expandable
+
+
 async def test_a_class_that_cannot_expand_is_named_with_what_can(site: Growing, driver: Driver) -> None:
     await site.created()
     driver.put_class(expandable=False)
-    await until_async(lambda: not any(each.expandable for each in site.observed.storage_classes.known))
+    await until_async(lambda: not expandable(site))
     await site.wants(cacheSize="2Gi")
     assert "cannot expand volumes; classes that can:" in await site.until("ResizeRefused", "Stalled")
     assert await site.reconciled() == REFUSED_SECONDS
@@ -314,7 +319,7 @@ def capacity(site: Growing) -> str | None:
 async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) -> None:
     await site.created(metadataSize="3Gi")
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
-    await until_async(lambda: site.stateful_set is None and site.pod is None and site.key not in site.observed.servers)
+    await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.observed.servers, SECONDS)
     await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
     assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
 
@@ -395,7 +400,7 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
     pod = await site.created()
     await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
     await site.remove(SECRETS, "files-jwt-secret")
-    await until_async(lambda: site.stateful_set is None)
+    await until_async(lambda: site.stateful_set is None, SECONDS)
     await site.reconciled()
     assert await site.is_there(STATEFUL_SETS)
     assert not await site.is_there(SECRETS, "files-jwt-secret")
