@@ -17,6 +17,8 @@ from tests.wait import until
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))
+# The kubelet looks after the file systems of a pod about once a minute.
+GROWTH_SECONDS = 180.0
 KEYS = {"accessKeyId": "first-id", "secretAccessKey": "first-secret", "endpoint": "https://s3.example.com"}
 
 
@@ -129,6 +131,25 @@ def test_a_deleted_server_leaves_its_claims_and_takes_them_back_with_its_data(us
     ready(user)
     after = seen_inside(user)
     assert (after["users"], after["boots"]) == (before["users"], before["boots"] + 1)
+
+
+def test_volumes_grow_under_a_pod_that_goes_on(user: Namespace) -> None:
+    user.apply(server())
+    ready(user)
+    before, [status] = seen_inside(user), user.get("pod", "files-0")["status"]["containerStatuses"]
+    made = user.get("statefulset", "files")["metadata"]["uid"]
+    user.patch("dittoserver", "files", spec={"storage": {"metadataSize": "2Gi", "cacheSize": "20Gi"}})
+    until(lambda: capacities(user) == {"metadata-files-0": "2Gi", "cache-files-0": "20Gi"}, seconds=GROWTH_SECONDS)
+    until(lambda: (user.condition("files", "StorageReady") or {}).get("status") == "True")
+    assert user.get("statefulset", "files")["metadata"]["uid"] != made
+    [after] = user.get("pod", "files-0")["status"]["containerStatuses"]
+    assert (after["containerID"], after["restartCount"]) == (status["containerID"], 0)
+    assert seen_inside(user) == before
+
+
+def capacities(user: Namespace) -> dict[str, str]:
+    claims = user.all("persistentvolumeclaims")
+    return {each["metadata"]["name"]: each["status"]["capacity"]["storage"] for each in claims}
 
 
 def test_nfs_and_smb_are_reached_at_their_ports_of_the_service(user: Namespace) -> None:

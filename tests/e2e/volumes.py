@@ -1,5 +1,6 @@
 """Real volumes: a folder of the node for each claim, which the kubelet gives to the pod's group, as a disk's driver
-would. It stands in for the provisioner that a cluster has.
+would. It stands in for the provisioner and the resizer that a cluster has; to let the file system grow is left to the
+kubelet.
 """
 
 import json
@@ -15,6 +16,7 @@ STORAGE_CLASS = {
     "kind": "StorageClass",
     "metadata": {"name": "local", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
     "provisioner": "kubernetes.io/no-provisioner",
+    "allowVolumeExpansion": True,
 }
 PAUSE_SECONDS = 0.5
 
@@ -31,17 +33,36 @@ class Volumes(Background):
         return super().__enter__()
 
     def run(self) -> None:
-        provided: set[str] = set()
+        provided: dict[str, str] = {}
         while not self.ending.wait(PAUSE_SECONDS):
             for claim in self._cluster.get("/api/v1/persistentvolumeclaims")["items"]:
-                uid = claim["metadata"]["uid"]
+                uid, asked = claim["metadata"]["uid"], claim["spec"]["resources"]["requests"]["storage"]
                 if uid not in provided and claim["status"]["phase"] == "Pending":
-                    provided.add(uid)
                     self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim)))
+                elif asked == provided.get(uid, asked):
+                    continue
+                else:
+                    self._expand(claim, asked)
+                provided[uid] = asked
+
+    def _expand(self, claim: dict[str, Any], size: str) -> None:
+        capacity = {"spec": {"capacity": {"storage": size}}}
+        self._cluster.kubectl("patch", "pv", _name(claim), "--type=merge", "-p", json.dumps(capacity))
+        status = {
+            "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
+            "allocatedResources": {"storage": size},
+            "allocatedResourceStatuses": {"storage": "NodeResizePending"},
+        }
+        within = ("--namespace", claim["metadata"]["namespace"], "patch", "pvc", claim["metadata"]["name"])
+        self._cluster.kubectl(*within, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+
+
+def _name(claim: dict[str, Any]) -> str:
+    return f"{claim['metadata']['namespace']}-{claim['metadata']['name']}"
 
 
 def _volume(claim: dict[str, Any]) -> dict[str, Any]:
-    name = f"{claim['metadata']['namespace']}-{claim['metadata']['name']}"
+    name = _name(claim)
     folder = Path(machine.STATE, "volumes", name)
     folder.mkdir(parents=True)
     on_the_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}
