@@ -31,8 +31,9 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
 
 
 def _is_observed(stateful_set: Mapping[str, Any]) -> bool:
-    observed = (stateful_set.get("status") or {}).get("observedGeneration")
-    return bool(observed == stateful_set["metadata"]["generation"])
+    """The controller may write a status late, to the next StatefulSet of the name; and its deletion is a generation."""
+    observed = (stateful_set.get("status") or {}).get("observedGeneration") or 0
+    return bool(observed >= stateful_set["metadata"]["generation"])
 
 
 def rolls_out(stateful_set: Mapping[str, Any]) -> bool:

@@ -29,6 +29,13 @@ def test_a_stateful_set_is_current_once_its_controller_has_seen_it_and_rolled_it
     assert not is_current({"metadata": {"generation": 1}, "spec": {}})
 
 
+def test_a_status_that_was_meant_for_the_stateful_set_before_counts() -> None:
+    """Which was deleted as another generation than the one that was made again has."""
+    assert is_current(stateful_set(current=NEW, observed=3))
+    assert not is_current(stateful_set(current=OLD, observed=3))
+    assert blocks(pod(), stateful_set(observed=3))
+
+
 @pytest.mark.parametrize("status", [UNREADY, {}, {"phase": "Pending"}], ids=["not ready", "no status", "pending"])
 def test_a_former_pod_that_is_not_ready_blocks_the_next_one(status: Manifest) -> None:
     assert blocks(pod(status), stateful_set())
