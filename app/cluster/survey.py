@@ -24,6 +24,7 @@ from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.growth import Situation, may_restart
 from app.storage.objects import SELECTOR
+from app.storage.pod import pod_name
 from app.storage.usage import Key, Usage, usages
 
 Manifest = dict[str, Any]
@@ -58,7 +59,7 @@ class Survey:
             claims={claim.name: claim for (within, _), claim in self.claims.items() if within == namespace},
             classes=self.classes,
             stateful_set=self.stateful_sets.get(key),
-            pod=self.pods.get((namespace, f"{name}-0")),
+            pod=self.pods.get((namespace, pod_name(name))),
             may_restart=server is None or may_restart(server),
         )
 

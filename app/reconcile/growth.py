@@ -34,7 +34,7 @@ from app.storage.growth import (
     noted,
 )
 from app.storage.objects import Owner
-from app.storage.pod import config_map_name
+from app.storage.pod import config_map_name, pod_name
 from app.storage.spec import DittoServer
 from app.storage.status import News
 from app.storage.volumes import volumes
@@ -171,7 +171,7 @@ class Growth:
             claims={claim.name: claim for claim in claims if claim},
             classes=self._observed.storage_classes,
             stateful_set=self._observed.stateful_sets.get((namespace, name)),
-            pod=self._observed.pods.get((namespace, f"{name}-0")),
+            pod=self._observed.pods.get((namespace, pod_name(name))),
             may_restart=may_restart(manifest),
             patience=self._patience,
         )

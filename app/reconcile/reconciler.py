@@ -41,7 +41,7 @@ from app.storage.objects import (
     services,
     stateful_set,
 )
-from app.storage.pod import CONFIG_HASH, postgres_secret_name
+from app.storage.pod import CONFIG_HASH, pod_name, postgres_secret_name
 from app.storage.reading import read
 from app.storage.references import (
     JWT_PATH,
@@ -224,20 +224,19 @@ class Reconciler:
 
     def _orphan_hash(self, owner: Owner) -> str | None:
         """What a pod that has lost its StatefulSet was configured with: it must not be alone, and not be restarted."""
-        pod = self._observed.pods.get((owner.namespace, f"{owner.name}-0"))
+        pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
         if pod is None or pod["metadata"].get("deletionTimestamp") or controller(pod):
             return None
         return (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH)
 
     async def _make_way(self, owner: Owner, stateful_set: Manifest | None) -> None:
         """For the pod that is wanted, where a former one that cannot get ready is in its place."""
-        pod = self._observed.pods.get((owner.namespace, f"{owner.name}-0"))
+        pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
         if not (pod and stateful_set and blocks(pod, stateful_set)):
             return
         await self._writer.remove(PODS, pod)
-        message = (
-            f"pod {owner.name}-0 was not ready before the last change; it was deleted to make way for the next one"
-        )
+        name = pod_name(owner.name)
+        message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
         self._tell_of(owner, News("Normal", "PodReplaced", message))
 
     async def _make_services(self, owner: Owner, spec: Spec) -> Problem | None:

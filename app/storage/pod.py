@@ -36,6 +36,11 @@ _POD_SECURITY: Manifest = {
 _CONTAINER_SECURITY: Manifest = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
 
+def pod_name(server: str) -> str:
+    """The only one, as the StatefulSet controller names it."""
+    return f"{server}-0"
+
+
 def config_map_name(server: str) -> str:
     return f"{server}-config"
 
