@@ -28,7 +28,7 @@ from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.facts import Secret, Unknown
-from app.storage.growth import RESIZE_PATIENCE, Phase, outlooks, restart_due
+from app.storage.growth import RESIZE_PATIENCE, Phase, Situation, outlooks, restart_due
 from app.storage.objects import (
     Owner,
     admin_secret,
@@ -109,19 +109,19 @@ class Reconciler:
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
         if rejections:
-            await self._report(server, manifest, Seen(rejections=rejections))
-            return self._look_again(server, manifest)
+            situation = await self._report(server, manifest, Seen(rejections=rejections))
+            return self._look_again(server, manifest, situation)
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
         grown = await self._growth.step(server, manifest, _owner(manifest))
         seen = await self._made(server, _owner(manifest))
-        await self._report(server, manifest, _with(seen, grown))
+        situation = await self._report(server, manifest, _with(seen, grown))
         if grown.again:
             return 0.0
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
         failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
         if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
             raise Unavailable(why)
-        return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest)
+        return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest, situation)
 
     async def _made(self, server: DittoServer, owner: Owner) -> Seen:
         try:
@@ -260,28 +260,30 @@ class Reconciler:
         if not (spec.database and spec.database.postgres_secret_ref) and secret and owner.owns(secret):
             await self._writer.remove(SECRETS, secret)
 
-    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen) -> None:
-        key = server.metadata.namespace, server.metadata.name
-        pod = self._observed.pods.get((key[0], f"{key[1]}-0"))
+    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen) -> Situation:
+        """Gives what it told of."""
+        situation = self._growth.situation(server, manifest)
         complete = replace(
             seen,
-            classes=self._observed.storage_classes,
-            claims=self._growth.situation(server, manifest).claims,
+            classes=situation.classes,
+            claims=situation.claims,
             overdue=self._patience_left(manifest) <= 0,
-            stateful_set=seen.stateful_set or self._observed.stateful_sets.get(key),
-            pod=pod,
+            stateful_set=seen.stateful_set or situation.stateful_set,
+            pod=situation.pod,
         )
         found = status(server, manifest, complete, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
-        if found == manifest.get("status"):
-            return
+        if found != manifest.get("status"):
+            await self._write_status(manifest, found)
+        return situation
+
+    async def _write_status(self, manifest: Manifest, found: Manifest) -> None:
         before = conditions(manifest)
         await self._writer.write_status(manifest, found)
         for each in news(before, conditions({"status": found})):
             self._tell(manifest, each)
 
-    def _look_again(self, server: DittoServer, manifest: Manifest) -> float | None:
+    def _look_again(self, server: DittoServer, manifest: Manifest, situation: Situation) -> float | None:
         """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
-        situation = self._growth.situation(server, manifest)
         waits = any(claim.phase == "Pending" for claim in situation.claims.values())
         left = self._patience_left(manifest)
         due = restart_due(server, situation)
