@@ -63,10 +63,9 @@ def github(judgements: Sequence[Judgement]) -> Iterator[str]:
     for judgement in judgements:
         document = judgement.document
         for finding in judgement.findings:
-            level = "error" if finding.rejects else "warning"
             place = f"file={_property(document.file)},line={document.line_of(finding.path)}"
             title = _property(f"{judgement.title} {finding.path}".strip())
-            yield f"::{level} {place},title={title}::{_data(finding.message)}"
+            yield f"::{finding.severity} {place},title={title}::{_data(finding.message)}"
     yield _summary(judgements)
 
 
@@ -95,7 +94,7 @@ def _plain(judgement: Judgement) -> dict[str, Any]:
         "admitted": judgement.admitted,
         "findings": [
             {
-                "severity": "error" if finding.rejects else "warning",
+                "severity": finding.severity,
                 "path": finding.path,
                 "line": document.line_of(finding.path),
                 "message": finding.message,

@@ -125,7 +125,7 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "refused": outcome.refused,
         "restarts": outcome.restarts,
         "findings": [
-            {"severity": "error" if finding.rejects else "warning", "path": finding.path, "message": finding.message}
+            {"severity": finding.severity, "path": finding.path, "message": finding.message}
             for finding in outcome.findings
         ],
         "effects": [

@@ -12,6 +12,11 @@ class Finding:
     message: str
     rejects: bool = False
 
+    @property
+    def severity(self) -> str:
+        """As programs read it."""
+        return "error" if self.rejects else "warning"
+
 
 def rejection(path: str, message: str) -> Finding:
     return Finding(path, message, rejects=True)
