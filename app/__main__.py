@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -127,8 +127,7 @@ def check(paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None
     if not judgements:
         click.echo(f"dittofs-operator: expected a {KIND} among the {len(documents)} documents given", err=True)
         sys.exit(UNUSABLE_INPUT)
-    for line in checking.OUTPUTS[output](judgements):
-        click.echo(line)
+    _show(checking.OUTPUTS[output](judgements))
     sys.exit(0 if all(judgement.admitted for judgement in judgements) else 1)
 
 
@@ -147,10 +146,7 @@ def df(
     """
     _one_of(kubeconfig, snapshot)
     found = asyncio.run(_surveyed(kubeconfig, snapshot, namespace, all_namespaces=all_namespaces))
-    for line in listing.OUTPUTS[output](listing.df(found)):
-        click.echo(line)
-    for gap in found.gaps:
-        click.echo(gap, err=True)
+    _show(listing.OUTPUTS[output](listing.df(found)), found.gaps)
 
 
 @command_line.command()
@@ -169,10 +165,7 @@ def plan(
     """
     _one_of(kubeconfig, snapshot)
     found = asyncio.run(_planned(_documents(paths), kubeconfig, snapshot, namespace))
-    for line in planning.OUTPUTS[output](found.outcomes):
-        click.echo(line)
-    for gap in found.gaps:
-        click.echo(gap, err=True)
+    _show(planning.OUTPUTS[output](found.outcomes), found.gaps)
     sys.exit(1 if any(outcome.refused for outcome in found.outcomes) else 0)
 
 
@@ -205,6 +198,14 @@ def review(file: str) -> None:
     """Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl."""
     server = _servers([file])[0].object
     click.echo(orjson.dumps(creation(server, str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
+
+
+def _show(lines: Iterable[str], gaps: Iterable[str] = ()) -> None:
+    """The gaps beside it, where a program that reads the lines does not look."""
+    for line in lines:
+        click.echo(line)
+    for gap in gaps:
+        click.echo(gap, err=True)
 
 
 def _servers(paths: Sequence[str]) -> list[manifests.Document]:
