@@ -96,18 +96,7 @@ class Driver(Background):
         if uid in self._provided:
             return
         self._provided.add(uid)
-        volume = {
-            "apiVersion": "v1",
-            "kind": "PersistentVolume",
-            "metadata": {"name": uid},
-            "spec": {
-                "capacity": claim["spec"]["resources"]["requests"],
-                "accessModes": claim["spec"]["accessModes"],
-                "storageClassName": self.storage_class,
-                "claimRef": {name: claim["metadata"][name] for name in ("namespace", "name", "uid")},
-                "csi": {"driver": PROVISIONER, "volumeHandle": uid},
-            },
-        }
+        volume = volume_for(claim, uid, csi={"driver": PROVISIONER, "volumeHandle": uid})
         _done(self._client.post("/api/v1/persistentvolumes", json=volume))
 
     def _attend_to(self, claim: Manifest) -> None:
@@ -175,6 +164,22 @@ class Driver(Background):
 
     def _patch(self, path: str, change: Manifest) -> None:
         _done(self._client.patch(path, json=change, headers=_MERGE_PATCH))
+
+
+def volume_for(claim: Manifest, name: str, **source: Any) -> Manifest:
+    """As large as the claim asks for, and nobody else's."""
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": name},
+        "spec": {
+            "capacity": claim["spec"]["resources"]["requests"],
+            "accessModes": claim["spec"]["accessModes"],
+            "storageClassName": claim["spec"]["storageClassName"],
+            "claimRef": {key: claim["metadata"][key] for key in ("namespace", "name", "uid")},
+            **source,
+        },
+    }
 
 
 def _done(answer: httpx.Response) -> None:

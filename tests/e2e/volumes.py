@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.background import Background
+from tests.driver import volume_for
 from tests.e2e import machine
 from tests.e2e.cluster import NODE, Cluster
 
@@ -66,16 +67,5 @@ def _volume(claim: dict[str, Any]) -> dict[str, Any]:
     folder = Path(machine.STATE, "volumes", name)
     folder.mkdir(parents=True)
     on_the_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}
-    return {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": name},
-        "spec": {
-            "capacity": claim["spec"]["resources"]["requests"],
-            "accessModes": claim["spec"]["accessModes"],
-            "storageClassName": claim["spec"]["storageClassName"],
-            "claimRef": {key: claim["metadata"][key] for key in ("namespace", "name", "uid")},
-            "local": {"path": str(folder)},
-            "nodeAffinity": {"required": {"nodeSelectorTerms": [on_the_node]}},
-        },
-    }
+    affinity = {"required": {"nodeSelectorTerms": [on_the_node]}}
+    return volume_for(claim, name, local={"path": str(folder)}, nodeAffinity=affinity)
