@@ -4,6 +4,7 @@ import asyncio
 import logging
 import random
 import zlib
+from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from time import monotonic
@@ -25,6 +26,8 @@ FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
 WATCH_SECONDS = 300.0
 # Reading a long list must not keep the event loop from the webhook.
 TURN_SECONDS = 0.005
+# So many objects that are gone are remembered by name: more than go while a write waits for its answer.
+GONE = 1000
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +52,9 @@ class Store:
         self.listeners: list[Listener] = []
         self._trim = trim
         self._kept: dict[Key, tuple[int, bytes]] = {}
-        self._newest = 0
+        # When the last ones went; and up to where all those are gone that are not kept.
+        self._gone: OrderedDict[Key, int] = OrderedDict()
+        self._gone_before = 0
 
     def __iter__(self) -> Iterator[Key]:
         return iter(tuple(self._kept))
@@ -73,31 +78,39 @@ class Store:
     def put_written(self, manifest: Manifest) -> None:
         """The answer to a write of our own, of which nobody need be told.
 
-        One that is older than the newest news may be of an object that is gone since.
+        News of what came of the object since may have been faster, such as that it is gone.
         """
-        if key_of(manifest) in self._kept or version_of(manifest) > self._newest:
+        key = key_of(manifest)
+        if key in self._kept or version_of(manifest) > max(self._gone.get(key, 0), self._gone_before):
             self._keep(manifest)
 
     def remove(self, manifest: Manifest) -> None:
         key, version = key_of(manifest), version_of(manifest)
-        self._newest = max(self._newest, version)
+        self._note_gone(key, version)
         if key in self._kept and self.version(key) <= version:
             self._forget(key)
 
     def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
         """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
         kept = set(keys)
+        self._gone_before = max(self._gone_before, version)
         for key in self:
             if key not in kept and namespace in (None, key[0]) and self.version(key) <= version:
                 self._forget(key)
 
     def _keep(self, manifest: Manifest) -> bool:
         key, version = key_of(manifest), version_of(manifest)
-        self._newest = max(self._newest, version)
         if version <= self.version(key):
             return False
         self._kept[key] = version, _packed(self._trim(manifest))
         return True
+
+    def _note_gone(self, key: Key, version: int) -> None:
+        self._gone.pop(key, None)
+        self._gone[key] = version
+        if len(self._gone) > GONE:
+            _, oldest = self._gone.popitem(last=False)
+            self._gone_before = max(self._gone_before, oldest)
 
     def _forget(self, key: Key) -> None:
         _, last = self._kept.pop(key)

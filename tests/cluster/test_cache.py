@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from app.cluster.cache import Cache, Manifest, Store
+from app.cluster.cache import GONE, Cache, Manifest, Store
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
 from tests.controlplane.cluster import ControlPlane
@@ -62,6 +62,34 @@ async def test_the_answer_to_a_write_is_read_at_once_and_does_not_bring_back_wha
     store.remove(config_map("a", version=9))
     store.put_written(config_map("a", version=8))
     assert names(store) == set()
+
+
+async def test_an_answer_that_comes_after_news_of_others_is_kept_all_the_same() -> None:
+    store = Store()
+    store.put(config_map("b", version=9))
+    store.put_written(config_map("a", version=8))
+    store.remove(config_map("b", version=10))
+    store.put_written(config_map("c", version=7))
+    assert names(store) == {"a", "c"}
+
+
+async def test_an_answer_that_comes_after_a_list_without_the_object_does_not_bring_it_back() -> None:
+    store = Store()
+    store.remove(config_map("a", version=5))
+    store.keep_only([], None, 9)
+    store.put_written(config_map("a", version=8))
+    store.put_written(config_map("b", version=10))
+    assert names(store) == {"b"}
+
+
+async def test_an_answer_is_doubted_once_so_many_objects_are_gone_that_its_own_may_be_one_of_them() -> None:
+    store = Store()
+    for version in range(1, GONE + 3):
+        store.remove(config_map(f"gone-{version}", version=version))
+    store.put_written(config_map("gone-2", version=2))
+    store.put_written(config_map("doubted", version=1))
+    store.put_written(config_map("a", version=3))
+    assert names(store) == {"a"}
 
 
 async def test_what_was_written_after_a_list_is_not_missed_in_it() -> None:
