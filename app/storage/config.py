@@ -20,14 +20,19 @@ _POSTGRES_PLACEHOLDERS = {
     "password": "from-environment",
     "sslmode": "prefer",
 }
+# What a section is that was left out.
+_ADMIN, _CACHE, _CONTROL_PLANE = Admin(), Cache(), ControlPlane()
+_IDENTITY, _METRICS, _SQLITE = Identity(), Metrics(), Sqlite()
+_JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
 
 
 def config_yaml(spec: Spec) -> str:
     """The file as DittoFS of February 2026 reads it."""
-    api, cache, metrics = spec.control_plane or ControlPlane(), spec.cache or Cache(), spec.metrics or Metrics()
-    identity = spec.identity or Identity()
-    jwt = identity.jwt or Jwt.model_validate({"secretRef": {"key": "generated"}})
+    api, cache, metrics = spec.control_plane or _CONTROL_PLANE, spec.cache or _CACHE, spec.metrics or _METRICS
+    identity = spec.identity or _IDENTITY
+    jwt = identity.jwt or _JWT
     content = {
         "logging": {"level": "INFO", "format": "json", "output": "stdout"},
         "shutdown_timeout": SHUTDOWN_TIMEOUT,
@@ -43,7 +48,7 @@ def config_yaml(spec: Spec) -> str:
         },
         "cache": {"path": cache.path, "size": cache.size},
         "metrics": {"enabled": metrics.enabled, "port": metrics.port},
-        "admin": {"username": (identity.admin or Admin()).username},
+        "admin": {"username": (identity.admin or _ADMIN).username},
     }
     return "".join(f"{line}\n" for line in _yaml(content))
 
@@ -75,7 +80,7 @@ def _database(spec: Spec) -> dict[str, Any]:
     if database and database.postgres_secret_ref:
         return {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
     # Also where type says postgres and no Secret is named: admission warned, and SQLite at least starts.
-    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or Sqlite()).path}}
+    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or _SQLITE).path}}
 
 
 def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
@@ -90,7 +95,7 @@ def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 def _scalar(value: str | int) -> str:
     # json escapes an emoji as two surrogates, which YAML refuses; what YAML allows only escaped, json leaves as it is.
-    text = json.dumps(value, ensure_ascii=False)
+    text = _ENCODER.encode(value)
     return re.sub(
         "[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text
     )

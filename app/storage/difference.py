@@ -29,11 +29,13 @@ def differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
 
 
 def _covers(live: Any, wanted: Any) -> bool:
-    if isinstance(wanted, Mapping):
-        return isinstance(live, Mapping) and all(_has_field(live, name, value) for name, value in wanted.items())
-    if isinstance(wanted, list) and wanted and all(isinstance(item, Mapping) for item in wanted):
+    if live == wanted:
+        return True
+    if isinstance(wanted, dict):
+        return isinstance(live, dict) and all(_has_field(live, name, value) for name, value in wanted.items())
+    if isinstance(wanted, list) and wanted and all(isinstance(item, dict) for item in wanted):
         return isinstance(live, list) and all(_has_item(live, item, at) for at, item in enumerate(wanted))
-    return bool(live == wanted)
+    return False
 
 
 def _has_field(live: Mapping[str, Any], name: str, wanted: Any) -> bool:
@@ -41,7 +43,7 @@ def _has_field(live: Mapping[str, Any], name: str, wanted: Any) -> bool:
     if _is_nothing(wanted) and _is_nothing(found):
         return True
     # An annotation may have such a name as well.
-    if name in ("requests", "limits") and isinstance(wanted, Mapping) and isinstance(found, Mapping):
+    if name in ("requests", "limits") and isinstance(wanted, dict) and isinstance(found, dict):
         return all(_is_same_amount(found.get(each), amount) for each, amount in wanted.items())
     return name in live and _covers(found, wanted)
 
@@ -55,8 +57,8 @@ def _has_item(live: list[Any], wanted: Mapping[str, Any], position: int) -> bool
 
 def _identity(item: Any) -> tuple[str, Any] | None:
     """None for what has none, nor is an object: what a user wrote verbatim is for the API server to judge."""
-    named = item.get("metadata", item) if isinstance(item, Mapping) else None
-    if not isinstance(named, Mapping):
+    named = item.get("metadata", item) if isinstance(item, dict) else None
+    if not isinstance(named, dict):
         return None
     return next(((name, named[name]) for name in _IDENTITIES if name in named), None)
 
