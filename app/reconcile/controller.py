@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import defaultdict
 from collections.abc import Iterable
 from time import monotonic
 
@@ -11,12 +10,10 @@ from prometheus_client import Counter, Gauge, Histogram
 from app.cluster.cache import Key, Manifest
 from app.cluster.observed import Observed
 from app.cluster.reader import ClusterError
+from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
 from app.storage.objects import INSTANCE
-from app.storage.pod import postgres_secret_name
-from app.storage.reading import read
-from app.storage.references import consumed_references
 
 WORKERS = 8
 
@@ -42,7 +39,7 @@ class Controller:
         self._wake = asyncio.Event()
         self._finishing = False
         self._busy = 0
-        self._references = _References()
+        self._dependents = Dependents()
         self._listen()
         MOST.labels(_NAME).set(workers)
 
@@ -122,46 +119,16 @@ class Controller:
         observed.servers.listeners.append(self._server_changed)
         for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.claims, observed.pods):
             store.listeners.append(self._belonging_changed)
-        observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._references.servers_of(key)))
-        observed.classes.listeners.append(lambda key, _: self._add(self._references.servers_of_class(key[1])))
+        observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._dependents.of_secret(key)))
+        observed.classes.listeners.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
 
     def _server_changed(self, key: Key, manifest: Manifest) -> None:
-        self._references.put(key, manifest if key in self._observed.servers else None)
+        if key in self._observed.servers:
+            self._dependents.put(key, manifest)
+        else:
+            self._dependents.remove(key)
         self._add([key])
 
     def _belonging_changed(self, key: Key, manifest: Manifest) -> None:
         labels = manifest["metadata"].get("labels") or {}
         self._add([(key[0], labels.get(INSTANCE, ""))])
-
-
-class _References:
-    """Which servers name a Secret, or a StorageClass; those that name no class are meant by every one."""
-
-    def __init__(self) -> None:
-        self._secrets: dict[Key, set[Key]] = defaultdict(set)
-        self._classes: dict[str | None, set[Key]] = defaultdict(set)
-        self._of: dict[Key, tuple[frozenset[Key], str | None]] = {}
-
-    def put(self, server: Key, manifest: Manifest | None) -> None:
-        """None for a server that is gone."""
-        former = self._of.pop(server, None)
-        if former:
-            for secret in former[0]:
-                self._secrets[secret].discard(server)
-            self._classes[former[1]].discard(server)
-        if manifest is None:
-            return
-        namespace, name = server
-        spec = read(manifest).server.spec
-        named = {reference.secret for reference in consumed_references(name, spec) if reference.secret}
-        secrets = frozenset((namespace, secret) for secret in (*named, postgres_secret_name(name)))
-        self._of[server] = secrets, spec.storage.storage_class_name
-        for secret in secrets:
-            self._secrets[secret].add(server)
-        self._classes[spec.storage.storage_class_name].add(server)
-
-    def servers_of(self, secret: Key) -> set[Key]:
-        return set(self._secrets.get(secret, ()))
-
-    def servers_of_class(self, name: str) -> set[Key]:
-        return self._classes.get(name, set()) | self._classes.get(None, set())

@@ -1,7 +1,7 @@
 """The objects that a DittoServer owns, as plain dicts shaped like their YAML: only what the operator decides on."""
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -167,6 +167,13 @@ def admin_secret(owner: Owner, spec: Spec, password: str) -> Manifest:
 def postgres_secret(owner: Owner, fields: Mapping[str, str]) -> Manifest:
     manifest = _secret(postgres_secret_name(owner.name), owner, {key: value.encode() for key, value in fields.items()})
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": [owner.reference]}}
+
+
+def servers_given(secret: str) -> Iterator[str]:
+    """The servers for which a Secret of this name would be made: names alone, whether there are such servers or not."""
+    for name_of in (jwt_secret_name, admin_secret_name, postgres_secret_name):
+        if secret.endswith(name_of("")):
+            yield secret.removesuffix(name_of(""))
 
 
 def service_name(server: str, suffix: str) -> str:

@@ -1,0 +1,53 @@
+"""Which servers depend on a Secret, or on a StorageClass: by what they name, and by what is made for them."""
+
+from typing import TypeVar
+
+from app.cluster.cache import Key, Manifest
+from app.storage.objects import servers_given
+from app.storage.reading import read
+from app.storage.references import secret_references
+
+Name = TypeVar("Name")
+
+
+class Dependents:
+    """Of all servers that were `put`. Holds next to nothing of each that the garbage collector has to look through."""
+
+    def __init__(self) -> None:
+        self._by_secret: dict[Key, set[Key]] = {}
+        self._by_class: dict[str | None, set[Key]] = {}
+        self._of: dict[Key, tuple[tuple[Key, ...], str | None]] = {}
+
+    def put(self, server: Key, manifest: Manifest) -> None:
+        self.remove(server)
+        spec = read(manifest).server.spec
+        named = {reference.secret for reference in secret_references(spec) if reference.secret}
+        secrets, storage_class = tuple((server[0], name) for name in named), spec.storage.storage_class_name
+        self._of[server] = secrets, storage_class
+        for secret in secrets:
+            self._by_secret.setdefault(secret, set()).add(server)
+        self._by_class.setdefault(storage_class, set()).add(server)
+
+    def remove(self, server: Key) -> None:
+        """Also one that was never put."""
+        if server not in self._of:
+            return
+        secrets, storage_class = self._of.pop(server)
+        for secret in secrets:
+            _discard(self._by_secret, secret, server)
+        _discard(self._by_class, storage_class, server)
+
+    def of_secret(self, secret: Key) -> set[Key]:
+        """With those for which a Secret of this name would be made, whether there are any or not."""
+        namespace, name = secret
+        return self._by_secret.get(secret, set()) | {(namespace, server) for server in servers_given(name)}
+
+    def of_class(self, name: str) -> set[Key]:
+        """Those that name no class are meant by every one."""
+        return self._by_class.get(name, set()) | self._by_class.get(None, set())
+
+
+def _discard(index: dict[Name, set[Key]], name: Name, server: Key) -> None:
+    index[name].discard(server)
+    if not index[name]:
+        del index[name]
