@@ -10,22 +10,32 @@ from typing import Any
 from app.cluster.cache import Key, Manifest, Store, key_of, version_of
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
-from app.storage.facts import Secret, Unknown
+from app.storage.facts import Secret, Trait, Unknown
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Known:
-    """A Secret at one version: the traits of its values for the rules, and SHA-256 of each for the pod's hash."""
+    """A Secret at one version, each value by its key, its traits for the rules, and its SHA-256 for the pod's hash.
+
+    In tuples of plain values: the garbage collector need not look through those of a thousand servers.
+    """
 
     version: int
-    secret: Secret
-    digests: Mapping[str, str]
+    values: tuple[tuple[str, int, str], ...]
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Known":
-        values = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
-        digests = {key: hashlib.sha256(value).hexdigest() for key, value in values.items()}
-        return cls(version_of(manifest), Secret.read(manifest), digests)
+        data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
+        digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
+        return cls(version_of(manifest), tuple((key, traits[key].value, digest) for key, digest in digests.items()))
+
+    @property
+    def secret(self) -> Secret:
+        return Secret({key: Trait(traits) for key, traits, _ in self.values})
+
+    @property
+    def digests(self) -> dict[str, str]:
+        return {key: digest for key, _, digest in self.values}
 
 
 def identity(manifest: Manifest) -> Manifest:
@@ -56,7 +66,10 @@ class Secrets:
         if key not in self._metadata:
             return None
         async with self._reading.setdefault(key, asyncio.Lock()):
-            return self.remembered(key) or await self._read(key)
+            found = self.remembered(key) or await self._read(key)
+            # Those that wait here have no more to read, nor has anybody who comes later.
+            self._reading.pop(key, None)
+            return found
 
     def learn(self, manifest: Manifest) -> None:
         """A Secret that was just written here, and need not be read."""
@@ -83,4 +96,3 @@ class Secrets:
     def _forget_what_is_gone(self, key: Key, _metadata: Manifest) -> None:
         if key not in self._metadata:
             self._known.pop(key, None)
-            self._reading.pop(key, None)

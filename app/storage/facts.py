@@ -8,7 +8,9 @@ import base64
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum, auto
+from enum import Flag, auto
+from functools import reduce
+from operator import or_
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -139,7 +141,7 @@ def _given_up(status: Mapping[str, Any], requested: str | None) -> str | None:
     return (status.get("allocatedResources") or {}).get("storage") or requested
 
 
-class Trait(Enum):
+class Trait(Flag):
     """Something about a Secret's value that a person should know, and that does not give the value away."""
 
     EMPTY = auto()
@@ -152,9 +154,9 @@ class Trait(Enum):
 
 @dataclass(frozen=True)
 class Secret:
-    """The keys of a Secret, each with the traits of its value."""
+    """The keys of a Secret, each with all the traits of its value."""
 
-    keys: Mapping[str, frozenset[Trait]] = field(default_factory=dict)
+    keys: Mapping[str, Trait] = field(default_factory=dict)
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
@@ -178,21 +180,18 @@ class Facts:
         return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims})
 
 
-def _traits(value: bytes) -> frozenset[Trait]:
+def _traits(value: bytes) -> Trait:
     text = value.decode(errors="replace")
-    url = _url_trait(text)
     found = {
         Trait.EMPTY: not text.strip(),
         Trait.PADDED: text != text.strip(),
         Trait.SHORT: len(text) < JWT_SECRET_CHARACTERS,
         Trait.BCRYPT: bool(_BCRYPT.match(text)),
-        Trait.PLAIN_HTTP: url is Trait.PLAIN_HTTP,
-        Trait.NOT_A_URL: url is Trait.NOT_A_URL,
     }
-    return frozenset(trait for trait, holds in found.items() if holds)
+    return reduce(or_, (trait for trait, holds in found.items() if holds), _url_trait(text))
 
 
-def _url_trait(text: str) -> Trait | None:
+def _url_trait(text: str) -> Trait:
     try:
         url = urlsplit(text.strip())
         host = url.hostname
@@ -200,4 +199,4 @@ def _url_trait(text: str) -> Trait | None:
         return Trait.NOT_A_URL
     if url.scheme not in ("http", "https") or not host:
         return Trait.NOT_A_URL
-    return Trait.PLAIN_HTTP if url.scheme == "http" else None
+    return Trait.PLAIN_HTTP if url.scheme == "http" else Trait(0)
