@@ -33,6 +33,7 @@ class Operator:
 
     def __init__(self, folder: Path, *facts: str | Path, makes_its_own: bool = False) -> None:
         self.folder = folder
+        self.module: tuple[str | Path, ...] = ("app",)
         self.log = folder / "operator.log"
         self._facts = facts
         self._pair = () if makes_its_own else ("--tls-cert", folder / "tls.crt", "--tls-key", folder / "tls.key")
@@ -50,7 +51,7 @@ class Operator:
 
     def start(self) -> None:
         self._program = Program(
-            *(sys.executable, "-m", "app", "serve", *self._facts),
+            *(sys.executable, "-m", *self.module, "serve", *self._facts),
             *(f"--listen=127.0.0.1:{self._port}", f"--health-listen=127.0.0.1:{self._health_port}"),
             *self._pair,
             folder=ROOT,

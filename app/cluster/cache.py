@@ -24,8 +24,8 @@ Listener = Callable[[Key, Manifest], None]
 FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
 # A watch is asked for that long and half as long again, so that not all of them are renewed at once.
 WATCH_SECONDS = 300.0
-# Reading a long list must not keep the event loop from the webhook.
-TURN_SECONDS = 0.005
+# Reading a long list must not keep the event loop from the webhook for longer.
+TURN_SECONDS = 0.002
 # So many objects that are gone are remembered by name: more than go while a write waits for its answer.
 GONE = 1000
 
