@@ -129,7 +129,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator
             if operator is None:
                 return await gather(cluster, needs)
             known, left = operator.observed.known(needs)
-            return known.joined(await gather(operator.observed, left))
+            return known.joined(await gather(operator.observed, left)) if left else known
 
         yield look_up, operator, files or _of_our_own(cluster, settings)
 

@@ -44,6 +44,7 @@ def text(size: int) -> str:
     return f"{size / 1024**power:.1f}".removesuffix(".0") + suffix
 
 
+@lru_cache(maxsize=1024)
 def parse_cache_size(text: str) -> int | None:
     """DittoFS's own `cache.size` in bytes, `1GB` as well as `1Gi`; None when it cannot be read as one."""
     match = _CACHE_SIZE.fullmatch(text.strip())

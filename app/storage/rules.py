@@ -83,6 +83,10 @@ class Needs:
     secrets: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
 
+    def __bool__(self) -> bool:
+        """Whether there is anything to look up."""
+        return bool(self.storage_classes or self.secrets or self.claims)
+
 
 @dataclass(frozen=True)
 class Listener:

@@ -115,9 +115,11 @@ def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
     assert unfit(read(row.manifest)) == []
 
 
-def test_volumes_bound_by_hand_need_no_class() -> None:
+def test_volumes_bound_by_hand_need_no_class_and_then_nothing_has_to_be_looked_up() -> None:
     manifest = server(**storage(storageClassName=""))
-    assert not needs(Change.of(manifest)).storage_classes
+    assert not needs(Change.of(manifest))
+    for found in (needs(Change.of(server())), needs(Change.of({**manifest, "spec": {**manifest["spec"], **s3()}}))):
+        assert found
     assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
 
 
