@@ -82,7 +82,7 @@ def command_line() -> None:
 @_option("--reconcile/--no-reconcile", default=True, help="Make what DittoServers describe, or only judge them.")
 @_option("--leader-elect/--no-leader-elect", default=True, help="Of several replicas, only one reconciles at a time.")
 @_option("--namespace", multiple=True, help="Look after this namespace only; can be given more than once.")
-@_option("--workers", type=click.IntRange(1, 64), default=8, help="How many DittoServers are reconciled at once.")
+@_option("--workers", type=click.IntRange(1, 64), default=4, help="How many DittoServers are reconciled at once.")
 @_option(
     "--resize-patience-seconds",
     type=click.IntRange(1, 86400),

@@ -62,5 +62,5 @@ class Settings:
     reconcile: bool = True
     leader_elect: bool = True
     namespace: tuple[str, ...] = ()
-    workers: int = 8
+    workers: int = 4
     resize_patience_seconds: int = 120

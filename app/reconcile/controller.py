@@ -15,7 +15,7 @@ from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
 from app.storage.objects import INSTANCE
 
-WORKERS = 8
+WORKERS = 4
 
 # controller-runtime's names and labels, so that its dashboards and alerts serve here too.
 _NAME = "dittoserver"
