@@ -27,7 +27,7 @@ pytestmark = pytest.mark.anyio
 
 Harm = Literal["killed before", "killed after", "conflict", "lost", "timed out", "stale"]
 # The versions of all objects in a store, and the newest of all.
-Snapshot = dict[str, dict[Any, Any]]
+Snapshot = dict[str, tuple[dict[str, bytes], dict[str, int]]]
 
 
 class Killed(BaseException):
@@ -75,13 +75,14 @@ def stores(observed: Observed) -> dict[str, Store]:
 
 
 def snapshot(observed: Observed) -> Snapshot:
-    return {name: dict(store._kept) for name, store in stores(observed).items()}
+    return {name: (dict(store._kept), dict(store._versions)) for name, store in stores(observed).items()}
 
 
 def put_back(observed: Observed, known: Snapshot) -> None:
     """It takes these for all that there is."""
     for name, store in stores(observed).items():
-        store._kept = dict(known[name])
+        kept, versions = known[name]
+        store._kept, store._versions = dict(kept), dict(versions)
     for caches in observed._caches.values():
         for cache in caches:
             cache.gap = None

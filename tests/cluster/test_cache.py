@@ -1,6 +1,7 @@
 """Caches of the real API server, and what becomes of them when it goes away or has forgotten where they were."""
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -110,6 +111,13 @@ async def test_whoever_listens_hears_of_each_change_once() -> None:
     store.remove(config_map("a", version=3))
     store.remove(config_map("a", version=3))
     assert heard == ["1", "2", "2"]
+
+
+async def test_the_garbage_collector_has_nothing_to_look_for_in_what_is_kept() -> None:
+    store = Store()
+    store.put(config_map("a"))
+    assert not gc.is_tracked(store._kept)
+    assert not gc.is_tracked(store._versions)
 
 
 @pytest.mark.parametrize("streams_lists", [True, False])
