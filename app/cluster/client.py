@@ -40,8 +40,6 @@ from app.cluster.reader import (
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE = 10.0
 PAGE = 500
-# A line of a watch has a whole object in it; etcd's limit for one is 1.5 MiB.
-READ_BYTES = 2 * 2**20
 FIELD_MANAGER = "dittofs-operator"
 # The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
 SILENCE = 70.0
@@ -336,7 +334,7 @@ def _session(api: ApiClient) -> aiohttp.ClientSession:
     configuration.proxy = configuration.proxy or _proxy_of_environment(str(configuration.host))
     headers = {"User-Agent": f"dittofs-operator/{_version()}"}
     connector = api.rest_client.pool_manager.connector
-    return aiohttp.ClientSession(connector=connector, connector_owner=False, headers=headers, read_bufsize=READ_BYTES)
+    return aiohttp.ClientSession(connector=connector, connector_owner=False, headers=headers)
 
 
 def _proxy_of_environment(host: str) -> str | None:
