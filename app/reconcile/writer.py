@@ -1,5 +1,6 @@
 """Makes one object as it is wanted: created, adopted, changed or removed. Only what differs, and only what is ours."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,6 +55,8 @@ class Writer:
 
     async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
         """The live object, as it is wanted. Raises NameTaken, and Conflict when what is known of it is out of date."""
+        # Where all is as it is wanted nobody is asked, and the webhook would wait for all objects of a server.
+        await asyncio.sleep(0)
         wanted = marked(manifest)
         live = self._stores[resource].get(key_of(wanted)) or await self._created(resource, wanted)
         if live is None:

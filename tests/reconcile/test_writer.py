@@ -1,5 +1,6 @@
 """One object at a time at the real API server. The caches do not run here: a store has what a test puts into it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -68,6 +69,14 @@ async def test_what_is_as_it_is_wanted_is_left_alone(desk: Desk) -> None:
     first = await desk.ensured(a="1")
     await desk.ensured(a="1")
     assert version(await desk.live()) == version(first)
+
+
+async def test_others_have_their_turn_between_two_objects_that_are_as_they_are_wanted(desk: Desk) -> None:
+    await desk.ensured(a="1")
+    turns: list[str] = []
+    asyncio.get_running_loop().call_soon(turns.append, "other")
+    await desk.ensured(a="1")
+    assert turns
 
 
 async def test_what_differs_is_changed_and_what_is_no_longer_wanted_goes(desk: Desk) -> None:
