@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from tests.bench.reconciling import Cost
@@ -26,4 +27,6 @@ def draw(costs: Sequence[Cost], file: Path) -> None:
         axes.set_xlabel("servers")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    figure.savefig(file)
+    # Text stays text, in an SVG of a quarter of the size.
+    with rc_context({"svg.fonttype": "none"}):
+        figure.savefig(file)
