@@ -133,12 +133,11 @@ def _straight(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
                 before = processor_seconds_of(both.processes[name])
                 _add(slices, name, at_once, both.straight[name].slice(asks, at_once, sizes.seconds))
                 taken[name] += processor_seconds_of(both.processes[name]) - before
-    yield from _percentiles(STRAIGHT, slices)
+    yield from _percentiles(STRAIGHT, slices, least_rate=1500.0)
     costs = {name: 1e6 * taken[name] / _count(slices, name) for name in taken}
     for name, microseconds in costs.items():
         yield Figure(STRAIGHT, f"processor time of a review, {ALSO[name]}", microseconds, "µs")
     yield Figure(STRAIGHT, "the same, ours to yes", costs[OURS] / costs[YES])
-    yield Figure(STRAIGHT, "reviews a second that one core has time for", 1e6 / costs[OURS], "/s", at_least=1500)
     most = max(AT_ONCE[STRAIGHT])
     rate = SHORT_OF_SATURATION * slices[OURS, most].rate
     say(f"  {rate:.0f} a second over {most} connections")
@@ -212,13 +211,16 @@ def _add(slices: Slices, name: str, at_once: int, answers: Answers) -> None:
     slices.setdefault((name, at_once), Answers()).add(answers)
 
 
-def _percentiles(section: str, slices: Slices, most_p99: float | None = None) -> Iterator[Figure]:
+def _percentiles(
+    section: str, slices: Slices, most_p99: float | None = None, least_rate: float | None = None
+) -> Iterator[Figure]:
     for (name, at_once), answers in sorted(slices.items(), key=lambda each: each[0][1]):
         what = f"{ALSO[name]}, {at_once} at once"
         yield Figure(section, f"p50, {what}", answers.percentile(50), "ms")
         most = most_p99 if name == OURS and at_once == 1 else None
         yield Figure(section, f"p99, {what}", answers.percentile(99), "ms", at_most=most)
-        yield Figure(section, f"rate, {what}", answers.rate, "/s")
+        least = least_rate if name == OURS and at_once > 1 else None
+        yield Figure(section, f"rate, {what}", answers.rate, "/s", at_least=least)
         if answers.failures:
             yield Figure(section, f"failures, {what}: {answers.failures[0]}", len(answers.failures), at_most=0)
 

@@ -21,5 +21,5 @@ class Sizes:
     churn_seconds: float
 
 
-FULL = Sizes(5, 5, (100, 300, 1000, 3000), many=1000, sharing=200, foreign=300, idle_seconds=60, churn_seconds=600)
+FULL = Sizes(10, 2.5, (100, 300, 1000, 3000), many=1000, sharing=200, foreign=300, idle_seconds=60, churn_seconds=600)
 QUICK = Sizes(2, 1, (10, 30, 100), many=100, sharing=20, foreign=30, idle_seconds=10, churn_seconds=20)
