@@ -44,8 +44,9 @@ def proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Proxy]:
 
 @pytest.fixture
 def behind(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy) -> Iterator[Operated]:
-    """The operator is at work behind the proxy, and needs no Lease."""
-    with Operated(control_plane, namespace, tmp_path, "--no-leader-elect", through=proxy) as running:
+    """The operator is at work behind the proxy, and needs no Lease. If one of each kind hangs, a worker is left."""
+    workers = f"--workers={len(KINDS) + 1}"
+    with Operated(control_plane, namespace, tmp_path, "--no-leader-elect", workers, through=proxy) as running:
         yield running
 
 
