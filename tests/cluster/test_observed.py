@@ -103,8 +103,10 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
 
 
 async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
-    crd: None, namespace: str, cluster: Cluster
+    control_plane: ControlPlane, crd: None, namespace: str, cluster: Cluster
 ) -> None:
+    # A pod needs its account, which a controller makes a moment after the namespace.
+    await until_async(lambda: control_plane.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default") is not None)
     async with watching(cluster, namespace) as observed:
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in observed.pods)
