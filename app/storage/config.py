@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from app.storage.references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
-from app.storage.spec import Admin, Cache, ControlPlane, Identity, Jwt, Metrics, Spec, Sqlite
+from app.storage.spec import (
+    DEFAULT_ADMIN,
+    DEFAULT_CACHE,
+    DEFAULT_CONTROL_PLANE,
+    DEFAULT_IDENTITY,
+    DEFAULT_METRICS,
+    DEFAULT_SQLITE,
+    Jwt,
+    Spec,
+)
 
 # The pod's grace period is longer, so that connections are drained before it is killed.
 SHUTDOWN_TIMEOUT = "90s"
@@ -20,9 +29,7 @@ _POSTGRES_PLACEHOLDERS = {
     "password": "from-environment",
     "sslmode": "prefer",
 }
-# What a section is that was left out.
-_ADMIN, _CACHE, _CONTROL_PLANE = Admin(), Cache(), ControlPlane()
-_IDENTITY, _METRICS, _SQLITE = Identity(), Metrics(), Sqlite()
+# As for the one that is generated where none is named.
 _JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
@@ -30,8 +37,9 @@ _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH
 
 def config_yaml(spec: Spec) -> str:
     """The file as DittoFS of February 2026 reads it."""
-    api, cache, metrics = spec.control_plane or _CONTROL_PLANE, spec.cache or _CACHE, spec.metrics or _METRICS
-    identity = spec.identity or _IDENTITY
+    api, cache = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.cache or DEFAULT_CACHE
+    metrics = spec.metrics or DEFAULT_METRICS
+    identity = spec.identity or DEFAULT_IDENTITY
     jwt = identity.jwt or _JWT
     content = {
         "logging": {"level": "INFO", "format": "json", "output": "stdout"},
@@ -48,7 +56,7 @@ def config_yaml(spec: Spec) -> str:
         },
         "cache": {"path": cache.path, "size": cache.size},
         "metrics": {"enabled": metrics.enabled, "port": metrics.port},
-        "admin": {"username": (identity.admin or _ADMIN).username},
+        "admin": {"username": (identity.admin or DEFAULT_ADMIN).username},
     }
     return "".join(f"{line}\n" for line in _yaml(content))
 
@@ -80,7 +88,7 @@ def _database(spec: Spec) -> dict[str, Any]:
     if database and database.postgres_secret_ref:
         return {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
     # Also where type says postgres and no Secret is named: admission warned, and SQLite at least starts.
-    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or _SQLITE).path}}
+    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or DEFAULT_SQLITE).path}}
 
 
 def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:

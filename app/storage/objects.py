@@ -16,7 +16,7 @@ from app.storage.pod import (
 )
 from app.storage.references import JWT_KEY, PASSWORD_KEY, USERNAME_KEY, admin_secret_name, jwt_secret_name
 from app.storage.rules import listeners
-from app.storage.spec import API_VERSION, KIND, Admin, DittoServer, Identity, Service, Spec
+from app.storage.spec import API_VERSION, DEFAULT_ADMIN, DEFAULT_IDENTITY, DEFAULT_SERVICE, KIND, DittoServer, Spec
 from app.storage.volumes import volumes
 
 APP = "dittofs-server"
@@ -88,7 +88,7 @@ def config_map(owner: Owner, spec: Spec) -> Manifest:
 
 def services(owner: Owner, spec: Spec) -> list[Manifest]:
     ports = {each.name: _port(each.name, each.port) for each in listeners(spec)}
-    given = spec.service or Service()
+    given = spec.service or DEFAULT_SERVICE
     exposed = {"type": given.type}
     annotations = given.annotations or {}
     found = [
@@ -159,7 +159,7 @@ def jwt_secret(owner: Owner, token: bytes) -> Manifest:
 
 
 def admin_secret(owner: Owner, spec: Spec, password: str) -> Manifest:
-    username = ((spec.identity or Identity()).admin or Admin()).username
+    username = ((spec.identity or DEFAULT_IDENTITY).admin or DEFAULT_ADMIN).username
     data = {USERNAME_KEY: username.encode(), PASSWORD_KEY: password.encode()}
     return _secret(admin_secret_name(owner.name), owner, data)
 

@@ -16,7 +16,16 @@ from app.storage.facts import Facts, StorageClass, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.reading import Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
-from app.storage.spec import API_VERSION, Cache, ControlPlane, DittoServer, Metrics, Smb, Spec, Sqlite
+from app.storage.spec import (
+    API_VERSION,
+    DEFAULT_CACHE,
+    DEFAULT_CONTROL_PLANE,
+    DEFAULT_METRICS,
+    DEFAULT_SMB,
+    DEFAULT_SQLITE,
+    DittoServer,
+    Spec,
+)
 from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized
 
 # A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
@@ -29,8 +38,6 @@ TAKEN_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20
-# What a section is that was left out.
-_CACHE, _CONTROL_PLANE, _METRICS, _SMB, _SQLITE = Cache(), ControlPlane(), Metrics(), Smb(), Sqlite()
 
 
 @dataclass(frozen=True)
@@ -136,7 +143,8 @@ def unfit(reading: Reading) -> list[Finding]:
 
 def listeners(spec: Spec) -> tuple[Listener, ...]:
     """Everything that listens, in the order in which a clash is reported."""
-    api, smb, metrics = spec.control_plane or _CONTROL_PLANE, spec.smb or _SMB, spec.metrics or _METRICS
+    api, smb = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.smb or DEFAULT_SMB
+    metrics = spec.metrics or DEFAULT_METRICS
     found = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
     if smb.enabled:
         found.append(Listener("smb", "spec.smb.port", smb.port))
@@ -263,7 +271,7 @@ def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
-    size, volume = (change.spec.cache or _CACHE).size, change.spec.storage.cache_size
+    size, volume = (change.spec.cache or DEFAULT_CACHE).size, change.spec.storage.cache_size
     wanted = quantity.parse_cache_size(size)
     if wanted is None:
         yield warning(
@@ -276,10 +284,10 @@ def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
-    paths = {"spec.cache.path": (change.spec.cache or _CACHE).path}
+    paths = {"spec.cache.path": (change.spec.cache or DEFAULT_CACHE).path}
     database = change.spec.database
     if not (database and (database.postgres_secret_ref or database.type == "postgres")):
-        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or _SQLITE).path
+        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or DEFAULT_SQLITE).path
     mounts = mount_paths(change.spec.storage)
     for field, path in paths.items():
         if not _is_under(path, mounts):

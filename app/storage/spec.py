@@ -326,6 +326,11 @@ class Spec(Model):
     """Security context of the pod (core/v1 PodSecurityContext)."""
 
 
+# What a section is that was left out.
+DEFAULT_ADMIN, DEFAULT_CACHE, DEFAULT_CONTROL_PLANE, DEFAULT_IDENTITY = Admin(), Cache(), ControlPlane(), Identity()
+DEFAULT_METRICS, DEFAULT_SERVICE, DEFAULT_SMB, DEFAULT_SQLITE = Metrics(), Service(), Smb(), Sqlite()
+
+
 class Metadata(Model):
     name: str = ""
     generate_name: str = ""
