@@ -26,7 +26,7 @@ from tests.reconcile.watching import Manifest, connected, watching
 pytestmark = pytest.mark.anyio
 
 Harm = Literal["killed before", "killed after", "conflict", "lost", "timed out", "stale"]
-# The versions of all objects in a store, and the newest of all.
+# Of each store what it keeps of all objects, and their versions.
 Snapshot = dict[str, tuple[dict[str, bytes], dict[str, int]]]
 
 

@@ -27,6 +27,6 @@ def draw(costs: Sequence[Cost], file: Path) -> None:
         axes.set_xlabel("servers")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
-    # Text stays text, in an SVG of a quarter of the size.
+    # Text stays text, in an SVG of two thirds of the size.
     with rc_context({"svg.fonttype": "none"}):
         figure.savefig(file)

@@ -251,8 +251,7 @@ def _later(operated: Operated, sizes: Sizes, say: Say) -> Iterator[Figure]:
     yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=150)
     for name, servers in (("single", 1), ("shared", sizes.sharing)):
         seconds = _rotated(operated, name, servers)
-        most = 2 if servers == 1 else None
-        yield Figure(LATER, f"a Secret of {servers} rotated, until the last template changed", seconds, "s", most)
+        yield Figure(LATER, f"a Secret of {servers} rotated, until the last template changed", seconds, "s", 2)
     settled(operated)
     yield from _restarted(operated, say)
     yield from _idle(operated, sizes, say)

@@ -1,8 +1,8 @@
-import gc
 import pickle
 
 from app.cluster.cache import Key
 from app.reconcile.dependents import Dependents
+from tests.garbage import tracked_more
 from tests.servers import jwt, s3, server, storage
 
 ONE, TWO = ("default", "one"), ("default", "two")
@@ -52,10 +52,9 @@ def test_a_server_that_is_gone_leaves_nothing_behind() -> None:
 
 def test_a_server_more_is_nothing_more_for_the_garbage_collector_to_look_through() -> None:
     dependents = Dependents()
-    gc.collect()
-    before = len(gc.get_objects())
-    for number in range(1000):
-        dependents.put(("default", f"s{number}"), server(f"s{number}", **s3(secretName="shared")))
-    for _ in range(2):  # A tuple in a tuple is seen to hold nothing but text one round later.
-        gc.collect()
-    assert len(gc.get_objects()) - before < 100
+
+    def put() -> None:
+        for number in range(1000):
+            dependents.put(("default", f"s{number}"), server(f"s{number}", **s3(secretName="shared")))
+
+    assert tracked_more(put) < 100
