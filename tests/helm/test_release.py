@@ -217,7 +217,8 @@ def test_servers_and_their_claims_outlive_the_chart_and_are_there_for_the_next(u
 def test_the_definition_goes_with_the_chart_when_that_is_asked_for(site: Site) -> None:
     site.helm("install", RELEASE, CHART, "--set", "crds.keep=false")
     site.helm("uninstall", RELEASE)
-    assert site.names("crd") == []
+    # helm asks for it and does not wait until the API server has seen to the servers.
+    until(lambda: site.names("crd") == [], SECONDS)
 
 
 def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Site) -> None:
