@@ -13,7 +13,7 @@ from time import monotonic, sleep
 
 from app.cluster.cache import Cache, Key, Manifest, Store
 from app.cluster.client import Cluster, Selection
-from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, SERVICES, STATEFUL_SETS, Resource
+from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import live_hash
 from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
 from app.storage.reading import read
@@ -76,13 +76,15 @@ def measure(sizes: Sizes, say: Say) -> Iterator[Figure | Cost]:
     """The costs among the figures are for the plot."""
     costs = []
     for number in sizes.growth:
-        bare = _bare(number, say)
+        with cluster(NAMESPACE) as control_plane:
+            bare = _bare(control_plane, number, say)
+            rotation = _bare_rotation(control_plane, sizes) if number == sizes.many else 0.0
         with _operated() as operated:
             costs.append(_cost(operated, number, bare, sizes, say))
             yield costs[-1]
             yield from _figures(costs[-1])
             if number == sizes.many:
-                yield from _later(operated, sizes, say)
+                yield from _later(operated, rotation, sizes, say)
     yield from _growth(costs)
 
 
@@ -99,11 +101,10 @@ def _operated() -> Iterator[Operated]:
             yield operated
 
 
-def _bare(number: int, say: Say) -> float:
-    with cluster(NAMESPACE) as control_plane:
-        begun = monotonic()
-        asyncio.run(_make_bare(control_plane, number))
-        seconds = monotonic() - begun
+def _bare(control_plane: ControlPlane, number: int, say: Say) -> float:
+    begun = monotonic()
+    asyncio.run(_make_bare(control_plane, number))
+    seconds = monotonic() - begun
     say(f"{number} servers by a bare client: {seconds:.1f} s")
     return seconds
 
@@ -123,6 +124,27 @@ async def _make_bare(control_plane: ControlPlane, number: int) -> None:
             group.create_task(work())
 
 
+def _bare_rotation(control_plane: ControlPlane, sizes: Sizes) -> float:
+    """The seconds in which the templates of those that share a Secret are written anew, once all pods are there."""
+    pods = Selection(PODS, NAMESPACE).path
+    until(lambda: len(control_plane.get(pods)["items"]) == sizes.many, SECONDS, pause=1)
+    begun = monotonic()
+    asyncio.run(_change_templates(control_plane, sizes.sharing))
+    return monotonic() - begun
+
+
+async def _change_templates(control_plane: ControlPlane, number: int) -> None:
+    async def work() -> None:
+        for each in servers:
+            await client.apply(STATEFUL_SETS, _stateful_set(each, "1" * 64))
+
+    async with Cluster.connect(control_plane.kubeconfig) as client:
+        servers = iter((await client.list(DITTO_SERVERS, NAMESPACE)).items[:number])
+        async with asyncio.TaskGroup() as group:
+            for _ in range(CONNECTIONS):
+                group.create_task(work())
+
+
 def new_servers(number: int, sharing: int) -> Iterator[Manifest]:
     """The first share a Secret with the others of them, the next has one of its own, and the rest have another."""
     for each in range(number):
@@ -131,14 +153,22 @@ def new_servers(number: int, sharing: int) -> Iterator[Manifest]:
 
 
 def belongings(server: Manifest) -> Iterator[tuple[Resource, Manifest]]:
-    metadata, spec = server["metadata"], read(server).server.spec
-    owner = Owner(metadata["name"], metadata["namespace"], metadata["uid"])
+    owner, spec = _owner(server), read(server).server.spec
     yield CONFIG_MAPS, config_map(owner, spec)
     yield SECRETS, jwt_secret(owner, b"j" * 64)
     yield SECRETS, admin_secret(owner, spec, "p" * 24)
-    yield STATEFUL_SETS, stateful_set(owner, spec, "0" * 64)
+    yield STATEFUL_SETS, _stateful_set(server, "0" * 64)
     for each in services(owner, spec):
         yield SERVICES, each
+
+
+def _stateful_set(server: Manifest, digest: str) -> Manifest:
+    return stateful_set(_owner(server), read(server).server.spec, digest)
+
+
+def _owner(server: Manifest) -> Owner:
+    metadata = server["metadata"]
+    return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
 
 
 def _cost(operated: Operated, number: int, bare: float, sizes: Sizes, say: Say) -> Cost:
@@ -245,13 +275,15 @@ def _growth(costs: list[Cost]) -> Iterator[Figure]:
     yield Figure(GROWTH, ours, grown / bare, at_most=1.1)
 
 
-def _later(operated: Operated, sizes: Sizes, say: Say) -> Iterator[Figure]:
+def _later(operated: Operated, bare_rotation: float, sizes: Sizes, say: Say) -> Iterator[Figure]:
     number = sizes.many
     memory = memory_of(operated.operator.pid)["VmHWM"]
     yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=150)
     for name, servers in (("single", 1), ("shared", sizes.sharing)):
         seconds = _rotated(operated, name, servers)
         yield Figure(LATER, f"a Secret of {servers} rotated, until the last template changed", seconds, "s", 2)
+    yield Figure(LATER, f"{sizes.sharing} templates changed by a bare client", bare_rotation, "s")
+    yield Figure(LATER, f"{sizes.sharing} templates, the operator to a bare client", seconds / bare_rotation)
     settled(operated)
     yield from _restarted(operated, say)
     yield from _idle(operated, sizes, say)
