@@ -103,7 +103,7 @@ class Namespace:
 
     def settled(self, *servers: str) -> None:
         """Waits until each has been looked at in its current generation."""
-        until(lambda: all(self._is_observed(server) for server in servers), seconds=60)
+        until(lambda: all(self._is_observed(server) for server in servers))
 
     def _path(self, kind: str) -> str:
         return Selection(RESOURCES[kind], self.namespace).path

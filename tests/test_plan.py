@@ -24,7 +24,6 @@ from tests.wait import until
 
 pytestmark = pytest.mark.anyio
 
-SECONDS = 60.0
 
 FAST = {
     "apiVersion": "storage.k8s.io/v1",
@@ -192,14 +191,14 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> 
             return server(**storage(cacheSize=size, storageClassName=driver.storage_class))
 
         operated.apply(sized("5Gi"))
-        until(lambda: reason(operated) == "Bound" and operated.get("pod", "files-0") is not None, SECONDS)
+        until(lambda: reason(operated) == "Bound" and operated.get("pod", "files-0") is not None)
         pod = operated.get("pod", "files-0")["metadata"]["uid"]
 
         driver.manner = Manner(most="10Gi")
         claim, grows = "claim cache-files-0", f"class {driver.storage_class} expands online"
         assert await told(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
         operated.apply(sized("20Gi"))
-        until(lambda: reason(operated) == "ResizeRefused", SECONDS)
+        until(lambda: reason(operated) == "ResizeRefused")
         assert "no volume has more than 10Gi" in (await cache(operated)).message
 
         assert await told(operated, sized("5Gi")) == [
@@ -207,7 +206,7 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> 
         ]
         assert await told(operated, sized("9Gi")) == [("cache", f"5Gi to 9Gi, {claim} no longer asks for 20Gi", False)]
         operated.apply(sized("9Gi"))
-        until(lambda: reason(operated) == "Bound", SECONDS)
+        until(lambda: reason(operated) == "Bound")
         grown = await cache(operated)
         assert (grown.requested, grown.capacity, grown.phase, grown.message) == ("9Gi", "9Gi", "Bound", "")
         assert operated.get("pod", "files-0")["metadata"]["uid"] == pod

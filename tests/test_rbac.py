@@ -29,7 +29,6 @@ from tests.operator import Operator
 from tests.servers import server, storage
 from tests.wait import until
 
-SECONDS = 60.0
 GROUP = "dittofs.dittofs.com"
 
 
@@ -76,7 +75,7 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
         running.kubectl("create", "namespace", "probe")
         kubectl_apply(running, "probe", *permissions("probe"))
         # It learns of a new kind within half a minute, and refuses everything until then.
-        until(lambda: made(running, "probe", owned(CONFIG_MAP)).returncode == 0, SECONDS)
+        until(lambda: made(running, "probe", owned(CONFIG_MAP)).returncode == 0)
         yield running
 
 
@@ -133,17 +132,17 @@ def make(operated: Operated) -> None:
     operated.secret("dsn", dsn="postgres://u:p@db:5432/files")
     database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
     operated.apply(server(metrics={"enabled": True}, database=database))
-    until(lambda: operated.template("files") is not None, SECONDS)
+    until(lambda: operated.template("files") is not None)
 
 
 def grow(operated: Operated) -> None:
     with Driver(operated.control_plane, operated.namespace) as driver:
         sizes = storage(storageClassName=driver.storage_class)
         operated.apply(server("growing", **sizes))
-        until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound", SECONDS)
+        until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound")
         operated.patch("dittoserver", "growing", spec={"storage": {"cacheSize": "10Gi"}})
-        until(lambda: "MadeAgain" in operated.events("growing") and reason(operated) == "Bound", SECONDS)
-        until(lambda: NOTE not in operated.get("configmap", "growing-config")["metadata"]["annotations"], SECONDS)
+        until(lambda: "MadeAgain" in operated.events("growing") and reason(operated) == "Bound")
+        until(lambda: NOTE not in operated.get("configmap", "growing-config")["metadata"]["annotations"])
     operated.kubectl("delete", "dittoserver", "growing")
 
 
@@ -156,8 +155,8 @@ def change(operated: Operated) -> None:
     for password in ("q", "r"):
         before = operated.template("files")
         operated.secret("dsn", dsn=f"postgres://u:{password}@db:5432/files")
-        until(lambda before=before: operated.template("files") != before, SECONDS)  # type: ignore[misc]
-    until(lambda: restarts(operated) == [2], SECONDS)
+        until(lambda before=before: operated.template("files") != before)  # type: ignore[misc]
+    until(lambda: restarts(operated) == [2])
 
 
 def restarts(operated: Operated) -> list[int]:
@@ -170,8 +169,8 @@ def change_what_cannot_be_applied(operated: Operated, proxy: Proxy) -> None:
     ]
     spec = {"image": "example.com/dittofs:2", "metrics": {"port": 9191}}
     operated.patch("dittoserver", "files", spec=spec)
-    until(lambda: all(fault.taken for fault in faults), SECONDS)
-    until(lambda: "example.com/dittofs:2" in json.dumps(operated.template("files")), SECONDS)
+    until(lambda: all(fault.taken for fault in faults))
+    until(lambda: "example.com/dittofs:2" in json.dumps(operated.template("files")))
 
 
 def is_apply_of(kind: str) -> Callable[[ProxyRequest], bool]:
@@ -180,8 +179,8 @@ def is_apply_of(kind: str) -> Callable[[ProxyRequest], bool]:
 
 def remove(operated: Operated) -> None:
     operated.patch("dittoserver", "files", spec={"metrics": {"enabled": False}, "database": None})
-    until(lambda: not operated.get("service", "files-metrics"), SECONDS)
-    until(lambda: not operated.get("secret", "files-postgres"), SECONDS)
+    until(lambda: not operated.get("service", "files-metrics"))
+    until(lambda: not operated.get("secret", "files-postgres"))
 
 
 def adopt(operated: Operated) -> None:
@@ -190,7 +189,7 @@ def adopt(operated: Operated) -> None:
     operated.kubectl("delete", "dittoserver", "files", "--cascade=orphan")
     assert not any(owners(operated, *each) for each in left)
     operated.apply(server())
-    until(lambda: all(owners(operated, *each) for each in left), SECONDS)
+    until(lambda: all(owners(operated, *each) for each in left))
 
 
 def owners(operated: Operated, kind: str, name: str) -> Any:
@@ -199,7 +198,7 @@ def owners(operated: Operated, kind: str, name: str) -> Any:
 
 def damage_the_certificate(operated: Operated) -> None:
     operated.patch("secret", f"{operated.namespace}-tls", data={"tls.key": None})
-    until(lambda: "tls.key" in operated.get("secret", f"{operated.namespace}-tls")["data"], SECONDS)
+    until(lambda: "tls.key" in operated.get("secret", f"{operated.namespace}-tls")["data"])
 
 
 def judge(operated: Operated) -> None:

@@ -7,16 +7,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 _PAUSE = 0.02
+# What takes less than a second takes longer where others are at work: who waits for less says so.
+_SECONDS = 60.0
 
 
-def until(holds: Callable[[], bool], seconds: float = 15.0, pause: float = _PAUSE) -> None:
+def until(holds: Callable[[], bool], seconds: float = _SECONDS, pause: float = _PAUSE) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline, f"it did not come true within {seconds:.0f} s"
         time.sleep(pause)
 
 
-async def until_async(holds: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until_async(holds: Callable[[], bool], seconds: float = _SECONDS) -> None:
     """The same while the event loop goes on."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -185,7 +185,7 @@ class Replica:
     interfere: Callable[[], object] = lambda: None
 
     async def is_ready(self) -> None:
-        await until_async(lambda: self.own.why_not_ready() is None, seconds=60)
+        await until_async(lambda: self.own.why_not_ready() is None)
 
     async def probe(self, name: str, authorities: bytes) -> str | None:
         await asyncio.to_thread(self.interfere)
@@ -193,10 +193,10 @@ class Replica:
 
     async def serves_what_is_signed_by(self, authority: bytes) -> None:
         issuer = certificates(authority)
-        await until_async(lambda: self.own.served is not None and (self.own.served.issuer,) == issuer, seconds=60)
+        await until_async(lambda: self.own.served is not None and (self.own.served.issuer,) == issuer)
 
     async def says(self, reason: str) -> str:
-        await until_async(lambda: reason in [each.reason for each in self.news], seconds=60)
+        await until_async(lambda: reason in [each.reason for each in self.news])
         return next(each.message for each in self.news if each.reason == reason)
 
 
@@ -249,7 +249,7 @@ class Stream:
 
     async def goes_on(self, further: int) -> None:
         enough = self.tried + further
-        await until_async(lambda: self.tried >= enough, seconds=60)
+        await until_async(lambda: self.tried >= enough)
 
     async def _run(self, site: Site) -> None:
         async with site.admitting() as client:
@@ -438,7 +438,7 @@ async def test_what_it_may_not_do_is_said(site: Site) -> None:
     site.register()
     site.kubectl("delete", "rolebinding", "certificate")
     async with replica(site, site.ports[0]) as alone:
-        await until_async(lambda: "cannot be watched: forbidden" in str(alone.own.why_not_ready()), seconds=60)
+        await until_async(lambda: "cannot be watched: forbidden" in str(alone.own.why_not_ready()))
     site.kubectl("apply", "-f", "-", input=RIGHTS.format(name=site.name))
     site.kubectl("delete", "clusterrolebinding", site.name)
     async with replica(site, site.ports[0]) as alone:

@@ -48,7 +48,7 @@ class Cluster(ControlPlane):
         try:
             self._start_containerd()
             self._start_node()
-            until(lambda: "True" in self._node_is_ready(), seconds=60)
+            until(lambda: "True" in self._node_is_ready())
         except BaseException:
             self._stop()
             raise

@@ -30,7 +30,6 @@ WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 IN_THE_CLUSTER = ",".join(("clusterroles", "clusterrolebindings", *WEBHOOKS))
 BUNDLE = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCg=="
 BUDGET = "poddisruptionbudget.policy"
-SECONDS = 60.0
 CLAIM = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",
@@ -113,7 +112,7 @@ def used(site: Site, tmp_path: Path) -> Site:
 def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
     said = site.helm("install", RELEASE, CHART)
     assert "helm test --namespace dittofs-system dittofs-operator" in said
-    until(lambda: len(site.pods()) == 2, SECONDS)
+    until(lambda: len(site.pods()) == 2)
     assert {each["status"]["phase"] for each in site.pods()} == {"Pending"}
     assert not site.refusals()
     # The one that helm test starts is no hindrance either.
@@ -123,7 +122,7 @@ def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> Non
 
 def test_a_pod_that_is_not_restricted_would_have_been_refused(site: Site) -> None:
     site.helm("install", RELEASE, CHART, "--set", "securityContext.allowPrivilegeEscalation=true")
-    until(lambda: bool(site.refusals()), SECONDS)
+    until(lambda: bool(site.refusals()))
     assert 'violates PodSecurity "restricted' in site.refusals()[0]
 
 
@@ -218,12 +217,12 @@ def test_the_definition_goes_with_the_chart_when_that_is_asked_for(site: Site) -
     site.helm("install", RELEASE, CHART, "--set", "crds.keep=false")
     site.helm("uninstall", RELEASE)
     # helm asks for it and does not wait until the API server has seen to the servers.
-    until(lambda: site.names("crd") == [], SECONDS)
+    until(lambda: site.names("crd") == [])
 
 
 def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Site) -> None:
     site.kubectl("apply", "-f", str(INSTALL))
-    until(lambda: len(site.pods()) == 2, SECONDS)
+    until(lambda: len(site.pods()) == 2)
     assert not site.refusals()
     publish(site)
     again = site.kubectl("apply", "-f", str(INSTALL)).splitlines()
