@@ -28,6 +28,7 @@ from app.cluster.survey import Stats, Survey, survey
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeconfig
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
+from app.storage.growth import RESIZE_PATIENCE
 from app.storage.reading import read
 from app.storage.rules import unfit
 from app.storage.spec import KIND
@@ -86,7 +87,7 @@ def command_line() -> None:
 @_option(
     "--resize-patience-seconds",
     type=click.IntRange(1, 86400),
-    default=120,
+    default=int(RESIZE_PATIENCE.total_seconds()),
     help="How long a file system may take to grow while it is in use, before the pod is restarted for it.",
 )
 @_option("--health-listen", type=AddressType(), default="0.0.0.0:8081", help="/healthz, /readyz, /metrics, plain.")

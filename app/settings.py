@@ -50,17 +50,17 @@ class Settings:
 
     listen: Address
     health_listen: Address
-    tls_cert: Path | None = None
-    tls_key: Path | None = None
-    certificate_secret: str = "dittofs-operator-tls"  # noqa: S105 - the name of one
-    service: str = "dittofs-operator"
-    webhook_configuration: str = "dittofs-operator"
-    certificate_days: float = 90
-    ca_days: float = 365
-    kubeconfig: Path | None = None
-    snapshot: Path | None = None
-    reconcile: bool = True
-    leader_elect: bool = True
-    namespace: tuple[str, ...] = ()
-    workers: int = 4
-    resize_patience_seconds: int = 120
+    tls_cert: Path | None
+    tls_key: Path | None
+    certificate_secret: str
+    service: str
+    webhook_configuration: str
+    certificate_days: float
+    ca_days: float
+    kubeconfig: Path | None
+    snapshot: Path | None
+    reconcile: bool
+    leader_elect: bool
+    namespace: tuple[str, ...]
+    workers: int
+    resize_patience_seconds: int

@@ -15,8 +15,6 @@ from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
 from app.storage.objects import INSTANCE
 
-WORKERS = 4
-
 # controller-runtime's names and labels, so that its dashboards and alerts serve here too.
 _NAME = "dittoserver"
 TOTAL = Counter("controller_runtime_reconcile", "Reconciles by result.", ["controller", "result"])
@@ -31,7 +29,7 @@ log = logging.getLogger(__name__)
 class Controller:
     """Reconciles while `run` runs; what changes at other times is made up for when it runs again."""
 
-    def __init__(self, observed: Observed, reconciler: Reconciler, workers: int = WORKERS) -> None:
+    def __init__(self, observed: Observed, reconciler: Reconciler, workers: int) -> None:
         self._observed = observed
         self._reconciler = reconciler
         self._workers = workers

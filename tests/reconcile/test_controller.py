@@ -91,7 +91,7 @@ async def running(controller: Controller) -> AsyncIterator[asyncio.Task[None]]:
 
 async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened_then(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own)
+    controller = Controller(world.observed, own, workers=4)
     world.server("one")
     world.server("two")
     assert not controller.running
@@ -212,7 +212,7 @@ async def test_a_look_later_is_had(world: World) -> None:
         return 0.01 if own.done["one"] < 2 else None
 
     world.server("one")
-    async with running(Controller(world.observed, own)):
+    async with running(Controller(world.observed, own, workers=4)):
         await until_async(lambda: own.done["one"] == 3)
 
 
