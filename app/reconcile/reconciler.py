@@ -109,12 +109,12 @@ class Reconciler:
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
         if rejections:
-            situation = await self._report(server, manifest, Seen(rejections=rejections))
+            situation = await self._report(server, manifest, Seen(rejections=rejections), Grown())
             return self._look_again(server, manifest, situation)
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
         grown = await self._growth.step(server, manifest, _owner(manifest))
         seen = await self._made(server, _owner(manifest))
-        situation = await self._report(server, manifest, _with(seen, grown))
+        situation = await self._report(server, manifest, seen, grown)
         if grown.again:
             return 0.0
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
@@ -148,12 +148,7 @@ class Reconciler:
         await self._make_way(owner, live)
         refused = await self._make_services(owner, spec)
         await self._remove_unwanted(owner, spec)
-        return Seen(
-            credentials=credentials.problem,
-            credentials_unknown=credentials.unknown,
-            services=refused,
-            stateful_set=live,
-        )
+        return Seen(credentials=credentials.problem, credentials_unknown=credentials.unknown, services=refused)
 
     async def _generate_secrets(self, owner: Owner, spec: Spec, live: Manifest | None) -> Problem | None:
         """What is gone while a pod that runs may still need it is not made up anew."""
@@ -260,18 +255,12 @@ class Reconciler:
         if not (spec.database and spec.database.postgres_secret_ref) and secret and owner.owns(secret):
             await self._writer.remove(SECRETS, secret)
 
-    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen) -> Situation:
+    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen, grown: Grown) -> Situation:
         """Gives what it told of."""
-        situation = self._growth.situation(server, manifest)
-        complete = replace(
-            seen,
-            classes=situation.classes,
-            claims=situation.claims,
-            overdue=self._patience_left(manifest) <= 0,
-            stateful_set=seen.stateful_set or situation.stateful_set,
-            pod=situation.pod,
-        )
-        found = status(server, manifest, complete, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        situation = replace(self._growth.situation(server, manifest), refused=grown.refused)
+        growth = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
+        seen = replace(seen, growth=growth, situation=situation, overdue=self._patience_left(manifest) <= 0)
+        found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
         return situation
@@ -303,11 +292,6 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
-
-
-def _with(seen: Seen, grown: Grown) -> Seen:
-    problem = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
-    return replace(seen, refused=grown.refused, growth=problem)
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:

@@ -57,13 +57,17 @@ class Writer:
         """The live object, as it is wanted. Raises NameTaken, and Conflict when what is known of it is out of date."""
         # Where all is as it is wanted nobody is asked, and the webhook would wait for all objects of a server.
         await asyncio.sleep(0)
-        wanted = marked(manifest)
-        live = self._stores[resource].get(key_of(wanted)) or await self._created(resource, wanted)
+        wanted, store = marked(manifest), self._stores[resource]
+        live = store.get(key_of(wanted)) or await self._created(resource, wanted)
         if live is None:
             # There is one that the cache does not know: it has no label of ours, or was made a moment ago.
             live = await self._cluster.get(resource, *reversed(key_of(wanted)))
         _check_owner(resource, live, owner)
-        return await self._changed(resource, wanted, live) if differs(wanted, live) else live
+        if differs(wanted, live):
+            return await self._changed(resource, wanted, live)
+        if key_of(live) not in store:
+            store.put_written(live)
+        return live
 
     async def create_secret(self, manifest: Manifest) -> None:
         """Once and never again: what somebody else made meanwhile is left as it is."""

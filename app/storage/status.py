@@ -8,7 +8,7 @@ from pydantic import Field
 
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
-from app.storage.growth import Outlook, Phase, Situation, may_restart, outlooks
+from app.storage.growth import Outlook, Phase, Situation, outlooks
 from app.storage.objects import service_name
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
@@ -109,8 +109,7 @@ class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `refused` is what the API server has said to a change of a claim. `claims` are by name. `overdue` says that its
-    claims had time enough.
+    `situation` is of its volumes and its pod; `overdue` says that its claims had time enough.
     """
 
     rejections: Sequence[Finding] = ()
@@ -119,19 +118,15 @@ class Seen:
     failure: Problem | None = None
     services: Problem | None = None
     growth: Problem | None = None
-    refused: Mapping[str, str] = field(default_factory=dict)
     taken: Problem | None = None
-    classes: StorageClasses = field(default_factory=StorageClasses)
-    claims: Mapping[str, Claim] = field(default_factory=dict)
+    situation: Situation = field(default_factory=Situation)
     overdue: bool = False
-    stateful_set: Manifest | None = None
-    pod: Manifest | None = None
 
 
 def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
     """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
     generation = manifest["metadata"]["generation"]
-    looks = _outlooks(server, manifest, seen)
+    looks = outlooks(server, seen.situation)
     found = {
         "observedGeneration": generation,
         "availableReplicas": _available(seen),
@@ -184,18 +179,6 @@ def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
     return one is not None and all(one[name] == other[name] for name in ("status", "reason", "message"))
 
 
-def _outlooks(server: DittoServer, manifest: Mapping[str, Any], seen: Seen) -> tuple[Outlook, ...]:
-    situation = Situation(
-        claims=seen.claims,
-        classes=seen.classes,
-        stateful_set=seen.stateful_set,
-        pod=seen.pod,
-        refused=seen.refused,
-        may_restart=may_restart(manifest),
-    )
-    return outlooks(server, situation)
-
-
 def _conditions(
     server: DittoServer, seen: Seen, looks: Sequence[Outlook], credentials: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, Problem]]:
@@ -203,7 +186,7 @@ def _conditions(
     ready = _not_ready(server, seen, claims)
     stalled = _blocked(seen) or (growth if growth and growth.reason == Phase.RESIZE_REFUSED else None)
     failed = seen.failure or seen.services or seen.growth
-    waiting = failed or seen.credentials or ready or growth or _rollout(seen.stateful_set)
+    waiting = failed or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
     storage = claims or growth
     return {
         "Ready": ("False", ready) if ready else ("True", _good(server)),
@@ -261,12 +244,12 @@ def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Probl
         return blocked
     if server.spec.replicas == 0:
         stopping = Problem("Stopping", "the pod has yet to end")
-        return stopping if ((seen.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
+        return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen):
         return seen.services if seen.services and seen.services.reason == SERVICE_MISSING else None
-    if seen.stateful_set is None and (seen.credentials or seen.failure):
+    if seen.situation.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
-    return _pod_problem(seen.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
+    return _pod_problem(seen.situation.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
 
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
@@ -312,10 +295,10 @@ def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | 
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
     if look.phase != Phase.PENDING:
         return None
-    missing = _class_problem(_class_of(server, claim, seen), seen.classes)
+    missing = _class_problem(_class_of(server, claim, seen), seen.situation.classes)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
-    why = _waits_for(_class_of(server, claim, seen), seen.classes)
+    why = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
     if claim and seen.overdue:
         return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
     return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
@@ -343,7 +326,7 @@ def _waits_for(name: str | None, classes: StorageClasses) -> str:
 
 
 def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | None:
-    return storage_class_of(server.spec.storage, claim, seen.classes)
+    return storage_class_of(server.spec.storage, claim, seen.situation.classes)
 
 
 def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
@@ -362,9 +345,9 @@ def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
 
 def _available(seen: Seen) -> int:
     """By the word of the StatefulSet's controller; while it has none, as of one just made again, by the pod itself."""
-    found = (seen.stateful_set or {}).get("status") or {}
-    if not found.get("observedGeneration") and seen.pod:
-        return int(is_ready(seen.pod))
+    found = (seen.situation.stateful_set or {}).get("status") or {}
+    if not found.get("observedGeneration") and seen.situation.pod:
+        return int(is_ready(seen.situation.pod))
     return int(found.get("availableReplicas") or 0)
 
 
@@ -374,7 +357,7 @@ def _endpoint(server: DittoServer) -> str:
 
 
 def _phase(server: DittoServer, seen: Seen) -> str:
-    problem = _pod_problem(seen.pod)
+    problem = _pod_problem(seen.situation.pod)
     if _blocked(seen) or (problem and problem.reason == "CrashLoopBackOff" and not _available(seen)):
         return "Failed"
     if server.spec.replicas == 0:

@@ -11,6 +11,7 @@ from app.cluster.client import FIELD_MANAGER, Cluster
 from app.cluster.observed import Observed
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, ClusterError, Conflict, NotFound, Unavailable
 from app.reconcile.writer import NameTaken, NotLeading, Writer, merged_entries
+from app.storage.difference import marked
 from app.storage.objects import Owner
 from tests.controlplane.cluster import ControlPlane
 from tests.reconcile.watching import Manifest, connected, made, owner_of, version
@@ -107,6 +108,12 @@ async def test_an_object_that_is_gone_is_not_made_of_what_is_known_of_it(desk: D
 async def test_an_object_that_nobody_has_heard_of_yet_is_found(desk: Desk) -> None:
     await desk.cluster.create(CONFIG_MAPS, desk.wanted(a="1"))
     assert (await desk.ensured(a="2"))["data"] == {"a": "2"}
+
+
+async def test_what_another_has_just_made_as_it_is_wanted_is_known_at_once(desk: Desk) -> None:
+    theirs = await desk.cluster.create(CONFIG_MAPS, marked(desk.wanted(a="1")))
+    assert version(await desk.ensured(a="1")) == version(theirs)
+    assert desk.observed.config_maps.get((desk.owner.namespace, "files-config"))
 
 
 async def test_a_name_that_is_taken_is_not_ours_to_write(desk: Desk) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import rejection
+from app.storage.growth import Situation
 from app.storage.reading import read
 from app.storage.schema import structural
 from app.storage.status import News, Problem, Seen, Status, conditions, news, status
@@ -34,10 +35,17 @@ def bound(*names: str) -> dict[str, Claim]:
     return {f"{name}-files-0": Claim(f"{name}-files-0", "fast", "10Gi", "Bound") for name in names}
 
 
+def but(seen: Seen, **found: Any) -> Seen:
+    """The same with something else found, be it in the situation or not."""
+    situation = {name: value for name, value in found.items() if name in Situation.__dataclass_fields__}
+    rest = {name: value for name, value in found.items() if name not in situation}
+    return replace(seen, situation=replace(seen.situation, **situation), **rest)
+
+
 def starting(**found: Any) -> Seen:
     """Everything is made, and nothing stands in the way of the pod but what `found` says."""
-    seen = Seen(classes=CLASSES, claims=bound("metadata", "cache"), stateful_set=stateful_set())
-    return replace(seen, **found)
+    situation = Situation(classes=CLASSES, claims=bound("metadata", "cache"), stateful_set=stateful_set())
+    return but(Seen(situation=situation), **found)
 
 
 def running(**found: Any) -> Seen:
@@ -102,7 +110,7 @@ def test_a_server_that_runs_says_where() -> None:
 
 
 def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
-    first = said(Seen(classes=CLASSES, stateful_set=stateful_set()))
+    first = said(but(Seen(), classes=CLASSES, stateful_set=stateful_set()))
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
     assert said(starting(claims=claims, pod={"status": {}}), live(first), LATER) == first
 
@@ -221,7 +229,7 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
     assert reasons(starting(), stopped)["Ready"] == ("False", "Stopping")
     ended = starting(stateful_set=stateful_set(replicas=0))
     assert reasons(ended, stopped)["Ready"] == ("True", "Stopped")
-    assert reasons(replace(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
+    assert reasons(but(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
 
 
 @pytest.mark.parametrize(
@@ -232,12 +240,12 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
         (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
         (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
         (
-            replace(running(), stateful_set=stateful_set(1, observedGeneration=4)),
+            but(running(), stateful_set=stateful_set(1, observedGeneration=4)),
             ("True", "RollingOut"),
             ("False", "Reconciled"),
         ),
         (
-            replace(running(), stateful_set=stateful_set(1, updateRevision="b")),
+            but(running(), stateful_set=stateful_set(1, updateRevision="b")),
             ("True", "RollingOut"),
             ("False", "Reconciled"),
         ),
@@ -305,9 +313,9 @@ def test_a_claim_without_a_volume_says_what_it_waits_for(
 
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
     nameless = live(storage={"metadataSize": "10Gi"})
-    assert said(Seen(classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
+    assert said(but(Seen(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
     assert reasons(Seen(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
-    unknown = condition("StorageReady", Seen(classes=StorageClasses(gap="forbidden")), nameless)
+    unknown = condition("StorageReady", but(Seen(), classes=StorageClasses(gap="forbidden")), nameless)
     assert unknown["reason"] == "ClaimPending"
 
 
@@ -422,7 +430,7 @@ def test_a_claim_that_is_larger_than_it_should_be_is_a_warning_and_no_problem() 
 
 def test_a_growth_that_could_not_be_asked_for_is_yet_to_be_done() -> None:
     found = condition("Reconciling", growing(), live(**TEN))
-    failed = replace(running(), growth=Problem("WriteFailed", "no answer"))
+    failed = but(running(), growth=Problem("WriteFailed", "no answer"))
     assert found["status"] == "True"
     assert condition("Reconciling", failed)["message"] == "no answer"
 
@@ -438,4 +446,4 @@ def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(found: Manif
 def test_without_a_statefulset_there_is_something_to_do() -> None:
     leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
     assert reasons(running(), live())["Reconciling"] == ("False", "Reconciled")
-    assert reasons(replace(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetMissing")
+    assert reasons(but(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetMissing")
