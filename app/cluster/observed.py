@@ -47,7 +47,8 @@ def is_of_a_maker(entry: Manifest) -> bool:
 
 
 def _claim(manifest: Manifest) -> Manifest:
-    metadata = {**identity(manifest)["metadata"], "managedFields": size_entries(manifest)}
+    kept = {"creationTimestamp": manifest["metadata"].get("creationTimestamp"), "managedFields": size_entries(manifest)}
+    metadata = {**identity(manifest)["metadata"], **kept}
     return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
 
 

@@ -135,6 +135,7 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
     SECRETS: (*_METADATA, ("data", _BASE64), ("stringData", _TEXTS)),
     CLAIMS: (
         *_METADATA,
+        ("metadata.creationTimestamp", _TEXT),
         ("spec", _MAPPING),
         ("spec.storageClassName", _TEXT),
         ("spec.resources", _MAPPING),

@@ -27,7 +27,7 @@ from app.reconcile.growth import Grown, Growth, Tell
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
-from app.storage.facts import Secret, Unknown
+from app.storage.facts import Claim, Secret, Unknown
 from app.storage.growth import RESIZE_PATIENCE, Phase, Situation, outlooks, restart_due
 from app.storage.objects import (
     Owner,
@@ -110,7 +110,7 @@ class Reconciler:
         server, rejections = reading.server, unfit(reading)
         if rejections:
             situation = await self._report(server, manifest, Seen(rejections=rejections), Grown())
-            return self._look_again(server, manifest, situation)
+            return self._look_again(server, situation)
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
         grown = await self._growth.step(server, manifest, _owner(manifest))
         seen = await self._made(server, _owner(manifest))
@@ -121,7 +121,7 @@ class Reconciler:
         failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
         if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
             raise Unavailable(why)
-        return TAKEN_SECONDS if seen.taken else self._look_again(server, manifest, situation)
+        return TAKEN_SECONDS if seen.taken else self._look_again(server, situation)
 
     async def _made(self, server: DittoServer, owner: Owner) -> Seen:
         try:
@@ -259,7 +259,8 @@ class Reconciler:
         """Gives what it told of."""
         situation = replace(self._growth.situation(server, manifest), refused=grown.refused)
         growth = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
-        seen = replace(seen, growth=growth, situation=situation, overdue=self._patience_left(manifest) <= 0)
+        overdue = [claim.name for claim in situation.claims.values() if self._patience_left(claim) <= 0]
+        seen = replace(seen, growth=growth, situation=situation, overdue=overdue)
         found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
@@ -271,21 +272,20 @@ class Reconciler:
         for each in news(before, conditions({"status": found})):
             self._tell(manifest, each)
 
-    def _look_again(self, server: DittoServer, manifest: Manifest, situation: Situation) -> float | None:
+    def _look_again(self, server: DittoServer, situation: Situation) -> float | None:
         """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
-        waits = any(claim.phase == "Pending" for claim in situation.claims.values())
-        left = self._patience_left(manifest)
+        left = [self._patience_left(claim) for claim in situation.claims.values() if claim.phase == "Pending"]
         due = restart_due(server, situation)
-        delays = [left + 1] if waits and left > 0 else []
+        delays = [seconds + 1 for seconds in left if seconds > 0]
         if due:
             delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
         if any(look.phase == Phase.RESIZE_REFUSED for look in outlooks(server, situation)):
             delays.append(REFUSED_SECONDS)
         return min(delays, default=None)
 
-    def _patience_left(self, manifest: Manifest) -> float:
-        """Seconds until the claims of a server have had time enough."""
-        created = datetime.fromisoformat(manifest["metadata"]["creationTimestamp"])
+    def _patience_left(self, claim: Claim) -> float:
+        """Seconds until it has had time enough to be bound."""
+        created = datetime.fromisoformat(claim.created)
         return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - self._clock()).total_seconds()
 
     def _tell_of(self, owner: Owner, each: News) -> None:

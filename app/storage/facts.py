@@ -83,7 +83,8 @@ class Claim:
 
     `requested` is the quantity that it asks for, and `requested_by` the field managers that made it ask for that.
     `given_up` is the quantity to which its driver has declared that the volume cannot grow, and `said` what the driver
-    says of what goes wrong. `waits_for_pod_since` is when the volume had grown but for its file system, RFC 3339.
+    says of what goes wrong. `waits_for_pod_since` is when the volume had grown but for its file system, and `created`
+    the creationTimestamp, both in RFC 3339, the latter empty where there is none, as in a file.
     """
 
     name: str
@@ -95,6 +96,7 @@ class Claim:
     given_up: str | None = None
     said: str = ""
     waits_for_pod_since: str | None = None
+    created: str = ""
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
@@ -112,6 +114,7 @@ class Claim:
             given_up=_given_up(status, requested),
             said=" ".join("; ".join(filter(None, errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
+            created=manifest["metadata"].get("creationTimestamp") or "",
         )
 
 

@@ -1,6 +1,6 @@
 """What a DittoServer's status can say, as models for the schema, and what it says of what was found."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -109,7 +109,7 @@ class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `situation` is of its volumes and its pod; `overdue` says that its claims had time enough.
+    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough.
     """
 
     rejections: Sequence[Finding] = ()
@@ -120,7 +120,7 @@ class Seen:
     growth: Problem | None = None
     taken: Problem | None = None
     situation: Situation = field(default_factory=Situation)
-    overdue: bool = False
+    overdue: Collection[str] = ()
 
 
 def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
@@ -299,7 +299,7 @@ def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | 
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
     why = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
-    if claim and seen.overdue:
+    if name in seen.overdue:
         return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
     return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
 
