@@ -24,7 +24,6 @@ from tests.wait import until
 
 pytestmark = pytest.mark.anyio
 
-
 FAST = {
     "apiVersion": "storage.k8s.io/v1",
     "kind": "StorageClass",

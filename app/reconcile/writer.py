@@ -66,6 +66,7 @@ class Writer:
         if differs(wanted, live):
             return await self._changed(resource, wanted, live)
         if key_of(live) not in store:
+            # Made by another a moment ago: who tells of it looks there.
             store.put_written(live)
         return live
 

@@ -294,7 +294,7 @@ WAITS = StorageClasses((StorageClass("fast", waits_for_pod=True),))
             PENDING,
             {"overdue": [PENDING.name]},
             "ClaimOverdue",
-            "is Pending for more than five minutes: it waits",
+            "is Pending for more than five minutes: it waits for example.com",
         ),
         (PENDING, {"overdue": ["cache-files-0"]}, "ClaimPending", "is Pending: it waits for example.com/fast"),
         (None, {}, "ClaimPending", "is Pending: it waits for example.com/fast"),
