@@ -4,7 +4,7 @@ import asyncio
 import base64
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -36,15 +36,25 @@ def create(
     control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int = CONNECTIONS
 ) -> None:
     """All of them, a few at once; kubectl would take minutes."""
-    asyncio.run(_create(control_plane, ((resource, each) for each in manifests), connections))
+    asyncio.run(_create(control_plane, resource, manifests, connections))
 
 
-async def _create(control_plane: ControlPlane, made: Iterator[tuple[Resource, Manifest]], connections: int) -> None:
+async def _create(
+    control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int
+) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await shared_out((cluster.create(resource, each) for each in manifests), connections)
+
+
+async def shared_out(jobs: Iterable[Awaitable[object]], connections: int) -> None:
+    """Each is awaited once, so many at a time, and made when its turn has come."""
+
     async def work() -> None:
-        for resource, manifest in made:
-            await cluster.create(resource, manifest)
+        for job in left:
+            await job
 
-    async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
+    left = iter(jobs)
+    async with asyncio.TaskGroup() as group:
         for _ in range(connections):
             group.create_task(work())
 

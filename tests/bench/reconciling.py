@@ -30,6 +30,7 @@ from tests.fleet import (
     metric,
     named,
     quiet,
+    shared_out,
 )
 from tests.operated import Operated, Request
 from tests.servers import s3
@@ -112,16 +113,13 @@ def _bare(control_plane: ControlPlane, number: int, say: Say) -> float:
 async def _make_bare(control_plane: ControlPlane, number: int) -> None:
     """The DittoServers and all that belongs to them."""
 
-    async def work() -> None:
-        for each in manifests:
-            made = await client.create(DITTO_SERVERS, each)
-            for resource, manifest in belongings(made):
-                await client.create(resource, manifest)
+    async def make(server: Manifest) -> None:
+        made = await client.create(DITTO_SERVERS, server)
+        for resource, manifest in belongings(made):
+            await client.create(resource, manifest)
 
-    manifests = new_servers(number, 0)
-    async with Cluster.connect(control_plane.kubeconfig) as client, asyncio.TaskGroup() as group:
-        for _ in range(CONNECTIONS):
-            group.create_task(work())
+    async with Cluster.connect(control_plane.kubeconfig) as client:
+        await shared_out(map(make, new_servers(number, 0)), CONNECTIONS)
 
 
 def _bare_rotation(control_plane: ControlPlane, sizes: Sizes) -> float:
@@ -134,15 +132,10 @@ def _bare_rotation(control_plane: ControlPlane, sizes: Sizes) -> float:
 
 
 async def _change_templates(control_plane: ControlPlane, number: int) -> None:
-    async def work() -> None:
-        for each in servers:
-            await client.apply(STATEFUL_SETS, _stateful_set(each, "1" * 64))
-
     async with Cluster.connect(control_plane.kubeconfig) as client:
-        servers = iter((await client.list(DITTO_SERVERS, NAMESPACE)).items[:number])
-        async with asyncio.TaskGroup() as group:
-            for _ in range(CONNECTIONS):
-                group.create_task(work())
+        servers = (await client.list(DITTO_SERVERS, NAMESPACE)).items[:number]
+        templates = (_stateful_set(each, "1" * 64) for each in servers)
+        await shared_out((client.apply(STATEFUL_SETS, each) for each in templates), CONNECTIONS)
 
 
 def new_servers(number: int, sharing: int) -> Iterator[Manifest]:
