@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Iterable
 from time import monotonic
 
@@ -23,6 +24,9 @@ TIME = Histogram("controller_runtime_reconcile_time_seconds", "How long a reconc
 ACTIVE = Gauge("controller_runtime_active_workers", "Workers that reconcile.", ["controller"]).labels(_NAME)
 MOST = Gauge("controller_runtime_max_concurrent_reconciles", "Workers there are at most.", ["controller"])
 
+# Of the servers that one change concerns: to take up all of them must not keep the event loop from the webhook.
+AT_ONCE = 100
+
 log = logging.getLogger(__name__)
 
 
@@ -34,6 +38,8 @@ class Controller:
         self._reconciler = reconciler
         self._workers = workers
         self._queue: Queue | None = None
+        # What changed and is yet to be queued, and whether that is urgent; first in, first out.
+        self._heard: OrderedDict[Key, bool] = OrderedDict()
         self._wake = asyncio.Event()
         self._finishing = False
         self._busy = 0
@@ -45,11 +51,11 @@ class Controller:
         """Until cancelled, or until `finish` and what is in work is done."""
         await self._observed.synced()
         self._queue = queue = Queue()
-        for key in self._observed.servers:
-            queue.add(key, monotonic(), urgent=False)
+        self._heard = OrderedDict.fromkeys(self._observed.servers, False)
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._finishing:
+                    self._take_up(queue)
                     self._start_workers(group, queue)
                     await self._woken(queue)
         finally:
@@ -63,12 +69,21 @@ class Controller:
         self._finishing = True
         self._wake.set()
 
+    def _take_up(self, queue: Queue) -> None:
+        for _ in range(min(len(self._heard), AT_ONCE)):
+            key, urgent = self._heard.popitem(last=False)
+            if key in self._observed.servers:
+                queue.add(key, monotonic(), urgent=urgent)
+
     def _start_workers(self, group: asyncio.TaskGroup, queue: Queue) -> None:
         while self._busy < self._workers and (key := queue.take(monotonic())):
             self._busy += 1
             group.create_task(self._work(key, queue))
 
     async def _woken(self, queue: Queue) -> None:
+        if self._heard:
+            await asyncio.sleep(0)
+            return
         self._wake.clear()
         try:
             async with asyncio.timeout(queue.wait(monotonic()) if self._busy < self._workers else None):
@@ -107,9 +122,7 @@ class Controller:
     def _add(self, keys: Iterable[Key]) -> None:
         if self._queue is None:
             return
-        for key in keys:
-            if key in self._observed.servers:
-                self._queue.add(key, monotonic())
+        self._heard.update((key, True) for key in keys)
         self._wake.set()
 
     def _listen(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from prometheus_client import REGISTRY
@@ -13,7 +14,7 @@ from prometheus_client import REGISTRY
 from app.cluster.cache import Key
 from app.cluster.observed import Observed
 from app.cluster.reader import Unavailable
-from app.reconcile.controller import Controller
+from app.reconcile.controller import AT_ONCE, Controller
 from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
 from tests.controlplane.cluster import ControlPlane
@@ -118,6 +119,36 @@ async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> 
             world.secret(generated)
             await until_async(lambda before=before: own.done["one"] > before)  # type: ignore[misc]
         assert own.done == {"one": 5, "two": 2, "other": 2}
+
+
+async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(world: World) -> None:
+    """However many that are: what the webhook has to do meanwhile comes in between."""
+
+    def added() -> float:
+        return REGISTRY.get_sample_value("workqueue_adds_total", {"name": "dittoserver"}) or 0
+
+    async def turns() -> list[float]:
+        """How many each one adds, until as many more were reconciled as there are."""
+        before, adds = own.done.total(), [added()]
+        while own.done.total() < before + many:
+            await asyncio.sleep(0)
+            adds.append(added())
+        return [after - before for before, after in pairwise(adds)]
+
+    many = 5 * AT_ONCE
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=4)
+    for number in range(many):
+        world.server(f"s{number}", **s3(secretName="shared"))
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(controller.run())
+        assert max(await turns()) <= AT_ONCE
+        idle = added()
+        world.secret("shared")
+        assert added() == idle
+        assert max(await turns()) <= AT_ONCE
+        assert added() == idle + many
+        task.cancel()
 
 
 async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: World) -> None:
