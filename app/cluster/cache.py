@@ -42,6 +42,11 @@ def version_of(manifest: Mapping[str, Any]) -> int:
     return int(manifest["metadata"]["resourceVersion"])
 
 
+def full_name(key: Key) -> str:
+    """No name in Kubernetes has a slash in it."""
+    return "/".join(key)
+
+
 class Store:
     """The objects of a resource as they were last heard of, each without what `trim` leaves out.
 
@@ -62,15 +67,15 @@ class Store:
         return iter([_key(name) for name in self._kept])
 
     def __contains__(self, key: Key) -> bool:
-        return _full_name(key) in self._kept
+        return full_name(key) in self._kept
 
     def get(self, key: Key) -> Manifest | None:
-        kept = self._kept.get(_full_name(key))
+        kept = self._kept.get(full_name(key))
         return _unpacked(kept) if kept else None
 
     def version(self, key: Key) -> int:
         """0 when there is no such object."""
-        return self._versions.get(_full_name(key), 0)
+        return self._versions.get(full_name(key), 0)
 
     def put(self, manifest: Manifest) -> None:
         """From a watch; older news than what is known is passed over."""
@@ -82,26 +87,26 @@ class Store:
 
         News of what came of the object since may have been faster, such as that it is gone.
         """
-        name = _full_name(key_of(manifest))
+        name = full_name(key_of(manifest))
         if name in self._kept or version_of(manifest) > max(self._gone.get(name, 0), self._gone_before):
             self._keep(manifest)
 
     def remove(self, manifest: Manifest) -> None:
         key, version = key_of(manifest), version_of(manifest)
-        self._note_gone(_full_name(key), version)
+        self._note_gone(full_name(key), version)
         if key in self and self.version(key) <= version:
             self._forget(key)
 
     def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
         """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
-        kept = set(keys)
         self._gone_before = max(self._gone_before, version)
-        for key in self:
-            if key not in kept and namespace in (None, key[0]) and self.version(key) <= version:
+        for name in self._kept.keys() - {full_name(key) for key in keys}:
+            key = _key(name)
+            if namespace in (None, key[0]) and self.version(key) <= version:
                 self._forget(key)
 
     def _keep(self, manifest: Manifest) -> bool:
-        name, version = _full_name(key_of(manifest)), version_of(manifest)
+        name, version = full_name(key_of(manifest)), version_of(manifest)
         if version <= self._versions.get(name, 0):
             return False
         self._kept[name] = _packed(self._trim(manifest))
@@ -116,7 +121,7 @@ class Store:
             self._gone_before = max(self._gone_before, oldest)
 
     def _forget(self, key: Key) -> None:
-        name = _full_name(key)
+        name = full_name(key)
         last = self._kept.pop(name)
         del self._versions[name]
         self._tell(key, _unpacked(last))
@@ -169,11 +174,13 @@ class Cache:
                 self._delay = FIRST_DELAY
                 if kind != "BOOKMARK":
                     self._take_up(kind, manifest)
-                    listed.add(key_of(manifest))
+                    if listing:
+                        listed.add(key_of(manifest))
                     continue
                 if listing and _ends_the_list(manifest):
                     listing = False
                     self._listed(listed, version_of(manifest))
+                    listed.clear()
                 if not listing:
                     self._version = manifest["metadata"]["resourceVersion"]
 
@@ -235,13 +242,8 @@ class Cache:
             self._answered.set()
 
 
-def _full_name(key: Key) -> str:
-    """No name in Kubernetes has a slash in it."""
-    return "/".join(key)
-
-
-def _key(full_name: str) -> Key:
-    namespace, _, name = full_name.partition("/")
+def _key(name_in_full: str) -> Key:
+    namespace, _, name = name_in_full.partition("/")
     return namespace, name
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.cluster.cache import Key, Manifest, Store, key_of, version_of
+import orjson
+
+from app.cluster.cache import Key, Manifest, Store, full_name, key_of, version_of
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
 from app.storage.facts import Secret, Trait, Unknown
@@ -15,10 +17,7 @@ from app.storage.facts import Secret, Trait, Unknown
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A Secret at one version, each value by its key, its traits for the rules, and its SHA-256 for the pod's hash.
-
-    In tuples of plain values: the garbage collector need not look through those of a thousand servers.
-    """
+    """A Secret at one version, each value by its key, its traits for the rules, and its SHA-256 for the pod's hash."""
 
     version: int
     values: tuple[tuple[str, int, str], ...]
@@ -28,6 +27,14 @@ class Known:
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
         return cls(version_of(manifest), tuple((key, traits[key].value, digest) for key, digest in digests.items()))
+
+    @classmethod
+    def unpacked(cls, kept: bytes) -> "Known":
+        known = orjson.loads(kept)
+        return cls(known["version"], tuple((key, traits, digest) for key, traits, digest in known["values"]))
+
+    def packed(self) -> bytes:
+        return orjson.dumps(self)
 
     @property
     def secret(self) -> Secret:
@@ -45,18 +52,22 @@ def identity(manifest: Manifest) -> Manifest:
 
 
 class Secrets:
-    """Reads a Secret again only when `metadata`, a store of Secrets trimmed to their identity, has a newer version."""
+    """Reads a Secret again only when `metadata`, a store of Secrets trimmed to their identity, has a newer version.
+
+    Kept as in a Store, so that the garbage collector has nothing to look for in what is known of those of all servers.
+    """
 
     def __init__(self, cluster: Cluster, metadata: Store) -> None:
         self._cluster = cluster
         self._metadata = metadata
-        self._known: dict[Key, Known] = {}
+        self._known: dict[str, bytes] = {}
         self._reading: dict[Key, asyncio.Lock] = {}
         metadata.listeners.append(self._forget_what_is_gone)
 
     def remembered(self, key: Key) -> Known | None:
         """What is known of it without asking; None when it has changed since, or was never read."""
-        known = self._known.get(key)
+        kept = self._known.get(full_name(key))
+        known = Known.unpacked(kept) if kept else None
         return known if known and key in self._metadata and known.version >= self._metadata.version(key) else None
 
     async def read(self, key: Key) -> Known | Unknown | None:
@@ -74,13 +85,13 @@ class Secrets:
     def learn(self, manifest: Manifest) -> None:
         """A Secret that was just written here, and need not be read."""
         self._metadata.put_written(manifest)
-        self._known[key_of(manifest)] = Known.read(manifest)
+        self._keep(key_of(manifest), Known.read(manifest))
 
     def remember(self, manifest: Manifest) -> None:
         """A Secret that was just read by another; one that is not watched, or has changed since, is not kept."""
         key, version = key_of(manifest), version_of(manifest)
         if key in self._metadata and version >= self._metadata.version(key):
-            self._known[key] = Known.read(manifest)
+            self._keep(key, Known.read(manifest))
 
     async def _read(self, key: Key) -> Known | Unknown | None:
         namespace, name = key
@@ -90,9 +101,12 @@ class Secrets:
             return None
         except ClusterError as error:
             return Unknown(str(error))
-        self._known[key] = known
+        self._keep(key, known)
         return known
+
+    def _keep(self, key: Key, known: Known) -> None:
+        self._known[full_name(key)] = known.packed()
 
     def _forget_what_is_gone(self, key: Key, _metadata: Manifest) -> None:
         if key not in self._metadata:
-            self._known.pop(key, None)
+            self._known.pop(full_name(key), None)

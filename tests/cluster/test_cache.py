@@ -139,6 +139,20 @@ async def test_a_store_has_what_there_is_and_follows_it(
             await until_async(lambda: names(store) == {"c"})
 
 
+async def test_what_a_watch_has_told_is_kept_in_the_store_alone(control_plane: ControlPlane, namespace: str) -> None:
+    store = Store()
+    make(control_plane, namespace, "before")
+    async with (
+        Cluster.connect(control_plane.kubeconfig) as cluster,
+        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store)),
+    ):
+        make(control_plane, namespace, "after")
+        await until_async(lambda: names(store) == {"before", "after"})
+        keys = set(store)
+        kept = [each for each in gc.get_objects() if isinstance(each, set) and each & keys and each is not keys]
+    assert kept == []
+
+
 async def test_a_secret_is_watched_without_its_data(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("-n", namespace, "create", "secret", "generic", "s3", "--from-literal=key=hunter2")
     store = Store()

@@ -59,11 +59,10 @@ async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: Contr
         before = found.gets()
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(found.secrets.read((namespace, "s3"))) for _ in range(200)]
-        answers = {id(task.result()): task.result() for task in asked}
+        known, *others = (task.result() for task in asked)
         assert found.gets() == before + 1
-        assert len(answers) == 1
+        assert others == [known] * 199
         assert not found.secrets._reading
-        [known] = answers.values()
     assert isinstance(known, Known)
     assert known.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
     assert Trait.EMPTY in known.secret.keys["empty"]
@@ -76,7 +75,7 @@ async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: C
     async with watched(control_plane, namespace) as found:
         first = await found.secrets.read(key)
         before = found.gets()
-        assert await found.secrets.read(key) is first is found.secrets.remembered(key)
+        assert await found.secrets.read(key) == first == found.secrets.remembered(key)
         put(control_plane, namespace, key="two")
         await until_async(lambda: found.secrets.remembered(key) is None)
         second = await found.secrets.read(key)
@@ -130,7 +129,7 @@ async def test_a_secret_that_was_just_written_here_need_not_be_read(
     assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
 
 
-async def test_a_secret_more_is_one_object_more_for_the_garbage_collector_to_look_through(
+async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_through(
     control_plane: ControlPlane,
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
@@ -142,4 +141,4 @@ async def test_a_secret_more_is_one_object_more_for_the_garbage_collector_to_loo
                 data = {"username": "YWRtaW4=", "password": "aHVudGVyMg=="}
                 found.secrets.learn({"metadata": metadata, "data": data})
 
-        assert tracked_more(learn) < 1100
+        assert tracked_more(learn) < 100
