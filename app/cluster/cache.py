@@ -50,11 +50,13 @@ def full_name(key: Key) -> str:
 class Store:
     """The objects of a resource as they were last heard of, each without what `trim` leaves out.
 
+    An object for which `trim` gives None is of no interest, and is not kept.
+
     Kept as JSON, compressed: a thousand servers with all that belongs to them would take thirty times as much as dicts.
     Text by text, numbers and bytes: in these the garbage collector has nothing to look for, so that it is done sooner.
     """
 
-    def __init__(self, trim: Callable[[Manifest], Manifest] = lambda manifest: manifest) -> None:
+    def __init__(self, trim: Callable[[Manifest], Manifest | None] = lambda manifest: manifest) -> None:
         self.listeners: list[Listener] = []
         self._trim = trim
         self._kept: dict[str, bytes] = {}
@@ -109,7 +111,12 @@ class Store:
         name, version = full_name(key_of(manifest)), version_of(manifest)
         if version <= self._versions.get(name, 0):
             return False
-        self._kept[name] = _packed(self._trim(manifest))
+
+        trimmed = self._trim(manifest)
+        if trimmed is None:
+            return False
+
+        self._kept[name] = _packed(trimmed)
         self._versions[name] = version
         return True
 

@@ -23,6 +23,7 @@ from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknow
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH
 from app.storage.rules import Needs
+from app.storage.volumes import server_of_claim
 
 # A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
 _OWNERS = "f:ownerReferences"
@@ -46,7 +47,9 @@ def is_of_a_maker(entry: Manifest) -> bool:
     return entry["operation"] == "Update" and not entry.get("subresource") and made
 
 
-def _claim(manifest: Manifest) -> Manifest:
+def _claim(manifest: Manifest) -> Manifest | None:
+    if server_of_claim(manifest["metadata"]["name"]) is None:
+        return None
     kept = {"creationTimestamp": manifest["metadata"].get("creationTimestamp"), "managedFields": size_entries(manifest)}
     metadata = {**identity(manifest)["metadata"], **kept}
     return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
@@ -76,7 +79,8 @@ class Observed:
         self.stateful_sets = self._store(STATEFUL_SETS, SELECTOR)
         self.services = self._store(SERVICES, SELECTOR)
         self.config_maps = self._store(CONFIG_MAPS, SELECTOR)
-        self.claims = self._store(CLAIMS, SELECTOR)
+        # By their names: those that were restored, cloned or provisioned by hand have no label of ours.
+        self.claims = self._store(CLAIMS)
         self.pods = self._store(PODS, SELECTOR)
         self.classes = self._store(STORAGE_CLASSES)
         # Every review asks for all of them, and they hardly ever change.

@@ -26,12 +26,11 @@ from app.storage.growth import Situation, may_restart
 from app.storage.objects import SELECTOR
 from app.storage.pod import pod_name
 from app.storage.usage import Key, Usage, usages
+from app.storage.volumes import server_of_claim
 
 Manifest = dict[str, Any]
 # What the kubelet of a node says of its pods.
 Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
-
-_OF_SERVERS = (CLAIMS, STATEFUL_SETS, PODS)
 
 
 @dataclass(frozen=True)
@@ -70,8 +69,13 @@ async def survey(reader: Reader, namespace: str | None = None, stats: Stats | No
     if servers.gap:
         raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {servers.gap}")
     async with asyncio.TaskGroup() as group:
-        asked = {each: group.create_task(_listed(reader, each, namespace, SELECTOR)) for each in _OF_SERVERS}
-        asked[STORAGE_CLASSES] = group.create_task(_listed(reader, STORAGE_CLASSES))
+        asked = {
+            # By name: a claim that was restored or provisioned by hand has no label of ours.
+            CLAIMS: group.create_task(_listed(reader, CLAIMS, namespace)),
+            STATEFUL_SETS: group.create_task(_listed(reader, STATEFUL_SETS, namespace, SELECTOR)),
+            PODS: group.create_task(_listed(reader, PODS, namespace, SELECTOR)),
+            STORAGE_CLASSES: group.create_task(_listed(reader, STORAGE_CLASSES)),
+        }
     found = {resource: task.result() for resource, task in asked.items()}
     pods, classes = _by_key(found[PODS]), found[STORAGE_CLASSES]
     used, unmeasured = await _used(stats, pods) if stats else ({}, ())
@@ -119,7 +123,9 @@ def _gaps(found: Mapping[Resource, Listing]) -> Iterator[str]:
 
 
 def _claims(listing: Listing) -> dict[Key, Claim] | None:
-    return None if listing.gap else {key: Claim.read(each) for key, each in _by_key(listing).items()}
+    if listing.gap:
+        return None
+    return {key: Claim.read(each) for key, each in _by_key(listing).items() if server_of_claim(key[1])}
 
 
 def _by_key(listing: Listing) -> dict[Key, Manifest]:

@@ -15,6 +15,7 @@ from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
 from app.storage.objects import INSTANCE
+from app.storage.volumes import server_of_claim
 
 # controller-runtime's names and labels, so that its dashboards and alerts serve here too.
 _NAME = "dittoserver"
@@ -128,8 +129,9 @@ class Controller:
     def _listen(self) -> None:
         observed = self._observed
         observed.servers.listeners.append(self._server_changed)
-        for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.claims, observed.pods):
+        for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.pods):
             store.listeners.append(self._belonging_changed)
+        observed.claims.listeners.append(self._claim_changed)
         observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._dependents.of_secret(key)))
         observed.classes.listeners.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
 
@@ -143,3 +145,7 @@ class Controller:
     def _belonging_changed(self, key: Key, manifest: Manifest) -> None:
         labels = manifest["metadata"].get("labels") or {}
         self._add([(key[0], labels.get(INSTANCE, ""))])
+
+    def _claim_changed(self, key: Key, _: Manifest) -> None:
+        namespace, claim = key
+        self._add([(namespace, server_of_claim(claim) or "")])

@@ -85,6 +85,9 @@ class Claim:
     `given_up` is the quantity to which its driver has declared that the volume cannot grow, and `said` what the driver
     says of what goes wrong. `waits_for_pod_since` is when the volume had grown but for its file system, and `created`
     the creationTimestamp, both in RFC 3339, the latter empty where there is none, as in a file.
+
+    `volume` names the PersistentVolume that it is bound to. A `terminating` claim has been deleted and is there only
+    until the pod that uses it ends; its data may be lost then.
     """
 
     name: str
@@ -97,6 +100,8 @@ class Claim:
     said: str = ""
     waits_for_pod_since: str | None = None
     created: str = ""
+    volume: str | None = None
+    terminating: bool = False
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
@@ -115,6 +120,8 @@ class Claim:
             said=" ".join("; ".join(filter(None, errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
             created=manifest["metadata"].get("creationTimestamp") or "",
+            volume=spec.get("volumeName"),
+            terminating=bool(manifest["metadata"].get("deletionTimestamp")),
         )
 
 

@@ -1,5 +1,6 @@
 """The volumes of a server: their names, sizes and mount paths, and which changes of them a live claim can follow."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class Volume:
 
 # The control plane's database is a folder of the metadata volume, mounted a second time.
 DATABASE_MOUNT_PATH = "/data/controlplane"
+_CLAIM_NAME = re.compile("(?:metadata|content|cache)-(.+)-0")
 
 
 def volumes(storage: Storage) -> tuple[Volume, ...]:
@@ -37,6 +39,15 @@ def volumes(storage: Storage) -> tuple[Volume, ...]:
         Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size),
         Volume("cache", "spec.storage.cacheSize", "/data/cache", storage.cache_size),
     )
+
+
+def server_of_claim(claim: str) -> str | None:
+    """The server whose volume a claim of this name would be, whether there is such a server or not.
+
+    The name alone identifies a claim: one that was restored or provisioned by hand has none of our labels.
+    """
+    match = _CLAIM_NAME.fullmatch(claim)
+    return match[1] if match else None
 
 
 def mount_paths(storage: Storage) -> tuple[str, ...]:

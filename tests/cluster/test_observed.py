@@ -122,12 +122,27 @@ async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
 async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
     async with watching(cluster, namespace) as observed:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
-        about = named("c", namespace, app="dittofs-server")
+        about = named("cache-files-0", namespace)
         await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
-        await until_async(lambda: (namespace, "c") in observed.claims)
-        found = observed.claim((namespace, "c"))
+        await until_async(lambda: (namespace, "cache-files-0") in observed.claims)
+        found = observed.claim((namespace, "cache-files-0"))
         assert found
         assert (found.requested, found.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
+
+
+async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, cluster: Cluster) -> None:
+    """Restored from a snapshot, cloned or provisioned by hand, a claim has none of our labels."""
+    spec = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
+    names = ("strangers", "cache-files-0", "cache-files-1", "logs-files-0", "content-a-b-0", "metadata-0")
+
+    for name in names:
+        labels = {"app": "dittofs-server"} if name == "strangers" else {}
+        await cluster.create(
+            CLAIMS, {**named(name, namespace, **labels), "kind": "PersistentVolumeClaim", "spec": spec}
+        )
+
+    async with watching(cluster, namespace) as observed:
+        assert {name for _, name in observed.claims} == {"cache-files-0", "content-a-b-0"}
 
 
 async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
@@ -151,11 +166,12 @@ async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namesp
 async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: str, cluster: Cluster) -> None:
     observed = Observed(cluster, (namespace,))
     observed.secrets.learn(await cluster.create(SECRETS, secret(namespace, MARKER)))
-    observed.claims.put({**named("c", namespace), "metadata": {**named("c", namespace)["metadata"], **AT_ONE}})
-    needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({"c", "none"}))
+    name = "cache-files-0"
+    observed.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
+    needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({name, "none"}))
     facts, left = observed.known(needs)
     assert set(facts.secrets) == {"s"}
-    assert facts.claims == {"c": Claim("c")}
+    assert facts.claims == {name: Claim(name)}
     assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
 
 

@@ -186,7 +186,7 @@ async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
     world.server("one")
     world.server("two")
     observed = world.observed
-    stores = (observed.stateful_sets, observed.services, observed.config_maps, observed.claims, observed.pods)
+    stores = (observed.stateful_sets, observed.services, observed.config_maps, observed.pods)
     async with running(controller):
         await until_async(lambda: own.done.total() == 2)
         for count, store in enumerate(stores, 2):
@@ -194,7 +194,20 @@ async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
             store.put(world.named("of-nobody", instance="nobody"))
             store.put(world.named("of-one", instance="one"))
             await until_async(lambda count=count: own.done["one"] == count)  # type: ignore[misc]
-        assert own.done == {"one": 6, "two": 1}
+        assert own.done == {"one": 5, "two": 1}
+
+
+async def test_a_claim_wakes_its_server_by_name(world: World) -> None:
+    own = Own(nothing)
+    world.server("one")
+
+    async with running(Controller(world.observed, own, workers=1)):
+        await until_async(lambda: own.done.total() == 1)
+        for name in ("stray", "cache-of-nobody-0", "logs-one-0", "cache-one-1", "cache-one-0"):
+            world.observed.claims.put(world.named(name))
+        await until_async(lambda: own.done["one"] == 2)
+
+    assert own.done == {"one": 2}
 
 
 async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:

@@ -51,6 +51,13 @@ def test_a_claim_tells_its_class_and_capacity() -> None:
     assert Claim.read(manifest) == Claim("x", "fast", "5Gi", "Bound")
 
 
+def test_a_deleted_claim_is_terminating_until_it_is_gone() -> None:
+    deleted = {"metadata": {"name": "c", "deletionTimestamp": "2026-01-01T00:00:00Z"}, "spec": {"volumeName": "pv"}}
+
+    assert (Claim.read(deleted).terminating, Claim.read(deleted).volume) == (True, "pv")
+    assert not Claim.read({"metadata": {"name": "c"}}).terminating
+
+
 def test_a_claim_that_nobody_has_looked_at_is_pending() -> None:
     assert Claim.read({"metadata": {"name": "x"}, "status": {}}).phase == "Pending"
 

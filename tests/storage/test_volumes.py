@@ -1,6 +1,8 @@
+import pytest
+
 from app.storage.reading import read
 from app.storage.spec import Storage
-from app.storage.volumes import mount_paths, resized, volumes
+from app.storage.volumes import mount_paths, resized, server_of_claim, volumes
 from tests.servers import server, storage
 
 
@@ -30,3 +32,13 @@ def test_only_a_size_that_is_new_or_of_another_amount_is_resized() -> None:
     assert [volume.name for volume in resized(of(contentSize="51Gi", cacheSize="1Gi"), old)] == ["content"]
     assert list(resized(of(cacheSize="1Gi"), old)) == []
     assert [volume.name for volume in resized(old, of(cacheSize="1Gi"))] == ["content"]
+
+
+@pytest.mark.parametrize("name", ["files", "a", "a-0", "metadata-files", "x" * 52])
+def test_a_claim_names_its_server(name: str) -> None:
+    assert [server_of_claim(volume.claim_name(name)) for volume in volumes(of())] == [name] * 3
+
+
+@pytest.mark.parametrize("claim", ["", "files", "cache-0", "cache-files-1", "logs-files-0", "cache-files-0\n"])
+def test_a_claim_of_nobody_names_no_server(claim: str) -> None:
+    assert server_of_claim(claim) is None
