@@ -14,8 +14,7 @@ import pytest
 from app.cluster.cache import Store
 from app.cluster.client import Cluster, Request
 from app.cluster.observed import Observed
-from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
-from app.reconcile.growth import NOTE
+from app.cluster.reader import PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from tests.controlplane.cluster import ControlPlane
@@ -161,7 +160,6 @@ class Story:
         assert pod["metadata"]["uid"] == self.pod["metadata"]["uid"]
         assert pod["metadata"]["labels"] == self.pod["metadata"]["labels"]
         assert [each["uid"] for each in pod["metadata"]["ownerReferences"]] == [made["metadata"]["uid"]]
-        assert NOTE not in (await site.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
 
 
 async def test_a_growth_that_is_interrupted_ends_as_one_that_is_not(cluster: Cluster, namespace: str) -> None:

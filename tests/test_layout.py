@@ -24,6 +24,7 @@ OF_THE_WHOLE = {
     "tests/helm/test_release.py",
     "tests/test_faults.py",
     "tests/test_scale.py",
+    "tests/test_tampering.py",
     "tests/test_truths.py",
 }
 

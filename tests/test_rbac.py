@@ -15,7 +15,6 @@ import pytest
 import yaml
 
 from app.admission.api import VALIDATE_PATH
-from app.reconcile.growth import NOTE
 from app.storage.crd import custom_resource_definition
 from tests.admission.reviews import review
 from tests.controlplane.build import programs
@@ -141,8 +140,7 @@ def grow(operated: Operated) -> None:
         operated.apply(server("growing", **sizes))
         until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound")
         operated.patch("dittoserver", "growing", spec={"storage": {"cacheSize": "10Gi"}})
-        until(lambda: "MadeAgain" in operated.events("growing") and reason(operated) == "Bound")
-        until(lambda: NOTE not in operated.get("configmap", "growing-config")["metadata"]["annotations"])
+        until(lambda: "StatefulSetRecreated" in operated.events("growing") and reason(operated) == "Bound")
     operated.kubectl("delete", "dittoserver", "growing")
 
 

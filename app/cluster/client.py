@@ -35,6 +35,7 @@ from app.cluster.reader import (
     NotFound,
     Resource,
     Unavailable,
+    Unreachable,
 )
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -271,9 +272,9 @@ class Cluster:
                 finally:
                     await _cut(response)
         except TimeoutError as error:
-            raise Unavailable(f"no answer from {self._host} within {limit.total or limit.sock_read:g} s") from error
+            raise Unreachable(f"no answer from {self._host} within {limit.total or limit.sock_read:g} s") from error
         except (aiohttp.ClientError, OSError, ConfigException) as error:
-            raise Unavailable(f"cannot ask {self._host}: {_why(error)}") from error
+            raise Unreachable(f"cannot ask {self._host}: {_why(error)}") from error
         finally:
             REQUESTS.labels(code, request.method, self._host).inc()
 

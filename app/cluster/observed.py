@@ -33,7 +33,7 @@ def without_bookkeeping(manifest: Manifest) -> Manifest:
     """Without managedFields, but for who made the object by update and not by apply."""
     metadata = manifest["metadata"]
     made_by = [
-        {"manager": entry["manager"], "operation": entry["operation"]}
+        {"manager": entry.get("manager"), "operation": entry["operation"]}
         for entry in metadata.get("managedFields") or []
         if is_of_a_maker(entry)
     ]
@@ -43,8 +43,8 @@ def without_bookkeeping(manifest: Manifest) -> Manifest:
 def is_of_a_maker(entry: Manifest) -> bool:
     """Whether an entry of managedFields is of a client that made the object a DittoServer's own by update, or ours."""
     owned = (entry.get("fieldsV1") or {}).get("f:metadata", {})
-    made = _OWNERS in owned or entry["manager"] == FIELD_MANAGER
-    return entry["operation"] == "Update" and not entry.get("subresource") and made
+    made = _OWNERS in owned or entry.get("manager") == FIELD_MANAGER
+    return entry.get("operation") == "Update" and not entry.get("subresource") and made
 
 
 def _claim(manifest: Manifest) -> Manifest | None:

@@ -83,3 +83,7 @@ class Invalid(ClusterError):
 
 class Unavailable(ClusterError):
     """Nobody gave an answer to rely on."""
+
+
+class Unreachable(Unavailable):
+    """Nobody answered at all, and nobody would answer to another request either."""

@@ -4,43 +4,38 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-import orjson
-
-from app.cluster.cache import Manifest
+from app.cluster.cache import Key, Manifest
 from app.cluster.observed import Observed
 from app.cluster.reader import (
     CLAIMS,
-    CONFIG_MAPS,
     PODS,
     STATEFUL_SETS,
     ClusterError,
     Conflict,
     Forbidden,
     Invalid,
-    Unavailable,
 )
 from app.reconcile.writer import NotLeading, Writer
 from app.storage.growth import (
+    CLAIM_CREATION_TIME,
     ChangeClaims,
-    CrossOut,
-    MakeAgain,
+    HoldPod,
+    RecreateStatefulSet,
+    ReleasePod,
     RemoveStatefulSet,
     RestartPod,
     Situation,
     Step,
-    WriteDown,
+    may_lose_data,
     may_restart,
     next_step,
-    noted,
+    restart_hold,
 )
 from app.storage.objects import Owner
-from app.storage.pod import config_map_name, pod_name
+from app.storage.pod import pod_name
 from app.storage.spec import DittoServer
 from app.storage.status import News
 from app.storage.volumes import volumes
-
-# On the ConfigMap, for the time in which there is no StatefulSet: the one there was.
-NOTE = "dittofs.io/stateful-set"
 
 # Called with the raw DittoServer and what there is to tell of it.
 Tell = Callable[[Manifest, News], None]
@@ -53,12 +48,13 @@ _OWNERS = "/metadata/ownerReferences"
 class Grown:
     """What came of a step. `refused` is what the API server said to claims, `failure` what went wrong otherwise.
 
-    `again` says that there is more to do at once.
+    `again` says that there is more to do at once, `held` that the pod would have restarted but for a claim.
     """
 
     refused: Mapping[str, str] = field(default_factory=dict)
     failure: str = ""
     again: bool = False
+    held: bool = False
 
 
 class Growth:
@@ -72,6 +68,8 @@ class Growth:
         self._tell = tell
         self._clock = clock
         self._patience = patience
+        # By the server's namespace and name. In memory alone: users could change what is saved in the cluster.
+        self._removed: dict[Key, Manifest] = {}
 
     async def step(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Grown:
         """What goes wrong keeps nothing else from being done. Raises Conflict when what is known is out of date."""
@@ -82,21 +80,30 @@ class Growth:
         except ClusterError as error:
             return Grown(failure=str(error))
 
+    def forget(self, key: Key) -> None:
+        """Forgets a server that is gone."""
+        self._removed.pop(key, None)
+
     async def _stepped(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Grown:
-        found = self.situation(server, manifest)
-        if found.stateful_set and not owner.owns(found.stateful_set):
+        known = self.situation(server, manifest)
+        if known.stateful_set and not owner.owns(known.stateful_set):
             return Grown()
-        found = replace(found, note=self._noted(owner))
-        step, refused = next_step(server, found, self._clock()), dict[str, str]()
+
+        step, refused = next_step(server, owner, known, self._clock()), dict[str, str]()
         if isinstance(step, ChangeClaims):
             refused = await self._change_claims(step, manifest)
             if refused.keys() != step.requests.keys():
                 return Grown(refused, again=True)
-            step = next_step(server, replace(found, refused=refused), self._clock())
+            step = next_step(server, owner, replace(known, refused=refused), self._clock())
+
+        if known.stateful_set and not isinstance(step, RemoveStatefulSet):
+            self._forget_unless_leaving(owner, known.stateful_set)
+        if isinstance(step, RestartPod) and restart_hold(server, known):
+            return Grown(refused, held=True)
         if step:
             await self._take(step, manifest, owner)
-        # Of what is removed its watch tells when it is gone.
-        return Grown(refused, again=isinstance(step, WriteDown | MakeAgain | CrossOut))
+        # The watch reports when the StatefulSet that is removed is gone.
+        return Grown(refused, again=isinstance(step, HoldPod | RecreateStatefulSet | ReleasePod))
 
     async def _change_claims(self, step: ChangeClaims, manifest: Manifest) -> dict[str, str]:
         """What the API server says to those that it refuses. A dry run of all of them comes first."""
@@ -118,63 +125,58 @@ class Growth:
 
     async def _take(self, step: Step, manifest: Manifest, owner: Owner) -> None:
         match step:
-            case WriteDown():
-                await self._write_down(step, owner)
+            case HoldPod(pod):
+                # Whoever deletes the server meanwhile wants its pod to end as well.
+                reference = {name: owner.reference[name] for name in ("apiVersion", "kind", "name", "uid")}
+                await self._writer.patch(PODS, pod, {_OWNERS: [*_owners(pod), reference]})
             case RemoveStatefulSet(stateful_set):
-                await self._writer.remove(STATEFUL_SETS, stateful_set, orphan=True)
-            case MakeAgain(stateful_set, managed_fields):
-                made = await self._writer.make(STATEFUL_SETS, stateful_set)
-                await self._writer.give_back(made, managed_fields)
-                message = f"StatefulSet {owner.name} was made again for its volumes; its pod goes on"
-                self._tell(manifest, News("Normal", "MadeAgain", message))
-            case CrossOut():
-                await self._cross_out(step, owner)
+                await self._remove(stateful_set, owner)
+            case RecreateStatefulSet(stateful_set, managed_fields):
+                await self._recreate(stateful_set, managed_fields, manifest, owner)
+            case ReleasePod(pod):
+                others = [each for each in _owners(pod) if each["uid"] != owner.uid]
+                await self._writer.patch(PODS, pod, {_OWNERS: others})
             case RestartPod(pod, why):
                 await self._writer.remove(PODS, pod)
                 self._tell(manifest, News("Normal", "Restarting", f"the pod restarts: {why}"))
 
-    async def _write_down(self, step: WriteDown, owner: Owner) -> None:
-        """The pod first: once there is a note, the StatefulSet is removed."""
-        config_map = self._config_map(owner)
-        if config_map is None:
-            raise Unavailable(f"ConfigMap {config_map_name(owner.name)} is yet to be made")
-        whole = await self._writer.whole(STATEFUL_SETS, step.stateful_set)
-        if step.pod and not any(each["uid"] == owner.uid for each in _owners(step.pod)):
-            # Who deletes the server meanwhile wants its pod to end as well.
-            reference = {name: owner.reference[name] for name in ("apiVersion", "kind", "name", "uid")}
-            await self._writer.patch(PODS, step.pod, {_OWNERS: [*_owners(step.pod), reference]})
-        await self._writer.note(CONFIG_MAPS, config_map, {NOTE: orjson.dumps(noted(whole)).decode()})
+    async def _remove(self, stateful_set: Manifest, owner: Owner) -> None:
+        """Removes it and remembers it whole: fields that others own exist nowhere else until it is recreated."""
+        self._removed[owner.namespace, owner.name] = await self._writer.whole(STATEFUL_SETS, stateful_set)
+        await self._writer.remove(STATEFUL_SETS, stateful_set, orphan=True)
 
-    async def _cross_out(self, step: CrossOut, owner: Owner) -> None:
-        """The note last: as long as there is one, this is done again."""
-        await self._writer.give_back(step.stateful_set, step.managed_fields)
-        if step.pod and any(each["uid"] == owner.uid for each in _owners(step.pod)):
-            others = [each for each in _owners(step.pod) if each["uid"] != owner.uid]
-            await self._writer.patch(PODS, step.pod, {_OWNERS: others})
-        if config_map := self._config_map(owner):
-            await self._writer.note(CONFIG_MAPS, config_map, {})
+    def _forget_unless_leaving(self, owner: Owner, stateful_set: Manifest) -> None:
+        if not stateful_set["metadata"].get("deletionTimestamp"):
+            self.forget((owner.namespace, owner.name))
 
-    def _noted(self, owner: Owner) -> Manifest | None:
-        config_map = self._config_map(owner) or {"metadata": {}}
-        note = (config_map["metadata"].get("annotations") or {}).get(NOTE)
-        return orjson.loads(note) if note else None
-
-    def _config_map(self, owner: Owner) -> Manifest | None:
-        """None while there is only that of a former server of this name."""
-        found = self._observed.config_maps.get((owner.namespace, config_map_name(owner.name)))
-        return found if found and owner.owns(found) else None
+    async def _recreate(
+        self, stateful_set: Manifest, managed_fields: list[Manifest], manifest: Manifest, owner: Owner
+    ) -> None:
+        recreated = await self._writer.make(STATEFUL_SETS, stateful_set)
+        await self._writer.give_back(recreated, managed_fields)
+        message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
+        self._tell(manifest, News("Normal", "StatefulSetRecreated", message))
 
     def situation(self, server: DittoServer, manifest: Manifest) -> Situation:
         namespace, name = server.metadata.namespace, server.metadata.name
         claims = [self._observed.claim((namespace, each.claim_name(name))) for each in volumes(server.spec.storage)]
+        stateful_set = self._observed.stateful_sets.get((namespace, name))
         return Situation(
             claims={claim.name: claim for claim in claims if claim},
             classes=self._observed.storage_classes,
-            stateful_set=self._observed.stateful_sets.get((namespace, name)),
+            stateful_set=stateful_set,
             pod=self._observed.pods.get((namespace, pod_name(name))),
+            removed=self._removed.get((namespace, name)),
             may_restart=may_restart(manifest),
+            may_lose_data=may_lose_data(manifest),
             patience=self._patience,
+            claims_gap=self._observed.gap(CLAIMS),
+            is_new=bool(stateful_set and self.new_until(stateful_set) > self._clock()),
         )
+
+    def new_until(self, stateful_set: Manifest) -> datetime:
+        """When its controller has had the time to create its claims."""
+        return datetime.fromisoformat(stateful_set["metadata"]["creationTimestamp"]) + CLAIM_CREATION_TIME
 
 
 def _owners(pod: Manifest) -> list[Manifest]:

@@ -1,11 +1,12 @@
 """One DittoServer at a time: look, decide by `storage`, make what is wanted, say so in the status and in Events."""
 
 import base64
+import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from app.cluster.cache import Key, Manifest, key_of
 from app.cluster.client import Cluster
@@ -18,17 +19,26 @@ from app.cluster.reader import (
     STATEFUL_SETS,
     ClusterError,
     Conflict,
-    Forbidden,
-    Invalid,
     Unavailable,
+    Unreachable,
 )
 from app.cluster.secrets import Known
 from app.reconcile.growth import Grown, Growth, Tell
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.difference import differs, marked
 from app.storage.facts import Claim, Secret, Unknown
-from app.storage.growth import RESIZE_PATIENCE, Phase, Situation, outlooks, restart_due
+from app.storage.growth import (
+    ALLOW_DATA_LOSS,
+    RESIZE_PATIENCE,
+    Phase,
+    Situation,
+    initial_templates,
+    outlooks,
+    restart_due,
+    restart_hold,
+)
 from app.storage.objects import (
     Owner,
     admin_secret,
@@ -54,7 +64,17 @@ from app.storage.references import (
 from app.storage.rollout import blocks
 from app.storage.rules import unfit
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import CLAIM_PATIENCE_SECONDS, SERVICE_MISSING, News, Problem, Seen, conditions, news, status
+from app.storage.status import (
+    CLAIM_PATIENCE_SECONDS,
+    SERVICE_MISSING,
+    SERVICE_OUTDATED,
+    News,
+    Problem,
+    Seen,
+    conditions,
+    news,
+    status,
+)
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
@@ -62,7 +82,11 @@ TAKEN_SECONDS = 30.0
 # A class that is made expandable wakes only the servers that name it; a claim may be of another one.
 REFUSED_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
+# Where earlier versions saved, on the ConfigMap, the StatefulSet that they were about to recreate. Whoever may change
+# ConfigMaps could have any pod created that way.
+SAVED_STATE = "dittofs.io/stateful-set"
 
+Result = TypeVar("Result")
 Digests = dict[str, Mapping[str, str]]
 
 
@@ -77,6 +101,26 @@ class Credentials:
     digests: Digests
     problem: Problem | None = None
     unknown: bool = False
+
+
+class Attempts:
+    """Attempts to write objects, each by itself, and the first of what went wrong."""
+
+    def __init__(self) -> None:
+        self.taken: Problem | None = None
+        self.failure: Problem | None = None
+
+    async def make(self, attempt: Awaitable[Result], reason: str = WRITE_FAILED) -> Result | None:
+        """The result, None when the API server rejects it. Raises Unreachable, Conflict and NotLeading."""
+        try:
+            return await attempt
+        except (Unreachable, Conflict, NotLeading):
+            raise
+        except NameTaken as error:
+            self.taken = self.taken or Problem("NameTaken", str(error))
+        except ClusterError as error:
+            self.failure = self.failure or Problem(reason, str(error))
+        return None
 
 
 class Reconciler:
@@ -105,53 +149,74 @@ class Reconciler:
         manifest = self._observed.servers.get(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._agreed.pop(key, None)
+            self._growth.forget(key)
             return None
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
         if rejections:
             situation = await self._report(server, manifest, Seen(rejections=rejections), Grown())
             return self._look_again(server, situation)
+
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
-        grown = await self._growth.step(server, manifest, _owner(manifest))
-        seen = await self._made(server, _owner(manifest))
+        owner = _owner(manifest)
+        grown = await self._growth.step(server, manifest, owner)
+        seen = await self._apply(server, manifest, owner)
         situation = await self._report(server, manifest, seen, grown)
         if grown.again:
             return 0.0
+
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
         failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
         if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
             raise Unavailable(why)
         return TAKEN_SECONDS if seen.taken else self._look_again(server, situation)
 
-    async def _made(self, server: DittoServer, owner: Owner) -> Seen:
+    async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Seen:
+        """Applies each object by itself: what the API server rejects of one keeps no other from being applied."""
+        spec, attempts = server.spec, Attempts()
         try:
-            return await self._make(server, owner)
-        except (Conflict, NotLeading):
-            raise
-        except NameTaken as taken:
-            return Seen(taken=Problem("NameTaken", str(taken)))
-        except ClusterError as error:
+            config_map = await attempts.make(self._apply_config_map(owner, spec, manifest))
+            lost = await attempts.make(self._generate_secrets(owner, spec))
+            credentials = await self._credentials(owner, spec)
+            if not credentials.problem:
+                copied = await attempts.make(self._with_postgres(owner, spec, credentials))
+                credentials = copied or replace(credentials, problem=attempts.taken or attempts.failure)
+            if lost:
+                credentials = replace(credentials, problem=lost)
+
+            held = None
+            if config_map:  # A pod would otherwise start with the configuration before.
+                held = await attempts.make(self._apply_stateful_set(server, manifest, owner, credentials))
+            services = Attempts()
+            await self._apply_services(owner, spec, services)
+            await attempts.make(self._remove_unwanted(owner, spec))
+        except Unreachable as error:
+            # Nobody would answer to the other objects either, and each would have to wait for that.
             return Seen(failure=Problem(WRITE_FAILED, str(error)))
 
-    async def _make(self, server: DittoServer, owner: Owner) -> Seen:
-        spec = server.spec
-        key = owner.namespace, owner.name
-        live = self._observed.stateful_sets.get(key)
-        await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
-        lost = await self._generate_secrets(owner, spec, live)
-        credentials = await self._credentials(owner, spec)
-        if not credentials.problem:
-            credentials = await self._with_postgres(owner, spec, credentials)
-        if lost:
-            credentials = replace(credentials, problem=lost)
-        live = await self._make_stateful_set(owner, spec, credentials, live)
-        await self._make_way(owner, live)
-        refused = await self._make_services(owner, spec)
-        await self._remove_unwanted(owner, spec)
-        return Seen(credentials=credentials.problem, credentials_unknown=credentials.unknown, services=refused)
+        return Seen(
+            credentials=credentials.problem,
+            credentials_unknown=credentials.unknown,
+            failure=attempts.failure,
+            services=services.failure,
+            taken=attempts.taken or services.taken,
+            held=held,
+        )
 
-    async def _generate_secrets(self, owner: Owner, spec: Spec, live: Manifest | None) -> Problem | None:
+    async def _apply_config_map(self, owner: Owner, spec: Spec, manifest: Manifest) -> Manifest:
+        live = await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
+        if SAVED_STATE in (live["metadata"].get("annotations") or {}):
+            await self._writer.remove_annotation(CONFIG_MAPS, live, SAVED_STATE)
+            message = (
+                f"annotation {SAVED_STATE} of ConfigMap {live['metadata']['name']} was ignored and removed: "
+                "the operator saves no StatefulSet there any more, and never restores one from there"
+            )
+            self._tell(manifest, News("Warning", "SavedStateIgnored", message))
+        return live
+
+    async def _generate_secrets(self, owner: Owner, spec: Spec) -> Problem | None:
         """What is gone while a pod that runs may still need it is not made up anew."""
+        live = self._observed.stateful_sets.get((owner.namespace, owner.name))
         for reference in generated_references(owner.name, spec):
             if (owner.namespace, reference.secret or "") in self._observed.secrets_metadata:
                 continue
@@ -195,55 +260,70 @@ class Reconciler:
         self._agreed[key] = int(secret["metadata"]["resourceVersion"]), metadata.version(target)
         return credentials
 
-    async def _make_stateful_set(
-        self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None
-    ) -> Manifest | None:
+    async def _apply_stateful_set(
+        self, server: DittoServer, manifest: Manifest, owner: Owner, credentials: Credentials
+    ) -> Problem | None:
+        """Gives what keeps the pod from being restarted for it, None when nothing does."""
+        situation = self._growth.situation(server, manifest)
+        live = situation.stateful_set
         if live and live["metadata"].get("deletionTimestamp"):
-            return live
-        if credentials.problem:
-            # The pod that runs is not touched for half of a rotation; to stop it is another matter.
-            if live and (spec.replicas or not live["spec"]["replicas"]):
-                return live
-            digest = live_hash(live) if live else self._orphan_hash(owner)
-            if live is None and digest is None:
-                return None
-        else:
-            references = consumed_references(owner.name, spec)
-            digest = config_hash(config_yaml(spec), consumed(references, credentials.digests))
-        templates = live_claim_templates(live) if live else None
-        made = await self._writer.ensure(STATEFUL_SETS, stateful_set(owner, spec, digest, templates), owner)
-        if live and live_hash(live) and live_hash(live) != digest:
+            return None
+
+        digest = self._config_hash(owner, server.spec, credentials, live)
+        templates = live_claim_templates(live) if live else initial_templates(server, situation)
+        wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
+        if live and (hold := restart_hold(server, situation)):
+            is_changed = wanted is not None and differs(marked(wanted), live)
+            is_stuck = situation.pod is not None and blocks(situation.pod, live)
+            return _held(hold) if is_changed or is_stuck else None
+
+        applied = await self._writer.ensure(STATEFUL_SETS, wanted, owner) if wanted else live
+        if live and wanted and live_hash(live) and live_hash(live) != digest:
             message = "the pod restarts: its configuration or the credentials that it consumes have changed"
             self._tell_of(owner, News("Normal", "Restarting", message))
-        return made
+        if applied:
+            await self._replace_stuck_pod(owner, applied)
+        return None
+
+    def _config_hash(self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None) -> str | None:
+        """What the pod is to be configured with; None while the StatefulSet is to be left as it is.
+
+        Half of a rotation does not touch the pod that runs. To stop it is another matter.
+        """
+        if not credentials.problem:
+            references = consumed_references(owner.name, spec)
+            return config_hash(config_yaml(spec), consumed(references, credentials.digests))
+        if live is None:
+            return self._orphan_hash(owner)
+        stops = not spec.replicas and live["spec"]["replicas"]
+        return (live_hash(live) or "") if stops else None
 
     def _orphan_hash(self, owner: Owner) -> str | None:
-        """What a pod that has lost its StatefulSet was configured with: it must not be alone, and not be restarted."""
+        """What a pod that has lost its StatefulSet was configured with: it must not be alone, and not be restarted.
+
+        Users can write the annotation, so that nothing but a hash is taken from it.
+        """
         pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
         if pod is None or pod["metadata"].get("deletionTimestamp") or controller(pod):
             return None
-        return (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH)
+        annotation = (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
+        return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
 
-    async def _make_way(self, owner: Owner, stateful_set: Manifest | None) -> None:
-        """For the pod that is wanted, where a former one that cannot get ready is in its place."""
+    async def _replace_stuck_pod(self, owner: Owner, stateful_set: Manifest) -> None:
+        """Deletes a former pod that cannot get ready and is in the place of the one that is wanted."""
         pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
-        if not (pod and stateful_set and blocks(pod, stateful_set)):
+        if not (pod and blocks(pod, stateful_set)):
             return
         await self._writer.remove(PODS, pod)
         name = pod_name(owner.name)
         message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
         self._tell_of(owner, News("Normal", "PodReplaced", message))
 
-    async def _make_services(self, owner: Owner, spec: Spec) -> Problem | None:
-        """Last, and each by itself: what keeps one from being made, such as a quota, keeps nothing else."""
-        problem = None
+    async def _apply_services(self, owner: Owner, spec: Spec, attempts: Attempts) -> None:
         for service in services(owner, spec):
-            try:
-                await self._writer.ensure(SERVICES, service, owner)
-            except (Forbidden, Invalid) as error:
-                reason = WRITE_FAILED if key_of(service) in self._observed.services else SERVICE_MISSING
-                problem = problem or Problem(reason, str(error))
-        return problem
+            is_there = key_of(service) in self._observed.services
+            reason = SERVICE_OUTDATED if is_there else SERVICE_MISSING
+            await attempts.make(self._writer.ensure(SERVICES, service, owner), reason)
 
     async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}
@@ -260,7 +340,15 @@ class Reconciler:
         situation = replace(self._growth.situation(server, manifest), refused=grown.refused)
         growth = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
         overdue = [claim.name for claim in situation.claims.values() if self._patience_left(claim) <= 0]
-        seen = replace(seen, growth=growth, situation=situation, overdue=overdue)
+        hold = restart_hold(server, situation) if grown.held else None
+        seen = replace(
+            seen,
+            growth=growth,
+            situation=situation,
+            overdue=overdue,
+            held=seen.held or (_held(hold) if hold else None),
+            file_service=self._observed.services.get((key_of(manifest)[0], service_name(server.metadata.name, "file"))),
+        )
         found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
@@ -275,12 +363,16 @@ class Reconciler:
     def _look_again(self, server: DittoServer, situation: Situation) -> float | None:
         """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
         left = [self._patience_left(claim) for claim in situation.claims.values() if claim.phase == "Pending"]
-        due = restart_due(server, situation)
+        due = None if restart_hold(server, situation) else restart_due(server, situation)
         delays = [seconds + 1 for seconds in left if seconds > 0]
         if due:
             delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
         if any(look.phase == Phase.RESIZE_REFUSED for look in outlooks(server, situation)):
             delays.append(REFUSED_SECONDS)
+        lacks_claims = any(look.claim is None for look in outlooks(server, situation))
+        if situation.is_new and situation.stateful_set and lacks_claims:
+            new_until = self._growth.new_until(situation.stateful_set)
+            delays.append((new_until - self._clock()).total_seconds() + 1)
         return min(delays, default=None)
 
     def _patience_left(self, claim: Claim) -> float:
@@ -292,6 +384,10 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
+
+
+def _held(hold: str) -> Problem:
+    return Problem("RestartHeldBack", f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart nevertheless')
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:

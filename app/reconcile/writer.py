@@ -23,11 +23,8 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.storage.difference import differs, marked
-from app.storage.objects import OPERATOR, Owner, controller
+from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
 from app.storage.spec import KIND
-
-# What is noted on an object is none of what is wanted of it, and stays when that changes.
-NOTES = f"{FIELD_MANAGER}-notes"
 
 
 class NameTaken(Exception):
@@ -63,6 +60,7 @@ class Writer:
             # There is one that the cache does not know: it has no label of ours, or was made a moment ago.
             live = await self._cluster.get(resource, *reversed(key_of(wanted)))
         _check_owner(resource, live, owner)
+        wanted = _with_live_templates(wanted, live)
         if differs(wanted, live):
             return await self._changed(resource, wanted, live)
         if key_of(live) not in store:
@@ -119,16 +117,19 @@ class Writer:
             self._stores[resource].put_written(written)
         return written
 
-    async def note(self, resource: Resource, live: Manifest, annotations: Mapping[str, str]) -> None:
-        """All the notes that there are to be on an object, beside what `ensure` makes of it."""
-        metadata = {**_identified(live, live), "annotations": dict(annotations)}
-        manifest = {"apiVersion": resource.version, "kind": resource.kind, "metadata": metadata}
+    async def remove_annotation(self, resource: Resource, live: Manifest, name: str) -> None:
+        """Removes it, whoever set it. Raises Conflict when what is known of the object is out of date."""
+        pointer = f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}"
+        operations = [
+            {"op": "add", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
+            {"op": "remove", "path": pointer},
+        ]
         self._check_may_write()
-        self._stores[resource].put_written(await self._cluster.apply(resource, manifest, NOTES))
+        self._stores[resource].put_written(await self._cluster.patch(resource, live, operations))
 
     async def give_back(self, live: Manifest, entries: list[Manifest]) -> None:
         """The fields of an object that was made again, to whom they belonged before by these managedFields."""
-        if all(entry["manager"] == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
+        if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
             return
         full = await self.whole(STATEFUL_SETS, live)
         status = [entry for entry in full["metadata"]["managedFields"] if entry.get("subresource")]
@@ -143,9 +144,10 @@ class Writer:
         return full
 
     async def write_status(self, server: Manifest, status: Manifest) -> None:
-        """All of it: what the Go operator left in the list of conditions goes."""
+        """All of it: what the Go operator left in the conditions goes, and so does a field that is no longer there."""
         self._check_may_write()
-        manifest = {"metadata": _identified(server, server), "status": status}
+        removed = dict.fromkeys((server.get("status") or {}).keys() - status.keys())
+        manifest = {"metadata": _identified(server, server), "status": {**removed, **status}}
         written = await self._cluster.patch_status(DITTO_SERVERS, manifest)
         self._observed.servers.put_written(written)
 
@@ -179,7 +181,10 @@ class Writer:
         return await self.patch(resource, full, {"/metadata/managedFields": entries})
 
     async def _replaced(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
-        """Each field of the spec that is wanted, as a whole: what others made of it goes."""
+        """Each field of the spec that is wanted, as a whole: what others made of it goes.
+
+        So do the fields that only another type of Service can have, whoever set them.
+        """
         full = await self.whole(resource, live)
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
@@ -187,6 +192,8 @@ class Writer:
         content: Manifest = {
             name: {**full.get(name, {}), **wanted[name]} for name in ("spec", "data") if name in wanted
         }
+        if resource == SERVICES:
+            content["spec"] = without_fields_of_other_types(content["spec"])
         self._check_may_write()
         return await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
 
@@ -202,27 +209,35 @@ class Writer:
 
 def is_made_by_update(live: Manifest) -> bool:
     """As the store knows it: by who made it a server's own without server-side apply."""
-    return any(entry["operation"] == "Update" for entry in live["metadata"].get("managedFields") or [])
+    return any(entry.get("operation") == "Update" for entry in live["metadata"].get("managedFields") or [])
 
 
 def merged_entries(entries: list[Manifest]) -> list[Manifest]:
     """The managedFields with the entries of the object's makers joined to what we applied."""
     ours = [entry for entry in entries if is_of_a_maker(entry) or _is_applied(entry)]
-    if not any(entry["operation"] == "Update" for entry in ours):
+    if not any(entry.get("operation") == "Update" for entry in ours):
         return entries
     fields: Manifest = {}
     for entry in ours:
-        fields = _joined(fields, entry["fieldsV1"])
+        fields = _joined(fields, entry.get("fieldsV1") or {})
     applied = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
     return [*(entry for entry in entries if entry not in ours), applied]
 
 
 def _is_applied(entry: Manifest) -> bool:
-    return (entry["manager"], entry["operation"], entry.get("subresource")) == (FIELD_MANAGER, "Apply", None)
+    identity = entry.get("manager"), entry.get("operation"), entry.get("subresource") or None
+    return identity == (FIELD_MANAGER, "Apply", None)
 
 
 def _joined(one: Manifest, other: Manifest) -> Manifest:
     return {**one, **{name: _joined(one.get(name, {}), fields) for name, fields in other.items()}}
+
+
+def _with_live_templates(wanted: Manifest, live: Manifest) -> Manifest:
+    """Claim templates are immutable: the live ones stay, also of a StatefulSet that the informer had not heard of."""
+    if "volumeClaimTemplates" not in wanted.get("spec", {}):
+        return wanted
+    return {**wanted, "spec": {**wanted["spec"], "volumeClaimTemplates": live_claim_templates(live)}}
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:

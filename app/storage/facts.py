@@ -115,7 +115,7 @@ class Claim:
             capacity=(status.get("capacity") or {}).get("storage"),
             phase=status.get("phase") or "Pending",
             requested=requested,
-            requested_by=frozenset(entry["manager"] for entry in size_entries(manifest)),
+            requested_by=frozenset(str(entry.get("manager")) for entry in size_entries(manifest)),
             given_up=_given_up(status, requested),
             said=" ".join("; ".join(filter(None, errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),

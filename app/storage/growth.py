@@ -1,8 +1,9 @@
 """Volumes that grow: what a server's claims and its StatefulSet need next, and what is to be said of it meanwhile.
 
-Claim templates are immutable. So first the claims are changed, and then the StatefulSet is made again around its pod,
-which goes on: written down, removed without what it owns, made again, and the note of it taken away. Each step is read
-from what there is, so that whoever is broken off goes on where he was.
+Claim templates are immutable. So first the claims are changed, and then the StatefulSet is recreated around its pod,
+which keeps running: the pod gets the server as an owner, the StatefulSet is removed without its pod and recreated, and
+the pod is released. Each step follows from what is in the cluster, so that an interrupted operator continues where it
+was. Nothing is saved in the cluster for that: users could change it, and the operator would act on it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +14,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.facts import Claim, StorageClasses
-from app.storage.objects import OPERATOR, claim_templates, controller, live_claim_templates
+from app.storage.objects import OPERATOR, Owner, claim_templates, controller, live_claim_templates
 from app.storage.reading import field_name
 from app.storage.rollout import rolls_out
 from app.storage.spec import DittoServer
@@ -24,8 +25,13 @@ Manifest = dict[str, Any]
 # On a DittoServer, with the value `never`: its pod is not restarted for a file system that cannot grow while in use.
 RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
 
+# On a DittoServer, with the value `true`: its pod may restart although a volume claim goes with it.
+ALLOW_DATA_LOSS = "dittofs.io/allow-data-loss"
+
 RESIZE_PATIENCE = timedelta(minutes=2)
-_MADE_AGAIN = ("name", "namespace", "labels", "annotations", "ownerReferences")
+# The StatefulSet's controller creates claims a moment after the StatefulSet; until then they are not missed.
+CLAIM_CREATION_TIME = timedelta(seconds=10)
+_RECREATED_METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences")
 
 
 class Phase(StrEnum):
@@ -34,6 +40,9 @@ class Phase(StrEnum):
     PENDING = "Pending"
     LOST = "Lost"
     BOUND = "Bound"
+    TERMINATING = "Terminating"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
     RESIZING = "Resizing"
     FILE_SYSTEM_RESIZE_PENDING = "FileSystemResizePending"
     RESIZE_REFUSED = "ResizeRefused"
@@ -41,20 +50,26 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True)
 class Situation:
-    """What is known of a server and its volumes. `note` is the StatefulSet as it was when it was about to be removed.
+    """What is known of a server and its volumes. `removed` is the StatefulSet as this process removed it a moment ago.
 
     `refused` is what the API server has said to a change of a claim just now, by its name. `patience` is how long a
     file system may take to grow while it is in use.
+
+    `claims_gap` says why a claim that is not among `claims` may exist all the same. While the StatefulSet `is_new` its
+    controller may be about to create the claims.
     """
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
     stateful_set: Manifest | None = None
     pod: Manifest | None = None
-    note: Manifest | None = None
+    removed: Manifest | None = None
     refused: Mapping[str, str] = field(default_factory=dict)
     may_restart: bool = True
+    may_lose_data: bool = False
     patience: timedelta = RESIZE_PATIENCE
+    claims_gap: str | None = None
+    is_new: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,35 +96,35 @@ class ChangeClaims:
 
 
 @dataclass(frozen=True)
-class WriteDown:
-    """Note the StatefulSet as it is, and give its pod, if it has one, an owner for the time without it."""
+class HoldPod:
+    """Give the pod the server as an owner for the time in which it has no StatefulSet."""
 
-    stateful_set: Manifest
-    pod: Manifest | None
+    pod: Manifest
 
 
 @dataclass(frozen=True)
 class RemoveStatefulSet:
-    """As it was noted, and without the pod."""
+    """Remove the StatefulSet and leave its pod."""
 
     stateful_set: Manifest
 
 
 @dataclass(frozen=True)
-class MakeAgain:
-    """So that the pod is of its current revision; its fields go back to whom they belonged by these managedFields."""
+class RecreateStatefulSet:
+    """Create what was removed, so that the pod is of its current revision.
+
+    `managed_fields` tell whose its fields were and are again.
+    """
 
     stateful_set: Manifest
     managed_fields: list[Manifest]
 
 
 @dataclass(frozen=True)
-class CrossOut:
-    """The StatefulSet is back, with its fields or yet without: take away the pod's owner, and then the note."""
+class ReleasePod:
+    """The StatefulSet is back: take the server from the pod's owners."""
 
-    stateful_set: Manifest
-    pod: Manifest | None
-    managed_fields: list[Manifest]
+    pod: Manifest
 
 
 @dataclass(frozen=True)
@@ -118,12 +133,37 @@ class RestartPod:
     why: str
 
 
-Step = ChangeClaims | WriteDown | RemoveStatefulSet | MakeAgain | CrossOut | RestartPod
+Step = ChangeClaims | HoldPod | RemoveStatefulSet | RecreateStatefulSet | ReleasePod | RestartPod
 
 
 def may_restart(manifest: Mapping[str, Any]) -> bool:
     """Whether the pod of a raw DittoServer may be restarted for its file systems to grow."""
     return (manifest["metadata"].get("annotations") or {}).get(RESTART_FOR_RESIZE) != "never"
+
+
+def may_lose_data(manifest: Mapping[str, Any]) -> bool:
+    """Whether the owner of a raw DittoServer allows restarts with which a volume claim goes."""
+    return (manifest["metadata"].get("annotations") or {}).get(ALLOW_DATA_LOSS) == "true"
+
+
+def restart_hold(server: DittoServer, situation: Situation) -> str | None:
+    """Why the pod must not end now; None when it may.
+
+    A claim that was deleted under a running pod lasts as long as the pod, and its data may be lost with it. The next
+    pod would get a new, empty claim.
+    """
+    pod = situation.pod
+    if pod is None or pod["metadata"].get("deletionTimestamp") or situation.may_lose_data:
+        return None
+
+    sources = [volume.get("persistentVolumeClaim") or {} for volume in pod["spec"].get("volumes") or []]
+    mounted = {source.get("claimName") for source in sources}
+    for look in outlooks(server, situation):
+        claim = look.volume.claim_name(server.metadata.name)
+        if look.phase in (Phase.TERMINATING, Phase.MISSING) and claim in mounted:
+            state = "is being deleted" if look.phase is Phase.TERMINATING else "does not exist any more"
+            return f"volume claim {claim} {state}, and its data may be lost when the pod ends"
+    return None
 
 
 def outlooks(server: DittoServer, situation: Situation) -> tuple[Outlook, ...]:
@@ -132,28 +172,29 @@ def outlooks(server: DittoServer, situation: Situation) -> tuple[Outlook, ...]:
     return tuple(_outlook(volume, name, situation) for volume in volumes(server.spec.storage) if volume.size)
 
 
-def next_step(server: DittoServer, situation: Situation, now: datetime) -> Step | None:
+def next_step(server: DittoServer, owner: Owner, situation: Situation, now: datetime) -> Step | None:
     """None when there is nothing to do, or to be waited for what others do: a driver, or who removes an object."""
-    found = outlooks(server, situation)
-    live, note = situation.stateful_set, situation.note
+    outlook = outlooks(server, situation)
+    live, removed = situation.stateful_set, situation.removed
+
     if live is None:
-        return _make_again(note, server, found) if note else None
+        return _recreate(removed, server, outlook) if removed and owner.owns(removed) else None
     if live["metadata"].get("deletionTimestamp"):
         return None
-    if requests := {look.claim.name: look.request for look in found if look.claim and look.request}:
+    if requests := {look.claim.name: look.request for look in outlook if look.claim and look.request}:
         return ChangeClaims(requests)
+
     pod = situation.pod if _may_be_of(situation.pod, live) else None
-    if _templates(live, server, found) != live_claim_templates(live):
-        return RemoveStatefulSet(live) if note and _is_of(note, live) else WriteDown(live, pod)
-    return CrossOut(live, pod, note["metadata"]["managedFields"]) if note else _restart(found, situation, now)
+    if _templates(live, server, outlook) != live_claim_templates(live):
+        return HoldPod(pod) if pod and not is_held(pod, owner) else RemoveStatefulSet(live)
+    if pod and is_held(pod, owner):
+        return ReleasePod(pod)
+    return _restart(outlook, situation, now)
 
 
-def noted(stateful_set: Mapping[str, Any]) -> Manifest:
-    """What has to be known of it to make it again, and to whom its fields belong."""
-    metadata = stateful_set["metadata"]
-    entries = [entry for entry in metadata["managedFields"] if not entry.get("subresource")]
-    kept = {name: metadata[name] for name in (*_MADE_AGAIN, "uid", "resourceVersion") if name in metadata}
-    return {"metadata": {**kept, "managedFields": entries}, "spec": stateful_set["spec"]}
+def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
+    """Whether the pod has the server as an owner, as HoldPod makes it."""
+    return any(reference["uid"] == owner.uid for reference in pod["metadata"].get("ownerReferences") or [])
 
 
 def restart_due(server: DittoServer, situation: Situation) -> datetime | None:
@@ -165,7 +206,11 @@ def restart_due(server: DittoServer, situation: Situation) -> datetime | None:
 
 def _outlook(volume: Volume, server: str, situation: Situation) -> Outlook:
     claim = situation.claims.get(volume.claim_name(server))
-    if claim is None or claim.capacity is None or claim.phase != Phase.BOUND:
+    if claim is None:
+        return _absent(volume, server, situation)
+    if claim.terminating:
+        return Outlook(volume, claim, Phase.TERMINATING, _save_the_data(claim))
+    if claim.capacity is None or claim.phase != Phase.BOUND:
         return _unbound(volume, claim, situation)
     wanted, has, asks = _amounts(volume, claim)
     if max(asks, has) < wanted:
@@ -179,13 +224,47 @@ def _outlook(volume: Volume, server: str, situation: Situation) -> Outlook:
     return _growing(volume, claim, situation)
 
 
+def _absent(volume: Volume, server: str, situation: Situation) -> Outlook:
+    """A claim that nobody has observed: unknown, about to be created, or missing."""
+    name = volume.claim_name(server)
+    if situation.claims_gap:
+        return Outlook(volume, None, Phase.UNKNOWN, f"volume claim {name} is unknown: {situation.claims_gap}")
+    if _is_about_to_be_created(volume, situation):
+        return _unbound(volume, None, situation)
+
+    if situation.pod is None:
+        message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
+    else:
+        message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"
+    return Outlook(volume, None, Phase.MISSING, message)
+
+
+def _is_about_to_be_created(volume: Volume, situation: Situation) -> bool:
+    live = situation.stateful_set
+    if live is None or situation.is_new or not live["spec"]["replicas"]:
+        return True
+    return volume.name not in _template_names(live)
+
+
 def _unbound(volume: Volume, claim: Claim | None, situation: Situation) -> Outlook:
     """An unbound claim asks for what it asks for until it is bound (PersistentVolumeClaimResize)."""
-    templates = (situation.stateful_set or {}).get("spec", {}).get("volumeClaimTemplates") or []
-    known = {template["metadata"]["name"] for template in templates}
-    added = situation.stateful_set is not None and volume.name not in known
+    live = situation.stateful_set
+    added = live is not None and volume.name not in _template_names(live)
     phase = Phase.LOST if claim and claim.phase == Phase.LOST else Phase.PENDING
     return Outlook(volume, claim, phase, restarts=added and situation.pod is not None)
+
+
+def _template_names(stateful_set: Mapping[str, Any]) -> set[str]:
+    return {template["metadata"]["name"] for template in stateful_set["spec"].get("volumeClaimTemplates") or []}
+
+
+def _save_the_data(claim: Claim) -> str:
+    deleted = f"volume claim {claim.name} is being deleted, and its data may be lost when the pod ends"
+    if claim.volume is None:
+        return deleted
+    patch = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'
+    keep = f"to keep the data, run: kubectl patch persistentvolume {claim.volume} --patch '{patch}'"
+    return f"{deleted}; {keep}; then restore the claim as the README says"
 
 
 def _to_grow(volume: Volume, claim: Claim, situation: Situation) -> Outlook:
@@ -243,12 +322,28 @@ def _amounts(volume: Volume, claim: Claim) -> tuple[int, int, int]:
     return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
 
 
-def _templates(live: Mapping[str, Any], server: DittoServer, found: Sequence[Outlook]) -> list[Manifest]:
-    """As they live, with the sizes that the claims have been given, and with those that are new."""
+def initial_templates(server: DittoServer, situation: Situation) -> list[Manifest]:
+    """The claim templates of a StatefulSet that is created: a claim that exists keeps its size until it has grown."""
+    unsettled = {
+        look.volume.name: look.claim.requested
+        for look in outlooks(server, situation)
+        if look.claim and look.claim.requested and not _is_settled(look)
+    }
+
+    templates = claim_templates(server.spec)
+    for template in templates:
+        if size := unsettled.get(template["metadata"]["name"]):
+            template["spec"]["resources"]["requests"]["storage"] = size
+    return templates
+
+
+def _templates(live: Mapping[str, Any], server: DittoServer, outlook: Sequence[Outlook]) -> list[Manifest]:
+    """The live templates with the sizes that the claims have been given, and with those of volumes that were added."""
     kept = {template["metadata"]["name"]: template for template in live_claim_templates(live)}
     wanted = {template["metadata"]["name"]: template for template in claim_templates(server.spec)}
-    settled = {look.volume.name for look in found if _is_settled(look)}
+    settled = {look.volume.name for look in outlook if _is_settled(look)}
     added = wanted.keys() - kept.keys()
+
     for name, template in wanted.items():
         if name in added:
             kept[name] = template
@@ -259,11 +354,10 @@ def _templates(live: Mapping[str, Any], server: DittoServer, found: Sequence[Out
 
 
 def _is_settled(look: Outlook) -> bool:
-    """Whether the claim asks for what the template is to say, or is yet to be made of it."""
-    if look.claim is None:
-        return True
-    if look.claim.capacity is None or look.request:
+    """Whether the claim asks for what the template is to say. The template of a claim that nobody observed stays."""
+    if look.claim is None or look.claim.terminating or look.claim.capacity is None or look.request:
         return False
+
     wanted, has, asks = _amounts(look.volume, look.claim)
     return max(has, asks) >= wanted
 
@@ -272,16 +366,13 @@ def _size(template: Mapping[str, Any]) -> int:
     return quantity.parse(template["spec"]["resources"]["requests"]["storage"])
 
 
-def _make_again(note: Mapping[str, Any], server: DittoServer, found: Sequence[Outlook]) -> MakeAgain:
-    metadata = {name: note["metadata"][name] for name in _MADE_AGAIN if name in note["metadata"]}
-    spec = {**note["spec"], "volumeClaimTemplates": _templates(note, server, found)}
+def _recreate(removed: Mapping[str, Any], server: DittoServer, outlook: Sequence[Outlook]) -> RecreateStatefulSet:
+    metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
+    spec = {**removed["spec"], "volumeClaimTemplates": _templates(removed, server, outlook)}
     manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
-    return MakeAgain(manifest, note["metadata"]["managedFields"])
 
-
-def _is_of(note: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether the note tells of the StatefulSet as it is now."""
-    return all(note["metadata"][name] == live["metadata"][name] for name in ("uid", "resourceVersion"))
+    entries = [entry for entry in removed["metadata"].get("managedFields") or [] if not entry.get("subresource")]
+    return RecreateStatefulSet(manifest, entries)
 
 
 def _may_be_of(pod: Mapping[str, Any] | None, live: Mapping[str, Any]) -> bool:

@@ -24,6 +24,14 @@ OPERATOR = "dittofs-operator"
 # What the caches watch; a Secret that somebody named is none of these.
 SELECTOR = f"app={APP}"
 INSTANCE = "instance"
+_FIELDS_OF_TYPES = {
+    "loadBalancerIP": ("LoadBalancer",),
+    "loadBalancerClass": ("LoadBalancer",),
+    "loadBalancerSourceRanges": ("LoadBalancer",),
+    "allocateLoadBalancerNodePorts": ("LoadBalancer",),
+    "healthCheckNodePort": ("LoadBalancer",),
+    "externalTrafficPolicy": ("LoadBalancer", "NodePort"),
+}
 
 
 @dataclass(frozen=True)
@@ -123,6 +131,20 @@ def stateful_set(
             "volumeClaimTemplates": claims,
         },
     )
+
+
+def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
+    """The spec of a Service without the fields that the API server refuses for its type (ValidateService).
+
+    A user may have set them while the type was another one, and would keep the Service from ever changing.
+    """
+    kind = service.get("type") or "ClusterIP"
+    unfit = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
+    kept = {name: value for name, value in service.items() if name not in unfit}
+    if kind == "ClusterIP":
+        ports = [{name: value for name, value in port.items() if name != "nodePort"} for port in kept["ports"]]
+        kept["ports"] = ports
+    return kept
 
 
 def claim_templates(spec: Spec) -> list[Manifest]:

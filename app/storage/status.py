@@ -9,7 +9,6 @@ from pydantic import Field
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
 from app.storage.growth import Outlook, Phase, Situation, outlooks
-from app.storage.objects import service_name
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
 from app.storage.volumes import storage_class_of
@@ -78,11 +77,16 @@ Manifest = dict[str, Any]
 
 # A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
 CLAIM_PATIENCE_SECONDS = 300
-# The reason when a Service does not exist; one that could not be changed serves as it was.
-SERVICE_MISSING = "ServiceMissing"
+# The reasons when a Service does not exist, and when it is not as the spec asks: it may be more public than it should.
+SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
 _GROWING = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
 # Of the reasons of StorageReady those that are no news by themselves; Stalled tells of what is refused.
 _QUIET = ("Bound", "ClaimPending", *Phase)
+_ABSENT = {
+    Phase.TERMINATING: "ClaimTerminating",
+    Phase.MISSING: "ClaimMissing",
+    Phase.UNKNOWN: "ClaimUnknown",
+}
 _CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 
@@ -109,7 +113,8 @@ class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough.
+    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough. `held` is why its pod is
+    not restarted for a change. `file_service` is the live Service at which files are served.
     """
 
     rejections: Sequence[Finding] = ()
@@ -119,6 +124,8 @@ class Seen:
     services: Problem | None = None
     growth: Problem | None = None
     taken: Problem | None = None
+    held: Problem | None = None
+    file_service: Mapping[str, Any] | None = None
     situation: Situation = field(default_factory=Situation)
     overdue: Collection[str] = ()
 
@@ -130,11 +137,12 @@ def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: st
     found = {
         "observedGeneration": generation,
         "availableReplicas": _available(seen),
-        "nfsEndpoint": _endpoint(server),
         "phase": _phase(server, seen),
         "conditions": [],
         "volumes": [_volume(look, server, seen) for look in looks],
     }
+    if endpoint := _endpoint(seen.file_service):
+        found["nfsEndpoint"] = endpoint
     former = conditions(manifest)
     for kind, (holds, problem) in _conditions(server, seen, looks, former.get("CredentialsReady")).items():
         before = former.get(kind, {})
@@ -184,17 +192,22 @@ def _conditions(
 ) -> dict[str, tuple[str, Problem]]:
     claims, growth = _first(_claim_problem(look, server, seen) for look in looks), _growth_problem(looks)
     ready = _not_ready(server, seen, claims)
-    stalled = _blocked(seen) or (growth if growth and growth.reason == Phase.RESIZE_REFUSED else None)
+    refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
+    stalled = _blocked(seen) or seen.held or refused
     failed = seen.failure or seen.services or seen.growth
     waiting = failed or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
     storage = claims or growth
     return {
-        "Ready": ("False", ready) if ready else ("True", _good(server)),
+        "Ready": ("False", ready) if ready else ("True", _good(server, seen)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
-        "StorageReady": ("False", storage) if storage else ("True", _bound(looks)),
+        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(looks)),
         "CredentialsReady": _credentials(seen, credentials),
     }
+
+
+def _storage_status(problem: Problem) -> str:
+    return "Unknown" if problem.reason == "ClaimUnknown" else "False"
 
 
 def _first(problems: Iterable[Problem | None]) -> Problem | None:
@@ -232,10 +245,10 @@ def _blocked(seen: Seen) -> Problem | None:
     return seen.taken
 
 
-def _good(server: DittoServer) -> Problem:
+def _good(server: DittoServer, seen: Seen) -> Problem:
     if server.spec.replicas == 0:
         return Problem("Stopped", "stopped as asked; its volumes are kept")
-    return Problem("Available", f"NFS is served at {_endpoint(server)}")
+    return Problem("Available", f"NFS is served at {_endpoint(seen.file_service)}")
 
 
 def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Problem | None:
@@ -246,7 +259,7 @@ def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Probl
         stopping = Problem("Stopping", "the pod has yet to end")
         return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen):
-        return seen.services if seen.services and seen.services.reason == SERVICE_MISSING else None
+        return seen.services
     if seen.situation.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
     return _pod_problem(seen.situation.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
@@ -291,11 +304,15 @@ def _container_problem(container: Mapping[str, Any]) -> Problem | None:
 def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | None:
     """Why there is no volume; its size is another matter."""
     claim, name = look.claim, look.volume.claim_name(server.metadata.name)
+    missing = _class_problem(_class_of(server, claim, seen), seen.situation.classes)
+    if look.phase == Phase.MISSING and seen.situation.pod is None and missing:
+        return Problem(missing.reason, f"volume claim {name} cannot be created: {missing.message}")
+    if reason := _ABSENT.get(look.phase):
+        return Problem(reason, look.message)
     if look.phase == Phase.LOST:
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
     if look.phase != Phase.PENDING:
         return None
-    missing = _class_problem(_class_of(server, claim, seen), seen.situation.classes)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
     why = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
@@ -351,9 +368,13 @@ def _available(seen: Seen) -> int:
     return int(found.get("availableReplicas") or 0)
 
 
-def _endpoint(server: DittoServer) -> str:
-    service = service_name(server.metadata.name, "file")
-    return f"{service}.{server.metadata.namespace}.svc.cluster.local:{server.spec.nfs_port}"
+def _endpoint(service: Mapping[str, Any] | None) -> str | None:
+    """Where clients reach NFS, as the live Service has it; None while there is no Service."""
+    if service is None:
+        return None
+    metadata, ports = service["metadata"], service["spec"].get("ports") or []
+    port = next((port["port"] for port in ports if port.get("name") == "nfs"), None)
+    return port and f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:{port}"
 
 
 def _phase(server: DittoServer, seen: Seen) -> str:

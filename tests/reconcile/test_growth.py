@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -16,15 +17,19 @@ from app.cluster.reader import (
     SERVICES,
     STATEFUL_SETS,
     ClusterError,
+    Conflict,
+    NotFound,
     Resource,
     Unavailable,
 )
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
-from app.storage.growth import RESTART_FOR_RESIZE
+from app.storage.growth import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
+from app.storage.rollout import blocks
+from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.driver import Driver, Manner
-from tests.reconcile.growing import SECONDS, Growing, sizes, until_adopted
+from tests.reconcile.growing import NOON, SECONDS, Growing, identified, sizes, until_adopted
 from tests.reconcile.watching import Manifest, connected, version, watching
 from tests.wait import until_async
 
@@ -269,7 +274,7 @@ async def test_a_quota_is_told_of_and_the_rest_grows(site: Growing) -> None:
     said = await site.until("ResizeRefused", "Stalled")
     assert "exceeded quota: disks" in said
     assert "ask for 1Gi or more, and less than 8Gi" in said
-    assert (await site.sizes())["metadata-files-0"] == 2
+    await until_async(lambda: capacity(site, "metadata-files-0") == "2Gi")
     await until_grown(site, metadata="2Gi")
     await site.until("ResizeRefused", "Stalled")
     assert await site.templates() == {"metadata": "2Gi", "cache": "1Gi"}
@@ -311,8 +316,8 @@ async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site:
     assert await same_pod(site, pod)
 
 
-def capacity(site: Growing) -> str | None:
-    found = site.observed.claim((site.namespace, CLAIM))
+def capacity(site: Growing, claim: str = CLAIM) -> str | None:
+    found = site.observed.claim((site.namespace, claim))
     return found.capacity if found else None
 
 
@@ -408,3 +413,188 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
     assert not await site.is_there(SECRETS, "files-jwt-secret")
     await until_adopted(site)
     assert await same_pod(site, pod)
+
+
+FINALIZER = "example.com/in-use"
+
+
+async def delete_claim(site: Growing, name: str = CLAIM) -> None:
+    """Deletes it as kubectl does. The finalizer keeps it, as that of Kubernetes does while a pod on a node uses it."""
+    await edit_finalizers(site, name, [FINALIZER])
+    await site.cluster.delete(CLAIMS, await site.live(CLAIMS, name))
+    await until_async(lambda: terminating(site, name))
+
+
+async def edit_finalizers(site: Growing, name: str, finalizers: list[str]) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            live = await site.live(CLAIMS, name)
+            kept = [each for each in live["metadata"].get("finalizers") or [] if each != FINALIZER]
+            metadata = {**live["metadata"], "finalizers": [*kept, *finalizers]}
+            with suppress(Conflict):
+                await site.cluster.replace(CLAIMS, {**live, "metadata": metadata})
+                return
+
+
+def terminating(site: Growing, name: str) -> bool:
+    claim = site.observed.claim((site.namespace, name))
+    return claim is not None and claim.terminating
+
+
+async def rotate(site: Growing, **fields: Any) -> None:
+    """Something for which the pod would restart."""
+    live = await site.live(DITTO_SERVERS)
+    await site.edit(spec={**live["spec"], "image": "example.com/dittofs:2", **fields})
+
+
+async def allow_data_loss(site: Growing) -> None:
+    live = await site.live(DITTO_SERVERS)
+    await site.edit(metadata={**live["metadata"], "annotations": {ALLOW_DATA_LOSS: "true"}})
+
+
+@pytest.mark.parametrize("claim", ["metadata-files-0", CLAIM])
+async def test_no_restart_while_a_claim_is_deleted(site: Growing, claim: str) -> None:
+    pod = await site.created()
+    template = await site.template()
+    await delete_claim(site, claim)
+
+    await rotate(site)
+    held = await site.until("RestartHeldBack", "Stalled")
+
+    assert f"volume claim {claim} is being deleted" in held
+    assert ALLOW_DATA_LOSS in held
+    assert "persistentVolumeReclaimPolicy" in conditions(await site.live(DITTO_SERVERS))["StorageReady"]["message"]
+    assert await site.condition("StorageReady") == ("False", "ClaimTerminating")
+    assert await site.condition("Ready") == ("True", "Available")
+    assert await site.template() == template
+    assert await same_pod(site, pod)
+    assert {("Warning", "RestartHeldBack"), ("Warning", "ClaimTerminating")} <= {(e.type, e.reason) for e in site.told}
+
+    await allow_data_loss(site)
+    await site.until("Reconciled", "Stalled")
+    assert await site.template() != template
+
+
+async def test_a_stop_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
+    await site.created()
+    await delete_claim(site)
+
+    await rotate(site, replicas=0)
+    await site.until("RestartHeldBack", "Stalled")
+    assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 1
+
+    await allow_data_loss(site)
+    await site.until("Reconciled", "Stalled")
+    assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 0
+
+
+async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: Growing, driver: Driver) -> None:
+    site = impatient
+    driver.manner = Manner(offline=True)
+    pod = await site.created()
+    await delete_claim(site, "metadata-files-0")
+
+    await site.wants(cacheSize="2Gi")
+    await site.until("RestartHeldBack", "Stalled")
+    assert await same_pod(site, pod)
+    assert site.later is None
+
+    await allow_data_loss(site)
+    await edit_finalizers(site, "metadata-files-0", [])
+    await until_restarted(site, pod)
+
+
+async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
+    """The change is in the StatefulSet already, and the former pod in its way."""
+    pod = await site.created()
+    await set_partition(site, 1)
+    await rotate(site)
+    await until_async(lambda: site.observed.servers.get(site.key) is not None)
+    await site.reconciled()
+    unready = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": NOON}]}
+    live = await site.live(PODS, "files-0")
+    await site.cluster.patch_status(PODS, {"metadata": identified(live), "status": unready})
+
+    await delete_claim(site)
+    await set_partition(site, 0)
+    await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
+    await site.until("RestartHeldBack", "Stalled")
+    assert await same_pod(site, pod)
+
+    await allow_data_loss(site)
+    await edit_finalizers(site, CLAIM, [])
+    await until_restarted(site, pod)
+
+
+async def set_partition(site: Growing, partition: int) -> None:
+    """As somebody who wants to say when the pod is replaced."""
+    spec = {"updateStrategy": {"rollingUpdate": {"partition": partition}}}
+    metadata = {"name": "files", "namespace": site.namespace}
+    manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+    await site.cluster.apply(STATEFUL_SETS, manifest, "another")
+    await until_async(lambda: _partition(site) == partition)
+
+
+def _partition(site: Growing) -> int | None:
+    strategy = (site.stateful_set or {"spec": {"updateStrategy": {}}})["spec"]["updateStrategy"]
+    partition: int | None = strategy.get("rollingUpdate", {}).get("partition")
+    return partition
+
+
+async def test_no_restart_for_a_claim_removed_by_force(site: Growing) -> None:
+    """Its finalizer was taken away: the pod still has the volume, and the next one would get an empty one."""
+    pod = await site.created()
+    site.today = datetime.now(UTC) + timedelta(minutes=1)
+    live = await site.live(CLAIMS, CLAIM)
+    await site.cluster.delete(CLAIMS, live)
+    with suppress(NotFound):
+        await edit_finalizers(site, CLAIM, [])
+    await until_async(lambda: site.observed.claim((site.namespace, CLAIM)) is None)
+
+    assert "does not exist any more" in await site.until("ClaimMissing")
+    await rotate(site)
+    assert "does not exist any more" in await site.until("RestartHeldBack", "Stalled")
+    assert await same_pod(site, pod)
+
+
+async def test_a_claim_without_labels_grows(site: Growing) -> None:
+    """As one that was restored from a snapshot or cloned."""
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": CLAIM, "namespace": site.namespace},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}},
+            "storageClassName": site.storage_class,
+        },
+    }
+    await site.cluster.create(CLAIMS, claim)
+    await site.created()
+
+    await site.wants(cacheSize="2Gi")
+    await site.settled()
+
+    live = await site.live(CLAIMS, CLAIM)
+    assert "app" not in (live["metadata"].get("labels") or {})
+    assert live["status"]["capacity"]["storage"] == "2Gi"
+    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+
+
+async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
+    """Of a server that was stopped before its claims were created."""
+    metadata = {"name": "files", "namespace": site.namespace}
+    spec = {**site.spec(), "replicas": 0}
+    await site.cluster.create(
+        DITTO_SERVERS, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    )
+    await until_async(lambda: site.key in site.observed.servers)
+    await site.until("Stopped", "Ready")
+
+    await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
+    await site.until("Stopped", "Ready")
+    assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
+
+    await site.edit(spec=site.spec(cacheSize="2Gi"))
+    await site.until("Bound")
+    assert (await site.sizes())[CLAIM] == 2

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -44,8 +45,10 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
 
 
 def unwatched(site: Site, *known: Manifest) -> Site:
-    """Its caches do not run: it knows what it is given and nothing else."""
+    """Its caches do not run: it knows what it is given and nothing else, and of claims that this is all."""
     observed = Observed(site.cluster, (site.namespace,))
+    for cache in observed._caches[CLAIMS]:
+        cache.gap = None
     stores = {"DittoServer": observed.servers, "ConfigMap": observed.config_maps}
     for manifest in known:
         stores[manifest["kind"]].put(manifest)
@@ -365,3 +368,133 @@ async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
     await Reconciler(site.cluster, site.observed, site.writer, site.tell).reconcile(site.key)
     found = conditions(await site.live(DITTO_SERVERS))["Ready"]
     assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)
+
+
+async def test_a_rejected_statefulset_holds_up_nothing(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    before = await site.template()
+
+    with pytest.raises(ClusterError):
+        await site.change(resources={"limit": {"memory": "1Gi"}}, nfsPort=2050, cache={"size": "2GB"})
+
+    [port] = (await site.live(SERVICES, "files-file"))["spec"]["ports"]
+    assert port["port"] == 2050
+    assert "2GB" in (await site.live(CONFIG_MAPS, "files-config"))["data"]["config.yaml"]
+    assert await site.template() == before
+    assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2050"
+
+
+async def test_a_rejected_configmap_holds_up_no_service(site: Site) -> None:
+    """The pod waits: it must not start with a configuration that is not there, nor with the former one."""
+    metadata = {"name": "files-config", "namespace": site.namespace}
+    await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    await site.begin()
+
+    assert await site.reconciled() == TAKEN_SECONDS
+
+    assert await site.condition("Stalled") == ("True", "NameTaken")
+    assert await site.is_there(SERVICES, "files-file")
+    assert not await site.is_there(STATEFUL_SETS)
+
+
+async def test_a_taken_service_name_holds_up_no_pod(site: Site) -> None:
+    metadata = {"name": "files-headless", "namespace": site.namespace}
+    theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
+    await site.cluster.create(SERVICES, theirs)
+    await site.begin()
+
+    await site.reconciled()
+
+    assert await site.condition("Stalled") == ("True", "NameTaken")
+    assert await site.is_there(STATEFUL_SETS)
+    assert await site.is_there(SERVICES, "files-api")
+
+
+async def endpoint(site: Site) -> str | None:
+    endpoint: str | None = (await site.live(DITTO_SERVERS))["status"].get("nfsEndpoint")
+    return endpoint
+
+
+async def test_the_endpoint_follows_the_live_service(site: Site) -> None:
+    """A Service that cannot be changed stays where it was, and clients with it."""
+    quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services.nodeports": "0"}}}
+    await site.begin()
+    await site.reconciled()
+    await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+
+    with pytest.raises(ClusterError, match="exceeded quota"):
+        await site.change(service={"type": "NodePort"}, nfsPort=2050)
+
+    assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2049"
+    found = conditions(await site.live(DITTO_SERVERS))["Reconciling"]
+    assert (found["status"], found["reason"]) == ("True", "ServiceOutdated")
+
+
+@pytest.mark.parametrize(
+    ("former", "theirs"),
+    [
+        ("LoadBalancer", {"loadBalancerSourceRanges": ["10.0.0.0/8"]}),
+        ("LoadBalancer", {"loadBalancerIP": "10.1.2.3", "externalTrafficPolicy": "Local"}),
+        ("LoadBalancer", {"loadBalancerClass": "example.com/internal", "allocateLoadBalancerNodePorts": False}),
+        ("NodePort", {"externalTrafficPolicy": "Local"}),
+        ("NodePort", {"sessionAffinity": "ClientIP"}),
+    ],
+)
+@pytest.mark.parametrize("wanted", ["ClusterIP", "NodePort"])
+async def test_a_service_leaves_its_former_type(site: Site, former: str, theirs: Manifest, wanted: str) -> None:
+    """Though another manager has set what only fits that type."""
+    await site.begin(service={"type": "ClusterIP"})
+    await site.reconciled()
+    metadata = {"name": "files-file", "namespace": site.namespace}
+    spec = {"type": former, **theirs}
+    await site.cluster.apply(
+        SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}, "they"
+    )
+    await site.change(service={"type": former})
+
+    await site.change(service={"type": wanted})
+
+    live = (await site.live(SERVICES, "files-file"))["spec"]
+    assert live["type"] == wanted
+    assert live["sessionAffinity"] == theirs.get("sessionAffinity", "None")
+    assert not live.keys() & {"loadBalancerSourceRanges", "loadBalancerClass"}
+    assert await site.condition("Reconciling") == ("True", "ClaimPending")
+
+
+async def test_objects_that_lost_their_labels_are_found(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    belongings = {
+        STATEFUL_SETS: ("files",),
+        CONFIG_MAPS: ("files-config",),
+        SERVICES: ("files-file", "files-api", "files-headless"),
+    }
+    stores = {
+        STATEFUL_SETS: site.observed.stateful_sets,
+        CONFIG_MAPS: site.observed.config_maps,
+        SERVICES: site.observed.services,
+    }
+
+    before = {}
+    for resource, names in belongings.items():
+        for name in names:
+            before[name] = await unlabelled(site, resource, name)
+            await until_async(lambda s=stores[resource], n=name: (site.namespace, n) not in s)  # type: ignore[misc]
+    await site.reconciled()
+
+    for resource, names in belongings.items():
+        for name in names:
+            after = await site.live(resource, name)
+            assert after["metadata"]["uid"] == before[name]["metadata"]["uid"]
+            assert after["metadata"]["labels"]["app"] == "dittofs-server"
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+
+
+async def unlabelled(site: Site, resource: Resource, name: str) -> Manifest:
+    async with asyncio.timeout(60):
+        while True:
+            live = await site.live(resource, name)
+            metadata = {key: value for key, value in live["metadata"].items() if key != "labels"}
+            with suppress(Conflict):
+                return await site.cluster.replace(resource, {**live, "metadata": metadata})

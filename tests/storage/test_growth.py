@@ -7,21 +7,24 @@ import pytest
 
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.growth import (
+    ALLOW_DATA_LOSS,
     RESTART_FOR_RESIZE,
     ChangeClaims,
-    CrossOut,
-    MakeAgain,
+    HoldPod,
     Outlook,
     Phase,
+    RecreateStatefulSet,
+    ReleasePod,
     RemoveStatefulSet,
     RestartPod,
     Situation,
-    WriteDown,
+    initial_templates,
+    may_lose_data,
     may_restart,
     next_step,
-    noted,
     outlooks,
     restart_due,
+    restart_hold,
 )
 from app.storage.objects import OPERATOR, Owner, claim_templates, stateful_set
 from app.storage.reading import read
@@ -39,6 +42,7 @@ POD: Manifest = {
     "metadata": {"creationTimestamp": BEFORE, "ownerReferences": [{"controller": True, "uid": "s"}]},
     "spec": {"volumes": [{"name": "metadata"}, {"name": "cache"}]},
 }
+OWNER = Owner("files", "here", "u")
 ENTRIES = [{"manager": "dittofs-operator", "operation": "Apply"}]
 
 
@@ -55,7 +59,7 @@ def claim(capacity: str = "5Gi", requested: str | None = None, **found: Any) -> 
 
 def live(**sizes: str) -> Manifest:
     """The StatefulSet of a server with these sizes, as the API server has it."""
-    made = stateful_set(Owner("files", "here", "u"), wanting(**sizes).spec, "digest")
+    made = stateful_set(OWNER, wanting(**sizes).spec, "digest")
     made["metadata"] |= {"uid": "s", "resourceVersion": "1", "managedFields": ENTRIES}
     made["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
     return made
@@ -73,12 +77,12 @@ def cache(found: Situation, size: str) -> Outlook:
 
 
 def step(found: Situation, **sizes: str) -> Any:
-    return next_step(wanting(**sizes), found, NOON)
+    return next_step(wanting(**sizes), OWNER, found, NOON)
 
 
 def later(found: Situation, seconds: int) -> Any:
     """The step when the file system of the cache, wanted with 10Gi, has been waiting for so long."""
-    return next_step(wanting(cacheSize="10Gi"), found, NOON + timedelta(seconds=seconds))
+    return next_step(wanting(cacheSize="10Gi"), OWNER, found, NOON + timedelta(seconds=seconds))
 
 
 def sizes(made: Mapping[str, Any]) -> dict[str, str]:
@@ -113,10 +117,10 @@ def test_what_a_driver_has_rounded_up_is_enough() -> None:
 
 
 def sizes_made(found: Situation, **wanted: str) -> dict[str, str]:
-    """What the StatefulSet is made again with, when it comes to that."""
-    assert isinstance(step(found, **wanted), WriteDown)
-    again = step(replace(found, stateful_set=None, note=found.stateful_set), **wanted)
-    assert isinstance(again, MakeAgain)
+    """What the StatefulSet is recreated with, when it comes to that."""
+    assert isinstance(step(found, **wanted), HoldPod)
+    again = step(replace(found, stateful_set=None, removed=found.stateful_set), **wanted)
+    assert isinstance(again, RecreateStatefulSet)
     return sizes(again.stateful_set)
 
 
@@ -128,59 +132,65 @@ def test_every_claim_is_changed_before_the_statefulset_is() -> None:
     assert step(one_is_done, **wanted) == ChangeClaims({"metadata-files-0": "20Gi"})
 
 
-def test_the_statefulset_is_noted_removed_made_again_and_the_note_crossed_out() -> None:
-    found = situation(claim("5Gi", "10Gi", ours=True))
+HELD: Manifest = {
+    **POD,
+    "metadata": {**POD["metadata"], "ownerReferences": [*POD["metadata"]["ownerReferences"], {"uid": "u"}]},
+}
+
+
+def test_the_statefulset_is_recreated_around_its_pod() -> None:
+    grown = situation(claim("5Gi", "10Gi", ours=True))
     wanted = {"cacheSize": "10Gi"}
-    assert step(found, **wanted) == WriteDown(live(), POD)
-    with_note = replace(found, note=noted(live()))
-    assert step(with_note, **wanted) == RemoveStatefulSet(live())
-    again = step(replace(with_note, stateful_set=None), **wanted)
-    assert isinstance(again, MakeAgain)
+
+    assert step(grown, **wanted) == HoldPod(POD)
+    held = replace(grown, pod=HELD)
+    assert step(held, **wanted) == RemoveStatefulSet(live())
+
+    removed = replace(held, stateful_set=None, removed=live())
+    again = step(removed, **wanted)
+    assert isinstance(again, RecreateStatefulSet)
     assert again.stateful_set["metadata"].keys() == {"name", "namespace", "labels", "ownerReferences"}
-    back = live(cacheSize="10Gi")
-    assert step(replace(with_note, stateful_set=back), **wanted) == CrossOut(back, POD, ENTRIES)
-    assert step(replace(with_note, stateful_set=back, note=None), **wanted) is None
+    assert again.managed_fields == ENTRIES
+
+    back = replace(held, stateful_set=live(cacheSize="10Gi"))
+    assert step(back, **wanted) == ReleasePod(HELD)
+    assert step(replace(back, pod=POD), **wanted) is None
+
+
+def test_without_a_pod_there_is_nothing_to_hold() -> None:
+    stopped = situation(claim("5Gi", "10Gi", ours=True), pod=None)
+
+    assert step(stopped, cacheSize="10Gi") == RemoveStatefulSet(live())
+
+
+def test_a_statefulset_of_another_server_is_not_recreated() -> None:
+    """Removed for a server of the same name that has been deleted since."""
+    removed = live()
+    removed["metadata"]["ownerReferences"] = [Owner("files", "here", "former").reference]
+
+    assert step(situation(claim(), stateful_set=None, removed=removed), cacheSize="10Gi") is None
 
 
 def test_a_pod_of_another_is_given_no_owner_and_not_restarted(pending: Situation) -> None:
     another = {**POD, "metadata": {**POD["metadata"], "ownerReferences": [{"controller": True, "uid": "other"}]}}
-    assert step(situation(claim("5Gi", "10Gi"), pod=another), cacheSize="10Gi") == WriteDown(live(), None)
+    assert step(situation(claim("5Gi", "10Gi"), pod=another), cacheSize="10Gi") == RemoveStatefulSet(live())
     assert later(replace(pending, pod=another), 120) is None
 
 
 def test_a_pod_that_is_yet_to_be_adopted_again_is_not_another_s() -> None:
     orphan = {**POD, "metadata": {"creationTimestamp": BEFORE}}
-    assert step(situation(claim("5Gi", "10Gi"), pod=orphan), cacheSize="10Gi") == WriteDown(live(), orphan)
-
-
-def test_the_note_has_all_that_belongs_to_others_but_no_status() -> None:
-    whole = live() | {"status": {"replicas": 1}}
-    whole["metadata"] |= {"managedFields": [*ENTRIES, {"manager": "kcm", "subresource": "status"}], "generation": 3}
-    assert noted(whole).keys() == {"metadata", "spec"}
-    assert noted(whole)["metadata"]["managedFields"] == ENTRIES
-    assert "generation" not in noted(whole)["metadata"]
+    assert step(situation(claim("5Gi", "10Gi"), pod=orphan), cacheSize="10Gi") == HoldPod(orphan)
 
 
 def test_what_is_made_again_differs_in_its_templates_alone() -> None:
-    note = live()
-    note["metadata"]["annotations"] = {"example.com/by": "another"}
-    note["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "noon"
-    note["spec"]["updateStrategy"] = {"type": "OnDelete"}
-    again = step(situation(claim("5Gi", "10Gi"), stateful_set=None, note=note), cacheSize="10Gi")
-    assert isinstance(again, MakeAgain)
-    assert {**again.stateful_set["spec"], "volumeClaimTemplates": []} == {**note["spec"], "volumeClaimTemplates": []}
+    removed = live()
+    removed["metadata"]["annotations"] = {"example.com/by": "another"}
+    removed["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "noon"
+    removed["spec"]["updateStrategy"] = {"type": "OnDelete"}
+    again = step(situation(claim("5Gi", "10Gi"), stateful_set=None, removed=removed), cacheSize="10Gi")
+    assert isinstance(again, RecreateStatefulSet)
+    assert {**again.stateful_set["spec"], "volumeClaimTemplates": []} == {**removed["spec"], "volumeClaimTemplates": []}
     assert again.stateful_set["metadata"]["annotations"] == {"example.com/by": "another"}
-
-
-def test_a_statefulset_that_has_changed_since_is_noted_anew() -> None:
-    changed = live()
-    changed["metadata"]["resourceVersion"] = "2"
-    found = situation(claim("5Gi", "10Gi"), stateful_set=changed, note=live())
-    assert step(found, cacheSize="10Gi") == WriteDown(changed, POD)
-
-
-def test_a_note_that_nobody_needs_any_more_is_crossed_out() -> None:
-    assert step(situation(claim(), note=noted(live()))) == CrossOut(live(), POD, ENTRIES)
 
 
 def test_nothing_is_done_while_somebody_removes_the_statefulset() -> None:
@@ -189,7 +199,7 @@ def test_nothing_is_done_while_somebody_removes_the_statefulset() -> None:
     assert step(situation(claim(), stateful_set=leaving), cacheSize="10Gi") is None
 
 
-def test_without_a_statefulset_and_a_note_of_it_there_is_nothing_to_make_again() -> None:
+def test_a_statefulset_that_was_not_removed_here_is_not_recreated() -> None:
     assert step(situation(claim(), stateful_set=None), cacheSize="10Gi") is None
 
 
@@ -202,8 +212,81 @@ def test_a_claim_that_is_not_bound_is_left_alone_until_it_is() -> None:
     assert cache(situation(lost), "10Gi").phase == Phase.LOST
 
 
-def test_a_claim_that_is_yet_to_be_made_is_made_of_the_new_template() -> None:
-    assert sizes_made(situation(), cacheSize="10Gi") == {"metadata": "10Gi", "cache": "10Gi"}
+def test_the_template_of_an_unobserved_claim_stays() -> None:
+    missing = situation()
+    unknown = situation(claims_gap="forbidden: no")
+    stopped = situation(stateful_set={**live(), "spec": {**live()["spec"], "replicas": 0}}, pod=None)
+
+    assert [step(each, cacheSize="10Gi") for each in (missing, unknown, stopped)] == [None] * 3
+
+
+def test_missing_pending_and_unknown_claims_differ() -> None:
+    fresh, no_set = situation(is_new=True), situation(stateful_set=None, pod=None)
+    missing, uncreated = situation(), situation(pod=None)
+    unknown = situation(claims_gap="forbidden: no")
+    every = (fresh, no_set, missing, uncreated, unknown)
+
+    phases = [cache(each, "5Gi").phase for each in every]
+    assert phases == [Phase.PENDING, Phase.PENDING, Phase.MISSING, Phase.MISSING, Phase.UNKNOWN]
+    assert cache(missing, "5Gi").message.endswith("does not exist any more; the next pod would get a new, empty one")
+    assert cache(uncreated, "5Gi").message.endswith("the StatefulSet's controller has not created it")
+    assert cache(unknown, "5Gi").message == "volume claim cache-files-0 is unknown: forbidden: no"
+
+
+def mounting(*claims: str, **metadata: str) -> Manifest:
+    volumes = [{"name": name.split("-")[0], "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    return {"metadata": {**POD["metadata"], **metadata}, "spec": {"volumes": volumes}}
+
+
+USED = mounting("metadata-files-0", "cache-files-0")
+
+
+@pytest.mark.parametrize(
+    "held",
+    [situation(claim(terminating=True), pod=USED), situation(pod=USED)],
+    ids=["terminating", "missing"],
+)
+def test_no_restart_while_a_claim_would_go_with_the_pod(held: Situation) -> None:
+    assert "cache-files-0" in (restart_hold(wanting(), held) or "")
+
+    leaving = mounting("cache-files-0", deletionTimestamp=AFTER)
+    unused = mounting("metadata-files-0")
+    for change in ({"pod": None}, {"pod": leaving}, {"pod": unused}, {"may_lose_data": True}):
+        assert restart_hold(wanting(), replace(held, **change)) is None
+
+
+@pytest.mark.parametrize("other", [claim(), claim(phase="Pending", capacity=""), claim(phase="Lost")])
+def test_other_claims_hold_no_restart(other: Claim) -> None:
+    assert restart_hold(wanting(), situation(other, pod=USED)) is None
+    assert restart_hold(wanting(), situation(pod=USED, claims_gap="forbidden")) is None
+
+
+def test_a_terminating_claim_says_how_to_keep_its_data() -> None:
+    leaving = situation(claim(terminating=True, volume="pv-1"), pod=USED)
+
+    look = cache(leaving, "10Gi")
+    assert look.phase == Phase.TERMINATING
+    assert "kubectl patch persistentvolume pv-1" in look.message
+    assert '"persistentVolumeReclaimPolicy":"Retain"' in look.message
+    assert step(leaving, cacheSize="10Gi") is None
+    assert cache(situation(claim(terminating=True)), "10Gi").message.endswith("may be lost when the pod ends")
+
+
+def test_only_the_owner_allows_data_to_be_lost() -> None:
+    assert may_lose_data({"metadata": {"annotations": {ALLOW_DATA_LOSS: "true"}}})
+    assert not may_lose_data({"metadata": {"annotations": {ALLOW_DATA_LOSS: "yes"}}})
+    assert not may_lose_data({"metadata": {}})
+
+
+def test_a_created_statefulset_keeps_the_sizes_of_claims() -> None:
+    """As when the operator was interrupted after it had removed the StatefulSet."""
+    fixed = situation(claim(storage_class="fixed"), stateful_set=None)
+    resizing = situation(claim("5Gi", "10Gi"), stateful_set=None)
+    pending = situation(Claim("cache-files-0", "fast", requested="7Gi"), stateful_set=None)
+
+    created = [initial_templates(wanting(cacheSize="10Gi"), each) for each in (fixed, resizing, pending)]
+    requests = [made[-1]["spec"]["resources"]["requests"]["storage"] for made in created]
+    assert requests == ["5Gi", "10Gi", "7Gi"]
 
 
 @pytest.mark.parametrize(

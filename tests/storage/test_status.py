@@ -20,6 +20,12 @@ ENDPOINT = "files-file.here.svc.cluster.local:2049"
 READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
 
 
+SERVICE: Manifest = {
+    "metadata": {"name": "files-file", "namespace": "here"},
+    "spec": {"ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}]},
+}
+
+
 def live(former: Manifest | None = None, generation: int = 3, **spec: Any) -> Manifest:
     manifest = server(**spec)
     metadata = {"name": "files", "namespace": "here", "generation": generation}
@@ -28,11 +34,16 @@ def live(former: Manifest | None = None, generation: int = 3, **spec: Any) -> Ma
 
 def stateful_set(available: int = 0, **found: Any) -> Manifest:
     settled = {"observedGeneration": 5, "replicas": 1, "currentRevision": "a", "updateRevision": "a"}
-    return {"metadata": {"generation": 5}, "status": {**settled, "availableReplicas": available, **found}}
+    status = {**settled, "availableReplicas": available, **found}
+    templates = [{"metadata": {"name": name}} for name in ("metadata", "cache")]
+    return {"metadata": {"generation": 5}, "spec": {"replicas": 1, "volumeClaimTemplates": templates}, "status": status}
 
 
 def bound(*names: str) -> dict[str, Claim]:
     return {f"{name}-files-0": Claim(f"{name}-files-0", "fast", "10Gi", "Bound") for name in names}
+
+
+CLAIMS = bound("metadata", "cache")
 
 
 def but(seen: Seen, **found: Any) -> Seen:
@@ -44,8 +55,8 @@ def but(seen: Seen, **found: Any) -> Seen:
 
 def starting(**found: Any) -> Seen:
     """Everything is made, and nothing stands in the way of the pod but what `found` says."""
-    situation = Situation(classes=CLASSES, claims=bound("metadata", "cache"), stateful_set=stateful_set())
-    return but(Seen(situation=situation), **found)
+    situation = Situation(CLAIMS, CLASSES, stateful_set=stateful_set(), is_new=True)
+    return but(Seen(situation=situation, file_service=SERVICE), **found)
 
 
 def running(**found: Any) -> Seen:
@@ -110,7 +121,7 @@ def test_a_server_that_runs_says_where() -> None:
 
 
 def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
-    first = said(but(Seen(), classes=CLASSES, stateful_set=stateful_set()))
+    first = said(but(Seen(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True))
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
     assert said(starting(claims=claims, pod={"status": {}}), live(first), LATER) == first
 
@@ -195,10 +206,54 @@ def test_what_is_not_ready_says_why(found: Manifest, reason: str, message: str) 
     assert message in ready["message"]
 
 
-def test_a_service_that_cannot_be_changed_serves_as_it_was() -> None:
-    found = reasons(running(services=Problem("WriteFailed", "x")))
-    assert found["Ready"] == ("True", "Available")
+def test_a_service_unlike_the_spec_is_reported() -> None:
+    """It may be open to more clients than it should be, or not where the spec says."""
+    found = reasons(running(services=Problem("ServiceOutdated", "x")))
+
+    assert found["Ready"] == ("False", "ServiceOutdated")
     assert found["CredentialsReady"] == ("True", "Found")
+
+
+def test_the_endpoint_is_that_of_the_live_service() -> None:
+    moved = {**SERVICE, "spec": {"ports": [{"name": "nfs", "port": 2050}]}}
+
+    assert said(running(file_service=moved))["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
+    assert condition("Ready", running(file_service=moved))["message"].endswith(":2050")
+    for service in (None, {**SERVICE, "spec": {}}):
+        assert "nfsEndpoint" not in said(running(file_service=service))
+
+
+@pytest.mark.parametrize(
+    ("found", "status", "reason", "message"),
+    [
+        ({"claims": bound("metadata"), "is_new": False}, "False", "ClaimMissing", "cache-files-0 does not exist"),
+        ({"claims": {}, "claims_gap": "forbidden: no"}, "Unknown", "ClaimUnknown", "is unknown: forbidden: no"),
+        (
+            {"claims": {**CLAIMS, "cache-files-0": Claim("cache-files-0", "fast", "5Gi", "Bound", terminating=True)}},
+            "False",
+            "ClaimTerminating",
+            "cache-files-0 is being deleted",
+        ),
+    ],
+)
+def test_a_claim_that_is_not_there_is_reported(found: Manifest, status: str, reason: str, message: str) -> None:
+    """A pod that runs goes on, with the data that it still has."""
+    seen = running(**found)
+    storage_ready = condition("StorageReady", seen)
+
+    assert (storage_ready["status"], storage_ready["reason"]) == (status, reason)
+    assert message in storage_ready["message"]
+    assert condition("Ready", seen)["status"] == "True"
+    assert ("Warning", reason) in {(event.type, event.reason) for event in told(said(running()), seen)}
+    assert told(said(seen), seen) == []
+
+
+def test_a_restart_that_is_held_back_is_stalled() -> None:
+    seen = running(held=Problem("RestartHeldBack", "volume claim x is being deleted"))
+
+    assert reasons(seen)["Stalled"] == ("True", "RestartHeldBack")
+    assert reasons(seen)["Ready"] == ("True", "Available")
+    assert [event.reason for event in told(said(running()), seen)] == ["RestartHeldBack"]
 
 
 def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
@@ -236,7 +291,7 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
     ("seen", "reconciling", "stalled"),
     [
         (running(failure=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
-        (running(services=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
+        (running(services=Problem("ServiceOutdated", "x")), ("True", "ServiceOutdated"), ("False", "Reconciled")),
         (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
         (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
         (

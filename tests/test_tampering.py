@@ -1,0 +1,181 @@
+"""What users can write is data to the operator. Nothing that they write into a ConfigMap, or on a pod, makes it write
+outside of the server's namespace, or create a pod that the DittoServer does not ask for.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from app.cluster.client import Cluster, Request
+from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, ClusterError, Conflict, NotFound, Resource
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.writer import Writer
+from app.storage.objects import stateful_set
+from app.storage.pod import CONFIG_HASH
+from app.storage.reading import read
+from tests.controlplane.cluster import ControlPlane
+from tests.reconcile.watching import Manifest, Site, connected, owner_of, watching
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+SAVED_STATE = "dittofs.io/stateful-set"
+ELSEWHERE = "kube-public"
+
+
+class Recording(Cluster):
+    """A cluster that remembers what was written to it."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        self.writes: list[Request] = []
+
+    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+        if request.method != "GET":
+            self.writes.append(request)
+        return await super()._answer(request, *kinds)
+
+
+class Target(Site):
+    """A server whose owner is at work with everything that the namespace's users may change."""
+
+    def __init__(self, cluster: Cluster, *args: Any) -> None:
+        super().__init__(cluster, *args)
+        self.recording = Recording(cluster)
+        self.writer = Writer(self.recording, self.observed, self.may_write)
+        self.reconciler = Reconciler(self.recording, self.observed, self.writer, self.tell, self.now)
+        self.server: Manifest = {}
+        self.original: Manifest = {}
+
+    async def created(self) -> None:
+        self.server = await self.begin()
+        await self.reconciled()
+        await until_async(lambda: self.pod is not None)
+        self.original = await self.live(STATEFUL_SETS)
+
+    async def annotate(self, resource: Resource, name: str, **annotations: str | None) -> None:
+        async def change() -> None:
+            live = await self.live(resource, name)
+            changed = {**(live["metadata"].get("annotations") or {}), **annotations}
+            await self.cluster.replace(resource, {**live, "metadata": {**live["metadata"], "annotations": changed}})
+
+        await without_conflict(change)
+
+    async def remove_stateful_set(self) -> None:
+        """As if the operator had been interrupted just after it had removed it."""
+
+        async def remove() -> None:
+            await self.cluster.delete(STATEFUL_SETS, await self.live(STATEFUL_SETS), orphan=True)
+
+        await without_conflict(remove)
+        await until_async(lambda: self.stateful_set is None)
+
+    async def settle(self) -> None:
+        for _ in range(4):
+            with suppress(ClusterError):
+                await self.reconciler.reconcile(self.key)
+
+    def check_writes(self) -> None:
+        rendered = stateful_set(owner_of(self.server), read(self.server).server.spec, "hash")["spec"]["template"]
+        for request in self.recording.writes:
+            assert request.path.startswith(f"/api/v1/namespaces/{self.namespace}/") or re.match(
+                f"/apis/[^/]+/v1[^/]*/namespaces/{self.namespace}/", request.path
+            ), request.path
+            if "/statefulsets" in request.path and "template" in (request.body or {}).get("spec", {}):
+                template = json.loads(json.dumps(request.body["spec"]["template"]))
+                digest = template["metadata"].pop("annotations", {}).get(CONFIG_HASH, "0" * 64)
+                assert re.fullmatch("[0-9a-f]{64}", digest)
+                expected = {**rendered, "metadata": {"labels": rendered["metadata"]["labels"]}}
+                assert template == expected
+
+
+async def without_conflict(change: Callable[[], Awaitable[None]]) -> None:
+    """Repeats a change until no controller has changed the same object at the same time."""
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(Conflict):
+                return await change()
+
+
+@pytest.fixture
+async def target(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Target]:
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
+        target = Target(cluster, observed, namespace)
+        await target.created()
+        yield target
+
+
+def hostile_stateful_set(target: Target, namespace: str, name: str, uid: str) -> Manifest:
+    """A saved StatefulSet as the operator used to write it, for a pod that owns the node."""
+    live = target.original
+    container = {"name": "c", "image": "evil", "securityContext": {"privileged": True}}
+    env = [{"secretRef": {"name": "tokens-of-another-tenant"}}]
+    template = {
+        "metadata": {"labels": live["spec"]["selector"]["matchLabels"]},
+        "spec": {"hostPID": True, "containers": [{**container, "envFrom": env}]},
+    }
+    reference = {**owner_of(target.server).reference, "uid": uid}
+    metadata = {
+        "name": name,
+        "namespace": namespace,
+        "uid": live["metadata"]["uid"],
+        "resourceVersion": live["metadata"]["resourceVersion"],
+        "managedFields": [],
+        "ownerReferences": [reference],
+    }
+    return {"metadata": metadata, "spec": {**live["spec"], "template": template}}
+
+
+@pytest.mark.parametrize("elsewhere", ["", ELSEWHERE])
+async def test_a_saved_statefulset_is_never_created(target: Target, elsewhere: str) -> None:
+    saved = hostile_stateful_set(target, elsewhere or target.namespace, "files", target.server["metadata"]["uid"])
+    await target.annotate(CONFIG_MAPS, "files-config", **{SAVED_STATE: json.dumps(saved)})
+    await target.remove_stateful_set()
+
+    await target.settle()
+
+    target.check_writes()
+    assert (await target.live(STATEFUL_SETS))["spec"]["template"]["spec"]["containers"][0]["name"] == "dittofs"
+    assert SAVED_STATE not in (await target.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
+    assert [news.type for news in target.told if news.reason == "SavedStateIgnored"] == ["Warning"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=10), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+async def test_no_content_leads_to_foreign_writes(target: Target, data: st.DataObject) -> None:
+    """State from a backup, of another version, cut short, or made up."""
+    uids = st.sampled_from([target.server["metadata"]["uid"], "00000000-0000-0000-0000-000000000000", ""])
+    namespaces = st.sampled_from([target.namespace, ELSEWHERE, "../../x", ""])
+    await until_async(lambda: target.stateful_set is not None)
+    saved = st.builds(
+        lambda namespace, name, uid, cut: json.dumps(hostile_stateful_set(target, namespace, name, uid))[:cut],
+        namespaces,
+        st.sampled_from(["files", "other", "", ".."]),
+        uids,
+        st.one_of(st.none(), st.integers(0, 800)),
+    )
+    text = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
+    await target.annotate(CONFIG_MAPS, "files-config", **{SAVED_STATE: data.draw(saved | JSON.map(json.dumps) | text)})
+    with suppress(NotFound):  # The pod may be gone for a moment.
+        await target.annotate(PODS, "files-0", **{CONFIG_HASH: data.draw(text | st.just("0" * 64) | saved)})
+    if data.draw(st.booleans()):
+        await target.remove_stateful_set()
+
+    await target.settle()
+
+    target.check_writes()
+    target.recording.writes.clear()
