@@ -1,5 +1,5 @@
 # The operator, and only what it needs to run: make image. Any base with Python 3.11 or newer and its venv module will do.
-ARG BASE=python:3.13-slim
+ARG BASE=docker.io/library/python:3.13-slim
 
 FROM ${BASE} AS build
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/dittofs-operator
@@ -15,7 +15,7 @@ RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /bui
     /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-deps /build/*.whl
 
 FROM ${BASE}
-ARG VERSION=0.1.0
+ARG VERSION=unknown
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="dittofs-operator" \
       org.opencontainers.image.description="The storage operator for DittoFS on Kubernetes" \

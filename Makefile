@@ -1,7 +1,9 @@
 # Every command that CI runs, and nothing that a person cannot type.
 PYTHON ?= python3
 BIN := .venv/bin
-IMAGE ?= dittofs-operator:latest
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
+# What the chart expects. "localhost" is no registry: docker, podman, buildah and containerd all keep this name as it is.
+IMAGE ?= localhost/dittofs-operator:$(VERSION)
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
@@ -40,9 +42,9 @@ bench: .venv/bench-installed ## Measure the operator on a machine with nothing e
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
-image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name
+image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name, BUILDER=... to choose
 	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
-	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
+	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
 
 check: install ## Check style, types and imports (seconds)
 	@$(BIN)/ruff check .

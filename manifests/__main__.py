@@ -4,7 +4,9 @@ The code is the source of what goes into the chart, the chart with its default v
 """
 
 import os
+import re
 import subprocess
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,10 +37,18 @@ def of_the_code() -> Mapping[Path, str]:
     mutating, validating = webhook_configurations(lambda path: {"service": {"path": path}})
     return {
         ROOT / "manifests/crd.yaml": crd,
+        CHART / "Chart.yaml": _chart(),
         CHART / "files/crd.yaml": crd,
         CHART / "files/mutatingwebhook.yaml": _written(mutating),
         CHART / "files/validatingwebhook.yaml": _written(validating),
     }
+
+
+def _chart() -> str:
+    """Returns Chart.yaml with the version of the project as that of the chart and of its image."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    text = (CHART / "Chart.yaml").read_text()
+    return re.sub(r"^(version|appVersion): .*$", rf"\g<1>: {version}", text, flags=re.MULTILINE)
 
 
 def of_the_chart() -> Mapping[Path, str]:

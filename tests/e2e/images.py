@@ -10,9 +10,10 @@ from tempfile import TemporaryDirectory
 
 from tests.controlplane.program import Failed
 from tests.gomodule import run
+from tests.helm.chart import IMAGE
 
 ROOT = Path(__file__).parent.parent.parent
-OPERATOR, DITTOFS, PAUSE = "dittofs-operator:e2e", "dittofs:e2e", "pause:e2e"
+OPERATOR, DITTOFS, PAUSE = IMAGE, "dittofs:e2e", "pause:e2e"
 SUITE = "bookworm"
 BASE = f"{SUITE}-python3"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -65,11 +66,12 @@ class Builder:
     def _make_operator(self) -> None:
         trust = f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"
         options = f"BUILD_OPTIONS=--layers --network=host {trust}"
-        given = ("BUILDER=buildah", f"BASE=localhost/{BASE}", f"IMAGE={OPERATOR}", options)
+        # Under the name that it has by default, which is the one that the chart expects.
+        given = ("BUILDER=buildah", f"BASE=localhost/{BASE}", options)
         run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *given, environ=self._environ)
 
     def _saved(self, image: str, folder: Path) -> Path:
-        archive = folder / f"{image.partition(':')[0]}.tar"
+        archive = folder / f"{Path(image).name.partition(':')[0]}.tar"
         self._buildah(f"Saving {image}", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
         return archive
 

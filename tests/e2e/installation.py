@@ -14,7 +14,7 @@ NAME = "dittofs-operator"
 REPLICAS = 2
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 START_SECONDS = 180
-IMAGE = dict(zip(("repository", "tag"), OPERATOR.split(":"), strict=True))
+REPOSITORY, TAG = OPERATOR.split(":")
 
 
 def install(cluster: ControlPlane) -> None:
@@ -31,8 +31,8 @@ def helm(cluster: ControlPlane, *args: str | Path) -> str:
 
 
 def values(**others: str) -> list[str]:
-    """The image is the one thing that is not as the chart has it."""
-    given = {f"image.{name}": value for name, value in IMAGE.items()} | others
+    """Names the chart's own image, since an upgrade that sets nothing would keep what was set before."""
+    given = {"image.repository": REPOSITORY, "image.tag": TAG} | others
     return [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.images import OPERATOR
-from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, helm, patiently, values
+from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, REPOSITORY, helm, patiently, values
 from tests.e2e.servers import POD_SECONDS, applied, greeting, ready, server
 from tests.helm.chart import CHART, CRD, earlier
 from tests.operated import Namespace
@@ -44,8 +44,7 @@ def test_an_upgrade_brings_the_new_definition_and_restarts_no_server(
     cluster: Cluster, operator: Namespace, user: Namespace, tmp_path: Path
 ) -> None:
     uninstall(operator)
-    library = "docker.io/library"
-    cluster.ctr("images", "tag", "--force", f"{library}/{OPERATOR}", f"{library}/dittofs-operator:{EARLIER}")
+    cluster.ctr("images", "tag", "--force", OPERATOR, f"{REPOSITORY}:{EARLIER}")
     former = values(**{"image.tag": EARLIER})
     helm(cluster, "install", NAME, earlier(tmp_path, lacking="service"), *former, *patiently())
     at_nodes = server(service={"type": "NodePort"})

@@ -19,6 +19,16 @@ Manifest = dict[str, Any]
 CRD = "dittoservers.dittofs.dittofs.com"
 
 
+def expected_image() -> str:
+    """Returns the image that the chart expects by default."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"]
+    repository = yaml.safe_load((CHART / "values.yaml").read_text())["image"]["repository"]
+    return f"{repository}:{version}"
+
+
+IMAGE = expected_image()
+
+
 def earlier(folder: Path, *, lacking: str) -> Path:
     """A chart of an earlier version, in the folder; the spec in its definition has a field fewer."""
     copy = folder / "earlier"

@@ -1,8 +1,11 @@
 """What helm makes of the chart, without a cluster."""
 
 import json
+import os
 import re
-from collections.abc import Iterator
+import subprocess
+import tomllib
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from app.__main__ import command_line
 from app.admission.registration import webhook_configurations
 from app.cluster.lease import Timing
 from manifests.values import documented
-from tests.helm.chart import CHART, Manifest, loaded, manifests, run, template
+from tests.helm.chart import CHART, IMAGE, Manifest, loaded, manifests, run, template
 
 RELEASE, NAMESPACE = "dittofs-operator", "dittofs-system"
 ROOT = Path(__file__).parent.parent.parent
@@ -52,10 +55,102 @@ def test_helm_finds_nothing_to_complain_about() -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_the_chart_and_its_operator_have_the_version_of_the_project() -> None:
+def test_every_version_is_that_of_the_project() -> None:
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    [version] = re.findall(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
     assert (chart["version"], chart["appVersion"]) == (version, version)
+    assert f"localhost/dittofs-operator:{version}" == IMAGE
+    assert f"--build-arg VERSION={version}" in build_command()
+
+
+# The image.
+
+
+def build_command(*variables: str) -> str:
+    """Returns what `make image` would run, without building anything."""
+    environ = {name: value for name, value in os.environ.items() if name not in ("IMAGE", "BASE", "BUILD_OPTIONS")}
+    command = ("make", "--silent", "--directory", str(ROOT), "image", "BUILDER=echo", *variables)
+    return subprocess.run(command, env=environ, check=True, capture_output=True, text=True).stdout
+
+
+def images(documents: list[Manifest]) -> set[str]:
+    """Returns the images of all Deployments and Pods, the one that `helm test` starts included."""
+    pods = [each if each["kind"] == "Pod" else each["spec"]["template"] for each in workloads(documents)]
+    return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
+
+
+def workloads(documents: list[Manifest]) -> list[Manifest]:
+    return [each for each in documents if each["kind"] in ("Deployment", "Pod")]
+
+
+def test_what_make_image_builds_is_what_is_installed() -> None:
+    assert f"--tag {IMAGE} " in build_command()
+    assert images(loaded(template(RELEASE, NAMESPACE))) == {IMAGE}
+    assert images(loaded((ROOT / "manifests/install.yaml").read_text())) == {IMAGE}
+
+
+def test_an_image_of_another_name_is_two_values() -> None:
+    image = "registry.example.com/team/dittofs-operator"
+    assert f"--tag {image}:1.2 " in build_command(f"IMAGE={image}:1.2")
+    assert container(f"image.repository={image}", "image.tag=1.2")["image"] == f"{image}:1.2"
+
+
+@pytest.mark.parametrize(
+    ("values", "policy"),
+    [
+        ((), "Never"),
+        (("image.tag=1.2",), "Never"),
+        (("image.repository=registry.example.com/dittofs-operator",), "IfNotPresent"),
+        (("image.repository=localhost:5000/dittofs-operator",), "IfNotPresent"),
+        (("image.repository=registry.example.com/dittofs-operator", "image.pullPolicy=Always"), "Always"),
+        (("image.pullPolicy=IfNotPresent",), "IfNotPresent"),
+    ],
+)
+def test_only_an_image_of_a_registry_is_pulled(values: tuple[str, ...], policy: str) -> None:
+    assert container(*values)["imagePullPolicy"] == policy
+    [pod] = [each for each in loaded(template(RELEASE, NAMESPACE, *set_flags(values))) if each["kind"] == "Pod"]
+    assert pod["spec"]["containers"][0]["imagePullPolicy"] == policy
+
+
+def set_flags(values: Iterable[str]) -> list[str]:
+    return [part for value in values for part in ("--set", value)]
+
+
+@pytest.mark.parametrize("file", [ROOT / "README.md", CHART / "README.md"])
+def test_documents_name_the_image_and_how_to_load_it(file: Path) -> None:
+    text = file.read_text()
+    assert IMAGE in text
+    assert "no image is published" in text.lower()
+    # Every full name of the image in an example has the version of the project.
+    assert set(re.findall(r"localhost/dittofs-operator:[\w.]+", text)) == {IMAGE}
+
+
+def test_readme_loads_the_image_in_two_lines() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    loading = [block.splitlines() for block in blocks if block.startswith("make image")]
+
+    for tool in ("kind load", "k3s ctr images import", "push registry.example.com/"):
+        [lines] = [lines for lines in loading if len(lines) > 1 and tool in lines[1]]
+        assert len([line for line in lines if not line.startswith("helm ")]) == 2
+
+
+def test_readme_installs_an_image_of_a_registry_by_kubectl() -> None:
+    [command] = re.findall(r"^(sed .+) \| kubectl apply", (ROOT / "README.md").read_text(), re.MULTILINE)
+    text = subprocess.run(command, shell=True, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    [pods] = workloads(loaded(text))
+    wanted = one("Deployment", "image.repository=registry.example.com/dittofs-operator")
+    assert pods["spec"]["template"]["spec"] == wanted["spec"]["template"]["spec"]
+
+
+def test_chart_is_not_taken_for_the_go_operators() -> None:
+    chart = (CHART / "Chart.yaml").read_text()
+    shipped = [path for path in CHART.rglob("*") if path.is_file()] + [ROOT / "manifests/install.yaml"]
+
+    assert "github.com/marmos91" not in chart
+    assert "not the chart of the Go operator" in chart
+    assert not [path for path in shipped if "marmos91c/dittofs-operator" in path.read_text()]
 
 
 # Values.
@@ -161,8 +256,8 @@ def test_a_pod_has_time_for_all_that_it_has_to_finish() -> None:
 
 def test_the_digest_of_an_image_counts_before_its_tag() -> None:
     digest = f"sha256:{'0' * 64}"
-    assert container("image.tag=1.2")["image"] == "marmos91c/dittofs-operator:1.2"
-    assert container("image.tag=1.2", f"image.digest={digest}")["image"] == f"marmos91c/dittofs-operator@{digest}"
+    assert container("image.tag=1.2")["image"] == "localhost/dittofs-operator:1.2"
+    assert container("image.tag=1.2", f"image.digest={digest}")["image"] == f"localhost/dittofs-operator@{digest}"
 
 
 def test_an_upgrade_of_the_chart_alone_restarts_no_pod() -> None:

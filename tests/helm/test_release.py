@@ -17,7 +17,7 @@ import yaml
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, CRD, Manifest, earlier, fields_of, loaded, output, run_in, template
+from tests.helm.chart import CHART, CRD, IMAGE, Manifest, earlier, fields_of, loaded, output, run_in, template
 from tests.operator import Operator
 from tests.servers import server
 from tests.wait import until
@@ -112,6 +112,7 @@ def used(site: Site, tmp_path: Path) -> Site:
 def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
     said = site.helm("install", RELEASE, CHART)
     assert "helm test --namespace dittofs-system dittofs-operator" in said
+    assert f"kind load docker-image {IMAGE}" in said
     until(lambda: len(site.pods()) == 2)
     assert {each["status"]["phase"] for each in site.pods()} == {"Pending"}
     assert not site.refusals()

@@ -53,6 +53,12 @@ annotations:
 {{- end -}}
 {{- end -}}
 
+{{/* Whatever answers at port 443 of a node is not asked for an image that was to be loaded into the node. */}}
+{{- define "dittofs-operator.pullPolicy" -}}
+{{- $default := ternary "Never" "IfNotPresent" (hasPrefix "localhost/" .Values.image.repository) -}}
+{{ .Values.image.pullPolicy | default $default }}
+{{- end -}}
+
 {{- define "dittofs-operator.serviceAccount" -}}
 {{ .Values.serviceAccount.name | default (include "dittofs-operator.fullname" .) }}
 {{- end -}}
