@@ -22,6 +22,7 @@ OF_THE_WHOLE = {
     "tests/e2e/test_story.py",
     "tests/helm/test_chart.py",
     "tests/helm/test_release.py",
+    "tests/helm/test_umbrella.py",
     "tests/test_faults.py",
     "tests/test_scale.py",
     "tests/test_tampering.py",

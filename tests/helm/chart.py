@@ -80,3 +80,24 @@ def manifests(release: str, namespace: str, *values: str) -> list[Manifest]:
 def loaded(text: str) -> list[Manifest]:
     # In C: a chart takes ten times as long without.
     return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+
+
+def umbrella(folder: Path, *dependencies: Manifest, values: Manifest | None = None, template: str = "") -> Path:
+    """Writes a chart "platform" that depends on this chart once for each item of `dependencies`; returns its folder."""
+    version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
+    common = {"name": CHART.name, "version": version, "repository": f"file://{CHART}"}
+    chart = {
+        "apiVersion": "v2",
+        "name": "platform",
+        "version": "1.0.0",
+        "dependencies": [{**common, **each} for each in dependencies],
+    }
+
+    parent = folder / "platform"
+    (parent / "templates").mkdir(parents=True)
+    (parent / "Chart.yaml").write_text(yaml.safe_dump(chart))
+    (parent / "values.yaml").write_text(yaml.safe_dump(values or {}))
+    (parent / "templates/own.yaml").write_text(template)
+
+    output(run("dependency", "update", parent, environ=os.environ | {"HELM_CACHE_HOME": str(folder / "cache")}))
+    return parent

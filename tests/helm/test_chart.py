@@ -201,8 +201,13 @@ def test_the_schema_has_every_value_and_no_other() -> None:
     known = dict(sections(SCHEMA))
     assert set(NAMES) <= known.keys()
     beyond = {name for name in known if not any(f"{name}.".startswith(f"{n}.") for n in NAMES)}
-    # What values are in, and Helm's own.
-    assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {"global"}
+    # What values are in, Helm's own, and what a parent chart sets for its condition.
+    assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {
+        "enabled",
+        "exports",
+        "global",
+        "tags",
+    }
 
 
 def test_no_section_of_the_schema_takes_what_it_does_not_know() -> None:

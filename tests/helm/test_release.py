@@ -17,7 +17,7 @@ import yaml
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, CRD, IMAGE, Manifest, earlier, fields_of, loaded, output, run_in, template
+from tests.helm.chart import CHART, CRD, IMAGE, Manifest, earlier, fields_of, loaded, output, run_in, template, umbrella
 from tests.operator import Operator
 from tests.servers import server
 from tests.wait import until
@@ -235,6 +235,38 @@ def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Si
         site.cluster.kubectl(*command.split())
     assert site.names(IN_THE_CLUSTER, "-l", OF_THE_RELEASE) == []
     assert not site.get("crd", CRD)["metadata"].get("deletionTimestamp")
+
+
+# As a part of a platform.
+
+
+def test_an_umbrella_chart_installs_it_twice(site: Site, tmp_path: Path) -> None:
+    """Under two names, for a namespace each; no Lease is shared, since each has one replica and takes none."""
+    values = {
+        alias: {"enabled": True, "namespaces": [namespace], "replicas": 1, "leaderElect": False}
+        for alias, namespace in (("storage", "one"), ("archive", "two"))
+    }
+    values["archive"]["crds"] = {"enabled": False}
+    parent = umbrella(tmp_path, *({"alias": alias, "condition": f"{alias}.enabled"} for alias in values), values=values)
+    site.cluster.kubectl("apply", "-f", "-", input="".join(map(namespace_called, ("one", "two"))))
+
+    site.helm("install", RELEASE, parent)
+    until(lambda: len(site.pods()) == 2)
+    both = deployments(site)
+    site.helm("upgrade", RELEASE, parent, "--set", "archive.commonLabels.changed=yes")
+    again = deployments(site)
+    site.helm("upgrade", RELEASE, parent, "--set", "archive.enabled=false")
+    one = deployments(site)
+    uninstalled = site.helm("uninstall", RELEASE)
+
+    assert both == again == [f"{RELEASE}-archive", f"{RELEASE}-storage"]
+    assert one == [f"{RELEASE}-storage"]
+    assert f"[CustomResourceDefinition] {CRD}" in uninstalled
+    assert site.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
+
+
+def deployments(site: Site) -> list[str]:
+    return [name.rpartition("/")[2] for name in site.names("deployments")]
 
 
 def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
