@@ -28,13 +28,18 @@ VALUES = (CHART / "values.yaml").read_text()
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 NAMES = [value.name for value in documented(VALUES)]
 
+ALERTS = ("prometheusRule.enabled=true", "serviceMonitor.enabled=true")
+
 # What has to be set besides, for a value to make a difference.
 BESIDES = {
+    "image.repository": ["image.pullPolicy=Never"],
     "image.tag": ["image.digest="],
     "crds.keep": ["crds.enabled=true"],
     "certificates.caDays": ["certificates.provider=operator"],
     "certificates.caBundle": ["certificates.provider=secret"],
+    "reconcile": ["leaderElect=true"],
     "serviceAccount.annotations": ["serviceAccount.create=true"],
+    "serviceAccount.name": ["serviceAccount.create=true"],
     "podDisruptionBudget.maxUnavailable": ["podDisruptionBudget.enabled=true"],
 }
 
@@ -135,7 +140,7 @@ def test_readme_loads_the_image_in_two_lines() -> None:
         assert len([line for line in lines if not line.startswith("helm ")]) == 2
 
 
-def test_readme_installs_an_image_of_a_registry_by_kubectl() -> None:
+def test_readme_installs_from_a_registry_by_kubectl() -> None:
     [command] = re.findall(r"^(sed .+) \| kubectl apply", (ROOT / "README.md").read_text(), re.MULTILINE)
     text = subprocess.run(command, shell=True, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
@@ -326,7 +331,7 @@ def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> Non
 
 def test_a_fraction_of_a_day_counts() -> None:
     half = ("--set-json", "certificates.days=0.5", "--set", "certificates.provider=cert-manager")
-    made = loaded(template(RELEASE, NAMESPACE, "--set", "prometheusRule.enabled=true", *half))
+    made = loaded(template(RELEASE, NAMESPACE, *set_flags(ALERTS), *half))
     [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
     [rule] = [each for each in made if each["kind"] == "PrometheusRule"]
     assert certificate["spec"]["duration"] == "720m"
@@ -391,7 +396,7 @@ def test_who_only_judges_may_only_look_up() -> None:
 
 
 def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
-    alerts = one("PrometheusRule", "prometheusRule.enabled=true")["spec"]["groups"][0]["rules"]
+    alerts = one("PrometheusRule", *ALERTS)["spec"]["groups"][0]["rules"]
     dashboard = json.loads(one("ConfigMap", "dashboard.enabled=true")["data"]["dittofs-operator.json"])
     expressions = [alert["expr"] for alert in alerts]
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -413,7 +418,7 @@ def test_of_a_certificate_that_nobody_renews_an_alert_tells_in_time(
     values: tuple[str, ...], least: dict[str, float]
 ) -> None:
     """`least` are the days that a certificate has left at least when all is well."""
-    rules = one("PrometheusRule", "prometheusRule.enabled=true", *values)["spec"]["groups"][0]["rules"]
+    rules = one("PrometheusRule", *ALERTS, *values)["spec"]["groups"][0]["rules"]
     expressions = [each["expr"] for each in rules if each["alert"] == "DittofsCertificateIsNotRenewed"]
     found = [re.search(r'certificate="(\w+)"}\) < (\d+)$', each) for each in expressions]
     assert {each[1]: int(each[2]) / 86400 for each in found if each} == least

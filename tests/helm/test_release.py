@@ -269,6 +269,29 @@ def deployments(site: Site) -> list[str]:
     return [name.rpartition("/")[2] for name in site.names("deployments")]
 
 
+@pytest.mark.parametrize("server_side", ["true", "false"])
+def test_labels_of_the_chart_survive_common_ones(site: Site, server_side: str) -> None:
+    by = f"--server-side={server_side}"
+    colliding = {"app.kubernetes.io/name": "theirs", "app.kubernetes.io/instance": "theirs", "team": "storage"}
+    labels = {**colliding, "app.kubernetes.io/managed-by": "theirs", "helm.sh/chart": "theirs"}
+    common = ("--set-json", f"commonLabels={json.dumps(labels)}", "--set-json", f"podLabels={json.dumps(labels)}")
+
+    site.helm("install", RELEASE, CHART, by)
+    selector = site.get("deployment", RELEASE)["spec"]["selector"]
+    site.helm("upgrade", RELEASE, CHART, by, *common)
+    upgraded = site.get("deployment", RELEASE)
+    site.helm("uninstall", RELEASE)
+    site.helm("install", RELEASE, CHART, by, *common)
+    installed = site.get("deployment", RELEASE)
+
+    for live in (upgraded, installed):
+        assert live["spec"]["selector"] == selector
+        assert live["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
+        assert live["spec"]["template"]["metadata"]["labels"]["team"] == "storage"
+    selected = ",".join(f"{key}={value}" for key, value in site.get("service", RELEASE)["spec"]["selector"].items())
+    until(lambda: len(site.names("pods", "-l", selected)) == 2)
+
+
 def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
     cluster = site.cluster
     cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))

@@ -8,9 +8,9 @@
 {{- end -}}
 {{- end -}}
 
+{{/* By toYaml, which quotes a release name that YAML would take for a number. */}}
 {{- define "dittofs-operator.identity" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+{{ dict "app.kubernetes.io/name" .Chart.Name "app.kubernetes.io/instance" .Release.Name | toYaml }}
 {{- end -}}
 
 {{/* The operator's pods, and not the one that helm test starts. */}}
@@ -19,29 +19,32 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/component: operator
 {{- end -}}
 
+{{/* The labels that the chart gives every object. Values cannot replace them: selectors and Helm rely on them. */}}
 {{- define "dittofs-operator.labels" -}}
 {{ include "dittofs-operator.identity" . }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
-{{- with .Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
 {{- end -}}
 
-{{/* The metadata of an object: `name` or what ends in `suffix`, and its own `annotations` and `labels`. */}}
+{{/*
+The metadata of an object: `name` or what ends in `suffix`, and its own `annotations` and `labels`. These win over the common
+ones, and the chart's labels over all. Of the common annotations those in `without` are left out.
+*/}}
 {{- define "dittofs-operator.metadata" -}}
 {{- $root := .root -}}
+{{- $common := $root.Values.commonAnnotations | default dict -}}
+{{- range .without -}}
+{{- $common = omit $common . -}}
+{{- end -}}
 name: {{ .name | default (printf "%s%s" (include "dittofs-operator.fullname" $root) (.suffix | default "")) }}
 {{- if .namespace }}
 namespace: {{ .namespace }}
 {{- end }}
 labels:
-  {{- include "dittofs-operator.labels" $root | nindent 2 }}
-  {{- with .labels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- with merge (dict) (.annotations | default dict) $root.Values.commonAnnotations }}
+  {{- $labels := include "dittofs-operator.labels" $root | fromYaml }}
+  {{- merge $labels (.labels | default dict) ($root.Values.commonLabels | default dict) | toYaml | nindent 2 }}
+{{- with merge (dict) (.annotations | default dict) $common }}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
