@@ -292,6 +292,19 @@ def test_labels_of_the_chart_survive_common_ones(site: Site, server_side: str) -
     until(lambda: len(site.names("pods", "-l", selected)) == 2)
 
 
+@pytest.mark.parametrize("server_side", ["true", "false"])
+def test_leader_election_can_be_turned_off_and_on(site: Site, server_side: str) -> None:
+    by = f"--server-side={server_side}"
+    site.helm("install", RELEASE, CHART, by)
+    site.helm("upgrade", RELEASE, CHART, by, "--set", "leaderElect=false,replicas=1")
+    off = site.get("deployment", RELEASE)["spec"]["strategy"]
+    site.helm("upgrade", RELEASE, CHART, by, "--set", "leaderElect=true")
+    on = site.get("deployment", RELEASE)["spec"]["strategy"]
+
+    assert off == {"type": "Recreate"}
+    assert on == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
 def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
     cluster = site.cluster
     cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))

@@ -1,4 +1,4 @@
-"""Labels and annotations that collide with the chart's own."""
+"""Labels and annotations that collide with the chart's own, and values that do not go together."""
 
 import json
 from collections.abc import Iterator
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
-from tests.helm.chart import Manifest, loaded, template
-from tests.helm.test_chart import ALERTS, NAMESPACE, RELEASE, set_flags
+from manifests.values import Value, documented
+from tests.helm.chart import CHART, Manifest, loaded, manifests, output, run, template
+from tests.helm.test_chart import ALERTS, NAMES, NAMESPACE, RELEASE, VALUES, container, one, set_flags
 
 # Every optional object as well.
 EVERYTHING = (*ALERTS, "networkPolicy.enabled=true", "dashboard.enabled=true")
@@ -163,3 +164,123 @@ def test_an_account_annotation_wins_over_a_common_one() -> None:
 def test_a_release_name_is_text(release: str) -> None:
     for labels in labels_of(loaded(template(release, NAMESPACE))).values():
         assert labels["app.kubernetes.io/instance"] == release
+
+
+# Values that do not go together.
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (["prometheusRule.enabled=true"], "prometheusRule.enabled needs serviceMonitor.enabled, or prometheusRule.job"),
+        (["leaderElect=false"], "leaderElect may be false only with replicas 1 or 0, or with reconcile false"),
+        (["leaderElect=false", "replicas=3"], "leaderElect may be false only with replicas 1 or 0"),
+        (["serviceAccount.create=false"], "serviceAccount.name must name an existing ServiceAccount"),
+        (["webhook.port=8081"], "webhook.port and health.port must differ"),
+        (["health.port=9443"], "webhook.port and health.port must differ"),
+        (["image.pullPolicy=Always"], "image.pullPolicy cannot be Always with image.repository localhost/"),
+        (["certificates.provider=secret"], "certificates.secretName must name a Secret"),
+        (
+            ["certificates.provider=cert-manager", "certificates.issuerRef.kind=ClusterIssuer"],
+            "at '/certificates/issuerRef'",
+        ),
+    ],
+)
+def test_values_that_cannot_work_together_are_rejected(values: list[str], message: str) -> None:
+    done = run("template", RELEASE, CHART, *set_flags(values))
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ("leaderElect=false", "replicas=1"),
+        ("leaderElect=false", "replicas=0"),
+        ("leaderElect=false", "reconcile=false"),
+        ("serviceAccount.create=false", "serviceAccount.name=default"),
+        ("prometheusRule.enabled=true", "prometheusRule.job=kubernetes-pods"),
+        ("image.pullPolicy=Always", "image.repository=registry.example.com/dittofs-operator"),
+        (CERT_MANAGER, "certificates.issuerRef.name=internal"),
+        ("replicas=0",),
+        ("rbac.create=false",),
+        ("crds.enabled=false",),
+    ],
+)
+def test_values_that_can_work_together_are_not(values: tuple[str, ...]) -> None:
+    assert manifests(RELEASE, NAMESPACE, *values)
+
+
+@pytest.mark.parametrize("value", list(documented(VALUES)), ids=lambda value: value.name)
+def test_a_null_means_empty_or_is_rejected_by_name(value: Value) -> None:
+    """As left by a parent's values file in which everything below a key is commented out."""
+    done = run("template", RELEASE, CHART, *set_flags([*EVERYTHING, f"{value.name}=null"]))
+
+    if value.default in ("", [], {}) or isinstance(value.default, dict):
+        assert done.returncode == 0, done.stderr
+    else:
+        assert f"missing property '{value.name.rpartition('.')[2]}'" in done.stderr
+
+
+@pytest.mark.parametrize("section", [name for name, each in yaml.safe_load(VALUES).items() if isinstance(each, dict)])
+def test_a_section_that_is_null_is_rejected_by_name(section: str) -> None:
+    done = run("template", RELEASE, CHART, "--set", f"{section}=null")
+    assert done.returncode == 0 if section in NAMES else f"missing property '{section}'" in done.stderr
+
+
+def test_two_operators_without_a_lease_never_overlap() -> None:
+    """Not even while one version replaces the other."""
+    [alone] = [one("Deployment", "leaderElect=false", "replicas=1")["spec"]["strategy"]]
+    assert alone == {"type": "Recreate"}
+    assert one("Deployment", "leaderElect=false", "reconcile=false")["spec"]["strategy"]["type"] == "RollingUpdate"
+
+
+@pytest.mark.parametrize(
+    ("values", "job"),
+    [(ALERTS, RELEASE), (("prometheusRule.enabled=true", "prometheusRule.job=monitoring/pods"), "monitoring/pods")],
+)
+def test_every_alert_asks_for_the_job_that_is_scraped(values: tuple[str, ...], job: str) -> None:
+    rules = one("PrometheusRule", *values)["spec"]["groups"][0]["rules"]
+    assert rules
+    assert all(f'job="{job}", namespace="{NAMESPACE}"' in rule["expr"] for rule in rules)
+
+
+def test_a_network_policy_lets_scrapes_in() -> None:
+    policy = one("NetworkPolicy", *EVERYTHING)
+    [monitored] = [each["port"] for each in one("ServiceMonitor", *EVERYTHING)["spec"]["endpoints"]]
+    [port] = [each["targetPort"] for each in one("Service")["spec"]["ports"] if each["name"] == monitored]
+
+    [rule] = [rule for rule in policy["spec"]["ingress"] if {"port": port} in rule["ports"]]
+    assert "from" not in rule
+    assert port in {each["name"] for each in container(*EVERYTHING)["ports"]}
+
+
+def test_the_release_namespace_need_not_be_looked_after() -> None:
+    roles = {
+        (each["metadata"]["namespace"], each["metadata"]["name"])
+        for each in manifests(RELEASE, NAMESPACE, "namespaces={one}")
+        if each["kind"] == "Role"
+    }
+    assert roles == {("one", RELEASE), (NAMESPACE, f"{RELEASE}-own")}
+
+
+@pytest.mark.parametrize(
+    ("values", "note"),
+    [
+        (("replicas=0",), "replicas is 0: until it is raised, no DittoServer can be created or changed"),
+        (("podDisruptionBudget.maxUnavailable=0",), "podDisruptionBudget.maxUnavailable is 0: a node with a replica"),
+        (("podDisruptionBudget.maxUnavailable=0%",), "podDisruptionBudget.maxUnavailable is 0%: a node with a replica"),
+        (("rbac.create=false",), f"rbac.create is false: ServiceAccount {RELEASE} in {NAMESPACE} needs"),
+        (("crds.enabled=false",), "crds.enabled is false: the CustomResourceDefinition has to be installed"),
+        (("networkPolicy.enabled=true", "networkPolicy.metricsFrom[0].podSelector.matchLabels.a=b", *ALERTS),
+         "networkPolicy.metricsFrom is set: Prometheus must be among"),
+    ],
+)  # fmt: skip
+def test_notes_warn_of_what_a_value_brings_about(values: tuple[str, ...], note: str) -> None:
+    assert note in notes(*values)
+    assert note not in notes()
+
+
+def notes(*values: str) -> str:
+    flags = ("--namespace", NAMESPACE, "--dry-run=client", *set_flags(values))
+    return output(run("install", RELEASE, CHART, *flags)).partition("NOTES:")[2]

@@ -74,3 +74,23 @@ annotations:
 {{ required "certificates.secretName must name a Secret when certificates.provider is secret" .Values.certificates.secretName }}
 {{- end -}}
 {{- end -}}
+
+{{/* Fails for values that do not go together, and says which. */}}
+{{- define "dittofs-operator.validate" -}}
+{{- $values := .Values -}}
+{{- if and $values.reconcile (not $values.leaderElect) (gt (int $values.replicas) 1) -}}
+{{- fail "leaderElect may be false only with replicas 1 or 0, or with reconcile false: several replicas would write at the same time" -}}
+{{- end -}}
+{{- if not (or $values.serviceAccount.create $values.serviceAccount.name) -}}
+{{- fail "serviceAccount.name must name an existing ServiceAccount when serviceAccount.create is false" -}}
+{{- end -}}
+{{- if eq (int $values.webhook.port) (int $values.health.port) -}}
+{{- fail "webhook.port and health.port must differ: one process listens on both" -}}
+{{- end -}}
+{{- if and (eq $values.image.pullPolicy "Always") (hasPrefix "localhost/" $values.image.repository) -}}
+{{- fail "image.pullPolicy cannot be Always with image.repository localhost/...: no registry has such an image; name a registry's, or leave the policy empty" -}}
+{{- end -}}
+{{- if and $values.prometheusRule.enabled (not (or $values.serviceMonitor.enabled $values.prometheusRule.job)) -}}
+{{- fail "prometheusRule.enabled needs serviceMonitor.enabled, or prometheusRule.job: the label job of the metrics when Prometheus scrapes them by other means; without metrics an alert would fire forever" -}}
+{{- end -}}
+{{- end -}}
