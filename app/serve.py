@@ -25,8 +25,7 @@ from app.reconcile.events import Events
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
-from app.storage.facts import Facts
-from app.storage.rules import Needs
+from app.storage.facts import Facts, Needs
 from certs.rotation import Plan
 
 # Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.

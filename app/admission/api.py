@@ -22,9 +22,9 @@ from app.admission.review import (
     refused,
 )
 from app.storage.defaults import fill
-from app.storage.facts import Facts
+from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings
-from app.storage.rules import Change, Needs, judge, needs
+from app.storage.rules import Change, judge, needs
 from app.storage.spec import KIND
 
 MUTATE_PATH = "/mutate-dittofs-dittofs-com-v1alpha1-dittoserver"

@@ -17,8 +17,7 @@ from app.cluster.reader import (
 )
 from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
 from app.manifests import Document
-from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
-from app.storage.rules import Needs
+from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.spec import KIND
 
 DEADLINE = 2.0

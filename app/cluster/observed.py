@@ -19,10 +19,9 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.secrets import Known, Secrets, identity
-from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown, size_entries
+from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH
-from app.storage.rules import Needs
 from app.storage.volumes import server_of_claim
 
 # A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.

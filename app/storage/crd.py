@@ -6,7 +6,8 @@ Each CEL rule says what a function of `rules` says; one table of servers holds b
 from itertools import combinations
 from typing import Any
 
-from app.storage.rules import NAME_CHARACTERS, NAME_PATTERN, TAKEN_PORTS
+from app.storage.ports import TAKEN_PORTS
+from app.storage.rules import NAME_CHARACTERS, NAME_PATTERN
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status import Status

@@ -1,4 +1,4 @@
-"""What the rules may know of a cluster: its storage classes, the claims of a server, and traits of a Secret's values.
+"""What the rules ask of a cluster, and the answers: storage classes, the claims of a server, traits of Secret values.
 
 Never a value: a Secret is reduced to the names of its keys and what a person should be warned about. Unknown is not
 absent: None says that the cluster was asked and has no such object, `Unknown` that it could not be asked.
@@ -174,6 +174,24 @@ class Secret:
         encoded = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
         return cls({key: _traits(value) for key, value in sorted({**encoded, **plain}.items())})
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`.
+
+    Of the `storage_classes` the one named matters most, the default one where that is None.
+    """
+
+    namespace: str = "default"
+    storage_classes: bool = False
+    storage_class: str | None = None
+    secrets: frozenset[str] = frozenset()
+    claims: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to look up."""
+        return bool(self.storage_classes or self.secrets or self.claims)
 
 
 @dataclass(frozen=True)

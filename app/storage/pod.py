@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from app.storage.ports import NFS_PORT, SMB_PORT, listeners
 from app.storage.references import (
     JWT_PATH,
     PASSWORD_PATH,
@@ -10,7 +11,6 @@ from app.storage.references import (
     SecretReference,
     consumed_references,
 )
-from app.storage.rules import NFS_PORT, SMB_PORT, listeners
 from app.storage.spec import S3, Spec
 from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
 

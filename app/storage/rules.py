@@ -12,16 +12,14 @@ from itertools import combinations
 from typing import Any
 
 from app.storage import quantity
-from app.storage.facts import Facts, StorageClass, Unknown
+from app.storage.facts import Facts, Needs, StorageClass, Unknown
 from app.storage.finding import Finding, rejection, warning
+from app.storage.ports import TAKEN_PORTS, Listener, listeners
 from app.storage.reading import Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
 from app.storage.spec import (
     API_VERSION,
     DEFAULT_CACHE,
-    DEFAULT_CONTROL_PLANE,
-    DEFAULT_METRICS,
-    DEFAULT_SMB,
     DEFAULT_SQLITE,
     DittoServer,
     Spec,
@@ -32,9 +30,6 @@ from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized
 NAME_CHARACTERS = 52
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 GENERATED_CHARACTERS = 5
-# The server listens there whatever its configuration says.
-NFS_PORT, SMB_PORT = 12049, 1445
-TAKEN_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20
@@ -63,7 +58,7 @@ class Change:
         return self.new.server.metadata.name
 
     @cached_property
-    def listeners(self) -> "tuple[Listener, ...]":
+    def listeners(self) -> tuple[Listener, ...]:
         return listeners(self.spec)
 
     @cached_property
@@ -75,33 +70,6 @@ class Change:
         """The Secrets that are named and were not before, or not like that."""
         old = secret_references(self.old.spec) if self.old else ()
         return [reference for reference in secret_references(self.spec) if reference not in old]
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`.
-
-    Of the `storage_classes` the one named matters most, the default one where that is None.
-    """
-
-    namespace: str = "default"
-    storage_classes: bool = False
-    storage_class: str | None = None
-    secrets: frozenset[str] = frozenset()
-    claims: frozenset[str] = frozenset()
-
-    def __bool__(self) -> bool:
-        """Whether there is anything to look up."""
-        return bool(self.storage_classes or self.secrets or self.claims)
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Something that a client connects to; `field` is where its port is written."""
-
-    name: str
-    field: str
-    port: int
 
 
 def needs(change: Change) -> Needs:
@@ -139,18 +107,6 @@ def unfit(reading: Reading) -> list[Finding]:
     """Why nothing can be made of an object that nobody judged when it came in; empty for nearly all."""
     change = Change(reading)
     return [finding for rule in OBJECT_RULES for finding in rule(change, Facts())]
-
-
-def listeners(spec: Spec) -> tuple[Listener, ...]:
-    """Everything that listens, in the order in which a clash is reported."""
-    api, smb = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.smb or DEFAULT_SMB
-    metrics = spec.metrics or DEFAULT_METRICS
-    found = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
-    if smb.enabled:
-        found.append(Listener("smb", "spec.smb.port", smb.port))
-    if metrics.enabled:
-        found.append(Listener("metrics", "spec.metrics.port", metrics.port))
-    return tuple(found)
 
 
 def fields_are_readable(change: Change, _facts: Facts) -> Iterator[Finding]:

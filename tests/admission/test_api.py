@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from app.admission.api import BODY_BYTES, MUTATE_PATH, VALIDATE_PATH, health, webhook
 from app.storage.defaults import fill
-from app.storage.facts import Facts, StorageClass, StorageClasses
-from app.storage.rules import Needs
+from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
 from tests.admission.reviews import Json, client, review
 from tests.anyjson import ANY_JSON
 from tests.servers import server, storage

@@ -22,8 +22,7 @@ from app.admission.registration import webhook_configurations
 from app.admission.server import WebhookServer
 from app.admission.webhooks import MANAGER
 from app.cluster.client import Cluster
-from app.storage.facts import Facts
-from app.storage.rules import Needs
+from app.storage.facts import Facts, Needs
 from app.storage.status import News
 from certs.authority import Authority, certificates
 from certs.rotation import CA, CA_KEY, FORMER, NEXT, SERVING, SERVING_KEY, Plan

@@ -28,8 +28,7 @@ from app.admission.server import (
     UnusableCertificate,
     WebhookServer,
 )
-from app.storage.facts import Facts, StorageClass, StorageClasses
-from app.storage.rules import Needs
+from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
 from certs.authority import Authority, Pair
 from tests.admission.reviews import review
 from tests.servers import server

@@ -14,8 +14,7 @@ from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Forbidden, Listing, NotFound, Reader, Resource
 from app.cluster.snapshot import Snapshot
 from app.manifests import parse
-from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Trait, Unknown
-from app.storage.rules import Needs
+from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Trait, Unknown
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 

@@ -11,8 +11,7 @@ from app.cluster.client import Cluster
 from app.cluster.observed import Observed, is_of_a_maker, without_bookkeeping
 from app.cluster.reader import CLAIMS, PODS, SECRETS, SERVICES, STORAGE_CLASSES
 from app.cluster.secrets import Known
-from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
-from app.storage.rules import Needs
+from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown
 from tests.controlplane.cluster import ControlPlane
 from tests.reconcile.watching import connected, watching
 from tests.wait import beside, until_async

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.finding import rejections, warnings
 from app.storage.reading import read
-from app.storage.rules import Change, Needs, judge, needs, unfit
+from app.storage.rules import Change, judge, needs, unfit
 from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, EDITS, Edit, Manifest, Row, jwt, s3, server, storage
 
 FAST = StorageClass("fast", is_default=True, expandable=True)
