@@ -35,8 +35,11 @@ from app.cluster.reader import (
     NotFound,
     Resource,
     Unavailable,
+    Undecodable,
     Unreachable,
 )
+from app.cluster.verdict import causes, decoding_causes, parse_warnings
+from app.storage.facts import DryRun
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 PATIENCE = 10.0
@@ -198,6 +201,28 @@ class Cluster:
         path = _path(resource, _namespace(manifest))
         return await self._answer(Request("POST", path, _AS_US, manifest), resource.kind)
 
+    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
+        """Asks what `create` would do, and stores nothing; an object of that name may exist.
+
+        Raises ClusterError when the answer is not about the object: a quota, a policy, a namespace that is missing.
+        """
+        query = [*_AS_US, ("dryRun", "All"), ("fieldValidation", "Strict")]
+        request = Request("POST", _path(resource, _namespace(manifest)), query, manifest)
+        status, answer, warnings = await self._exchange(request)
+
+        try:
+            self._check(status, answer, (resource.kind,))
+        except Undecodable as error:
+            return DryRun(error.causes, warnings, decoded=False)
+        except Invalid as error:
+            if not error.causes:
+                raise
+            return DryRun(error.causes, warnings)
+        except Conflict:
+            # The name is taken, which is found out last.
+            pass
+        return DryRun(warnings=warnings)
+
     async def apply(
         self, resource: Resource, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER
     ) -> dict[str, Any]:
@@ -248,9 +273,16 @@ class Cluster:
         return answer if answer["kind"] == resource.kind else None
 
     async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+        status, answer, _ = await self._exchange(request)
+        return self._check(status, answer, kinds)
+
+    async def _exchange(self, request: Request) -> tuple[int, Any, tuple[str, ...]]:
+        """Status, JSON and warnings of the answer; the JSON is None when it is none."""
         async with self._sent(request, aiohttp.ClientTimeout(total=self._patience)) as response:
-            status, body = response.status, await response.content.read()
-        answer = _parsed(body)
+            warnings = parse_warnings(response.headers.getall("Warning", ()))
+            return response.status, _parsed(await response.content.read()), warnings
+
+    def _check(self, status: int, answer: Any, kinds: Sequence[str]) -> dict[str, Any]:
         if not 200 <= status < 300:
             raise _refusal(status, answer)
         if not isinstance(answer, dict) or (kinds and answer.get("kind") not in kinds):
@@ -423,7 +455,10 @@ def _refusal(status: int, answer: Any) -> ClusterError:
         return NotFound(message) if named else Unavailable(message)
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
-    return {400: Invalid, 409: Conflict, 410: Expired, 422: Invalid}.get(status, Unavailable)(message)
+    if status in (400, 422):
+        undecodable = decoding_causes(answer.get("message") or "")
+        return Undecodable(message, undecodable) if undecodable else Invalid(message, causes(answer))
+    return {409: Conflict, 410: Expired}.get(status, Unavailable)(message)
 
 
 def _why(error: Exception) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from app.cluster.reader import (
     CLAIMS,
     SECRETS,
+    STATEFUL_SETS,
     STORAGE_CLASSES,
     ClusterError,
     Listing,
@@ -17,7 +18,7 @@ from app.cluster.reader import (
 )
 from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
 from app.manifests import Document
-from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.spec import KIND
 
 DEADLINE = 2.0
@@ -52,6 +53,7 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
         return StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
 
     async with asyncio.TaskGroup() as group:
+        tried = group.create_task(_dry_run(reader, needs.stateful_set, until, late)) if needs.stateful_set else None
         classes = group.create_task(ask_for_classes()) if needs.storage_classes else None
         secrets = {name: group.create_task(ask(SECRETS, name, Secret.read)) for name in sorted(needs.secrets)}
         claims = {name: group.create_task(ask(CLAIMS, name, Claim.read)) for name in sorted(needs.claims)}
@@ -59,7 +61,18 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
         storage_classes=classes.result() if classes else Facts().storage_classes,
         secrets={name: task.result() for name, task in secrets.items()},
         claims={name: task.result() for name, task in claims.items()},
+        dry_run=tried.result() if tried else None,
     )
+
+
+async def _dry_run(reader: Reader, stateful_set: Mapping[str, Any], until: float, late: str) -> DryRun | Unknown | None:
+    try:
+        async with asyncio.timeout_at(until):
+            return await reader.dry_run(STATEFUL_SETS, stateful_set)
+    except ClusterError as error:
+        return Unknown(str(error))
+    except TimeoutError:
+        return Unknown(late)
 
 
 class Overlay:
@@ -88,6 +101,9 @@ class Overlay:
         names = {_identity(item) for item in own}
         return Listing((*own, *(item for item in below.items if _identity(item) not in names)), below.gap)
 
+    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
+        return await self._beneath.dry_run(resource, manifest)
+
 
 class _Nothing:
     _WHY = "neither a snapshot nor a cluster was given"
@@ -97,6 +113,9 @@ class _Nothing:
 
     async def list(self, _resource: Resource, _namespace: str | None = None, _labels: str = "") -> Listing:
         return Listing(gap=self._WHY)
+
+    async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
+        return None
 
 
 def _identity(item: dict[str, Any]) -> tuple[str, str]:

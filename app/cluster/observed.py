@@ -1,8 +1,9 @@
 """Everything that is watched, a store for each resource, and what of it answers a look-up without asking."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from app.cluster.cache import Cache, Key, Manifest, Store
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
@@ -19,7 +20,7 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.secrets import Known, Secrets, identity
-from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
+from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH
 from app.storage.volumes import server_of_claim
@@ -129,6 +130,9 @@ class Observed:
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         return await self._cluster.list(resource, namespace, labels)
+
+    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
+        return await self._cluster.dry_run(resource, manifest)
 
     def known(self, needs: Needs) -> tuple[Facts, Needs]:
         """What is known here of what a judgement needs, and what has to be asked for.

@@ -1,8 +1,10 @@
 """What can be asked of a cluster, how it is answered and how that fails. It asks nothing itself."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from app.storage.facts import Cause, DryRun
 from app.storage.spec import API_VERSION, KIND, PLURAL
 
 
@@ -56,6 +58,12 @@ class Reader(Protocol):
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing: ...
 
+    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
+        """Asks what creating the object would do, and stores nothing; one of that name may exist.
+
+        None when there is no API server to ask. Raises ClusterError when the answer is not about the object.
+        """
+
 
 class ClusterError(Exception):
     """The message is one line for a person to read; it never has any of an object's data in it."""
@@ -78,7 +86,18 @@ class Expired(ClusterError):
 
 
 class Invalid(ClusterError):
-    """The request itself is wrong; asking again does not help."""
+    """The request itself is wrong; asking again does not help.
+
+    `causes` are the fields of the object that are wrong; none when a policy or another webhook rejects it.
+    """
+
+    def __init__(self, message: str, causes: Sequence[Cause] = ()) -> None:
+        super().__init__(message)
+        self.causes = tuple(causes)
+
+
+class Undecodable(Invalid):
+    """The API server could not read the object: a field that does not exist, or a value of the wrong type."""
 
 
 class Unavailable(ClusterError):

@@ -21,6 +21,7 @@ from app.cluster.reader import (
 )
 from app.manifests import Document, files, read
 from app.storage import quantity
+from app.storage.facts import DryRun
 from app.syntax import UnusableInput
 
 DEFAULT_NAMESPACE = "default"
@@ -55,6 +56,10 @@ class Snapshot:
     async def list(self, resource: Resource, namespace: str | None = None, _labels: str = "") -> Listing:
         await self._refresh()
         return Listing(select(self._objects, resource, namespace))
+
+    async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
+        """None: files cannot try anything."""
+        return None
 
     async def _refresh(self) -> None:
         async with self._lock:

@@ -177,10 +177,32 @@ class Secret:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """One reason why the API server rejects an object; `field` is a path in that object, empty when it names none."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """The API server's answer to an object that it was asked to create without storing it.
+
+    It accepts the object when there are no `causes`. `decoded` is False when it could not read the object, and so has
+    not looked at the values in it.
+    """
+
+    causes: tuple[Cause, ...] = ()
+    warnings: tuple[str, ...] = ()
+    decoded: bool = True
+
+
+@dataclass(frozen=True)
 class Needs:
     """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`.
 
-    Of the `storage_classes` the one named matters most, the default one where that is None.
+    Of the `storage_classes` the one named matters most, the default one where that is None. `stateful_set` is the one
+    that the API server is asked to create without storing it, None when there is nothing to ask.
     """
 
     namespace: str = "default"
@@ -188,24 +210,30 @@ class Needs:
     storage_class: str | None = None
     secrets: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
+    stateful_set: Mapping[str, Any] | None = None
 
     def __bool__(self) -> bool:
         """Whether there is anything to look up."""
-        return bool(self.storage_classes or self.secrets or self.claims)
+        return bool(self.storage_classes or self.secrets or self.claims or self.stateful_set)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found out for one judgement; an object that nobody asked for is in none of the mappings."""
+    """What was found out for one judgement; an object that nobody asked for is in none of the mappings.
+
+    `dry_run` is None when no API server was asked.
+    """
 
     storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
     secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
+    dry_run: DryRun | Unknown | None = None
 
     def joined(self, other: "Facts") -> "Facts":
         """With what others found out; of the classes the better known ones count."""
         classes = other.storage_classes if self.storage_classes.gap else self.storage_classes
-        return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims})
+        dry_run = self.dry_run or other.dry_run
+        return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims}, dry_run)
 
 
 def _traits(value: bytes) -> Trait:

@@ -20,6 +20,7 @@ from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import (
     CONFIG_MAPS,
     SECRETS,
+    STATEFUL_SETS,
     STORAGE_CLASSES,
     Conflict,
     Forbidden,
@@ -28,9 +29,10 @@ from app.cluster.reader import (
     Resource,
     Unavailable,
 )
+from app.storage.facts import DryRun
 from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import until_async
+from tests.wait import until, until_async
 
 
 @contextmanager
@@ -522,3 +524,116 @@ async def told(folder: Path, header: str) -> Cluster:
         with pytest.raises(Unavailable):
             await cluster.get(SECRETS, "s3")
         return cluster
+
+
+def a_stateful_set(namespace: str, **container: Any) -> dict[str, Any]:
+    labels = {"app": "one"}
+    container = {"name": "one", "image": "one", **container}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    spec = {"serviceName": "one", "selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": "one", "namespace": namespace}
+    return {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+
+
+class TestADryRun:
+    """What the real API server answers to an object that it is asked to create without storing it."""
+
+    @pytest.fixture
+    def policy(self, control_plane: ControlPlane, namespace: str) -> Iterator[None]:
+        """Denies every StatefulSet in the namespace."""
+        selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["statefulsets"]}
+        specs = {
+            "ValidatingAdmissionPolicy": {
+                "matchConstraints": {"namespaceSelector": selector, "resourceRules": [rule]},
+                "validations": [{"expression": "false", "message": "not on a Friday"}],
+            },
+            "ValidatingAdmissionPolicyBinding": {"policyName": namespace, "validationActions": ["Deny"]},
+        }
+        about = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
+        made = yaml.safe_dump_all({**about, "kind": kind, "spec": spec} for kind, spec in specs.items())
+        manifest = yaml.safe_dump(a_stateful_set(namespace))
+
+        control_plane.kubectl("apply", "-f", "-", input=made)
+        # The API server takes up a policy after a moment.
+        create = ("create", "--dry-run=server", "-f", "-")
+        until(lambda: control_plane.kubectl(*create, input=manifest, check=False).returncode == 1)
+
+        yield
+        control_plane.kubectl("delete", "-f", "-", input=made)
+
+    async def try_out(self, control_plane: ControlPlane, namespace: str, **container: Any) -> DryRun:
+        async with Cluster.connect(control_plane.kubeconfig) as cluster:
+            return await cluster.dry_run(STATEFUL_SETS, a_stateful_set(namespace, **container))
+
+    @pytest.mark.anyio
+    async def test_stores_nothing(self, control_plane: ControlPlane, namespace: str) -> None:
+        assert await self.try_out(control_plane, namespace) == DryRun()
+
+        assert control_plane.get(f"/apis/apps/v1/namespaces/{namespace}/statefulsets")["items"] == []
+
+    @pytest.mark.anyio
+    async def test_names_each_field_that_is_invalid(self, control_plane: ControlPlane, namespace: str) -> None:
+        resources = {"requests": {"cpu": 2}, "limits": {"cpu": 1, "memory": "-1Gi"}}
+
+        tried = await self.try_out(control_plane, namespace, resources=resources)
+
+        at = "spec.template.spec.containers[0].resources"
+        assert [(cause.field, cause.message) for cause in tried.causes] == [
+            (f"{at}.limits[memory]", 'Invalid value: "-1Gi": must be greater than or equal to 0'),
+            (f"{at}.requests", 'Invalid value: "2": must be less than or equal to cpu limit of 1'),
+        ]
+        assert tried.decoded
+
+    @pytest.mark.anyio
+    async def test_names_each_field_that_is_unknown(self, control_plane: ControlPlane, namespace: str) -> None:
+        tried = await self.try_out(control_plane, namespace, resources={"limit": {}}, securityContext={"a b": 1})
+
+        at = "spec.template.spec.containers[0]"
+        assert {cause.field for cause in tried.causes} == {f"{at}.resources.limit", f"{at}.securityContext.a b"}
+        assert not tried.decoded
+
+    @pytest.mark.anyio
+    @pytest.mark.parametrize("limits", [{"memory": "much"}, ["memory"], "1Gi"])
+    async def test_says_what_cannot_be_read(self, control_plane: ControlPlane, namespace: str, limits: Any) -> None:
+        tried = await self.try_out(control_plane, namespace, resources={"limits": limits})
+
+        [cause] = tried.causes
+        assert (cause.field, tried.decoded) == ("", False)
+        assert "cannot be handled" not in cause.message
+
+    @pytest.mark.anyio
+    async def test_of_a_name_that_is_taken_gives_warnings(self, control_plane: ControlPlane, namespace: str) -> None:
+        control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+        control_plane.create(f"/apis/apps/v1/namespaces/{namespace}/statefulsets", a_stateful_set(namespace))
+
+        tried = await self.try_out(control_plane, namespace, resources={"limits": {"memory": "500m"}})
+
+        assert tried.causes == ()
+        assert sorted(text.partition(":")[0] for text in tried.warnings) == [
+            "spec.template.spec.containers[0].resources.limits[memory]",
+            'would violate PodSecurity "restricted',
+        ]
+
+    @pytest.mark.anyio
+    @pytest.mark.usefixtures("policy")
+    async def test_that_a_policy_denies_is_not_about_the_object(
+        self, control_plane: ControlPlane, namespace: str
+    ) -> None:
+        with pytest.raises(Invalid, match="not on a Friday") as caught:
+            await self.try_out(control_plane, namespace)
+
+        assert caught.value.causes == ()
+
+    @pytest.mark.anyio
+    async def test_beyond_a_quota_is_not_about_the_object(self, control_plane: ControlPlane, namespace: str) -> None:
+        hard = "--hard=count/statefulsets.apps=0"
+        control_plane.kubectl("--namespace", namespace, "create", "quota", "none", hard)
+
+        with pytest.raises(Forbidden, match="exceeded quota"):
+            await self.try_out(control_plane, namespace)
+
+    @pytest.mark.anyio
+    async def test_in_no_namespace_is_not_about_the_object(self, control_plane: ControlPlane) -> None:
+        with pytest.raises(NotFound, match="namespaces"):
+            await self.try_out(control_plane, "none-such")

@@ -2,7 +2,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Forbidden, Listing, NotFound, Reader, Resource
 from app.cluster.snapshot import Snapshot
 from app.manifests import parse
-from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Trait, Unknown
+from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Trait, Unknown
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 
@@ -46,6 +46,10 @@ class Faulty:
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         await self._fault("classes")
         return await self.beneath.list(resource, namespace, labels)
+
+    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
+        await self._fault("dry run")
+        return DryRun()
 
     async def _fault(self, name: str) -> None:
         if name in self.fails:
@@ -82,6 +86,32 @@ async def test_a_look_up_that_fails_spoils_no_other(snapshot: Snapshot) -> None:
     assert facts.secrets["gone"] == Unknown("forbidden: you may not")
     assert facts.storage_classes == StorageClasses((), gap="forbidden: you may not")
     assert isinstance(facts.secrets["s3"], Secret)
+
+
+@pytest.mark.anyio
+async def test_files_cannot_try_anything(snapshot: Snapshot) -> None:
+    needs = Needs(stateful_set={"metadata": {"name": "a"}})
+
+    assert (await gather(snapshot, needs)).dry_run is None
+    assert (await gather(Overlay([], snapshot), needs)).dry_run is None
+    assert (await gather(Overlay([]), needs)).dry_run is None
+
+
+@pytest.mark.anyio
+async def test_a_dry_run_is_made_where_one_can_be(snapshot: Snapshot) -> None:
+    needs = Needs(stateful_set={"metadata": {"name": "a"}})
+
+    assert (await gather(Overlay([], Faulty(snapshot)), needs)).dry_run == DryRun()
+
+
+@pytest.mark.anyio
+async def test_a_dry_run_that_fails_is_unknown(snapshot: Snapshot) -> None:
+    needs = Needs(stateful_set={"metadata": {"name": "a"}})
+    fails, hangs = Faulty(snapshot, fails=frozenset({"dry run"})), Faulty(snapshot, hangs=frozenset({"dry run"}))
+
+    assert (await gather(fails, needs)).dry_run == Unknown("forbidden: you may not")
+    assert (await gather(hangs, needs, deadline=0.2)).dry_run == Unknown("no answer within 0.2 s")
+    assert hangs.cancelled == ["dry run"]
 
 
 @pytest.mark.anyio

@@ -174,6 +174,16 @@ async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: 
     assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
 
 
+async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -> None:
+    needs = Needs(namespace, stateful_set={"metadata": {"name": "files", "namespace": namespace}})
+
+    facts, left = Observed(cluster, (namespace,)).known(needs)
+
+    assert facts.dry_run is None
+    assert left == needs
+    assert left
+
+
 async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_changes(
     namespace: str, cluster: Cluster
 ) -> None:

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Trait
+from app.storage.facts import Claim, DryRun, Facts, Secret, StorageClass, StorageClasses, Trait
 
 MARKER = "m4rk3r-value"
 
@@ -103,8 +103,8 @@ def test_a_claim_tells_who_made_it_ask_for_its_size() -> None:
 def test_facts_are_joined_to_those_that_others_found_out() -> None:
     classes, secret = StorageClasses((StorageClass("fast"),)), Secret({"k": Trait(0)})
     one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")})
-    other = Facts(secrets={"b": None}, claims={"y": None})
-    both = Facts(classes, secrets={"a": secret, "b": None}, claims={"x": Claim("x"), "y": None})
+    other = Facts(secrets={"b": None}, claims={"y": None}, dry_run=DryRun())
+    both = Facts(classes, {"a": secret, "b": None}, {"x": Claim("x"), "y": None}, DryRun())
     assert one.joined(other) == other.joined(one) == both
     assert Facts().joined(Facts()) == Facts()
 
