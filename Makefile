@@ -7,7 +7,7 @@ IMAGE ?= localhost/dittofs-operator:$(VERSION)
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format manifests lock image e2e bench
+.PHONY: help install run test check format manifests schema lock image e2e bench
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,10 @@ format: install ## Put the code in its usual form
 
 manifests: install ## Write the generated manifests and parts of the chart again
 	@$(BIN)/python -m manifests
+
+schema: install ## Write the types of core/v1 again, as the API server of the tests publishes them
+	@$(BIN)/python -m tests.controlplane.build
+	@$(BIN)/python -m manifests.core_v1
 
 lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
