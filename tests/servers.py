@@ -25,17 +25,25 @@ def s3(**fields: Any) -> Manifest:
     return {"s3": {"credentialsSecretRef": {"secretName": "s3", **fields}}}
 
 
+def _nested(levels: int) -> Any:
+    return {"a": _nested(levels - 1)} if levels else {}
+
+
 def jwt(**reference: Any) -> Manifest:
     return {"identity": {"jwt": {"secretRef": reference}}}
 
 
 @dataclass(frozen=True)
 class Row:
-    """`says` is what the webhook's rejection contains, one text a finding; empty for a server that is admitted."""
+    """`says` is what the webhook's rejection contains, one text a finding; empty for a server that is admitted.
+
+    What only a cluster knows, it says in a dry run; without one the server is admitted.
+    """
 
     title: str
     manifest: Manifest
     says: tuple[str, ...] = field(default=())
+    only_a_cluster_knows: bool = False
 
     @property
     def admitted(self) -> bool:
@@ -143,6 +151,111 @@ ABOUT_THE_CLUSTER = (
     ),
     _row("a StorageClass that exists", server(**storage(storageClassName="slow"))),
     _row("volumes bound by hand", server(**storage(storageClassName=""))),
+)
+
+
+def _resources(request: Any, limit: Any, name: str = "memory") -> Manifest:
+    return server(resources={"requests": {name: request}, "limits": {name: limit}})
+
+
+def _in_a_cluster(title: str, manifest: Manifest, *says: str) -> Row:
+    return Row(title, manifest, says, only_a_cluster_knows=True)
+
+
+_LOCALHOST = {"seccompProfile": {"type": "Localhost"}}
+
+# What goes verbatim into a pod or a Service, which the API server takes or does not: the CRD admits all of these.
+VERBATIM = (
+    _row("requests and limits", _resources("1Gi", "1024Mi")),
+    _row("an amount that is a number", _resources(0.5, 1, "cpu")),
+    _row("contexts of the restricted profile", server(securityContext={"readOnlyRootFilesystem": True})),
+    _row("sections that are empty", server(resources={}, securityContext={"runAsUser": None}, podSecurityContext={})),
+    _row(
+        "a field in the singular",
+        server(resources={"limit": {"memory": "1Gi"}}),
+        "resources.limit is not a field of a ResourceRequirements in Kubernetes 1.36; did you mean limits?",
+    ),
+    _row(
+        "unknown fields in every section",
+        server(resources={"x": 1}, securityContext={"runasuser": 1}, podSecurityContext={"sysctl": []}),
+        "resources.x is not a field",
+        "did you mean runAsUser?",
+        "did you mean sysctls?",
+    ),
+    _row(
+        "an unknown field deep inside",
+        server(podSecurityContext={"seccompProfile": {"typ": "RuntimeDefault"}}),
+        "podSecurityContext.seccompProfile.typ is not a field of a SeccompProfile",
+    ),
+    _row("requests above limits", _resources("2Gi", "1Gi"), "has 2Gi of memory, which is above its limit of 1Gi"),
+    _row(
+        "two requests above limits",
+        server(resources={"requests": {"memory": "2Gi", "cpu": 2}, "limits": {"memory": "1Gi", "cpu": "500m"}}),
+        "has 2Gi of memory",
+        "has 2 of cpu, which is above its limit of 500m",
+    ),
+    _row("less of a GPU than its limit", _resources(1, 2, "example.com/gpu"), "has to be its limit of 2"),
+    _row("a GPU without a limit", server(resources={"requests": {"example.com/gpu": 1}}), "limits lacks"),
+    _row("an amount that is none", _resources("1GB", "1Gi"), "resources.requests[memory] must be a quantity"),
+    _row("limits that are a list", server(resources={"limits": ["memory"]}), "resources.limits must be an object"),
+    _row("a switch of a section", server(securityContext={"runAsNonRoot": "yes"}), "must be true or false"),
+    _row("a user that is text", server(podSecurityContext={"runAsUser": "1000"}), "runAsUser must be an integer"),
+    _row("a procMount that there is not", server(securityContext={"procMount": "None"}), "'Default' or 'Unmasked'"),
+    _row("a section that is nested endlessly", server(resources=_nested(500)), "resources is nested more than 16 deep"),
+    _in_a_cluster(
+        "a negative user",
+        server(securityContext={"runAsUser": -1}),
+        "securityContext.runAsUser: Invalid value: -1: must be between 0 and 2147483647",
+    ),
+    _in_a_cluster(
+        "a seccomp profile without its file",
+        server(podSecurityContext=_LOCALHOST, securityContext=_LOCALHOST),
+        "podSecurityContext.seccompProfile.localhostProfile: Required value",
+        "securityContext.seccompProfile.localhostProfile: Required value",
+    ),
+    _in_a_cluster(
+        "an unmasked procMount",
+        server(securityContext={"procMount": "Unmasked"}),
+        "securityContext.procMount: Invalid value",
+    ),
+    _in_a_cluster(
+        "a capability that takes an escalation",
+        server(securityContext={"capabilities": {"add": ["CAP_SYS_ADMIN"]}}),
+        "securityContext: cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN",
+    ),
+    _in_a_cluster(
+        "a host process",
+        server(podSecurityContext={"windowsOptions": {"hostProcess": True}}),
+        "podSecurityContext: Invalid value: false: hostNetwork must be true",
+        "podSecurityContext: Forbidden: hostProcess containers are disallowed by cluster policy",
+    ),
+    _in_a_cluster("storage of a container", server(resources={"limits": {"storage": 1}}), "resources.limits[storage]"),
+    _in_a_cluster(
+        "a claim of nothing", server(resources={"claims": [{"name": "a"}]}), "resources.claims[0]: Not found"
+    ),
+    _in_a_cluster("part of a byte", server(resources={"limits": {"memory": "500m"}})),
+    _row("an image without a name", server(image=""), "image must not be empty"),
+    _row("an image with a line break", server(image="dittofs:1\n"), r'image "dittofs:1\n" has white space in it'),
+    _row("an image of two words", server(image="a b"), 'image "a b" has white space in it'),
+    _row("a Secret of no name", server(**s3(secretName="A b")), 'Secret "A b" cannot exist by that name'),
+    _row(
+        "keys that no Secret has",
+        server(**s3(accessKeyIdKey="a b", endpointKey="..")),
+        'Secret cannot have a key ".."',
+        'Secret cannot have a key "a b"',
+    ),
+    _row("a JWT key that no Secret has", server(**jwt(name="jwt", key="a/b")), 'JWT Secret cannot have a key "a/b"'),
+    _row(
+        "annotations of no name",
+        server(service={"annotations": {"a b": "", "a/b/c": "", "A.b/c": ""}}),
+        'service.annotations has "a b"',
+        'service.annotations has "a/b/c"',
+    ),
+    _row(
+        "too much in annotations",
+        server(service={"annotations": {str(number): "x" * 65536 for number in range(4)}}),
+        "service.annotations must have at most 262110 bytes",
+    ),
 )
 
 

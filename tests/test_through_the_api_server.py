@@ -3,6 +3,7 @@
 import json
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pytest
 import yaml
 
 from app.storage.crd import custom_resource_definition
+from app.storage.objects import render
+from app.storage.reading import read
 from tests.controlplane.cluster import ControlPlane
 from tests.operator import Operator
 from tests.servers import Manifest, s3, server, storage
@@ -39,6 +42,7 @@ metadata: {name: webhook}
 rules:
 - {apiGroups: [storage.k8s.io], resources: [storageclasses], verbs: [list]}
 - {apiGroups: [""], resources: [secrets, persistentvolumeclaims], verbs: [get]}
+- {apiGroups: [apps], resources: [statefulsets], verbs: [create]}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: ClusterRoleBinding
@@ -305,6 +309,115 @@ class TestAResizedVolume:
         assert (
             'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes; classes that can: fast' in refused
         )
+
+
+class TestASectionForThePod:
+    """What goes into the pod verbatim is tried as a StatefulSet that nobody stores."""
+
+    def test_is_rejected_by_the_name_that_the_user_gave_it(self, kubectl: Kubectl) -> None:
+        refused = kubectl.apply(server(resources={"limit": {"memory": "1Gi"}}, podSecurityContext={"fsGroup": -1}))
+
+        assert refused.stderr.splitlines() == [
+            'The DittoServer "files" is invalid: spec.resources.limit: resources.limit is not a field of a '
+            "ResourceRequirements in Kubernetes 1.36; did you mean limits?"
+        ]
+
+    def test_is_rejected_for_what_no_schema_says(self, kubectl: Kubectl) -> None:
+        requests = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+
+        refused = kubectl.apply(server(resources=requests, securityContext={"runAsUser": -1}))
+
+        assert refused.stderr.splitlines() == [
+            'The DittoServer "files" is invalid: ',
+            "* spec.resources.requests: resources.requests has 2Gi of memory, which is above its limit of 1Gi",
+            "* spec.securityContext.runAsUser: securityContext.runAsUser: Invalid value: -1: must be between 0 and "
+            "2147483647, inclusive",
+        ]
+
+    @pytest.mark.parametrize("label", ["enforce", "warn"])
+    def test_that_violates_pod_security_is_one_warning(self, kubectl: Kubectl, label: str) -> None:
+        kubectl("label", "namespace", kubectl.namespace, f"pod-security.kubernetes.io/{label}=restricted")
+
+        admitted = kubectl.apply(server(securityContext={"allowPrivilegeEscalation": True}))
+
+        assert admitted.returncode == 0
+        [warning] = admitted.stderr.splitlines()
+        assert warning.startswith('Warning: the API server warns: would violate PodSecurity "restricted:latest"')
+        assert "allowPrivilegeEscalation" in warning
+
+    def test_that_is_restricted_draws_no_warning(self, kubectl: Kubectl) -> None:
+        kubectl("label", "namespace", kubectl.namespace, "pod-security.kubernetes.io/enforce=restricted")
+
+        admitted = kubectl.apply(server(securityContext={"readOnlyRootFilesystem": True}))
+
+        assert (admitted.returncode, admitted.stderr) == (0, "")
+
+    def test_of_a_server_that_runs_is_tried_as_well(self, kubectl: Kubectl) -> None:
+        kubectl.apply(server())
+        kubectl("create", "-f", "-", manifest=yaml.safe_dump(render(read(server()).server)[-1]))
+
+        assert "runAsUser" in kubectl.apply(server(securityContext={"runAsUser": -1})).stderr
+        assert kubectl.apply(server(securityContext={"runAsUser": 1})).returncode == 0
+
+    def test_that_was_bad_before_blocks_no_other_edit(self, kubectl: Kubectl, operator: Operator) -> None:
+        bad = {"resources": {"limit": {"memory": "1Gi"}}, "securityContext": {"runAsUser": -1}}
+        with unregistered(kubectl):
+            assert kubectl.apply(server(**bad)).returncode == 0
+
+        edited = kubectl.apply(server(nfsPort=2050, **bad))
+        assert (edited.returncode, edited.stderr) == (0, "")
+
+        mended = kubectl.apply(server(**{**bad, "resources": {"limits": {"memory": "1Gi"}}}))
+        assert (mended.returncode, mended.stderr) == (0, "")
+
+    def test_that_a_quota_leaves_no_room_for_is_a_warning(self, kubectl: Kubectl) -> None:
+        kubectl("create", "quota", "none", "--hard=count/statefulsets.apps=0")
+
+        admitted = kubectl.apply(server(resources={"limits": {"memory": "1Gi"}}))
+
+        assert admitted.returncode == 0
+        assert admitted.stderr.startswith("Warning: Could not verify resources with the API server: forbidden: ")
+        assert "exceeded quota" in admitted.stderr
+
+    def test_asks_once_and_only_when_it_changes(self, kubectl: Kubectl, control_plane: ControlPlane) -> None:
+        def tries(manifest: Manifest) -> int:
+            before = len(requests(control_plane, kubectl.namespace))
+            assert kubectl.apply(manifest).returncode == 0
+            return len(requests(control_plane, kubectl.namespace)) - before
+
+        resources = {"limits": {"memory": "1Gi"}}
+
+        assert tries(server()) == 0
+        assert tries(server(nfsPort=2050)) == 0
+        assert tries(server(resources=resources)) == 1
+        assert tries(server(resources=resources, image="a:1")) == 0
+        assert tries(server(resources={"limits": {"memory": "2Gi"}}, image="a:1")) == 1
+        assert tries(server(image="a:1")) == 0
+
+
+def requests(control_plane: ControlPlane, namespace: str) -> list[Any]:
+    """What the webhook asked of the namespace by the API server's audit log, to which an answer comes first."""
+    lines = control_plane.audit_log.read_text().splitlines()
+    entries = [json.loads(line) for line in lines if "system:serviceaccount:default:webhook" in line]
+    return [entry for entry in entries if (entry.get("objectRef") or {}).get("namespace") == namespace]
+
+
+@contextmanager
+def unregistered(kubectl: Kubectl) -> Iterator[None]:
+    """Nobody asks the webhook about the namespace."""
+    path = "/webhooks/0/namespaceSelector"
+    elsewhere = {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": [kubectl.namespace]}
+    selector = {"matchExpressions": [elsewhere]}
+    hook = ("patch", "validatingwebhookconfiguration", "dittofs-operator", "--type=json", "--patch")
+    kubectl(*hook, json.dumps([{"op": "add", "path": path, "value": selector}]))
+    until(
+        lambda: kubectl.apply(server("probe", **storage(storageClassName="gone")), "--dry-run=server").returncode == 0
+    )
+    yield
+    kubectl(*hook, json.dumps([{"op": "add", "path": path, "value": {}}]))
+    until(
+        lambda: kubectl.apply(server("probe", **storage(storageClassName="gone")), "--dry-run=server").returncode == 1
+    )
 
 
 @pytest.mark.parametrize(

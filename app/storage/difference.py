@@ -9,6 +9,7 @@ from app.storage import quantity
 
 # A digest of what was last applied: without it nobody would notice that a field is no longer wanted.
 APPLIED = "dittofs.io/applied"
+DIGEST_CHARACTERS = 16
 
 # What tells the items of a list apart, in the order of preference: a volume can be mounted twice.
 _IDENTITIES = ("mountPath", "name", "uid")
@@ -17,7 +18,9 @@ _IDENTITIES = ("mountPath", "name", "uid")
 def marked(wanted: Mapping[str, Any]) -> dict[str, Any]:
     """The manifest with a digest of itself, but for claim templates: these are immutable, and kept as they live."""
     spec = {name: value for name, value in wanted.get("spec", {}).items() if name != "volumeClaimTemplates"}
-    digest = hashlib.sha256(json.dumps({**wanted, "spec": spec}, sort_keys=True).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps({**wanted, "spec": spec}, sort_keys=True).encode()).hexdigest()[
+        :DIGEST_CHARACTERS
+    ]
     metadata = wanted["metadata"]
     annotations = {**(metadata.get("annotations") or {}), APPLIED: digest}
     return {**wanted, "metadata": {**metadata, "annotations": annotations}}

@@ -57,7 +57,7 @@ def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Co
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "securityContext": {**_POD_SECURITY, **_given(spec.pod_security_context)},
+            "securityContext": {**_POD_SECURITY, **without_nulls(spec.pod_security_context)},
             "containers": [_container(name, spec, templates)],
             "volumes": [{"name": "config", "configMap": {"name": config_map_name(name)}}],
         },
@@ -65,7 +65,7 @@ def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Co
 
 
 def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
-    resources = _given(spec.resources)
+    resources = without_nulls(spec.resources)
     return {
         "name": CONTAINER,
         "image": spec.image,
@@ -74,7 +74,7 @@ def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
         "env": _environment(name, spec),
         "ports": _ports(spec),
         **({"resources": resources} if resources else {}),
-        "securityContext": {**_CONTAINER_SECURITY, **_given(spec.security_context)},
+        "securityContext": {**_CONTAINER_SECURITY, **without_nulls(spec.security_context)},
         # /health/ready is 503 until a first share exists, so it must gate nothing.
         "startupProbe": _probe(period=2, failures=150),
         "livenessProbe": _probe(period=10, failures=6),
@@ -142,12 +142,12 @@ def _probe(period: int, failures: int) -> Manifest:
     }
 
 
-def _given(section: Mapping[str, Any] | None) -> Manifest:
+def without_nulls(section: Mapping[str, Any] | None) -> Manifest:
     """As the user wrote it, without nulls: these say that nothing is given."""
-    return {key: _without_nulls(value) for key, value in (section or {}).items() if value is not None}
+    return {key: _nested_without_nulls(value) for key, value in (section or {}).items() if value is not None}
 
 
-def _without_nulls(value: Any) -> Any:
+def _nested_without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return _given(value)
-    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
+        return without_nulls(value)
+    return [_nested_without_nulls(item) for item in value] if isinstance(value, list) else value

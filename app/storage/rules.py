@@ -3,6 +3,7 @@
 A rule about the object alone is in the CustomResourceDefinition too (`crd`), so that it holds while nobody answers.
 """
 
+import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -12,11 +13,15 @@ from itertools import combinations
 from typing import Any
 
 from app.storage import quantity
+from app.storage.difference import APPLIED, DIGEST_CHARACTERS
 from app.storage.facts import Facts, Needs, StorageClass, Unknown
 from app.storage.finding import Finding, rejection, warning
+from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
+from app.storage.objects import Owner
 from app.storage.ports import TAKEN_PORTS, Listener, listeners
-from app.storage.reading import Reading, field_name, read
+from app.storage.reading import LONGEST_NAME, Reading, field_name, read
 from app.storage.references import SecretReference, judge_secret, secret_references
+from app.storage.sections import Section, changed_sections, section_findings, stateful_set_to_try
 from app.storage.spec import (
     API_VERSION,
     DEFAULT_CACHE,
@@ -31,6 +36,8 @@ NAME_CHARACTERS = 52
 NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 GENERATED_CHARACTERS = 5
 
+# All annotations of an object, less the one that the operator adds.
+_ANNOTATION_BYTES = 256 * 1024 - len(APPLIED) - DIGEST_CHARACTERS
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20
 
@@ -71,18 +78,26 @@ class Change:
         old = secret_references(self.old.spec) if self.old else ()
         return [reference for reference in secret_references(self.spec) if reference not in old]
 
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """The sections that go into the pod verbatim and are new or changed."""
+        return changed_sections(self.spec, self.old.spec if self.old else None)
+
 
 def needs(change: Change) -> Needs:
     """Only what a field that changed asks for: a class deleted later must not block other edits."""
     if change.spec_is_kept:
         return Needs()
     claims = frozenset(volume.claim_name(change.name) for volume in change.resized)
+    metadata = change.new.server.metadata
+    owner = Owner(change.name or metadata.generate_name + "x" * GENERATED_CHARACTERS, metadata.namespace)
     return Needs(
         namespace=change.new.server.metadata.namespace,
         storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
         storage_class=change.spec.storage.storage_class_name,
         secrets=frozenset(reference.secret for reference in change.references if reference.secret),
         claims=claims,
+        stateful_set=stateful_set_to_try(owner, change.spec, change.sections) if change.sections else None,
     )
 
 
@@ -141,6 +156,46 @@ def ports_are_free_in_the_pod(change: Change, _facts: Facts) -> Iterator[Finding
         if listener.port in TAKEN_PORTS:
             why = f"the server listens there for {TAKEN_PORTS[listener.port]} inside the pod"
             yield rejection(listener.field, f"{field_name(listener.field)} must not be {listener.port}: {why}")
+
+
+def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
+    yield from section_findings(change.spec, change.sections, facts.dry_run)
+
+
+def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
+    image = change.spec.image
+    if change.old and change.old.spec.image == image:
+        return
+    if not image:
+        yield rejection("spec.image", "image must not be empty; leave it out for the default one")
+    elif any(character.isspace() for character in image):
+        yield rejection("spec.image", f"image {_quoted(image)} has white space in it; no image is named like that")
+
+
+def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """Names and keys that no Secret can have: the API server takes no pod that names one."""
+    old = {reference.path: reference for reference in (secret_references(change.old.spec) if change.old else ())}
+    for reference in change.references:
+        former = old.get(reference.path)
+        name, former_keys = reference.secret, {key.name for key in former.keys} if former else set()
+        if name and not is_subdomain(name) and not (former and former.secret == name):
+            problem = f"{reference.title} Secret {_quoted(name)} cannot exist by that name"
+            yield rejection(reference.path, f"{problem}; use lower-case letters, digits, dashes and dots")
+        for key in sorted({key.name for key in reference.keys} - former_keys):
+            if not is_secret_key(key):
+                problem = f"{reference.title} Secret cannot have a key {_quoted(key)}"
+                yield rejection(reference.path, f"{problem}; use letters, digits, dashes, underscores and dots")
+
+
+def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]:
+    path = "spec.service.annotations"
+    new, old = _annotations(change.spec), _annotations(change.old.spec) if change.old else {}
+    for key in sorted(new.keys() - old.keys()):
+        if not is_annotation_key(key):
+            field = f"{path}[{key[:LONGEST_NAME]}]"
+            yield rejection(field, f"{field_name(path)} has {_quoted(key)}, which is no name for an annotation")
+    if new != old and _size(new) > _ANNOTATION_BYTES:
+        yield rejection(path, f"{field_name(path)} must have at most {_ANNOTATION_BYTES} bytes, keys included")
 
 
 def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
@@ -257,6 +312,10 @@ RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
     name_fits_pods_and_services,
     ports_are_distinct,
     ports_are_free_in_the_pod,
+    image_can_exist,
+    secrets_can_exist,
+    annotations_fit_services,
+    sections_are_accepted,
     storage_class_is_kept,
     content_volume_is_kept,
     sizes_suit_live_claims,
@@ -294,3 +353,15 @@ def _is_under(path: str, mounts: tuple[str, ...]) -> bool:
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 40 else f"{text[:39]}…"
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(_shortened(text), ensure_ascii=False)
+
+
+def _annotations(spec: Spec) -> Mapping[str, str]:
+    return (spec.service and spec.service.annotations) or {}
+
+
+def _size(annotations: Mapping[str, str]) -> int:
+    return sum(len(text.encode(errors="replace")) for item in annotations.items() for text in item)

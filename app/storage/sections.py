@@ -1,0 +1,173 @@
+"""The sections of a spec that go into the pod verbatim: which of them changed, and whether the API server accepts them.
+
+It says so in a dry run; where nobody could ask it, the types of core/v1 have to do. A section that did not change is
+never judged: somebody else's mistake must not hold up an edit.
+"""
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from app.storage.core_types import violations
+from app.storage.facts import Cause, DryRun, Unknown
+from app.storage.finding import Finding, rejection, warning
+from app.storage.objects import Owner, stateful_set
+from app.storage.pod import Manifest, without_nulls
+from app.storage.reading import field_name
+from app.storage.spec import Spec
+
+# No type of core/v1 is nested as deep; what follows a value down to its leaves could not follow it any further.
+MOST_LEVELS = 16
+
+_POD = "spec.template.spec"
+_CONTAINER = f"{_POD}.containers[0]"
+# What other rules judge, or what is the operator's own to get right.
+_OF_OTHERS = (f"{_CONTAINER}.image", f"{_CONTAINER}.env", f"{_POD}.volumes")
+_MOST_CAUSES = 20
+_MESSAGE_CHARACTERS = 400
+# Go's form of a whole section, which tells a user nothing.
+_DUMP = re.compile(r"^Invalid value: \{.*\}: ", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Section:
+    """`field` is its path in a DittoServer, `path` the one in the StatefulSet, `kind` its type in core/v1."""
+
+    field: str
+    path: str
+    kind: str
+    attribute: str
+
+    def value(self, spec: Spec) -> Mapping[str, Any]:
+        """What the user wrote; empty when it was left out."""
+        return getattr(spec, self.attribute) or {}
+
+
+SECTIONS = (
+    Section("spec.resources", f"{_CONTAINER}.resources", "ResourceRequirements", "resources"),
+    Section("spec.securityContext", f"{_CONTAINER}.securityContext", "SecurityContext", "security_context"),
+    Section("spec.podSecurityContext", f"{_POD}.securityContext", "PodSecurityContext", "pod_security_context"),
+)
+
+
+def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
+    """The sections that say something, and something else than before; all of them when the server is new."""
+    return tuple(section for section in SECTIONS if _changed(section.value(new), section.value(old) if old else {}))
+
+
+def stateful_set_to_try(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
+    """Renders the server's StatefulSet without what would keep the API server from looking at the changed sections."""
+    hopeless = [section for section in SECTIONS if _is_hopeless(section, spec, changed)]
+    return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in hopeless}), None)
+
+
+def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | Unknown | None) -> Iterator[Finding]:
+    """What is wrong with the changed sections, by the dry run, or by the types of core/v1 where there was none."""
+    too_deep = [section for section in changed if _is_too_deep(section.value(spec))]
+    for section in too_deep:
+        yield rejection(section.field, f"{field_name(section.field)} is nested more than {MOST_LEVELS} deep")
+
+    judged = [section for section in changed if section not in too_deep]
+    known = [violation for section in judged for violation in _violations(section, spec)]
+    if judged and isinstance(dry_run, DryRun):
+        yield from _answer_findings(judged, known, dry_run)
+        return
+    if judged and isinstance(dry_run, Unknown):
+        yield _unverified(judged, dry_run.why)
+    yield from known
+
+
+def _answer_findings(changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun) -> Iterator[Finding]:
+    for text in dry_run.warnings:
+        yield from _api_warning(text, changed)
+
+    if not dry_run.decoded and known:
+        # It stops at the first value that it cannot read, and often does not say where that is.
+        yield from known
+        return
+
+    reasons: dict[str, list[str]] = {}
+    for cause in dry_run.causes[:_MOST_CAUSES]:
+        if path := _path_in_server(cause, changed):
+            reasons.setdefault(path, []).append(_shortened(cause.message))
+    for path, texts in reasons.items():
+        ours = [violation for violation in known if violation.path == path]
+        yield from ours or [rejection(path, f"{field_name(path)}: {text}") for text in texts]
+
+    if not dry_run.decoded and not reasons:
+        yield _unverified(changed, f"{dry_run.causes[0].field}: {dry_run.causes[0].message}")
+
+
+def _shortened(message: str) -> str:
+    return " ".join(_DUMP.sub("", message).split())[:_MESSAGE_CHARACTERS]
+
+
+def _api_warning(text: str, changed: Sequence[Section]) -> Iterator[Finding]:
+    """A warning names the field that it is about, or is about the whole pod, such as those of Pod Security."""
+    path, colon, rest = text.partition(": ")
+    section = _section_of(path)
+    if section is None or not colon:
+        yield warning(_common_field(changed), f"the API server warns: {text}")
+    elif section in changed:
+        field = section.field + path.removeprefix(section.path)
+        yield warning(field, f"{field_name(field)}: {rest}")
+
+
+def _unverified(changed: Sequence[Section], why: str) -> Finding:
+    names = " and ".join(field_name(section.field) for section in changed)
+    return warning(_common_field(changed), f"Could not verify {names} with the API server: {why}")
+
+
+def _path_in_server(cause: Cause, changed: Sequence[Section]) -> str | None:
+    """The DittoServer's field that is at fault; None when it is none of the changed sections."""
+    if section := _section_of(cause.field):
+        return section.field + cause.field.removeprefix(section.path) if section in changed else None
+    of_the_pod = _is_within(cause.field, _POD) and not any(_is_within(cause.field, path) for path in _OF_OTHERS)
+    return _common_field(changed) if of_the_pod or not cause.field else None
+
+
+def _section_of(path: str) -> Section | None:
+    return next((section for section in SECTIONS if _is_within(path, section.path)), None)
+
+
+def _is_within(path: str, parent: str) -> bool:
+    return path == parent or path.startswith((f"{parent}.", f"{parent}["))
+
+
+def _common_field(changed: Sequence[Section]) -> str:
+    return changed[0].field if len(changed) == 1 else "spec"
+
+
+def _is_hopeless(section: Section, spec: Spec, changed: Sequence[Section]) -> bool:
+    """Whether the section would hide the changed ones: the API server stops at what it cannot read."""
+    value = section.value(spec)
+    return _is_too_deep(value) or (section not in changed and bool(_violations(section, spec)))
+
+
+def _violations(section: Section, spec: Spec) -> list[Finding]:
+    return violations(section.kind, without_nulls(section.value(spec)), section.field)
+
+
+def _changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    if _is_too_deep(new):
+        return not _is_too_deep(old)
+    value = without_nulls(new)
+    if not value or _is_too_deep(old):
+        return bool(value)
+    # For Python True is 1, and 1 is 1.0.
+    return json.dumps(value, sort_keys=True) != json.dumps(without_nulls(old), sort_keys=True)
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MOST_LEVELS):
+        level = [child for item in level for child in _children(item)]
+    return bool(level)
+
+
+def _children(value: Any) -> Sequence[Any]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else ()

@@ -1,0 +1,56 @@
+from typing import Any
+
+import httpx
+import pytest
+
+from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
+from tests.controlplane.cluster import ControlPlane
+
+SUBDOMAINS = [
+    "a",
+    "s3",
+    "a-b.c",
+    "a" * 253,
+    "",
+    "A",
+    "a b",
+    "a_b",
+    "-a",
+    "a.",
+    "a..b",
+    "a" * 254,
+    "é",
+    "a\n",
+    "a/b",
+    ".",
+]
+ANNOTATION_KEYS = [
+    *("a", "A.b_c-d", "a.b/c", "A.B/C", "a/b/c", "/a", "a/", "", "a b", "é", "-a", "a\n", "a.b/" + "c" * 63),
+    *("a" * 64, "a_b/c", "x" * 254 + "/a"),
+]
+SECRET_KEYS = ["a", "A_b.c-d", ".a", "-", ".", "..", "..a", "", "a b", "é", "a/b", "a" * 253, "a" * 254, "a\n"]
+
+
+@pytest.mark.parametrize("name", SUBDOMAINS)
+def test_subdomains_are_the_api_servers(control_plane: ControlPlane, name: str) -> None:
+    assert is_subdomain(name) is takes(control_plane, {"name": name}, {})
+
+
+@pytest.mark.parametrize("key", ANNOTATION_KEYS)
+def test_annotation_keys_are_the_api_servers(control_plane: ControlPlane, key: str) -> None:
+    assert is_annotation_key(key) is takes(control_plane, {"name": "one", "annotations": {key: ""}}, {})
+
+
+@pytest.mark.parametrize("key", SECRET_KEYS)
+def test_secret_keys_are_the_api_servers(control_plane: ControlPlane, key: str) -> None:
+    assert is_secret_key(key) is takes(control_plane, {"name": "one"}, {key: ""})
+
+
+def takes(control_plane: ControlPlane, metadata: dict[str, Any], data: dict[str, str]) -> bool:
+    """Whether the API server would store such a Secret."""
+    try:
+        control_plane.create("/api/v1/namespaces/default/secrets?dryRun=All", {"metadata": metadata, "data": data})
+    except httpx.HTTPStatusError as error:
+        assert error.response.status_code == 422  # noqa: PT017
+        return False
+    return True

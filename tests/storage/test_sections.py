@@ -1,0 +1,218 @@
+from typing import Any
+
+import pytest
+
+from app.storage.facts import Cause, DryRun, Unknown
+from app.storage.finding import Finding, rejection, warning
+from app.storage.objects import Owner
+from app.storage.reading import read
+from app.storage.sections import SECTIONS, changed_sections, section_findings, stateful_set_to_try
+from app.storage.spec import Spec
+from tests.servers import server
+
+OWNER = Owner("files", "default")
+CONTAINER = "spec.template.spec.containers[0]"
+BAD = {"limit": {"memory": "1Gi"}}
+IS_NO_FIELD = "resources.limit is not a field of a ResourceRequirements in Kubernetes 1.36; did you mean limits?"
+RESOURCES, SECURITY, POD_SECURITY = SECTIONS
+
+
+def spec(**sections: Any) -> Spec:
+    return read(server(**sections)).server.spec
+
+
+def fields(new: Spec, old: Spec | None = None) -> list[str]:
+    return [section.field for section in changed_sections(new, old)]
+
+
+def findings(new: Spec, dry_run: DryRun | Unknown | None, old: Spec | None = None) -> list[Finding]:
+    return list(section_findings(new, changed_sections(new, old), dry_run))
+
+
+def nested(levels: int) -> Any:
+    return {"a": nested(levels - 1)} if levels else 1
+
+
+class TestASectionIsJudged:
+    def test_when_a_new_server_has_it(self) -> None:
+        assert fields(spec(resources=BAD, podSecurityContext={"fsGroup": 1})) == [
+            "spec.resources",
+            "spec.podSecurityContext",
+        ]
+
+    @pytest.mark.parametrize("empty", [None, {}, {"limits": None}])
+    def test_not_when_it_says_nothing(self, empty: Any) -> None:
+        assert fields(spec(resources=empty)) == []
+        assert fields(spec(resources=empty), spec(resources=BAD)) == []
+
+    def test_not_when_it_stays_as_it_is(self) -> None:
+        assert fields(spec(resources=BAD, nfsPort=2050), spec(resources={**BAD, "claims": None})) == []
+
+    @pytest.mark.parametrize(("new", "old"), [(1, True), (1, 2), ("1", 1), ([1], [2])])
+    def test_when_a_value_changes(self, new: Any, old: Any) -> None:
+        assert fields(spec(securityContext={"a": new}), spec(securityContext={"a": old})) == ["spec.securityContext"]
+
+    def test_unless_it_was_nested_too_deep_before(self) -> None:
+        assert fields(spec(resources=nested(500)), spec(resources=nested(400))) == []
+        assert fields(spec(resources=nested(500)), spec(resources=nested(1))) == ["spec.resources"]
+        assert fields(spec(resources=nested(1)), spec(resources=nested(500))) == ["spec.resources"]
+
+
+class TestWhatIsTried:
+    def try_out(self, new: Spec, old: Spec | None = None) -> Any:
+        return stateful_set_to_try(OWNER, new, changed_sections(new, old))["spec"]["template"]["spec"]
+
+    def test_has_the_sections_and_the_rest_of_the_server(self) -> None:
+        tried = self.try_out(spec(resources=BAD, securityContext={"runAsUser": -1}, image="a:1"))
+
+        [container] = tried["containers"]
+        assert (container["resources"], container["image"]) == (BAD, "a:1")
+        assert container["securityContext"]["runAsUser"] == -1
+
+    def test_has_a_section_that_did_not_change(self) -> None:
+        """A policy may insist on it."""
+        old = spec(resources={"limits": {"cpu": 1}})
+
+        tried = self.try_out(old.model_copy(update={"security_context": {"runAsUser": 1}}), old)
+
+        assert tried["containers"][0]["resources"] == {"limits": {"cpu": 1}}
+
+    def test_lacks_one_that_did_not_change_and_cannot_be_read(self) -> None:
+        """The API server would say nothing of the others."""
+        old = spec(resources=BAD)
+
+        tried = self.try_out(old.model_copy(update={"security_context": {"runAsUser": -1}}), old)
+
+        assert "resources" not in tried["containers"][0]
+
+    def test_lacks_one_that_is_nested_too_deep(self) -> None:
+        assert "resources" not in self.try_out(spec(resources=nested(500)))["containers"][0]
+
+
+class TestWithoutADryRun:
+    def test_the_types_of_core_v1_decide(self) -> None:
+        assert findings(spec(resources=BAD), None) == [rejection("spec.resources.limit", IS_NO_FIELD)]
+
+    def test_one_that_failed_is_a_warning_as_well(self) -> None:
+        unknown = Unknown("no answer within 2 s")
+
+        assert findings(spec(resources=BAD, securityContext={"runAsUser": 1}), unknown) == [
+            warning("spec", "Could not verify resources and securityContext with the API server: no answer within 2 s"),
+            rejection("spec.resources.limit", IS_NO_FIELD),
+        ]
+
+    def test_a_section_nested_too_deep_is_rejected(self) -> None:
+        deep = rejection("spec.resources", "resources is nested more than 16 deep")
+
+        assert findings(spec(resources=nested(500)), None) == [deep]
+        assert findings(spec(resources=nested(500)), DryRun()) == [deep]
+
+
+class TestADryRun:
+    def test_overrules_what_is_known_of_core_v1(self) -> None:
+        """A newer API server has more fields."""
+        assert findings(spec(resources=BAD), DryRun()) == []
+
+    @pytest.mark.parametrize(
+        ("sections", "field", "path"),
+        [
+            ({"resources": {"a": 1}}, f"{CONTAINER}.resources.limits[cpu]", "spec.resources.limits[cpu]"),
+            ({"securityContext": {"a": 1}}, f"{CONTAINER}.securityContext", "spec.securityContext"),
+            ({"podSecurityContext": {"a": 1}}, "spec.template.spec.securityContext.b", "spec.podSecurityContext.b"),
+            ({"podSecurityContext": {"a": 1}}, "spec.template.spec.hostNetwork", "spec.podSecurityContext"),
+            ({"podSecurityContext": {"a": 1}, "securityContext": {"a": 1}}, "spec.template.spec", "spec"),
+        ],
+    )
+    def test_rejects_a_field_of_the_server(self, sections: Any, field: str, path: str) -> None:
+        [finding] = findings(spec(**sections), DryRun((Cause(field, "Invalid value: 1"),)))
+
+        assert finding == rejection(path, f"{path.removeprefix('spec.')}: Invalid value: 1")
+
+    @pytest.mark.parametrize(
+        "field",
+        [
+            f"{CONTAINER}.securityContext.runAsUser",
+            "spec.template.spec.securityContext",
+            f"{CONTAINER}.image",
+            f"{CONTAINER}.env[2].valueFrom.secretKeyRef.key",
+            "spec.template.spec.volumes[0].configMap.name",
+            "spec.template.metadata.labels",
+            "spec.volumeClaimTemplates[0].spec.storageClassName",
+            "metadata.name",
+        ],
+    )
+    def test_rejects_nothing_for_a_field_that_did_not_change(self, field: str) -> None:
+        old = spec(securityContext={"runAsUser": -1})
+        new = old.model_copy(update={"resources": {"limits": {"cpu": 1}}})
+
+        assert findings(new, DryRun((Cause(field, "Invalid value"),)), old) == []
+
+    def test_speaks_in_our_words_where_there_are_some(self) -> None:
+        above = {"requests": {"cpu": 2, "memory": 2}, "limits": {"cpu": 1, "memory": 1}}
+        cause = Cause(f"{CONTAINER}.resources.requests", "Invalid value: must be less than or equal to the limit")
+
+        assert [finding.message for finding in findings(spec(resources=above), DryRun((cause, cause)))] == [
+            "resources.requests has 2 of cpu, which is above its limit of 1",
+            "resources.requests has 2 of memory, which is above its limit of 1",
+        ]
+
+    def test_does_not_show_gos_form_of_a_section(self) -> None:
+        cause = Cause(f"{CONTAINER}.securityContext", 'Invalid value: {"Privileged":true}: cannot\nset both')
+
+        [finding] = findings(spec(securityContext={"privileged": True}), DryRun((cause,)))
+
+        assert finding.message == "securityContext: cannot set both"
+
+    def test_that_cannot_read_the_object_leaves_the_words_to_core_v1(self) -> None:
+        unreadable = DryRun((Cause("", "json: cannot unmarshal string into Go struct field"),), decoded=False)
+        sections = {"resources": BAD, "securityContext": {"runAsNonRoot": "yes"}}
+
+        assert [finding.path for finding in findings(spec(**sections), unreadable)] == [
+            "spec.resources.limit",
+            "spec.securityContext.runAsNonRoot",
+        ]
+
+    def test_of_an_older_api_server_rejects_what_it_does_not_know(self) -> None:
+        unknown = DryRun((Cause(f"{CONTAINER}.resources.claims", "unknown field"),), decoded=False)
+        unreadable = DryRun((Cause("", "json: cannot unmarshal"),), decoded=False)
+        new = spec(resources={"claims": [{"name": "a"}]})
+
+        assert findings(new, unknown) == [rejection("spec.resources.claims", "resources.claims: unknown field")]
+        assert findings(new, unreadable) == [rejection("spec.resources", "resources: json: cannot unmarshal")]
+
+    def test_that_stopped_at_another_section_is_no_answer(self) -> None:
+        old = spec(securityContext={"procMount": "Default"})
+        new = old.model_copy(update={"resources": {"limits": {"cpu": 1}}})
+        unknown = DryRun((Cause(f"{CONTAINER}.securityContext.procMount", "unknown field"),), decoded=False)
+
+        [finding] = findings(new, unknown, old)
+
+        assert not finding.rejects
+        assert finding.message.startswith("Could not verify resources with the API server: ")
+
+    def test_warns_of_a_field_of_the_server(self) -> None:
+        of_resources = f'{CONTAINER}.resources.limits[memory]: fractional byte value "500m" is invalid'
+        of_others = f"{CONTAINER}.securityContext.a: deprecated"
+
+        tried = DryRun(warnings=(of_resources, of_others))
+
+        assert findings(spec(resources={"limits": {"memory": "500m"}}), tried) == [
+            warning(
+                "spec.resources.limits[memory]", 'resources.limits[memory]: fractional byte value "500m" is invalid'
+            )
+        ]
+
+    def test_warns_of_pod_security(self) -> None:
+        text = 'would violate PodSecurity "restricted:latest": runAsNonRoot != true'
+
+        assert findings(spec(securityContext={"runAsNonRoot": False}), DryRun(warnings=(text,))) == [
+            warning("spec.securityContext", f"the API server warns: {text}")
+        ]
+
+    def test_a_flood_of_causes_is_cut_off(self) -> None:
+        flood = tuple(Cause(f"{CONTAINER}.resources.x{number}", "y" * 10_000) for number in range(1000))
+
+        rejected = findings(spec(resources={"a": 1}), DryRun(flood))
+
+        assert len(rejected) == 20
+        assert max(len(finding.message) for finding in rejected) < 500
