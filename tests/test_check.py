@@ -51,6 +51,18 @@ async def test_only_dittoservers_are_judged() -> None:
     assert not judgement.admitted
 
 
+async def test_a_section_for_the_pod_is_judged_without_a_cluster(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(FAST)
+    section = "\nspec:\n  resources:\n    requests:\n      memory: 2Gi\n    limits:\n      memory: 1Gi"
+
+    [judgement] = await judged(INPUT.replace("8080", "2049").replace("\nspec:", section), snapshot=tmp_path)
+
+    assert [(finding.path, finding.message) for finding in judgement.findings] == [
+        ("spec.resources.requests", "resources.requests has 2Gi of memory, which is above its limit of 1Gi")
+    ]
+    assert judgement.document.line_of("spec.resources.requests") == 12
+
+
 async def test_what_is_in_no_input_is_unknown_and_a_warning() -> None:
     [judgement] = await judged(INPUT.replace("8080", "2049"))
     assert judgement.admitted

@@ -17,6 +17,7 @@ from app.storage.growth import RESTART_FOR_RESIZE
 from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
 from app.syntax import UnusableInput
+from tests.controlplane.cluster import ControlPlane
 from tests.driver import Driver, Manner
 from tests.operated import Operated
 from tests.servers import Manifest, s3, server, storage
@@ -65,6 +66,36 @@ async def test_an_edit_says_what_grows_and_that_nothing_restarts(snapshot: Snaps
         "  (if a driver cannot expand a volume in use, the pod restarts once; "
         f'annotation {RESTART_FOR_RESIZE}: "never" forbids that)',
     ]
+
+
+async def test_a_section_for_the_pod_is_judged_when_it_changes(tmp_path: Path) -> None:
+    bad = {"resources": {"limit": {"memory": "1Gi"}}}
+    live = {**server(**bad), "metadata": LIVE["metadata"]}
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all([FAST, CLAIM, live]))
+    snapshot = Snapshot(tmp_path)
+
+    [unchanged] = await planned(snapshot, server(nfsPort=2050, **bad))
+    [changed] = await planned(snapshot, server(resources={"limits": {"memory": "1 GB"}}))
+
+    assert not unchanged.refused
+    assert [finding.path for finding in changed.findings] == ["spec.resources.limits[memory]"]
+
+
+@pytest.mark.usefixtures("crd")
+async def test_a_section_for_the_pod_is_tried_in_a_cluster(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
+    by_hand = storage(storageClassName="")
+    sections = {"securityContext": {"runAsUser": -1}, "podSecurityContext": {"runAsNonRoot": False}, **by_hand}
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        [refused] = (await plan(documents(server(**sections)), cluster, namespace)).outcomes
+        del sections["securityContext"]
+        [warned] = (await plan(documents(server(**sections)), cluster, namespace)).outcomes
+
+    assert [finding.path for finding in refused.findings if finding.rejects] == ["spec.securityContext.runAsUser"]
+    assert not warned.refused
+    assert [finding for finding in warned.findings if "would violate PodSecurity" in finding.message]
+    assert control_plane.get(f"/apis/apps/v1/namespaces/{namespace}/statefulsets")["items"] == []
 
 
 async def test_the_annotation_of_the_file_counts(snapshot: Snapshot) -> None:

@@ -200,15 +200,18 @@ def damage_the_certificate(operated: Operated) -> None:
 
 
 def judge(operated: Operated) -> None:
-    """What is not known from watching is asked for: a class, a Secret, a claim."""
+    """What is not known from watching is asked for: a class, a Secret, a claim, a StatefulSet as a dry run."""
     secret = operated.get("secret", f"{operated.namespace}-tls")
     (operated.operator.folder / "ca.crt").write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
     at = {"metadata": {"name": "other", "namespace": operated.namespace}}
     credentials = {"credentialsSecretRef": {"secretName": "none-such"}}
     small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))
     unheard_of = server(**storage(storageClassName="none-such")) | at
-    for question in (review(unheard_of), review(small), review(large, small)):
-        operated.operator.post(VALIDATE_PATH, question)
+    tried = server(resources={"limits": {"memory": "1Gi"}}) | at
+    for question in (review(unheard_of), review(small), review(large, small), review(tried)):
+        response = operated.operator.post(VALIDATE_PATH, question)
+    assert response["allowed"]
+    assert not [text for text in response.get("warnings", []) if "resources" in text]
 
 
 # What the plugin asks for.

@@ -18,8 +18,9 @@ from app.admission.api import VALIDATE_PATH
 from app.storage.crd import custom_resource_definition
 from tests.admission.reviews import review
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Harm, Proxy
 from tests.operator import Operator
-from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, EDITS, VERBATIM, Edit, Row
+from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, EDITS, VERBATIM, Edit, Row, server
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
 TABLE = [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER, *VERBATIM]
@@ -134,3 +135,31 @@ def test_check_says_the_same_of_the_whole_table(cluster: ControlPlane, snapshot:
         assert checked.returncode == 1
         verdicts = {judgement["file"]: judgement["admitted"] for judgement in json.loads(checked.stdout)}
         assert [verdicts[str(tmp_path / f"{number:03}.json")] for number in range(len(TABLE))] == admitted
+
+
+@pytest.fixture(scope="module")
+def proxy(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
+    with Proxy(cluster, tmp_path_factory.mktemp("proxy")) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def proxied(proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    folder = tmp_path_factory.mktemp("proxied")
+    with Operator(folder, "--kubeconfig", proxy.kubeconfig, "--no-reconcile") as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [{"hang": True}, {"cut": "before"}, *({"answer": code} for code in (400, 401, 403, 404, 422, 429, 500, 504))],
+    ids=str,
+)
+def test_a_dry_run_that_fails_is_a_warning(proxy: Proxy, proxied: Operator, harm: Harm) -> None:
+    with proxy.fault(lambda request: "dryRun" in request.query, **harm):
+        response = proxied.post(VALIDATE_PATH, review(server(resources={"limits": {"memory": "1Gi"}})))
+
+    assert response["allowed"]
+    [warning] = response["warnings"]
+    assert warning.startswith("Could not verify resources with the API server: ")
+    assert proxied.decisions()[-1]["milliseconds"] < 2500
