@@ -90,7 +90,7 @@ Annotations = Annotated[
     BeforeValidator(_few),
     BeforeValidator(_without_nulls),
 ]
-# Types of core/v1 that go into the pod as they were given; the API server judges them when the pod is made.
+# Types of core/v1 that go into the pod as they were given; `sections` tells whether the API server accepts them.
 Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 

@@ -52,6 +52,7 @@ INVALID: list[tuple[str, Any, str]] = [
     ("resources", {"limits": {"memory": "much"}}, "resources.limits[memory] must be a quantity, such as 500m or 2Gi"),
     ("resources", {"limits": {"memory": "1GB"}}, "resources.limits[memory] must be a quantity"),
     ("resources", {"limits": {"memory": ""}}, "resources.limits[memory] must be a quantity"),
+    ("resources", {"limits": {"memory": "1Gi\n"}}, "resources.limits[memory] must be a quantity"),
     ("resources", {"requests": {"cpu": True}}, "resources.requests[cpu] must be a quantity"),
     ("resources", {"requests": {"cpu": {}}}, "resources.requests[cpu] must be a quantity"),
     (

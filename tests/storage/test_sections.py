@@ -1,6 +1,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
@@ -8,6 +10,7 @@ from app.storage.objects import Owner
 from app.storage.reading import read
 from app.storage.sections import SECTIONS, changed_sections, section_findings, stateful_set_to_try
 from app.storage.spec import Spec
+from tests.anyjson import ANY_JSON
 from tests.servers import server
 
 OWNER = Owner("files", "default")
@@ -216,3 +219,25 @@ class TestADryRun:
 
         assert len(rejected) == 20
         assert max(len(finding.message) for finding in rejected) < 500
+
+
+SECTION = st.none() | st.dictionaries(
+    st.sampled_from(["limits", "requests", "runAsUser", "claims", "a"]) | st.text(), ANY_JSON
+)
+ANSWER = st.builds(
+    DryRun,
+    causes=st.lists(st.builds(Cause, st.text(), st.text()), max_size=3).map(tuple),
+    warnings=st.lists(st.text(), max_size=3).map(tuple),
+)
+
+
+@given(resources=SECTION, security=SECTION, pod_security=SECTION, old=SECTION, answer=ANSWER)
+def test_no_section_and_no_answer_breaks_a_rule(
+    resources: Any, security: Any, pod_security: Any, old: Any, answer: DryRun
+) -> None:
+    new = spec(resources=resources, securityContext=security, podSecurityContext=pod_security)
+    changed = changed_sections(new, spec(resources=old, securityContext=old))
+
+    for tried in (None, Unknown("why"), answer):
+        assert all(finding.path.startswith("spec") for finding in section_findings(new, changed, tried))
+    assert stateful_set_to_try(OWNER, new, changed)["kind"] == "StatefulSet"
