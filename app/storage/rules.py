@@ -173,14 +173,17 @@ def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
-    """Names and keys that no Secret can have: the API server takes no pod that names one."""
+    """Rejects names and keys that no Secret can have: the API server takes no pod that names one."""
     old = {reference.path: reference for reference in (secret_references(change.old.spec) if change.old else ())}
     for reference in change.references:
         former = old.get(reference.path)
-        name, former_keys = reference.secret, {key.name for key in former.keys} if former else set()
+
+        name = reference.secret
         if name and not is_subdomain(name) and not (former and former.secret == name):
             problem = f"{reference.title} Secret {_quoted(name)} cannot exist by that name"
             yield rejection(reference.path, f"{problem}; use lower-case letters, digits, dashes and dots")
+
+        former_keys = {key.name for key in former.keys} if former else set()
         for key in sorted({key.name for key in reference.keys} - former_keys):
             if not is_secret_key(key):
                 problem = f"{reference.title} Secret cannot have a key {_quoted(key)}"

@@ -13,3 +13,7 @@ def test_the_types_are_those_that_are_published(control_plane: ControlPlane) -> 
         pytest.skip(f"the API server of the tests is Kubernetes {version}, the types are those of {KUBERNETES}")
 
     assert FILE.read_text() == published(control_plane), "run `make schema`"
+
+
+def test_the_readme_names_the_version() -> None:
+    assert f"core/v1 in Kubernetes {KUBERNETES}:" in (FILE.parents[2] / "README.md").read_text()
