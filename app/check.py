@@ -1,14 +1,14 @@
 """Judges DittoServers in manifests, as the webhook would, before anything is applied. Writes to no cluster."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import click
 import orjson
 
 from app.cluster.lookup import gather
-from app.cluster.reader import Reader
+from app.cluster.reader import DITTO_SERVERS, ClusterError, Reader
 from app.manifests import Document
 from app.storage.finding import Finding, rejections, warnings
 from app.storage.rules import Change, judge, needs, of_another_version
@@ -76,7 +76,21 @@ async def _findings(document: Document, reader: Reader) -> list[Finding]:
     if wrong := of_another_version(document.object):
         return wrong
     change = Change.of(document.object)
+    if await _exists(change, reader):
+        # The volumes that it has are no surprise.
+        change = replace(change, exists=True)
     return judge(change, await gather(reader, needs(change)))
+
+
+async def _exists(change: Change, reader: Reader) -> bool:
+    """Where that cannot be found out, the server is judged as a new one in this, too."""
+    if not change.added:
+        return False
+    try:
+        await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
+    except ClusterError:
+        return False
+    return True
 
 
 def _summary(judgements: Sequence[Judgement]) -> str:

@@ -306,3 +306,176 @@ EDITS = (
         (_CONTENT_IS_KEPT, _CLASS_IS_KEPT),
     ),
 )
+
+
+CLAIM = "PersistentVolumeClaim"
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A new server whose claims exist already; `says` as in a Row, and `warns` likewise of the warnings, in order."""
+
+    title: str
+    manifest: Manifest
+    claims: tuple[Manifest, ...]
+    says: tuple[str, ...] = field(default=())
+    warns: tuple[str, ...] = field(default=())
+
+    @property
+    def admitted(self) -> bool:
+        return not self.says
+
+
+def claim(name: str, requested: str, storage_class: str, **metadata: Any) -> Manifest:
+    """A PersistentVolumeClaim that has no volume yet."""
+    spec = {
+        "accessModes": ["ReadWriteOnce"],
+        "storageClassName": storage_class,
+        "resources": {"requests": {"storage": requested}},
+    }
+    about = {"apiVersion": "v1", "kind": CLAIM, "metadata": {"name": name, **metadata}}
+    return {**about, "spec": spec, "status": {"phase": "Pending"}}
+
+
+def bound(name: str, capacity: str, storage_class: str, **metadata: Any) -> Manifest:
+    status = {"phase": "Bound", "capacity": {"storage": capacity}}
+    return {**claim(name, capacity, storage_class, **metadata), "status": status}
+
+
+# Those of ABOUT_THE_CLUSTER, and those that claims of an earlier server may have.
+ELASTIC, LATER = "elastic", "later"
+_BY_HAND: Manifest = storage(storageClassName="")
+_LABELS = {"app": "dittofs-server"}
+
+# What an earlier server, a restore or an administrator left under the name of a new server: all but the CRD must agree.
+LEFTOVERS = (
+    Leftover(
+        "the same size and class",
+        server("same"),
+        (bound("cache-same-0", "5Gi", "fast"),),
+        warns=('volume claim cache-same-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
+    ),
+    Leftover(
+        "the labels of a server",
+        server("labelled"),
+        (bound("cache-labelled-0", "5Gi", "fast", labels=_LABELS),),
+        warns=('cache-labelled-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
+    ),
+    Leftover(
+        "every volume",
+        server("every", **storage(contentSize="1Ti")),
+        (
+            bound("cache-every-0", "5Gi", "fast"),
+            bound("content-every-0", "1Ti", "slow"),
+            bound("metadata-every-0", "10Gi", "fast"),
+        ),
+        warns=("metadata-every-0 exists", "content-every-0 exists", "cache-every-0 exists"),
+    ),
+    Leftover("a content volume that is not asked for", server("unasked"), (bound("content-unasked-0", "9Gi", "slow"),)),
+    Leftover(
+        "a larger one",
+        server("larger"),
+        (bound("cache-larger-0", "6Gi", "fast"),),
+        says=("storage.cacheSize must be at least 6Gi, which volume claim cache-larger-0 has; volumes cannot shrink",),
+    ),
+    Leftover(
+        "two larger ones",
+        server("larger2"),
+        (bound("cache-larger2-0", "6Gi", "fast"), bound("metadata-larger2-0", "11Gi", "slow")),
+        says=("storage.cacheSize must be at least 6Gi", "storage.metadataSize must be at least 11Gi"),
+    ),
+    Leftover(
+        "a smaller one that can grow",
+        server("grows", **storage(storageClassName=ELASTIC)),
+        (bound("cache-grows-0", "2Gi", ELASTIC),),
+        warns=('is reused with its data: 2Gi, growing to 5Gi, of StorageClass "elastic"',),
+    ),
+    Leftover(
+        "a smaller one of another class that can grow",
+        server("otherwise"),
+        (bound("cache-otherwise-0", "2Gi", ELASTIC),),
+        warns=('2Gi, growing to 5Gi, of StorageClass "elastic", not "fast"',),
+    ),
+    Leftover(
+        "a smaller one that cannot grow",
+        server("fixed", **storage(storageClassName="slow")),
+        (bound("cache-fixed-0", "2Gi", "slow"),),
+        says=(
+            'storage.cacheSize cannot grow: StorageClass "slow" of volume claim cache-fixed-0 cannot expand volumes',
+        ),
+    ),
+    Leftover(
+        "a smaller one that can grow, of a server bound by hand",
+        server("handgrown", **_BY_HAND),
+        (bound("cache-handgrown-0", "2Gi", ELASTIC),),
+        warns=('2Gi, growing to 5Gi, of StorageClass "elastic", not without one',),
+    ),
+    Leftover(
+        "another class",
+        server("other"),
+        (bound("cache-other-0", "5Gi", "slow"),),
+        warns=(
+            'reused with its data: 5Gi of StorageClass "slow", not "fast"; '
+            'for "fast", delete the claim and its data, or choose another server name',
+        ),
+    ),
+    Leftover(
+        "another class than the default one",
+        server("default", storage={"metadataSize": "10Gi"}),
+        (bound("cache-default-0", "5Gi", "slow"),),
+        warns=('5Gi of StorageClass "slow", not "fast"; for "fast", delete',),
+    ),
+    Leftover(
+        "a volume bound by hand",
+        server("hand", **_BY_HAND),
+        (bound("cache-hand-0", "5Gi", ""),),
+        warns=("volume claim cache-hand-0 exists and is reused with its data: 5Gi without a StorageClass",),
+    ),
+    Leftover(
+        "a volume bound by hand where a class is asked for",
+        server("handmade"),
+        (bound("cache-handmade-0", "5Gi", ""),),
+        warns=('5Gi without a StorageClass, not "fast"; for "fast", delete',),
+    ),
+    Leftover(
+        "a volume bound by hand that is too small",
+        server("handsmall", **_BY_HAND),
+        (bound("cache-handsmall-0", "2Gi", ""),),
+        says=("cannot grow: volume claim cache-handsmall-0 is bound to a volume without a StorageClass",),
+    ),
+    Leftover(
+        "one that was never bound",
+        server("unbound"),
+        (claim("cache-unbound-0", "7Gi", "slow"),),
+        warns=(
+            'is not bound yet: the server waits for 7Gi of StorageClass "slow", not "fast"; '
+            "delete the claim unless it is about to be bound, as after a restore",
+        ),
+    ),
+    Leftover(
+        "one that is bound when a pod uses it",
+        server("waits", **storage(storageClassName=LATER)),
+        (claim("cache-waits-0", "5Gi", LATER),),
+        warns=('is reused: 5Gi of StorageClass "later", bound once the pod has a node',),
+    ),
+    Leftover(
+        "one of a class that is gone",
+        server("classless"),
+        (claim("cache-classless-0", "5Gi", "gone"),),
+        warns=('is not bound yet, and StorageClass "gone" does not exist: delete the claim, or create that class',),
+    ),
+    Leftover(
+        "one that is being deleted",
+        server("leaving"),
+        (bound("cache-leaving-0", "6Gi", "slow", deletionTimestamp="2026-01-01T00:00:00Z"),),
+        warns=(
+            "volume claim cache-leaving-0 is being deleted with its data; the server waits, then gets a new volume",
+        ),
+    ),
+    Leftover(
+        "one that has lost its volume",
+        server("lost"),
+        ({**claim("cache-lost-0", "5Gi", "fast"), "status": {"phase": "Lost"}},),
+        warns=("volume claim cache-lost-0 has lost its volume, and the server waits for it; restore the volume",),
+    ),
+)

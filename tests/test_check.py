@@ -85,6 +85,38 @@ async def test_a_snapshot_is_all_there_is(tmp_path: Path) -> None:
     ]
 
 
+CLAIM = """\
+apiVersion: v1
+kind: PersistentVolumeClaim
+metadata: {name: metadata-files-0, namespace: media}
+spec: {storageClassName: fast, resources: {requests: {storage: 10Gi}}}
+status: {phase: Bound, capacity: {storage: 10Gi}}
+"""
+
+
+async def test_leftovers_in_a_snapshot_are_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "cluster.yaml").write_text(f"{FAST}---\n{CLAIM}")
+
+    [judgement] = await judged(INPUT.replace("8080", "2049"), snapshot=tmp_path)
+
+    assert [finding.message for finding in judgement.findings] == [
+        'volume claim metadata-files-0 exists and is reused with its data: 10Gi of StorageClass "fast"'
+    ]
+
+
+async def test_claims_of_a_live_server_are_no_leftovers(tmp_path: Path) -> None:
+    live = INPUT.replace("8080", "2049")
+    (tmp_path / "cluster.yaml").write_text("---\n".join((FAST, CLAIM, live)))
+
+    [same] = await judged(live, snapshot=tmp_path)
+    [smaller] = await judged(live.replace("10Gi", "9Gi"), snapshot=tmp_path)
+
+    assert not same.findings
+    assert [finding.message for finding in smaller.findings] == [
+        "storage.metadataSize must be at least 10Gi, which volume claim metadata-files-0 has; volumes cannot shrink"
+    ]
+
+
 async def test_another_version_of_the_api_is_rejected() -> None:
     [judgement] = await judged(INPUT.replace("v1alpha1", "v1"))
     assert [finding.message for finding in judgement.findings] == ["apiVersion must be dittofs.dittofs.com/v1alpha1"]

@@ -19,7 +19,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.operated import FAST as FAST_CLASS
 from tests.operated import Operated
 from tests.operator import Operator
-from tests.servers import s3, server, storage
+from tests.servers import claim, s3, server, storage
 from tests.wait import until
 
 FAST = """\
@@ -94,6 +94,7 @@ def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path:
             assert 2 <= monotonic() - started < 4
     assert response["allowed"] is True
     assert response["warnings"] == [
+        "Could not verify volume claims metadata-files-0, cache-files-0: no answer within 2 s",
         'Could not verify StorageClass "fast" exists: no answer within 2 s',
         'Could not verify S3 credentials Secret "s3": no answer within 2 s',
     ]
@@ -105,7 +106,11 @@ def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace
     with Operator(tmp_path, "--kubeconfig", kubeconfig) as running:
         response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
     assert response["allowed"] is True
-    [about_class, about_secret] = response["warnings"]
+    [*about_claims, about_class, about_secret] = response["warnings"]
+    assert [message.split(":")[0] for message in about_claims] == [
+        "Could not verify volume claim metadata-files-0",
+        "Could not verify volume claim cache-files-0",
+    ]
     assert about_class.startswith(
         'Could not verify StorageClass "fast" exists: forbidden: storageclasses.storage.k8s.io'
     )
@@ -151,7 +156,8 @@ def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
     with Operated(control_plane, namespace, tmp_path, confined=True) as confined:
         confined.apply(server())
         until(lambda: bool(confined.get("pod", "files-0")))
-        [said] = confined.operator.post(VALIDATE_PATH, REVIEW)["warnings"]
+        other = {**server(), "metadata": {"name": "other", "namespace": namespace}}
+        [said] = confined.operator.post(VALIDATE_PATH, creation(other, "u-5"))["warnings"]
     assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
     # Of StorageClasses it is said that they may not be read, and of nothing else.
     lines = map(json.loads, confined.operator.log.read_text().splitlines())
@@ -182,6 +188,24 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     operated.apply({**FAST_CLASS, "metadata": {"name": name}})
     assert operated.operator.post(VALIDATE_PATH, creation(server(**storage(storageClassName=name)), "u-3"))["allowed"]
     operated.kubectl("delete", "storageclass", name)
+
+
+def test_leftovers_are_known_without_a_request(operated: Operated) -> None:
+    manifest = {**server(), "metadata": {"name": "files", "namespace": operated.namespace}}
+    kept, lost = claim("metadata-files-0", "10Gi", "fast"), claim("cache-files-0", "5Gi", "slow")
+
+    def warnings() -> list[str]:
+        messages: list[str] = operated.operator.post(VALIDATE_PATH, creation(manifest, "u-4")).get("warnings", [])
+        return [message.split(",")[0] for message in messages]
+
+    before = len(operated.requests())
+    assert warnings() == []
+    operated.apply(kept, lost)
+    until(lambda: warnings() == ["volume claim metadata-files-0", "volume claim cache-files-0"])
+    operated.kubectl("delete", "pvc", "cache-files-0")
+    until(lambda: warnings() == ["volume claim metadata-files-0"])
+
+    assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
 
 
 def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Operated) -> None:

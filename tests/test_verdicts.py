@@ -1,6 +1,6 @@
 """One table of servers, one verdict: of the CRD alone, of the webhook on live facts and on a snapshot, and of check.
 
-Likewise a table of changes.
+Likewise a table of changes, and one of servers whose claims exist already, of which plan has a verdict, too.
 """
 
 import json
@@ -19,8 +19,23 @@ from app.storage.crd import custom_resource_definition
 from tests.admission.reviews import review
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
+from tests.driver import volume_for
 from tests.operator import Operator
-from tests.servers import ABOUT_THE_CLUSTER, ABOUT_THE_OBJECT, EDITS, VERBATIM, Edit, Row, server
+from tests.servers import (
+    ABOUT_THE_CLUSTER,
+    ABOUT_THE_OBJECT,
+    EDITS,
+    ELASTIC,
+    LATER,
+    LEFTOVERS,
+    VERBATIM,
+    Edit,
+    Leftover,
+    Manifest,
+    Row,
+    server,
+)
+from tests.wait import until
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
 TABLE = [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER, *VERBATIM]
@@ -38,6 +53,25 @@ CLASSES = [
         "provisioner": "example.com/slow",
     },
 ]
+MORE_CLASSES = [
+    {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": ELASTIC},
+        "provisioner": "example.com/elastic",
+        "allowVolumeExpansion": True,
+    },
+    {
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": {"name": LATER},
+        "provisioner": "example.com/later",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    },
+]
+CLAIMS, VOLUMES = "/api/v1/namespaces/default/persistentvolumeclaims", "/api/v1/persistentvolumes"
+MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
+KEPT = {"finalizers": ["example.com/kept"]}
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +197,93 @@ def test_a_dry_run_that_fails_is_a_warning(proxy: Proxy, proxied: Operator, harm
     [warning] = response["warnings"]
     assert warning.startswith("Could not verify resources with the API server: ")
     assert proxied.decisions()[-1]["milliseconds"] < 2500
+
+
+@pytest.fixture(scope="module")
+def leftovers(cluster: ControlPlane, api_server: httpx.Client) -> Iterator[None]:
+    cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(MORE_CLASSES))
+    manifests = [claim for row in LEFTOVERS for claim in row.claims]
+    for manifest in manifests:
+        create(api_server, manifest)
+    yield
+    for manifest in manifests:
+        path = f"{CLAIMS}/{manifest['metadata']['name']}"
+        api_server.patch(path, json={"metadata": {"finalizers": None}}, headers=MERGE_PATCH)
+        api_server.delete(path)
+    cluster.kubectl("delete", "storageclass", ELASTIC, LATER)
+
+
+@pytest.fixture(scope="module")
+def saved(leftovers: None, cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cluster as kubectl saves it."""
+    file = tmp_path_factory.mktemp("saved") / "cluster.yaml"
+    file.write_text(cluster.kubectl("get", "storageclasses,persistentvolumeclaims", "--output=yaml").stdout)
+    return file
+
+
+@pytest.fixture(scope="module")
+def saved_offline(saved: Path) -> Iterator[Operator]:
+    with Operator(saved.parent, "--snapshot", saved) as running:
+        yield running
+
+
+@pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
+def test_the_webhook_says_the_same_of_leftovers(live: Operator, saved_offline: Operator, row: Leftover) -> None:
+    asked = review(row.manifest)
+
+    response = live.post(VALIDATE_PATH, asked)
+
+    assert response == saved_offline.post(VALIDATE_PATH, asked)
+    assert response["allowed"] is row.admitted
+    causes = response.get("status", {}).get("details", {}).get("causes", [])
+    assert_said([cause["message"] for cause in causes], row.says)
+    assert_said(response.get("warnings", []), row.warns)
+
+
+@pytest.mark.parametrize("command", ["check", "plan"])
+@pytest.mark.parametrize("source", ["--snapshot", "--kubeconfig"])
+def test_commands_say_the_same_of_leftovers(
+    cluster: ControlPlane, saved: Path, live: Operator, tmp_path: Path, command: str, source: str
+) -> None:
+    file, facts = tmp_path / "servers.yaml", saved if source == "--snapshot" else cluster.kubeconfig
+    file.write_text(yaml.safe_dump_all(row.manifest for row in LEFTOVERS))
+
+    run = [sys.executable, "-m", "app", command, str(file), f"{source}={facts}", "--output=json"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1, done.stderr
+    for row, outcome in zip(LEFTOVERS, json.loads(done.stdout), strict=True):
+        response = live.post(VALIDATE_PATH, review(row.manifest))
+        messages = [finding["message"] for finding in outcome["findings"] if finding["severity"] == "warning"]
+        assert messages == response.get("warnings", []), row.title
+        assert_said([each["message"] for each in outcome["findings"] if each["severity"] == "error"], row.says)
+
+
+def create(api_server: httpx.Client, manifest: Manifest) -> None:
+    """A claim with the status that it is to have, by its controller where that has a say, or else by hand."""
+    metadata, status = manifest["metadata"], manifest["status"]
+    lost = status["phase"] == "Lost"
+    leaving = metadata.get("deletionTimestamp") is not None
+    about = {"name": metadata["name"], "labels": metadata.get("labels", {}), **(KEPT if leaving else {})}
+    if lost:
+        about["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
+    spec = {**manifest["spec"], **({"volumeName": "none-such"} if lost else {})}
+    made = api_server.post(CLAIMS, json={**manifest, "metadata": about, "spec": spec}).raise_for_status().json()
+
+    path = f"{CLAIMS}/{metadata['name']}"
+    if spec["storageClassName"] == "":
+        # Its controller takes the word of nobody else for it.
+        volume = volume_for(made, made["metadata"]["uid"], csi={"driver": "example.com", "volumeHandle": "x"})
+        api_server.post(VOLUMES, json=volume).raise_for_status()
+    elif not lost:
+        api_server.patch(f"{path}/status", json={"status": status}, headers=MERGE_PATCH).raise_for_status()
+    if leaving:
+        api_server.delete(path).raise_for_status()
+
+    until(lambda: api_server.get(path).json()["status"]["phase"] == status["phase"])
+
+
+def assert_said(messages: list[str], says: tuple[str, ...]) -> None:
+    assert len(messages) == len(says), messages
+    for message, said in zip(messages, says, strict=True):
+        assert said in message

@@ -22,6 +22,7 @@ from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass,
 from app.storage.spec import KIND
 
 DEADLINE = 2.0
+NOTHING_GIVEN = "neither a snapshot nor a cluster was given"
 
 Found = TypeVar("Found")
 
@@ -56,11 +57,15 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
         tried = group.create_task(_dry_run(reader, needs.stateful_set, until, late)) if needs.stateful_set else None
         classes = group.create_task(ask_for_classes()) if needs.storage_classes else None
         secrets = {name: group.create_task(ask(SECRETS, name, Secret.read)) for name in sorted(needs.secrets)}
-        claims = {name: group.create_task(ask(CLAIMS, name, Claim.read)) for name in sorted(needs.claims)}
+        names = sorted(needs.claims | needs.leftovers)
+        claims = {name: group.create_task(ask(CLAIMS, name, Claim.read)) for name in names}
+
+    # Without a cluster there is no earlier server in question, and every new one would draw the same warning.
+    unasked = {name for name in needs.leftovers if claims[name].result() == Unknown(NOTHING_GIVEN)}
     return Facts(
         storage_classes=classes.result() if classes else Facts().storage_classes,
         secrets={name: task.result() for name, task in secrets.items()},
-        claims={name: task.result() for name, task in claims.items()},
+        claims={name: task.result() for name, task in claims.items() if name not in unasked},
         dry_run=tried.result() if tried else None,
     )
 
@@ -106,13 +111,11 @@ class Overlay:
 
 
 class _Nothing:
-    _WHY = "neither a snapshot nor a cluster was given"
-
     async def get(self, _resource: Resource, _name: str, _namespace: str | None = None) -> dict[str, Any]:
-        raise Unavailable(self._WHY)
+        raise Unavailable(NOTHING_GIVEN)
 
     async def list(self, _resource: Resource, _namespace: str | None = None, _labels: str = "") -> Listing:
-        return Listing(gap=self._WHY)
+        return Listing(gap=NOTHING_GIVEN)
 
     async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
         return None

@@ -137,23 +137,29 @@ class Observed:
     def known(self, needs: Needs) -> tuple[Facts, Needs]:
         """What is known here of what a judgement needs, and what has to be asked for.
 
-        That there is no such thing is never concluded: it may have been made a moment ago.
+        That there is no such thing is never concluded, since it may have been made a moment ago, but of leftovers.
         """
         secrets = {name: self.secrets.remembered((needs.namespace, name)) for name in needs.secrets}
-        claims = {name: self.claim((needs.namespace, name)) for name in needs.claims}
+        claims = {name: self.claim((needs.namespace, name)) for name in needs.claims | needs.leftovers}
+        absent = {name for name in needs.leftovers if self._knows_all_claims(needs.namespace) and not claims[name]}
         classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
         asks_for_classes = needs.storage_classes and not _answers(classes, needs.storage_class)
         facts = Facts(
             storage_classes=Facts().storage_classes if asks_for_classes else classes,
             secrets={name: known.secret for name, known in secrets.items() if isinstance(known, Known)},
-            claims={name: claim for name, claim in claims.items() if claim},
+            claims={name: claim for name, claim in claims.items() if claim or name in absent},
         )
         return facts, replace(
             needs,
             storage_classes=asks_for_classes,
             secrets=needs.secrets - facts.secrets.keys(),
             claims=needs.claims - facts.claims.keys(),
+            leftovers=needs.leftovers - facts.claims.keys(),
         )
+
+    def _knows_all_claims(self, namespace: str) -> bool:
+        """Whether a claim of this namespace that is not in the store did not exist a moment ago."""
+        return self.gap(CLAIMS) is None and (self._namespaces == (None,) or namespace in self._namespaces)
 
     def _forget_classes(self, _key: Key, _manifest: Manifest) -> None:
         self._known_classes = None
@@ -169,4 +175,7 @@ class Observed:
 
 
 def _answers(classes: StorageClasses, name: str | None) -> bool:
-    return classes.gap is None and (classes.default if name is None else classes.named(name)) is not None
+    """Whether the class that matters most is known; where the name is empty, none matters."""
+    if classes.gap is not None:
+        return False
+    return name == "" or (classes.default if name is None else classes.named(name)) is not None

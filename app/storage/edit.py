@@ -1,7 +1,7 @@
 """What an edit of a DittoServer does, and what a new one makes, told before it is applied."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,11 +10,13 @@ from app.storage.config import config_yaml
 from app.storage.difference import differs
 from app.storage.facts import Claim
 from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks
-from app.storage.objects import Owner, live_claim_templates, render, services, stateful_set
+from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
+from app.storage.pod import pod_name
 from app.storage.reading import read
 from app.storage.references import consumed_references, generated_references
-from app.storage.spec import DittoServer
-from app.storage.volumes import doubt, storage_class_of
+from app.storage.spec import KIND, DittoServer
+from app.storage.volumes import doubt, is_bound, is_of_another_class, storage_class_of
+from app.storage.volumes import volumes as volumes_of
 
 Manifest = dict[str, Any]
 
@@ -45,9 +47,14 @@ def creation(manifest: Mapping[str, Any], situation: Situation | None) -> list[E
     server = read(manifest).server
     objects = ", ".join(f"{each['kind']} {each['metadata']['name']}" for each in render(server))
     secrets = [each.secret or "" for each in generated_references(server.metadata.name, server.spec)]
-    generated = [Effect("Secrets", f"{', '.join(secrets)} are generated if they are not there")] if secrets else []
-    volumes = _by_field(server, situation).values() if situation else ()
-    return [Effect("objects", f"{objects} are made"), *generated, *volumes]
+    made = [Effect("objects", f"{objects} are made")]
+    if secrets:
+        how = "are generated, or reused where an earlier server left them"
+        made.append(Effect("Secrets", f"{', '.join(secrets)} {how}"))
+    if situation is None:
+        return made
+    volumes = _by_field(server, situation, added={volume.name for volume in volumes_of(server.spec.storage)})
+    return [*made, *_left(server, situation), *volumes.values()]
 
 
 def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | None) -> list[Effect]:
@@ -55,7 +62,9 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | 
     before, after = read(old).server, read(new).server
     runs = before.spec.replicas > 0 and after.spec.replicas > 0
     effects = list(_drift(before, situation)) if situation else []
-    resized = _by_field(after, situation) if situation else {}
+    had = {volume.name for volume in volumes_of(before.spec.storage) if volume.size}
+    added = {volume.name for volume in volumes_of(after.spec.storage)} - had
+    resized = _by_field(after, situation, added) if situation else {}
     for change in _changes(old["spec"], new["spec"]):
         alone = read(_with(old, change)).server
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, before, alone)
@@ -74,8 +83,63 @@ def caveat(effects: Iterable[Effect], situation: Situation) -> str | None:
     return f"if a driver cannot expand a volume in use, {consequence}"
 
 
-def _by_field(server: DittoServer, situation: Situation) -> dict[str, Effect]:
-    return {look.volume.field: _volume_effect(look, server, situation) for look in outlooks(server, situation)}
+def _by_field(server: DittoServer, situation: Situation, added: Collection[str]) -> dict[str, Effect]:
+    """The volumes `added` are new to the server; claims of them that exist are those of an earlier one."""
+    looks = outlooks(server, situation)
+    return {
+        look.volume.field: _reuse_effect(look, look.claim, server, situation)
+        if look.claim and look.volume.name in added
+        else _volume_effect(look, server, situation)
+        for look in looks
+    }
+
+
+def _left(server: DittoServer, situation: Situation) -> Iterator[Effect]:
+    """Says what becomes of the StatefulSet and the pod that an earlier server of this name has left."""
+    name, live, pod = server.metadata.name, situation.stateful_set, situation.pod
+    if live and not _is_of_former(live, name):
+        labels = live["metadata"].get("labels") or {}
+        ours = controller(live) is None and labels.get("app.kubernetes.io/managed-by") == OPERATOR
+        how = "exists without an owner and is adopted"
+        if not ours:
+            how = "exists and is not this server's; nothing is made until it is removed or renamed"
+        yield Effect(f"StatefulSet {name}", how)
+    if pod and controller(pod) is None and not pod["metadata"].get("deletionTimestamp"):
+        yield Effect(f"pod {pod_name(name)}", "exists without a StatefulSet and is adopted")
+
+
+def _is_of_former(stateful_set: Mapping[str, Any], name: str) -> bool:
+    """Whether it belongs to a DittoServer of this name that is gone: then it is about to be removed, too."""
+    owner = controller(stateful_set) or {}
+    return (owner.get("kind"), owner.get("name")) == (KIND, name)
+
+
+def _reuse_effect(look: Outlook, claim: Claim, server: DittoServer, situation: Situation) -> Effect:
+    volume, wanted = look.volume, storage_class_of(server.spec.storage, None, situation.classes)
+    if claim.terminating:
+        of = f"class {wanted}" if wanted else "without a class"
+        how = f"claim {claim.name} is made anew once the one being deleted is gone, {of}"
+        return Effect(volume.name, f"{volume.size}, {how}")
+
+    contents = _contents(claim, wanted)
+    if look.phase == Phase.LOST:
+        return Effect(volume.name, f"{volume.size}, claim {claim.name} is reused, but has lost its volume: {contents}")
+    if not is_bound(claim):
+        return Effect(volume.name, f"{volume.size}, claim {claim.name} is reused, not bound yet: {contents}")
+
+    reused = f"claim {claim.name} is reused with its data: {contents}"
+    if look.request and look.phase is Phase.RESIZING:
+        in_use = server.spec.replicas > 0
+        how = f"{claim.capacity} to {volume.size}, {reused}, {_expansion(look, claim, situation, in_use=in_use)}"
+        return Effect(volume.name, how, grows_in_use=in_use)
+    return Effect(volume.name, f"{volume.size}, {reused}")
+
+
+def _contents(claim: Claim, wanted: str | None) -> str:
+    """Says how large the claim is, of which class, and which class was wanted where that is another one."""
+    of = f"of class {claim.storage_class}" if claim.storage_class else "without a class"
+    other = f", not {wanted or 'without one'}" if is_of_another_class(claim, wanted) else ""
+    return f"{claim.capacity or claim.requested or 'an unknown size'} {of}{other}"
 
 
 def _volume_effect(look: Outlook, server: DittoServer, situation: Situation) -> Effect:

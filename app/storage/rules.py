@@ -14,7 +14,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.difference import APPLIED, DIGEST_CHARACTERS
-from app.storage.facts import Facts, Needs, StorageClass, Unknown
+from app.storage.facts import Claim, Facts, Needs, StorageClass, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
 from app.storage.objects import Owner
@@ -29,7 +29,16 @@ from app.storage.spec import (
     DittoServer,
     Spec,
 )
-from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized
+from app.storage.volumes import (
+    Volume,
+    doubt,
+    mount_paths,
+    refusal,
+    resized,
+    reuse,
+    storage_class_of,
+    volumes,
+)
 
 # A StatefulSet labels its pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
 NAME_CHARACTERS = 52
@@ -44,11 +53,15 @@ _CLASSES_LISTED = 20
 
 @dataclass(frozen=True)
 class Change:
-    """A DittoServer that somebody wants, and the one there is; `old` is None when it is new."""
+    """A DittoServer that somebody wants, and the one there is; `old` is None when it is new, or judged as if it were.
+
+    `exists` says that there is one of its name nevertheless, whose claims are its own.
+    """
 
     new: Reading
     old: DittoServer | None = None
     spec_is_kept: bool = False
+    exists: bool = False
 
     @classmethod
     def of(cls, manifest: Any, old_manifest: Any = None) -> "Change":
@@ -70,7 +83,18 @@ class Change:
 
     @cached_property
     def resized(self) -> tuple[Volume, ...]:
-        return () if self.old is None else tuple(resized(self.spec.storage, self.old.spec.storage))
+        """The volumes with another size than before, all of them when the server is new."""
+        if self.old is None:
+            return self.added
+        return tuple(resized(self.spec.storage, self.old.spec.storage))
+
+    @cached_property
+    def added(self) -> tuple[Volume, ...]:
+        """The volumes that there were none of, but of which an earlier server of this name may have left the claims."""
+        if self.old is None and not _fits(self.name):
+            return ()
+        had = {volume.name for volume in volumes(self.old.spec.storage) if volume.size} if self.old else set()
+        return tuple(volume for volume in volumes(self.spec.storage) if volume.size and volume.name not in had)
 
     @cached_property
     def references(self) -> list[SecretReference]:
@@ -96,7 +120,8 @@ def needs(change: Change) -> Needs:
         storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
         storage_class=change.spec.storage.storage_class_name,
         secrets=frozenset(reference.secret for reference in change.references if reference.secret),
-        claims=claims,
+        claims=claims if change.old else frozenset(),
+        leftovers=frozenset() if change.old else claims,
         stateful_set=stateful_set_to_try(owner, change.spec, change.sections) if change.sections else None,
     )
 
@@ -138,7 +163,7 @@ def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Findi
     metadata = change.new.server.metadata
     generated = metadata.generate_name and not metadata.name
     name = metadata.generate_name + "x" * GENERATED_CHARACTERS if generated else metadata.name
-    if len(name) > NAME_CHARACTERS or not re.fullmatch(NAME_PATTERN, name):
+    if not _fits(name):
         field = "metadata.generateName" if generated else "metadata.name"
         longest = NAME_CHARACTERS - GENERATED_CHARACTERS if generated else NAME_CHARACTERS
         limit = f"at most {longest} lower-case letters, digits and dashes, beginning with a letter"
@@ -225,12 +250,36 @@ def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
 def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
     for volume in change.resized:
         claim = facts.claims.get(volume.claim_name(change.name))
-        if isinstance(claim, Unknown):
-            yield warning(volume.field, f"Could not verify volume claim {volume.claim_name(change.name)}: {claim.why}")
-        elif claim and (why := refusal(volume, claim, facts.storage_classes)):
+        if not isinstance(claim, Claim) or (claim.terminating and volume in change.added):
+            continue
+        if why := refusal(volume, claim, facts.storage_classes):
             yield rejection(volume.field, f"{field_name(volume.field)} {why}")
-        elif claim and (what := doubt(volume, claim, facts.storage_classes)):
+        elif what := doubt(volume, claim, facts.storage_classes):
             yield warning(volume.field, f"Could not verify {what}")
+
+
+def live_claims_are_known(change: Change, facts: Facts) -> Iterator[Finding]:
+    """One finding for each reason: without a cluster, or without an answer, it is the same for all of them."""
+    unknown: dict[str, list[Volume]] = {}
+    for volume in change.resized:
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if isinstance(claim, Unknown):
+            unknown.setdefault(claim.why, []).append(volume)
+    for why, some in unknown.items():
+        names = ", ".join(volume.claim_name(change.name) for volume in some)
+        yield warning(some[0].field, f"Could not verify volume claim{'s' * (len(some) > 1)} {names}: {why}")
+
+
+def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Finding]:
+    if change.exists:
+        return
+    wanted = storage_class_of(change.spec.storage, None, facts.storage_classes)
+    for volume in change.added:
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if not isinstance(claim, Claim):
+            continue
+        if claim.terminating or refusal(volume, claim, facts.storage_classes) is None:
+            yield warning(volume.field, reuse(volume, claim, wanted, facts.storage_classes))
 
 
 def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
@@ -322,6 +371,8 @@ RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
     storage_class_is_kept,
     content_volume_is_kept,
     sizes_suit_live_claims,
+    live_claims_are_known,
+    existing_claims_can_be_reused,
     storage_class_exists,
     default_storage_class_exists,
     secrets_hold_what_the_server_reads,
@@ -332,6 +383,10 @@ RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
 )
 # What makes an object unfit to be acted upon; the others are about a change, or about the cluster.
 OBJECT_RULES = (fields_are_readable, name_fits_pods_and_services, ports_are_distinct, ports_are_free_in_the_pod)
+
+
+def _fits(name: str) -> bool:
+    return len(name) <= NAME_CHARACTERS and re.fullmatch(NAME_PATTERN, name) is not None
 
 
 def _spec(manifest: Any) -> Any:

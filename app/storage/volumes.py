@@ -88,6 +88,88 @@ def doubt(volume: Volume, claim: Claim, classes: StorageClasses) -> str | None:
     return None
 
 
+def reuse(volume: Volume, claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
+    """Says what a new volume becomes whose claim exists already; `wanted` is the class that a new claim would have."""
+    if claim.terminating:
+        return _reuse_of_terminating(claim)
+    if claim.phase == "Lost":
+        what = f"volume claim {claim.name} has lost its volume, and the server waits for it"
+        return f"{what}; restore the volume, or delete the claim"
+    if not is_bound(claim):
+        return _reuse_of_unbound(claim, wanted, classes)
+
+    size = f"{claim.capacity}, growing to {volume.size}," if _has_to_grow(volume, claim) else f"{claim.capacity}"
+    contents = f"{size} {_of_class(claim)}{_not_of(claim, wanted)}"
+    return f"volume claim {claim.name} exists and is reused with its data: {contents}{_remedy(claim, wanted)}"
+
+
+def class_difference(claim: Claim, storage: Storage) -> str:
+    """Says that a bound claim is not of the class that the spec names, and what to do; empty where that is not so.
+
+    A spec that names none says nothing: which class is the default one may have changed since the claim was made.
+    """
+    wanted = storage.storage_class_name
+    if not (is_bound(claim) and is_of_another_class(claim, wanted)):
+        return ""
+
+    advice = "volumes cannot move; for another class, copy the data to a DittoServer of another name"
+    return f"volume claim {claim.name} is {_of_class(claim)}{_not_of(claim, wanted)} as the spec asks; {advice}"
+
+
+def is_bound(claim: Claim) -> bool:
+    return claim.capacity is not None and claim.phase == "Bound"
+
+
+def is_of_another_class(claim: Claim, wanted: str | None) -> bool:
+    """Whether the claim is not of the `wanted` class, which is empty for none, and None where nobody can say.
+
+    An unbound claim without a class may yet get the default one: the API server adds it as soon as there is one.
+    """
+    undecided = claim.storage_class is None and not is_bound(claim)
+    return wanted is not None and not undecided and wanted != (claim.storage_class or "")
+
+
+def _reuse_of_terminating(claim: Claim) -> str:
+    what = f"volume claim {claim.name} is being deleted with its data; the server waits, then gets a new volume"
+    if claim.volume is None:
+        return what
+    return f"{what}: to keep the data, set persistentVolumeReclaimPolicy of PersistentVolume {claim.volume} to Retain"
+
+
+def _reuse_of_unbound(claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
+    name = f"volume claim {claim.name}"
+    contents = f"{claim.requested or 'an unknown size'} {_of_class(claim)}{_not_of(claim, wanted)}"
+    if claim.created:
+        name = f"{name}, created {claim.created},"
+
+    storage_class = classes.named(claim.storage_class or "")
+    if storage_class and storage_class.waits_for_pod:
+        return f"{name} is reused: {contents}, bound once the pod has a node{_remedy(claim, wanted)}"
+    if claim.storage_class and not storage_class and not classes.gap:
+        gone = f'StorageClass "{claim.storage_class}" does not exist'
+        return f"{name} is not bound yet, and {gone}: delete the claim, or create that class"
+    advice = "delete the claim unless it is about to be bound, as after a restore"
+    return f"{name} is not bound yet: the server waits for {contents}; {advice}"
+
+
+def _of_class(claim: Claim) -> str:
+    return f'of StorageClass "{claim.storage_class}"' if claim.storage_class else "without a StorageClass"
+
+
+def _not_of(claim: Claim, wanted: str | None) -> str:
+    if not is_of_another_class(claim, wanted):
+        return ""
+    return f', not "{wanted}"' if wanted else ", not without one"
+
+
+def _remedy(claim: Claim, wanted: str | None) -> str:
+    if not is_of_another_class(claim, wanted):
+        return ""
+    other = f'"{wanted}"' if wanted else "that"
+    loss = " and its data" if is_bound(claim) else ""
+    return f"; for {other}, delete the claim{loss}, or choose another server name"
+
+
 def _has_to_grow(volume: Volume, claim: Claim) -> bool:
     return claim.capacity is not None and (volume.bytes or 0) > quantity.parse(claim.capacity)
 

@@ -3,7 +3,7 @@ import base64
 import logging
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,25 @@ async def test_with_nothing_beneath_what_was_not_given_is_unknown() -> None:
 
 
 @pytest.mark.anyio
+async def test_leftovers_are_looked_up_as_claims_are(snapshot: Snapshot) -> None:
+    needs = Needs(leftovers=frozenset({"cache-a-0", "cache-b-0"}))
+
+    facts = await gather(Faulty(snapshot, fails=frozenset({"cache-b-0"})), needs)
+
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast"), "cache-b-0": Unknown("forbidden: you may not")}
+
+
+@pytest.mark.anyio
+async def test_leftovers_are_not_in_question_without_a_cluster() -> None:
+    """Nobody could name them then, and each new server would be warned about."""
+    needs = Needs(leftovers=frozenset({"cache-a-0", "cache-b-0"}))
+
+    facts = await gather(Overlay(parse(CLAIM, "a.yaml")), needs)
+
+    assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast")}
+
+
+@pytest.mark.anyio
 async def test_given_classes_are_known_when_the_cluster_does_not_list_its_own(snapshot: Snapshot) -> None:
     overlay = Overlay(parse(FAST, "a.yaml"), Faulty(snapshot, fails=frozenset({"classes"})))
     facts = await gather(overlay, Needs(storage_classes=True))
@@ -241,7 +260,8 @@ async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
     assert facts.storage_classes.named(f"fast-{namespace}")
     by, claim = frozenset({"kubectl-client-side-apply"}), facts.claims["cache-a-0"]
     assert isinstance(claim, Claim)
-    assert claim == Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound", "5Gi", by, created=claim.created)
+    bound = Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound", "5Gi", by, created=claim.created)
+    assert claim == replace(bound, volume=f"volume-{namespace}")
     secret = facts.secrets["s3"]
     assert isinstance(secret, Secret)
     assert Trait.PADDED | Trait.PLAIN_HTTP in secret.keys["endpoint"]

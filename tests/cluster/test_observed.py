@@ -184,6 +184,51 @@ async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -
     assert left
 
 
+LEFT = frozenset({"cache-files-0", "metadata-files-0"})
+
+
+def synced(cluster: Cluster, namespace: str) -> Observed:
+    """Nothing is watched: it knows what it is given, and that the list of claims is whole."""
+    observed = Observed(cluster, (namespace,))
+    observed.claims.put({"metadata": {**named("cache-files-0", namespace)["metadata"], **AT_ONE}})
+    observed._caches[CLAIMS][0].gap = None
+    return observed
+
+
+async def test_leftovers_need_not_be_asked_for(cluster: Cluster) -> None:
+    facts, left = synced(cluster, "here").known(Needs("here", leftovers=LEFT))
+
+    assert facts.claims == {"cache-files-0": Claim("cache-files-0"), "metadata-files-0": None}
+    assert not left
+
+
+async def test_claims_of_a_server_that_exists_are_asked_for(cluster: Cluster) -> None:
+    facts, left = synced(cluster, "here").known(Needs("here", claims=LEFT))
+
+    assert facts.claims == {"cache-files-0": Claim("cache-files-0")}
+    assert left.claims == {"metadata-files-0"}
+
+
+async def test_leftovers_are_asked_for_before_the_sync(cluster: Cluster) -> None:
+    _, left = Observed(cluster, ("here",)).known(Needs("here", leftovers=LEFT))
+
+    assert left.leftovers == LEFT
+
+
+async def test_leftovers_elsewhere_are_asked_for(cluster: Cluster) -> None:
+    """A webhook may be registered for more namespaces than its operator watches."""
+    _, left = synced(cluster, "here").known(Needs("elsewhere", leftovers=LEFT))
+
+    assert left.leftovers == LEFT
+
+
+async def test_the_classes_answer_where_none_is_named(cluster: Cluster) -> None:
+    facts, left = still(cluster, storage_class("slow")).known(Needs(storage_classes=True, storage_class=""))
+
+    assert facts.storage_classes == StorageClasses((StorageClass("slow"),))
+    assert not left.storage_classes
+
+
 async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_changes(
     namespace: str, cluster: Cluster
 ) -> None:

@@ -11,6 +11,7 @@ from app.storage.growth import Situation
 from app.storage.objects import OPERATOR, Owner, stateful_set
 from app.storage.reading import read
 from app.storage.references import consumed_references
+from app.storage.spec import KIND
 from tests.servers import Manifest, jwt, s3, server, storage
 
 FAST = StorageClass("fast", is_default=True, expandable=True)
@@ -200,17 +201,104 @@ def test_a_new_server_makes_its_objects_secrets_and_claims() -> None:
             "ConfigMap files-config, Service files-headless, Service files-file, Service files-api, "
             "StatefulSet files are made",
         ),
-        Effect("Secrets", "files-admin-bootstrap-credentials are generated if they are not there"),
+        Effect(
+            "Secrets", "files-admin-bootstrap-credentials are generated, or reused where an earlier server left them"
+        ),
         Effect("metadata", "10Gi, claim metadata-files-0 is made, class fast"),
         Effect("cache", "5Gi, claim cache-files-0 is made, class fast"),
     ]
 
 
-def test_a_new_server_takes_claims_of_an_earlier_life_back() -> None:
-    *_, metadata, cache = creation(server(), situation(claim("cache", "9Gi", "5Gi")))
-    assert metadata.how == "10Gi, claim metadata-files-0 has 10Gi already"
-    assert cache.how == "5Gi, claim cache-files-0 has 9Gi already"
+SLOW = StorageClass("slow", expandable=True)
+LATER = StorageClass("later", waits_for_pod=True)
+MORE = StorageClasses((FAST, SLOW, LATER))
+
+
+@pytest.mark.parametrize(
+    ("leftover", "how"),
+    [
+        (claim("cache", "5Gi"), "5Gi, claim cache-files-0 is reused with its data: 5Gi of class fast"),
+        (claim("cache", "9Gi"), "5Gi, claim cache-files-0 is reused with its data: 9Gi of class fast"),
+        (
+            claim("cache", "5Gi", storage_class="slow"),
+            "5Gi, claim cache-files-0 is reused with its data: 5Gi of class slow, not fast",
+        ),
+        (
+            claim("cache", "5Gi", storage_class=None),
+            "5Gi, claim cache-files-0 is reused with its data: 5Gi without a class, not fast",
+        ),
+        (
+            claim("cache", "2Gi", storage_class="slow"),
+            "2Gi to 5Gi, claim cache-files-0 is reused with its data: 2Gi of class slow, not fast, "
+            "class slow expands online",
+        ),
+        (
+            claim("cache", None, "7Gi", storage_class="slow"),
+            "5Gi, claim cache-files-0 is reused, not bound yet: 7Gi of class slow, not fast",
+        ),
+        (
+            claim("cache", "5Gi", phase="Lost"),
+            "5Gi, claim cache-files-0 is reused, but has lost its volume: 5Gi of class fast",
+        ),
+        (
+            claim("cache", "9Gi", terminating=True),
+            "5Gi, claim cache-files-0 is made anew once the one being deleted is gone, class fast",
+        ),
+    ],
+)
+def test_a_new_server_says_which_claims_it_reuses(leftover: Claim, how: str) -> None:
+    *_, metadata, cache = creation(server(), situation(leftover, classes=MORE))
+
+    assert metadata.how == "10Gi, claim metadata-files-0 is reused with its data: 10Gi of class fast"
+    assert cache.how == how
+
+
+def test_a_leftover_that_grows_has_its_caveat() -> None:
+    found = situation(claim("cache", "2Gi"))
+
+    assert "the pod restarts once" in (caveat(creation(server(), found), found) or "")
+
+
+def test_a_content_volume_added_reuses_its_claim() -> None:
+    found = situation(claim("content", "1Gi", storage_class="slow"), classes=MORE)
+
+    [effect] = effects(server(**storage(contentSize="1Gi")), found=found)
+
+    assert effect.how == "1Gi, claim content-files-0 is reused with its data: 1Gi of class slow, not fast"
+    assert effect.restarts
+
+
+def test_a_new_server_without_known_claims_says_nothing_of_them() -> None:
     assert [effect.what for effect in creation(server(), None)] == ["objects", "Secrets"]
+
+
+OURS = {"labels": {"app.kubernetes.io/managed-by": OPERATOR}}
+FORMER = {"ownerReferences": [{"kind": KIND, "name": "files", "controller": True}]}
+THEIRS = {"ownerReferences": [{"kind": "Database", "name": "files", "controller": True}]}
+
+
+@pytest.mark.parametrize(
+    ("metadata", "hows"),
+    [
+        (OURS, ["exists without an owner and is adopted"]),
+        ({}, ["exists and is not this server's; nothing is made until it is removed or renamed"]),
+        ({**OURS, **THEIRS}, ["exists and is not this server's; nothing is made until it is removed or renamed"]),
+        ({**OURS, **FORMER}, []),
+    ],
+)
+def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, hows: list[str]) -> None:
+    made = creation(server(), situation(stateful_set={"metadata": metadata}))
+
+    assert [effect.how for effect in made if effect.what == "StatefulSet files"] == hows
+
+
+@pytest.mark.parametrize(
+    ("metadata", "adopted"), [({}, True), (THEIRS, False), ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False)]
+)
+def test_a_new_server_says_which_pod_it_adopts(metadata: Manifest, *, adopted: bool) -> None:
+    made = creation(server(), situation(pod={"metadata": metadata}))
+
+    assert (Effect("pod files-0", "exists without a StatefulSet and is adopted") in made) is adopted
 
 
 def test_whether_a_driver_can_expand_a_volume_in_use_is_left_open() -> None:

@@ -1,19 +1,25 @@
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from app.admission.review import WARNING_CHARACTERS
 from app.storage.facts import Cause, Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
-from app.storage.finding import rejections, warnings
+from app.storage.finding import Finding, rejections, warnings
 from app.storage.reading import read
 from app.storage.rules import Change, judge, needs, unfit
 from tests.servers import (
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
     EDITS,
+    ELASTIC,
+    LATER,
+    LEFTOVERS,
     VERBATIM,
     Edit,
+    Leftover,
     Manifest,
     Row,
     jwt,
@@ -24,6 +30,8 @@ from tests.servers import (
 
 FAST = StorageClass("fast", is_default=True, expandable=True)
 SLOW = StorageClass("slow")
+FAST_FIXED = StorageClass("fast", is_default=True)
+VOLUMES = ("metadata", "content", "cache")
 CLASSES = StorageClasses((FAST, SLOW))
 S3_SECRET = Secret.read(
     {"stringData": {"accessKeyId": "AKIA", "secretAccessKey": "s3cr3t", "endpoint": "https://s3.example.com"}}
@@ -129,11 +137,13 @@ def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
     assert unfit(read(row.manifest)) == []
 
 
-def test_volumes_bound_by_hand_need_no_class_and_then_nothing_has_to_be_looked_up() -> None:
+def test_volumes_bound_by_hand_need_no_class_unless_a_claim_is_of_one() -> None:
     manifest = server(**storage(storageClassName=""))
-    assert not needs(Change.of(manifest))
-    for found in (needs(Change.of(server())), needs(Change.of({**manifest, "spec": {**manifest["spec"], **s3()}}))):
+    nameless = {**manifest, "metadata": {"generateName": "files-"}}
+    assert not needs(Change.of(nameless))
+    for found in (needs(Change.of(manifest)), needs(Change.of({**nameless, "spec": {**manifest["spec"], **s3()}}))):
         assert found
+    assert needs(Change.of(manifest)).storage_classes
     assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
 
 
@@ -225,6 +235,115 @@ class TestTransitions:
     @staticmethod
     def live(capacity: str | None, storage_class: str | None = "fast", classes: StorageClasses = CLASSES) -> Facts:
         return Facts(classes, claims={"cache-files-0": Claim("cache-files-0", storage_class, capacity)})
+
+
+class TestLeftovers:
+    @pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
+    def test_the_table_of_leftovers_is_judged_as_it_says(self, row: Leftover) -> None:
+        findings = judge(Change.of(row.manifest), left(*row.claims))
+
+        for messages, says in (
+            (messages_of(rejections(findings)), row.says),
+            (messages_of(warnings(findings)), row.warns),
+        ):
+            assert len(messages) == len(says), messages
+            for message, said in zip(messages, says, strict=True):
+                assert said in message
+
+    def test_a_new_server_asks_for_its_claims(self) -> None:
+        asked = needs(Change.of(server(**storage(contentSize="1Gi"))))
+
+        assert asked.leftovers == {"metadata-files-0", "content-files-0", "cache-files-0"}
+        assert asked.claims == frozenset()
+
+    @pytest.mark.parametrize("metadata", [{"generateName": "files-"}, {"name": "a" * 53}, {"name": "../x"}, {}])
+    def test_a_name_unknown_or_rejected_asks_for_no_claim(self, metadata: Manifest) -> None:
+        assert needs(Change.of({**server(), "metadata": metadata})).leftovers == frozenset()
+
+    def test_a_content_volume_added_later_is_warned_about(self) -> None:
+        facts = Facts(CLASSES, claims={"content-files-0": Claim("content-files-0", "slow", "1Gi", "Bound")})
+
+        [message] = warned(server(**storage(contentSize="1Gi")), server(), facts)
+
+        assert 'is reused with its data: 1Gi of StorageClass "slow", not "fast"' in message
+
+    def test_claims_of_a_server_that_exists_are_its_own(self) -> None:
+        claims = {"cache-files-0": Claim("cache-files-0", "slow", "6Gi", "Bound")}
+        change = replace(Change.of(server()), exists=True)
+
+        [finding] = judge(change, Facts(CLASSES, claims=claims))
+
+        assert "must be at least 6Gi" in finding.message
+        assert (
+            judge(replace(Change.of(server(**storage(cacheSize="6Gi"))), exists=True), Facts(CLASSES, claims=claims))
+            == []
+        )
+
+    def test_claims_unknown_for_one_reason_are_one_warning(self) -> None:
+        names = ("metadata-files-0", "cache-files-0")
+
+        [message] = warned(server(), facts=Facts(CLASSES, claims=dict.fromkeys(names, Unknown("no answer within 2 s"))))
+
+        assert message == "Could not verify volume claims metadata-files-0, cache-files-0: no answer within 2 s"
+
+    def test_claims_unknown_for_two_reasons_are_two_warnings(self) -> None:
+        claims = {"metadata-files-0": Unknown("forbidden"), "cache-files-0": Unknown("no answer within 2 s")}
+
+        assert warned(server(), facts=Facts(CLASSES, claims=claims)) == [
+            "Could not verify volume claim metadata-files-0: forbidden",
+            "Could not verify volume claim cache-files-0: no answer within 2 s",
+        ]
+
+    def test_growth_in_a_class_unknown_is_a_doubt(self) -> None:
+        facts = Facts(
+            StorageClasses((FAST,), gap="forbidden"), claims={"cache-files-0": Claim("cache-files-0", "x", "1Gi")}
+        )
+
+        assert "Could not verify that" in warned(server(), facts=facts)[0]
+
+    def test_a_claim_names_when_it_was_created(self) -> None:
+        claims = {"cache-files-0": Claim("cache-files-0", "fast", requested="5Gi", created="2026-01-01T00:00:00Z")}
+
+        [message] = warned(server(), facts=Facts(CLASSES, claims=claims))
+
+        assert message.startswith("volume claim cache-files-0, created 2026-01-01T00:00:00Z, is not bound yet")
+
+    def test_the_volume_to_retain_is_named(self) -> None:
+        claims = {"cache-files-0": Claim("cache-files-0", "fast", "5Gi", "Bound", volume="pv-1", terminating=True)}
+
+        [message] = warned(server(), facts=Facts(CLASSES, claims=claims))
+
+        assert message.endswith("set persistentVolumeReclaimPolicy of PersistentVolume pv-1 to Retain")
+
+    @pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
+    def test_a_warning_of_a_long_name_is_whole(self, row: Leftover) -> None:
+        name = row.manifest["metadata"]["name"]
+        text = (
+            json.dumps([row.manifest, row.claims])
+            .replace(f"-{name}-0", f"-{'n' * 52}-0")
+            .replace(f'"{name}"', f'"{"n" * 52}"')
+        )
+        manifest, claims = json.loads(text)
+        created = [{**each, "metadata": {"creationTimestamp": NOON, **each["metadata"]}} for each in claims]
+
+        for finding in judge(Change.of(manifest), left(*created)):
+            assert finding.rejects or len(finding.message) <= WARNING_CHARACTERS
+
+
+NOON = "2026-02-01T12:00:00Z"
+
+
+def left(*claims: Manifest) -> Facts:
+    """The claims that exist, and no others."""
+    names = {f"{volume}-{claim['metadata']['name'].split('-')[1]}-0" for claim in claims for volume in VOLUMES}
+    there = {claim["metadata"]["name"]: Claim.read(claim) for claim in claims}
+    more = (StorageClass(ELASTIC, expandable=True), StorageClass(LATER, waits_for_pod=True))
+    classes = StorageClasses((FAST_FIXED, SLOW, *more))
+    return Facts(classes, claims={name: there.get(name) for name in names})
+
+
+def messages_of(findings: Sequence[Finding]) -> list[str]:
+    return [finding.message for finding in findings]
 
 
 class TestAnUpdateThatLeavesTheSpec:
@@ -391,7 +510,8 @@ class TestSecrets:
         )
         manifest["metadata"]["namespace"] = "files"
         secrets = frozenset({"dsn", "jwt", "admin", "s3"})
-        wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets)
+        claims = frozenset({"metadata-files-0", "cache-files-0"})
+        wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets, leftovers=claims)
         assert needs(Change.of(manifest)) == wanted
 
 
