@@ -65,6 +65,10 @@ class Driver(Background):
     def storage_class(self) -> str:
         return self.namespace
 
+    def bind(self, claim: Manifest) -> None:
+        """A claim of another class, which it would pass over."""
+        self._provide(claim)
+
     def put_class(self, *, expandable: bool) -> None:
         path = "/apis/storage.k8s.io/v1/storageclasses"
         made = {

@@ -136,6 +136,25 @@ async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapsho
     assert made[-1] == "  cache: 5Gi, claim cache-other-0 is made, class fast"
 
 
+async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
+    slow = {**FAST, "metadata": {"name": "slow"}}
+    spec = {**CLAIM["spec"], "storageClassName": "slow"}
+    left = {**CLAIM, "metadata": {"name": "cache-other-0", "namespace": "media"}, "spec": spec}
+
+    [outcome] = await planned(snapshot, server("other"), left, slow)
+
+    assert not outcome.refused
+    [title, warning, _, _, metadata, cache] = lines([outcome])
+    assert title == "DittoServer media/other: new"
+    assert warning == (
+        "  warning: spec.storage.cacheSize: volume claim cache-other-0 exists and is reused with its data: "
+        '5Gi of StorageClass "slow", not "fast"; '
+        'for "fast", delete the claim and its data, or choose another server name'
+    )
+    assert metadata == "  metadata: 10Gi, claim metadata-other-0 is made, class fast"
+    assert cache == "  cache: 5Gi, claim cache-other-0 is reused with its data: 5Gi of class slow, not fast"
+
+
 async def test_a_namespace_that_the_file_names_counts(snapshot: Snapshot) -> None:
     elsewhere = {**server(), "metadata": {"name": "files", "namespace": "elsewhere"}}
     assert [outcome.is_new for outcome in await planned(snapshot, server(), elsewhere)] == [False, True]

@@ -300,6 +300,21 @@ class TestAResizedVolume:
         assert "storage.contentSize must be at least 6Gi, which volume claim content-files-0 has" in refused.stderr
         assert kubectl.apply(server(**storage(cacheSize="7Gi", contentSize="6Gi"))).returncode == 0
 
+    def test_binds_a_recreated_server(self, kubectl: Kubectl) -> None:
+        self.claim(kubectl, "slow")
+        kubectl("delete", "dittoserver", "files")
+
+        smaller, larger = (kubectl.apply(server(**storage(cacheSize=size))) for size in ("5Gi", "7Gi"))
+        same = kubectl.apply(server(**storage(cacheSize="6Gi")))
+
+        assert "storage.cacheSize must be at least 6Gi, which volume claim cache-files-0 has" in smaller.stderr
+        assert 'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes' in larger.stderr
+        assert (same.returncode, same.stderr) == (
+            0,
+            "Warning: volume claim cache-files-0 exists and is reused with its data: 6Gi of StorageClass "
+            '"slow", not "fast"; for "fast", delete the claim and its data, or choose another server name\n',
+        )
+
     def test_can_grow_in_a_class_that_expands(self, kubectl: Kubectl) -> None:
         assert kubectl.apply(server(**storage(cacheSize="20Gi"))).returncode == 0
 

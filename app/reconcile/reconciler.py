@@ -340,6 +340,8 @@ class Reconciler:
         situation = replace(self._growth.situation(server, manifest), refused=grown.refused)
         growth = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
         overdue = [claim.name for claim in situation.claims.values() if self._patience_left(claim) <= 0]
+        created = manifest["metadata"]["creationTimestamp"]
+        leftovers = [claim.name for claim in situation.claims.values() if claim.created < created]
         hold = restart_hold(server, situation) if grown.held else None
         seen = replace(
             seen,
@@ -348,6 +350,7 @@ class Reconciler:
             overdue=overdue,
             held=seen.held or (_held(hold) if hold else None),
             file_service=self._observed.services.get((key_of(manifest)[0], service_name(server.metadata.name, "file"))),
+            leftovers=leftovers,
         )
         found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):

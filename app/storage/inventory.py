@@ -6,7 +6,7 @@ from typing import Any
 
 from app.storage.growth import Outlook, Phase, Situation, outlooks
 from app.storage.spec import DittoServer
-from app.storage.volumes import storage_class_of, volumes
+from app.storage.volumes import class_difference, storage_class_of, volumes
 
 UNKNOWN = "Unknown"
 
@@ -55,6 +55,9 @@ def _as_recorded(server: DittoServer, recorded: Recorded) -> list[Entry]:
 
 def _entry(look: Outlook, said: Mapping[str, Any], server: DittoServer, situation: Situation) -> Entry:
     phase, message = _told(look, said)
+    other = class_difference(look.claim, server.spec.storage) if look.claim else ""
+    if other not in message:
+        message = "; ".join(filter(None, (message, other)))
     return Entry(
         name=look.volume.name,
         claim=look.volume.claim_name(server.metadata.name),

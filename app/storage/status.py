@@ -9,9 +9,10 @@ from pydantic import Field
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
 from app.storage.growth import Outlook, Phase, Situation, outlooks
+from app.storage.pod import pod_name
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
-from app.storage.volumes import storage_class_of
+from app.storage.volumes import class_difference, described_class, is_of_another_class, storage_class_of
 
 Message = Annotated[str, Field(max_length=32768)]
 
@@ -114,7 +115,8 @@ class Seen:
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
     `situation` is of its volumes and its pod; `overdue` names the claims that had time enough. `held` is why its pod is
-    not restarted for a change. `file_service` is the live Service at which files are served.
+    not restarted for a change. `file_service` is the live Service at which files are served. `leftovers` are the claims
+    that are older than the server.
     """
 
     rejections: Sequence[Finding] = ()
@@ -128,6 +130,7 @@ class Seen:
     file_service: Mapping[str, Any] | None = None
     situation: Situation = field(default_factory=Situation)
     overdue: Collection[str] = ()
+    leftovers: Collection[str] = ()
 
 
 def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
@@ -191,7 +194,7 @@ def _conditions(
     server: DittoServer, seen: Seen, looks: Sequence[Outlook], credentials: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, Problem]]:
     claims, growth = _first(_claim_problem(look, server, seen) for look in looks), _growth_problem(looks)
-    ready = _not_ready(server, seen, claims)
+    ready = _not_ready(server, seen, claims, looks)
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
     stalled = _blocked(seen) or seen.held or refused
     failed = seen.failure or seen.services or seen.growth
@@ -201,7 +204,7 @@ def _conditions(
         "Ready": ("False", ready) if ready else ("True", _good(server, seen)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
-        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(looks)),
+        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(looks, server)),
         "CredentialsReady": _credentials(seen, credentials),
     }
 
@@ -221,10 +224,17 @@ def _growth_problem(looks: Sequence[Outlook]) -> Problem | None:
     return Problem(growing[0].phase, growing[0].message) if growing else None
 
 
-def _bound(looks: Sequence[Outlook]) -> Problem:
-    """With what is larger than it should be, which is nothing that anybody could mend."""
+def _bound(looks: Sequence[Outlook], server: DittoServer) -> Problem:
+    """With what is larger than it should be or of another class, which the operator cannot change."""
     larger = [look.message for look in looks if look.larger]
-    return Problem("ClaimLarger", "; ".join(larger)) if larger else Problem("Bound", "every claim is bound")
+    differing = [message for look in looks if (message := _class_difference(look, server))]
+    if not (larger or differing):
+        return Problem("Bound", "every claim is bound")
+    return Problem("StorageClassDiffers" if differing else "ClaimLarger", "; ".join([*differing, *larger]))
+
+
+def _class_difference(look: Outlook, server: DittoServer) -> str:
+    return class_difference(look.claim, server.spec.storage) if look.claim else ""
 
 
 def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
@@ -251,7 +261,7 @@ def _good(server: DittoServer, seen: Seen) -> Problem:
     return Problem("Available", f"NFS is served at {_endpoint(seen.file_service)}")
 
 
-def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Problem | None:
+def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None, looks: Sequence[Outlook]) -> Problem | None:
     """Why the server does not do what its spec asks for; the first cause that a person could remove."""
     if blocked := _blocked(seen):
         return blocked
@@ -262,7 +272,21 @@ def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None) -> Probl
         return seen.services
     if seen.situation.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
+    if claims and _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks):
+        return claims
     return _pod_problem(seen.situation.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
+
+
+def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
+    found = ((pod or {}).get("status") or {}).get("conditions") or []
+    return any((each["type"], each["status"]) == ("PodScheduled", "False") for each in found)
+
+
+def _keeps_from_node(look: Outlook, server: DittoServer, seen: Seen) -> bool:
+    """Whether the scheduler waits for the claim, as it does unless the claim's class waits for the scheduler."""
+    storage_class = seen.situation.classes.named(_class_of(server, look.claim, seen) or "")
+    unbound = look.claim is not None and look.phase in (Phase.PENDING, Phase.LOST)
+    return unbound and not (storage_class and storage_class.waits_for_pod)
 
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
@@ -313,12 +337,37 @@ def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | 
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
     if look.phase != Phase.PENDING:
         return None
+    if claim and name in seen.leftovers:
+        return _leftover_problem(claim, server, seen)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
     why = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
     if name in seen.overdue:
         return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
     return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
+
+
+def _leftover_problem(claim: Claim, server: DittoServer, seen: Seen) -> Problem:
+    """Names the claim as the cause that was there before the server and has no volume: only a person may delete it."""
+    name, classes, wanted = (
+        _class_of(server, claim, seen),
+        seen.situation.classes,
+        server.spec.storage.storage_class_name,
+    )
+    what = f"volume claim {claim.name}, created {claim.created} before this server,"
+    if is_of_another_class(claim, wanted):
+        what = f"{what} is {described_class(claim, wanted)}, and"
+
+    missing = _class_problem(name, classes)
+    why = missing.message if missing else _waits_for(name, classes)
+    storage_class = classes.named(name or "")
+    if not (storage_class and storage_class.waits_for_pod):
+        # The pod, too: the controller of the StatefulSet looks at the claims again when it has a pod to make.
+        both = f"the claim and pod {pod_name(server.metadata.name)}"
+        why = f"{why}; delete {both} to have both made again, unless the claim is about to be bound"
+
+    pending = "ClaimOverdue" if claim.name in seen.overdue else "ClaimPending"
+    return Problem(missing.reason if missing else pending, f"{what} was never bound: {why}")
 
 
 def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
@@ -348,6 +397,7 @@ def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | Non
 
 def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
     problem = _claim_problem(look, server, seen)
+    message = problem.message if problem else look.message
     found = {
         "name": look.volume.name,
         "claim": look.volume.claim_name(server.metadata.name),
@@ -355,7 +405,7 @@ def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
         "requested": look.volume.size,
         "capacity": look.claim and look.claim.capacity,
         "phase": str(look.phase),
-        "message": problem.message if problem else look.message or None,
+        "message": "; ".join(filter(None, (message, _class_difference(look, server)))) or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 

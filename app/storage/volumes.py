@@ -56,8 +56,8 @@ def mount_paths(storage: Storage) -> tuple[str, ...]:
 
 def storage_class_of(storage: Storage, claim: Claim | None, classes: StorageClasses) -> str | None:
     """The class that a claim has, or will have; None where it is to be the default one and there is none."""
-    if claim and claim.storage_class is not None:
-        return claim.storage_class
+    if claim and (claim.storage_class is not None or is_bound(claim)):
+        return claim.storage_class or ""
     if storage.storage_class_name is not None:
         return storage.storage_class_name
     return classes.default.name if classes.default else None
@@ -99,7 +99,7 @@ def reuse(volume: Volume, claim: Claim, wanted: str | None, classes: StorageClas
         return _reuse_of_unbound(claim, wanted, classes)
 
     size = f"{claim.capacity}, growing to {volume.size}," if _has_to_grow(volume, claim) else f"{claim.capacity}"
-    contents = f"{size} {_of_class(claim)}{_not_of(claim, wanted)}"
+    contents = f"{size} {described_class(claim, wanted)}"
     return f"volume claim {claim.name} exists and is reused with its data: {contents}{_remedy(claim, wanted)}"
 
 
@@ -113,7 +113,7 @@ def class_difference(claim: Claim, storage: Storage) -> str:
         return ""
 
     advice = "volumes cannot move; for another class, copy the data to a DittoServer of another name"
-    return f"volume claim {claim.name} is {_of_class(claim)}{_not_of(claim, wanted)} as the spec asks; {advice}"
+    return f"volume claim {claim.name} is {described_class(claim, wanted)} as the spec asks; {advice}"
 
 
 def is_bound(claim: Claim) -> bool:
@@ -129,6 +129,14 @@ def is_of_another_class(claim: Claim, wanted: str | None) -> bool:
     return wanted is not None and not undecided and wanted != (claim.storage_class or "")
 
 
+def described_class(claim: Claim, wanted: str | None) -> str:
+    """Says of which class a claim is, and which was wanted if that is another: `of StorageClass "slow", not "fast"`."""
+    of = f'of StorageClass "{claim.storage_class}"' if claim.storage_class else "without a StorageClass"
+    if not is_of_another_class(claim, wanted):
+        return of
+    return f'{of}, not "{wanted}"' if wanted else f"{of}, not without one"
+
+
 def _reuse_of_terminating(claim: Claim) -> str:
     what = f"volume claim {claim.name} is being deleted with its data; the server waits, then gets a new volume"
     if claim.volume is None:
@@ -138,7 +146,7 @@ def _reuse_of_terminating(claim: Claim) -> str:
 
 def _reuse_of_unbound(claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
     name = f"volume claim {claim.name}"
-    contents = f"{claim.requested or 'an unknown size'} {_of_class(claim)}{_not_of(claim, wanted)}"
+    contents = f"{claim.requested or 'an unknown size'} {described_class(claim, wanted)}"
     if claim.created:
         name = f"{name}, created {claim.created},"
 
@@ -150,16 +158,6 @@ def _reuse_of_unbound(claim: Claim, wanted: str | None, classes: StorageClasses)
         return f"{name} is not bound yet, and {gone}: delete the claim, or create that class"
     advice = "delete the claim unless it is about to be bound, as after a restore"
     return f"{name} is not bound yet: the server waits for {contents}; {advice}"
-
-
-def _of_class(claim: Claim) -> str:
-    return f'of StorageClass "{claim.storage_class}"' if claim.storage_class else "without a StorageClass"
-
-
-def _not_of(claim: Claim, wanted: str | None) -> str:
-    if not is_of_another_class(claim, wanted):
-        return ""
-    return f', not "{wanted}"' if wanted else ", not without one"
 
 
 def _remedy(claim: Claim, wanted: str | None) -> str:

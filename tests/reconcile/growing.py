@@ -31,13 +31,17 @@ class Growing(Site):
 
     async def created(self, until: str = "Bound", **sizes: str) -> Manifest:
         """The pod of a server with these sizes, whose claims are bound."""
+        await self.begin_sized(**sizes)
+        await self.until(until)
+        await until_async(lambda: self.pod is not None, SECONDS)
+        return await self.ready()
+
+    async def begin_sized(self, **sizes: str) -> None:
+        """A new server with these sizes, heard of but not reconciled."""
         metadata = {"name": "files", "namespace": self.namespace}
         manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
         await self.cluster.create(DITTO_SERVERS, manifest)
         await until_async(lambda: self.key in self.observed.servers)
-        await self.until(until)
-        await until_async(lambda: self.pod is not None, SECONDS)
-        return await self.ready()
 
     async def ready(self) -> Manifest:
         """The pod, of which its kubelet says that it is ready."""

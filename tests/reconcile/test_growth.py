@@ -31,6 +31,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.driver import Driver, Manner
 from tests.reconcile.growing import NOON, SECONDS, Growing, identified, sizes, until_adopted
 from tests.reconcile.watching import Manifest, connected, version, watching
+from tests.servers import claim
 from tests.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -327,6 +328,74 @@ async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) ->
     await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.observed.servers, SECONDS)
     await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
     assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
+
+
+async def claimed(site: Growing, name: str, storage_class: str) -> Manifest:
+    """A claim that was there before the server, by a second at least: that is how exactly creation is told."""
+    manifest: Manifest = claim(name, "1Gi", storage_class, namespace=site.namespace)
+    made = await site.cluster.create(CLAIMS, manifest)
+    created = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
+    await until_async(lambda: datetime.now(UTC) >= created + timedelta(seconds=1))
+    await until_async(lambda: (site.namespace, name) in site.observed.claims)
+    return made
+
+
+async def is_bound(site: Growing, name: str) -> None:
+    await until_async(lambda: getattr(site.observed.claim((site.namespace, name)), "phase", "") == "Bound", SECONDS)
+
+
+async def test_a_claim_of_another_class_is_reported_and_kept(site: Growing, driver: Driver) -> None:
+    left = await claimed(site, "metadata-files-0", "elsewhere")
+    driver.bind(left)
+    await is_bound(site, "metadata-files-0")
+
+    await site.created(until="StorageClassDiffers")
+
+    await site.settled()
+    server = await site.live(DITTO_SERVERS)
+    metadata, cache = server["status"]["volumes"]
+    assert 'metadata-files-0 is of StorageClass "elsewhere", not "' in metadata["message"]
+    assert (metadata["storageClass"], metadata["phase"]) == ("elsewhere", "Bound")
+    assert "message" not in cache
+    assert await site.condition("Ready") == ("True", "Available")
+    assert [each.reason for each in site.told].count("StorageClassDiffers") == 1
+    assert await site.reconciled() is None
+    assert version(await site.live(DITTO_SERVERS)) == version(server)
+    assert (await site.live(CLAIMS, "metadata-files-0"))["metadata"]["uid"] == left["metadata"]["uid"]
+
+
+async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: Growing, driver: Driver) -> None:
+    left = await claimed(site, "metadata-files-0", "")
+    await site.begin_sized()
+
+    said = await site.until("ClaimPending")
+
+    assert said == (
+        f"volume claim metadata-files-0, created {left['metadata']['creationTimestamp']} before this server, "
+        f'is without a StorageClass, not "{driver.storage_class}", and was never bound: '
+        "it waits for a volume that somebody makes by hand; "
+        "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
+    )
+    first = (await site.live(DITTO_SERVERS))["status"]["volumes"][0]
+    await until_async(lambda: capacity(site) == "1Gi", SECONDS)
+    await site.until("ClaimPending")
+    assert (await site.live(DITTO_SERVERS))["status"]["volumes"][0] == first
+
+    await site.cluster.delete(CLAIMS, await site.live(CLAIMS, "metadata-files-0"))
+    await until_async(lambda: site.pod is not None, SECONDS)
+    await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
+    assert await site.until("Bound") == "every claim is bound"
+
+
+async def test_a_claim_about_to_be_bound_is_reused(site: Growing, driver: Driver) -> None:
+    """As after a restore from a snapshot, which makes the claim first."""
+    left = await claimed(site, "metadata-files-0", "")
+    await site.begin_sized()
+    await site.until("ClaimPending")
+
+    driver.bind(left)
+
+    assert "metadata-files-0 is without a StorageClass" in await site.until("StorageClassDiffers")
 
 
 @pytest.fixture

@@ -67,3 +67,20 @@ def test_without_the_claims_a_volume_is_told_as_the_status_has_it() -> None:
 
 def test_without_claims_and_status_nothing_is_known_but_the_spec() -> None:
     assert cache(server(), None) == Entry("cache", "cache-files-0", "5Gi", None, None, UNKNOWN)
+
+
+def test_a_claim_of_another_class_is_listed_with_both() -> None:
+    message = (
+        'volume claim cache-files-0 is of StorageClass "slow", not "fast" as the spec asks; '
+        "volumes cannot move; for another class, copy the data to a DittoServer of another name"
+    )
+    found = having(capacity="20Gi", storage_class="slow")
+
+    assert (cache(live(), found).storage_class, cache(live(), found).message) == ("slow", message)
+    assert cache(live(phase="Bound", message=message), found).message == message
+
+
+def test_a_class_and_a_growth_are_both_listed() -> None:
+    message = cache(live(), having(storage_class="slow", requested="20Gi")).message
+
+    assert message.startswith("volume claim cache-files-0 grows from 5Gi to 20Gi; volume claim cache-files-0 is of")

@@ -372,6 +372,155 @@ def test_a_claim_without_a_volume_says_what_it_waits_for(
     assert message in ready["message"]
 
 
+SLOW = StorageClass("slow", provisioner="example.com/slow")
+BOTH = StorageClasses((FAST, SLOW))
+DIFFERS = (
+    'volume claim metadata-files-0 is of StorageClass "slow", not "fast" as the spec asks; '
+    "volumes cannot move; for another class, copy the data to a DittoServer of another name"
+)
+
+
+def of_class(storage_class: str | None, **found: Any) -> Seen:
+    """It runs, and the claim of its metadata is of this class."""
+    metadata = replace(bound("metadata")["metadata-files-0"], storage_class=storage_class)
+    return running(claims={**bound("cache"), metadata.name: metadata}, classes=BOTH, **found)
+
+
+def test_a_claim_of_another_class_is_reported() -> None:
+    ready = condition("StorageReady", of_class("slow"))
+    metadata, cache = said(of_class("slow"))["volumes"]
+
+    assert (ready["status"], ready["reason"], ready["message"]) == ("True", "StorageClassDiffers", DIFFERS)
+    assert (metadata["storageClass"], metadata["message"]) == ("slow", DIFFERS)
+    assert "message" not in cache
+    assert reasons(of_class("slow"))["Ready"] == ("True", "Available")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "claimed", "reason"),
+    [
+        ("fast", "fast", "Bound"),
+        ("fast", None, "StorageClassDiffers"),
+        ("", "slow", "StorageClassDiffers"),
+        ("", "", "Bound"),
+        ("", None, "Bound"),
+        (None, "slow", "Bound"),
+        (None, None, "Bound"),
+    ],
+)
+def test_a_class_differs_only_from_one_asked_for(wanted: str | None, claimed: str | None, reason: str) -> None:
+    seen = but(of_class(claimed), claims={claim.name: claim for claim in claims_of(claimed)})
+
+    assert condition("StorageReady", seen, live(**storage(storageClassName=wanted)))["reason"] == reason
+
+
+def claims_of(storage_class: str | None) -> list[Claim]:
+    return [replace(claim, storage_class=storage_class) for claim in bound("metadata", "cache").values()]
+
+
+def test_a_claim_can_be_larger_and_of_another_class() -> None:
+    claim = Claim("cache-files-0", "slow", "20Gi", "Bound", "20Gi")
+    seen = running(claims={**bound("metadata"), claim.name: claim}, classes=BOTH)
+
+    ready, volume = condition("StorageReady", seen), said(seen)["volumes"][1]
+
+    assert ready["reason"] == "StorageClassDiffers"
+    for message in (ready["message"], volume["message"]):
+        assert 'is of StorageClass "slow", not "fast"' in message
+        assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
+
+
+def test_another_class_is_told_once() -> None:
+    assert [each.reason for each in told(said(running()), of_class("slow"))] == ["StorageClassDiffers"]
+    assert told(said(of_class("slow")), of_class("slow")) == []
+
+
+OLD = replace(PENDING, created="2026-01-01T00:00:00Z")
+BEFORE = "volume claim metadata-files-0, created 2026-01-01T00:00:00Z before this server,"
+DELETE = "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
+
+
+@pytest.mark.parametrize(
+    ("claim", "found", "reason", "message"),
+    [
+        (
+            OLD,
+            {},
+            "ClaimPending",
+            f'{BEFORE} was never bound: it waits for example.com/fast of StorageClass "fast"; {DELETE}',
+        ),
+        (
+            OLD,
+            {"overdue": [OLD.name]},
+            "ClaimOverdue",
+            f'{BEFORE} was never bound: it waits for example.com/fast of StorageClass "fast"; {DELETE}',
+        ),
+        (
+            replace(OLD, storage_class="slow"),
+            {},
+            "ClaimPending",
+            f'{BEFORE} is of StorageClass "slow", not "fast", and was never bound: it waits for example.com/slow '
+            f'of StorageClass "slow"; {DELETE}',
+        ),
+        (
+            replace(OLD, storage_class="gone"),
+            {},
+            "StorageClassNotFound",
+            f'{BEFORE} is of StorageClass "gone", not "fast", and was never bound: '
+            f'StorageClass "gone" does not exist in cluster; {DELETE}',
+        ),
+        (
+            replace(OLD, storage_class=""),
+            {},
+            "ClaimPending",
+            f'{BEFORE} is without a StorageClass, not "fast", and was never bound: '
+            f"it waits for a volume that somebody makes by hand; {DELETE}",
+        ),
+        (
+            OLD,
+            {"classes": WAITS},
+            "ClaimPending",
+            f'{BEFORE} was never bound: StorageClass "fast" waits until the pod has a node',
+        ),
+    ],
+)
+def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, found: Manifest, reason: str, message: str) -> None:
+    claims = {**bound("cache"), claim.name: claim}
+    seen = starting(**{"claims": claims, "classes": BOTH, "leftovers": [claim.name], **found})
+
+    ready = condition("StorageReady", seen)
+
+    assert (ready["status"], ready["reason"], ready["message"]) == ("False", reason, message)
+    assert said(seen)["volumes"][0]["message"] == message
+
+
+UNSCHEDULED = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/1 nodes are available",
+}
+
+
+@pytest.mark.parametrize(
+    ("classes", "reason"),
+    [(CLASSES, "ClaimPending"), (StorageClasses(), "StorageClassNotFound"), (WAITS, "Unschedulable")],
+)
+def test_a_claim_that_keeps_the_pod_from_a_node_is_the_cause(classes: StorageClasses, reason: str) -> None:
+    """The scheduler waits for a claim, unless the claim's class waits for the scheduler."""
+    claims = {**bound("cache"), PENDING.name: PENDING}
+
+    seen = starting(claims=claims, classes=classes, pod={"status": {"conditions": [UNSCHEDULED]}})
+
+    assert condition("Ready", seen)["reason"] == reason
+
+
+def test_a_claim_that_is_bound_is_no_cause() -> None:
+    seen = starting(pod={"status": {"conditions": [UNSCHEDULED]}})
+
+    assert condition("Ready", seen)["reason"] == "Unschedulable"
+
+
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
     nameless = live(storage={"metadataSize": "10Gi"})
     assert said(but(Seen(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"

@@ -1,8 +1,9 @@
 import pytest
 
+from app.storage.facts import Claim, StorageClasses
 from app.storage.reading import read
 from app.storage.spec import Storage
-from app.storage.volumes import mount_paths, resized, server_of_claim, volumes
+from app.storage.volumes import mount_paths, resized, server_of_claim, storage_class_of, volumes
 from tests.servers import server, storage
 
 
@@ -42,3 +43,17 @@ def test_a_claim_names_its_server(name: str) -> None:
 @pytest.mark.parametrize("claim", ["", "files", "cache-0", "cache-files-1", "logs-files-0", "cache-files-0\n"])
 def test_a_claim_of_nobody_names_no_server(claim: str) -> None:
     assert server_of_claim(claim) is None
+
+
+@pytest.mark.parametrize(
+    ("claim", "storage_class"),
+    [
+        (None, "fast"),
+        (Claim("cache-files-0"), "fast"),
+        (Claim("cache-files-0", "slow"), "slow"),
+        (Claim("cache-files-0", "", "5Gi", "Bound"), ""),
+        (Claim("cache-files-0", None, "5Gi", "Bound"), ""),
+    ],
+)
+def test_a_bound_claim_keeps_its_class(claim: Claim | None, storage_class: str) -> None:
+    assert storage_class_of(of(), claim, StorageClasses()) == storage_class
