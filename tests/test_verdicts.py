@@ -227,13 +227,24 @@ def saved_offline(saved: Path) -> Iterator[Operator]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def observing(leftovers: None, cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
+    """It answers from what it watches."""
+    flags = ("--kubeconfig", cluster.kubeconfig, "--namespace=default", "--no-leader-elect")
+    with Operator(tmp_path_factory.mktemp("observing"), *flags) as running:
+        yield running
+
+
 @pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
-def test_the_webhook_says_the_same_of_leftovers(live: Operator, saved_offline: Operator, row: Leftover) -> None:
+def test_the_webhook_says_the_same_of_leftovers(
+    live: Operator, observing: Operator, saved_offline: Operator, row: Leftover
+) -> None:
     asked = review(row.manifest)
 
     response = live.post(VALIDATE_PATH, asked)
 
     assert response == saved_offline.post(VALIDATE_PATH, asked)
+    assert response == observing.post(VALIDATE_PATH, asked)
     assert response["allowed"] is row.admitted
     causes = response.get("status", {}).get("details", {}).get("causes", [])
     assert_said([cause["message"] for cause in causes], row.says)
