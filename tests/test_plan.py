@@ -31,7 +31,7 @@ FAST = {
     "metadata": {"name": "fast"},
     "allowVolumeExpansion": True,
 }
-CLAIM = {
+CLAIM: Manifest = {
     "apiVersion": "v1",
     "kind": "PersistentVolumeClaim",
     "metadata": {"name": "cache-files-0", "namespace": "media"},

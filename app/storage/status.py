@@ -193,7 +193,8 @@ def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
 def _conditions(
     server: DittoServer, seen: Seen, looks: Sequence[Outlook], credentials: Mapping[str, Any] | None
 ) -> dict[str, tuple[str, Problem]]:
-    claims, growth = _first(_claim_problem(look, server, seen) for look in looks), _growth_problem(looks)
+    blocking = sorted(looks, key=lambda look: _order_of_blame(look, server, seen))
+    claims, growth = _first(_claim_problem(look, server, seen) for look in blocking), _growth_problem(looks)
     ready = _not_ready(server, seen, claims, looks)
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
     stalled = _blocked(seen) or seen.held or refused
@@ -280,6 +281,13 @@ def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None, looks: S
 def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
     found = ((pod or {}).get("status") or {}).get("conditions") or []
     return any((each["type"], each["status"]) == ("PodScheduled", "False") for each in found)
+
+
+def _order_of_blame(look: Outlook, server: DittoServer, seen: Seen) -> int:
+    """Sorts claims that nobody provides a volume for first, and those last that only wait for the pod to get a node."""
+    if _keeps_from_node(look, server, seen):
+        return 0 if look.claim and look.claim.name in seen.leftovers else 1
+    return 2 if look.phase == Phase.PENDING else 1
 
 
 def _keeps_from_node(look: Outlook, server: DittoServer, seen: Seen) -> bool:

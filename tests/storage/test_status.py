@@ -494,6 +494,34 @@ def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, found: Manifes
     assert said(seen)["volumes"][0]["message"] == message
 
 
+LATER_CLASS = StorageClass("later", waits_for_pod=True)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "cache", "named"),
+    [
+        # The pod gets no node for the cache's claim, and the metadata's claim waits for just that.
+        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast"), "cache"),
+        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "gone"), "cache"),
+        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast", phase="Lost"), "cache"),
+        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast", "5Gi", "Bound"), "metadata"),
+        (PENDING, Claim("cache-files-0", "fast"), "metadata"),
+        (PENDING, Claim("cache-files-0", "later"), "metadata"),
+        # A driver is at work on the metadata's claim, and was not on the cache's.
+        (PENDING, Claim("cache-files-0", "fast", created="2026-01-01T00:00:00Z"), "cache"),
+        (PENDING, Claim("cache-files-0", "later", created="2026-01-01T00:00:00Z"), "metadata"),
+        (None, Claim("cache-files-0", "fast", created="2026-01-01T00:00:00Z"), "cache"),
+    ],
+)
+def test_of_two_claims_the_one_that_blocks_is_named(metadata: Claim | None, cache: Claim, named: str) -> None:
+    claims = {claim.name: claim for claim in (metadata, cache) if claim}
+    leftovers = [claim.name for claim in claims.values() if claim.created]
+
+    seen = starting(claims=claims, classes=StorageClasses((FAST, LATER_CLASS)), leftovers=leftovers)
+
+    assert condition("StorageReady", seen)["message"].startswith(f"volume claim {named}-files-0")
+
+
 UNSCHEDULED = {
     "type": "PodScheduled",
     "status": "False",
