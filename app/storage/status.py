@@ -284,7 +284,12 @@ def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
 
 
 def _order_of_blame(look: Outlook, server: DittoServer, seen: Seen) -> int:
-    """Sorts claims that nobody provides a volume for first, and those last that only wait for the pod to get a node."""
+    """Sorts claims whose data is at risk first, then those that nobody provides a volume for.
+
+    Those that only wait for the pod to get a node come last.
+    """
+    if look.phase == Phase.TERMINATING:
+        return 0
     if _keeps_from_node(look, server, seen):
         return 0 if look.claim and look.claim.name in seen.leftovers else 1
     return 2 if look.phase == Phase.PENDING else 1
