@@ -29,6 +29,7 @@ from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.difference import differs, marked
 from app.storage.facts import Claim, Secret, Unknown
+from app.storage.finding import Problem
 from app.storage.growth import (
     ALLOW_DATA_LOSS,
     RESIZE_PATIENCE,
@@ -69,7 +70,6 @@ from app.storage.status import (
     SERVICE_MISSING,
     SERVICE_OUTDATED,
     News,
-    Problem,
     Seen,
     conditions,
     news,

@@ -1,4 +1,4 @@
-"""What a rule has to say about a DittoServer: a reason to reject it, or a warning."""
+"""What a rule has to say about a DittoServer, a reason to reject it or a warning; and what is wrong with a live one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -32,3 +32,11 @@ def rejections(findings: Iterable[Finding]) -> list[Finding]:
 
 def warnings(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if not finding.rejects]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a live server: `reason` is one word for programs, `message` a line that names the thing."""
+
+    reason: str
+    message: str

@@ -2,12 +2,16 @@
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from app.storage.containers import CRASH_REASONS
+from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
+from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.facts import Claim, StorageClasses
-from app.storage.finding import Finding
+from app.storage.finding import Finding, Problem
 from app.storage.growth import Outlook, Phase, Situation, outlooks
 from app.storage.pod import pod_name
 from app.storage.rollout import is_current, is_ready
@@ -88,16 +92,6 @@ _ABSENT = {
     Phase.MISSING: "ClaimMissing",
     Phase.UNKNOWN: "ClaimUnknown",
 }
-_CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
-_PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """`reason` is one word for programs, `message` a line that names the thing."""
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -116,7 +110,8 @@ class Seen:
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
     `situation` is of its volumes and its pod; `overdue` names the claims that had time enough. `held` is why its pod is
     not restarted for a change. `file_service` is the live Service at which files are served. `leftovers` are the claims
-    that are older than the server.
+    that are older than the server. `warnings` are Events about its objects, and `node` is that of its pod where its
+    state explains something.
     """
 
     rejections: Sequence[Finding] = ()
@@ -131,23 +126,26 @@ class Seen:
     situation: Situation = field(default_factory=Situation)
     overdue: Collection[str] = ()
     leftovers: Collection[str] = ()
+    warnings: Sequence[WarningEvent] = ()
+    node: Node | None = None
 
 
 def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
     """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
     generation = manifest["metadata"]["generation"]
     looks = outlooks(server, seen.situation)
+    case = Case(server.metadata.name, seen.situation.pod, datetime.fromisoformat(now), seen.warnings, seen.node)
     found = {
         "observedGeneration": generation,
         "availableReplicas": _available(seen),
-        "phase": _phase(server, seen),
+        "phase": _phase(server, seen, case),
         "conditions": [],
         "volumes": [_volume(look, server, seen) for look in looks],
     }
     if endpoint := _endpoint(seen.file_service):
         found["nfsEndpoint"] = endpoint
     former = conditions(manifest)
-    for kind, (holds, problem) in _conditions(server, seen, looks, former.get("CredentialsReady")).items():
+    for kind, (holds, problem) in _conditions(server, seen, looks, case, former).items():
         before = former.get(kind, {})
         since = before.get("lastTransitionTime") if before.get("status") == holds else None
         found["conditions"].append(
@@ -191,11 +189,15 @@ def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
 
 
 def _conditions(
-    server: DittoServer, seen: Seen, looks: Sequence[Outlook], credentials: Mapping[str, Any] | None
+    server: DittoServer,
+    seen: Seen,
+    looks: Sequence[Outlook],
+    case: Case,
+    former: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, tuple[str, Problem]]:
     blocking = sorted(looks, key=lambda look: _order_of_blame(look, server, seen))
     claims, growth = _first(_claim_problem(look, server, seen) for look in blocking), _growth_problem(looks)
-    ready = _not_ready(server, seen, claims, looks)
+    ready = steady(_not_ready(server, seen, claims, looks, case), former.get("Ready"))
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
     stalled = _blocked(seen) or seen.held or refused
     failed = seen.failure or seen.services or seen.growth
@@ -206,7 +208,7 @@ def _conditions(
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
         "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(looks, server)),
-        "CredentialsReady": _credentials(seen, credentials),
+        "CredentialsReady": _credentials(seen, former.get("CredentialsReady")),
     }
 
 
@@ -262,20 +264,25 @@ def _good(server: DittoServer, seen: Seen) -> Problem:
     return Problem("Available", f"NFS is served at {_endpoint(seen.file_service)}")
 
 
-def _not_ready(server: DittoServer, seen: Seen, claims: Problem | None, looks: Sequence[Outlook]) -> Problem | None:
+def _not_ready(
+    server: DittoServer, seen: Seen, claims: Problem | None, looks: Sequence[Outlook], case: Case
+) -> Problem | None:
     """Why the server does not do what its spec asks for; the first cause that a person could remove."""
     if blocked := _blocked(seen):
         return blocked
     if server.spec.replicas == 0:
-        stopping = Problem("Stopping", "the pod has yet to end")
+        stopping = why_not_ended(case) or Problem("Stopping", "the pod has yet to end")
         return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen):
         return seen.services
     if seen.situation.stateful_set is None and (seen.credentials or seen.failure):
         return seen.credentials or seen.failure
-    if claims and _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks):
+
+    problem = why_not_running(case)
+    blocks = _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks)
+    if claims and (problem is None or waits_for_claims(problem) or blocks):
         return claims
-    return _pod_problem(seen.situation.pod) or claims or Problem("PodStarting", "the pod is not ready yet")
+    return problem or Problem("PodStarting", "the pod is not ready yet")
 
 
 def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
@@ -311,33 +318,6 @@ def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
     return None
 
 
-def _pod_problem(pod: Mapping[str, Any] | None) -> Problem | None:
-    """Only what stays the same from one attempt to the next, and nothing that the container itself wrote."""
-    found = (pod or {}).get("status") or {}
-    for condition in found.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Problem(condition.get("reason") or "Unschedulable", f"no node: {condition.get('message')}")
-    for container in found.get("containerStatuses") or []:
-        if problem := _container_problem(container):
-            return problem
-    return None
-
-
-def _container_problem(container: Mapping[str, Any]) -> Problem | None:
-    waiting = (container.get("state") or {}).get("waiting") or {}
-    reason = waiting.get("reason") or ""
-    if reason in _PULLS:
-        return Problem("ImagePullBackOff", f"image {container['image']} cannot be pulled")
-    ended = (container.get("lastState") or {}).get("terminated") or (container.get("state") or {}).get("terminated")
-    if reason in _CRASHES or ended:
-        code = (ended or {}).get("exitCode")
-        why = (ended or {}).get("reason") or reason
-        return Problem("CrashLoopBackOff", f"the server ended with exit code {code} ({why}); kubectl logs -p says why")
-    if reason and reason not in ("ContainerCreating", "PodInitializing"):
-        return Problem(reason, waiting.get("message") or reason)
-    return None
-
-
 def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | None:
     """Why there is no volume; its size is another matter."""
     claim, name = look.claim, look.volume.claim_name(server.metadata.name)
@@ -345,7 +325,8 @@ def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | 
     if look.phase == Phase.MISSING and seen.situation.pod is None and missing:
         return Problem(missing.reason, f"volume claim {name} cannot be created: {missing.message}")
     if reason := _ABSENT.get(look.phase):
-        return Problem(reason, look.message)
+        why = why_no_volume(name, seen.warnings) if look.phase == Phase.MISSING else None
+        return Problem(reason, f"volume claim {name} does not exist: {why}" if why else look.message)
     if look.phase == Phase.LOST:
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
     if look.phase != Phase.PENDING:
@@ -354,7 +335,8 @@ def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | 
         return _leftover_problem(claim, server, seen)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
-    why = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
+    waits = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
+    why = why_no_volume(name, seen.warnings) or waits
     if name in seen.overdue:
         return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
     return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
@@ -440,9 +422,9 @@ def _endpoint(service: Mapping[str, Any] | None) -> str | None:
     return port and f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:{port}"
 
 
-def _phase(server: DittoServer, seen: Seen) -> str:
-    problem = _pod_problem(seen.situation.pod)
-    if _blocked(seen) or (problem and problem.reason == "CrashLoopBackOff" and not _available(seen)):
+def _phase(server: DittoServer, seen: Seen, case: Case) -> str:
+    problem = why_not_running(case)
+    if _blocked(seen) or (problem and problem.reason in CRASH_REASONS and not _available(seen)):
         return "Failed"
     if server.spec.replicas == 0:
         return "Stopped"

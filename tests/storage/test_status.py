@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
+from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClass, StorageClasses
-from app.storage.finding import rejection
+from app.storage.finding import Problem, rejection
 from app.storage.growth import Situation
 from app.storage.reading import read
 from app.storage.schema import structural
-from app.storage.status import News, Problem, Seen, Status, conditions, news, status
+from app.storage.status import News, Seen, Status, conditions, news, status
+from tests.events import warning
 from tests.servers import server, storage
 
 Manifest = dict[str, Any]
@@ -547,6 +549,38 @@ def test_a_claim_that_is_bound_is_no_cause() -> None:
     seen = starting(pod={"status": {"conditions": [UNSCHEDULED]}})
 
     assert condition("Ready", seen)["reason"] == "Unschedulable"
+
+
+def test_a_pending_claim_quotes_its_provisioner() -> None:
+    words = 'failed to provision volume with StorageClass "fast": rpc error: code = Internal desc = disk full'
+    event = warning(words, "ProvisioningFailed", "PersistentVolumeClaim", PENDING.name)
+    seen = starting(claims={**bound("cache"), PENDING.name: PENDING}, warnings=[event])
+    message = f'volume claim {PENDING.name} is Pending: failed to provision volume with StorageClass "fast": disk full'
+    assert condition("StorageReady", seen)["message"] == message
+    assert said(seen)["volumes"][0]["message"] == message
+
+
+def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
+    unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+    scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unbound}
+    seen = starting(claims={**bound("cache"), PENDING.name: PENDING}, pod={"status": {"conditions": [scheduled]}})
+    assert reasons(seen)["Ready"] == ("False", "ClaimPending")
+    assert reasons(but(seen, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
+
+
+def test_a_server_stops_only_when_its_node_answers() -> None:
+    lost = Node("n1", NodeState.UNREACHABLE, NOON)
+    pod = {"metadata": {"deletionTimestamp": "2026-02-01T11:00:00Z"}, "spec": {"nodeName": "n1"}}
+    assert reasons(starting(pod=pod, node=lost), live(replicas=0))["Ready"] == ("False", "NodeLost")
+
+
+def test_a_cause_keeps_its_words_between_two_reports() -> None:
+    """An older kubelet gives the registry's answer once, and then only that it waits."""
+    answer = "failed to resolve reference: 401 Unauthorized"
+    first = said(starting(pod=pod(**waiting("ErrImagePull", message=answer))))
+    then = starting(pod=pod(**waiting("ImagePullBackOff", message='Back-off pulling image "dittofs:1"')))
+    assert said(then, live(first), LATER) == first
+    assert "401 Unauthorized" in conditions({"status": first})["Ready"]["message"]
 
 
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:

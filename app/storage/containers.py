@@ -1,0 +1,203 @@
+"""What is wrong with the containers of a server's pod: its own, and those that others have put before or beside it."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.storage.evidence import Case, words
+from app.storage.finding import Problem
+from app.storage.pod import CONTAINER
+
+Manifest = Mapping[str, Any]
+
+# For these reasons a container has ended, and ends again.
+CRASH_REASONS = ("CrashLoopBackOff", "InitContainerFailed", "SidecarFailed")
+# The kubelet forgets earlier crashes of a container that has run for so long.
+RECOVERY = timedelta(minutes=10)
+
+_CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
+_PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+_STARTING = ("", "ContainerCreating", "PodInitializing")
+# Nobody but the runtime has written the message of a container that ended so: it never ran.
+_NEVER_RAN = ("StartError", "ContainerCannotRun")
+
+
+def container_failed(case: Case) -> Problem | None:
+    """The first container that is not fine counts, the server's own before its sidecars."""
+    problems = (
+        _container_problem(container, case) for container in _containers(case) if not container.is_fine(case.now)
+    )
+    return next((problem for problem in problems if problem), None)
+
+
+@dataclass(frozen=True)
+class _Container:
+    status: Manifest
+    pod: str
+    role: str
+
+    @property
+    def name(self) -> str:
+        return str(self.status.get("name") or CONTAINER)
+
+    @property
+    def title(self) -> str:
+        return "the server" if self.role == CONTAINER else f"{self.role} {self.name}"
+
+    @property
+    def waiting(self) -> Manifest:
+        return self._state("waiting") or {}
+
+    @property
+    def ended(self) -> Manifest:
+        former = (self.status.get("lastState") or {}).get("terminated")
+        return self._state("terminated") or former or {}
+
+    def is_fine(self, now: datetime) -> bool:
+        """It runs as it should, or has done its work; an end that it has recovered from explains nothing."""
+        running, terminated = self._state("running"), self._state("terminated")
+        if running is None:
+            return self.role == "init container" and (terminated or {}).get("exitCode") == 0
+        runs = bool(self.status.get("ready") or self.status.get("started"))
+        return runs and not self._keeps_crashing(running.get("startedAt"), now)
+
+    def _keeps_crashing(self, started: str | None, now: datetime) -> bool:
+        """Between two crashes it runs for a while, and may even be ready."""
+        crashed = ((self.status.get("lastState") or {}).get("terminated") or {}).get("exitCode")
+        repeated = int(self.status.get("restartCount") or 0) > 1
+        return bool(crashed and repeated and started) and now - datetime.fromisoformat(str(started)) < RECOVERY
+
+    def _state(self, name: str) -> Manifest | None:
+        return (self.status.get("state") or {}).get(name)
+
+
+def _containers(case: Case) -> Iterator[_Container]:
+    """In the order in which they matter: nothing else starts before an init container has ended."""
+    spec = (case.pod or {}).get("spec") or {}
+    sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    for status in case.status.get("initContainerStatuses") or []:
+        yield _Container(status, case.pod_name, "sidecar" if status.get("name") in sidecars else "init container")
+    containers = [
+        _Container(status, case.pod_name, CONTAINER if status.get("name", CONTAINER) == CONTAINER else "sidecar")
+        for status in case.status.get("containerStatuses") or []
+    ]
+    yield from sorted(containers, key=lambda container: container.role != CONTAINER)
+
+
+def _container_problem(container: _Container, case: Case) -> Problem | None:
+    """Nothing that the container itself wrote is quoted: there may be anything in it."""
+    reason = container.waiting.get("reason") or ""
+    if reason in _PULLS:
+        return _pull_problem(container, case)
+    if reason in _CRASHES or (container.ended and reason in ("", "CrashLoopBackOff", *_STARTING)):
+        return _crash(container, reason)
+    if reason not in _STARTING:
+        why = words(container.waiting.get("message")) or reason
+        return Problem(reason, why if container.role == CONTAINER else f"{container.title}: {why}")
+    if container.role == "init container" and not container.waiting:
+        message = f"pod {case.pod_name} waits for its init container {container.name} to end"
+        return Problem(
+            "PodInitializing", f"{message}; kubectl logs {case.pod_name} -c {container.name} says what it does"
+        )
+    return None
+
+
+def _crash(container: _Container, waiting: str) -> Problem:
+    kinds = {CONTAINER: "CrashLoopBackOff", "init container": "InitContainerFailed"}
+    kind = kinds.get(container.role, "SidecarFailed")
+    ended = container.ended
+    if ended.get("reason") in _NEVER_RAN or (waiting == "RunContainerError" and not ended):
+        why = words(ended.get("message") or container.waiting.get("message")) or waiting
+        return Problem(kind, f"{container.title} could not be started: {why}")
+    if not ended:
+        return Problem(kind, f"{container.title} keeps ending; {_logs(container)}")
+
+    why = ended.get("reason") or waiting
+    message = f"{container.title} ended with exit code {ended.get('exitCode')} ({words(why)}); {_logs(container)}"
+    if ended.get("reason") == "OOMKilled" and container.role == CONTAINER:
+        return Problem(kind, f"{message}; it had less memory than it needs: raise spec.resources.limits.memory")
+    return Problem(kind, message)
+
+
+def _logs(container: _Container) -> str:
+    if container.role == CONTAINER:
+        return "kubectl logs -p says why"
+    return f"kubectl logs -p {container.pod} -c {container.name} says why"
+
+
+# A registry's words, and the cause and remedy behind them; the first that matches counts.
+_PULL_CAUSES = (
+    (
+        re.compile(
+            r"\b401\b|unauthori[sz]ed|authorization failed|authentication required|access denied|denied:|403 forbidden"
+            r"|no basic auth|failed to authorize",
+            re.IGNORECASE,
+        ),
+        "the registry refuses access, or has no such image: check its name, and that the namespace's ServiceAccount "
+        "`default` names a pull secret for the registry in imagePullSecrets; then delete the pod",
+    ),
+    (
+        re.compile(r"\b429\b|toomanyrequests|too many requests", re.IGNORECASE),
+        "the registry's rate limit is reached: wait, or name a pull secret in imagePullSecrets of the namespace's "
+        "ServiceAccount `default`",
+    ),
+    (re.compile(r"no match for platform", re.IGNORECASE), "the image is not made for the node's platform"),
+    (
+        re.compile(r"x509|certificate|http response to https", re.IGNORECASE),
+        "the node does not trust the registry: configure the container runtime of the node for it",
+    ),
+    (
+        re.compile(
+            r"no such host|i/o timeout|connection refused|connection reset|deadline exceeded|handshake timeout|no route"
+            r"|network is unreachable|server misbehaving|\bEOF\b|\b50[0234]\b",
+            re.IGNORECASE,
+        ),
+        "the node cannot reach the registry: check its name, DNS, and the network and proxy of the node",
+    ),
+    (re.compile(r"no space left", re.IGNORECASE), "the node's disk is full"),
+    (
+        re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE),
+        "the registry has no such image or tag: check spec.image",
+    ),
+)
+_PULL_PREFIX = re.compile(
+    r'^(?:Back-off pulling image "[^"]*"(?:: ErrImagePull)?|Failed to pull image "[^"]*")(?:: |$)'
+)
+_PULL_SECRETS = re.compile(r"Unable to retrieve some image pull secrets \(([^)]+)\)")
+
+
+def _pull_problem(container: _Container, case: Case) -> Problem:
+    whose = "" if container.role == CONTAINER else f" of {container.title}"
+    message = f"image {container.status.get('image')}{whose} cannot be pulled"
+    if why := _pull_cause(container, case):
+        message = f"{message}: {why}"
+    return Problem("ImagePullBackOff", message)
+
+
+def _pull_cause(container: _Container, case: Case) -> str | None:
+    """From the container's status, where a newer kubelet says it, or else from the pod's Events."""
+    reason = container.waiting.get("reason")
+    if reason == "InvalidImageName":
+        return "this is no valid name of an image; correct it"
+    if reason == "ErrImageNeverPull":
+        return "it is not on the node, and its pull policy is Never"
+
+    events = [event.message for event in case.newest("Failed") if event.container in ("", container.name)]
+    for text in (words(container.waiting.get("message")), *events):
+        if why := _PULL_PREFIX.sub("", text):
+            return f"{_pull_advice(why)}{_missing_pull_secrets(case)} ({why.rpartition(': ')[2]})"
+    return None
+
+
+def _pull_advice(why: str) -> str:
+    causes = (advice for pattern, advice in _PULL_CAUSES if pattern.search(why))
+    return next(causes, "the container runtime of the node says why")
+
+
+def _missing_pull_secrets(case: Case) -> str:
+    for event in case.newest("FailedToRetrieveImagePullSecret"):
+        if match := _PULL_SECRETS.search(event.message):
+            return f"; these pull secrets do not exist: {match[1]}"
+    return ""

@@ -1,0 +1,234 @@
+"""What the cluster reports about a server's objects and its node: Warning Events and the node's Ready condition.
+
+Events are untrusted. Whoever may create Events can forge them: they are text to be quoted, and nothing acts on them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from app.storage.pod import pod_name
+from app.storage.volumes import server_of_claim
+
+STATEFUL_SET = "StatefulSet"
+POD = "Pod"
+CLAIM = "PersistentVolumeClaim"
+# What has not been repeated for so long, while others of its kind have, is over. A reporter may hold back an Event for
+# five minutes, and there are several volumes to report.
+SILENCE = timedelta(minutes=30)
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
+
+# Longer than any cause, and short enough for a condition that kubectl prints.
+MAX_WORDS_CHARACTERS = 500
+# What is read of somebody's text; client-go cuts the message of an Event at 1024.
+MAX_TEXT_CHARACTERS = 2048
+MAX_UID_CHARACTERS = 64
+# The reasons that explain why a pod does not run. Whatever has another reason is not kept.
+_REASONS = {
+    STATEFUL_SET: frozenset({"FailedCreate"}),
+    POD: frozenset(
+        {
+            "Failed",
+            "FailedAttachVolume",
+            "FailedCreatePodSandBox",
+            "FailedMapVolume",
+            "FailedMount",
+            "FailedToRetrieveImagePullSecret",
+            "NetworkNotReady",
+            "Unhealthy",
+        }
+    ),
+    CLAIM: frozenset({"FailedBinding", "ProvisioningFailed", "VolumeMismatch"}),
+}
+_TIMES = ("lastTimestamp", "eventTime", "firstTimestamp")
+_VOLUME = re.compile(r'\bfor volume "([^"]{1,253})"')
+_CLAIM = re.compile(r"[Cc]reate Claim (\S{1,253}) ")
+_CONTAINER = re.compile(r"spec\.(?:initC|c)ontainers\{([^}]{1,63})\}")
+# Whatever differs from one attempt to the next, although the cause is the same.
+_VOLATILE = re.compile(
+    r"""
+      ^\(combined\ from\ similar\ events\):\s+
+    | rpc\ error:\ code\ =\ \w+\ desc\ =\s+
+    | (?<=\s)(?:\d{1,3}\.){3}\d{1,3}:\d+->                   # the port that a client happened to have
+    | ,\ used:\ [^:]*?(?=,\ limited:)                # what others use of a quota
+    """,
+    re.VERBOSE,
+)
+_NAMELESS = re.compile(
+    r"""
+      (?<=://)[^\s/@]+(?=@)                                      # credentials before the host of a URL
+    | (?<=\?)[^\s"'?]*=[^\s"']*                                 # a URL's query, such as a signature
+    | (?i:(?<=password=)|(?<=secret=)|(?<=token=)|(?<=key=)|(?<=pass=))[^\s,;"']+
+    | (?<!pvc-)\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b   # the UID of an object, but for a volume's name
+    | \b[0-9a-f]{32,}\b                                         # a container's ID
+    | \b\d{4}-\d\d-\d\d[T\ ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?
+    | \b(?:\d+h)?(?:\d+m)?\d+(?:\.\d+)?m?s\b                    # a duration
+    """,
+    re.VERBOSE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WarningEvent:
+    """A Warning Event about an object of a server, without what changes from one attempt to the next.
+
+    Of one `topic` only the newest counts. `at` is RFC 3339 in UTC. `container` is empty when it is about none.
+    """
+
+    kind: str
+    name: str
+    uid: str
+    reason: str
+    message: str
+    at: str
+    topic: str
+    container: str = ""
+
+    @property
+    def subject(self) -> str:
+        """What the topic is about: a volume, or the claim that was not created; empty for the object itself."""
+        return self.topic.partition("/")[2]
+
+    @property
+    def server(self) -> str:
+        """The server whose object it would be about, whether there is such a server or not."""
+        return server_of(self.kind, self.name) or ""
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "WarningEvent | None":
+        """None when it cannot be about a server's object, or explains nothing."""
+        about = manifest.get("involvedObject") or {}
+        kind, name, uid = (str(about.get(key) or "") for key in ("kind", "name", "uid"))
+        reason = str(manifest.get("reason") or "")
+        if reason not in _REASONS.get(kind, ()) or not 0 < len(uid) <= MAX_UID_CHARACTERS or not server_of(kind, name):
+            return None
+
+        message = words(manifest.get("message"))
+        topic, at = _topic(reason, message), _newest_time(manifest)
+        if topic is None or at is None:
+            return None
+
+        container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
+        return cls(kind, name, uid, reason, message, at, topic, container[1] if container else "")
+
+
+def server_of(kind: str, name: str) -> str | None:
+    """The server that an object of this name would belong to; None when no server has such objects."""
+    if kind == STATEFUL_SET:
+        return name or None
+    if kind == POD:
+        return name.removesuffix("-0") if name.endswith("-0") else None
+    return server_of_claim(name) if kind == CLAIM else None
+
+
+def words(text: object) -> str:
+    """Somebody else's text for a message: one line without control characters, of limited length, stable."""
+    line = "".join(character if character.isprintable() else " " for character in str(text or "")[:MAX_TEXT_CHARACTERS])
+    line = _NAMELESS.sub("…", _VOLATILE.sub("", " ".join(line.split())))
+    return line if len(line) <= MAX_WORDS_CHARACTERS else f"{line[:MAX_WORDS_CHARACTERS]}…"
+
+
+def current(events: Iterable[WarningEvent]) -> list[WarningEvent]:
+    """Those that still count, in a fixed order: without what others of the same reason have outlived."""
+    events = sorted(events, key=lambda event: (event.kind, event.name, event.topic, event.container))
+    last: dict[tuple[str, str], datetime] = {}
+    for event in events:
+        reason = event.kind, event.reason
+        last[reason] = max(_time(event), last.get(reason, _time(event)))
+    return [event for event in events if last[event.kind, event.reason] - _time(event) <= SILENCE]
+
+
+def _topic(reason: str, message: str) -> str | None:
+    """None for a message that only repeats what the pod's status says, or another Event."""
+    if reason == "FailedCreate":
+        claim = _CLAIM.match(message)
+        return None if "failed to create PVC" in message else f"{reason}/{claim[1]}" if claim else reason
+    if reason == "Failed" and not message.startswith("Failed to pull image"):
+        return None
+    if reason == "Unhealthy" and not message.startswith("Readiness probe"):
+        return None
+    if reason == "FailedMount" and message.startswith("Unable to attach or mount volumes"):
+        return "FailedMount"
+
+    volume = _VOLUME.search(message)
+    return f"{reason}/{volume[1]}" if volume else reason
+
+
+def _newest_time(manifest: Mapping[str, Any]) -> str | None:
+    """Which times there are depends on the API that the reporter uses; None for one that is no time."""
+    series = (manifest.get("series") or {}).get("lastObservedTime")
+    times = [series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp")]
+    newest = max((str(time) for time in times if time), default="")
+    try:
+        datetime.fromisoformat(newest)
+    except ValueError:
+        return None
+    return newest
+
+
+class NodeState(StrEnum):
+    """What its Ready condition says. NotReady is a kubelet that answers; an unreachable one has stopped answering."""
+
+    READY = "Ready"
+    NOT_READY = "NotReady"
+    UNREACHABLE = "Unreachable"
+    DELETED = "Deleted"
+    NOT_LOOKED_UP = "NotLookedUp"
+
+
+@dataclass(frozen=True)
+class Node:
+    """The node of a pod; `words` are its kubelet's own, or say why it was not looked up."""
+
+    name: str
+    state: NodeState
+    since: str = ""
+    words: str = ""
+    out_of_service: bool = False
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Node":
+        conditions = (manifest.get("status") or {}).get("conditions") or []
+        ready: Mapping[str, Any] = next((each for each in conditions if each["type"] == "Ready"), {})
+        states = {"True": NodeState.READY, "False": NodeState.NOT_READY}
+        taints = (manifest.get("spec") or {}).get("taints") or []
+        return cls(
+            name=manifest["metadata"]["name"],
+            state=states.get(ready.get("status", ""), NodeState.UNREACHABLE),
+            since=ready.get("lastTransitionTime") or "",
+            words=words(ready.get("message")),
+            out_of_service=any(taint["key"] == OUT_OF_SERVICE for taint in taints),
+        )
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of a server whose pod does not run. `warnings` are about its objects as they are now.
+
+    `node` is None when nobody needed to ask for it; see `app.storage.diagnosis.node_in_question`.
+    """
+
+    server: str
+    pod: Mapping[str, Any] | None
+    now: datetime
+    warnings: Sequence[WarningEvent] = ()
+    node: Node | None = None
+
+    @property
+    def pod_name(self) -> str:
+        return pod_name(self.server)
+
+    @property
+    def status(self) -> Mapping[str, Any]:
+        return (self.pod or {}).get("status") or {}
+
+    def newest(self, *reasons: str) -> list[WarningEvent]:
+        """Those about the pod that still count."""
+        return [event for event in current(self.warnings) if event.kind == POD and event.reason in reasons]
+
+
+def _time(event: WarningEvent) -> datetime:
+    return datetime.fromisoformat(event.at)

@@ -1,0 +1,24 @@
+"""Warning Events as the API server serves them to the operator."""
+
+from typing import Any
+
+from app.storage.evidence import WarningEvent
+
+Manifest = dict[str, Any]
+UID = "d7fb2ad4-51f1-45b3-83da-373c853c7709"
+
+
+def event(kind: str = "Pod", name: str = "files-0", reason: Any = "FailedMount", **fields: Any) -> Manifest:
+    return {
+        "metadata": {"name": "e", "namespace": "here", "creationTimestamp": "2026-11-27T03:00:00Z"},
+        "involvedObject": {"kind": kind, "name": name, "uid": UID, "namespace": "here"},
+        "reason": reason,
+        "message": "m",
+        **fields,
+    }
+
+
+def warning(message: str, reason: str, kind: str = "Pod", name: str = "files-0", **fields: Any) -> WarningEvent:
+    found = WarningEvent.read(event(kind, name, reason, message=message, **fields))
+    assert found is not None
+    return found
