@@ -10,6 +10,7 @@ OF_THE_WHOLE = {
     "tests/test_interruptions.py",
     "tests/test_layout.py",
     "tests/test_manifests_on_disk.py",
+    "tests/test_outages.py",
     "tests/test_rbac.py",
     "tests/test_readme.py",
     "tests/test_through_the_api_server.py",

@@ -23,6 +23,7 @@ from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
 from tests.driver import Driver
 from tests.helm.chart import Manifest
+from tests.nodes import node, run_pod_on, set_pod
 from tests.operated import ACCOUNT, Operated, Request, permissions
 from tests.operator import Operator
 from tests.servers import server, storage
@@ -85,8 +86,9 @@ def test_every_permission_is_used_and_no_call_is_refused(
     namespace = "confined" if confined else "everywhere"
     enforcing.kubectl("create", "namespace", namespace)
     shipped = granted(permissions(namespace, confined=confined, makes_its_own=True))
-    # That it may not list the classes, an operator that is confined learns by asking.
-    expected = {("list", "storageclasses", "")} if confined else set()
+    # That it may not list the classes, nor look up a node, an operator that is confined learns by asking.
+    asked = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
+    expected = asked if confined else set()
     with Proxy(enforcing, tmp_path) as proxy:
         operated = Operated(enforcing, namespace, tmp_path, through=proxy, confined=confined, makes_its_own=True)
         if not confined:
@@ -119,6 +121,7 @@ def everything(operated: Operated, proxy: Proxy) -> None:
     """All that the operator ever asks of the API server."""
     make(operated)
     grow(operated)
+    lose_a_node(operated)
     change(operated)
     change_what_cannot_be_applied(operated, proxy)
     remove(operated)
@@ -142,6 +145,15 @@ def grow(operated: Operated) -> None:
         operated.patch("dittoserver", "growing", spec={"storage": {"cacheSize": "10Gi"}})
         until(lambda: "StatefulSetRecreated" in operated.events("growing") and reason(operated) == "Bound")
     operated.kubectl("delete", "dittoserver", "growing")
+
+
+def lose_a_node(operated: Operated) -> None:
+    with node(operated) as name:
+        operated.apply(server("lost"))
+        run_pod_on(operated, name, "lost-0")
+        set_pod(operated, "lost-0", ready=False)
+        until(lambda: any(each.resource == "nodes" for each in operated.requests()))
+    operated.kubectl("delete", "dittoserver", "lost")
 
 
 def reason(operated: Operated) -> str:

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from time import monotonic
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -45,6 +45,16 @@ def version_of(manifest: Mapping[str, Any]) -> int:
 def full_name(key: Key) -> str:
     """No name in Kubernetes has a slash in it."""
     return "/".join(key)
+
+
+class Sink(Protocol):
+    """Takes what a cache lists and watches: a Store, or one that keeps less of it."""
+
+    def put(self, manifest: Manifest) -> None: ...
+
+    def remove(self, manifest: Manifest) -> None: ...
+
+    def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None: ...
 
 
 class Store:
@@ -144,7 +154,7 @@ class Cache:
     `gap` says why the store cannot be relied on to be whole, None once it is: then what is not in it does not exist.
     """
 
-    def __init__(self, cluster: Cluster, selection: Selection, store: Store, silence: float = SILENCE) -> None:
+    def __init__(self, cluster: Cluster, selection: Selection, store: Sink, silence: float = SILENCE) -> None:
         self._cluster = cluster
         self._selection = selection
         self._store = store

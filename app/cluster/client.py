@@ -72,7 +72,8 @@ _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, K
 class Selection:
     """Which objects of a resource, and whether with more than their metadata; a namespace of None means all of them.
 
-    With a `name` it is the one object, and a permission for that resourceName is enough.
+    With a `name` it is the one object, and a permission for that resourceName is enough. `fields` is a field selector,
+    such as `type=Warning`.
     """
 
     resource: Resource
@@ -80,6 +81,7 @@ class Selection:
     labels: str = ""
     metadata_only: bool = False
     name: str = ""
+    fields: str = ""
 
     @property
     def path(self) -> str:
@@ -88,8 +90,9 @@ class Selection:
     @property
     def query(self) -> _Query:
         by_labels = [("labelSelector", self.labels)] if self.labels else []
-        by_name = [("fieldSelector", f"metadata.name={self.name}")] if self.name else []
-        return [*by_labels, *by_name]
+        fields = ",".join(filter(None, (f"metadata.name={self.name}" if self.name else "", self.fields)))
+        by_fields = [("fieldSelector", fields)] if fields else []
+        return [*by_labels, *by_fields]
 
     def accept(self, *, listed: bool = False) -> str:
         return _METADATA_ONLY.format("List" if listed else "") if self.metadata_only else _JSON

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,7 @@ from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
     DITTO_SERVERS,
+    EVENTS,
     PODS,
     SECRETS,
     SERVICES,
@@ -20,6 +22,8 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.secrets import Known, Secrets, identity
+from app.cluster.warning_events import WarningEvents
+from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH
@@ -27,6 +31,8 @@ from app.storage.volumes import server_of_claim
 
 # A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
 _OWNERS = "f:ownerReferences"
+# Events only explain. Many clusters keep them in an etcd of their own, and nothing waits longer for it when it is down.
+EVENTS_PATIENCE_SECONDS = 5.0
 
 
 def without_bookkeeping(manifest: Manifest) -> Manifest:
@@ -56,14 +62,22 @@ def _claim(manifest: Manifest) -> Manifest | None:
 
 
 def _pod(manifest: Manifest) -> Manifest:
-    """Of its annotations only what it was configured with, of its spec only what it mounts of claims."""
-    metadata, volumes = manifest["metadata"], (manifest.get("spec") or {}).get("volumes") or []
+    """Of its annotations only what it was configured with, of its spec what it mounts of claims and where it runs."""
+    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
     configured = {key: value for key, value in (metadata.get("annotations") or {}).items() if key == CONFIG_HASH}
     kept = {"creationTimestamp": metadata.get("creationTimestamp"), "annotations": configured}
-    claimed = [each for each in volumes if "persistentVolumeClaim" in each]
+    if metadata.get("finalizers"):
+        kept["finalizers"] = metadata["finalizers"]
+
+    placed: Manifest = {"volumes": [each for each in spec.get("volumes") or [] if "persistentVolumeClaim" in each]}
+    if spec.get("nodeName"):
+        placed["nodeName"] = spec["nodeName"]
+    if spec.get("initContainers"):
+        names = ("name", "restartPolicy")
+        placed["initContainers"] = [{name: each.get(name) for name in names} for each in spec["initContainers"]]
     return {
         "metadata": {**identity(manifest)["metadata"], **kept},
-        "spec": {"volumes": claimed},
+        "spec": placed,
         "status": manifest.get("status"),
     }
 
@@ -88,18 +102,33 @@ class Observed:
         self.classes.listeners.append(self._forget_classes)
         self.secrets_metadata = self._store(SECRETS)
         self.secrets = Secrets(cluster, self.secrets_metadata)
+        objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
+        self.warnings = WarningEvents(self.servers, objects)
+        self._event_caches = [
+            Cache(cluster, Selection(EVENTS, namespace, fields="type=Warning"), self.warnings)
+            for namespace in self._namespaces
+        ]
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             for caches in self._caches.values():
                 for cache in caches:
                     group.create_task(cache.run())
+            # Only those about known servers are kept.
+            for cache in self._caches[DITTO_SERVERS]:
+                await cache.answered()
+            for cache in self._event_caches:
+                group.create_task(cache.run())
 
     async def synced(self) -> None:
-        """Until all of it was read once, but for StorageClasses where they may not be."""
+        """Until all of it was read once, but for StorageClasses and Events where they may not be."""
         for caches in self._caches.values():
             for cache in caches:
                 await cache.answered()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(EVENTS_PATIENCE_SECONDS):
+                for cache in self._event_caches:
+                    await cache.answered()
 
     def gap(self, resource: Resource) -> str | None:
         """Why what is not in the store may exist all the same; None when it does not."""

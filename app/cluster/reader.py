@@ -25,6 +25,7 @@ CONFIG_MAPS = Resource("v1", "configmaps", "ConfigMap")
 SERVICES = Resource("v1", "services", "Service")
 PODS = Resource("v1", "pods", "Pod")
 EVENTS = Resource("v1", "events", "Event")
+NODES = Resource("v1", "nodes", "Node", namespaced=False)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 MUTATING_WEBHOOKS = Resource(

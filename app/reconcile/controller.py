@@ -132,6 +132,7 @@ class Controller:
         for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.pods):
             store.listeners.append(self._belonging_changed)
         observed.claims.listeners.append(self._claim_changed)
+        observed.warnings.listeners.append(self._warned)
         observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._dependents.of_secret(key)))
         observed.classes.listeners.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
 
@@ -145,6 +146,12 @@ class Controller:
     def _belonging_changed(self, key: Key, manifest: Manifest) -> None:
         labels = manifest["metadata"].get("labels") or {}
         self._add([(key[0], labels.get(INSTANCE, ""))])
+
+    def _warned(self, key: Key) -> None:
+        """Not urgent: an Event only explains, and a tenant may write as many as they like."""
+        if self._queue is not None:
+            self._heard.setdefault(key, False)
+            self._wake.set()
 
     def _claim_changed(self, key: Key, _: Manifest) -> None:
         namespace, claim = key

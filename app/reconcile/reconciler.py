@@ -13,12 +13,14 @@ from app.cluster.client import Cluster
 from app.cluster.observed import Observed
 from app.cluster.reader import (
     CONFIG_MAPS,
+    NODES,
     PODS,
     SECRETS,
     SERVICES,
     STATEFUL_SETS,
     ClusterError,
     Conflict,
+    NotFound,
     Unavailable,
     Unreachable,
 )
@@ -27,7 +29,9 @@ from app.reconcile.growth import Grown, Growth, Tell
 from app.reconcile.writer import NameTaken, NotLeading, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
+from app.storage.evidence import Node, NodeState, words
 from app.storage.facts import Claim, Secret, Unknown
 from app.storage.finding import Problem
 from app.storage.growth import (
@@ -81,6 +85,8 @@ PASSWORD_BYTES = 18  # 24 characters
 TAKEN_SECONDS = 30.0
 # A class that is made expandable wakes only the servers that name it; a claim may be of another one.
 REFUSED_SECONDS = 60.0
+# Nodes are not watched: one that is in question is looked up again.
+NODE_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
 # Where earlier versions saved, on the ConfigMap, the StatefulSet that they were about to recreate. Whoever may change
 # ConfigMaps could have any pod created that way.
@@ -351,11 +357,25 @@ class Reconciler:
             held=seen.held or (_held(hold) if hold else None),
             file_service=self._observed.services.get((key_of(manifest)[0], service_name(server.metadata.name, "file"))),
             leftovers=leftovers,
+            warnings=self._observed.warnings.about(key_of(manifest)),
+            node=await self._node_in_question(situation.pod),
         )
         found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
         return situation
+
+    async def _node_in_question(self, pod: Manifest | None) -> Node | None:
+        """Looked up only when a pod does not end, or has lost its node: with nothing wrong, nothing is asked."""
+        name = node_in_question(pod, self._clock())
+        if name is None:
+            return None
+        try:
+            return Node.read(await self._cluster.get(NODES, name))
+        except NotFound:
+            return Node(name, NodeState.DELETED)
+        except ClusterError as error:
+            return Node(name, NodeState.NOT_LOOKED_UP, words=words(error))
 
     async def _write_status(self, manifest: Manifest, found: Manifest) -> None:
         before = conditions(manifest)
@@ -376,6 +396,11 @@ class Reconciler:
         if situation.is_new and situation.stateful_set and lacks_claims:
             new_until = self._growth.new_until(situation.stateful_set)
             delays.append((new_until - self._clock()).total_seconds() + 1)
+        if end := ends_at(situation.pod):
+            time_left = (end - self._clock()).total_seconds()
+            delays.append(time_left + 1 if time_left > 0 else NODE_SECONDS)
+        elif node_in_question(situation.pod, self._clock()):
+            delays.append(NODE_SECONDS)
         return min(delays, default=None)
 
     def _patience_left(self, claim: Claim) -> float:

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import (
     CONFIG_MAPS,
+    EVENTS,
     SECRETS,
     STATEFUL_SETS,
     STORAGE_CLASSES,
@@ -464,6 +465,26 @@ async def test_a_watch_gives_each_change_as_a_line_however_long(control_plane: C
             await cluster.create(CONFIG_MAPS, long)
             seen = [orjson.loads(line) async for line in lines]
     assert [(event["type"], event["object"]["data"]) for event in seen] == [("ADDED", long["data"])]
+
+
+@pytest.mark.anyio
+async def test_fields_select_as_names_do(control_plane: ControlPlane, namespace: str) -> None:
+    event = {
+        "involvedObject": {"kind": "Pod", "name": "p", "namespace": namespace},
+        "apiVersion": "v1",
+        "kind": "Event",
+    }
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        for name, kind in (("a", "Warning"), ("b", "Warning"), ("c", "Normal")):
+            await cluster.create(EVENTS, {**event, "metadata": {"name": name, "namespace": namespace}, "type": kind})
+
+        async def names(**selection: str) -> list[str]:
+            pages = cluster.pages(Selection(EVENTS, namespace, **selection))  # type: ignore[arg-type]
+            return [item["metadata"]["name"] async for page in pages for item in page["items"]]
+
+        assert await names(fields="type=Warning") == ["a", "b"]
+        assert await names(fields="type=Warning", name="b") == ["b"]
+        assert await names(fields="type=Warning", name="c") == []
 
 
 @pytest.mark.anyio

@@ -118,6 +118,24 @@ async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
         assert MARKER not in repr(kept)
 
 
+async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
+    spec = {
+        "nodeName": "n1",
+        "initContainers": [{"name": "proxy", "restartPolicy": "Always", "image": MARKER}],
+        "containers": [{"name": "c", "image": MARKER}],
+    }
+    metadata = named("p", "here")["metadata"] | AT_ONE | {"finalizers": ["example.com/f"], "deletionTimestamp": "t"}
+    observed = still(cluster)
+
+    observed.pods.put({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
+
+    kept = observed.pods.get(("here", "p"))
+    assert kept
+    assert kept["metadata"]["finalizers"] == ["example.com/f"]
+    sidecar = {"name": "proxy", "restartPolicy": "Always"}
+    assert kept["spec"] == {"volumes": [], "nodeName": "n1", "initContainers": [sidecar]}
+
+
 async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
     async with watching(cluster, namespace) as observed:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}

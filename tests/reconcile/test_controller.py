@@ -18,6 +18,7 @@ from app.reconcile.controller import AT_ONCE, Controller
 from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
 from tests.controlplane.cluster import ControlPlane
+from tests.events import event
 from tests.reconcile.watching import Manifest, connected, watching
 from tests.servers import s3, server, storage
 from tests.wait import until_async
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.anyio
 
 Reconcile = Callable[[Key], Awaitable[float | None]]
 NEWS = 2**40
+MADE = {"creationTimestamp": "2026-11-27T03:00:00Z"}
 
 
 class Own(Reconciler):
@@ -208,6 +210,22 @@ async def test_a_claim_wakes_its_server_by_name(world: World) -> None:
         await until_async(lambda: own.done["one"] == 2)
 
     assert own.done == {"one": 2}
+
+
+async def test_an_event_wakes_its_server_once(world: World) -> None:
+    own = Own(nothing)
+    world.server("one")
+    world.server("two")
+
+    async with running(Controller(world.observed, own, workers=1)):
+        await until_async(lambda: own.done.total() == 2)
+        for name in ("stray-0", "one-0", "one-0", "one-1"):
+            world.observed.warnings.put(event(name=name, metadata=world.named(name)["metadata"] | MADE))
+        await until_async(lambda: own.done["one"] == 2)
+        world.observed.claims.put(world.named("cache-two-0"))
+        await until_async(lambda: own.done["two"] == 2)
+
+    assert own.done == {"one": 2, "two": 2}
 
 
 async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:

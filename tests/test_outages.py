@@ -1,0 +1,207 @@
+"""An outage is reported with its cause: the operator at work beside the real controllers, which say why in Events."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Harm, Proxy
+from tests.nodes import SINCE, node, run_pod_on, set_node, set_pod
+from tests.operated import Manifest, Operated, Request
+from tests.servers import server
+from tests.wait import until
+
+LIMITS = {"limits": {"memory": "2Gi", "cpu": "1"}, "requests": {"memory": "2Gi", "cpu": "1"}}
+
+
+def quota(**hard: str) -> Manifest:
+    return {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": hard}}
+
+
+def limit_range(kind: str, **maximum: str) -> Manifest:
+    limits = [{"type": kind, "max": maximum}]
+    return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "team"}, "spec": {"limits": limits}}
+
+
+def ready(operated: Operated) -> tuple[str, str]:
+    condition = operated.condition("files", "Ready") or {}
+    return str(condition.get("reason")), str(condition.get("message"))
+
+
+def enforce(operated: Operated, level: str) -> None:
+    label = f"pod-security.kubernetes.io/enforce={level}"
+    operated.kubectl("label", "namespace", operated.namespace, label, "--overwrite")
+
+
+@pytest.mark.parametrize(
+    ("obstacle", "spec", "reason", "words"),
+    [
+        (quota(pods="0"), {}, "QuotaExceeded", ["pod files-0", "exceeded quota: team", "pods=0", "raise"]),
+        (quota(**{"requests.memory": "1Gi"}), {"resources": LIMITS}, "QuotaExceeded", ["requests.memory=2Gi"]),
+        (quota(**{"limits.cpu": "8"}), {}, "ResourcesNotSpecified", ["must specify limits.cpu", "spec.resources"]),
+        (
+            quota(**{"requests.storage": "1Gi"}),
+            {},
+            "ClaimNotCreated",
+            ["volume claim cache-files-0", "exceeded quota: team", "requests.storage=5Gi", "raise"],
+        ),
+        (
+            limit_range("Container", memory="1Gi", cpu="500m"),
+            {"resources": LIMITS},
+            "LimitRangeViolation",
+            ["maximum cpu usage per Container is 500m", "maximum memory usage per Container is 1Gi"],
+        ),
+    ],
+    ids=["number of pods", "memory", "limits required", "storage", "LimitRange"],
+)
+def test_a_refused_pod_is_reported_with_its_cause(
+    operated: Operated, obstacle: Manifest, spec: Manifest, reason: str, words: list[str]
+) -> None:
+    operated.apply(obstacle)
+    # The quota's controller counts first; until then, it admits nothing and says so.
+    until(lambda: obstacle["kind"] != "ResourceQuota" or bool(operated_quota(operated).get("status", {}).get("hard")))
+
+    operated.apply(server("files", **spec))
+
+    until(lambda: ready(operated)[0] == reason)
+    message = ready(operated)[1]
+    assert [word for word in words if word not in message] == []
+
+
+def operated_quota(operated: Operated) -> Any:
+    return operated.control_plane.get(f"/api/v1/namespaces/{operated.namespace}/resourcequotas/team") or {}
+
+
+def test_pod_security_is_named_and_its_end_reported(operated: Operated) -> None:
+    enforce(operated, "restricted")
+    operated.apply(server("files", securityContext={"allowPrivilegeEscalation": True}))
+
+    until(lambda: ready(operated)[0] == "PodSecurityViolation")
+    message = ready(operated)[1]
+    assert 'violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false' in message
+    assert "spec.securityContext" in message
+
+    operated.patch("dittoserver", "files", spec={"securityContext": None})
+    until(lambda: bool(operated.get("pod", "files-0")))
+    until(lambda: ready(operated)[0] != "PodSecurityViolation")
+
+
+def test_a_repeated_cause_is_written_once(operated: Operated) -> None:
+    operated.apply(quota(pods="0"))
+    until(lambda: bool(operated_quota(operated).get("status", {}).get("hard")))
+    operated.apply(server("files"))
+    until(lambda: ready(operated)[0] == "QuotaExceeded")
+    version = operated.get("dittoserver", "files")["metadata"]["resourceVersion"]
+
+    until(lambda: max(refusals(operated), default=0) >= 8)
+
+    assert operated.get("dittoserver", "files")["metadata"]["resourceVersion"] == version
+
+
+def refusals(operated: Operated) -> list[int]:
+    return [event["count"] for event in operated.all("events") if event["reason"] == "FailedCreate"]
+
+
+def test_forged_events_change_nothing(operated: Operated) -> None:
+    operated.apply(server("files"))
+    until(lambda: bool(operated.get("pod", "files-0")))
+    until(lambda: ready(operated)[0] != "None")
+    before = ready(operated)
+
+    pod, stateful_set = operated.get("pod", "files-0"), operated.get("statefulset", "files")
+    forge(operated, "strangers-uid", "Pod", "files-0", "another-uid", "FailedMount", "forged")
+    forge(operated, "strangers-name", "Pod", "other-0", pod["metadata"]["uid"], "FailedMount", "forged")
+    forge(operated, "outdated", "StatefulSet", "files", stateful_set["metadata"]["uid"], "FailedCreate", "forged")
+    # Whatever comes of these is there once this one, which comes last, is.
+    volume = 'MountVolume.SetUp failed for volume "config" : configmap "files-config" not found'
+    forge(operated, "last", "Pod", "files-0", pod["metadata"]["uid"], "FailedMount", volume)
+
+    until(lambda: ready(operated) != before)
+    assert ready(operated)[0] == "MountFailed"
+    assert 'configmap "files-config" not found' in ready(operated)[1]
+    assert "forged" not in json.dumps(operated.get("dittoserver", "files")["status"])
+
+
+def forge(operated: Operated, name: str, kind: str, about: str, uid: str, reason: str, message: str) -> None:
+    involved = {"kind": kind, "name": about, "uid": uid, "namespace": operated.namespace}
+    # As old as can be: a FailedCreate is overtaken by the pod that there is.
+    time = "2026-01-01T00:00:00Z" if name == "outdated" else "2026-12-31T00:00:00Z"
+    operated.apply(
+        {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": name},
+            "involvedObject": involved,
+            "type": "Warning",
+            "reason": reason,
+            "message": message,
+            "lastTimestamp": time,
+        }
+    )
+
+
+@pytest.mark.parametrize("confined", [False, True], ids=["whole cluster", "one namespace"])
+def test_a_lost_node_is_named_with_the_remedy(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, confined: bool
+) -> None:
+    with Operated(control_plane, namespace, tmp_path, confined=confined) as operated, node(operated) as name:
+        operated.apply(server("files"))
+        run_pod_on(operated, name)
+        until(lambda: ready(operated)[0] == "Available")
+
+        set_node(operated, name, "Unknown")
+        set_pod(operated, ready=False)
+        expected = "NodeUnknown" if confined else "NodeLost"
+        until(lambda: ready(operated)[0] == expected)
+        operated.kubectl("delete", "pod", "files-0", "--wait=false", "--grace-period=1")
+        end = operated.get("pod", "files-0")["metadata"]["deletionTimestamp"]
+        looks = len(node_lookups(operated))
+        until(lambda: len(node_lookups(operated)) > looks)
+
+        reason, message = ready(operated)
+        assert reason == expected
+        if confined:
+            assert f"its node {name} may not answer, and cannot be looked up: forbidden" in message
+        else:
+            assert (
+                f"node {name} has not answered since {SINCE}: nobody can tell whether pod files-0 has ended" in message
+            )
+            assert f"kubectl taint nodes {name} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in message
+            assert "powered off" in message
+        assert end not in message
+
+
+def test_a_pod_that_does_not_end_is_reported_in_time(operated: Operated) -> None:
+    """Its node is fine: a finalizer holds it, and no event says when it should have ended."""
+    with node(operated) as name:
+        operated.apply(server("files"))
+        run_pod_on(operated, name)
+        operated.patch("pod", "files-0", metadata={"finalizers": ["example.com/backup"]})
+
+        operated.kubectl("delete", "pod", "files-0", "--wait=false", "--grace-period=0", "--force")
+        set_pod(operated, ready=False)
+
+        until(lambda: ready(operated)[0] == "PodTerminating")
+        assert "its finalizers hold it: example.com/backup" in ready(operated)[1]
+        operated.patch("pod", "files-0", metadata={"finalizers": None})
+        until(lambda: ready(operated)[0] != "PodTerminating")
+
+
+def node_lookups(operated: Operated) -> list[Request]:
+    return [request for request in operated.requests() if request.resource == "nodes"]
+
+
+@pytest.mark.parametrize("harm", [{"hang": True}, {"answer": 403}, {"answer": 500}], ids=["hang", "forbidden", "down"])
+def test_without_events_the_operator_works_as_before(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, harm: Harm
+) -> None:
+    """An older chart's role does not let it watch them, and an etcd of their own may be down."""
+    with Proxy(control_plane, tmp_path) as proxy:
+        operated = Operated(control_plane, namespace, tmp_path, through=proxy)
+        proxy.fault(lambda request: request.method == "GET" and request.path.endswith("/events"), **harm)
+        with operated:
+            operated.apply(server("files"))
+            until(lambda: bool(operated.get("pod", "files-0")))
+            until(lambda: ready(operated)[0] == "ClaimPending")
