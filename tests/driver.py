@@ -90,7 +90,7 @@ class Driver(Background):
             for claim in self._listed("persistentvolumeclaims"):
                 if claim["spec"].get("storageClassName") != self.storage_class:
                     continue
-                if claim["status"]["phase"] == "Pending":
+                if claim["status"]["phase"] == "Pending" and _is_to_be_provided(claim):
                     self._provide(claim)
                 elif claim["status"]["phase"] == "Bound":
                     self._attend_to(claim)
@@ -168,6 +168,11 @@ class Driver(Background):
 
     def _patch(self, path: str, change: Manifest) -> None:
         _done(self._client.patch(path, json=change, headers=_MERGE_PATCH))
+
+
+def _is_to_be_provided(claim: Manifest) -> bool:
+    """The controller that binds claims says so, when no volume that is there will do."""
+    return "volume.kubernetes.io/storage-provisioner" in (claim["metadata"].get("annotations") or {})
 
 
 def volume_for(claim: Manifest, name: str, **source: Any) -> Manifest:

@@ -300,16 +300,19 @@ def hanging(proxy: Proxy) -> list[str]:
 def test_servers_that_always_fail_delay_no_other(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
-    refused = [files(f"refused-{number}", securityContext={"runAsUser": -1}) for number in range(3)]
+    annotations = {"annotations": {"no key": "that an annotation can have"}}
+    refused = [files(f"refused-{number}", service=annotations) for number in range(3)]
     taken = [files(f"taken-{number}") for number in range(2)]
     good = [f"good-{number}" for number in range(10)]
     with Operated(control_plane, namespace, tmp_path, "--no-leader-elect", "--workers=2") as operated:
         operated.apply(*(config_map(f"taken-{number}-config") for number in range(2)), *refused, *taken)
         until(lambda: all(reason(operated, f"taken-{number}", "Stalled") == "NameTaken" for number in range(2)))
-        until(lambda: all(reason(operated, f"refused-{number}", "Reconciling") == "WriteFailed" for number in range(3)))
+        until(
+            lambda: all(reason(operated, f"refused-{number}", "Reconciling") == "ServiceMissing" for number in range(3))
+        )
         operated.apply(*map(files, good))
         found = completed(operated, *good, seconds=PATIENCE)
-    assert templates(found) == dict.fromkeys(good, 1)
+    assert templates(found) == dict.fromkeys([*good, *(f"refused-{number}" for number in range(3))], 1)
     assert found["ConfigMap", "taken-0-config"]["data"] == {"is": "another's"}
 
 

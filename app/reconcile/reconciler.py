@@ -33,7 +33,7 @@ from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.evidence import Node, NodeState, words
 from app.storage.facts import Claim, Secret, Unknown
-from app.storage.finding import Problem
+from app.storage.finding import Finding, Problem
 from app.storage.growth import (
     ALLOW_DATA_LOSS,
     RESIZE_PATIENCE,
@@ -57,7 +57,7 @@ from app.storage.objects import (
     stateful_set,
 )
 from app.storage.pod import CONFIG_HASH, pod_name, postgres_secret_name
-from app.storage.reading import read
+from app.storage.reading import field_name, read
 from app.storage.references import (
     JWT_PATH,
     POSTGRES_PATH,
@@ -68,6 +68,13 @@ from app.storage.references import (
 )
 from app.storage.rollout import blocks
 from app.storage.rules import unfit
+from app.storage.sections import (
+    changed_sections,
+    rejected_sections,
+    section_findings,
+    stateful_set_to_try,
+    with_live_sections,
+)
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import (
     CLAIM_PATIENCE_SECONDS,
@@ -98,6 +105,14 @@ Digests = dict[str, Mapping[str, str]]
 
 def _utc() -> datetime:
     return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class PodUpdate:
+    """What keeps the pod from being as the spec asks: a restart that is held back, or sections that are rejected."""
+
+    held: Problem | None = None
+    rejected: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -149,12 +164,15 @@ class Reconciler:
         self._growth = Growth(observed, writer, tell, clock, resize_patience)
         # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
         self._agreed: dict[Key, tuple[int, int]] = {}
+        # Of servers with sections that the API server rejects: the generation, and what it said. It is not asked again.
+        self._rejected: dict[Key, tuple[int, list[Finding]]] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
         manifest = self._observed.servers.get(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._agreed.pop(key, None)
+            self._rejected.pop(key, None)
             self._growth.forget(key)
             return None
         reading = read(manifest)
@@ -190,9 +208,10 @@ class Reconciler:
             if lost:
                 credentials = replace(credentials, problem=lost)
 
-            held = None
-            if config_map:  # A pod would otherwise start with the configuration before.
-                held = await attempts.make(self._apply_stateful_set(server, manifest, owner, credentials))
+            update = PodUpdate()
+            if config_map:  # A pod would otherwise start with the former configuration.
+                attempt = self._update_pod(server, manifest, owner, credentials)
+                update = await attempts.make(attempt) or update
             services = Attempts()
             await self._apply_services(owner, spec, services)
             await attempts.make(self._remove_unwanted(owner, spec))
@@ -206,7 +225,8 @@ class Reconciler:
             failure=attempts.failure,
             services=services.failure,
             taken=attempts.taken or services.taken,
-            held=held,
+            held=update.held,
+            rejected=update.rejected,
         )
 
     async def _apply_config_map(self, owner: Owner, spec: Spec, manifest: Manifest) -> Manifest:
@@ -266,14 +286,13 @@ class Reconciler:
         self._agreed[key] = int(secret["metadata"]["resourceVersion"]), metadata.version(target)
         return credentials
 
-    async def _apply_stateful_set(
+    async def _update_pod(
         self, server: DittoServer, manifest: Manifest, owner: Owner, credentials: Credentials
-    ) -> Problem | None:
-        """Gives what keeps the pod from being restarted for it, None when nothing does."""
+    ) -> PodUpdate:
         situation = self._growth.situation(server, manifest)
         live = situation.stateful_set
         if live and live["metadata"].get("deletionTimestamp"):
-            return None
+            return PodUpdate()
 
         digest = self._config_hash(owner, server.spec, credentials, live)
         templates = live_claim_templates(live) if live else initial_templates(server, situation)
@@ -281,15 +300,56 @@ class Reconciler:
         if live and (hold := restart_hold(server, situation)):
             is_changed = wanted is not None and differs(marked(wanted), live)
             is_stuck = situation.pod is not None and blocks(situation.pod, live)
-            return _held(hold) if is_changed or is_stuck else None
+            return PodUpdate(held=_held(hold) if is_changed or is_stuck else None)
 
-        applied = await self._writer.ensure(STATEFUL_SETS, wanted, owner) if wanted else live
+        applied, rejected = live, None
+        if wanted:
+            applied, rejected = await self._apply_stateful_set(server, manifest, owner, wanted, live)
         if live and wanted and live_hash(live) and live_hash(live) != digest:
             message = "the pod restarts: its configuration or the credentials that it consumes have changed"
             self._tell_of(owner, News("Normal", "Restarting", message))
         if applied:
             await self._replace_stuck_pod(owner, applied)
-        return None
+        return PodUpdate(rejected=rejected)
+
+    async def _apply_stateful_set(
+        self, server: DittoServer, manifest: Manifest, owner: Owner, wanted: Manifest, live: Manifest | None
+    ) -> tuple[Manifest | None, Problem | None]:
+        """Gives the live StatefulSet, and why a section that goes into the pod verbatim is not as the spec asks.
+
+        Such a section keeps its live value, so that a rotation, an image or a size is applied nevertheless. Without a
+        live StatefulSet none is created: its pod would run without what the user asked for.
+        """
+        key, generation = (owner.namespace, owner.name), manifest["metadata"]["generation"]
+        known = self._rejected.get(key)
+        if known is None or known[0] != generation:
+            self._rejected.pop(key, None)
+            try:
+                return await self._writer.ensure(STATEFUL_SETS, wanted, owner), None
+            except (Conflict, NotLeading, Unreachable):
+                raise
+            except ClusterError:
+                findings = await self._try_sections(server.spec, owner)
+                if not findings:
+                    raise
+            self._rejected[key] = generation, findings
+
+        findings = self._rejected[key][1]
+        reason = "; ".join(finding.message for finding in findings)
+        if live is None:
+            return None, Problem("SectionRejected", f"no pod can be created: {reason}")
+        kept = rejected_sections(findings)
+        names = " and ".join(field_name(section.field) for section in kept)
+        applied = await self._writer.ensure(STATEFUL_SETS, with_live_sections(wanted, live, kept), owner)
+        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} as it was")
+
+    async def _try_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
+        """What the API server rejects of the sections; nothing when something else of the StatefulSet is at fault."""
+        sections = changed_sections(spec, None)
+        if not sections:
+            return []
+        dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_to_try(owner, spec, sections))
+        return [finding for finding in section_findings(spec, sections, dry_run) if finding.rejects]
 
     def _config_hash(self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None) -> str | None:
         """What the pod is to be configured with; None while the StatefulSet is to be left as it is.

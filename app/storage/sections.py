@@ -7,6 +7,7 @@ never judged: somebody else's mistake must not hold up an edit.
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,7 @@ from app.storage.core_types import violations
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.objects import Owner, stateful_set
-from app.storage.pod import Manifest, without_nulls
+from app.storage.pod import CONTAINER, Manifest, without_nulls
 from app.storage.reading import field_name
 from app.storage.spec import Spec
 
@@ -61,6 +62,26 @@ def stateful_set_to_try(owner: Owner, spec: Spec, changed: Sequence[Section]) ->
     """Renders the server's StatefulSet without what would keep the API server from looking at the changed sections."""
     hopeless = [section for section in SECTIONS if _is_hopeless(section, spec, changed)]
     return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in hopeless}), None)
+
+
+def with_live_sections(wanted: Manifest, live: Mapping[str, Any], kept: Sequence[Section]) -> Manifest:
+    """The StatefulSet with some of its sections as they live; a section that the live one lacks is left out."""
+    template = deepcopy(wanted["spec"]["template"])
+    for section in kept:
+        *parents, name = _steps(section.path)
+        target, source = _follow(template, parents), _follow(live["spec"]["template"], parents)
+        target.pop(name, None)
+        if name in source:
+            target[name] = source[name]
+    return {**wanted, "spec": {**wanted["spec"], "template": template}}
+
+
+def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
+    """The sections that findings reject; all of them where one finding is about none in particular."""
+    paths = [finding.path for finding in findings if finding.rejects]
+    named = tuple(section for section in SECTIONS if any(_is_within(path, section.field) for path in paths))
+    is_vague = any(not any(_is_within(path, section.field) for section in SECTIONS) for path in paths)
+    return SECTIONS if is_vague else named
 
 
 def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | Unknown | None) -> Iterator[Finding]:
@@ -126,6 +147,19 @@ def _path_in_server(cause: Cause, changed: Sequence[Section]) -> str | None:
         return section.field + cause.field.removeprefix(section.path) if section in changed else None
     of_the_pod = _is_within(cause.field, _POD) and not any(_is_within(cause.field, path) for path in _OF_OTHERS)
     return _common_field(changed) if of_the_pod or not cause.field else None
+
+
+def _steps(path: str) -> list[str]:
+    """The steps from the pod template on; the server's container is the only one."""
+    return path.removeprefix("spec.template.").replace("containers[0]", "containers").split(".")
+
+
+def _follow(value: Any, steps: Sequence[str]) -> Any:
+    for step in steps:
+        value = value.get(step) or {}
+        if isinstance(value, list):
+            value = next((container for container in value if container["name"] == CONTAINER), {})
+    return value
 
 
 def _section_of(path: str) -> Section | None:

@@ -108,10 +108,10 @@ class Seen:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough. `held` is why its pod is
-    not restarted for a change. `file_service` is the live Service at which files are served. `leftovers` are the claims
-    that are older than the server. `warnings` are Events about its objects, and `node` is that of its pod where its
-    state explains something.
+    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough, and `leftovers` those
+    that are older than the server. `held` is why its pod is not restarted for a change, and `rejected` what the API
+    server says to sections that go into the pod. `file_service` is the live Service at which files are served.
+    `warnings` are Events about its objects, and `node` is that of its pod where its state explains something.
     """
 
     rejections: Sequence[Finding] = ()
@@ -122,6 +122,7 @@ class Seen:
     growth: Problem | None = None
     taken: Problem | None = None
     held: Problem | None = None
+    rejected: Problem | None = None
     file_service: Mapping[str, Any] | None = None
     situation: Situation = field(default_factory=Situation)
     overdue: Collection[str] = ()
@@ -199,7 +200,7 @@ def _conditions(
     claims, growth = _first(_claim_problem(look, server, seen) for look in blocking), _growth_problem(looks)
     ready = steady(_not_ready(server, seen, claims, looks, case), former.get("Ready"))
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
-    stalled = _blocked(seen) or seen.held or refused
+    stalled = _blocked(seen) or seen.held or seen.rejected or refused
     failed = seen.failure or seen.services or seen.growth
     waiting = failed or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
     storage = claims or growth
@@ -275,8 +276,8 @@ def _not_ready(
         return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen):
         return seen.services
-    if seen.situation.stateful_set is None and (seen.credentials or seen.failure):
-        return seen.credentials or seen.failure
+    if seen.situation.stateful_set is None and (problem := seen.credentials or seen.failure or seen.rejected):
+        return problem
 
     problem = why_not_running(case)
     blocks = _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks)

@@ -544,6 +544,31 @@ async def test_no_restart_while_a_claim_is_deleted(site: Growing, claim: str) ->
     assert await site.template() != template
 
 
+async def test_a_deleted_claim_is_restored_from_its_volume(site: Growing, control_plane: ControlPlane) -> None:
+    """As the README says, with kubectl."""
+    await site.created()
+    await delete_claim(site)
+    volume = (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"]
+
+    async def kubectl(*args: str) -> None:
+        await asyncio.to_thread(control_plane.kubectl, "--namespace", site.namespace, *args)
+
+    retain = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'
+    await kubectl("patch", "persistentvolume", volume, "--patch", retain)
+    await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}=true")
+    await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":0}}')
+    await site.until("Stopped", "Ready")
+    await edit_finalizers(site, CLAIM, [])
+    await kubectl("wait", "--for=delete", f"persistentvolumeclaim/{CLAIM}", "--timeout=60s")
+    release = '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'
+    await kubectl("patch", "persistentvolume", volume, "--type=merge", "--patch", release)
+    await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}-")
+    await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
+
+    await site.until("Bound")
+    assert (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"] == volume
+
+
 async def test_a_stop_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
     await site.created()
     await delete_claim(site)

@@ -108,7 +108,8 @@ async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> N
 
 
 async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: Site) -> None:
-    await site.begin(resources={"limits": {"memory": "a lot"}})
+    await site.put_secret("s3", **KEYS)
+    await site.begin(**s3(endpointKey="no key"))
     with pytest.raises(ClusterError):
         await site.reconciled()
     assert await site.condition("Reconciling") == ("True", "WriteFailed")
@@ -371,18 +372,72 @@ async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
 
 
 async def test_a_rejected_statefulset_holds_up_nothing(site: Site) -> None:
+    """By a key that no Secret can have: no section is at fault that could stay as it is."""
+    await site.put_secret("s3", **KEYS)
     await site.begin()
     await site.reconciled()
     before = await site.template()
 
-    with pytest.raises(ClusterError):
-        await site.change(resources={"limit": {"memory": "1Gi"}}, nfsPort=2050, cache={"size": "2GB"})
+    with pytest.raises(ClusterError, match="Invalid value"):
+        await site.change(nfsPort=2050, cache={"size": "2GB"}, **s3(endpointKey="no key"))
 
     [port] = (await site.live(SERVICES, "files-file"))["spec"]["ports"]
     assert port["port"] == 2050
     assert "2GB" in (await site.live(CONFIG_MAPS, "files-config"))["data"]["config.yaml"]
     assert await site.template() == before
     assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2050"
+
+
+@pytest.mark.parametrize(
+    ("sections", "named"),
+    [
+        ({"resources": {"limit": {"memory": "1Gi"}}}, "resources"),
+        ({"resources": {"requests": {"cpu": "2"}, "limits": {"cpu": "1"}}}, "resources"),
+        ({"securityContext": {"runAsUser": -1}}, "securityContext"),
+        ({"podSecurityContext": {"fsGroup": "everybody"}}, "podSecurityContext"),
+        ({"securityContext": {"runAsUser": -1}, "podSecurityContext": {"fsGroup": -1}}, "securityContext and pod"),
+    ],
+)
+async def test_a_rejected_section_keeps_its_value(site: Site, sections: Manifest, named: str) -> None:
+    """It slipped in while the webhook was down. What else changed is applied, credentials above all."""
+    good = {"resources": {"limits": {"memory": "2Gi"}}, "securityContext": {"runAsUser": 1000}}
+    await site.put_secret("s3", **KEYS)
+    await site.begin(**good, **s3())
+    await site.reconciled()
+    before = await site.template()
+
+    await site.change(**{**good, **sections}, image="example.com/dittofs:2", **s3())
+
+    assert await site.condition("Stalled") == ("True", "SectionRejected")
+    message = conditions(await site.live(DITTO_SERVERS))["Stalled"]["message"]
+    assert f"the pod keeps {named}" in message
+    after = await site.template()
+    assert after["spec"]["containers"][0]["image"] == "example.com/dittofs:2"
+    for name in ("resources", "securityContext"):
+        assert after["spec"]["containers"][0][name] == before["spec"]["containers"][0][name]
+    assert after["spec"]["securityContext"] == before["spec"]["securityContext"]
+
+    await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
+    written = version(await site.live(STATEFUL_SETS))
+    await site.reconciled()
+    assert version(await site.live(STATEFUL_SETS)) != written
+    assert [event.type for event in site.told if event.reason == "SectionRejected"] == ["Warning"]
+
+    await site.change(**good, **s3())
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+
+
+async def test_a_rejected_section_creates_no_pod(site: Site) -> None:
+    await site.begin(securityContext={"runAsUser": -1})
+
+    await site.reconciled()
+
+    assert await site.condition("Stalled") == ("True", "SectionRejected")
+    assert await site.condition("Ready") == ("False", "SectionRejected")
+    assert not await site.is_there(STATEFUL_SETS)
+    assert await site.is_there(SERVICES, "files-file")
+    await site.change(securityContext={"runAsUser": 1000})
+    assert await site.is_there(STATEFUL_SETS)
 
 
 async def test_a_rejected_configmap_holds_up_no_service(site: Site) -> None:

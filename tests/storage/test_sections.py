@@ -6,9 +6,16 @@ from hypothesis import strategies as st
 
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
-from app.storage.objects import Owner
+from app.storage.objects import Owner, stateful_set
 from app.storage.reading import read
-from app.storage.sections import SECTIONS, changed_sections, section_findings, stateful_set_to_try
+from app.storage.sections import (
+    SECTIONS,
+    changed_sections,
+    rejected_sections,
+    section_findings,
+    stateful_set_to_try,
+    with_live_sections,
+)
 from app.storage.spec import Spec
 from tests.anyjson import ANY_JSON
 from tests.servers import server
@@ -241,3 +248,49 @@ def test_no_section_and_no_answer_breaks_a_rule(
     for tried in (None, Unknown("why"), answer):
         assert all(finding.path.startswith("spec") for finding in section_findings(new, changed, tried))
     assert stateful_set_to_try(OWNER, new, changed)["kind"] == "StatefulSet"
+
+
+def template(**sections: Any) -> Any:
+    return stateful_set(OWNER, spec(**sections), None)
+
+
+@pytest.mark.parametrize(
+    ("paths", "sections"),
+    [
+        ([], ()),
+        (["spec.resources.limits"], (RESOURCES,)),
+        (["spec.securityContext", "spec.resources"], (RESOURCES, SECURITY)),
+        (["spec.podSecurityContext.fsGroup"], (POD_SECURITY,)),
+        (["spec"], SECTIONS),
+    ],
+)
+def test_findings_name_the_sections_to_keep(paths: list[str], sections: tuple[Any, ...]) -> None:
+    assert rejected_sections([rejection(path, "bad") for path in paths]) == sections
+    assert rejected_sections([warning(path, "odd") for path in paths]) == ()
+
+
+def test_a_kept_section_is_as_it_lives() -> None:
+    live = template(resources={"limits": {"cpu": "1"}}, securityContext={"runAsUser": 1})
+    wanted = template(resources=BAD, securityContext={"runAsUser": 2}, image="example.com/new")
+
+    kept = with_live_sections(wanted, live, (RESOURCES,))["spec"]["template"]["spec"]["containers"][0]
+
+    assert kept["resources"] == {"limits": {"cpu": "1"}}
+    assert kept["securityContext"]["runAsUser"] == 2
+    assert kept["image"] == "example.com/new"
+    assert wanted["spec"]["template"]["spec"]["containers"][0]["resources"] == BAD
+
+
+def test_a_section_that_the_live_one_lacks_is_left_out() -> None:
+    kept = with_live_sections(template(resources=BAD), template(), SECTIONS)
+
+    assert kept == template()
+
+
+def test_sidecars_of_others_are_not_taken_for_the_server() -> None:
+    live = template(resources={"limits": {"cpu": "1"}})
+    live["spec"]["template"]["spec"]["containers"].insert(0, {"name": "sidecar", "resources": {}})
+
+    kept = with_live_sections(template(resources=BAD), live, (RESOURCES,))
+
+    assert kept == template(resources={"limits": {"cpu": "1"}})
