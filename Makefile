@@ -4,10 +4,11 @@ BIN := .venv/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 # What the chart expects. "localhost" is no registry: docker, podman, buildah and containerd all keep this name as it is.
 IMAGE ?= localhost/dittofs-operator:$(VERSION)
+SECONDS ?= 60
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format manifests schema lock image e2e bench
+.PHONY: help install run test fuzz check format manifests schema lock image e2e bench
 
 help: ## Show what there is
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,9 @@ test: install ## Test everything; the control plane and helm are built the first
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone" --cov --cov-report= --cov-fail-under=0
 	@$(BIN)/python -m pytest -m alone --cov --cov-append --cov-report=term
+
+fuzz: install ## Send mutated reviews to the webhook for SECONDS=60; SEED=... repeats a run, FILE=... one review
+	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(FILE)
 
 e2e: install ## Test end to end in a cluster on this machine, as root; its programs are built the first time
 	@$(BIN)/python -m pytest --verbose tests/e2e

@@ -28,6 +28,7 @@ from app.cluster.survey import Stats, Survey, survey
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeconfig
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
+from app.storage.finding import one_line
 from app.storage.growth import RESIZE_PATIENCE
 from app.storage.reading import read
 from app.storage.rules import unfit
@@ -47,7 +48,7 @@ def main() -> None:
     try:
         command_line(prog_name=name)
     except (UnusableInput, ClusterError, OSError) as error:
-        click.echo(f"{name}: {error}", err=True)
+        click.echo(one_line(f"{name}: {error}"), err=True)
         sys.exit(UNUSABLE_INPUT)
 
 
@@ -206,7 +207,7 @@ def _show(lines: Iterable[str], gaps: Iterable[str] = ()) -> None:
     for line in lines:
         click.echo(line)
     for gap in gaps:
-        click.echo(gap, err=True)
+        click.echo(one_line(gap), err=True)
 
 
 def _servers(paths: Sequence[str]) -> list[manifests.Document]:

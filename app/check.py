@@ -10,7 +10,7 @@ import orjson
 from app.cluster.lookup import gather
 from app.cluster.reader import DITTO_SERVERS, ClusterError, Reader
 from app.manifests import Document
-from app.storage.finding import Finding, rejections, warnings
+from app.storage.finding import Finding, one_line, rejections, warnings
 from app.storage.rules import Change, judge, needs, of_another_version
 from app.storage.spec import KIND
 
@@ -31,7 +31,7 @@ class Judgement:
         metadata = self.document.object.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
         name = metadata.get("name") or f"{metadata.get('generateName', '')}*"
-        return f"{KIND} {metadata.get('namespace') or 'default'}/{name}"
+        return one_line(f"{KIND} {metadata.get('namespace') or 'default'}/{name}")
 
 
 async def check(documents: Iterable[Document], reader: Reader) -> list[Judgement]:
@@ -45,10 +45,11 @@ def text(judgements: Sequence[Judgement]) -> Iterator[str]:
     for judgement in judgements:
         verdict = _styled("admitted", "green") if judgement.admitted else _styled("rejected", "red")
         document = judgement.document
-        yield f"{document.file} document {document.index}: {click.style(judgement.title, bold=True)} {verdict}"
+        file = one_line(document.file)
+        yield f"{file} document {document.index}: {click.style(judgement.title, bold=True)} {verdict}"
         for finding in judgement.findings:
             label = _styled("error  ", "red") if finding.rejects else _styled("warning", "yellow")
-            yield f"  {label} {document.file}:{document.line_of(finding.path)} {finding.path or 'object'}"
+            yield f"  {label} {file}:{document.line_of(finding.path)} {one_line(finding.path) or 'object'}"
             yield f"          {finding.message}"
     yield _summary(judgements)
 
@@ -64,7 +65,7 @@ def github(judgements: Sequence[Judgement]) -> Iterator[str]:
         document = judgement.document
         for finding in judgement.findings:
             place = f"file={_property(document.file)},line={document.line_of(finding.path)}"
-            title = _property(f"{judgement.title} {finding.path}".strip())
+            title = _property(f"{judgement.title} {one_line(finding.path)}".strip())
             yield f"::{finding.severity} {place},title={title}::{_data(finding.message)}"
     yield _summary(judgements)
 
@@ -127,4 +128,5 @@ def _data(message: str) -> str:
 
 
 def _property(value: str) -> str:
-    return _data(value).replace(":", "%3A").replace(",", "%2C")
+    escaped = _data(value).replace(":", "%3A").replace(",", "%2C")
+    return one_line(escaped)

@@ -9,6 +9,7 @@ import orjson
 
 from app.cluster.survey import Survey
 from app.storage import quantity
+from app.storage.finding import one_line
 from app.storage.growth import Phase
 from app.storage.inventory import Entry, inventory
 from app.storage.reading import read
@@ -64,7 +65,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     entry = row.entry
     used = f"{quantity.text(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
     sizes = entry.storage_class or "-", entry.requested or "-", entry.capacity or "-", used
-    return row.namespace, row.server, entry.name, *sizes, entry.phase, entry.message
+    cells = row.namespace, row.server, entry.name, *sizes, entry.phase, entry.message
+    return tuple(map(one_line, cells))
 
 
 def _plain(row: Row) -> dict[str, Any]:

@@ -104,7 +104,13 @@ def _read_file(path: Path, *, named: bool) -> list[Document]:
         raw = path.read_bytes()
     except OSError as error:
         _refuse(error)
-    return parse(_decoded(raw, str(path)), str(path), named=named)
+    file = _printable(path)
+    return parse(_decoded(raw, file), file, named=named)
+
+
+def _printable(path: Path) -> str:
+    """The path for messages: a file's name may hold bytes that are no text."""
+    return os.fsencode(path).decode(errors="replace")
 
 
 def _refuse(error: OSError) -> Any:

@@ -14,7 +14,7 @@ from app.cluster.survey import Survey, survey
 from app.manifests import Document
 from app.storage.defaults import fill
 from app.storage.edit import Effect, caveat, creation, edit
-from app.storage.finding import Finding, rejections
+from app.storage.finding import Finding, one_line, rejections
 from app.storage.growth import may_restart
 from app.storage.rules import Change, judge, needs, of_another_version
 from app.storage.spec import KIND
@@ -68,14 +68,15 @@ async def plan(documents: Sequence[Document], reader: Reader, namespace: str) ->
 def text(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """For people; styled, and click takes the style off where the output is no terminal."""
     for outcome in outcomes:
-        yield f"{click.style(f'{KIND} {outcome.namespace}/{outcome.name}', bold=True)}: {_verdict(outcome)}"
+        title = one_line(f"{KIND} {outcome.namespace}/{outcome.name}")
+        yield f"{click.style(title, bold=True)}: {_verdict(outcome)}"
         for finding in outcome.findings:
             label = click.style("refused", fg="red") if finding.rejects else click.style("warning", fg="yellow")
-            yield f"  {label}: {finding.path or 'object'}: {finding.message}"
+            yield f"  {label}: {one_line(finding.path) or 'object'}: {finding.message}"
         for effect in outcome.effects:
-            yield f"  {effect.what}: {effect.how}{_LABELS[effect.restarts]}"
+            yield f"  {one_line(f'{effect.what}: {effect.how}')}{_LABELS[effect.restarts]}"
         if outcome.caveat:
-            yield f"  ({outcome.caveat})"
+            yield f"  ({one_line(outcome.caveat)})"
 
 
 def json(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import click
@@ -9,6 +10,7 @@ from app.check import json as as_json
 from app.cluster.lookup import Overlay
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document, parse
+from tests.servers import server
 
 pytestmark = pytest.mark.anyio
 
@@ -167,3 +169,35 @@ async def test_a_server_without_a_name_has_a_title(metadata: str) -> None:
     [judgement] = await judged(given)
     assert judgement.title.startswith("DittoServer default/")
     assert not judgement.admitted
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\n::error file=x::y\r\u202e"
+
+
+async def hostile() -> list[Judgement]:
+    manifest = server(f"name{HOSTILE}", service={"annotations": {f"key{HOSTILE}": 5}}, **{f"field{HOSTILE}": 1})
+    manifest["spec"]["storage"]["cacheSize"] = "5Gi\x1b[31m\n"
+    manifest["metadata"]["namespace"] = HOSTILE
+    given = parse(json.dumps(manifest), f"file{HOSTILE}.yaml")
+    return await check(given, Overlay(given, None))
+
+
+@pytest.mark.parametrize("output", [text, github])
+async def test_no_output_has_what_a_terminal_obeys(output: Callable[[list[Judgement]], Iterable[str]]) -> None:
+    lines = [click.unstyle(line) for line in output(await hostile())]
+
+    assert all(line.isprintable() for line in lines)
+    assert any("such as 10Gi" in line for line in lines)
+
+
+async def test_no_message_is_a_workflow_command_of_its_own() -> None:
+    lines = [click.unstyle(line).lstrip() for line in text(await hostile())]
+
+    assert not [line for line in lines if line.startswith("::")]
+
+
+async def test_json_keeps_the_text_as_it_is() -> None:
+    [line] = as_json(await hostile())
+
+    assert "\x1b" not in line
+    assert json.loads(line)[0]["file"] == f"file{HOSTILE}.yaml"

@@ -6,6 +6,8 @@ from app.cluster.survey import Survey
 from app.df import Row, df, text
 from app.df import json as as_json
 from app.storage.facts import Claim
+from app.storage.growth import Phase
+from app.storage.inventory import Entry
 from app.storage.usage import Usage
 from tests.servers import server, storage
 
@@ -67,3 +69,10 @@ def test_json_is_for_programs() -> None:
         "message": "volume claim cache-files-0 grows from 5Gi to 20Gi",
     }
     assert json.loads(line)[0]["usedBytes"] is None
+
+
+def test_no_line_has_what_a_terminal_obeys() -> None:
+    hostile = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
+    rows = [Row(hostile, hostile, Entry(hostile, hostile, hostile, hostile, hostile, Phase.PENDING, hostile), None)]
+
+    assert all(line.isprintable() for line in lines(rows))

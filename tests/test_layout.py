@@ -17,6 +17,7 @@ OF_THE_WHOLE = {
     "tests/test_verdicts.py",
     "tests/controlplane/test_controlplane.py",
     "tests/controlplane/test_proxy.py",
+    "tests/fuzz/test_fuzz.py",
     "tests/e2e/test_admission.py",
     "tests/e2e/test_certmanager.py",
     "tests/e2e/test_release.py",

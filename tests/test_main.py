@@ -227,3 +227,11 @@ def test_render_refuses_what_nothing_is_made_of() -> None:
     refused = run("render", "tests/demo/rejected.yaml")
     assert refused.returncode == 2
     assert refused.stderr == ("dittofs-operator: tests/demo/rejected.yaml:6: port 8080 is used by both nfs and api\n")
+
+
+def test_an_error_has_nothing_that_a_terminal_obeys() -> None:
+    refused = run("check", "-", given='apiVersion: v1\nkind: A\n"\\a\\N": 1\n"\\a\\N": 2\n')
+
+    assert refused.returncode == 2
+    assert "expected the key" in refused.stderr
+    assert refused.stderr.removesuffix("\n").isprintable()

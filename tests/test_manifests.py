@@ -165,3 +165,12 @@ def test_a_pipe_can_be_named() -> None:
 
 def test_a_document_does_not_show_its_object() -> None:
     assert "hunter2" not in repr(one(f"{HEAD}data: {{a: hunter2}}\n"))
+
+
+def test_a_file_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
+    path = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.yaml")
+    manifest(Path(path))
+
+    [found] = read([path])
+
+    assert found.file.encode().decode().endswith("a\N{REPLACEMENT CHARACTER}.yaml")

@@ -296,3 +296,23 @@ async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: O
         "statefulsets",
         "storageclasses",
     ]
+
+
+HOSTILE = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"cache": {"path": HOSTILE}},
+        {"image": HOSTILE},
+        {f"field{HOSTILE}": 1},
+        {"service": {"annotations": {HOSTILE: 5}}},
+        {"service": {"annotations": {HOSTILE: HOSTILE}}},
+    ],
+)
+async def test_no_line_has_what_a_terminal_obeys(snapshot: Snapshot, spec: dict[str, Any]) -> None:
+    outcomes = await planned(snapshot, server(**spec), server(HOSTILE, **spec))
+
+    assert all(line.isprintable() for line in lines(outcomes))
+    assert len(lines(outcomes)) > 2

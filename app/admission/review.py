@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from app.admission.patch import Operation
-from app.storage.finding import Finding
+from app.storage.finding import Finding, one_line
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION
 
 API_VERSION = "admission.k8s.io/v1"
@@ -94,7 +94,7 @@ def patched(review: Review, operations: Sequence[Operation]) -> Answer:
 def denied(review: Review, rejections: Sequence[Finding], warnings: Sequence[Finding] = ()) -> Answer:
     """Denied with every reason and its field, so that kubectl lists them all."""
     causes = [
-        {"reason": "FieldValueInvalid", "field": finding.path, "message": one_line(finding.message)}
+        {"reason": "FieldValueInvalid", "field": one_line(finding.path), "message": one_line(finding.message)}
         for finding in rejections
     ]
     reasons = "; ".join(f"{cause['field']}: {cause['message']}" for cause in causes)
@@ -112,11 +112,6 @@ def refused(review: Review, code: int, message: str) -> Answer:
     """Denied for another cause than the object: the webhook is asked wrongly, or failed."""
     status = {"status": "Failure", "code": code, "message": one_line(message)}
     return _answer(review, {"allowed": False, "status": status})
-
-
-def one_line(text: str) -> str:
-    """The API server drops a warning that has a control character."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def _answer(review: Review, response: Answer, warnings: Sequence[Finding] = ()) -> Answer:
@@ -140,7 +135,12 @@ def _shortened(text: str) -> str:
 def _described(review: Any) -> str:
     if not isinstance(review, dict):
         return "no object"
-    return f"apiVersion {_shortened(repr(review.get('apiVersion')))} and kind {_shortened(repr(review.get('kind')))}"
+    return f"apiVersion {_quoted(review.get('apiVersion'))} and kind {_quoted(review.get('kind'))}"
+
+
+def _quoted(value: Any) -> str:
+    """Never the repr of a whole structure, which Python gives up where it is nested deeply."""
+    return _shortened(repr(value)) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
 def _name(request: dict[str, Any]) -> str:

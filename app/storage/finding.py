@@ -19,11 +19,11 @@ class Finding:
 
 
 def rejection(path: str, message: str) -> Finding:
-    return Finding(path, message, rejects=True)
+    return Finding(path, one_line(message), rejects=True)
 
 
 def warning(path: str, message: str) -> Finding:
-    return Finding(path, message)
+    return Finding(path, one_line(message))
 
 
 def rejections(findings: Iterable[Finding]) -> list[Finding]:
@@ -40,3 +40,8 @@ class Problem:
 
     reason: str
     message: str
+
+
+def one_line(text: str) -> str:
+    """Replaces what does not print by spaces: the API server drops a warning with it, a terminal may obey it."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)

@@ -94,7 +94,9 @@ _EXPECTED = {
 
 def _problem(error: ErrorDetails) -> Problem:
     path = _path(error["loc"])
-    expected = _EXPECTED.get(error["type"], error["msg"]).format_map(error.get("ctx", {}))
+    template = _EXPECTED.get(error["type"])
+    # Only our own texts are templates: pydantic's message is complete, and quotes what the user wrote.
+    expected = error["msg"] if template is None else template.format_map(error.get("ctx", {}))
     return Problem(path, f"{field_name(path) or KIND} {expected}")
 
 

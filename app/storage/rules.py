@@ -67,7 +67,7 @@ class Change:
     def of(cls, manifest: Any, old_manifest: Any = None) -> "Change":
         if old_manifest is None:
             return cls(read(manifest))
-        return cls(read(manifest), read(old_manifest).server, _spec(manifest) == _spec(old_manifest))
+        return cls(read(manifest), read(old_manifest).server, _spec_is_kept(manifest, old_manifest))
 
     @property
     def spec(self) -> Spec:
@@ -387,6 +387,14 @@ OBJECT_RULES = (fields_are_readable, name_fits_pods_and_services, ports_are_dist
 
 def _fits(name: str) -> bool:
     return len(name) <= NAME_CHARACTERS and re.fullmatch(NAME_PATTERN, name) is not None
+
+
+def _spec_is_kept(manifest: Any, old_manifest: Any) -> bool:
+    try:
+        return bool(_spec(manifest) == _spec(old_manifest))
+    except RecursionError:
+        # Nested nearly a thousand deep: it is judged as if it were another one.
+        return False
 
 
 def _spec(manifest: Any) -> Any:

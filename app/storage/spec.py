@@ -41,27 +41,30 @@ class Within:
 
     def _check(self, value: int) -> int:
         if not self.low <= value <= self.high:
-            context = {"low": self.low, "high": self.high, "value": value}
-            raise PydanticCustomError("bounds", "must be between {low} and {high}, not {value}", context)
+            raise _error("bounds", f"must be between {self.low} and {self.high}, not {value}")
         return value
 
     def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
         return {**handler(schema["schema"]), "format": "int32", "minimum": self.low, "maximum": self.high}
 
 
+def _error(kind: str, message: str) -> PydanticCustomError:
+    """The message is a value and never the template, in which pydantic would replace whatever is in braces."""
+    return PydanticCustomError(kind, "{message}", {"message": message})
+
+
 def _checked_size(value: str) -> str:
-    context = {"pattern": quantity.SIZE_PATTERN, "given": value[:40]}
     if not re.fullmatch(quantity.SIZE_PATTERN, value):
-        raise PydanticCustomError("size", 'must match {pattern}, such as 10Gi, not "{given}"', context)
+        raise _error("size", f'must match {quantity.SIZE_PATTERN}, such as 10Gi, not "{value[:40]}"')
     if quantity.parse(value) == 0:
-        raise PydanticCustomError("size", 'must be more than zero, not "{given}"', context)
+        raise _error("size", f'must be more than zero, not "{value[:40]}"')
     return value
 
 
 def _few(value: Any) -> Any:
     """Before the entries are looked at: a flood of wrong ones would be a flood of errors."""
     if isinstance(value, dict) and len(value) > MOST_ANNOTATIONS:
-        raise PydanticCustomError("entries", "must have at most {most} entries", {"most": MOST_ANNOTATIONS})
+        raise _error("entries", f"must have at most {MOST_ANNOTATIONS} entries")
     return value
 
 

@@ -138,6 +138,45 @@ async def test_an_object_nested_however_deep_gets_an_answer(path: str, depth: in
     assert answer.status_code == code
 
 
+@pytest.mark.parametrize("depth", [500, 900, 1000])
+@pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
+async def test_an_equally_deep_update_is_no_error(path: str, depth: int) -> None:
+    deep = b'{"a":' * depth + b"1" + b"}" * depth
+    body = orjson.dumps(review(server(resources="deep"), server(resources="deep"))).replace(b'"deep"', deep)
+
+    async with client(webhook(classes)) as api:
+        answer = await api.post(path, content=body, headers={"content-type": "application/json"})
+
+    assert answer.json()["response"]["allowed"] is True
+
+
+@pytest.mark.parametrize("field", ["apiVersion", "kind"])
+async def test_a_deep_envelope_is_refused(field: str) -> None:
+    body = orjson.dumps(review(server()) | {field: "deep"}).replace(b'"deep"', b"[" * 1000 + b"]" * 1000)
+
+    async with client(webhook(classes)) as api:
+        answer = await api.post(VALIDATE_PATH, content=body, headers={"content-type": "application/json"})
+
+    assert answer.status_code == 400
+    assert "got apiVersion" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("value", ["${SIZE}", "{}", "{given}", "%s", "{0.__class__}"])
+async def test_an_unsubstituted_variable_is_a_finding(value: str) -> None:
+    response = await ask(VALIDATE_PATH, review(server(**storage(cacheSize=value))))
+
+    [cause] = response["status"]["details"]["causes"]
+    assert cause["field"] == "spec.storage.cacheSize"
+    assert cause["message"].endswith(f'such as 10Gi, not "{value}"')
+
+
+async def test_a_path_in_an_answer_has_no_control_character() -> None:
+    response = await ask(VALIDATE_PATH, review(server(service={"annotations": {"a\n\x1b[2J": 5}})))
+
+    assert response["status"]["details"]["causes"][0]["field"].isprintable()
+    assert response["status"]["message"].isprintable()
+
+
 async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
     sent = 0
 

@@ -8,7 +8,7 @@ from app.storage.reading import Problem, read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
 from tests.anyjson import ANY_JSON
-from tests.servers import server
+from tests.servers import server, storage
 
 
 @given(ANY_JSON)
@@ -59,6 +59,26 @@ def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:
     annotations = {"x" * 10**6: 1}
     [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).problems
     assert problem.path == "spec.service.annotations." + "x" * 253
+
+
+@pytest.mark.parametrize(
+    "text", ["${SIZE}", "{}", "{0}", "{given}", "{pattern}", "{message}", "{x!r:>{y}}", "%s%(a)d", "}{"]
+)
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        (lambda text: storage(cacheSize=text), "such as 10Gi, not "),
+        (lambda text: {"database": {"type": text}}, "must be 'sqlite' or 'postgres'"),
+        (lambda text: {"nfsPort": text}, "must be an integer"),
+        (lambda text: {"service": {"annotations": {text: 5}}}, "must be a string"),
+        (lambda text: {"resources": text}, "must be an object"),
+    ],
+)
+def test_user_text_is_never_a_format_string(spec: Any, expected: str, text: str) -> None:
+    [problem] = read(server(**spec(text))).problems
+
+    assert expected in problem.message
+    assert "cacheSize" not in spec(text).get("storage", {}) or f'not "{text}"' in problem.message
 
 
 def test_what_is_no_object_is_told_of_the_whole() -> None:
