@@ -142,6 +142,62 @@ ABOUT_THE_OBJECT = (
     ),
 )
 
+_POSTGRES = {"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "dsn"}}
+_OVERWRITTEN = 'must not be "files-postgres"'
+
+# What the spec alone tells, and the CRD admits all the same: it must take every server that it ever took, and the Go
+# operator read the connection string where it is instead of writing its parts into a Secret.
+ABOUT_REFERENCES = (
+    _row("a connection string of its own", server(database=_POSTGRES)),
+    _row(
+        "a connection string where the operator writes its parts",
+        server(database={"postgresSecretRef": {"name": "files-postgres", "key": "dsn"}}),
+        f"database.postgresSecretRef.name {_OVERWRITTEN}",
+    ),
+    _row(
+        "a connection string under a key that the operator writes",
+        server(database={"type": "postgres", "postgresSecretRef": {"name": "files-postgres", "key": "password"}}),
+        f"database.postgresSecretRef.name {_OVERWRITTEN}",
+    ),
+    _row(
+        "S3 credentials where the operator writes",
+        server(database=_POSTGRES, **s3(secretName="files-postgres")),
+        f"s3.credentialsSecretRef.secretName {_OVERWRITTEN}",
+    ),
+    _row(
+        "a signing secret where the operator writes",
+        server(database=_POSTGRES, **jwt(name="files-postgres", key="jwt")),
+        f"identity.jwt.secretRef.name {_OVERWRITTEN}",
+    ),
+    _row(
+        "an admin password where the operator writes",
+        server(database=_POSTGRES, identity={"admin": {"passwordSecretRef": {"name": "files-postgres", "key": "p"}}}),
+        f"identity.admin.passwordSecretRef.name {_OVERWRITTEN}",
+    ),
+    _row(
+        "everything where the operator writes",
+        server(
+            database={"type": "postgres", "postgresSecretRef": {"name": "files-postgres", "key": "dsn"}},
+            **s3(secretName="files-postgres"),
+        ),
+        f"database.postgresSecretRef.name {_OVERWRITTEN}",
+        f"s3.credentialsSecretRef.secretName {_OVERWRITTEN}",
+    ),
+    _row(
+        "the password of the connection string for the admin too",
+        server(
+            database=_POSTGRES,
+            identity={"admin": {"passwordSecretRef": {"name": "files-postgres", "key": "password"}}},
+        ),
+    ),
+    _row("nothing is written without a connection string", server(**s3(secretName="files-postgres"))),
+    _row(
+        "a connection string that is named as another server's",
+        server(database={"type": "postgres", "postgresSecretRef": {"name": "other-postgres", "key": "dsn"}}),
+    ),
+    _row("a secret that is generated only where there is none", server(**jwt(name="files-jwt-secret", key="k"))),
+)
+
 # What takes a look at the cluster: the CRD admits all of these.
 ABOUT_THE_CLUSTER = (
     _row(

@@ -22,6 +22,7 @@ from tests.controlplane.proxy import Harm, Proxy
 from tests.driver import volume_for
 from tests.operator import Operator
 from tests.servers import (
+    ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
     EDITS,
@@ -38,7 +39,7 @@ from tests.servers import (
 from tests.wait import until
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
-TABLE = [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER, *VERBATIM]
+TABLE = [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM]
 CLASSES = [
     {
         "apiVersion": "storage.k8s.io/v1",
@@ -136,6 +137,13 @@ def test_the_crd_alone_says_the_same_of_one_object(api_server: httpx.Client, row
 @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
 def test_the_crd_takes_what_goes_into_pods_verbatim(api_server: httpx.Client, row: Row) -> None:
     api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest).raise_for_status()
+
+
+@pytest.mark.parametrize("row", ABOUT_REFERENCES, ids=lambda row: row.title)
+def test_the_crd_admits_any_reference(api_server: httpx.Client, row: Row) -> None:
+    answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
+
+    assert answer.status_code == 201, answer.text
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)

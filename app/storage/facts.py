@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 JWT_SECRET_CHARACTERS = 32
+_SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
 _DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.kubernetes.io/is-default-class",
@@ -160,6 +161,7 @@ class Trait(Flag):
     BCRYPT = auto()  # looks like a bcrypt hash
     PLAIN_HTTP = auto()
     NOT_A_URL = auto()  # not http:// or https:// with a host
+    UNSENDABLE = auto()  # characters outside 0x21 to 0x7e, other than white space around it: no HTTP header has them
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,7 @@ def _traits(value: bytes) -> Trait:
         Trait.PADDED: text != text.strip(),
         Trait.SHORT: len(text) < JWT_SECRET_CHARACTERS,
         Trait.BCRYPT: bool(_BCRYPT.match(text)),
+        Trait.UNSENDABLE: not _SENDABLE.fullmatch(text.strip()),
     }
     return reduce(or_, (trait for trait, holds in found.items() if holds), _url_trait(text))
 

@@ -12,10 +12,16 @@ from app.storage.pod import (
     Manifest,
     config_map_name,
     pod_template,
-    postgres_secret_name,
 )
 from app.storage.ports import listeners
-from app.storage.references import JWT_KEY, PASSWORD_KEY, USERNAME_KEY, admin_secret_name, jwt_secret_name
+from app.storage.references import (
+    JWT_KEY,
+    PASSWORD_KEY,
+    USERNAME_KEY,
+    admin_secret_name,
+    jwt_secret_name,
+    postgres_secret_name,
+)
 from app.storage.spec import API_VERSION, DEFAULT_ADMIN, DEFAULT_IDENTITY, DEFAULT_SERVICE, KIND, DittoServer, Spec
 from app.storage.volumes import volumes
 

@@ -7,9 +7,13 @@ from app.storage.ports import NFS_PORT, SMB_PORT, listeners
 from app.storage.references import (
     JWT_PATH,
     PASSWORD_PATH,
+    POSTGRES_KEYS,
     POSTGRES_PATH,
     SecretReference,
     consumed_references,
+)
+from app.storage.references import (
+    postgres_secret_name as postgres_secret_name,  # noqa: PLC0414 - the reconciler imports it from here
 )
 from app.storage.spec import S3, Spec
 from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
@@ -23,7 +27,6 @@ CONFIG_FOLDER = "/config"
 # Longer than the server's own shutdown_timeout.
 GRACE_SECONDS = 105
 _USER = 65532
-_POSTGRES_FIELDS = ("host", "port", "database", "user", "password", "sslmode")
 # The restricted Pod Security profile.
 _POD_SECURITY: Manifest = {
     "runAsNonRoot": True,
@@ -43,10 +46,6 @@ def pod_name(server: str) -> str:
 
 def config_map_name(server: str) -> str:
     return f"{server}-config"
-
-
-def postgres_secret_name(server: str) -> str:
-    return f"{server}-postgres"
 
 
 def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str]) -> Manifest:
@@ -97,7 +96,7 @@ def _environment(name: str, spec: Spec) -> list[Manifest]:
     ]
     if POSTGRES_PATH in references:
         secret = postgres_secret_name(name)
-        env += [_from_secret(f"DITTOFS_DATABASE_POSTGRES_{key.upper()}", secret, key) for key in _POSTGRES_FIELDS]
+        env += [_from_secret(f"DITTOFS_DATABASE_POSTGRES_{key.upper()}", secret, key) for key in POSTGRES_KEYS]
     return [*env, *(_s3_environment(spec.s3) if spec.s3 else [])]
 
 

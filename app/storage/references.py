@@ -15,13 +15,19 @@ POSTGRES_PATH = "spec.database.postgresSecretRef"
 # Keys of the generated Secrets.
 JWT_KEY = "jwt-secret"
 USERNAME_KEY, PASSWORD_KEY = "username", "password"
+POSTGRES_KEYS = ("host", "port", "database", "user", "password", "sslmode")
 
 _COMPLAINTS = {
     Trait.EMPTY: "is empty",
     Trait.PADDED: "has white space around its value",
 }
-_ENDPOINT_COMPLAINTS = {
+_S3_COMPLAINTS = {
     **_COMPLAINTS,
+    Trait.UNSENDABLE: "has characters that no HTTP header can carry; "
+    "look for a line break, a byte order mark or a space inside it",
+}
+_ENDPOINT_COMPLAINTS = {
+    **_S3_COMPLAINTS,
     Trait.NOT_A_URL: "is not a URL that starts with https:// or http://",
     Trait.PLAIN_HTTP: "is plain http; data travels unencrypted",
 }
@@ -33,6 +39,8 @@ _PASSWORD_COMPLAINTS = {
     **_COMPLAINTS,
     Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself",
 }
+# What a trait explains, and is not reported beside it.
+_HIDDEN = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL}
 
 
 @dataclass(frozen=True)
@@ -101,6 +109,28 @@ def admin_secret_name(server: str) -> str:
     return f"{server}-admin-bootstrap-credentials"
 
 
+def postgres_secret_name(server: str) -> str:
+    return f"{server}-postgres"
+
+
+def overwritten_references(name: str, spec: Spec) -> list[SecretReference]:
+    """The references to the Secret into which the operator writes the parts of the connection string.
+
+    They can never be satisfied. Only one of those parts itself can be read from there, such as the password.
+    """
+    references = secret_references(spec)
+    is_written = name and any(reference.path == POSTGRES_PATH and reference.secret for reference in references)
+    if not is_written:
+        return []
+
+    there = [reference for reference in references if reference.secret == postgres_secret_name(name)]
+    return [reference for reference in there if reference.path == POSTGRES_PATH or not _reads_parts(reference)]
+
+
+def _reads_parts(reference: SecretReference) -> bool:
+    return all(key.name in POSTGRES_KEYS for key in reference.keys if not key.optional)
+
+
 def judge_secret(reference: SecretReference, secret: Secret | Unknown | None) -> Iterator[Finding]:
     """What a look-up of the Secret gave; None when it does not exist."""
     title = f'{reference.title} Secret "{reference.secret}"'
@@ -141,15 +171,18 @@ def _judge_keys(reference: SecretReference, title: str, secret: Secret) -> Itera
                 yield warning(reference.path, f'{title} missing key "{key.name}"')
             continue
         traits = secret.keys[key.name]
-        complaints = [text for trait, text in key.complaints.items() if trait in traits]
-        for complaint in complaints[:1] if Trait.EMPTY in traits else complaints:
+        # One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
+        hidden = next(
+            (hidden for trait, hidden in _HIDDEN.items() if trait in traits and trait in key.complaints), Trait(0)
+        )
+        for complaint in [text for trait, text in key.complaints.items() if trait in traits & ~hidden]:
             yield warning(reference.path, f'{title} key "{key.name}" {complaint}')
 
 
 def _s3_reference(reference: S3Credentials) -> SecretReference:
     keys = (
-        Key(reference.access_key_id_key, _COMPLAINTS),
-        Key(reference.secret_access_key_key, _COMPLAINTS),
+        Key(reference.access_key_id_key, _S3_COMPLAINTS),
+        Key(reference.secret_access_key_key, _S3_COMPLAINTS),
         Key(reference.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
     )
     return SecretReference(S3_PATH, "S3 credentials", reference.secret_name, keys)

@@ -20,7 +20,13 @@ from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
 from app.storage.objects import Owner
 from app.storage.ports import TAKEN_PORTS, Listener, listeners
 from app.storage.reading import LONGEST_NAME, Reading, field_name, read
-from app.storage.references import SecretReference, judge_secret, secret_references
+from app.storage.references import (
+    S3_PATH,
+    SecretReference,
+    judge_secret,
+    overwritten_references,
+    secret_references,
+)
 from app.storage.sections import Section, changed_sections, section_findings, stateful_set_to_try
 from app.storage.spec import (
     API_VERSION,
@@ -313,6 +319,14 @@ def secrets_hold_what_the_server_reads(change: Change, facts: Facts) -> Iterator
             yield from judge_secret(reference, facts.secrets.get(reference.secret, Unknown("it was not looked up")))
 
 
+def secrets_are_not_overwritten(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """In no CRD: it must go on to accept what the Go operator's did, which read the connection string where it is."""
+    for reference in overwritten_references(change.name, change.spec):
+        path = f"{reference.path}.{'secretName' if reference.path == S3_PATH else 'name'}"
+        why = "the operator writes the parts of the connection string into that Secret; give yours another name"
+        yield rejection(path, f'{field_name(path)} must not be "{reference.secret}": {why}')
+
+
 def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
     database = change.spec.database
     path = "spec.database.postgresSecretRef"
@@ -376,13 +390,20 @@ RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
     storage_class_exists,
     default_storage_class_exists,
     secrets_hold_what_the_server_reads,
+    secrets_are_not_overwritten,
     database_type_and_secret_agree,
     ports_are_unprivileged,
     cache_fits_its_volume,
     paths_are_on_volumes,
 )
 # What makes an object unfit to be acted upon; the others are about a change, or about the cluster.
-OBJECT_RULES = (fields_are_readable, name_fits_pods_and_services, ports_are_distinct, ports_are_free_in_the_pod)
+OBJECT_RULES = (
+    fields_are_readable,
+    name_fits_pods_and_services,
+    ports_are_distinct,
+    ports_are_free_in_the_pod,
+    secrets_are_not_overwritten,
+)
 
 
 def _fits(name: str) -> bool:

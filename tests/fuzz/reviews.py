@@ -15,8 +15,7 @@ from fastapi import FastAPI
 
 from app.admission.api import MUTATE_PATH, VALIDATE_PATH, webhook
 from app.admission.review import ALL_WARNINGS_CHARACTERS
-from app.storage.facts import Claim, Facts, Secret, StorageClass, StorageClasses, Unknown
-from app.storage.rules import Needs
+from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from tests.fuzz.mutation import Mutator
 
 Json = MutableMapping[str, Any]

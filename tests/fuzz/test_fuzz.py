@@ -8,8 +8,7 @@ import pytest
 from fastapi import FastAPI, Request, Response
 
 from app.admission.api import MUTATE_PATH, VALIDATE_PATH, webhook
-from app.storage.facts import Facts
-from app.storage.rules import Needs
+from app.storage.facts import Facts, Needs
 from tests.fuzz.__main__ import run
 from tests.fuzz.reviews import PATHS, SEEDS, Failure, Fuzzer, seeds
 

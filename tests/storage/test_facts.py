@@ -118,7 +118,12 @@ def test_facts_are_joined_to_those_that_others_found_out() -> None:
         ("https://s3.example.com/a/long/path", Trait(0)),
         ("http://s3.example.com", Trait.PLAIN_HTTP | Trait.SHORT),
         ("ftp://s3.example.com", Trait.NOT_A_URL | Trait.SHORT),
-        ("\udcff\udcfe", Trait.NOT_A_URL | Trait.SHORT),
+        ("\udcff\udcfe", Trait.UNSENDABLE | Trait.NOT_A_URL | Trait.SHORT),
+        ("AK\nIA", Trait.UNSENDABLE | Trait.NOT_A_URL | Trait.SHORT),
+        ("\ufeffAKIA", Trait.UNSENDABLE | Trait.NOT_A_URL | Trait.SHORT),
+        (" AKIA\r\n", Trait.PADDED | Trait.NOT_A_URL | Trait.SHORT),
+        (" AK IA ", Trait.PADDED | Trait.UNSENDABLE | Trait.NOT_A_URL | Trait.SHORT),
+        ("".join(map(chr, range(0x21, 0x7F))), Trait.NOT_A_URL),
     ],
 )
 def test_a_value_is_reduced_to_its_traits(value: str, traits: Trait) -> None:

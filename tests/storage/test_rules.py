@@ -11,6 +11,7 @@ from app.storage.finding import Finding, rejections, warnings
 from app.storage.reading import read
 from app.storage.rules import Change, judge, needs, unfit
 from tests.servers import (
+    ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
     EDITS,
@@ -52,7 +53,9 @@ def secret(**data: str) -> Facts:
     return Facts(storage_classes=CLASSES, secrets={"s3": Secret.read({"stringData": data})})
 
 
-@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_THE_CLUSTER, *VERBATIM], ids=lambda row: row.title)
+@pytest.mark.parametrize(
+    "row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM], ids=lambda row: row.title
+)
 def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
     messages = rejected(row.manifest)
     says = () if row.only_a_cluster_knows else row.says
@@ -97,6 +100,42 @@ def test_a_cluster_without_classes_says_so() -> None:
     assert rejected(server(), facts=Facts(storage_classes=StorageClasses()))[0].endswith("there are: none")
 
 
+@pytest.mark.parametrize(
+    "value", ["AKIA\nX", "\ufeffAKIA", "AK IA", "AKIA\0", "AKIA\u00e4", "AK\tIA", "AKIA\x7f", "AK\u200bIA"]
+)
+@pytest.mark.parametrize("key", ["accessKeyId", "secretAccessKey"])
+def test_a_key_that_no_header_carries_is_a_warning(key: str, value: str) -> None:
+    whole = {"accessKeyId": "AKIA", "secretAccessKey": "s3cr3t", key: value}
+
+    assert warned(server(**s3()), facts=secret(**whole)) == [
+        f'S3 credentials Secret "s3" key "{key}" has characters that no HTTP header can carry; '
+        "look for a line break, a byte order mark or a space inside it"
+    ]
+
+
+@pytest.mark.parametrize(
+    "value", ["\ufeffhttps://s3.example.com", "https://s3.exa mple.com", "https://s3\n.example.com"]
+)
+def test_an_endpoint_has_one_warning_per_cause(value: str) -> None:
+    facts = secret(accessKeyId="AKIA", secretAccessKey="s3cr3t", endpoint=value)
+
+    [message] = warned(server(**s3()), facts=facts)
+
+    assert message.startswith('S3 credentials Secret "s3" key "endpoint" has characters that no HTTP header can carry')
+
+
+def test_white_space_around_a_key_is_one_warning() -> None:
+    [message] = warned(server(**s3()), facts=secret(accessKeyId=" AKIA\n", secretAccessKey="s3cr3t"))
+
+    assert message.endswith('key "accessKeyId" has white space around its value')
+
+
+def test_a_generated_name_collides_with_no_secret() -> None:
+    database = {"type": "postgres", "postgresSecretRef": {"name": "-postgres", "key": "dsn"}}
+
+    assert rejected(server(database=database) | {"metadata": {"generateName": "files-"}}) == []
+
+
 def test_a_class_that_could_not_be_looked_up_is_a_warning() -> None:
     unknown = Facts(storage_classes=StorageClasses(gap="forbidden"))
     assert rejected(server(), facts=unknown) == []
@@ -124,7 +163,7 @@ def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
     assert needs(Change.of(server(storage={"metadataSize": "1Gi"}))).storage_class is None
 
 
-@pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
 def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row: Row) -> None:
     messages = [finding.message for finding in unfit(read(row.manifest))]
     assert len(messages) == len(row.says)
