@@ -11,8 +11,9 @@ from app.cluster.lookup import gather
 from app.cluster.reader import DITTO_SERVERS, ClusterError, Reader
 from app.manifests import Document
 from app.storage.finding import Finding, one_line, rejections, warnings
-from app.storage.rules import Change, judge, needs, of_another_version
+from app.storage.rules import Change, needs
 from app.storage.spec import KIND
+from app.storage.strictness import judge_manifest
 
 
 @dataclass(frozen=True)
@@ -74,13 +75,11 @@ OUTPUTS = {"text": text, "json": json, "github": github}
 
 
 async def _findings(document: Document, reader: Reader) -> list[Finding]:
-    if wrong := of_another_version(document.object):
-        return wrong
     change = Change.of(document.object)
     if await _exists(change, reader):
         # The volumes that it has are no surprise.
         change = replace(change, exists=True)
-    return judge(change, await gather(reader, needs(change)))
+    return judge_manifest(document.object, change, await gather(reader, needs(change)))
 
 
 async def _exists(change: Change, reader: Reader) -> bool:

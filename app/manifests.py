@@ -129,7 +129,13 @@ def _complaint(value: Any) -> str | None:
     if not isinstance(value, dict):
         return f"expected a mapping with apiVersion and kind, found a {_type(value)}"
     wrong = [key for key in ("apiVersion", "kind") if not isinstance(value.get(key), str) or not value[key]]
-    return f"expected a Kubernetes object, but it has no {' and no '.join(wrong)} that is a string" if wrong else None
+    if not wrong:
+        return None
+    misspelt = [
+        f'; "{key}" is not "{name}"' for name in wrong for key in value if key != name and key.lower() == name.lower()
+    ]
+    lacking = " and no ".join(wrong)
+    return f"expected a Kubernetes object, but it has no {lacking} that is a string{''.join(misspelt)}"
 
 
 def _is_meant_for_kubernetes(value: Any) -> bool:

@@ -16,8 +16,9 @@ from app.storage.defaults import fill
 from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.finding import Finding, one_line, rejections
 from app.storage.growth import may_restart
-from app.storage.rules import Change, judge, needs, of_another_version
+from app.storage.rules import Change, needs
 from app.storage.spec import KIND
+from app.storage.strictness import judge_manifest
 
 _LABELS = {True: f", {click.style('restarts the pod', fg='yellow')}", False: ", no restart", None: ""}
 
@@ -56,7 +57,8 @@ async def plan(documents: Sequence[Document], reader: Reader, namespace: str) ->
     Raises ClusterError and UnusableInput.
     """
     given = [document for document in documents if document.object["kind"] == KIND]
-    objects(given)  # Only for their shape: the name counts here, and what is generated is new in any case.
+    # Only for their shape: the name counts here, and what is generated is new in any case. A status is never applied.
+    objects(replace(document, object=_without_status(document.object)) for document in given)
     servers = [_placed(document.object, namespace) for document in given]
     overlay = Overlay(documents, reader)
     namespaces = sorted({server["metadata"]["namespace"] for server in servers})
@@ -92,7 +94,7 @@ async def _outcome(manifest: Mapping[str, Any], reader: Reader, found: Survey) -
     live = found.servers.get(key)
     new, old = fill(manifest), live and fill(live)
     change = Change.of(new, old)
-    findings = of_another_version(manifest) or judge(change, await gather(reader, needs(change)))
+    findings = judge_manifest(manifest, change, await gather(reader, needs(change)))
     outcome = Outcome(*key, is_new=live is None, findings=findings)
     if outcome.refused:
         return outcome
@@ -100,6 +102,10 @@ async def _outcome(manifest: Mapping[str, Any], reader: Reader, found: Survey) -
     situation = situation and replace(situation, may_restart=may_restart(manifest))
     effects = edit(old, new, situation) if old else creation(new, situation)
     return replace(outcome, effects=effects, caveat=caveat(effects, situation) if situation else None)
+
+
+def _without_status(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name != "status"}
 
 
 def _placed(manifest: Mapping[str, Any], namespace: str) -> dict[str, Any]:

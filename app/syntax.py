@@ -1,5 +1,6 @@
 """YAML and JSON as kubectl reads them: values as go-yaml makes them, and the line of each field. Reads no files."""
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -76,7 +77,9 @@ def _entry(node: Node | None, step: str) -> tuple[Node, Node] | tuple[None, None
 
 def _json_texts(text: str) -> list[tuple[Text, Any]] | None:
     """One JSON document after the other; None for text that is to be read, or complained about, as YAML."""
-    decoder = json.JSONDecoder(object_pairs_hook=_once_each, parse_int=_whole, parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_once_each, parse_int=_whole, parse_float=_fraction, parse_constant=_refuse_constant
+    )
     found: list[tuple[Text, Any]] = []
     begin = _BLACK.search(text)
     if not begin or begin[0] != "{":
@@ -109,12 +112,19 @@ def _refuse_constant(name: str) -> None:
 
 
 def _yaml_texts(text: str, file: str) -> Iterator[tuple[Text, Any]]:
+    if directive := _DIRECTIVE.match(text):
+        line = text.count("\n", 0, directive.end()) + 1
+        raise UnusableInput(file, line, "expected no directive; kubectl takes it for a document of its own")
     values = _Values(file, 2 * len(text) + _ALIASED_CHARACTERS)
     try:
         for node in _nodes(text):
             yield Text(text, root=node), values.read(node)
     except yaml.YAMLError as error:
         raise _syntax_error(error, text, file) from None
+
+
+# At the beginning of the text, after nothing but blank lines and comments.
+_DIRECTIVE = re.compile(r"\ufeff?(?:[ \t]*(?:#[^\n]*)?\r?\n)*%")
 
 
 def _nodes(text: str) -> Iterator[Node]:
@@ -226,7 +236,7 @@ class _Values:
             return self._finite(node, _plain(node.value))
         kind = node.tag.removeprefix(_TAG)
         if kind == "binary":
-            raise self._unusable(node, "expected base64 as a string, without !!binary")
+            return self._binary(node)
         if kind not in _TAGGED:
             return node.value
         value = _plain(node.value)
@@ -234,13 +244,19 @@ class _Values:
             raise self._unusable(node, f"expected a value that fits its tag !!{kind}")
         return self._finite(node, value)
 
+    def _binary(self, node: ScalarNode) -> str:
+        """The text that the base64 stands for; as go-yaml, of which kubectl makes JSON."""
+        try:
+            return base64.b64decode(node.value.replace("\n", ""), validate=True).decode()
+        except ValueError:
+            raise self._unusable(node, "expected base64 of a text after !!binary") from None
+
     def _finite(self, node: ScalarNode, value: Any) -> Any:
         if not isinstance(value, float):
             return value
         if value != value or value in (float("inf"), -float("inf")):
             raise self._unusable(node, "expected a finite number")
-        # JSON, which kubectl sends, does not tell 1.0 from 1.
-        return int(value) if value.is_integer() and abs(value) < 2**63 else value
+        return _narrowed(value)
 
     def _unusable(self, node: Node, expected: str) -> UnusableInput:
         return UnusableInput(self._file, node.start_mark.line + 1, expected)
@@ -273,6 +289,18 @@ def _plain(text: str) -> Any:
     if _FLOAT.fullmatch(number) and abs(value := float(number)) != float("inf"):
         return value
     return text
+
+
+def _fraction(number: str) -> int | float:
+    value = float(number)
+    if value in (float("inf"), -float("inf")):
+        raise ValueError(f"{number} is beyond all floats")
+    return _narrowed(value)
+
+
+def _narrowed(value: float) -> int | float:
+    """JSON, which kubectl sends, does not tell 1.0 from 1."""
+    return int(value) if value.is_integer() and abs(value) < 2**63 else value
 
 
 def _whole(number: str) -> int | float:

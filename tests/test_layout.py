@@ -28,6 +28,7 @@ OF_THE_WHOLE = {
     "tests/helm/test_values.py",
     "tests/test_faults.py",
     "tests/test_scale.py",
+    "tests/test_strictness.py",
     "tests/test_tampering.py",
     "tests/test_truths.py",
 }

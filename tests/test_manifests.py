@@ -35,6 +35,11 @@ def refusal(text: str, *, named: bool = True) -> str:
         ("\n\nkind: A\n", "a.yaml:3: expected a Kubernetes object, but it has no apiVersion that is a string"),
         ("a: 1\n", "a.yaml:1: expected a Kubernetes object, but it has no apiVersion and no kind that is a string"),
         ("apiVersion: v1\nkind: 5\n", "a.yaml:1: expected a Kubernetes object, but it has no kind that is a string"),
+        (
+            "ApiVersion: v1\nKind: A\n",
+            "a.yaml:1: expected a Kubernetes object, but it has no apiVersion and no kind that is a string; "
+            '"ApiVersion" is not "apiVersion"; "Kind" is not "kind"',
+        ),
         ("apiVersion: v1\nkind: List\nitems: 5\n", "a.yaml:3: expected a list in items of a List"),
         ("apiVersion: v1\nkind: List\nitems:\n- kind: A\n", "a.yaml:4: expected a Kubernetes object"),
     ],

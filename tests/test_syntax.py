@@ -68,6 +68,7 @@ SCALARS: dict[str, Any] = {
     "=": "=",
     "<<": "<<",
     "!vault text": "text",
+    "!!binary aGk=": "hi",
     "!!python/object/apply:os.system [exit 1]": ["exit 1"],
     "!!set {a: 1}": {"a": 1},
 }
@@ -82,6 +83,12 @@ def test_kubectl_makes_the_same_of_every_value(control_plane: ControlPlane) -> N
     text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\nx:\n" + "".join(f"- [{text}]\n" for text in SCALARS)
     options = ("--dry-run=client", "--validate=false", "-o", "json", "-f", "-")
     assert json.loads(control_plane.kubectl("create", *options, input=text).stdout)["x"] == read(text)["x"]
+
+
+def test_whole_numbers_in_json_are_integers() -> None:
+    found = read('{"apiVersion": "v1", "kind": "A", "x": [2049.0, 2e3, -0.0, 2.5, 1e300]}')
+
+    assert repr(found["x"]) == "[2049, 2000, 0, 2.5, 1e+300]"
 
 
 def test_numbers_beyond_64_bits_are_floats_or_text_and_never_an_error() -> None:
@@ -118,7 +125,9 @@ def test_an_aliased_value_is_a_copy() -> None:
         (f"{HEAD}? [a]\n: x\n", "a.yaml:3: expected a string for a key"),
         (f"{HEAD}x: {{<<: 5}}\n", "a.yaml:3: expected a mapping, or a list of them, after <<"),
         (f"{HEAD}x: !!int five\n", "a.yaml:3: expected a value that fits its tag !!int"),
-        (f"{HEAD}x: !!binary aGk=\n", "a.yaml:3: expected base64 as a string"),
+        (f"{HEAD}x: !!binary aG\n", "a.yaml:3: expected base64 of a text"),
+        (f"{HEAD}x: !!binary /w==\n", "a.yaml:3: expected base64 of a text"),
+        (f"# x\n\n%YAML 1.1\n---\n{HEAD}", "a.yaml:3: expected no directive"),
         (f"{HEAD}x: \x01\n", "a.yaml:3: expected text, found a control character"),
         (f"{HEAD}x: {'[' * 100_000}", "a.yaml:3: expected YAML: it is nested more than 200 deep"),
         (f"{HEAD}x: {{{{ .Values.size }}}}\n", "a.yaml:3: expected a string for a key; if this is a Helm template"),

@@ -6,7 +6,7 @@ A rule about the object alone is in the CustomResourceDefinition too (`crd`), so
 import json
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -114,6 +114,9 @@ class Change:
         return changed_sections(self.spec, self.old.spec if self.old else None)
 
 
+Rule = Callable[[Change, Facts], Iterator[Finding]]
+
+
 def needs(change: Change) -> Needs:
     """Only what a field that changed asks for: a class deleted later must not block other edits."""
     if change.spec_is_kept:
@@ -138,14 +141,14 @@ def of_another_version(manifest: Mapping[str, Any]) -> list[Finding]:
     return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")] if wrong else []
 
 
-def judge(change: Change, facts: Facts) -> list[Finding]:
-    """All findings: rejections by path, then warnings in the order of the rules.
+def judge(change: Change, facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
+    """All findings of all rules, or of those given: rejections by path, then warnings in the order of the rules.
 
     An update that leaves the spec as it is has none, whatever the spec says: finalizers and labels stay editable.
     """
     if change.spec_is_kept:
         return []
-    found = [finding for rule in RULES for finding in rule(change, facts)]
+    found = [finding for rule in (RULES if rules is None else rules) for finding in rule(change, facts)]
     return sorted(found, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
 
 
@@ -372,7 +375,7 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
             yield warning(field, f"{lost}; volumes: {', '.join(mounts)}")
 
 
-RULES: tuple[Callable[[Change, Facts], Iterator[Finding]], ...] = (
+RULES: tuple[Rule, ...] = (
     fields_are_readable,
     fields_are_known,
     name_fits_pods_and_services,
