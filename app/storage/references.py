@@ -82,14 +82,11 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
 def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
     """The Secrets that are made for a server because its spec names none; a reference without a name names none."""
     named = {reference.path for reference in secret_references(spec) if reference.secret}
+    jwt, password = Key(JWT_KEY, _JWT_COMPLAINTS), Key(PASSWORD_KEY, _PASSWORD_COMPLAINTS)
+    # No model of what a user writes: the name of a server that is about to be rejected can be of any length.
     made = (
-        _reference(JWT_PATH, "JWT", SecretKey(name=jwt_secret_name(name), key=JWT_KEY), _JWT_COMPLAINTS),
-        _reference(
-            PASSWORD_PATH,
-            "admin password",
-            SecretKey(name=admin_secret_name(name), key=PASSWORD_KEY),
-            _PASSWORD_COMPLAINTS,
-        ),
+        SecretReference(JWT_PATH, "JWT", jwt_secret_name(name), (jwt,)),
+        SecretReference(PASSWORD_PATH, "admin password", admin_secret_name(name), (password,)),
     )
     return tuple(reference for reference in made if reference.path not in named)
 

@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from app.admission.api import MUTATE_PATH, VALIDATE_PATH, webhook
 from app.admission.review import ALL_WARNINGS_CHARACTERS
-from app.storage.facts import Claim, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.facts import Cause, Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from tests.fuzz.mutation import Mutator
 
 Json = MutableMapping[str, Any]
@@ -102,7 +102,18 @@ class Fuzzer:
             storage_classes=StorageClasses(classes, self._random.choice((None, "because", self._mutator.text()))),
             secrets={name: self._secret() for name in sorted(needs.secrets)},
             claims={name: self._claim(name) for name in sorted(needs.claims)},
+            dry_run=self._dry_run(needs.stateful_set) if needs.stateful_set else None,
         )
+
+    def _dry_run(self, stateful_set: Mapping[str, Any]) -> DryRun | Unknown | None:
+        orjson.dumps(stateful_set)  # It is sent to the API server.
+        fields = ("", "spec.template.spec", "spec.template.spec.containers[0].resources.limits", self._mutator.text())
+        causes = tuple(
+            Cause(self._random.choice(fields), self._mutator.text()) for _ in range(self._random.randint(0, 3))
+        )
+        warnings = (f"{self._random.choice(fields)}: {self._mutator.text()}",)
+        decoded = not causes or self._random.random() < 0.5
+        return self._random.choice((DryRun(causes, warnings, decoded), Unknown(self._mutator.text()), None))
 
     def _secret(self) -> Secret | Unknown | None:
         keys = ("accessKeyId", "secretAccessKey", "endpoint", "jwt-secret", "password", "dsn", "y")

@@ -130,10 +130,23 @@ def test_white_space_around_a_key_is_one_warning() -> None:
     assert message.endswith('key "accessKeyId" has white space around its value')
 
 
+@pytest.mark.parametrize("characters", [53, 240, 253, 5000])
+def test_a_long_name_is_no_error_beside_sections(characters: int) -> None:
+    manifest = server("a" * characters, resources={"limits": {"memory": "1Gi"}})
+
+    assert needs(Change.of(manifest)).stateful_set
+    assert rejected(manifest) == [
+        "metadata.name must have at most 52 lower-case letters, digits and dashes, beginning with a letter, "
+        "to name Services and pods"
+    ]
+
+
 def test_a_generated_name_collides_with_no_secret() -> None:
     database = {"type": "postgres", "postgresSecretRef": {"name": "-postgres", "key": "dsn"}}
 
-    assert rejected(server(database=database) | {"metadata": {"generateName": "files-"}}) == []
+    messages = rejected(server(database=database) | {"metadata": {"generateName": "files-"}})
+
+    assert not [message for message in messages if "must not be" in message]
 
 
 def test_a_class_that_could_not_be_looked_up_is_a_warning() -> None:
