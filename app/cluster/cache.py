@@ -6,14 +6,14 @@ import random
 import zlib
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from time import monotonic
 from typing import Any, Protocol
 
 import orjson
 
 from app.cluster.client import SILENCE, Cluster, Selection
-from app.cluster.reader import ClusterError, Expired, Forbidden, Invalid, Unavailable
+from app.cluster.reader import ClusterError, Expired, Forbidden, Invalid, NotServed, Unavailable
 
 Manifest = dict[str, Any]
 # Namespace, empty for what has none, and name.
@@ -22,6 +22,10 @@ Key = tuple[str, str]
 Listener = Callable[[Key, Manifest], None]
 
 FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
+_RESTORED = "etcd was restored from a backup"
+# After so long without a watch its version is not resumed from: in the meantime etcd may have been restored from a
+# backup, and the version may belong to a history that no longer exists.
+LONGEST_GAP_SECONDS = 10.0
 # A watch is asked for that long and half as long again, so that not all of them are renewed at once.
 WATCH_SECONDS = 300.0
 # Reading a long list must not keep the event loop from the webhook for longer.
@@ -48,7 +52,20 @@ def full_name(key: Key) -> str:
 
 
 class Sink(Protocol):
-    """Takes what a cache lists and watches: a Store, or one that keeps less of it."""
+    """Takes what a cache lists and watches: a Store, or one that keeps less of it.
+
+    `latest` is the latest version heard of in the history that is known here.
+    """
+
+    latest: int
+
+    def version(self, key: Key) -> int:
+        """0 when it is unknown."""
+
+    def note_version(self, version: int) -> None: ...
+
+    def forget_versions(self, namespace: str | None) -> None:
+        """Called when the history of the resource was rewound: a list follows, and is the truth."""
 
     def put(self, manifest: Manifest) -> None: ...
 
@@ -68,6 +85,9 @@ class Store:
 
     def __init__(self, trim: Callable[[Manifest], Manifest | None] = lambda manifest: manifest) -> None:
         self.listeners: list[Listener] = []
+        # Called when versions no longer say which of two objects is the newer one.
+        self.rewind_listeners: list[Callable[[], None]] = []
+        self.latest = 0
         self._trim = trim
         self._kept: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
@@ -89,6 +109,23 @@ class Store:
         """0 when there is no such object."""
         return self._versions.get(full_name(key), 0)
 
+    def note_version(self, version: int) -> None:
+        """Remembers that the history of the resource has come to this version."""
+        self.latest = max(self.latest, version)
+
+    def forget_versions(self, namespace: str | None) -> None:
+        """Takes whatever comes next for newer, because the history of the resource was rewound.
+
+        The objects stay until a list replaces them, which tells the listeners of each one.
+        """
+        self.latest = self._gone_before = 0
+        self._gone.clear()
+        for name in self._versions:
+            if namespace in (None, _key(name)[0]):
+                self._versions[name] = 0
+        for listener in self.rewind_listeners:
+            listener()
+
     def put(self, manifest: Manifest) -> None:
         """From a watch; older news than what is known is passed over."""
         if self._keep(manifest):
@@ -105,12 +142,14 @@ class Store:
 
     def remove(self, manifest: Manifest) -> None:
         key, version = key_of(manifest), version_of(manifest)
+        self.note_version(version)
         self._note_gone(full_name(key), version)
         if key in self and self.version(key) <= version:
             self._forget(key)
 
     def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
         """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
+        self.note_version(version)
         self._gone_before = max(self._gone_before, version)
         for name in self._kept.keys() - {full_name(key) for key in keys}:
             key = _key(name)
@@ -119,6 +158,7 @@ class Store:
 
     def _keep(self, manifest: Manifest) -> bool:
         name, version = full_name(key_of(manifest)), version_of(manifest)
+        self.note_version(version)
         if version <= self._versions.get(name, 0):
             return False
 
@@ -148,22 +188,41 @@ class Store:
             listener(key, manifest)
 
 
+class Rewound(ClusterError):
+    """The API server is at an earlier version than it was: etcd was restored from a backup."""
+
+
 class Cache:
     """Keeps a store up to date with one selection, for as long as `run` runs.
 
     `gap` says why the store cannot be relied on to be whole, None once it is: then what is not in it does not exist.
+    `why_not_listed` says why there has been no list yet, or that the resource is not served any more. `is_stale` says
+    that the watch has broken and there has been no list since: what is in the store may be out of date.
     """
 
-    def __init__(self, cluster: Cluster, selection: Selection, store: Sink, silence: float = SILENCE) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        selection: Selection,
+        store: Sink,
+        silence: float = SILENCE,
+        handle_rewind: Callable[[], None] | None = None,
+    ) -> None:
+        """`handle_rewind` lets this cache and those related to it `relist`, by default this one alone."""
         self._cluster = cluster
         self._selection = selection
         self._store = store
         self._silence = silence
+        self._handle_rewind = handle_rewind or self.relist
         self._version = ""
+        self._last_watched = float("-inf")
         self._streams_lists = True
         self._delay = FIRST_DELAY
+        self._attempt: asyncio.Timeout | None = None
         self._answered = asyncio.Event()
         self.gap: str | None = "it has not been read yet"
+        self.why_not_listed: str | None = "the API server has not been asked yet"
+        self.is_stale = False
 
     async def answered(self) -> None:
         """Waits until there is a whole list, or the word that these credentials may not have one."""
@@ -171,35 +230,67 @@ class Cache:
 
     async def run(self) -> None:
         while True:
+            self._attempt = attempt = asyncio.timeout(None)
             try:
-                await self._follow()
-            except ClusterError as error:
-                self._note(error)
-            else:
-                continue
+                async with attempt:
+                    await self._follow_or_back_off()
+            except TimeoutError:
+                if not attempt.expired():
+                    raise
+
+    def relist(self) -> None:
+        """Lists again at once, and replaces what is in the store by what the list says, even where that is older."""
+        self._store.forget_versions(self._selection.namespace)
+        self._version = ""
+        self._delay = FIRST_DELAY
+        self.is_stale = True
+        self._answered.clear()
+        if self._attempt:
+            # Between two attempts there is none to end.
+            with suppress(RuntimeError):
+                self._attempt.reschedule(asyncio.get_running_loop().time())
+
+    async def _follow_or_back_off(self) -> None:
+        try:
+            await self._follow()
+        except Rewound as error:
+            self._note(error)
+            self._handle_rewind()
+        except ClusterError as error:
+            self._note(error)
             await asyncio.sleep(self._delay * (1 - random.random() / 2))  # noqa: S311 - so that not all come at once
             self._delay = min(self._delay * 2, LONGEST_DELAY)
+        finally:
+            self._last_watched = monotonic()
 
     async def _follow(self) -> None:
         """Until the watch ends in good order. Raises Expired when it cannot go on from where it was."""
+        if self._version and monotonic() > self._last_watched + LONGEST_GAP_SECONDS:
+            self._version = ""
+            self.is_stale = True
+        # A list is consistent: it is at this version or a later one, unless the history was rewound.
+        latest = self._store.latest
         if not self._version and not self._streams_lists:
-            await self._list()
+            await self._list(latest)
         listing = not self._version
         listed: set[Key] = set()
+
         async with aclosing(self._events(listing=listing)) as events:
             async for kind, manifest in events:
                 self._delay = FIRST_DELAY
                 if kind != "BOOKMARK":
-                    self._take_up(kind, manifest)
                     if listing:
+                        self._check_history(manifest, latest)
                         listed.add(key_of(manifest))
+                    self._take_up(kind, manifest)
                     continue
                 if listing and _ends_the_list(manifest):
                     listing = False
-                    self._listed(listed, version_of(manifest))
+                    self._listed(listed, version_of(manifest), latest)
                     listed.clear()
                 if not listing:
                     self._version = manifest["metadata"]["resourceVersion"]
+                    self._store.note_version(version_of(manifest))
 
     def _take_up(self, kind: str, manifest: Manifest) -> None:
         if kind == "DELETED":
@@ -209,21 +300,31 @@ class Cache:
         if self._version:
             self._version = manifest["metadata"]["resourceVersion"]
 
-    async def _list(self) -> None:
+    async def _list(self, latest: int) -> None:
         keys: set[Key] = set()
         version = ""
         async for page in self._cluster.pages(self._selection):
             version = page["metadata"]["resourceVersion"]
             for item in page["items"]:
+                self._check_history(item, latest)
                 self._store.put(item)
                 keys.add(key_of(item))
             await asyncio.sleep(0)
-        self._listed(keys, int(version))
+        self._listed(keys, int(version), latest)
         self._version = version
 
-    def _listed(self, keys: Iterable[Key], version: int) -> None:
+    def _check_history(self, manifest: Manifest, latest: int) -> None:
+        """Raises Rewound when a list has an object at an earlier version than was known before the list began."""
+        version, known = version_of(manifest), self._store.version(key_of(manifest))
+        if version < known <= latest:
+            raise Rewound(f"an object went back from version {known} to {version}: {_RESTORED}")
+
+    def _listed(self, keys: Iterable[Key], version: int, latest: int) -> None:
+        if version < latest:
+            raise Rewound(f"the API server went back from version {latest} to {version}: {_RESTORED}")
         self._store.keep_only(keys, self._selection.namespace, version)
-        self.gap = None
+        self.gap = self.why_not_listed = None
+        self.is_stale = False
         self._answered.set()
 
     async def _events(self, *, listing: bool) -> AsyncGenerator[tuple[str, Manifest]]:
@@ -252,8 +353,11 @@ class Cache:
     def _note(self, error: ClusterError) -> None:
         resource, namespace = self._selection.resource, self._selection.namespace
         log.warning("watch broken", extra={"resource": resource.plural, "namespace": namespace, "reason": str(error)})
-        if isinstance(error, Expired):
-            self._version = ""
+        # A version is only resumed from where nothing has happened to the connection: see LONGEST_GAP_SECONDS.
+        self._version = ""
+        self.is_stale = True
+        if self.why_not_listed or isinstance(error, NotServed):
+            self.why_not_listed = str(error)
         if isinstance(error, Forbidden):
             self.gap = str(error)
             self._answered.set()

@@ -1,7 +1,9 @@
 """Leader election by a Lease: of several replicas one may write. It never writes anything but the Lease.
 
 As in client-go, a holder that could not renew in time stops before another may begin. What others say of time is not
-believed: how long their record has not changed is measured here, by a clock that nobody sets.
+believed: how long their record has not changed is measured here, by a clock that nobody sets. A record that went back
+to an earlier version, because etcd was restored from a backup, says nothing about who leads: whoever led before may
+believe for a while that it still does, so the Lease is not taken until that has run out.
 """
 
 import asyncio
@@ -45,6 +47,8 @@ class Lease:
         self._renewed = float("-inf")
         self._record: dict[str, Any] | None = None
         self._seen = 0.0
+        self._latest = 0
+        self._rewound = float("-inf")
 
     def held(self) -> bool:
         """Whether it may be relied upon at this moment: also false for a process that was stopped for a while."""
@@ -101,9 +105,14 @@ class Lease:
             try:
                 self._observe(await self._cluster.get(LEASES, NAME, self._namespace))
             except NotFound:
+                self._note_version(0)
+                if not self._may_take_over():
+                    return False
                 self._observe(await self._cluster.create(LEASES, self._new()))
                 return True
         record = self._record or {}
+        if not self._may_take_over():
+            return False
         if self._is_anothers() and monotonic() < self._seen + self._counts_for(record):
             return False
         self._observe(await self._cluster.replace(LEASES, {**record, "spec": self._claim(record.get("spec") or {})}))
@@ -112,7 +121,18 @@ class Lease:
     def _observe(self, record: dict[str, Any]) -> None:
         if self._record is None or _version(record) != _version(self._record):
             self._seen = monotonic()
+        self._note_version(int(_version(record)))
         self._record = record
+
+    def _note_version(self, version: int) -> None:
+        if version < self._latest:
+            self._rewound = monotonic()
+            log.warning("lease went back to an earlier version", extra={"version": version, "known": self._latest})
+        self._latest = version
+
+    def _may_take_over(self) -> bool:
+        """Whether nobody can believe any more that it leads by a record that a rewind has removed."""
+        return self.held() or monotonic() > self._rewound + self._timing.duration
 
     def _is_anothers(self) -> bool:
         holder = ((self._record or {}).get("spec") or {}).get("holderIdentity")
@@ -132,7 +152,7 @@ class Lease:
             **spec,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(1, round(self._timing.duration)),
-            "acquireTime": spec["acquireTime"] if mine else now,
+            "acquireTime": (mine and spec.get("acquireTime")) or now,
             "renewTime": now,
             "leaseTransitions": (spec.get("leaseTransitions") or 0) + (not mine),
         }

@@ -121,7 +121,7 @@ class Observed:
                 group.create_task(cache.run())
 
     async def synced(self) -> None:
-        """Until all of it was read once, but for StorageClasses and Events where they may not be."""
+        """Until all of it was read, but for StorageClasses and Events where they may not be; again after a rewind."""
         for caches in self._caches.values():
             for cache in caches:
                 await cache.answered()
@@ -129,6 +129,15 @@ class Observed:
             async with asyncio.timeout(EVENTS_PATIENCE_SECONDS):
                 for cache in self._event_caches:
                     await cache.answered()
+
+    def why_not_ready(self) -> str | None:
+        """Why DittoServers cannot be looked after.
+
+        Once they were listed, only that the API server no longer serves them counts, and not that it does not answer.
+        """
+        reasons = (cache.why_not_listed for cache in self._caches[DITTO_SERVERS] if cache.why_not_listed)
+        why = next(reasons, None)
+        return f"cannot list {DITTO_SERVERS.plural}: {why}" if why else None
 
     def gap(self, resource: Resource) -> str | None:
         """Why what is not in the store may exist all the same; None when it does not."""
@@ -168,11 +177,14 @@ class Observed:
 
         That there is no such thing is never concluded, since it may have been made a moment ago, but of leftovers.
         """
-        secrets = {name: self.secrets.remembered((needs.namespace, name)) for name in needs.secrets}
-        claims = {name: self.claim((needs.namespace, name)) for name in needs.claims | needs.leftovers}
+        named = frozenset[str]() if self._is_stale(SECRETS) else needs.secrets
+        secrets = {name: self.secrets.remembered((needs.namespace, name)) for name in named}
+        claimed = frozenset[str]() if self._is_stale(CLAIMS) else needs.claims | needs.leftovers
+        claims = {name: self.claim((needs.namespace, name)) for name in claimed}
         absent = {name for name in needs.leftovers if self._knows_all_claims(needs.namespace) and not claims[name]}
         classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
-        asks_for_classes = needs.storage_classes and not _answers(classes, needs.storage_class)
+        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(classes, needs.storage_class)
+        asks_for_classes = needs.storage_classes and not knows_class
         facts = Facts(
             storage_classes=Facts().storage_classes if asks_for_classes else classes,
             secrets={name: known.secret for name, known in secrets.items() if isinstance(known, Known)},
@@ -188,7 +200,21 @@ class Observed:
 
     def _knows_all_claims(self, namespace: str) -> bool:
         """Whether a claim of this namespace that is not in the store did not exist a moment ago."""
-        return self.gap(CLAIMS) is None and (self._namespaces == (None,) or namespace in self._namespaces)
+        is_whole = self.gap(CLAIMS) is None and not self._is_stale(CLAIMS)
+        return is_whole and (self._namespaces == (None,) or namespace in self._namespaces)
+
+    def _is_stale(self, resource: Resource) -> bool:
+        """Whether a watch of it is broken, so that what is in the store may be out of date."""
+        return any(cache.is_stale for cache in self._caches[resource])
+
+    def _relist(self) -> None:
+        """Everything, when the history of one resource was rewound: all resources are in the same etcd.
+
+        Until then nothing is synced, and a resource that was rewound is not compared with one that was not.
+        """
+        for caches in self._caches.values():
+            for cache in caches:
+                cache.relist()
 
     def _forget_classes(self, _key: Key, _manifest: Manifest) -> None:
         self._known_classes = None
@@ -197,7 +223,12 @@ class Observed:
         trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_bookkeeping)
         store = Store(trim)
         self._caches[resource] = [
-            Cache(self._cluster, Selection(resource, namespace, labels, metadata_only=resource == SECRETS), store)
+            Cache(
+                self._cluster,
+                Selection(resource, namespace, labels, metadata_only=resource == SECRETS),
+                store,
+                handle_rewind=self._relist,
+            )
             for namespace in (self._namespaces if resource.namespaced else (None,))
         ]
         return store

@@ -107,3 +107,7 @@ class Unavailable(ClusterError):
 
 class Unreachable(Unavailable):
     """Nobody answered at all, and nobody would answer to another request either."""
+
+
+class NotServed(Unavailable):
+    """The API server does not serve the resource at all, such as one whose CustomResourceDefinition is missing."""

@@ -63,6 +63,7 @@ class Secrets:
         self._known: dict[str, bytes] = {}
         self._reading: dict[Key, asyncio.Lock] = {}
         metadata.listeners.append(self._forget_what_is_gone)
+        metadata.rewind_listeners.append(self._known.clear)
 
     def remembered(self, key: Key) -> Known | None:
         """What is known of it without asking; None when it has changed since, or was never read."""

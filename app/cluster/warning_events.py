@@ -23,6 +23,7 @@ class WarningEvents:
     def __init__(self, servers: Store, objects: Mapping[str, Store]) -> None:
         """`objects` are the stores of what Events are about, by kind."""
         self.listeners: list[Callable[[Key], None]] = []
+        self.latest = 0
         self._servers = servers
         self._objects = objects
         # Packed as in a Store, so that the garbage collector has nothing to look for.
@@ -33,6 +34,19 @@ class WarningEvents:
     def about(self, server: Key) -> tuple[WarningEvent, ...]:
         """Those about its objects as they are now, by UID; an Event with another one is forged or outdated."""
         return tuple(event for event in self._of(server) if event.uid == self._uid(server, event))
+
+    def version(self, _key: Key) -> int:
+        """Unknown: Events are told apart by their times."""
+        return 0
+
+    def note_version(self, version: int) -> None:
+        self.latest = max(self.latest, version)
+
+    def forget_versions(self, namespace: str | None) -> None:
+        """Forgets all of them: what they are about may not have happened in the restored history."""
+        self.latest = 0
+        for name in [name for name in self._kept if namespace in (None, name.partition("/")[0])]:
+            del self._kept[name]
 
     def put(self, manifest: Manifest) -> None:
         event = WarningEvent.read(manifest)

@@ -98,6 +98,8 @@ class Controller:
         result = "error"
         ACTIVE.inc()
         try:
+            # After a rewind nothing is decided until all of it was read again.
+            await self._observed.synced()
             later = await self._reconciler.reconcile(key)
             queue.done(key, monotonic())
             result = "success"

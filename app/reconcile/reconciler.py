@@ -164,8 +164,10 @@ class Reconciler:
         self._growth = Growth(observed, writer, tell, clock, resize_patience)
         # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
         self._agreed: dict[Key, tuple[int, int]] = {}
+        observed.secrets_metadata.rewind_listeners.append(self._agreed.clear)
         # Of servers with sections that the API server rejects: the generation, and what it said. It is not asked again.
         self._rejected: dict[Key, tuple[int, list[Finding]]] = {}
+        observed.servers.rewind_listeners.append(self._rejected.clear)
 
     async def reconcile(self, key: Key) -> float | None:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""

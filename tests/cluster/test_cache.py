@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.cluster.cache import GONE, Cache, Manifest, Store
 from app.cluster.client import Cluster, Selection
@@ -17,6 +19,8 @@ from tests.controlplane.cluster import ControlPlane
 from tests.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
+# Names of objects with the versions at which they are.
+HISTORY = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
 
 
 def config_map(name: str, namespace: str = "default", version: int = 1, **data: str) -> Manifest:
@@ -113,8 +117,62 @@ async def test_whoever_listens_hears_of_each_change_once() -> None:
     assert heard == ["1", "2", "2"]
 
 
+@given(before=HISTORY, after=HISTORY, list_version=st.integers(1, 9), late=HISTORY)
+async def test_a_rewound_store_is_what_the_list_says(
+    before: dict[str, int], after: dict[str, int], list_version: int, late: dict[str, int]
+) -> None:
+    """Whatever was known before, in whichever order versions come; writes of the new history are kept."""
+    store = Store()
+    for name, version in before.items():
+        store.put(config_map(name, version=version, of="old"))
+        store.remove(config_map(f"gone-{name}", version=version))
+
+    store.forget_versions(None)
+    heard: dict[str, str] = {}
+    store.listeners.append(lambda key, manifest: heard.update({key[1]: manifest["data"]["of"]}))
+    listed = {name: min(version, list_version) for name, version in after.items()}
+    for name, version in listed.items():
+        store.put(config_map(name, version=version, of="new"))
+    store.keep_only([("default", name) for name in listed], None, list_version)
+    written = {name: list_version + version for name, version in late.items()}
+    for name, version in written.items():
+        store.put_written(config_map(name, version=version, of="written"))
+
+    expected = listed | written
+    assert {name: store.version(("default", name)) for name in names(store)} == expected
+    for name in expected:
+        assert found(store, "default", name)["data"]["of"] == ("written" if name in written else "new")
+    # The listeners are told of each object that there is, and of each one that there is no more.
+    assert heard == dict.fromkeys(listed, "new") | dict.fromkeys(before.keys() - listed.keys(), "old")
+
+
+async def test_a_rewind_of_one_namespace_leaves_others() -> None:
+    store = Store()
+    store.put(config_map("a", "here", version=7))
+    store.put(config_map("a", "there", version=7))
+    store.forget_versions("here")
+    for namespace in ("here", "there"):
+        store.put(config_map("a", namespace, version=5))
+    assert [store.version((namespace, "a")) for namespace in ("here", "there")] == [5, 7]
+
+
+async def test_an_answer_to_a_write_outlives_a_rewind() -> None:
+    """The write was done after the restore, and the list that tells of the rewind does not have it."""
+    store = Store()
+    store.put(config_map("a", version=90))
+    store.remove(config_map("b", version=95))
+    store.forget_versions(None)
+    for name, version in (("a", 12), ("b", 13)):
+        store.put_written(config_map(name, version=version))
+    store.put(config_map("a", version=7))
+    store.keep_only([("default", "a")], None, 10)
+    assert [store.version(("default", name)) for name in "ab"] == [12, 13]
+
+
 async def test_the_garbage_collector_has_nothing_to_look_for_in_what_is_kept() -> None:
     store = Store()
+    store.put(config_map("a"))
+    store.forget_versions(None)
     store.put(config_map("a"))
     assert not gc.is_tracked(store._kept)
     assert not gc.is_tracked(store._versions)
@@ -179,8 +237,9 @@ async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
 
 
 async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_forgot_the_deletion(
-    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("app.cluster.cache.LONGEST_GAP_SECONDS", 600.0)
     make(control_plane, namespace, "a", "b")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
@@ -194,6 +253,68 @@ async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_fo
         async with running(cache):
             await until_async(lambda: names(store) == {"b"}, seconds=40)
     assert "too old resource version" in str([vars(record).get("reason") for record in caplog.records])
+
+
+async def test_a_version_is_not_resumed_after_a_long_gap(
+    control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may be of another history by then, of which the watch would tell only from there on."""
+    make(control_plane, namespace, "a")
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
+        async with running(cache):
+            assert names(store) == {"a"}
+        store.put(config_map("of-another-history", namespace, version=1))
+        monkeypatch.setattr("app.cluster.cache.LONGEST_GAP_SECONDS", 0.0)
+        async with running(cache):
+            await until_async(lambda: names(store) == {"a"})
+
+
+@pytest.mark.parametrize("streams_lists", [True, False])
+@pytest.mark.parametrize("ahead", [True, False], ids=["not yet as far", "further by now"])
+async def test_a_list_of_a_rewound_history_is_the_truth(
+    control_plane: ControlPlane, namespace: str, *, streams_lists: bool, ahead: bool
+) -> None:
+    make(control_plane, namespace, "a")
+    listed = control_plane.get(f"/api/v1/namespaces/{namespace}/configmaps/a")
+    make(control_plane, namespace, "b")
+    version = 2**40 if ahead else int(listed["metadata"]["resourceVersion"]) + 1
+    store = Store()
+    store.put(config_map("a", namespace, version=version, of="the lost history"))
+    store.put(config_map("lost", namespace, version=version))
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
+        cache._streams_lists = streams_lists
+        async with running(cache):
+            assert names(store) == {"a", "b"}
+            assert "data" not in found(store, namespace, "a") or found(store, namespace, "a")["data"] == {}
+            make(control_plane, namespace, "c")
+            await until_async(lambda: names(store) == {"a", "b", "c"})
+
+
+async def test_caches_that_belong_together_are_rewound_together(control_plane: ControlPlane, namespace: str) -> None:
+    make(control_plane, namespace, "a")
+    stores = Store(), Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+
+        def relist() -> None:
+            for cache in caches:
+                cache.relist()
+
+        selections = Selection(CONFIG_MAPS, namespace), Selection(SECRETS, namespace)
+        caches = [
+            Cache(cluster, selection, store, handle_rewind=relist)
+            for selection, store in zip(selections, stores, strict=True)
+        ]
+        async with running(caches[0]), running(caches[1]):
+            stores[1].put(config_map("lost", namespace, version=2**40))
+            stores[0].put(config_map("lost", namespace, version=2**40))
+            # Only the watch of ConfigMaps breaks, as seen from here.
+            caches[0]._version = ""
+            assert caches[0]._attempt
+            caches[0]._attempt.reschedule(0)
+            await until_async(lambda: names(stores[0]) == {"a"} and names(stores[1]) == set())
 
 
 async def test_silence_is_a_broken_connection(

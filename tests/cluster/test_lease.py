@@ -166,3 +166,32 @@ def _stop_everything(seconds: float) -> None:
     until = monotonic() + seconds
     while monotonic() < until:
         pass
+
+
+@pytest.mark.parametrize("holder", ["other", "", None], ids=["its own", "released", "no record"])
+async def test_a_rewound_lease_is_not_taken_at_once(
+    control_plane: ControlPlane, namespace: str, cluster: Cluster, holder: str | None
+) -> None:
+    """The candidate has seen a later record, of a leader that may still believe in it."""
+    candidate = Candidate(cluster, namespace, "other")
+    rewound = monotonic()
+    candidate.lease._latest = 2**40
+    if holder is not None:
+        spec = {"holderIdentity": holder, "leaseDurationSeconds": 1}
+        manifest = {"metadata": {"name": NAME}, "spec": spec}
+        control_plane.create(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", manifest)
+
+    async with running(candidate):
+        await until_async(lambda: candidate.leads)
+
+    assert monotonic() - rewound >= QUICK.duration
+
+
+async def test_a_leader_goes_on_after_a_rewind(control_plane: ControlPlane, namespace: str, cluster: Cluster) -> None:
+    leader = Candidate(cluster, namespace, "one")
+    async with running(leader):
+        await until_async(lambda: leader.leads)
+        leader.lease._latest = 2**40
+        before = record(control_plane, namespace)["renewTime"]
+        await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
+        assert leader.leads

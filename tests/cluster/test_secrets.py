@@ -142,3 +142,21 @@ async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_t
                 found.secrets.learn({"metadata": metadata, "data": data})
 
         assert tracked_more(learn) < 100
+
+
+async def test_digests_are_forgotten_when_versions_go_back(control_plane: ControlPlane, namespace: str) -> None:
+    key = namespace, "s3"
+    put(control_plane, namespace, key="restored")
+    async with watched(control_plane, namespace) as found:
+        restored = await found.secrets.read(key)
+        metadata = found.store.get(key)
+        assert isinstance(restored, Known)
+        assert metadata
+        found.secrets._keep(key, Known(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+        assert found.secrets.remembered(key) != restored
+
+        found.store.forget_versions(None)
+        found.store.put(metadata)
+
+        assert found.secrets.remembered(key) is None
+        assert await found.secrets.read(key) == restored

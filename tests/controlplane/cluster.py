@@ -9,8 +9,8 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from pathlib import Path
 from time import monotonic
@@ -61,10 +61,7 @@ class ControlPlane:
     def __enter__(self) -> Self:
         try:
             self._write_files()
-            self._start_etcd()
-            self.start_apiserver()
-            if (self._programs / "kube-controller-manager").exists():
-                self._start_controller_manager()
+            self._start_programs()
         except BaseException:
             self._stop()
             raise
@@ -146,6 +143,30 @@ class ControlPlane:
         )
         self._wait_for(lambda: self._answers("/readyz"), "kube-apiserver")
 
+    @contextmanager
+    def stopped(self) -> Iterator[Path]:
+        """Nothing runs inside the `with`, so that etcd's data directory can be copied or replaced.
+
+        Everything starts again, as after a restore: clients of the old history have to find out by themselves.
+        """
+        self._stop_programs()
+        try:
+            yield self.folder / "etcd-data"
+        finally:
+            self._start_programs()
+
+    def _start_programs(self) -> None:
+        self._start_etcd()
+        self.start_apiserver()
+        if (self._programs / "kube-controller-manager").exists():
+            self._start_controller_manager()
+
+    def _stop_programs(self) -> None:
+        # kube-apiserver waits for its clients, and a minute for an etcd that is gone.
+        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            if program := self._running.pop(name, None):
+                program.stop()
+
     def _start_etcd(self) -> None:
         self._start(
             "etcd",
@@ -225,10 +246,7 @@ class ControlPlane:
         file.write_text(json.dumps(config))
 
     def _stop(self) -> None:
-        # kube-apiserver waits for its clients, and a minute for an etcd that is gone.
-        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
-            if program := self._running.pop(name, None):
-                program.stop()
+        self._stop_programs()
         self._opened.close()
         shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that tell nobody anything.
 

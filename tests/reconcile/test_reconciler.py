@@ -280,6 +280,25 @@ async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: 
     assert (await site.postgres())["password"] == "hunter2"
 
 
+async def test_agreement_on_a_dsn_ends_with_its_history(site: Site) -> None:
+    """The versions at which the two Secrets agreed belong to a history that etcd no longer has."""
+    await site.put_secret("dsn", url=DSN)
+    await site.begin(**POSTGRES)
+    await site.reconciled()
+    await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
+    metadata = site.observed.secrets_metadata
+    dsn, parts = ((site.namespace, name) for name in ("dsn", "files-postgres"))
+    site.reconciler._agreed[site.key] = metadata.version(dsn), metadata.version(parts)
+
+    kept = [secret for key in metadata if (secret := metadata.get(key))]
+    metadata.forget_versions(None)
+    for secret in kept:
+        metadata.put(secret)
+    await site.reconciled()
+
+    assert (await site.postgres())["host"] == "db2.example.com"
+
+
 async def test_the_parts_of_a_connection_string_go_with_it(site: Site) -> None:
     await site.put_secret("dsn", url=DSN)
     await site.begin(**POSTGRES)

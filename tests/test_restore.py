@@ -1,0 +1,139 @@
+"""etcd is restored from a backup under a running operator: versions go back, and objects with them.
+
+`pytest -s` shows how long it takes.
+"""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+from subprocess import CalledProcessError
+from time import monotonic
+from typing import Any
+
+import pytest
+import yaml
+
+from app.storage.crd import custom_resource_definition
+from app.storage.pod import CONFIG_HASH
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.helm.build import helm
+from tests.operated import Operated, Request
+from tests.servers import s3, server
+from tests.wait import until
+
+LIMIT_SECONDS = 120.0
+QUIET_SECONDS = 3.0
+NEW = "registry.example.com/dittofs:2"
+
+
+class Plane(ControlPlane):
+    """Knows since when its API server is up."""
+
+    up = 0.0
+
+    def start_apiserver(self) -> None:
+        super().start_apiserver()
+        self.up = monotonic()
+
+
+@pytest.fixture
+def plane(tmp_path: Path) -> Iterator[Plane]:
+    """One that the test has for itself."""
+    (tmp_path / "plane").mkdir()
+    helm(os.environ)
+    with Plane(programs(os.environ), tmp_path / "plane") as running:
+        running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
+        running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+        running.create("/api/v1/namespaces", {"metadata": {"name": "site"}})
+        yield running
+
+
+@pytest.fixture
+def site(plane: Plane, tmp_path: Path) -> Iterator[Operated]:
+    """The operator is at work, with a certificate of its own that the API server trusts."""
+    (tmp_path / "operator").mkdir()
+    site = Operated(plane, "site", tmp_path / "operator", makes_its_own=True)
+    site.register()
+    with site:
+        yield site
+
+
+def config_hash(site: Operated, name: str) -> Any:
+    return site.template(name)["metadata"]["annotations"][CONFIG_HASH]
+
+
+def image(site: Operated, name: str) -> Any:
+    template = site.template(name)
+    return template and template["spec"]["containers"][0]["image"]
+
+
+def is_admitted(site: Operated, name: str, **change: Any) -> bool:
+    """False while the webhook, which fails closed, cannot be called."""
+    try:
+        site.patch("dittoserver", name, spec=change)
+    except CalledProcessError:
+        return False
+    return True
+
+
+def quiet(site: Operated) -> list[Request]:
+    """The writes, once none has come for a while."""
+    writes, since = site.writes(), monotonic()
+    while monotonic() < since + QUIET_SECONDS:
+        if len(later := site.writes()) > len(writes):
+            writes, since = later, monotonic()
+    return writes
+
+
+def test_an_operator_follows_a_restored_etcd(site: Operated, plane: Plane, tmp_path: Path) -> None:
+    site.secret("s3", accessKeyId="one", secretAccessKey="key")
+    site.apply(server("kept", **s3()), server("idle"), server("deleted"), server("late"))
+    site.settled("kept", "idle", "deleted", "late")
+
+    # The backup has a server that lacks objects.
+    site.operator.signal(SIGSTOP)
+    site.kubectl("delete", "statefulset/late", "configmap/late-config")
+    with plane.stopped() as data:
+        backup = shutil.copytree(data, tmp_path / "backup")
+    site.operator.signal(SIGCONT)
+
+    # The backup does not have what happens from now on.
+    until(lambda: bool(site.template("late")))
+    first_hash = config_hash(site, "kept")
+    site.secret("s3", accessKeyId="two", secretAccessKey="key")
+    site.apply(server("lost"))
+    site.settled("lost")
+    until(lambda: config_hash(site, "kept") != first_hash)
+    site.kubectl("delete", "dittoserver", "deleted")
+    former = site.get("secret", "site-tls")["data"]
+    site.kubectl("delete", "secret", "site-tls")
+    until(lambda: (site.get("secret", "site-tls") or {"data": former})["data"] != former)
+    quiet(site)
+
+    with plane.stopped() as data:
+        shutil.rmtree(data)
+        shutil.copytree(backup, data)
+    written = len(site.writes())
+
+    # A changed server is reconciled, and the webhook admits the change, which needs the former certificate.
+    until(lambda: is_admitted(site, "kept", image=NEW), LIMIT_SECONDS)
+    admitted = monotonic()
+    until(lambda: image(site, "kept") == NEW, LIMIT_SECONDS)
+    reconciled = monotonic()
+    after = f"admitted after {admitted - plane.up:.1f} s, reconciled after {reconciled - plane.up:.1f} s"
+    print(f"\nThe API server is back: {after}")
+    assert reconciled - plane.up < LIMIT_SECONDS
+
+    # What was lost is created again, and only where its server exists.
+    until(lambda: bool(site.template("late")), LIMIT_SECONDS)
+    assert {each["metadata"]["name"] for each in site.all("statefulset")} == {"kept", "idle", "deleted", "late"}
+
+    # The value that the operator knew is not taken for the one in the Secret.
+    assert config_hash(site, "kept") == first_hash
+    site.secret("s3", accessKeyId="three", secretAccessKey="key")
+    until(lambda: config_hash(site, "kept") != first_hash, LIMIT_SECONDS)
+
+    assert not [each for each in quiet(site)[written:] if each.name.startswith(("idle", "deleted", "lost"))]
