@@ -9,9 +9,10 @@ import os
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import orjson
@@ -21,7 +22,7 @@ from app import df as listing
 from app import logs, manifests
 from app import plan as planning
 from app.admission.review import creation
-from app.cluster.lookup import Overlay
+from app.cluster.lookup import DEADLINE, Overlay
 from app.cluster.reader import ClusterError, Reader
 from app.cluster.snapshot import DEFAULT_NAMESPACE, Snapshot
 from app.cluster.survey import Stats, Survey, survey
@@ -34,6 +35,9 @@ from app.storage.reading import read
 from app.storage.rules import unfit
 from app.storage.spec import KIND
 from app.syntax import UnusableInput
+
+if TYPE_CHECKING:
+    from app.cluster.client import Cluster
 
 UNUSABLE_INPUT = 2
 
@@ -59,6 +63,7 @@ def _option(flag: str, *short: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 _kubeconfig = _option("--kubeconfig", type=_PATH, help="Look things up in this cluster.")
+_context = _option("--context", help="Ask the cluster of this context of the kubeconfig, not of its current one.")
 _snapshot = _option("--snapshot", type=_PATH, help="Look things up in these YAML files instead of a cluster.")
 
 
@@ -116,16 +121,20 @@ def serve(**given: Any) -> None:
 @command_line.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
 @_kubeconfig
+@_context
 @_snapshot
 @_option("--output", type=click.Choice(list(checking.OUTPUTS)), default="text", help="For people, programs or GitHub.")
-def check(paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None, output: str) -> None:
+def check(
+    paths: tuple[str, ...], kubeconfig: Path | None, context: str | None, snapshot: Path | None, output: str
+) -> None:
     """Judge DittoServers before they are applied.
 
-    Exits with 0 when all are admitted, 1 when one is rejected, 2 when the input cannot be used.
+    With --context and without --kubeconfig, in the cluster that kubectl would ask. Exits with 0 when all are admitted,
+    1 when one is rejected, 2 when the input cannot be used.
     """
-    _one_of(kubeconfig, snapshot)
+    source = _source_of(kubeconfig, context, snapshot)
     documents = manifests.read(paths)
-    judgements = asyncio.run(_judged(documents, kubeconfig, snapshot))
+    judgements = asyncio.run(_judged(documents, source))
     if not judgements:
         click.echo(f"dittofs-operator: expected a {KIND} among the {len(documents)} documents given", err=True)
         sys.exit(UNUSABLE_INPUT)
@@ -135,38 +144,51 @@ def check(paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None
 
 @command_line.command()
 @_kubeconfig
+@_context
 @_snapshot
 @_option("--namespace", "-n", help="List this namespace, not that of the kubeconfig's context.")
 @_option("--all-namespaces", "-A", is_flag=True, help="List all namespaces.")
 @_option("--output", type=click.Choice(list(listing.OUTPUTS)), default="text", help="For people or programs.")
 def df(
-    kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, *, all_namespaces: bool, output: str
+    kubeconfig: Path | None,
+    context: str | None,
+    snapshot: Path | None,
+    namespace: str | None,
+    *,
+    all_namespaces: bool,
+    output: str,
 ) -> None:
     """List the volumes of DittoServers: what is asked for, what there is, how full it is.
 
     Without --kubeconfig and --snapshot, of the cluster that kubectl would ask. Of a snapshot all namespaces are listed.
     """
-    _one_of(kubeconfig, snapshot)
-    found = asyncio.run(_surveyed(kubeconfig, snapshot, namespace, all_namespaces=all_namespaces))
+    source = _source_of(kubeconfig, context, snapshot)
+    found = asyncio.run(_surveyed(source, namespace, all_namespaces=all_namespaces))
     _show(listing.OUTPUTS[output](listing.df(found)), found.gaps)
 
 
 @command_line.command()
 @click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
 @_kubeconfig
+@_context
 @_snapshot
 @_option("--namespace", "-n", help="Where a DittoServer belongs that names no namespace.")
 @_option("--output", type=click.Choice(list(planning.OUTPUTS)), default="text", help="For people or programs.")
 def plan(
-    paths: tuple[str, ...], kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, output: str
+    paths: tuple[str, ...],
+    kubeconfig: Path | None,
+    context: str | None,
+    snapshot: Path | None,
+    namespace: str | None,
+    output: str,
 ) -> None:
     """Tell what applying DittoServers would do: what grows, what restarts, what is made, what would be refused.
 
     Without --kubeconfig and --snapshot, in the cluster that kubectl would ask. Exits with 0 when nothing would be
     refused, 1 when something would, 2 when the input cannot be used.
     """
-    _one_of(kubeconfig, snapshot)
-    found = asyncio.run(_planned(_documents(paths), kubeconfig, snapshot, namespace))
+    source = _source_of(kubeconfig, context, snapshot)
+    found = asyncio.run(_planned(_documents(paths), source, namespace))
     _show(planning.OUTPUTS[output](found.outcomes), found.gaps)
     sys.exit(1 if any(outcome.refused for outcome in found.outcomes) else 0)
 
@@ -236,51 +258,68 @@ def _both_or_neither(certificate: Path | None, key: Path | None, snapshot: Path 
         )
 
 
-async def _judged(
-    documents: list[manifests.Document], kubeconfig: Path | None, snapshot: Path | None
-) -> list[checking.Judgement]:
-    async with _beneath(kubeconfig, snapshot) as beneath:
+@dataclass(frozen=True)
+class _Source:
+    """Where a person wants things to be looked up; without anything named, where kubectl would look."""
+
+    kubeconfig: Path | None
+    context: str | None
+    snapshot: Path | None
+
+
+def _source_of(kubeconfig: Path | None, context: str | None, snapshot: Path | None) -> _Source:
+    _one_of(kubeconfig, snapshot)
+    if context and snapshot:
+        raise click.UsageError("--context and --snapshot exclude each other: a snapshot has no contexts")
+    return _Source(kubeconfig, context, snapshot)
+
+
+async def _judged(documents: list[manifests.Document], source: _Source) -> list[checking.Judgement]:
+    async with _beneath(source) as beneath:
         return await checking.check(documents, Overlay(documents, beneath))
 
 
-async def _surveyed(
-    kubeconfig: Path | None, snapshot: Path | None, namespace: str | None, *, all_namespaces: bool
-) -> Survey:
-    async with _source(kubeconfig, snapshot) as (reader, own, stats):
+async def _surveyed(source: _Source, namespace: str | None, *, all_namespaces: bool) -> Survey:
+    async with _opened(source) as (reader, own, stats):
         return await survey(reader, None if all_namespaces else namespace or own, stats)
 
 
-async def _planned(
-    documents: list[manifests.Document], kubeconfig: Path | None, snapshot: Path | None, namespace: str | None
-) -> planning.Plan:
-    async with _source(kubeconfig, snapshot) as (reader, own, _):
+async def _planned(documents: list[manifests.Document], source: _Source, namespace: str | None) -> planning.Plan:
+    async with _opened(source) as (reader, own, _):
         return await planning.plan(documents, reader, namespace or own or DEFAULT_NAMESPACE)
 
 
 @asynccontextmanager
-async def _source(
-    kubeconfig: Path | None, snapshot: Path | None
-) -> AsyncIterator[tuple[Reader, str | None, Stats | None]]:
+async def _opened(source: _Source) -> AsyncIterator[tuple[Reader, str | None, Stats | None]]:
     """The cluster that a person means, with the namespace of its context and its kubelets; a snapshot has neither."""
-    if snapshot:
-        yield Snapshot(snapshot), None, None
+    if source.snapshot:
+        yield Snapshot(source.snapshot), None, None
         return
-    from app.cluster.client import Cluster
-
-    async with Cluster.connect(kubeconfig or users_kubeconfig(os.environ, Path.home())) as cluster:
+    async with _connected(source) as cluster:
         yield cluster, cluster.namespace, cluster.stats
 
 
 @asynccontextmanager
-async def _beneath(kubeconfig: Path | None, snapshot: Path | None) -> AsyncIterator[Reader | None]:
-    """Where to look for what the input does not hold; None when that stays unknown."""
-    if kubeconfig:
-        from app.cluster.client import Cluster
+async def _connected(source: _Source) -> AsyncIterator["Cluster"]:
+    from app.cluster.client import Cluster
 
-        async with Cluster.connect(kubeconfig) as cluster:
+    kubeconfig = source.kubeconfig or users_kubeconfig(os.environ, Path.home())
+    async with Cluster.connect(kubeconfig, context=source.context or "") as cluster:
+        yield cluster
+
+
+@asynccontextmanager
+async def _beneath(source: _Source) -> AsyncIterator[Reader | None]:
+    """Where to look for what the input does not hold; None when that stays unknown."""
+    if source.kubeconfig or source.context:
+        async with _connected(source) as cluster:
+            # Where nobody answers in time, the look-ups say so.
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DEADLINE):
+                    await cluster.check_crd()
             yield cluster
     else:
-        yield Snapshot(snapshot) if snapshot else None
+        yield Snapshot(source.snapshot) if source.snapshot else None
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ import click
 ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
 
 
-def users_kubeconfig(environ: Mapping[str, str], home: Path) -> Path | None:
-    """What kubectl takes when it is given none; None where there is none, as in a pod."""
-    named = [each for each in environ.get("KUBECONFIG", "").split(os.pathsep) if each]
-    if len(named) > 1:
-        raise click.UsageError("KUBECONFIG names several files, which kubectl would merge: give one as --kubeconfig")
-    own = home / ".kube" / "config"
-    return Path(named[0]) if named else own if own.exists() else None
+def users_kubeconfig(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:
+    """The files that kubectl merges when it is given none, without those that do not exist; none at all in a pod."""
+    if named := environ.get("KUBECONFIG"):
+        files = [Path(name) for name in dict.fromkeys(named.split(os.pathsep)) if name]
+    else:
+        files = [home / ".kube" / "config"]
+    return tuple(file for file in files if file.exists())
 
 
 class Address(NamedTuple):

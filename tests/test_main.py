@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import yaml
 
 from app.__main__ import command_line
 from app.storage.crd import custom_resource_definition
+from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.operated import Operated
 from tests.servers import server, storage
@@ -74,6 +75,7 @@ def test_a_flag_can_be_set_in_the_environment() -> None:
         (("render", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
         (("plan", SNAPSHOT, "--snapshot", SNAPSHOT), f"{SNAPSHOT}: expected a DittoServer in it"),
         (("df", "--kubeconfig", "none"), "kubeconfig none cannot be used"),
+        (("df", "--context", "a", "--snapshot", SNAPSHOT), "--context and --snapshot exclude each other"),
         (("serve", "--tls-key=a"), "--tls-cert and --tls-key belong together: give both, or neither"),
         (("serve", "--snapshot=b"), "--snapshot needs --tls-cert and --tls-key"),
         (("serve", "--ca-days=0"), "0.0 is not in the range"),
@@ -167,6 +169,53 @@ def test_plan_exits_with_its_verdict(tmp_path: Path, port: int, code: int, verdi
     planned = run("plan", "-", "--snapshot", SNAPSHOT, given=yaml.safe_dump(server(nfsPort=port)))
     assert planned.returncode == code
     assert planned.stdout.splitlines()[0] == f"DittoServer default/files: {verdict}"
+
+
+@pytest.fixture(scope="module")
+def without_crd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("without-crd")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "arguments", [("df",), ("df", "-A", "--output=json"), ("plan", "manifests/samples"), ("check", "manifests/samples")]
+)
+def test_each_command_says_that_the_crd_is_missing(without_crd: ControlPlane, arguments: tuple[str, ...]) -> None:
+    refused = run(*arguments, "--kubeconfig", str(without_crd.kubeconfig))
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in refused.stderr
+    assert 'install it with "dittofs-operator crd | kubectl apply -f -"' in refused.stderr
+
+
+def test_a_context_of_merged_files_can_be_chosen(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
+    config = json.loads(control_plane.kubeconfig.read_text())
+    far = {"cluster": {"server": "https://127.0.0.1:1"}, "name": "far"}
+    contexts = {"far": {"cluster": "far", "user": "tests"}, "near": {"cluster": "tests", "user": "tests"}}
+    contexts["near"]["namespace"] = namespace
+    named = [{"name": name, "context": context} for name, context in contexts.items()]
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text(json.dumps({"clusters": [far], "contexts": named, "current-context": "far"}))
+    second.write_text(json.dumps({**config, "current-context": "tests"}))
+    files = os.pathsep.join(map(str, (first, tmp_path / "missing", second)))
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(yaml.safe_dump(server()))
+
+    listed = run("df", "--context", "near", KUBECONFIG=files)
+    planned = run("plan", str(manifest), KUBECONFIG=files, DITTOFS_OPERATOR_CONTEXT="near")
+    checked = run("check", str(manifest), "--context", "near", KUBECONFIG=files)
+
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["NAMESPACE", namespace, namespace]
+    assert planned.stdout.startswith(f"DittoServer {namespace}/files: ")
+    # The cluster has answered, whatever it has.
+    assert "1 DittoServers" in checked.stdout
+    assert "Could not verify" not in checked.stdout
+    # Without the flag it is the current context of the first file.
+    assert "127.0.0.1:1" in run("df", KUBECONFIG=files).stderr
+    assert "context 'none' does not exist" in run("df", "--context=none", KUBECONFIG=files).stderr
 
 
 def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:

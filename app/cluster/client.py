@@ -17,7 +17,6 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import orjson
-import yaml
 from kubernetes_asyncio.client.api_client import ApiClient
 from kubernetes_asyncio.client.configuration import Configuration
 from kubernetes_asyncio.config.config_exception import ConfigException
@@ -25,7 +24,9 @@ from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 from prometheus_client import Counter
 
+from app.cluster.kubeconfig import NotYaml, authenticate, select
 from app.cluster.reader import (
+    DITTO_SERVERS,
     ClusterError,
     Conflict,
     Expired,
@@ -33,6 +34,7 @@ from app.cluster.reader import (
     Invalid,
     Listing,
     NotFound,
+    NotServed,
     Resource,
     Unavailable,
     Undecodable,
@@ -63,9 +65,14 @@ _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
 _Query = Sequence[tuple[str, str]]
+_Headers = list[tuple[str, str]]
 _AS_US = (("fieldManager", FIELD_MANAGER),)
 # The loader takes a well-formed kubeconfig for granted: these are its ways to say that one is not.
 _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
+
+
+class _NoSuchPath(Unavailable):
+    """Somebody, perhaps not the API server, says 404 to a request that names no object."""
 
 
 @dataclass(frozen=True)
@@ -131,18 +138,27 @@ class Cluster:
     @classmethod
     @asynccontextmanager
     async def connect(
-        cls, kubeconfig: Path | None = None, patience: float = PATIENCE, service_account: Path = SERVICE_ACCOUNT
+        cls,
+        kubeconfig: Path | Sequence[Path] | None = None,
+        patience: float = PATIENCE,
+        service_account: Path = SERVICE_ACCOUNT,
+        context: str = "",
     ) -> AsyncIterator["Cluster"]:
-        """Without a kubeconfig as the pod's service account. Raises Unavailable; nothing is asked of the server yet."""
-        if kubeconfig:
-            configuration, namespace = await _from_file(kubeconfig)
+        """Without a kubeconfig as the pod's service account. Raises Unavailable; nothing is asked of the server yet.
+
+        Several kubeconfigs are merged; without a `context` it is their current one.
+        """
+        files = (kubeconfig,) if isinstance(kubeconfig, Path) else tuple(kubeconfig or ())
+        headers: _Headers = []
+        if files:
+            configuration, namespace, headers = await _from_files(files, context)
         else:
             configuration, namespace = _from_pod(service_account)
         # As client-go: the CAs of many clusters lack an extension that Python 3.13 insists on.
         configuration.disable_strict_ssl_verification = True
         # Each watch holds a connection for as long as it lasts: a limit would one day be reached by them alone.
         configuration.connection_pool_maxsize = 0
-        async with _api_client(configuration) as api, _session(api) as session:
+        async with _api_client(configuration) as api, _session(api, headers) as session:
             yield cls(api, session, patience, namespace)
 
     def now(self) -> datetime:
@@ -172,13 +188,33 @@ class Cluster:
             raise NotFound(f'nodes "{node}" cannot exist by that name')
         return await self._answer(Request("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/stats/summary"))
 
+    async def check_crd(self) -> None:
+        """Raises NotServed when the API server says that it does not serve DittoServers."""
+        group, _, version = DITTO_SERVERS.version.partition("/")
+        try:
+            groups = (await self._answer(Request("GET", "/apis"), "APIGroupList"))["groups"]
+            versions = [each["version"] for item in groups if item["name"] == group for each in item["versions"]]
+            names: list[str] = []
+            if version in versions:
+                known = await self._answer(Request("GET", f"/apis/{DITTO_SERVERS.version}"), "APIResourceList")
+                names = [each["name"] for each in known["resources"]]
+        except (ClusterError, KeyError, TypeError):
+            # A request for DittoServers themselves fails for the same reason, and says so.
+            return
+        if DITTO_SERVERS.plural not in names:
+            raise NotServed(_why_not_served(versions))
+
     async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:
         """A consistent list, page by page: `items`, and `metadata` with the resourceVersion. Raises Expired midway."""
         more = ""
         while True:
             query = [*selection.query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
             request = Request("GET", selection.path, query, accept=selection.accept(listed=True))
-            page = await self._answer(request, selection.list_kind)
+            try:
+                page = await self._answer(request, selection.list_kind)
+            except _NoSuchPath:
+                await self._check_resource(selection.resource)
+                raise
             yield {**page, "items": page.get("items") or []}
             more = page["metadata"].get("continue") or ""
             if not more:
@@ -192,12 +228,19 @@ class Cluster:
         request = Request("GET", selection.path, [*selection.query, ("watch", "1"), *query], accept=selection.accept())
         async with self._sent(request, aiohttp.ClientTimeout(connect=self._patience, sock_read=silence)) as response:
             if response.status != 200:
-                raise _refusal(response.status, _parsed(await response.content.read()))
+                refusal = _refusal(response.status, _parsed(await response.content.read()))
+                if isinstance(refusal, _NoSuchPath):
+                    await self._check_resource(selection.resource)
+                raise refusal
             rest = b""
             async for chunk in response.content.iter_any():
                 *lines, rest = (rest + chunk).split(b"\n")
                 for line in lines:
                     yield line
+
+    async def _check_resource(self, resource: Resource) -> None:
+        if resource == DITTO_SERVERS:
+            await self.check_crd()
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Conflict when there is an object of that name."""
@@ -364,11 +407,11 @@ async def _cut(response: aiohttp.ClientResponse) -> None:
         await closed
 
 
-def _session(api: ApiClient) -> aiohttp.ClientSession:
-    """On the library's connections."""
+def _session(api: ApiClient, headers: _Headers) -> aiohttp.ClientSession:
+    """On the library's connections; the headers are sent with every request."""
     configuration = api.configuration
     configuration.proxy = configuration.proxy or _proxy_of_environment(str(configuration.host))
-    headers = {"User-Agent": f"dittofs-operator/{_version()}"}
+    headers = [*headers, ("User-Agent", f"dittofs-operator/{_version()}")]
     connector = api.rest_client.pool_manager.connector
     return aiohttp.ClientSession(connector=connector, connector_owner=False, headers=headers)
 
@@ -379,23 +422,22 @@ def _proxy_of_environment(host: str) -> str | None:
     return None if proxy_bypass(url.hostname or "") else getproxies().get(url.scheme)
 
 
-async def _from_file(path: Path) -> tuple[Configuration, str]:
+async def _from_files(files: Sequence[Path], context: str) -> tuple[Configuration, str, _Headers]:
     configuration = Configuration()
+    name = os.pathsep.join(map(str, files))
     try:
-        content = yaml.safe_load(await asyncio.to_thread(path.read_bytes))
-        loader = KubeConfigLoader(config_dict=content, config_base_path=str(path.parent))
+        selected = await authenticate(await asyncio.to_thread(select, files, context))
+        loader = KubeConfigLoader(config_dict=selected.as_kubeconfig(), config_base_path="")
         await loader.load_and_set(configuration)
-        context = loader.current_context or {"context": {}}
-        namespace = str(context["context"].get("namespace") or "default")
-    except yaml.YAMLError:
-        # The error quotes the line, which may be the one with the token.
-        raise Unavailable(f"kubeconfig {path} is not valid YAML") from None
+        headers = selected.impersonation
+    except NotYaml as error:
+        raise Unavailable(str(error)) from None
     except _MALFORMED as error:
-        raise Unavailable(f"kubeconfig {path} cannot be used: {_why(error)}") from error
+        raise Unavailable(f"kubeconfig {name} cannot be used: {_why(error)}") from error
     if _TOKEN in configuration.api_key:
         # A token file often ends in a newline, which no header may have in it.
         configuration.api_key[_TOKEN] = configuration.api_key[_TOKEN].strip()
-    return configuration, namespace
+    return configuration, selected.namespace, headers
 
 
 def _from_pod(service_account: Path) -> tuple[Configuration, str]:
@@ -448,14 +490,27 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
+def _why_not_served(versions: Sequence[str]) -> str:
+    """By the versions of the group that the API server serves."""
+    group, _, version = DITTO_SERVERS.version.partition("/")
+    crd = f"the CustomResourceDefinition {DITTO_SERVERS.plural}.{group}"
+    install = 'install it with "dittofs-operator crd | kubectl apply -f -"'
+    if not versions:
+        return f"{crd} is not installed, or not established yet: {install}"
+    if version not in versions:
+        return f"{crd} of this version is not installed: {version} is not served, only {', '.join(versions)}; {install}"
+    return f"{crd} is not established: kubectl describe crd {DITTO_SERVERS.plural}.{group} says why"
+
+
 def _refusal(status: int, answer: Any) -> ClusterError:
     if not isinstance(answer, dict) or answer.get("kind") != "Status":
-        return Unavailable(f"HTTP status {status}, without a Kubernetes Status")
+        error = _NoSuchPath if status == 404 else Unavailable
+        return error(f"HTTP status {status}, without a Kubernetes Status")
     message = _one_line(answer.get("message") or answer.get("reason") or f"HTTP status {status}")
     if status == 404:
         # A server that does not know the resource says 404 as well, but names no object.
         named = (answer.get("details") or {}).get("name")
-        return NotFound(message) if named else Unavailable(message)
+        return NotFound(message) if named else _NoSuchPath(message)
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
     if status in (400, 422):

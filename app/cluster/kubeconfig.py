@@ -1,0 +1,259 @@
+"""Kubeconfig files, merged and resolved as kubectl does it: which cluster is meant, and as whom. Runs exec plugins.
+
+It never talks to a cluster, and its errors never quote a file.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import yaml
+
+Entry = dict[str, Any]
+
+# Long enough for a person to log in with a browser.
+PLUGIN_SECONDS = 300.0
+# For what only kubectl can do.
+WORKAROUND = "run kubectl proxy, and use a kubeconfig whose server is http://127.0.0.1:8001"
+
+_PATHS_OF_CLUSTER = ("certificate-authority",)
+_PATHS_OF_USER = ("client-certificate", "client-key", "tokenFile")
+_AUTH_PROVIDERS = ("gcp", "oidc")
+_CLUSTER_INFO = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
+_PLUGIN_EXTENSION = "client.authentication.k8s.io/exec"
+# The characters of a token (RFC 9110), which a header's name may have besides letters and digits.
+_HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
+
+
+class NotYaml(ValueError):
+    """The file is not valid YAML; the error does not quote the line, which may be the one with the token."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__(f"kubeconfig {file} is not valid YAML")
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What a context names, with every path absolute; `user` may have an exec plugin that has not been run."""
+
+    namespace: str
+    cluster: Entry
+    user: Entry
+
+    @property
+    def impersonation(self) -> list[tuple[str, str]]:
+        """The headers by which the API server is asked to take the user for another one."""
+        if not (name := self.user.get("as")):
+            return []
+        headers = [("Impersonate-User", str(name))]
+        headers += [("Impersonate-Uid", str(uid)) for uid in [self.user.get("as-uid")] if uid]
+        headers += [("Impersonate-Group", str(group)) for group in self.user.get("as-groups") or []]
+        for key, values in (self.user.get("as-user-extra") or {}).items():
+            headers += [(f"Impersonate-Extra-{quote(key, safe=_HEADER_CHARACTERS)}", str(value)) for value in values]
+        return headers
+
+    def as_kubeconfig(self) -> Entry:
+        """A kubeconfig that has nothing but this."""
+        context = {"cluster": "selected", "user": "selected"}
+        return {
+            "current-context": "selected",
+            "contexts": [{"name": "selected", "context": context}],
+            "clusters": [{"name": "selected", "cluster": self.cluster}],
+            "users": [{"name": "selected", "user": self.user}],
+        }
+
+
+def select(files: Sequence[Path], context: str = "") -> Selected:
+    """Reads all the files; without a name it is the current context. Raises OSError, TypeError and ValueError.
+
+    As in client-go, the first file that has a cluster, user or context of a name wins, with the whole of it, and so
+    does the first one that has a current context. A relative path starts at the folder of the file that has it.
+    """
+    contents = [(file, _read(file)) for file in files]
+    clusters, users, contexts = (_merged(contents, name) for name in ("clusters", "users", "contexts"))
+    currents = (content.get("current-context") for _, content in contents)
+    name = context or next((str(current) for current in currents if current), "")
+    if not name:
+        raise ValueError("there is no current-context: choose one with --context or kubectl config use-context")
+
+    _, chosen = _find(contexts, "context", name)
+    folder, cluster = _find(clusters, "cluster", str(chosen.get("cluster") or ""))
+    cluster = _located(cluster, _PATHS_OF_CLUSTER, folder)
+    user: Entry = {}
+    if chosen.get("user"):
+        folder, user = _find(users, "user", str(chosen["user"]))
+        user = _located(user, _PATHS_OF_USER, folder)
+
+    cluster = {**cluster, "server": _server(cluster, user)}
+    return Selected(str(chosen.get("namespace") or "default"), cluster, _credentials(user, cluster))
+
+
+async def authenticate(selected: Selected) -> Selected:
+    """Runs the exec plugin where there is one. Raises OSError and ValueError."""
+    plugin = selected.user.get("exec")
+    if not plugin:
+        return selected
+    user = {name: value for name, value in selected.user.items() if name != "exec"}
+    return Selected(selected.namespace, selected.cluster, user | await _run(plugin, selected.cluster))
+
+
+def _read(file: Path) -> Entry:
+    try:
+        content = yaml.safe_load(file.read_bytes())
+    except yaml.YAMLError:
+        raise NotYaml(file) from None
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise TypeError(f"expected a mapping in {file}")
+    return content
+
+
+def _merged(contents: Sequence[tuple[Path, Entry]], section: str) -> dict[str, tuple[Path, Entry]]:
+    """By name, with the folder of the file that has it."""
+    merged: dict[str, tuple[Path, Entry]] = {}
+    for file, content in contents:
+        for name, entry in _entries(file, content, section):
+            merged.setdefault(name, (file.absolute().parent, entry))
+    return merged
+
+
+def _entries(file: Path, content: Entry, section: str) -> Iterator[tuple[str, Entry]]:
+    names = set()
+    items = content.get(section) or []
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        raise TypeError(f"expected a list of mappings in {section} of {file}")
+    for item in items:
+        name, entry = str(item.get("name") or ""), item.get(section.removesuffix("s")) or {}
+        if not isinstance(entry, dict):
+            raise TypeError(f"expected a mapping for {name} in {section} of {file}")
+        if name in names:
+            raise ValueError(f"there are two of the name {name} in {section} of {file}")
+        names.add(name)
+        # An empty value is none.
+        yield name, {key: value for key, value in entry.items() if value not in (None, "")}
+
+
+def _find(entries: Mapping[str, tuple[Path, Entry]], kind: str, name: str) -> tuple[Path, Entry]:
+    if name not in entries:
+        raise ValueError(f"{kind} {name!r} does not exist; there are: {', '.join(sorted(entries)) or 'none'}")
+    return entries[name]
+
+
+def _located(entry: Entry, paths: Sequence[str], folder: Path) -> Entry:
+    located: Entry = {name: str(folder / str(entry[name])) for name in paths if name in entry}
+    plugin = entry.get("exec")
+    if isinstance(plugin, dict) and os.sep in str(plugin.get("command")):
+        # A bare name is looked up in PATH.
+        located["exec"] = {**plugin, "command": str(folder / plugin["command"])}
+    return {**entry, **located}
+
+
+def _server(cluster: Entry, user: Entry) -> str:
+    server = str(cluster.get("server") or "")
+    if not server:
+        raise ValueError("the cluster has no server")
+    if "://" in server:
+        return server
+    tls = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
+    secure = any(cluster.get(name) for name in tls) or any(name.startswith("client-certificate") for name in user)
+    return f"{'https' if secure else 'http'}://{server}"
+
+
+def _credentials(user: Entry, cluster: Entry) -> Entry:
+    """Those that kubectl would use, of the ones that there are."""
+    scheme = urlsplit(str(cluster.get("proxy-url") or "http:")).scheme
+    if scheme not in ("http", "https"):
+        raise ValueError(f"a proxy-url with {scheme} is not supported: {WORKAROUND}")
+    if not cluster["server"].startswith("https:"):
+        # In the clear kubectl shows none either.
+        return {name: value for name, value in user.items() if name.startswith("as")}
+
+    provider = user.get("auth-provider")
+    name = provider.get("name") if isinstance(provider, dict) else provider
+    if provider and name not in _AUTH_PROVIDERS:
+        raise ValueError(f"auth-provider {name} is not supported: use an exec plugin for it, or {WORKAROUND}")
+    dropped = set()
+    if file := user.get("tokenFile"):
+        user = {**user, "token": Path(file).read_text()}
+        dropped |= {"tokenFile"}
+    if user.get("token") or user.get("username"):
+        dropped |= {"exec"}
+    return {name: value for name, value in user.items() if name not in dropped}
+
+
+async def _run(plugin: Any, cluster: Entry) -> Entry:
+    """The credentials that the plugin gives."""
+    if not isinstance(plugin, dict) or not plugin.get("command") or not plugin.get("apiVersion"):
+        raise ValueError("an exec plugin needs command and apiVersion")
+    name = str(plugin["command"])
+    command = shutil.which(name)
+    if command is None:
+        hint = f": {plugin['installHint']}" if plugin.get("installHint") else ""
+        raise ValueError(f"exec plugin {name} was not found{hint}")
+
+    interactive = _is_interactive(plugin)
+    spec = {"interactive": interactive} | ({"cluster": _info(cluster)} if plugin.get("provideClusterInfo") else {})
+    info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
+    variables = {str(each["name"]): str(each.get("value") or "") for each in plugin.get("env") or []}
+
+    process = await asyncio.create_subprocess_exec(
+        command,
+        *map(str, plugin.get("args") or []),
+        env=os.environ | variables | {"KUBERNETES_EXEC_INFO": json.dumps(info)},
+        stdin=None if interactive else asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(PLUGIN_SECONDS):
+            output, _ = await process.communicate()
+    except TimeoutError:
+        raise ValueError(f"exec plugin {name} gave no answer within {PLUGIN_SECONDS:g} s") from None
+    finally:
+        if process.returncode is None:
+            process.kill()
+    if process.returncode:
+        raise ValueError(f"exec plugin {name} failed with exit code {process.returncode}")
+    return _credentials_of(output, name, str(plugin["apiVersion"]))
+
+
+def _is_interactive(plugin: Entry) -> bool:
+    mode, terminal = plugin.get("interactiveMode") or "IfAvailable", sys.stdin is not None and sys.stdin.isatty()
+    if mode == "Always" and not terminal:
+        raise ValueError(f"exec plugin {plugin['command']} needs standard input to be a terminal")
+    return terminal and mode != "Never"
+
+
+def _info(cluster: Entry) -> Entry:
+    info = {name: cluster[name] for name in _CLUSTER_INFO if name in cluster}
+    if data := cluster.get("certificate-authority-data"):
+        info["certificate-authority-data"] = data
+    elif file := cluster.get("certificate-authority"):
+        info["certificate-authority-data"] = base64.b64encode(Path(file).read_bytes()).decode()
+    configs = [each["extension"] for each in cluster.get("extensions") or [] if each["name"] == _PLUGIN_EXTENSION]
+    return info | ({"config": configs[0]} if configs else {})
+
+
+def _credentials_of(output: bytes, name: str, version: str) -> Entry:
+    try:
+        answer = json.loads(output)
+        status = answer["status"]
+        token, certificate, key = (status.get(each) for each in ("token", "clientCertificateData", "clientKeyData"))
+    except (ValueError, TypeError, KeyError, AttributeError):
+        # The error would quote the token.
+        raise ValueError(f"exec plugin {name} gave no ExecCredential with a status") from None
+    if answer.get("apiVersion") != version:
+        raise ValueError(f"exec plugin {name} gave an ExecCredential that is not of version {version}")
+    if bool(certificate) != bool(key) or not (token or certificate):
+        raise ValueError(f"exec plugin {name} gave neither a token nor a certificate with its key")
+    pair = {"client-certificate-data": certificate, "client-key-data": key}
+    encoded = {field: base64.b64encode(pem.encode()).decode() for field, pem in pair.items() if pem}
+    return encoded | ({"token": token} if token else {})
