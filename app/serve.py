@@ -90,7 +90,8 @@ async def serve(settings: Settings) -> None:
     async with _parts(settings) as (look_up, operator, certificate):
 
         def why_not_ready() -> str | None:
-            return stopping.why_not_ready() or certificate.why_not_ready()
+            unable = operator.observed.why_not_ready() if operator else None
+            return stopping.why_not_ready() or unable or certificate.why_not_ready()
 
         webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate.serving)
         health = WebhookServer(api.health(why_not_ready), *settings.health_listen)

@@ -50,6 +50,16 @@ class Operator:
         self.stop()
 
     def start(self) -> None:
+        self.launch()
+        deadline = monotonic() + START_SECONDS
+        while not self._is_ready():
+            if self._program.ended(within=0.05) or monotonic() > deadline:
+                # Nobody else would: a `with` that was never entered is not left either.
+                self._program.stop()
+                raise self._program.failure("was not ready")
+
+    def launch(self) -> None:
+        """Without waiting until it is ready."""
         self._program = Program(
             *(sys.executable, "-m", *self.module, "serve", *self._facts),
             *(f"--listen=127.0.0.1:{self._port}", f"--health-listen=127.0.0.1:{self._health_port}"),
@@ -58,12 +68,13 @@ class Operator:
             log=self.log,
             environ=os.environ,
         )
-        deadline = monotonic() + START_SECONDS
-        while not self._is_ready():
-            if self._program.ended(within=0.05) or monotonic() > deadline:
-                # Nobody else would: a `with` that was never entered is not left either.
-                self._program.stop()
-                raise self._program.failure("was not ready")
+
+    def why_not_ready(self) -> str:
+        """What /readyz says: ok when it is ready, and nothing while nobody answers."""
+        try:
+            return self.health("/readyz").text.strip()
+        except httpx.TransportError:
+            return ""
 
     def stop(self) -> None:
         """Without the delay in which clients are asked to go elsewhere."""

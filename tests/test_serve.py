@@ -1,6 +1,7 @@
 """`serve` as a process: facts that change or cannot be had, certificates given and of its own, and its end."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -12,13 +13,18 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from app.admission.api import VALIDATE_PATH
 from app.admission.review import creation
+from app.storage.crd import custom_resource_definition
+from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.helm.build import helm
 from tests.operated import FAST as FAST_CLASS
 from tests.operated import Operated
 from tests.operator import Operator
+from tests.ports import free_port
 from tests.servers import claim, s3, server, storage
 from tests.wait import until
 
@@ -88,7 +94,7 @@ def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path:
             "current-context": "c",
         }
         kubeconfig.write_text(json.dumps(config))
-        with Operator(tmp_path, "--kubeconfig", kubeconfig) as running:
+        with Operator(tmp_path, "--kubeconfig", kubeconfig, "--no-reconcile") as running:
             started = monotonic()
             response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
             assert 2 <= monotonic() - started < 4
@@ -103,7 +109,7 @@ def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path:
 def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     control_plane.kubectl("--namespace", namespace, "create", "serviceaccount", "nobody")
     kubeconfig = control_plane.kubeconfig_for("nobody", namespace)
-    with Operator(tmp_path, "--kubeconfig", kubeconfig) as running:
+    with Operator(tmp_path, "--kubeconfig", kubeconfig, "--no-reconcile") as running:
         response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
     assert response["allowed"] is True
     [*about_claims, about_class, about_secret] = response["warnings"]
@@ -281,3 +287,95 @@ def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
         "metadata": {"name": f"{namespace}-events"},
         "webhooks": [webhook],
     }
+
+
+@pytest.fixture
+def without_crd(tmp_path: Path) -> Iterator[Operated]:
+    """Launched in a cluster of its own that has no CustomResourceDefinition."""
+    (tmp_path / "plane").mkdir()
+    helm(os.environ)
+    with ControlPlane(programs(os.environ), tmp_path / "plane") as plane:
+        plane.create("/api/v1/namespaces", {"metadata": {"name": "site"}})
+        site = Operated(plane, "site", tmp_path)
+        site.operator.launch()
+        try:
+            yield site
+        finally:
+            site.operator.stop()
+
+
+def install(plane: ControlPlane, crd: Any) -> None:
+    plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(crd))
+
+
+def says(site: Operated, *words: str) -> bool:
+    return all(word in site.operator.why_not_ready() for word in words)
+
+
+def test_readiness_waits_for_the_crd_and_says_so(without_crd: Operated) -> None:
+    site, plane, crd = without_crd, without_crd.control_plane, custom_resource_definition()
+    missing = "CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed"
+    until(lambda: says(site, missing, "dittofs-operator crd | kubectl apply -f -"))
+
+    # Another version of it does not help.
+    [version] = crd["spec"]["versions"]
+    install(plane, {**crd, "spec": {**crd["spec"], "versions": [{**version, "name": "v1beta1"}]}})
+    until(lambda: says(site, "v1alpha1 is not served, only v1beta1"))
+    plane.kubectl("delete", "crd", crd["metadata"]["name"])
+
+    # Nor does one that is not established because another one has its kind.
+    other = {"plural": "others", "singular": "other", "kind": "DittoServer", "listKind": "DittoServerList"}
+    name = {"name": "others.dittofs.dittofs.com"}
+    install(plane, {**crd, "metadata": name, "spec": {**crd["spec"], "names": other}})
+    plane.kubectl("wait", "--for=condition=Established", "crd/others.dittofs.dittofs.com")
+    install(plane, crd)
+    until(lambda: says(site, "is not established: kubectl describe crd"))
+
+    # It becomes ready by itself, and takes up its work.
+    plane.kubectl("delete", "crd", "others.dittofs.dittofs.com")
+    until(lambda: site.operator.why_not_ready() == "ok")
+    site.apply(server())
+    site.settled("files")
+
+    # An API server that is away changes nothing, and without the CRD there is nothing to be ready for.
+    plane.stop_apiserver()
+    until(lambda: "Connection refused" in site.operator.log.read_text())
+    assert site.operator.why_not_ready() == "ok"
+    plane.start_apiserver()
+    plane.kubectl("delete", "crd", crd["metadata"]["name"])
+    until(lambda: says(site, missing))
+
+
+def test_readiness_names_what_is_forbidden(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    control_plane.kubectl("--namespace", namespace, "create", "serviceaccount", "nobody")
+    operator = Operator(tmp_path, "--kubeconfig", control_plane.kubeconfig_for("nobody", namespace))
+    operator.launch()
+    try:
+        until(lambda: "cannot list dittoservers: forbidden: dittoservers" in operator.why_not_ready())
+        # Reviews are answered all the same.
+        assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+        account = f"--serviceaccount={namespace}:nobody"
+        control_plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin", account)
+        until(lambda: operator.why_not_ready() == "ok")
+        # Permissions are unknown to an API server that has just started, and readiness does not depend on that.
+        control_plane.kubectl("delete", "clusterrolebinding", namespace)
+    finally:
+        operator.stop()
+
+
+def test_readiness_waits_for_the_api_server(tmp_path: Path) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    config = {
+        "current-context": "c",
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{free_port()}"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c"}}],
+    }
+    kubeconfig.write_text(json.dumps(config))
+    operator = Operator(tmp_path, "--kubeconfig", kubeconfig)
+    operator.launch()
+    try:
+        until(lambda: "cannot list dittoservers: cannot ask 127.0.0.1" in operator.why_not_ready())
+    finally:
+        operator.stop()

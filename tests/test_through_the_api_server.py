@@ -58,7 +58,7 @@ def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFacto
     control_plane.kubectl("apply", "-f", "-", input=f"{CLASSES}---{ROLE}")
     control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
     kubeconfig = control_plane.kubeconfig_for("webhook", "default")
-    with Operator(tmp_path_factory.mktemp("operator"), "--kubeconfig", kubeconfig) as running:
+    with Operator(tmp_path_factory.mktemp("operator"), "--kubeconfig", kubeconfig, "--no-reconcile") as running:
         running.register(control_plane)
         yield running
     for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
