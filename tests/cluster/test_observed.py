@@ -2,6 +2,7 @@
 
 import base64
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from app.cluster.reader import CLAIMS, PODS, SECRETS, SERVICES, STORAGE_CLASSES
 from app.cluster.secrets import Known
 from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown
 from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.proxy import Proxy
 from tests.reconcile.watching import connected, watching
 from tests.wait import beside, until_async
 
@@ -275,6 +277,24 @@ async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(
         facts, left = observed.known(needs)
         assert facts.storage_classes == StorageClasses((FAST,))
         assert not left.storage_classes
+
+
+async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
+    """What it told before may be out of date, such as after an etcd restore."""
+    needs = Needs(namespace, storage_classes=True, storage_class=namespace)
+    with Proxy(control_plane, tmp_path) as proxy:
+        async with Cluster.connect(proxy.kubeconfig) as cluster, watching(cluster, namespace) as observed:
+            metadata = {"name": namespace}
+            await cluster.create(STORAGE_CLASSES, {"metadata": metadata, "provisioner": "example.com/fast"})
+            await until_async(lambda: not observed.known(needs)[1])
+
+            refused = proxy.fault(lambda request: request.watch, cut="before")
+            proxy.cut_watches()
+            await until_async(lambda: observed.known(needs)[1] == needs)
+
+            refused.remove()
+            await until_async(lambda: not observed.known(needs)[1])
+    control_plane.delete(f"/apis/storage.k8s.io/v1/storageclasses/{namespace}")
 
 
 async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> None:
