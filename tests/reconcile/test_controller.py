@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from app.cluster.cache import Key
 from app.cluster.observed import Observed
-from app.cluster.reader import Unavailable
+from app.cluster.reader import STATEFUL_SETS, Unavailable
 from app.reconcile.controller import AT_ONCE, Controller
 from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
@@ -305,3 +305,19 @@ async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: W
 def errors() -> float:
     labels = {"controller": "dittoserver"}
     return REGISTRY.get_sample_value("controller_runtime_reconcile_errors_total", labels) or 0
+
+
+async def test_nothing_is_reconciled_amid_a_rewind(world: World) -> None:
+    """What one store says of the restored history must not be compared with what another says of the lost one."""
+    own = Own(nothing)
+    controller = Controller(world.observed, own, workers=1)
+    [cache] = world.observed._caches[STATEFUL_SETS]
+    async with running(controller):
+        cache._answered.clear()
+        world.server("one")
+        await until_async(lambda: controller._busy == 1)
+        assert own.done.total() == 0
+
+        # As soon as everything was listed again, the server that waited is reconciled.
+        cache.relist()
+        await until_async(lambda: own.done == {"one": 1})
