@@ -19,13 +19,13 @@ from app.storage.crd import custom_resource_definition
 from app.storage.pod import CONFIG_HASH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.fleet import quiet
 from tests.helm.build import helm
-from tests.operated import Operated, Request
+from tests.operated import Operated
 from tests.servers import s3, server
 from tests.wait import until
 
 LIMIT_SECONDS = 120.0
-QUIET_SECONDS = 3.0
 NEW = "registry.example.com/dittofs:2"
 
 
@@ -77,15 +77,6 @@ def is_admitted(site: Operated, name: str, **change: Any) -> bool:
     except CalledProcessError:
         return False
     return True
-
-
-def quiet(site: Operated) -> list[Request]:
-    """The writes, once none has come for a while."""
-    writes, since = site.writes(), monotonic()
-    while monotonic() < since + QUIET_SECONDS:
-        if len(later := site.writes()) > len(writes):
-            writes, since = later, monotonic()
-    return writes
 
 
 def test_an_operator_follows_a_restored_etcd(site: Operated, plane: Plane, tmp_path: Path) -> None:

@@ -437,6 +437,8 @@ async def _from_files(files: Sequence[Path], context: str) -> tuple[Configuratio
     if _TOKEN in configuration.api_key:
         # A token file often ends in a newline, which no header may have in it.
         configuration.api_key[_TOKEN] = configuration.api_key[_TOKEN].strip()
+    if not all(value.isprintable() for value in (*configuration.api_key.values(), *(value for _, value in headers))):
+        raise Unavailable(f"kubeconfig {name} cannot be used: a line break or the like is in the user's token or name")
     return configuration, selected.namespace, headers
 
 

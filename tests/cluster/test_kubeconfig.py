@@ -376,3 +376,19 @@ def test_what_a_plugin_says_is_never_quoted(tmp_path: Path, output: str, why: st
         asyncio.run(authenticate(select([tmp_path / "config"])))
 
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("user", [{"token": "hunter\n2"}, {"as": "alice\r\nX: y"}, {"as": "a", "as-groups": ["g\n"]}])
+def test_a_line_break_never_gets_into_a_header(tmp_path: Path, user: dict[str, Any]) -> None:
+    context = {"cluster": "here", "user": "me"}
+    clusters = {"here": {"server": NOWHERE}}
+    config = kubeconfig(clusters=clusters, users={"me": user}, contexts={"here": context}, current="here")
+    (tmp_path / "config").write_text(yaml.safe_dump(config))
+
+    async def connect() -> None:
+        async with Cluster.connect(tmp_path / "config"):
+            pass
+
+    with pytest.raises(Unavailable, match="cannot be used: a line break") as refused:
+        asyncio.run(connect())
+    assert "hunter" not in str(refused.value)
