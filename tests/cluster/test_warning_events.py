@@ -143,3 +143,16 @@ def test_a_claim_that_exists_leaves_the_pods_refusal() -> None:
     world.warn(STATEFUL_SET, "FailedCreate", REFUSED.format("Pod files-0"), **at("03:20"))
     world.create(CLAIM)
     assert world.messages == [REFUSED.format("Pod files-0")]
+
+
+def test_events_of_a_lost_history_are_forgotten() -> None:
+    """After a restore of etcd the list that follows has those that did happen."""
+    world = World(POD)
+    world.warn(POD, "FailedMount", "of the lost history")
+    world.warnings.note_version(7)
+    world.warnings.forget_versions("there")
+    assert world.messages == ["of the lost history"]
+
+    world.warnings.forget_versions("here")
+
+    assert (world.messages, world.warnings.latest) == ([], 0)
