@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -154,25 +155,44 @@ JSON = st.recursive(
 )
 
 
+TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A hostile StatefulSet in an annotation: for which namespace, by which name and owner, and where it is cut off."""
+
+    elsewhere: str
+    name: str
+    uid: str
+    cut: int | None
+
+    def text(self, target: Target) -> str:
+        namespace, uid = self.elsewhere or target.namespace, self.uid or target.server["metadata"]["uid"]
+        return json.dumps(hostile_stateful_set(target, namespace, self.name, uid))[: self.cut]
+
+
+SAVED = st.builds(
+    Saved,
+    elsewhere=st.sampled_from(["", ELSEWHERE, "../../x"]),
+    name=st.sampled_from(["files", "other", "", ".."]),
+    uid=st.sampled_from(["", "00000000-0000-0000-0000-000000000000"]),
+    cut=st.none() | st.integers(0, 800),
+)
+
+
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-async def test_no_content_leads_to_foreign_writes(target: Target, data: st.DataObject) -> None:
+@given(note=SAVED | JSON.map(json.dumps) | TEXT, digest=TEXT | st.just("0" * 64) | SAVED, removed=st.booleans())
+async def test_no_content_leads_to_foreign_writes(
+    target: Target, note: str | Saved, digest: str | Saved, *, removed: bool
+) -> None:
     """State from a backup, of another version, cut short, or made up."""
-    uids = st.sampled_from([target.server["metadata"]["uid"], "00000000-0000-0000-0000-000000000000", ""])
-    namespaces = st.sampled_from([target.namespace, ELSEWHERE, "../../x", ""])
     await until_async(lambda: target.stateful_set is not None)
-    saved = st.builds(
-        lambda namespace, name, uid, cut: json.dumps(hostile_stateful_set(target, namespace, name, uid))[:cut],
-        namespaces,
-        st.sampled_from(["files", "other", "", ".."]),
-        uids,
-        st.one_of(st.none(), st.integers(0, 800)),
-    )
-    text = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
-    await target.annotate(CONFIG_MAPS, "files-config", **{SAVED_STATE: data.draw(saved | JSON.map(json.dumps) | text)})
+    note, digest = (each.text(target) if isinstance(each, Saved) else each for each in (note, digest))
+    await target.annotate(CONFIG_MAPS, "files-config", **{SAVED_STATE: note})
     with suppress(NotFound):  # The pod may be gone for a moment.
-        await target.annotate(PODS, "files-0", **{CONFIG_HASH: data.draw(text | st.just("0" * 64) | saved)})
-    if data.draw(st.booleans()):
+        await target.annotate(PODS, "files-0", **{CONFIG_HASH: digest})
+    if removed:
         await target.remove_stateful_set()
 
     await target.settle()

@@ -188,6 +188,9 @@ class ControlPlane:
             "--controllers=*",
             "--leader-elect=false",
             "--secure-port=0",
+            # By default 20 a second: the garbage collector would be minutes late for what the tests before have left.
+            "--kube-api-qps=200",
+            "--kube-api-burst=400",
             "--flex-volume-plugin-dir=flexvolume",  # It makes this folder, by default under /usr.
             *self.controller_manager_flags,
         )
