@@ -13,9 +13,9 @@ from app.cluster.snapshot import objects
 from app.cluster.survey import Survey, survey
 from app.manifests import Document
 from app.storage.defaults import fill
-from app.storage.edit import Effect, caveat, creation, edit
+from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
-from app.storage.growth import may_restart
+from app.storage.growth import ALLOW_DATA_LOSS, may_lose_data, may_restart
 from app.storage.rules import Change, needs
 from app.storage.spec import KIND
 from app.storage.strictness import judge_manifest
@@ -25,7 +25,10 @@ _LABELS = {True: f", {click.style('restarts the pod', fg='yellow')}", False: ", 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of one DittoServer; `is_new` says that there is none of its name. Refused, nothing becomes of it."""
+    """What becomes of one DittoServer; `is_new` says that there is none of its name. Refused, nothing becomes of it.
+
+    `held` is why the operator does not end the pod for it, None when it does or need not.
+    """
 
     namespace: str
     name: str
@@ -33,6 +36,7 @@ class Outcome:
     findings: Sequence[Finding] = ()
     effects: Sequence[Effect] = ()
     caveat: str | None = None
+    held: str | None = None
 
     @property
     def refused(self) -> bool:
@@ -79,6 +83,8 @@ def text(outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"  {one_line(f'{effect.what}: {effect.how}')}{_LABELS[effect.restarts]}"
         if outcome.caveat:
             yield f"  ({one_line(outcome.caveat)})"
+        if outcome.held:
+            yield f'  ({one_line(outcome.held)}; annotation {ALLOW_DATA_LOSS}: "true" lets it restart nevertheless)'
 
 
 def json(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -99,9 +105,13 @@ async def _outcome(manifest: Mapping[str, Any], reader: Reader, found: Survey) -
     if outcome.refused:
         return outcome
     situation = found.situation(key)
-    situation = situation and replace(situation, may_restart=may_restart(manifest))
+    if situation:
+        situation = replace(situation, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
     effects = edit(old, new, situation) if old else creation(new, situation)
-    return replace(outcome, effects=effects, caveat=caveat(effects, situation) if situation else None)
+    outcome = replace(outcome, effects=effects)
+    if situation is None:
+        return outcome
+    return replace(outcome, caveat=caveat(effects, situation), held=held_back(new, effects, situation))
 
 
 def _without_status(manifest: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,6 +131,8 @@ def _verdict(outcome: Outcome) -> str:
         return "new"
     if not outcome.effects:
         return "nothing changes"
+    if outcome.held:
+        return click.style("the restart is held back", fg="red")
     return click.style("the pod restarts", fg="yellow") if outcome.restarts else "no restart"
 
 
@@ -139,4 +151,5 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
             {"what": effect.what, "how": effect.how, "restarts": effect.restarts} for effect in outcome.effects
         ],
         "caveat": outcome.caveat,
+        "heldBack": outcome.held,
     }

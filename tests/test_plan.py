@@ -13,7 +13,7 @@ from app.df import df
 from app.manifests import Document, parse
 from app.plan import Outcome, Plan, plan, text
 from app.plan import json as as_json
-from app.storage.growth import RESTART_FOR_RESIZE
+from app.storage.growth import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
 from app.syntax import UnusableInput
@@ -136,6 +136,27 @@ async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapsho
     assert made[-1] == "  cache: 5Gi, claim cache-other-0 is made, class fast"
 
 
+@pytest.mark.parametrize("change", [{"image": "example.com/dittofs:2"}, {"replicas": 0}])
+async def test_a_restart_that_is_held_back_is_told(snapshot: Snapshot, tmp_path: Path, change: Manifest) -> None:
+    mounts = [{"name": "cache", "persistentVolumeClaim": {"claimName": "cache-files-0"}}]
+    labels = {"app": "dittofs-server", "instance": "files"}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files-0", "namespace": "media", "labels": labels}}
+    leaving = {**CLAIM, "metadata": {**CLAIM["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}}
+    facts = [FAST, leaving, LIVE, {**pod, "spec": {"volumes": mounts}}]
+    (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(facts))
+    deleted = Snapshot(tmp_path)
+
+    told = lines(await planned(deleted, server("files", **change)))
+    assert told[0] == "DittoServer media/files: the restart is held back"
+    assert "volume claim cache-files-0 is being deleted" in told[-1]
+    assert ALLOW_DATA_LOSS in told[-1]
+
+    allowed = server("files", **change)
+    allowed["metadata"]["annotations"] = {ALLOW_DATA_LOSS: "true"}
+    assert "held back" not in lines(await planned(deleted, allowed))[0]
+    assert lines(await planned(deleted, server("files")))[0] == "DittoServer media/files: nothing changes"
+
+
 async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
     slow = {**FAST, "metadata": {"name": "slow"}}
     spec = {**CLAIM["spec"], "storageClassName": "slow"}
@@ -195,6 +216,7 @@ async def test_json_is_for_programs(snapshot: Snapshot) -> None:
             }
         ],
         "caveat": None,
+        "heldBack": None,
     }
     assert refused["findings"] == [
         {"severity": "error", "path": "spec.replicas", "message": "replicas must be between 0 and 1, not 2"}

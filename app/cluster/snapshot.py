@@ -115,6 +115,7 @@ _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", 
 _BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
 _MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
 _CONDITIONS, _ENTRIES = "a list of conditions", "a list of managers with their fields"
+_VOLUMES = "a list of volumes"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
@@ -124,6 +125,9 @@ _IS: dict[str, Callable[[Any], bool]] = {
     _TEMPLATES: lambda value: _IS[_MAPPINGS](value) and all(map(_is_template, value)),
     _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in each and "status" in each for each in value),
     _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in each for each in value),
+    _VOLUMES: lambda value: (
+        _IS[_MAPPINGS](value) and all(isinstance(each.get("persistentVolumeClaim", {}), dict) for each in value)
+    ),
     _TEXT: lambda value: isinstance(value, str),
     _NAME: lambda value: isinstance(value, str) and value != "",
     _BOOLEAN: lambda value: isinstance(value, bool),
@@ -167,7 +171,7 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("spec.template.metadata", _MAPPING),
         ("spec.template.metadata.annotations", _TEXTS),
     ),
-    PODS: (*_METADATA, ("spec", _MAPPING), ("spec.nodeName", _TEXT)),
+    PODS: (*_METADATA, ("spec", _MAPPING), ("spec.nodeName", _TEXT), ("spec.volumes", _VOLUMES)),
 }
 
 

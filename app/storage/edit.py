@@ -9,7 +9,7 @@ from app.storage import quantity
 from app.storage.config import config_yaml
 from app.storage.difference import differs
 from app.storage.facts import Claim
-from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks
+from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks, restart_hold
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
 from app.storage.pod import pod_name
 from app.storage.reading import read
@@ -70,6 +70,13 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | 
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, before, alone)
         effects.append(replace(effect, restarts=runs and _consumed(before) != _consumed(alone)))
     return effects
+
+
+def held_back(new: Mapping[str, Any], effects: Iterable[Effect], situation: Situation) -> str | None:
+    """Why the pod would not end for the edit; None when it would, or does not have to."""
+    server = read(new).server
+    ends = server.spec.replicas == 0 or any(effect.restarts for effect in effects)
+    return restart_hold(server, situation) if ends else None
 
 
 def caveat(effects: Iterable[Effect], situation: Situation) -> str | None:

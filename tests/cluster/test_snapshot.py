@@ -124,6 +124,11 @@ async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> No
         (f"{SERVER}status:\n  volumes: [cache]\n", "5: expected a list of mappings in status.volumes of a DittoServer"),
         (f"{SET}spec: {{volumeClaimTemplates: [{{spec: {{}}}}]}}\n", "4: expected a list of volume claim templates in"),
         (f"{POD}spec: {{nodeName: 5}}\n", "4: expected a string in spec.nodeName of a Pod"),
+        (f"{POD}spec: {{volumes: [5]}}\n", "4: expected a list of volumes in spec.volumes of a Pod"),
+        (
+            f"{POD}spec: {{volumes: [{{persistentVolumeClaim: a}}]}}\n",
+            "4: expected a list of volumes in spec.volumes of a Pod",
+        ),
     ],
 )
 def test_an_object_of_the_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:
