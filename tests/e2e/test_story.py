@@ -108,6 +108,39 @@ def test_a_pod_that_is_deleted_comes_back_with_its_data(user: Namespace) -> None
     assert not [name for name in before if name.startswith("AWS_")]
 
 
+def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
+    """By the steps of the README."""
+    user.apply(server())
+    ready(user)
+    before, first = seen_inside(user), pod(user)
+    user.kubectl("delete", "persistentvolumeclaim", "metadata-files-0", "--wait=false")
+    until(lambda: reason(user, "StorageReady") == "ClaimTerminating")
+
+    user.patch("dittoserver", "files", spec={"metrics": {"enabled": True}})
+    until(lambda: reason(user, "Stalled") == "RestartHeldBack")
+    assert (pod(user), seen_inside(user)) == (first, before)
+    volume = user.get("persistentvolumeclaim", "metadata-files-0")["spec"]["volumeName"]
+    assert volume in user.condition("files", "StorageReady")["message"]
+
+    retain, release = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}', '{"uid":null,"resourceVersion":null}'
+    user.kubectl("patch", "persistentvolume", volume, "--patch", retain)
+    user.kubectl("annotate", "dittoserver", "files", "dittofs.io/allow-data-loss=true")
+    user.patch("dittoserver", "files", spec={"replicas": 0})
+    user.kubectl("wait", "--for=delete", "persistentvolumeclaim/metadata-files-0", "--timeout=60s")
+    user.kubectl("patch", "persistentvolume", volume, "--type=merge", "--patch", f'{{"spec":{{"claimRef":{release}}}}}')
+    user.kubectl("annotate", "dittoserver", "files", "dittofs.io/allow-data-loss-")
+    user.patch("dittoserver", "files", spec={"replicas": 1})
+
+    until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
+    ready(user)
+    until(lambda: seen_inside(user)["users"] == before["users"], seconds=POD_SECONDS)
+    assert user.get("persistentvolumeclaim", "metadata-files-0")["spec"]["volumeName"] == volume
+
+
+def reason(user: Namespace, condition: str) -> str:
+    return str((user.condition("files", condition) or {}).get("reason"))
+
+
 def test_an_image_that_cannot_be_pulled_is_healed_by_the_right_one(user: Namespace) -> None:
     user.apply(server())
     ready(user)

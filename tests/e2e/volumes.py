@@ -39,7 +39,9 @@ class Volumes(Background):
             for claim in self._cluster.get("/api/v1/persistentvolumeclaims")["items"]:
                 uid, asked = claim["metadata"]["uid"], claim["spec"]["resources"]["requests"]["storage"]
                 if uid not in provided and claim["status"]["phase"] == "Pending":
-                    self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim)))
+                    # One that was kept is about to be bound to the claim again.
+                    if not _folder(claim).exists():
+                        self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim)))
                 elif asked == provided.get(uid, asked):
                     continue
                 else:
@@ -62,9 +64,12 @@ def _name(claim: dict[str, Any]) -> str:
     return f"{claim['metadata']['namespace']}-{claim['metadata']['name']}"
 
 
+def _folder(claim: dict[str, Any]) -> Path:
+    return Path(machine.STATE, "volumes", _name(claim))
+
+
 def _volume(claim: dict[str, Any]) -> dict[str, Any]:
-    name = _name(claim)
-    folder = Path(machine.STATE, "volumes", name)
+    name, folder = _name(claim), _folder(claim)
     folder.mkdir(parents=True)
     on_the_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}
     affinity = {"required": {"nodeSelectorTerms": [on_the_node]}}
