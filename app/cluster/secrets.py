@@ -21,24 +21,27 @@ class Known:
 
     version: int
     values: tuple[tuple[str, int, str], ...]
+    terminating: bool = False
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Known":
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
-        return cls(version_of(manifest), tuple((key, traits[key].value, digest) for key, digest in digests.items()))
+        values = tuple((key, traits[key].value, digest) for key, digest in digests.items())
+        return cls(version_of(manifest), values, terminating=bool(manifest["metadata"].get("deletionTimestamp")))
 
     @classmethod
     def unpacked(cls, kept: bytes) -> "Known":
         known = orjson.loads(kept)
-        return cls(known["version"], tuple((key, traits, digest) for key, traits, digest in known["values"]))
+        values = tuple((key, traits, digest) for key, traits, digest in known["values"])
+        return cls(known["version"], values, terminating=known["terminating"])
 
     def packed(self) -> bytes:
         return orjson.dumps(self)
 
     @property
     def secret(self) -> Secret:
-        return Secret({key: Trait(traits) for key, traits, _ in self.values})
+        return Secret({key: Trait(traits) for key, traits, _ in self.values}, terminating=self.terminating)
 
     @property
     def digests(self) -> dict[str, str]:

@@ -260,9 +260,8 @@ class Reconciler:
             found = await self._observed.secret((owner.namespace, reference.secret)) if reference.secret else None
             secret: Secret | Unknown | None = found.secret if isinstance(found, Known) else found
             if finding := unusable(reference, secret):
-                reasons = {Unknown: "SecretUnreadable", Secret: "SecretIncomplete"}
-                reason = reasons.get(type(secret), "SecretNotFound")
-                return Credentials({}, Problem(reason, finding.message), unknown=isinstance(secret, Unknown))
+                problem = Problem(_reason_of_unusable(secret), finding.message)
+                return Credentials({}, problem, unknown=isinstance(secret, Unknown))
             if isinstance(found, Known) and reference.secret:
                 digests[reference.secret] = found.digests
         return Credentials(digests)
@@ -474,6 +473,14 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
+
+
+def _reason_of_unusable(secret: Secret | Unknown | None) -> str:
+    if secret is None:
+        return "SecretNotFound"
+    if isinstance(secret, Unknown):
+        return "SecretUnreadable"
+    return "SecretTerminating" if secret.terminating else "SecretIncomplete"
 
 
 def _held(hold: str) -> Problem:

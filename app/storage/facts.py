@@ -166,16 +166,21 @@ class Trait(Flag):
 
 @dataclass(frozen=True)
 class Secret:
-    """The keys of a Secret, each with all the traits of its value."""
+    """The keys of a Secret, each with all the traits of its value.
+
+    A `terminating` Secret has been deleted and is there only until its finalizers are removed.
+    """
 
     keys: Mapping[str, Trait] = field(default_factory=dict)
+    terminating: bool = False
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
         """Looks at `data`, base64, and as the API server does with a manifest, at `stringData` over it."""
         encoded = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
-        return cls({key: _traits(value) for key, value in sorted({**encoded, **plain}.items())})
+        keys = {key: _traits(value) for key, value in sorted({**encoded, **plain}.items())}
+        return cls(keys, terminating=bool((manifest.get("metadata") or {}).get("deletionTimestamp")))
 
 
 @dataclass(frozen=True)

@@ -133,6 +133,8 @@ def judge_secret(reference: SecretReference, secret: Secret | Unknown | None) ->
     title = f'{reference.title} Secret "{reference.secret}"'
     if isinstance(secret, Unknown):
         yield warning(reference.path, f"Could not verify {title}: {secret.why}")
+    elif secret is not None and secret.terminating:
+        yield warning(reference.path, f"{title} is being deleted; create it again once it is gone")
     elif secret is not None:
         yield from _judge_keys(reference, title, secret)
     elif not reference.optional:
@@ -148,7 +150,7 @@ def unusable(reference: SecretReference, secret: Secret | Unknown | None) -> Fin
         return rejection(reference.path, f"{reference.title} Secret is not named; set name in {reference.path}")
     if secret is None and reference.optional:
         return None
-    if not isinstance(secret, Secret):
+    if not isinstance(secret, Secret) or secret.terminating:
         [finding] = judge_secret(reference, secret)
         return finding
     fatal = {Trait.EMPTY, Trait.SHORT}

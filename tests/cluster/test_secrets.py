@@ -160,3 +160,11 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
 
         assert found.secrets.remembered(key) is None
         assert await found.secrets.read(key) == restored
+
+
+def test_a_terminating_secret_stays_so_when_packed() -> None:
+    metadata = {"name": "s3", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z"}
+    known = Known.read({"metadata": metadata, "data": {"key": ""}})
+
+    assert known.secret.terminating
+    assert Known.unpacked(known.packed()) == known

@@ -53,6 +53,10 @@ WHOLE = {"accessKeyId": "id", "secretAccessKey": "key"}
         (made(accessKeyId="id"), 'S3 credentials Secret "s3" missing key "secretAccessKey"'),
         (made(**{**WHOLE, "accessKeyId": ""}), 'S3 credentials Secret "s3" key "accessKeyId" is empty'),
         (None, 'S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts'),
+        (
+            Secret(made(**WHOLE).keys, terminating=True),
+            'S3 credentials Secret "s3" is being deleted; create it again once it is gone',
+        ),
         (Unknown("because"), 'Could not verify S3 credentials Secret "s3": because'),
     ],
 )
@@ -83,3 +87,18 @@ def test_what_the_spec_does_not_name_is_generated() -> None:
         "jwt",
         "files-admin-bootstrap-credentials",
     ]
+
+
+def test_a_terminating_secret_draws_one_warning() -> None:
+    [reference] = secret_references(read(server(**s3())).server.spec)
+    deleted = Secret.read({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
+
+    [finding] = judge_secret(reference, deleted)
+
+    assert finding.message == 'S3 credentials Secret "s3" is being deleted; create it again once it is gone'
+    assert not finding.rejects
+
+
+def test_an_optional_secret_may_not_be_terminating() -> None:
+    manifest = server(**jwt(name="jwt", key="k", optional=True))
+    assert "is being deleted" in str(unusable_because(manifest, Secret({}, terminating=True)))
