@@ -5,8 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
+from prometheus_client import REGISTRY
 
-from app.cluster.reader import SECRETS, STATEFUL_SETS, Conflict, Resource
+from app.cluster.cache import Store
+from app.cluster.reader import (
+    CONFIG_MAPS,
+    DITTO_SERVERS,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    Conflict,
+    NotFound,
+    Resource,
+)
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
 from tests.reconcile.watching import Manifest, Site, connected, watching
@@ -16,6 +28,7 @@ from tests.wait import until_async
 pytestmark = pytest.mark.anyio
 
 FINALIZER = "example.com/in-use"
+NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
@@ -25,8 +38,16 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
         yield Site(cluster, observed, namespace)
 
 
-def stores(site: Site, resource: Resource):  # type: ignore[no-untyped-def]
-    return site.observed._caches[resource][0]._store
+def store_of(site: Site, resource: Resource) -> Store:
+    observed = site.observed
+    stores = {
+        CONFIG_MAPS: observed.config_maps,
+        DITTO_SERVERS: observed.servers,
+        SECRETS: observed.secrets_metadata,
+        SERVICES: observed.services,
+        STATEFUL_SETS: observed.stateful_sets,
+    }
+    return stores[resource]
 
 
 async def set_finalizers(site: Site, resource: Resource, name: str, *finalizers: str) -> Manifest:
@@ -47,18 +68,17 @@ async def delete_kept(site: Site, resource: Resource, name: str) -> None:
                 await site.cluster.delete(resource, await site.live(resource, name))
                 break
 
-    store = stores(site, resource)
+    store = store_of(site, resource)
     await until_async(lambda: "deletionTimestamp" in (store.get((site.namespace, name)) or {}).get("metadata", {}))
 
 
 async def release(site: Site, resource: Resource, name: str) -> None:
     await set_finalizers(site, resource, name)
-    await until_async(lambda: (site.namespace, name) not in stores(site, resource))
+    await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
 
 
 async def message(site: Site, kind: str) -> str:
-    live = await site.live(Resource("dittofs.dittofs.com/v1alpha1", "dittoservers", "DittoServer"))
-    return str(conditions(live)[kind]["message"])
+    return str(conditions(await site.live(DITTO_SERVERS))[kind]["message"])
 
 
 async def test_a_terminating_secret_changes_no_pod(site: Site) -> None:
@@ -105,3 +125,84 @@ async def test_a_terminating_generated_secret_is_kept(site: Site) -> None:
 
     assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
     assert '"files-jwt-secret"' in await message(site, "CredentialsReady")
+
+
+@pytest.fixture
+async def leaving(site: Site) -> AsyncIterator[Site]:
+    """A namespace whose pods are deleted first, and one of them stays: its servers are not deleted yet."""
+    container = {"name": "c", "image": "i"}
+    metadata = {"name": "stays", "namespace": site.namespace, "finalizers": [FINALIZER]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+    await site.cluster.create(PODS, pod)
+    yield site
+    await set_finalizers(site, PODS, "stays")
+
+
+async def delete_namespace(site: Site) -> None:
+    namespace = await site.cluster.get(NAMESPACES, site.namespace)
+    await site.cluster.delete(NAMESPACES, namespace)
+
+
+def requests(site: Site, method: str = "POST", code: str = "403") -> float:
+    labels = {"code": code, "method": method, "host": site.cluster._host}
+    return REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
+
+
+async def test_nothing_is_created_in_a_leaving_namespace(leaving: Site) -> None:
+    site = leaving
+    await site.begin()
+    await delete_namespace(site)
+    refused, written = requests(site), requests(site, "PATCH", "200")
+
+    assert await site.reconciled() is None
+
+    assert await site.condition("Ready") == ("False", "NamespaceTerminating")
+    assert await site.condition("Stalled") == ("True", "NamespaceTerminating")
+    assert await site.condition("CredentialsReady") == ("Unknown", "NotRead")
+    assert f"namespace {site.namespace} is being deleted" in await message(site, "Ready")
+    assert site.told == []
+
+    for _ in range(3):
+        assert await site.reconciled() is None
+    assert requests(site) == refused + 1
+    assert requests(site, "PATCH", "200") == written + 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [(CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (STATEFUL_SETS, "files")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_a_leaving_namespace_loses_stays_lost(leaving: Site, resource: Resource, name: str) -> None:
+    site = leaving
+    await site.begin()
+    await site.reconciled()
+    await delete_namespace(site)
+    await site.cluster.delete(resource, await site.live(resource, name))
+    await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
+    refused = requests(site)
+
+    for _ in range(3):
+        assert await site.reconciled() is None
+
+    assert await site.condition("Ready") == ("False", "NamespaceTerminating")
+    assert requests(site) == refused + 1
+
+
+async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
+    """It has the name of one whose namespace was deleted."""
+    site = leaving
+    await site.begin()
+    await delete_namespace(site)
+    await site.reconciled()
+    known = site.observed.servers.get(site.key)
+    assert known is not None
+
+    site.observed.servers.put(
+        {**known, "metadata": {**known["metadata"], "uid": "another", "resourceVersion": str(2**62)}}
+    )
+    refused = requests(site)
+    with suppress(NotFound):
+        await site.reconciler.reconcile(site.key)
+
+    assert requests(site) == refused + 1

@@ -33,6 +33,7 @@ from app.cluster.reader import (
     Forbidden,
     Invalid,
     Listing,
+    NamespaceTerminating,
     NotFound,
     NotServed,
     Resource,
@@ -513,12 +514,20 @@ def _refusal(status: int, answer: Any) -> ClusterError:
         # A server that does not know the resource says 404 as well, but names no object.
         named = (answer.get("details") or {}).get("name")
         return NotFound(message) if named else _NoSuchPath(message)
+    if status == 403 and _is_namespace_terminating(answer):
+        return NamespaceTerminating(f"forbidden: {message}")
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
     if status in (400, 422):
         undecodable = decoding_causes(answer.get("message") or "")
         return Undecodable(message, undecodable) if undecodable else Invalid(message, causes(answer))
     return {409: Conflict, 410: Expired}.get(status, Unavailable)(message)
+
+
+def _is_namespace_terminating(status: Mapping[str, Any]) -> bool:
+    """By the cause that the admission plugin NamespaceLifecycle gives (corev1.NamespaceTerminatingCause)."""
+    causes_given = (status.get("details") or {}).get("causes") or []
+    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes_given)
 
 
 def _why(error: Exception) -> str:

@@ -78,6 +78,10 @@ class Forbidden(ClusterError):
     """These credentials may not do that, or are no good."""
 
 
+class NamespaceTerminating(Forbidden):
+    """The namespace is being deleted, and nothing can be created in it any more."""
+
+
 class Conflict(ClusterError):
     """The object has changed, or exists already."""
 

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.reader import EVENTS, ClusterError, Conflict, NotFound
+from app.cluster.reader import EVENTS, ClusterError, Conflict, NamespaceTerminating, NotFound
 from app.storage.status import News
 
 Manifest = dict[str, Any]
@@ -78,7 +78,7 @@ class Events:
             await self._create_or_count(event)
         except ClusterError as error:
             # Somebody else counted it just now, or it or its namespace has gone: nothing that anybody has to mend.
-            level = logging.INFO if isinstance(error, Conflict | NotFound) else logging.WARNING
+            level = logging.INFO if isinstance(error, Conflict | NotFound | NamespaceTerminating) else logging.WARNING
             about = {"namespace": event["metadata"]["namespace"], "object": event["involvedObject"]["name"]}
             log.log(level, "event not sent", extra={**about, "event": event["reason"], "reason": str(error)})
 

@@ -14,6 +14,7 @@ from app.cluster.reader import (
     Conflict,
     Forbidden,
     Invalid,
+    NamespaceTerminating,
 )
 from app.reconcile.writer import NotLeading, Writer
 from app.storage.growth import (
@@ -75,7 +76,7 @@ class Growth:
         """What goes wrong keeps nothing else from being done. Raises Conflict when what is known is out of date."""
         try:
             return await self._stepped(server, manifest, owner)
-        except (Conflict, NotLeading):
+        except (Conflict, NotLeading, NamespaceTerminating):
             raise
         except ClusterError as error:
             return Grown(failure=str(error))

@@ -20,6 +20,7 @@ from app.cluster.reader import (
     STATEFUL_SETS,
     ClusterError,
     Conflict,
+    NamespaceTerminating,
     NotFound,
     Unavailable,
     Unreachable,
@@ -132,10 +133,10 @@ class Attempts:
         self.failure: Problem | None = None
 
     async def make(self, attempt: Awaitable[Result], reason: str = WRITE_FAILED) -> Result | None:
-        """The result, None when the API server rejects it. Raises Unreachable, Conflict and NotLeading."""
+        """The result, None when the API server rejects it. Raises what concerns every other attempt, too."""
         try:
             return await attempt
-        except (Unreachable, Conflict, NotLeading):
+        except (Unreachable, Conflict, NotLeading, NamespaceTerminating):
             raise
         except NameTaken as error:
             self.taken = self.taken or Problem("NameTaken", str(error))
@@ -168,6 +169,8 @@ class Reconciler:
         # Of servers with sections that the API server rejects: the generation, and what it said. It is not asked again.
         self._rejected: dict[Key, tuple[int, list[Finding]]] = {}
         observed.servers.rewind_listeners.append(self._rejected.clear)
+        # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
+        self._in_terminating_namespaces: dict[Key, str] = {}
 
     async def reconcile(self, key: Key) -> float | None:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
@@ -175,7 +178,10 @@ class Reconciler:
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
             self._agreed.pop(key, None)
             self._rejected.pop(key, None)
+            self._in_terminating_namespaces.pop(key, None)
             self._growth.forget(key)
+            return None
+        if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
             return None
         reading = read(manifest)
         server, rejections = reading.server, unfit(reading)
@@ -185,8 +191,13 @@ class Reconciler:
 
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
         owner = _owner(manifest)
-        grown = await self._growth.step(server, manifest, owner)
-        seen = await self._apply(server, manifest, owner)
+        try:
+            grown = await self._growth.step(server, manifest, owner)
+            seen = await self._apply(server, manifest, owner)
+        except NamespaceTerminating:
+            await self._report(server, manifest, Seen(namespace=_namespace_problem(owner)), Grown())
+            self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
+            return None
         situation = await self._report(server, manifest, seen, grown)
         if grown.again:
             return 0.0
@@ -473,6 +484,11 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
+
+
+def _namespace_problem(owner: Owner) -> Problem:
+    message = f"namespace {owner.namespace} is being deleted: nothing can be created in it, and the operator leaves it"
+    return Problem("NamespaceTerminating", message)
 
 
 def _reason_of_unusable(secret: Secret | Unknown | None) -> str:

@@ -112,6 +112,7 @@ class Seen:
     that are older than the server. `held` is why its pod is not restarted for a change, and `rejected` what the API
     server says to sections that go into the pod. `file_service` is the live Service at which files are served.
     `warnings` are Events about its objects, and `node` is that of its pod where its state explains something.
+    `namespace` says that its namespace is being deleted.
     """
 
     rejections: Sequence[Finding] = ()
@@ -121,6 +122,7 @@ class Seen:
     services: Problem | None = None
     growth: Problem | None = None
     taken: Problem | None = None
+    namespace: Problem | None = None
     held: Problem | None = None
     rejected: Problem | None = None
     file_service: Mapping[str, Any] | None = None
@@ -168,7 +170,12 @@ def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[News]:
-    """What changed from some conditions to others that a person would look for; the same twice is no news."""
+    """What changed from some conditions to others that a person would look for; the same twice is no news.
+
+    Nothing of a server whose namespace is being deleted: no Event can be created there.
+    """
+    if after["Ready"]["reason"] == "NamespaceTerminating":
+        return
     for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
         if (
             after[kind]["status"] == bad
@@ -245,7 +252,7 @@ def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Pro
     """As they were, where they could not be looked at."""
     if seen.credentials:
         return "Unknown" if seen.credentials_unknown else "False", seen.credentials
-    if not (seen.rejections or seen.taken or seen.failure):
+    if not (seen.rejections or seen.namespace or seen.taken or seen.failure):
         return "True", Problem("Found", "every Secret is there")
     if former:
         return former["status"], Problem(former["reason"], former["message"])
@@ -256,7 +263,7 @@ def _blocked(seen: Seen) -> Problem | None:
     """Why nothing is made of the spec at all."""
     if seen.rejections:
         return Problem("InvalidSpec", "; ".join(finding.message for finding in seen.rejections))
-    return seen.taken
+    return seen.namespace or seen.taken
 
 
 def _good(server: DittoServer, seen: Seen) -> Problem:
