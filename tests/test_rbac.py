@@ -122,6 +122,7 @@ def everything(operated: Operated, proxy: Proxy) -> None:
     make(operated)
     grow(operated)
     lose_a_node(operated)
+    lose_labels(operated)
     change(operated)
     change_what_cannot_be_applied(operated, proxy)
     remove(operated)
@@ -154,6 +155,15 @@ def lose_a_node(operated: Operated) -> None:
         set_pod(operated, "lost-0", ready=False)
         until(lambda: any(each.resource == "nodes" for each in operated.requests()))
     operated.kubectl("delete", "dittoserver", "lost")
+
+
+def lose_labels(operated: Operated) -> None:
+    """A pod that lost its labels is asked for by its name."""
+    until(lambda: operated.get("pod", "files-0") is not None)
+    operated.kubectl("label", "pod", "files-0", "app-")
+    until(lambda: (operated.condition("files", "Ready") or {}).get("reason") == "PodLabelsMissing")
+    operated.kubectl("delete", "pod", "files-0")
+    until(lambda: (operated.condition("files", "Ready") or {}).get("reason") != "PodLabelsMissing")
 
 
 def reason(operated: Operated) -> str:

@@ -16,6 +16,7 @@ from app.cluster.reader import (
     Invalid,
     NamespaceTerminating,
 )
+from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.reconcile.writer import NotLeading, Writer
 from app.storage.growth import (
     CLAIM_CREATION_TIME,
@@ -71,9 +72,11 @@ class Growth:
         self._patience = patience
         # By the server's namespace and name. In memory alone: users could change what is saved in the cluster.
         self._removed: dict[Key, Manifest] = {}
+        self.unlabelled_pods = UnlabelledPods(observed, clock)
 
     async def step(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Grown:
         """What goes wrong keeps nothing else from being done. Raises Conflict when what is known is out of date."""
+        await self.unlabelled_pods.look_for((owner.namespace, owner.name))
         try:
             return await self._stepped(server, manifest, owner)
         except (Conflict, NotLeading, NamespaceTerminating):
@@ -84,6 +87,7 @@ class Growth:
     def forget(self, key: Key) -> None:
         """Forgets a server that is gone."""
         self._removed.pop(key, None)
+        self.unlabelled_pods.forget(key)
 
     async def _stepped(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Grown:
         known = self.situation(server, manifest)
@@ -148,7 +152,7 @@ class Growth:
 
     def _forget_unless_leaving(self, owner: Owner, stateful_set: Manifest) -> None:
         if not stateful_set["metadata"].get("deletionTimestamp"):
-            self.forget((owner.namespace, owner.name))
+            self._removed.pop((owner.namespace, owner.name), None)
 
     async def _recreate(
         self, stateful_set: Manifest, managed_fields: list[Manifest], manifest: Manifest, owner: Owner
@@ -171,6 +175,7 @@ class Growth:
             may_restart=may_restart(manifest),
             may_lose_data=may_lose_data(manifest),
             patience=self._patience,
+            unlabelled_pod=self.unlabelled_pods.get((namespace, name)),
             claims_gap=self._observed.gap(CLAIMS),
             is_new=bool(stateful_set and self.new_until(stateful_set) > self._clock()),
         )

@@ -473,6 +473,9 @@ class Reconciler:
             delays.append(time_left + 1 if time_left > 0 else NODE_SECONDS)
         elif node_in_question(situation.pod, self._clock()):
             delays.append(NODE_SECONDS)
+        key = server.metadata.namespace or "", server.metadata.name
+        if (seconds_left := self._growth.unlabelled_pods.seconds_left(key)) is not None:
+            delays.append(max(seconds_left, 0.0))
         return min(delays, default=None)
 
     def _patience_left(self, claim: Claim) -> float:

@@ -55,6 +55,8 @@ class Situation:
     `refused` is what the API server has said to a change of a claim just now, by its name. `patience` is how long a
     file system may take to grow while it is in use.
 
+    `unlabelled_pod` is the one that has the pod's name without its labels, where there is no `pod`.
+
     `claims_gap` says why a claim that is not among `claims` may exist all the same. While the StatefulSet `is_new` its
     controller may be about to create the claims.
     """
@@ -68,6 +70,7 @@ class Situation:
     may_restart: bool = True
     may_lose_data: bool = False
     patience: timedelta = RESIZE_PATIENCE
+    unlabelled_pod: Manifest | None = None
     claims_gap: str | None = None
     is_new: bool = False
 
@@ -152,7 +155,7 @@ def restart_hold(server: DittoServer, situation: Situation) -> str | None:
     A claim that was deleted under a running pod lasts as long as the pod, and its data may be lost with it. The next
     pod would get a new, empty claim.
     """
-    pod = situation.pod
+    pod = situation.pod or situation.unlabelled_pod
     if pod is None or pod["metadata"].get("deletionTimestamp") or situation.may_lose_data:
         return None
 
@@ -232,7 +235,7 @@ def _absent(volume: Volume, server: str, situation: Situation) -> Outlook:
     if _is_about_to_be_created(volume, situation):
         return _unbound(volume, None, situation)
 
-    if situation.pod is None:
+    if situation.pod is None and situation.unlabelled_pod is None:
         message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
     else:
         message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from app.storage.adoption import why_not_adopted
 from app.storage.containers import CRASH_REASONS
 from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
@@ -207,7 +208,7 @@ def _conditions(
     claims, growth = _first(_claim_problem(look, server, seen) for look in blocking), _growth_problem(looks)
     ready = steady(_not_ready(server, seen, claims, looks, case), former.get("Ready"))
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
-    stalled = _blocked(seen) or seen.held or seen.rejected or refused
+    stalled = _blocked(seen) or seen.held or seen.rejected or refused or why_not_adopted(server, seen.situation)
     failed = seen.failure or seen.services or seen.growth
     waiting = failed or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
     storage = claims or growth
@@ -286,7 +287,7 @@ def _not_ready(
     if seen.situation.stateful_set is None and (problem := seen.credentials or seen.failure or seen.rejected):
         return problem
 
-    problem = why_not_running(case)
+    problem = why_not_adopted(server, seen.situation) or why_not_running(case)
     blocks = _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks)
     if claims and (problem is None or waits_for_claims(problem) or blocks):
         return claims

@@ -1,0 +1,191 @@
+"""Pods that lost their labels, beside the real StatefulSet controller: it releases them, and can create no other."""
+
+import asyncio
+import shlex
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prometheus_client import REGISTRY
+
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Conflict, Resource
+from app.reconcile.unlabelled_pods import PATIENCE, RECHECK
+from app.storage.status import conditions
+from tests.controlplane.cluster import ControlPlane
+from tests.driver import Driver
+from tests.reconcile.growing import SECONDS, Growing
+from tests.reconcile.watching import Manifest, Site, connected, watching
+from tests.wait import until_async
+
+pytestmark = pytest.mark.anyio
+
+QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
+FINALIZER = "example.com/in-use"
+
+
+@pytest.fixture
+def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
+    with Driver(control_plane, namespace) as running:
+        yield running
+
+
+@pytest.fixture
+async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
+        yield Growing(cluster, observed, namespace)
+
+
+async def edit_metadata(site: Site, resource: Resource, name: str, **metadata: object) -> Manifest:
+    async with asyncio.timeout(60):
+        while True:
+            live = await site.live(resource, name)
+            with suppress(Conflict):
+                return await site.cluster.replace(resource, {**live, "metadata": {**live["metadata"], **metadata}})
+
+
+async def remove_labels(site: Growing, *names: str) -> Manifest:
+    """Removes them from the pod, all where none is named, and waits until its controller has released it."""
+    labels = (await site.live(PODS, "files-0"))["metadata"]["labels"]
+    kept = {name: value for name, value in labels.items() if names and name not in names}
+    await edit_metadata(site, PODS, "files-0", labels=kept)
+    await until_async(lambda: not (site.pod or {"metadata": {}})["metadata"].get("ownerReferences"), SECONDS)
+    await until_async(lambda: ((site.stateful_set or {}).get("status") or {}).get("replicas") == 0, SECONDS)
+    return await site.live(PODS, "files-0")
+
+
+async def until_missed(site: Growing) -> float | None:
+    """Reconciles until the pod is missed, and again once it has been missed for long enough."""
+    await site.reconciled()
+    site.today = datetime.now(UTC) + PATIENCE + timedelta(seconds=1)
+    return await site.reconciled()
+
+
+async def delete_claim(site: Site, name: str) -> None:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(Conflict):
+                await site.cluster.delete(CLAIMS, await site.live(CLAIMS, name))
+                return
+
+
+def gets(site: Site) -> float:
+    """The objects that were asked for, found or not."""
+    labels = {"method": "GET", "host": site.cluster._host}
+    values = [
+        REGISTRY.get_sample_value("rest_client_requests_total", {**labels, "code": code}) for code in ("200", "404")
+    ]
+    return sum(value or 0 for value in values)
+
+
+async def message(site: Site, kind: str) -> str:
+    return str(conditions(await site.live(DITTO_SERVERS))[kind]["message"])
+
+
+@pytest.mark.parametrize("names", [(), ("app",), ("instance",)], ids=["all", "app", "instance"])
+async def test_a_pod_without_labels_is_reported(
+    site: Growing, control_plane: ControlPlane, names: tuple[str, ...]
+) -> None:
+    pod = await site.created()
+    await remove_labels(site, *names)
+
+    await until_missed(site)
+
+    assert await site.condition("Ready") == ("False", "PodLabelsMissing")
+    assert await site.condition("Stalled") == ("True", "PodLabelsMissing")
+    assert [told.reason for told in site.told][-1] == "PodLabelsMissing"
+    assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
+
+    command = (await message(site, "Ready")).partition("run: kubectl ")[2].partition(";")[0]
+    control_plane.kubectl(*shlex.split(command))
+    stateful_set = await site.live(STATEFUL_SETS)
+    uid = stateful_set["metadata"]["uid"]
+    await until_async(
+        lambda: (
+            [each["uid"] for each in (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []] == [uid]
+        ),
+        SECONDS,
+    )
+    await site.until("Reconciled", "Stalled")
+    await site.until("Available", "Ready")
+    assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
+
+
+async def test_a_missed_pod_is_looked_for_in_time(site: Growing) -> None:
+    await site.created()
+    await remove_labels(site)
+    before = gets(site)
+
+    assert 0 < (await site.reconciled() or 0) <= PATIENCE.total_seconds() + 1
+    assert gets(site) == before
+
+    assert await until_missed(site) == RECHECK.total_seconds()
+    assert gets(site) == before + 1
+    await site.reconciled()
+    assert gets(site) == before + 1
+
+
+async def test_a_deleted_pod_is_replaced_without_a_look(site: Growing) -> None:
+    await site.created()
+    await remove_labels(site)
+    await until_missed(site)
+
+    await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
+    await until_async(lambda: site.pod is not None, SECONDS)
+    before = gets(site)
+    await site.reconciled()
+
+    assert gets(site) == before
+    assert await site.condition("Ready") == ("False", "PodStarting")
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+
+
+async def test_a_pod_that_is_not_there_is_asked_for_once(site: Growing) -> None:
+    quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"pods": "0"}}}
+    await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
+    await site.begin_sized()
+    await site.reconciled()
+    await until_async(lambda: bool(((site.stateful_set or {}).get("status") or {}).get("observedGeneration")), SECONDS)
+    await site.reconciled()
+    before = gets(site)
+
+    for _ in range(3):
+        await until_missed(site)
+        site.today = datetime.now(UTC) + timedelta(hours=1)
+        await site.reconciled()
+
+    assert gets(site) == before + 1
+
+
+async def test_restarts_of_a_pod_without_labels_are_held(site: Growing) -> None:
+    await site.created()
+    template = await site.template()
+    claim = "metadata-files-0"
+    await edit_metadata(site, CLAIMS, claim, finalizers=[FINALIZER])
+    await delete_claim(site, claim)
+    await remove_labels(site)
+    await until_missed(site)
+
+    live = await site.live(DITTO_SERVERS)
+    await site.edit(spec={**live["spec"], "image": "example.com/dittofs:2"})
+    held = await site.until("RestartHeldBack", "Stalled")
+
+    assert f"volume claim {claim} is being deleted" in held
+    assert await site.template() == template
+    assert "delete the pod" not in await message(site, "Ready")
+    await edit_metadata(site, CLAIMS, claim, finalizers=[])
+
+
+async def test_a_foreign_pod_of_the_name_is_reported(site: Growing) -> None:
+    container = {"name": "c", "image": "i"}
+    metadata = {"name": "files-0", "namespace": site.namespace}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
+    await site.cluster.create(PODS, pod)
+    await site.begin_sized()
+    await site.reconciled()
+    await until_async(lambda: bool(((site.stateful_set or {}).get("status") or {}).get("observedGeneration")), SECONDS)
+
+    await until_missed(site)
+
+    assert await site.condition("Ready") == ("False", "PodNameTaken")
+    assert "pod files-0 exists and is not this server's" in await message(site, "Ready")
