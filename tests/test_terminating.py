@@ -19,9 +19,10 @@ from app.cluster.reader import (
     NotFound,
     Resource,
 )
+from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import Manifest, Site, connected, watching
+from tests.reconcile.watching import Manifest, Site, connected, version, watching
 from tests.servers import s3
 from tests.wait import until_async
 
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.anyio
 
 FINALIZER = "example.com/in-use"
 NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
+SERVICES_WITHOUT_FINALIZER = ((SERVICES, "files-headless"), (SERVICES, "files-api"))
 KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
@@ -62,14 +64,18 @@ async def set_finalizers(site: Site, resource: Resource, name: str, *finalizers:
 async def delete_kept(site: Site, resource: Resource, name: str) -> None:
     """Deletes it as kubectl does; a finalizer keeps it."""
     await set_finalizers(site, resource, name, FINALIZER)
+    await delete(site, resource, name)
+    store = store_of(site, resource)
+    await until_async(lambda: "deletionTimestamp" in (store.get((site.namespace, name)) or {}).get("metadata", {}))
+
+
+async def delete(site: Site, resource: Resource, name: str) -> None:
     async with asyncio.timeout(60):
         while True:
             with suppress(Conflict):
-                await site.cluster.delete(resource, await site.live(resource, name))
-                break
-
-    store = store_of(site, resource)
-    await until_async(lambda: "deletionTimestamp" in (store.get((site.namespace, name)) or {}).get("metadata", {}))
+                with suppress(NotFound):
+                    await site.cluster.delete(resource, await site.live(resource, name))
+                return
 
 
 async def release(site: Site, resource: Resource, name: str) -> None:
@@ -206,3 +212,121 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
         await site.reconciler.reconcile(site.key)
 
     assert requests(site) == refused + 1
+
+
+@pytest.mark.parametrize(
+    ("resource", "name"),
+    [(CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (SERVICES, "files-headless")],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_terminating_object_is_waited_for(site: Site, resource: Resource, name: str) -> None:
+    await site.begin()
+    await site.reconciled()
+    await delete_kept(site, resource, name)
+    before = await site.live(resource, name)
+
+    await site.change(nfsPort=2050)
+
+    reason = f"{resource.kind}Terminating"
+    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.condition("Reconciling") == ("True", reason)
+    assert await site.condition("Stalled") == ("False", "Reconciled")
+    assert f"{resource.kind} {name} is being deleted" in await message(site, "Reconciling")
+    assert FINALIZER in await message(site, "Reconciling")
+    assert await site.live(resource, name) == before
+
+    await release(site, resource, name)
+    await site.reconciled()
+    assert (await site.live(resource, name))["metadata"]["uid"] != before["metadata"]["uid"]
+    assert (await site.condition("Reconciling"))[1] != reason
+
+
+async def test_a_terminating_statefulset_is_waited_for(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    await delete_kept(site, STATEFUL_SETS, "files")
+    before = await site.template()
+
+    await site.change(image="example.com/dittofs:2")
+
+    assert await site.condition("Reconciling") == ("True", "StatefulSetTerminating")
+    assert "StatefulSet files is being deleted" in await message(site, "Reconciling")
+    assert await site.template() == before
+
+    await release(site, STATEFUL_SETS, "files")
+    await site.reconciled()
+    assert await site.template() != before
+
+
+async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
+    """As of a LoadBalancer, whose Service stays until the cloud has removed it."""
+    first = await site.begin()
+    await site.reconciled()
+    await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await until_async(lambda: site.key not in site.observed.servers)
+    # The garbage collector does it, but may take half a minute to start.
+    await delete(site, SERVICES, "files-file")
+    for resource, name in ((CONFIG_MAPS, "files-config"), (STATEFUL_SETS, "files"), *SERVICES_WITHOUT_FINALIZER):
+        await delete(site, resource, name)
+        await until_async(lambda r=resource, n=name: (site.namespace, n) not in store_of(site, r))  # type: ignore[misc]
+
+    second = await site.begin()
+    assert await site.reconciled() == TAKEN_SECONDS
+
+    assert second["metadata"]["uid"] != first["metadata"]["uid"]
+    assert await site.condition("Reconciling") == ("True", "ServiceTerminating")
+    assert await site.is_there(STATEFUL_SETS)
+
+    await release(site, SERVICES, "files-file")
+    await site.reconciled()
+    assert await site.is_there(SERVICES, "files-file")
+
+
+async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: Site) -> None:
+    await site.put_secret("dsn", url="postgres://ditto:hunter2@db.example.com/files")
+    await site.begin(database={"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}})
+    await site.reconciled()
+    template = await site.template()
+    await delete_kept(site, SECRETS, "files-postgres")
+
+    assert await site.reconciled() == TAKEN_SECONDS
+
+    assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
+    assert await site.template() == template
+
+    await release(site, SECRETS, "files-postgres")
+    await site.reconciled()
+    assert await site.condition("CredentialsReady") == ("True", "Found")
+    assert await site.is_there(SECRETS, "files-postgres")
+
+
+async def test_an_unwanted_service_is_deleted_once(site: Site) -> None:
+    await site.begin(metrics={"enabled": True})
+    await site.reconciled()
+    await delete_kept(site, SERVICES, "files-metrics")
+    before = requests(site, "DELETE", "200")
+
+    await site.change()
+    await site.reconciled()
+
+    assert requests(site, "DELETE", "200") == before
+    await release(site, SERVICES, "files-metrics")
+
+
+async def test_nothing_is_made_for_a_terminating_server(site: Site) -> None:
+    await site.begin()
+    await site.reconciled()
+    await delete_kept(site, DITTO_SERVERS, "files")
+    live = await site.live(DITTO_SERVERS)
+    sizes = {"storage": {**live["spec"]["storage"], "metadataSize": "20Gi"}}
+    changed = await site.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **sizes}})
+    await until_async(lambda: site.observed.servers.version(site.key) >= int(version(changed)))
+    await site.cluster.delete(CONFIG_MAPS, await site.live(CONFIG_MAPS, "files-config"))
+    await until_async(lambda: (site.namespace, "files-config") not in site.observed.config_maps)
+    written = requests(site, "PATCH", "200"), requests(site, "POST", "201")
+
+    assert await site.reconciler.reconcile(site.key) is None
+
+    assert (requests(site, "PATCH", "200"), requests(site, "POST", "201")) == written
+    await release(site, DITTO_SERVERS, "files")

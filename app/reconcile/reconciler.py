@@ -27,7 +27,7 @@ from app.cluster.reader import (
 )
 from app.cluster.secrets import Known
 from app.reconcile.growth import Grown, Growth, Tell
-from app.reconcile.writer import NameTaken, NotLeading, Writer
+from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.diagnosis import ends_at, node_in_question
@@ -131,6 +131,7 @@ class Attempts:
     def __init__(self) -> None:
         self.taken: Problem | None = None
         self.failure: Problem | None = None
+        self.terminating: Problem | None = None
 
     async def make(self, attempt: Awaitable[Result], reason: str = WRITE_FAILED) -> Result | None:
         """The result, None when the API server rejects it. Raises what concerns every other attempt, too."""
@@ -140,9 +141,16 @@ class Attempts:
             raise
         except NameTaken as error:
             self.taken = self.taken or Problem("NameTaken", str(error))
+        except ObjectTerminating as error:
+            self.terminating = self.terminating or Problem(error.reason, str(error))
         except ClusterError as error:
             self.failure = self.failure or Problem(reason, str(error))
         return None
+
+    @property
+    def first(self) -> Problem | None:
+        """The first reason why an attempt gave nothing."""
+        return self.taken or self.terminating or self.failure
 
 
 class Reconciler:
@@ -206,7 +214,7 @@ class Reconciler:
         failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
         if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
             raise Unavailable(why)
-        return TAKEN_SECONDS if seen.taken else self._look_again(server, situation)
+        return TAKEN_SECONDS if seen.taken or seen.terminating else self._look_again(server, situation)
 
     async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Seen:
         """Applies each object by itself: what the API server rejects of one keeps no other from being applied."""
@@ -217,7 +225,7 @@ class Reconciler:
             credentials = await self._credentials(owner, spec)
             if not credentials.problem:
                 copied = await attempts.make(self._with_postgres(owner, spec, credentials))
-                credentials = copied or replace(credentials, problem=attempts.taken or attempts.failure)
+                credentials = copied or replace(credentials, problem=attempts.first)
             if lost:
                 credentials = replace(credentials, problem=lost)
 
@@ -237,6 +245,7 @@ class Reconciler:
             credentials_unknown=credentials.unknown,
             failure=attempts.failure,
             services=services.failure,
+            terminating=services.terminating or attempts.terminating,
             taken=attempts.taken or services.taken,
             held=update.held,
             rejected=update.rejected,
@@ -407,10 +416,15 @@ class Reconciler:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}
         metrics = service_name(owner.name, "metrics")
         service = self._observed.services.get((owner.namespace, metrics))
-        if metrics not in wanted and service and owner.owns(service):
+        if metrics not in wanted and service and owner.owns(service) and not _is_terminating(service):
             await self._writer.remove(SERVICES, service)
         secret = self._observed.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
-        if not (spec.database and spec.database.postgres_secret_ref) and secret and owner.owns(secret):
+        if (
+            not (spec.database and spec.database.postgres_secret_ref)
+            and secret
+            and owner.owns(secret)
+            and not _is_terminating(secret)
+        ):
             await self._writer.remove(SECRETS, secret)
 
     async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen, grown: Grown) -> Situation:
@@ -487,6 +501,10 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
+
+
+def _is_terminating(live: Manifest) -> bool:
+    return bool(live["metadata"].get("deletionTimestamp"))
 
 
 def _namespace_problem(owner: Owner) -> Problem:

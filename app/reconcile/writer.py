@@ -23,12 +23,23 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.storage.difference import differs, marked
+from app.storage.evidence import words
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
 from app.storage.spec import KIND
 
 
 class NameTaken(Exception):
     """An object that is not ours has the name of one that is wanted."""
+
+
+class ObjectTerminating(ClusterError):
+    """An object that is wanted is being deleted, and its finalizers keep it: it can be created once it is gone."""
+
+    def __init__(self, resource: Resource, live: Manifest) -> None:
+        name, finalizers = live["metadata"]["name"], live["metadata"].get("finalizers") or []
+        why = f", and its finalizers hold it: {words(', '.join(finalizers))}" if finalizers else ""
+        super().__init__(f"{resource.kind} {name} is being deleted{why}; it is created again once it is gone")
+        self.reason = f"{resource.kind}Terminating"
 
 
 class NotLeading(ClusterError):
@@ -51,7 +62,9 @@ class Writer:
         }
 
     async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
-        """The live object, as it is wanted. Raises NameTaken, and Conflict when what is known of it is out of date."""
+        """The live object, as it is wanted. Raises NameTaken, ObjectTerminating, and Conflict when what is known of it
+        is out of date.
+        """
         # Where all is as it is wanted nobody is asked, and the webhook would wait for all objects of a server.
         await asyncio.sleep(0)
         wanted, store = marked(manifest), self._stores[resource]
@@ -241,16 +254,18 @@ def _with_live_templates(wanted: Manifest, live: Manifest) -> Manifest:
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
-    if owner.owns(live):
-        return
     metadata = live["metadata"]
     other = controller(live)
     what = f"{resource.kind} {metadata['name']}"
-    if other and (other["kind"], other["name"]) == (KIND, owner.name):
-        raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")
-    labels = metadata.get("labels") or {}
-    if other or labels.items().isdisjoint({("app.kubernetes.io/managed-by", OPERATOR)}):
+    is_former = not owner.owns(live) and other is not None and (other["kind"], other["name"]) == (KIND, owner.name)
+    is_labelled = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by") == OPERATOR
+
+    if not (owner.owns(live) or is_former or (other is None and is_labelled)):
         raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
+    if metadata.get("deletionTimestamp"):
+        raise ObjectTerminating(resource, live)
+    if is_former:
+        raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")
 
 
 def _identified(manifest: Mapping[str, Any], live: Manifest) -> Manifest:

@@ -85,6 +85,7 @@ Manifest = dict[str, Any]
 CLAIM_PATIENCE_SECONDS = 300
 # The reasons when a Service does not exist, and when it is not as the spec asks: it may be more public than it should.
 SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
+SERVICE_TERMINATING = "ServiceTerminating"
 _GROWING = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
 # Of the reasons of StorageReady those that are no news by themselves; Stalled tells of what is refused.
 _QUIET = ("Bound", "ClaimPending", *Phase)
@@ -113,7 +114,8 @@ class Seen:
     that are older than the server. `held` is why its pod is not restarted for a change, and `rejected` what the API
     server says to sections that go into the pod. `file_service` is the live Service at which files are served.
     `warnings` are Events about its objects, and `node` is that of its pod where its state explains something.
-    `namespace` says that its namespace is being deleted.
+    `namespace` says that its namespace is being deleted, `terminating` that an object of it is, which is created again
+    once it is gone.
     """
 
     rejections: Sequence[Finding] = ()
@@ -124,6 +126,7 @@ class Seen:
     growth: Problem | None = None
     taken: Problem | None = None
     namespace: Problem | None = None
+    terminating: Problem | None = None
     held: Problem | None = None
     rejected: Problem | None = None
     file_service: Mapping[str, Any] | None = None
@@ -209,8 +212,9 @@ def _conditions(
     ready = steady(_not_ready(server, seen, claims, looks, case), former.get("Ready"))
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
     stalled = _blocked(seen) or seen.held or seen.rejected or refused or why_not_adopted(server, seen.situation)
-    failed = seen.failure or seen.services or seen.growth
-    waiting = failed or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
+    failed = seen.failure or seen.services or seen.growth or seen.terminating
+    leaving = _leaving_stateful_set(server, seen)
+    waiting = failed or leaving or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
     storage = claims or growth
     return {
         "Ready": ("False", ready) if ready else ("True", _good(server, seen)),
@@ -253,7 +257,7 @@ def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Pro
     """As they were, where they could not be looked at."""
     if seen.credentials:
         return "Unknown" if seen.credentials_unknown else "False", seen.credentials
-    if not (seen.rejections or seen.namespace or seen.taken or seen.failure):
+    if not (seen.rejections or seen.namespace or seen.taken or seen.terminating or seen.failure):
         return "True", Problem("Found", "every Secret is there")
     if former:
         return former["status"], Problem(former["reason"], former["message"])
@@ -283,15 +287,18 @@ def _not_ready(
         stopping = why_not_ended(case) or Problem("Stopping", "the pod has yet to end")
         return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
     if _available(seen):
-        return seen.services
-    if seen.situation.stateful_set is None and (problem := seen.credentials or seen.failure or seen.rejected):
-        return problem
+        is_service = seen.terminating and seen.terminating.reason == SERVICE_TERMINATING
+        return seen.services or (seen.terminating if is_service else None)
+    if seen.situation.stateful_set is None and (
+        absent := seen.credentials or seen.failure or seen.terminating or seen.rejected
+    ):
+        return absent
 
     problem = why_not_adopted(server, seen.situation) or why_not_running(case)
     blocks = _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks)
     if claims and (problem is None or waits_for_claims(problem) or blocks):
         return claims
-    return problem or Problem("PodStarting", "the pod is not ready yet")
+    return problem or _leaving_stateful_set(server, seen) or Problem("PodStarting", "the pod is not ready yet")
 
 
 def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
@@ -320,11 +327,19 @@ def _keeps_from_node(look: Outlook, server: DittoServer, seen: Seen) -> bool:
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
     """The pod still runs as it was before the last change, or by itself."""
-    if stateful_set is None or stateful_set["metadata"].get("deletionTimestamp"):
+    if stateful_set is None:
         return Problem("StatefulSetMissing", "the StatefulSet is made again once the former one is gone")
     if not is_current(stateful_set):
         return Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return None
+
+
+def _leaving_stateful_set(server: DittoServer, seen: Seen) -> Problem | None:
+    live = seen.situation.stateful_set
+    if live is None or not live["metadata"].get("deletionTimestamp"):
+        return None
+    name = server.metadata.name
+    return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")
 
 
 def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | None:

@@ -718,4 +718,4 @@ def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(found: Manif
 def test_without_a_statefulset_there_is_something_to_do() -> None:
     leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
     assert reasons(running(), live())["Reconciling"] == ("False", "Reconciled")
-    assert reasons(but(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetMissing")
+    assert reasons(but(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetTerminating")
