@@ -302,12 +302,13 @@ async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: Site) -> None:
 
 
 async def test_an_unwanted_service_is_deleted_once(site: Site) -> None:
-    await site.begin(metrics={"enabled": True})
+    """Of a stopped server: a pod that cannot get ready would be deleted for the change as well."""
+    await site.begin(metrics={"enabled": True}, replicas=0)
     await site.reconciled()
     await delete_kept(site, SERVICES, "files-metrics")
     before = requests(site, "DELETE", "200")
 
-    await site.change()
+    await site.change(replicas=0)
     await site.reconciled()
 
     assert requests(site, "DELETE", "200") == before
