@@ -58,6 +58,8 @@ REQUESTS = Counter(
     ["code", "method", "host"],
 )
 
+# Webhooks of others may take 10 s, and the API server answers for them then: that concerns one object, not the server.
+_WRITE_FACTOR = 1.5
 _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps the token
 _MESSAGE_CHARACTERS = 400
 _JSON = "application/json"
@@ -68,6 +70,8 @@ _METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1
 _Query = Sequence[tuple[str, str]]
 _Headers = list[tuple[str, str]]
 _AS_US = (("fieldManager", FIELD_MANAGER),)
+# As server-side apply does: what is dropped without a word would be missed, and written again and again.
+_STRICTLY_AS_US = (*_AS_US, ("fieldValidation", "Strict"))
 # The loader takes a well-formed kubeconfig for granted: these are its ways to say that one is not.
 _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
 
@@ -244,16 +248,16 @@ class Cluster:
             await self.check_crd()
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Raises Conflict when there is an object of that name."""
+        """Raises Conflict when there is an object of that name, and Undecodable for a field that no object has."""
         path = _path(resource, _namespace(manifest))
-        return await self._answer(Request("POST", path, _AS_US, manifest), resource.kind)
+        return await self._answer(Request("POST", path, _STRICTLY_AS_US, manifest), resource.kind)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
         """Asks what `create` would do, and stores nothing; an object of that name may exist.
 
         Raises ClusterError when the answer is not about the object: a quota, a policy, a namespace that is missing.
         """
-        query = [*_AS_US, ("dryRun", "All"), ("fieldValidation", "Strict")]
+        query = [*_STRICTLY_AS_US, ("dryRun", "All")]
         request = Request("POST", _path(resource, _namespace(manifest)), query, manifest)
         status, answer, warnings = await self._exchange(request)
 
@@ -284,7 +288,8 @@ class Cluster:
 
     async def replace(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Conflict when the object is no longer at the manifest's resourceVersion."""
-        return await self._answer(Request("PUT", _path_of(resource, manifest), _AS_US, manifest), resource.kind)
+        request = Request("PUT", _path_of(resource, manifest), _STRICTLY_AS_US, manifest)
+        return await self._answer(request, resource.kind)
 
     async def patch(
         self,
@@ -325,7 +330,8 @@ class Cluster:
 
     async def _exchange(self, request: Request) -> tuple[int, Any, tuple[str, ...]]:
         """Status, JSON and warnings of the answer; the JSON is None when it is none."""
-        async with self._sent(request, aiohttp.ClientTimeout(total=self._patience)) as response:
+        seconds = self._patience if request.method == "GET" else self._patience * _WRITE_FACTOR
+        async with self._sent(request, aiohttp.ClientTimeout(total=seconds)) as response:
             warnings = parse_warnings(response.headers.getall("Warning", ()))
             return response.status, _parsed(await response.content.read()), warnings
 

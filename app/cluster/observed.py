@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -108,6 +107,7 @@ class Observed:
             Cache(cluster, Selection(EVENTS, namespace, fields="type=Warning"), self.warnings)
             for namespace in self._namespaces
         ]
+        self._events_are_late = False
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -125,10 +125,15 @@ class Observed:
         for caches in self._caches.values():
             for cache in caches:
                 await cache.answered()
-        with suppress(TimeoutError):
+        if self._events_are_late:
+            return
+        try:
             async with asyncio.timeout(EVENTS_PATIENCE_SECONDS):
                 for cache in self._event_caches:
                     await cache.answered()
+        except TimeoutError:
+            # They only explain what is wrong, and are waited for once, not before each reconcile.
+            self._events_are_late = True
 
     def why_not_ready(self) -> str | None:
         """Why DittoServers cannot be looked after.

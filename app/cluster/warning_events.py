@@ -28,6 +28,7 @@ class WarningEvents:
         self._objects = objects
         # Packed as in a Store, so that the garbage collector has nothing to look for.
         self._kept: dict[str, bytes] = {}
+        servers.listeners.append(self._server_changed)
         for kind, store in objects.items():
             store.listeners.append(partial(self._object_changed, kind))
 
@@ -71,6 +72,10 @@ class WarningEvents:
 
     def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
         """Keeps all of them, as `remove` does."""
+
+    def _server_changed(self, server: Key, _manifest: Manifest) -> None:
+        if server not in self._servers:
+            self._kept.pop(full_name(server), None)
 
     def _of(self, server: Key) -> list[WarningEvent]:
         kept = self._kept.get(full_name(server))

@@ -28,6 +28,7 @@ from app.storage.growth import (
     RestartPod,
     Situation,
     Step,
+    field_owners,
     may_lose_data,
     may_restart,
     next_step,
@@ -38,6 +39,9 @@ from app.storage.pod import pod_name
 from app.storage.spec import DittoServer
 from app.storage.status import News
 from app.storage.volumes import volumes
+
+# How long an API server may be away before a StatefulSet that was removed is rendered instead of recreated as it was.
+REMEMBERED = timedelta(minutes=10)
 
 # Called with the raw DittoServer and what there is to tell of it.
 Tell = Callable[[Manifest, News], None]
@@ -71,7 +75,8 @@ class Growth:
         self._clock = clock
         self._patience = patience
         # By the server's namespace and name. In memory alone: users could change what is saved in the cluster.
-        self._removed: dict[Key, Manifest] = {}
+        self._removed: dict[Key, tuple[datetime, Manifest]] = {}
+        observed.stateful_sets.rewind_listeners.append(self._removed.clear)
         self.unlabelled_pods = UnlabelledPods(observed, clock)
 
     async def step(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Grown:
@@ -102,7 +107,7 @@ class Growth:
             step = next_step(server, owner, replace(known, refused=refused), self._clock())
 
         if known.stateful_set and not isinstance(step, RemoveStatefulSet):
-            self._forget_unless_leaving(owner, known.stateful_set)
+            await self._restore_field_owners(owner, known.stateful_set)
         if isinstance(step, RestartPod) and restart_hold(server, known):
             return Grown(refused, held=True)
         if step:
@@ -136,8 +141,8 @@ class Growth:
                 await self._writer.patch(PODS, pod, {_OWNERS: [*_owners(pod), reference]})
             case RemoveStatefulSet(stateful_set):
                 await self._remove(stateful_set, owner)
-            case RecreateStatefulSet(stateful_set, managed_fields):
-                await self._recreate(stateful_set, managed_fields, manifest, owner)
+            case RecreateStatefulSet(stateful_set):
+                await self._recreate(stateful_set, manifest, owner)
             case ReleasePod(pod):
                 others = [each for each in _owners(pod) if each["uid"] != owner.uid]
                 await self._writer.patch(PODS, pod, {_OWNERS: others})
@@ -147,20 +152,37 @@ class Growth:
 
     async def _remove(self, stateful_set: Manifest, owner: Owner) -> None:
         """Removes it and remembers it whole: fields that others own exist nowhere else until it is recreated."""
-        self._removed[owner.namespace, owner.name] = await self._writer.whole(STATEFUL_SETS, stateful_set)
+        whole = await self._writer.whole(STATEFUL_SETS, stateful_set)
+        self._removed[owner.namespace, owner.name] = self._clock(), whole
         await self._writer.remove(STATEFUL_SETS, stateful_set, orphan=True)
 
-    def _forget_unless_leaving(self, owner: Owner, stateful_set: Manifest) -> None:
-        if not stateful_set["metadata"].get("deletionTimestamp"):
-            self._removed.pop((owner.namespace, owner.name), None)
-
-    async def _recreate(
-        self, stateful_set: Manifest, managed_fields: list[Manifest], manifest: Manifest, owner: Owner
-    ) -> None:
-        recreated = await self._writer.make(STATEFUL_SETS, stateful_set)
-        await self._writer.give_back(recreated, managed_fields)
+    async def _recreate(self, stateful_set: Manifest, manifest: Manifest, owner: Owner) -> None:
+        try:
+            recreated = await self._writer.make(STATEFUL_SETS, stateful_set)
+        except (Forbidden, Invalid):
+            # It cannot be as it was: from now on the rendered one is created.
+            self.forget((owner.namespace, owner.name))
+            raise
         message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
         self._tell(manifest, News("Normal", "StatefulSetRecreated", message))
+        await self._restore_field_owners(owner, recreated)
+
+    async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
+        """Gives the fields of a recreated StatefulSet back to their managers; tried again until it has worked."""
+        key = owner.namespace, owner.name
+        if key not in self._removed or live["metadata"].get("deletionTimestamp"):
+            return
+        _, removed = self._removed[key]
+        if removed["metadata"]["uid"] != live["metadata"]["uid"]:
+            await self._writer.give_back(live, field_owners(removed))
+        self.forget(key)
+
+    def _removed_lately(self, key: Key) -> Manifest | None:
+        """None also for one that another replica has recreated and a user has deleted since."""
+        if key not in self._removed:
+            return None
+        since, removed = self._removed[key]
+        return removed if self._clock() - since < REMEMBERED else None
 
     def situation(self, server: DittoServer, manifest: Manifest) -> Situation:
         namespace, name = server.metadata.namespace, server.metadata.name
@@ -171,7 +193,7 @@ class Growth:
             classes=self._observed.storage_classes,
             stateful_set=stateful_set,
             pod=self._observed.pods.get((namespace, pod_name(name))),
-            removed=self._removed.get((namespace, name)),
+            removed=self._removed_lately((namespace, name)),
             may_restart=may_restart(manifest),
             may_lose_data=may_lose_data(manifest),
             patience=self._patience,

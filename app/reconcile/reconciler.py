@@ -33,7 +33,7 @@ from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.evidence import Node, NodeState, words
-from app.storage.facts import Claim, Secret, Unknown
+from app.storage.facts import Claim, DryRun, Secret, Unknown
 from app.storage.finding import Finding, Problem
 from app.storage.growth import (
     ALLOW_DATA_LOSS,
@@ -93,6 +93,8 @@ PASSWORD_BYTES = 18  # 24 characters
 TAKEN_SECONDS = 30.0
 # A class that is made expandable wakes only the servers that name it; a claim may be of another one.
 REFUSED_SECONDS = 60.0
+# What the API server rejects may have been the doing of a webhook of others, which is repaired some day.
+REJECTED_SECONDS = 300.0
 # Nodes are not watched: one that is in question is looked up again.
 NODE_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
@@ -114,6 +116,15 @@ class PodUpdate:
 
     held: Problem | None = None
     rejected: Problem | None = None
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """What the API server rejects of a server, by its UID and generation; it is not asked again before `until`."""
+
+    version: tuple[str | None, int]
+    findings: list[Finding]
+    until: datetime
 
 
 @dataclass(frozen=True)
@@ -174,8 +185,9 @@ class Reconciler:
         # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
         self._agreed: dict[Key, tuple[int, int]] = {}
         observed.secrets_metadata.rewind_listeners.append(self._agreed.clear)
-        # Of servers with sections that the API server rejects: the generation, and what it said. It is not asked again.
-        self._rejected: dict[Key, tuple[int, list[Finding]]] = {}
+        # Of servers with sections that the API server rejects.
+        self._rejected: dict[Key, Rejected] = {}
+        observed.servers.listeners.append(self._forget_if_gone)
         observed.servers.rewind_listeners.append(self._rejected.clear)
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
         self._in_terminating_namespaces: dict[Key, str] = {}
@@ -184,10 +196,7 @@ class Reconciler:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
         manifest = self._observed.servers.get(key)
         if manifest is None or manifest["metadata"].get("deletionTimestamp"):
-            self._agreed.pop(key, None)
-            self._rejected.pop(key, None)
-            self._in_terminating_namespaces.pop(key, None)
-            self._growth.forget(key)
+            self._forget(key)
             return None
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
             return None
@@ -214,7 +223,20 @@ class Reconciler:
         failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
         if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
             raise Unavailable(why)
-        return TAKEN_SECONDS if seen.taken or seen.terminating else self._look_again(server, situation)
+        if seen.taken or seen.terminating:
+            return TAKEN_SECONDS
+        later = self._look_again(server, situation)
+        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if seen.rejected else later
+
+    def _forget_if_gone(self, key: Key, _manifest: Manifest) -> None:
+        if key not in self._observed.servers:
+            self._forget(key)
+
+    def _forget(self, key: Key) -> None:
+        self._agreed.pop(key, None)
+        self._rejected.pop(key, None)
+        self._in_terminating_namespaces.pop(key, None)
+        self._growth.forget(key)
 
     async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Seen:
         """Applies each object by itself: what the API server rejects of one keeps no other from being applied."""
@@ -318,9 +340,12 @@ class Reconciler:
         digest = self._config_hash(owner, server.spec, credentials, live)
         templates = live_claim_templates(live) if live else initial_templates(server, situation)
         wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
-        if live and (hold := restart_hold(server, situation)):
-            is_changed = wanted is not None and differs(marked(wanted), live)
-            is_stuck = situation.pod is not None and blocks(situation.pod, live)
+        if live is None and situation.removed and owner.owns(situation.removed):
+            # It is about to be recreated as it was, with what others have set.
+            return PodUpdate()
+        if hold := restart_hold(server, situation):
+            is_changed = wanted is not None and (live is None or differs(marked(wanted), live))
+            is_stuck = bool(live and situation.pod and blocks(situation.pod, live))
             return PodUpdate(held=_held(hold) if is_changed or is_stuck else None)
 
         applied, rejected = live, None
@@ -341,9 +366,10 @@ class Reconciler:
         Such a section keeps its live value, so that a rotation, an image or a size is applied nevertheless. Without a
         live StatefulSet none is created: its pod would run without what the user asked for.
         """
-        key, generation = (owner.namespace, owner.name), manifest["metadata"]["generation"]
+        key = owner.namespace, owner.name
+        version = owner.uid, manifest["metadata"]["generation"]
         known = self._rejected.get(key)
-        if known is None or known[0] != generation:
+        if known is None or known.version != version or known.until <= self._clock():
             self._rejected.pop(key, None)
             try:
                 return await self._writer.ensure(STATEFUL_SETS, wanted, owner), None
@@ -353,9 +379,9 @@ class Reconciler:
                 findings = await self._try_sections(server.spec, owner)
                 if not findings:
                     raise
-            self._rejected[key] = generation, findings
+            self._rejected[key] = Rejected(version, findings, self._clock() + timedelta(seconds=REJECTED_SECONDS))
 
-        findings = self._rejected[key][1]
+        findings = self._rejected[key].findings
         reason = "; ".join(finding.message for finding in findings)
         if live is None:
             return None, Problem("SectionRejected", f"no pod can be created: {reason}")
@@ -369,7 +395,12 @@ class Reconciler:
         sections = changed_sections(spec, None)
         if not sections:
             return []
-        dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_to_try(owner, spec, sections))
+        dry_run: DryRun | Unknown
+        try:
+            dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_to_try(owner, spec, sections))
+        except ClusterError as error:
+            # A webhook of others may not know dry runs; the types of core/v1 have to do then.
+            dry_run = Unknown(str(error))
         return [finding for finding in section_findings(spec, sections, dry_run) if finding.rejects]
 
     def _config_hash(self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None) -> str | None:
@@ -444,17 +475,22 @@ class Reconciler:
             file_service=self._observed.services.get((key_of(manifest)[0], service_name(server.metadata.name, "file"))),
             leftovers=leftovers,
             warnings=self._observed.warnings.about(key_of(manifest)),
-            node=await self._node_in_question(situation.pod),
+            node=await self._node_in_question(situation),
         )
         found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
         return situation
 
-    async def _node_in_question(self, pod: Manifest | None) -> Node | None:
-        """Looked up only when a pod does not end, or has lost its node: with nothing wrong, nothing is asked."""
+    async def _node_in_question(self, situation: Situation) -> Node | None:
+        """Looked up only when a pod does not end, or has lost its node: with nothing wrong, nothing is asked.
+
+        Of a pod that somebody else has made under this name nothing is said: users may not read nodes.
+        """
+        pod, live = situation.pod, situation.stateful_set
         name = node_in_question(pod, self._clock())
-        if name is None:
+        is_ours = pod and live and (controller(pod) or {}).get("uid") == live["metadata"]["uid"]
+        if name is None or not is_ours:
             return None
         try:
             return Node.read(await self._cluster.get(NODES, name))

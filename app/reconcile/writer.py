@@ -144,9 +144,13 @@ class Writer:
         """The fields of an object that was made again, to whom they belonged before by these managedFields."""
         if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
             return
-        full = await self.whole(STATEFUL_SETS, live)
-        status = [entry for entry in full["metadata"]["managedFields"] if entry.get("subresource")]
-        if full["metadata"]["managedFields"] != [*entries, *status]:
+
+        # Read anew: the controllers write to an object that was just created.
+        full = await self._cluster.get(STATEFUL_SETS, *reversed(key_of(live)))
+        if full["metadata"]["uid"] != live["metadata"]["uid"]:
+            return
+        status = [entry for entry in full["metadata"].get("managedFields") or [] if entry.get("subresource")]
+        if full["metadata"].get("managedFields") != [*entries, *status]:
             await self.patch(STATEFUL_SETS, full, {"/metadata/managedFields": [*entries, *status]})
 
     async def whole(self, resource: Resource, live: Manifest) -> Manifest:

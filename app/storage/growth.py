@@ -114,13 +114,9 @@ class RemoveStatefulSet:
 
 @dataclass(frozen=True)
 class RecreateStatefulSet:
-    """Create what was removed, so that the pod is of its current revision.
-
-    `managed_fields` tell whose its fields were and are again.
-    """
+    """Create what was removed, so that the pod is of its current revision."""
 
     stateful_set: Manifest
-    managed_fields: list[Manifest]
 
 
 @dataclass(frozen=True)
@@ -245,6 +241,9 @@ def _absent(volume: Volume, server: str, situation: Situation) -> Outlook:
 def _is_about_to_be_created(volume: Volume, situation: Situation) -> bool:
     live = situation.stateful_set
     if live is None or situation.is_new or not live["spec"]["replicas"]:
+        return True
+    observed = (live.get("status") or {}).get("observedGeneration") or 0
+    if observed < live["metadata"].get("generation", 0):
         return True
     return volume.name not in _template_names(live)
 
@@ -373,9 +372,13 @@ def _recreate(removed: Mapping[str, Any], server: DittoServer, outlook: Sequence
     metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
     spec = {**removed["spec"], "volumeClaimTemplates": _templates(removed, server, outlook)}
     manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
+    return RecreateStatefulSet(manifest)
 
-    entries = [entry for entry in removed["metadata"].get("managedFields") or [] if not entry.get("subresource")]
-    return RecreateStatefulSet(manifest, entries)
+
+def field_owners(stateful_set: Mapping[str, Any]) -> list[Manifest]:
+    """The managedFields that say whose the fields are, but for those of the status."""
+    entries = stateful_set["metadata"].get("managedFields") or []
+    return [entry for entry in entries if not entry.get("subresource")]
 
 
 def _may_be_of(pod: Mapping[str, Any] | None, live: Mapping[str, Any]) -> bool:

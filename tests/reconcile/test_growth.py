@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.cluster.client import Request
+from app.cluster.client import Cluster, Request
 from app.cluster.reader import (
     CLAIMS,
     DITTO_SERVERS,
@@ -23,6 +23,7 @@ from app.cluster.reader import (
     Unavailable,
 )
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
+from app.reconcile.writer import Writer
 from app.storage.growth import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.rollout import blocks
 from app.storage.spec import API_VERSION, KIND
@@ -692,3 +693,90 @@ async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
     await site.edit(spec=site.spec(cacheSize="2Gi"))
     await site.until("Bound")
     assert (await site.sizes())[CLAIM] == 2
+
+
+async def others_set(site: Growing) -> None:
+    """Another manager owns a field of the StatefulSet."""
+    spec = {"minReadySeconds": 5}
+    metadata = {"name": "files", "namespace": site.namespace}
+    await site.cluster.apply(
+        STATEFUL_SETS, {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}, "another"
+    )
+    await until_async(lambda: bool(site.stateful_set and site.stateful_set["spec"].get("minReadySeconds") == 5))
+
+
+class Flaky(Cluster):
+    """Requests for which `fails` holds are refused, once each time that it says so."""
+
+    def __init__(self, cluster: Cluster, fails: Callable[[Request], bool]) -> None:
+        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        self._fails = fails
+
+    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+        if self._fails(request):
+            raise Unavailable("the API server is busy")
+        return await super()._answer(request, *kinds)
+
+
+@pytest.mark.parametrize("method", ["POST", "GET", "PATCH"])
+async def test_a_failure_costs_no_fields_of_others(site: Growing, method: str) -> None:
+    """At the call that recreates the StatefulSet, or at those that give its fields back."""
+    pod = await site.created()
+    await others_set(site)
+    failures = {"left": 2}
+
+    def fails(request: Request) -> bool:
+        is_target = "/statefulsets" in request.path and request.method == method
+        gone = site.stateful_set is None or site.stateful_set["metadata"]["uid"] != before
+        if not (is_target and gone and failures["left"]):
+            return False
+        failures["left"] -= 1
+        return True
+
+    before = (await site.live(STATEFUL_SETS))["metadata"]["uid"]
+    flaky = Flaky(site.cluster, fails)
+    site.writer = Writer(flaky, site.observed, site.may_write)
+    site.reconciler = Reconciler(flaky, site.observed, site.writer, site.tell, site.now)
+    await site.wants(cacheSize="2Gi")
+    await site.settled()
+    await until_async(lambda: site.reconciler._growth._removed == {})
+
+    recreated = await site.live(STATEFUL_SETS)
+    assert recreated["metadata"]["uid"] != before
+    assert recreated["spec"]["minReadySeconds"] == 5
+    owners = {entry["manager"] for entry in recreated["metadata"]["managedFields"] if "minReady" in str(entry)}
+    assert owners == {"another"}
+    assert failures["left"] < 2
+    assert await same_pod(site, pod)
+
+
+async def test_a_pod_without_its_statefulset_is_held_too(site: Growing) -> None:
+    """What would be created is not what the pod was made of, and would replace it."""
+    pod = await site.created()
+    await delete_claim(site)
+    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await until_async(lambda: site.stateful_set is None)
+
+    await rotate(site)
+    await site.until("RestartHeldBack", "Stalled")
+
+    assert not await site.is_there(STATEFUL_SETS)
+    assert await same_pod(site, pod)
+    await allow_data_loss(site)
+    await site.until("Reconciled", "Stalled")
+    assert await site.is_there(STATEFUL_SETS)
+
+
+async def test_a_stopped_server_starts_without_a_false_alarm(site: Growing) -> None:
+    metadata = {"name": "files", "namespace": site.namespace}
+    spec = {**site.spec(), "replicas": 0}
+    manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
+    await site.cluster.create(DITTO_SERVERS, manifest)
+    await until_async(lambda: site.key in site.observed.servers)
+    await site.until("Stopped", "Ready")
+    site.today = datetime.now(UTC) + timedelta(minutes=1)
+
+    await site.edit(spec=site.spec())
+    await site.reconciled()
+
+    assert "ClaimMissing" not in {event.reason for event in site.told}

@@ -446,6 +446,36 @@ async def test_a_rejected_section_keeps_its_value(site: Site, sections: Manifest
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
+async def test_a_recreated_server_is_judged_anew(site: Site) -> None:
+    """It has the name and the generation of the one before."""
+    await site.begin(securityContext={"runAsUser": -1})
+    await site.reconciled()
+    assert await site.condition("Stalled") == ("True", "SectionRejected")
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await until_async(lambda: site.key not in site.observed.servers)
+
+    await site.begin(securityContext={"runAsUser": 1000})
+    async with asyncio.timeout(120):
+        while not await site.is_there(STATEFUL_SETS):
+            with suppress(ClusterError):  # The objects of the former one are yet to go.
+                await site.reconciler.reconcile(site.key)
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    "sections", [{"resources": {"limit": {"memory": "1Gi"}}}, {"securityContext": {"runAsUser": -1}}]
+)
+async def test_a_new_server_runs_with_its_sections_or_not(site: Site, sections: Manifest) -> None:
+    """A field that no pod has is not dropped without a word."""
+    await site.begin(**sections)
+
+    await site.reconciled()
+
+    assert not await site.is_there(STATEFUL_SETS)
+    message = conditions(await site.live(DITTO_SERVERS))["Stalled"]["message"]
+    assert message.startswith("no pod can be created: ")
+
+
 async def test_a_rejected_section_creates_no_pod(site: Site) -> None:
     await site.begin(securityContext={"runAsUser": -1})
 
