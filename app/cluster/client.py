@@ -198,11 +198,11 @@ class Cluster:
         group, _, version = DITTO_SERVERS.version.partition("/")
         try:
             groups = (await self._answer(Request("GET", "/apis"), "APIGroupList"))["groups"]
-            versions = [each["version"] for item in groups if item["name"] == group for each in item["versions"]]
+            versions = [served["version"] for item in groups if item["name"] == group for served in item["versions"]]
             names: list[str] = []
             if version in versions:
                 known = await self._answer(Request("GET", f"/apis/{DITTO_SERVERS.version}"), "APIResourceList")
-                names = [each["name"] for each in known["resources"]]
+                names = [resource["name"] for resource in known["resources"]]
         except (ClusterError, KeyError, TypeError):
             # A request for DittoServers themselves fails for the same reason, and says so.
             return

@@ -203,7 +203,7 @@ async def _run(plugin: Any, cluster: Entry) -> Entry:
     interactive = _is_interactive(plugin)
     spec = {"interactive": interactive} | ({"cluster": _info(cluster)} if plugin.get("provideClusterInfo") else {})
     info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
-    variables = {str(each["name"]): str(each.get("value") or "") for each in plugin.get("env") or []}
+    variables = {str(variable["name"]): str(variable.get("value") or "") for variable in plugin.get("env") or []}
 
     process = await asyncio.create_subprocess_exec(
         command,
@@ -238,7 +238,11 @@ def _info(cluster: Entry) -> Entry:
         info["certificate-authority-data"] = data
     elif file := cluster.get("certificate-authority"):
         info["certificate-authority-data"] = base64.b64encode(Path(file).read_bytes()).decode()
-    configs = [each["extension"] for each in cluster.get("extensions") or [] if each["name"] == _PLUGIN_EXTENSION]
+    configs = [
+        extension["extension"]
+        for extension in cluster.get("extensions") or []
+        if extension["name"] == _PLUGIN_EXTENSION
+    ]
     return info | ({"config": configs[0]} if configs else {})
 
 
@@ -246,7 +250,7 @@ def _credentials_of(output: bytes, name: str, version: str) -> Entry:
     try:
         answer = json.loads(output)
         status = answer["status"]
-        token, certificate, key = (status.get(each) for each in ("token", "clientCertificateData", "clientKeyData"))
+        token, certificate, key = (status.get(name) for name in ("token", "clientCertificateData", "clientKeyData"))
     except (ValueError, TypeError, KeyError, AttributeError):
         # The error would quote the token.
         raise ValueError(f"exec plugin {name} gave no ExecCredential with a status") from None

@@ -68,12 +68,16 @@ def _pod(manifest: Manifest) -> Manifest:
     if metadata.get("finalizers"):
         kept["finalizers"] = metadata["finalizers"]
 
-    placed: Manifest = {"volumes": [each for each in spec.get("volumes") or [] if "persistentVolumeClaim" in each]}
+    placed: Manifest = {
+        "volumes": [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
+    }
     if spec.get("nodeName"):
         placed["nodeName"] = spec["nodeName"]
     if spec.get("initContainers"):
         names = ("name", "restartPolicy")
-        placed["initContainers"] = [{name: each.get(name) for name in names} for each in spec["initContainers"]]
+        placed["initContainers"] = [
+            {name: container.get(name) for name in names} for container in spec["initContainers"]
+        ]
     return {
         "metadata": {**identity(manifest)["metadata"], **kept},
         "spec": placed,

@@ -126,7 +126,7 @@ _IS: dict[str, Callable[[Any], bool]] = {
     _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in each and "status" in each for each in value),
     _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in each for each in value),
     _VOLUMES: lambda value: (
-        _IS[_MAPPINGS](value) and all(isinstance(each.get("persistentVolumeClaim", {}), dict) for each in value)
+        _IS[_MAPPINGS](value) and all(isinstance(volume.get("persistentVolumeClaim", {}), dict) for volume in value)
     ),
     _TEXT: lambda value: isinstance(value, str),
     _NAME: lambda value: isinstance(value, str) and value != "",

@@ -22,7 +22,7 @@ def parse_warnings(headers: Iterable[str]) -> tuple[str, ...]:
 def causes(status: Mapping[str, Any]) -> tuple[Cause, ...]:
     """The fields that a Status rejects; none when it is about something else, such as a policy or a quota."""
     listed = (status.get("details") or {}).get("causes") or []
-    return tuple(Cause(each["field"], each.get("message") or "") for each in listed if each.get("field"))
+    return tuple(Cause(cause["field"], cause.get("message") or "") for cause in listed if cause.get("field"))
 
 
 def decoding_causes(message: str) -> tuple[Cause, ...]:

@@ -58,10 +58,10 @@ class WarningEvents:
             return
 
         kept = self._of(server)
-        former = next((each for each in kept if _identity(each) == _identity(event)), None)
-        if former and former.at > event.at:
+        previous = next((other for other in kept if _identity(other) == _identity(event)), None)
+        if previous and previous.at > event.at:
             return
-        events = [event, *(each for each in kept if each is not former)]
+        events = [event, *(other for other in kept if other is not previous)]
         self._keep(server, events)
         if _messages(events) != _messages(kept):
             for listener in self.listeners:
@@ -79,7 +79,7 @@ class WarningEvents:
 
     def _of(self, server: Key) -> list[WarningEvent]:
         kept = self._kept.get(full_name(server))
-        return [WarningEvent(**each) for each in orjson.loads(kept)] if kept else []
+        return [WarningEvent(**fields) for fields in orjson.loads(kept)] if kept else []
 
     def _keep(self, server: Key, events: list[WarningEvent]) -> None:
         """The newest first, and before them those about objects that exist: others may be forged in any number."""

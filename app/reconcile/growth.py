@@ -144,7 +144,7 @@ class Growth:
             case RecreateStatefulSet(stateful_set):
                 await self._recreate(stateful_set, manifest, owner)
             case ReleasePod(pod):
-                others = [each for each in _owners(pod) if each["uid"] != owner.uid]
+                others = [reference for reference in _owners(pod) if reference["uid"] != owner.uid]
                 await self._writer.patch(PODS, pod, {_OWNERS: others})
             case RestartPod(pod, why):
                 await self._writer.remove(PODS, pod)

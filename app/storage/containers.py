@@ -52,8 +52,8 @@ class _Container:
 
     @property
     def ended(self) -> Manifest:
-        former = (self.status.get("lastState") or {}).get("terminated")
-        return self._state("terminated") or former or {}
+        last = (self.status.get("lastState") or {}).get("terminated")
+        return self._state("terminated") or last or {}
 
     def is_fine(self, now: datetime) -> bool:
         """It runs as it should, or has done its work; an end that it has recovered from explains nothing."""
@@ -76,7 +76,11 @@ class _Container:
 def _containers(case: Case) -> Iterator[_Container]:
     """In the order in which they matter: nothing else starts before an init container has ended."""
     spec = (case.pod or {}).get("spec") or {}
-    sidecars = {each["name"] for each in spec.get("initContainers") or [] if each.get("restartPolicy") == "Always"}
+    sidecars = {
+        container["name"]
+        for container in spec.get("initContainers") or []
+        if container.get("restartPolicy") == "Always"
+    }
     for status in case.status.get("initContainerStatuses") or []:
         yield _Container(status, case.pod_name, "sidecar" if status.get("name") in sidecars else "init container")
     containers = [

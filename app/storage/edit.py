@@ -92,12 +92,12 @@ def caveat(effects: Iterable[Effect], situation: Situation) -> str | None:
 
 def _by_field(server: DittoServer, situation: Situation, added: Collection[str]) -> dict[str, Effect]:
     """The volumes `added` are new to the server; claims of them that exist are those of an earlier one."""
-    looks = outlooks(server, situation)
+    every = outlooks(server, situation)
     return {
         look.volume.field: _reuse_effect(look, look.claim, server, situation)
         if look.claim and look.volume.name in added
         else _volume_effect(look, server, situation)
-        for look in looks
+        for look in every
     }
 
 

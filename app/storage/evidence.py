@@ -192,7 +192,7 @@ class Node:
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Node":
         conditions = (manifest.get("status") or {}).get("conditions") or []
-        ready: Mapping[str, Any] = next((each for each in conditions if each["type"] == "Ready"), {})
+        ready: Mapping[str, Any] = next((condition for condition in conditions if condition["type"] == "Ready"), {})
         states = {"True": NodeState.READY, "False": NodeState.NOT_READY}
         taints = (manifest.get("spec") or {}).get("taints") or []
         return cls(

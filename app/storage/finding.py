@@ -44,4 +44,4 @@ class Problem:
 
 def one_line(text: str) -> str:
     """Replaces what does not print by spaces: the API server drops a warning with it, a terminal may obey it."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+    return text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)

@@ -210,15 +210,15 @@ def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
     """Rejects names and keys that no Secret can have: the API server takes no pod that names one."""
     old = {reference.path: reference for reference in (secret_references(change.old.spec) if change.old else ())}
     for reference in change.references:
-        former = old.get(reference.path)
+        before = old.get(reference.path)
 
         name = reference.secret
-        if name and not is_subdomain(name) and not (former and former.secret == name):
+        if name and not is_subdomain(name) and not (before and before.secret == name):
             problem = f"{reference.title} Secret {_quoted(name)} cannot exist by that name"
             yield rejection(reference.path, f"{problem}; use lower-case letters, digits, dashes and dots")
 
-        former_keys = {key.name for key in former.keys} if former else set()
-        for key in sorted({key.name for key in reference.keys} - former_keys):
+        keys_before = {key.name for key in before.keys} if before else set()
+        for key in sorted({key.name for key in reference.keys} - keys_before):
             if not is_secret_key(key):
                 problem = f"{reference.title} Secret cannot have a key {_quoted(key)}"
                 yield rejection(reference.path, f"{problem}; use letters, digits, dashes, underscores and dots")

@@ -303,7 +303,7 @@ def _not_ready(
 
 def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
     found = ((pod or {}).get("status") or {}).get("conditions") or []
-    return any((each["type"], each["status"]) == ("PodScheduled", "False") for each in found)
+    return any((condition["type"], condition["status"]) == ("PodScheduled", "False") for condition in found)
 
 
 def _order_of_blame(look: Outlook, server: DittoServer, seen: Seen) -> int:
