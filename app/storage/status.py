@@ -313,16 +313,20 @@ def _order_of_blame(look: Outlook, server: DittoServer, seen: Seen) -> int:
     """
     if look.phase == Phase.TERMINATING:
         return 0
-    if _keeps_from_node(look, server, seen):
+    if _waits_for_provisioner(look, server, seen):
         return 0 if look.claim and look.claim.name in seen.leftovers else 1
     return 2 if look.phase == Phase.PENDING else 1
 
 
 def _keeps_from_node(look: Outlook, server: DittoServer, seen: Seen) -> bool:
     """Whether the scheduler waits for the claim, as it does unless the claim's class waits for the scheduler."""
+    return look.claim is not None and _waits_for_provisioner(look, server, seen)
+
+
+def _waits_for_provisioner(look: Outlook, server: DittoServer, seen: Seen) -> bool:
+    """Whether nothing but a volume is missing; also of a claim that is about to be created."""
     storage_class = seen.situation.classes.named(_class_of(server, look.claim, seen) or "")
-    unbound = look.claim is not None and look.phase in (Phase.PENDING, Phase.LOST)
-    return unbound and not (storage_class and storage_class.waits_for_pod)
+    return look.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
 
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:

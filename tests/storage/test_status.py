@@ -719,3 +719,13 @@ def test_without_a_statefulset_there_is_something_to_do() -> None:
     leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
     assert reasons(running(), live())["Reconciling"] == ("False", "Reconciled")
     assert reasons(but(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetTerminating")
+
+
+def test_a_claim_that_is_heard_first_is_not_blamed_first() -> None:
+    """All of them wait for the same provisioner, and the status is not written again for the next one."""
+    cache = {"cache-files-0": Claim("cache-files-0", "fast", phase="Pending")}
+    metadata = {"metadata-files-0": Claim("metadata-files-0", "fast", phase="Pending")}
+
+    statuses = [said(starting(claims=claims))["conditions"] for claims in ({}, cache, {**cache, **metadata})]
+
+    assert statuses[0] == statuses[1] == statuses[2]
