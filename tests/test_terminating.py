@@ -184,7 +184,7 @@ async def test_what_a_leaving_namespace_loses_stays_lost(leaving: Site, resource
     await site.begin()
     await site.reconciled()
     await delete_namespace(site)
-    await site.cluster.delete(resource, await site.live(resource, name))
+    await delete(site, resource, name)
     await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
     refused = requests(site)
 
@@ -263,7 +263,7 @@ async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
     first = await site.begin()
     await site.reconciled()
     await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await delete(site, DITTO_SERVERS, "files")
     await until_async(lambda: site.key not in site.observed.servers)
     # The garbage collector does it, but may take half a minute to start.
     await delete(site, SERVICES, "files-file")
@@ -323,7 +323,7 @@ async def test_nothing_is_made_for_a_terminating_server(site: Site) -> None:
     sizes = {"storage": {**live["spec"]["storage"], "metadataSize": "20Gi"}}
     changed = await site.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **sizes}})
     await until_async(lambda: site.observed.servers.version(site.key) >= int(version(changed)))
-    await site.cluster.delete(CONFIG_MAPS, await site.live(CONFIG_MAPS, "files-config"))
+    await delete(site, CONFIG_MAPS, "files-config")
     await until_async(lambda: (site.namespace, "files-config") not in site.observed.config_maps)
     written = requests(site, "PATCH", "200"), requests(site, "POST", "201")
 
