@@ -151,9 +151,11 @@ async def test_what_is_left_of_a_former_server_of_the_name_is_waited_for(
     former = desk.wanted(a="former")
     former["metadata"]["ownerReferences"] = [Owner("files", desk.owner.namespace, "uid-of-the-former").reference]
     former["metadata"]["finalizers"] = ["example.com/held"]
-    await desk.cluster.create(CONFIG_MAPS, former)
+    # Heard of before the garbage collector begins to delete it.
+    known = await desk.known(former)
     with pytest.raises(Unavailable, match="is of the former DittoServer of this name"):
         await desk.ensured(a="1")
+    desk.observed.config_maps.remove(known)
     released = ("patch", "configmap", "files-config", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     control_plane.kubectl("-n", desk.owner.namespace, *released)
     control_plane.kubectl("-n", desk.owner.namespace, "delete", "configmap", "files-config", "--ignore-not-found")
