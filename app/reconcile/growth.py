@@ -161,7 +161,7 @@ class Growth:
             recreated = await self._writer.make(STATEFUL_SETS, stateful_set)
         except (Forbidden, Invalid):
             # It cannot be as it was: from now on the rendered one is created.
-            self.forget((owner.namespace, owner.name))
+            self._removed.pop((owner.namespace, owner.name), None)
             raise
         message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
         self._tell(manifest, News("Normal", "StatefulSetRecreated", message))
@@ -175,7 +175,7 @@ class Growth:
         _, removed = self._removed[key]
         if removed["metadata"]["uid"] != live["metadata"]["uid"]:
             await self._writer.give_back(live, field_owners(removed))
-        self.forget(key)
+        self._removed.pop(key, None)
 
     def _removed_lately(self, key: Key) -> Manifest | None:
         """None also for one that another replica has recreated and a user has deleted since."""

@@ -57,7 +57,7 @@ from app.storage.objects import (
     services,
     stateful_set,
 )
-from app.storage.pod import CONFIG_HASH, pod_name, postgres_secret_name
+from app.storage.pod import CONFIG_HASH, pod_name
 from app.storage.reading import field_name, read
 from app.storage.references import (
     JWT_PATH,
@@ -65,6 +65,7 @@ from app.storage.references import (
     SecretReference,
     consumed_references,
     generated_references,
+    postgres_secret_name,
     unusable,
 )
 from app.storage.rollout import blocks
@@ -101,6 +102,9 @@ WRITE_FAILED = "WriteFailed"
 # Where earlier versions saved, on the ConfigMap, the StatefulSet that they were about to recreate. Whoever may change
 # ConfigMaps could have any pod created that way.
 SAVED_STATE = "dittofs.io/stateful-set"
+
+# What concerns every other object as well, so that there is no point in trying these.
+CONCERNS_EVERY_OBJECT = (Unreachable, Conflict, NotLeading, NamespaceTerminating)
 
 Result = TypeVar("Result")
 Digests = dict[str, Mapping[str, str]]
@@ -148,7 +152,7 @@ class Attempts:
         """The result, None when the API server rejects it. Raises what concerns every other attempt, too."""
         try:
             return await attempt
-        except (Unreachable, Conflict, NotLeading, NamespaceTerminating):
+        except CONCERNS_EVERY_OBJECT:
             raise
         except NameTaken as error:
             self.taken = self.taken or Problem("NameTaken", str(error))
@@ -275,8 +279,9 @@ class Reconciler:
 
     async def _apply_config_map(self, owner: Owner, spec: Spec, manifest: Manifest) -> Manifest:
         live = await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
-        if SAVED_STATE in (live["metadata"].get("annotations") or {}):
-            await self._writer.remove_annotation(CONFIG_MAPS, live, SAVED_STATE)
+        annotations = dict(live["metadata"].get("annotations") or {})
+        if annotations.pop(SAVED_STATE, None) is not None:
+            await self._writer.patch(CONFIG_MAPS, live, {"/metadata/annotations": annotations})
             message = (
                 f"annotation {SAVED_STATE} of ConfigMap {live['metadata']['name']} was ignored and removed: "
                 "the operator saves no StatefulSet there any more, and never restores one from there"
@@ -337,12 +342,13 @@ class Reconciler:
         if live and live["metadata"].get("deletionTimestamp"):
             return PodUpdate()
 
-        digest = self._config_hash(owner, server.spec, credentials, live)
-        templates = live_claim_templates(live) if live else initial_templates(server, situation)
-        wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
         if live is None and situation.removed and owner.owns(situation.removed):
             # It is about to be recreated as it was, with what others have set.
             return PodUpdate()
+
+        digest = self._config_hash(owner, server.spec, credentials, live)
+        templates = live_claim_templates(live) if live else initial_templates(server, situation)
+        wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
         if hold := restart_hold(server, situation):
             is_changed = wanted is not None and (live is None or differs(marked(wanted), live))
             is_stuck = bool(live and situation.pod and blocks(situation.pod, live))
@@ -373,7 +379,7 @@ class Reconciler:
             self._rejected.pop(key, None)
             try:
                 return await self._writer.ensure(STATEFUL_SETS, wanted, owner), None
-            except (Conflict, NotLeading, Unreachable):
+            except CONCERNS_EVERY_OBJECT:
                 raise
             except ClusterError:
                 findings = await self._try_sections(server.spec, owner)
@@ -512,9 +518,10 @@ class Reconciler:
         delays = [seconds + 1 for seconds in left if seconds > 0]
         if due:
             delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
-        if any(look.phase == Phase.RESIZE_REFUSED for look in outlooks(server, situation)):
+        looks = outlooks(server, situation)
+        if any(look.phase == Phase.RESIZE_REFUSED for look in looks):
             delays.append(REFUSED_SECONDS)
-        lacks_claims = any(look.claim is None for look in outlooks(server, situation))
+        lacks_claims = any(look.claim is None for look in looks)
         if situation.is_new and situation.stateful_set and lacks_claims:
             new_until = self._growth.new_until(situation.stateful_set)
             delays.append((new_until - self._clock()).total_seconds() + 1)

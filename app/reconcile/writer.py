@@ -130,16 +130,6 @@ class Writer:
             self._stores[resource].put_written(written)
         return written
 
-    async def remove_annotation(self, resource: Resource, live: Manifest, name: str) -> None:
-        """Removes it, whoever set it. Raises Conflict when what is known of the object is out of date."""
-        pointer = f"/metadata/annotations/{name.replace('~', '~0').replace('/', '~1')}"
-        operations = [
-            {"op": "add", "path": "/metadata/resourceVersion", "value": live["metadata"]["resourceVersion"]},
-            {"op": "remove", "path": pointer},
-        ]
-        self._check_may_write()
-        self._stores[resource].put_written(await self._cluster.patch(resource, live, operations))
-
     async def give_back(self, live: Manifest, entries: list[Manifest]) -> None:
         """The fields of an object that was made again, to whom they belonged before by these managedFields."""
         if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):

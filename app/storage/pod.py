@@ -11,9 +11,7 @@ from app.storage.references import (
     POSTGRES_PATH,
     SecretReference,
     consumed_references,
-)
-from app.storage.references import (
-    postgres_secret_name as postgres_secret_name,  # noqa: PLC0414 - the reconciler imports it from here
+    postgres_secret_name,
 )
 from app.storage.spec import S3, Spec
 from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
