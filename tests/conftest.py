@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.driver import Driver
 from tests.helm.build import helm
 from tests.operated import Operated
 
@@ -54,4 +55,11 @@ def crd(control_plane: ControlPlane) -> None:
 def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
     """The operator is at work in this namespace."""
     with Operated(control_plane, namespace, tmp_path) as running:
+        yield running
+
+
+@pytest.fixture
+def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
+    """A volume driver is at work in this namespace."""
+    with Driver(control_plane, namespace) as running:
         yield running

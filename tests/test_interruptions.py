@@ -4,7 +4,7 @@ always ends with claims that have grown, one StatefulSet, and the pod that there
 `pytest -s` shows the figures.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Literal, get_args
@@ -85,12 +85,6 @@ def put_back(observed: Observed, known: Snapshot) -> None:
     for caches in observed._caches.values():
         for cache in caches:
             cache.gap = None
-
-
-@pytest.fixture
-def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
-    with Driver(control_plane, namespace) as running:
-        yield running
 
 
 @pytest.fixture

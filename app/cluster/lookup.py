@@ -1,7 +1,7 @@
 """Looks up what a judgement needs, all at once and under one deadline. Of a Secret only its keys' traits are kept."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 from app.cluster.reader import (
@@ -32,33 +32,36 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
     until = asyncio.get_running_loop().time() + deadline
     late = f"no answer within {deadline:g} s"
 
-    async def ask(resource: Resource, name: str, read: Callable[[Mapping[str, Any]], Found]) -> Found | Unknown | None:
+    async def answer(question: Awaitable[Found]) -> Found | Unknown:
         try:
             async with asyncio.timeout_at(until):
-                return read(await reader.get(resource, name, needs.namespace))
-        except NotFound:
-            return None
+                return await question
         except ClusterError as error:
             return Unknown(str(error))
         except TimeoutError:
             return Unknown(late)
 
-    async def ask_for_classes() -> StorageClasses:
+    async def look_up(resource: Resource, name: str, read: Callable[[Mapping[str, Any]], Found]) -> Found | None:
         try:
-            async with asyncio.timeout_at(until):
-                listing = await reader.list(STORAGE_CLASSES)
-        except ClusterError as error:
-            return StorageClasses(gap=str(error))
-        except TimeoutError:
-            return StorageClasses(gap=late)
+            return read(await reader.get(resource, name, needs.namespace))
+        except NotFound:
+            return None
+
+    async def storage_classes() -> StorageClasses:
+        listing = await answer(reader.list(STORAGE_CLASSES))
+        if isinstance(listing, Unknown):
+            return StorageClasses(gap=listing.why)
         return StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
 
     async with asyncio.TaskGroup() as group:
-        tried = group.create_task(_dry_run(reader, needs.stateful_set, until, late)) if needs.stateful_set else None
-        classes = group.create_task(ask_for_classes()) if needs.storage_classes else None
-        secrets = {name: group.create_task(ask(SECRETS, name, Secret.read)) for name in sorted(needs.secrets)}
+        dry_run = answer(reader.dry_run(STATEFUL_SETS, needs.stateful_set)) if needs.stateful_set else None
+        tried = group.create_task(dry_run) if dry_run else None
+        classes = group.create_task(storage_classes()) if needs.storage_classes else None
+        secrets = {
+            name: group.create_task(answer(look_up(SECRETS, name, Secret.read))) for name in sorted(needs.secrets)
+        }
         names = sorted(needs.claims | needs.leftovers)
-        claims = {name: group.create_task(ask(CLAIMS, name, Claim.read)) for name in names}
+        claims = {name: group.create_task(answer(look_up(CLAIMS, name, Claim.read))) for name in names}
 
     # Without a cluster there is no earlier server in question, and every new one would draw the same warning.
     unasked = {name for name in needs.leftovers if claims[name].result() == Unknown(NOTHING_GIVEN)}
@@ -68,16 +71,6 @@ async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Fa
         claims={name: task.result() for name, task in claims.items() if name not in unasked},
         dry_run=tried.result() if tried else None,
     )
-
-
-async def _dry_run(reader: Reader, stateful_set: Mapping[str, Any], until: float, late: str) -> DryRun | Unknown | None:
-    try:
-        async with asyncio.timeout_at(until):
-            return await reader.dry_run(STATEFUL_SETS, stateful_set)
-    except ClusterError as error:
-        return Unknown(str(error))
-    except TimeoutError:
-        return Unknown(late)
 
 
 class Overlay:

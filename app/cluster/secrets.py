@@ -12,7 +12,7 @@ import orjson
 from app.cluster.cache import Key, Manifest, Store, full_name, key_of, version_of
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
-from app.storage.facts import Secret, Trait, Unknown
+from app.storage.facts import Secret, Trait, Unknown, is_terminating
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Known:
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
         values = tuple((key, traits[key].value, digest) for key, digest in digests.items())
-        return cls(version_of(manifest), values, terminating=bool(manifest["metadata"].get("deletionTimestamp")))
+        return cls(version_of(manifest), values, terminating=is_terminating(manifest))
 
     @classmethod
     def unpacked(cls, kept: bytes) -> "Known":

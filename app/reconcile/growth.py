@@ -18,6 +18,7 @@ from app.cluster.reader import (
 )
 from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.reconcile.writer import NotLeading, Writer
+from app.storage.facts import is_terminating
 from app.storage.growth import (
     CLAIM_CREATION_TIME,
     ChangeClaims,
@@ -170,7 +171,7 @@ class Growth:
     async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
         """Gives the fields of a recreated StatefulSet back to their managers; tried again until it has worked."""
         key = owner.namespace, owner.name
-        if key not in self._removed or live["metadata"].get("deletionTimestamp"):
+        if key not in self._removed or is_terminating(live):
             return
         _, removed = self._removed[key]
         if removed["metadata"]["uid"] != live["metadata"]["uid"]:

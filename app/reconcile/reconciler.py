@@ -33,7 +33,7 @@ from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.evidence import Node, NodeState, words
-from app.storage.facts import Claim, DryRun, Secret, Unknown
+from app.storage.facts import Claim, DryRun, Secret, Unknown, is_terminating
 from app.storage.finding import Finding, Problem
 from app.storage.growth import (
     ALLOW_DATA_LOSS,
@@ -199,7 +199,7 @@ class Reconciler:
     async def reconcile(self, key: Key) -> float | None:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
         manifest = self._observed.servers.get(key)
-        if manifest is None or manifest["metadata"].get("deletionTimestamp"):
+        if manifest is None or is_terminating(manifest):
             self._forget(key)
             return None
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
@@ -339,7 +339,7 @@ class Reconciler:
     ) -> PodUpdate:
         situation = self._growth.situation(server, manifest)
         live = situation.stateful_set
-        if live and live["metadata"].get("deletionTimestamp"):
+        if live and is_terminating(live):
             return PodUpdate()
 
         if live is None and situation.removed and owner.owns(situation.removed):
@@ -428,7 +428,7 @@ class Reconciler:
         Users can write the annotation, so that nothing but a hash is taken from it.
         """
         pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
-        if pod is None or pod["metadata"].get("deletionTimestamp") or controller(pod):
+        if pod is None or is_terminating(pod) or controller(pod):
             return None
         annotation = (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
         return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
@@ -453,14 +453,14 @@ class Reconciler:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}
         metrics = service_name(owner.name, "metrics")
         service = self._observed.services.get((owner.namespace, metrics))
-        if metrics not in wanted and service and owner.owns(service) and not _is_terminating(service):
+        if metrics not in wanted and service and owner.owns(service) and not is_terminating(service):
             await self._writer.remove(SERVICES, service)
         secret = self._observed.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
         if (
             not (spec.database and spec.database.postgres_secret_ref)
             and secret
             and owner.owns(secret)
-            and not _is_terminating(secret)
+            and not is_terminating(secret)
         ):
             await self._writer.remove(SECRETS, secret)
 
@@ -544,10 +544,6 @@ class Reconciler:
         manifest = self._observed.servers.get((owner.namespace, owner.name))
         if manifest:
             self._tell(manifest, each)
-
-
-def _is_terminating(live: Manifest) -> bool:
-    return bool(live["metadata"].get("deletionTimestamp"))
 
 
 def _namespace_problem(owner: Owner) -> Problem:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from app.cluster.cache import Key, Manifest
 from app.cluster.observed import Observed
 from app.cluster.reader import PODS, ClusterError, Forbidden, NotFound
+from app.storage.facts import is_terminating
 from app.storage.pod import pod_name
 
 # The StatefulSet controller replaces a pod that has ended within moments; until then none is missed.
@@ -68,7 +69,7 @@ class UnlabelledPods:
     def _is_missed(self, key: Key) -> bool:
         namespace, name = key
         live = self._observed.stateful_sets.get(key)
-        if live is None or live["metadata"].get("deletionTimestamp") or not live["spec"]["replicas"]:
+        if live is None or is_terminating(live) or not live["spec"]["replicas"]:
             return False
         is_observed = (live.get("status") or {}).get("observedGeneration")
         return bool(is_observed) and (namespace, pod_name(name)) not in self._observed.pods

@@ -24,6 +24,7 @@ from app.cluster.reader import (
 )
 from app.storage.difference import differs, marked
 from app.storage.evidence import words
+from app.storage.facts import is_terminating
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
 from app.storage.spec import KIND
 
@@ -256,7 +257,7 @@ def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
 
     if not (owner.owns(live) or is_former or (other is None and is_labelled)):
         raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
-    if metadata.get("deletionTimestamp"):
+    if is_terminating(live):
         raise ObjectTerminating(resource, live)
     if is_former:
         raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")

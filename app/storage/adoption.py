@@ -3,16 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.storage.facts import is_terminating
 from app.storage.finding import Problem
 from app.storage.growth import Situation, restart_hold
 from app.storage.objects import controller
-from app.storage.pod import pod_name
+from app.storage.pod import mounted_claims, pod_name
+from app.storage.rollout import REVISION
 from app.storage.spec import DittoServer
 from app.storage.volumes import volumes
 
 Manifest = Mapping[str, Any]
-
-_REVISION = "controller-revision-hash"
 
 
 def why_not_adopted(server: DittoServer, situation: Situation) -> Problem | None:
@@ -20,15 +20,15 @@ def why_not_adopted(server: DittoServer, situation: Situation) -> Problem | None
 
     It emits no Event about that. None when nothing keeps it from managing the pod.
     """
-    pod, live = situation.pod or situation.unlabelled_pod, situation.stateful_set
-    if pod is None or live is None or live["metadata"].get("deletionTimestamp"):
+    pod, live = situation.named_pod, situation.stateful_set
+    if pod is None or live is None or is_terminating(live):
         return None
     spec = live.get("spec") or {}
     if not spec.get("replicas") or not _lacking(pod, (spec.get("selector") or {}).get("matchLabels") or {}):
         return None
 
     name, namespace = pod_name(server.metadata.name), server.metadata.namespace
-    if pod["metadata"].get("deletionTimestamp"):
+    if is_terminating(pod):
         return Problem("PodTerminating", f"pod {name} is being deleted; another one is created once it is gone")
     if not _is_ours(pod, server, live):
         advice = "delete that pod, or name the server otherwise"
@@ -52,8 +52,8 @@ def _lost_labels(pod: Manifest, live: Manifest) -> dict[str, str]:
     template = (live["spec"]["template"].get("metadata") or {}).get("labels") or {}
     lost = _lacking(pod, template)
     revision = (live.get("status") or {}).get("currentRevision")
-    if revision and _REVISION not in (pod["metadata"].get("labels") or {}):
-        lost[_REVISION] = revision
+    if revision and REVISION not in (pod["metadata"].get("labels") or {}):
+        lost[REVISION] = revision
     return lost
 
 
@@ -62,6 +62,5 @@ def _is_ours(pod: Manifest, server: DittoServer, live: Manifest) -> bool:
     owner = controller(pod)
     if owner:
         return bool(owner["uid"] == live["metadata"].get("uid"))
-    sources = [volume.get("persistentVolumeClaim") or {} for volume in (pod.get("spec") or {}).get("volumes") or []]
     claims = {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)}
-    return not claims.isdisjoint(source.get("claimName") for source in sources)
+    return not claims.isdisjoint(mounted_claims(pod))

@@ -5,14 +5,13 @@ It knows less than an API server, which has the last word wherever it can be ask
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
 from app.storage import quantity
 from app.storage.core_v1 import CORE_V1, KUBERNETES
 from app.storage.finding import Finding, rejection
-from app.storage.reading import LONGEST_NAME, field_name
+from app.storage.reading import LONGEST_NAME, closest_field, field_name
 
 MOST_VIOLATIONS = 10
 
@@ -68,9 +67,8 @@ def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
 
 
 def _unknown_field(kind: str, name: str, path: str) -> Finding:
-    folded = {field.lower(): field for field in CORE_V1[kind]}
-    closest = get_close_matches(name.lower(), folded, n=1)
-    advice = f"; did you mean {folded[closest[0]]}?" if closest else ""
+    closest = closest_field(name, CORE_V1[kind])
+    advice = f"; did you mean {closest}?" if closest else ""
     where = f"{path}.{name}"
     return rejection(where, f"{field_name(where)} is not a field of a {kind} in Kubernetes {KUBERNETES}{advice}")
 

@@ -8,7 +8,7 @@ from typing import Any
 from app.storage import quantity
 from app.storage.config import config_yaml
 from app.storage.difference import differs
-from app.storage.facts import Claim
+from app.storage.facts import Claim, is_terminating
 from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks, restart_hold
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
 from app.storage.pod import pod_name
@@ -111,7 +111,7 @@ def _left(server: DittoServer, situation: Situation) -> Iterator[Effect]:
         if not ours:
             how = "exists and is not this server's; nothing is made until it is removed or renamed"
         yield Effect(f"StatefulSet {name}", how)
-    if pod and controller(pod) is None and not pod["metadata"].get("deletionTimestamp"):
+    if pod and controller(pod) is None and not is_terminating(pod):
         yield Effect(f"pod {pod_name(name)}", "exists without a StatefulSet and is adopted")
 
 

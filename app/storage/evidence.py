@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from app.storage.finding import one_line
 from app.storage.pod import pod_name
 from app.storage.volumes import server_of_claim
 
@@ -126,7 +127,7 @@ def server_of(kind: str, name: str) -> str | None:
 
 def words(text: object) -> str:
     """Somebody else's text for a message: one line without control characters, of limited length, stable."""
-    line = "".join(character if character.isprintable() else " " for character in str(text or "")[:MAX_TEXT_CHARACTERS])
+    line = one_line(str(text or "")[:MAX_TEXT_CHARACTERS])
     line = _NAMELESS.sub("…", _VOLATILE.sub("", " ".join(line.split())))
     return line if len(line) <= MAX_WORDS_CHARACTERS else f"{line[:MAX_WORDS_CHARACTERS]}…"
 

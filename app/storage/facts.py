@@ -23,6 +23,11 @@ _DEFAULT_CLASS_ANNOTATIONS = (
 )
 
 
+def is_terminating(manifest: Mapping[str, Any]) -> bool:
+    """Whether the object has been deleted and is there only until its finalizers, or what uses it, are gone."""
+    return bool(manifest["metadata"].get("deletionTimestamp"))
+
+
 @dataclass(frozen=True)
 class Unknown:
     """The look-up gave no answer; `why` is for a person to read, one line, without a Secret's value in it."""
@@ -122,7 +127,7 @@ class Claim:
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
             created=manifest["metadata"].get("creationTimestamp") or "",
             volume=spec.get("volumeName"),
-            terminating=bool(manifest["metadata"].get("deletionTimestamp")),
+            terminating=is_terminating(manifest),
         )
 
 

@@ -26,6 +26,11 @@ def warning(path: str, message: str) -> Finding:
     return Finding(path, one_line(message))
 
 
+def in_order(findings: Iterable[Finding]) -> list[Finding]:
+    """Rejections by path, then warnings as they come."""
+    return sorted(findings, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
+
+
 def rejections(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if finding.rejects]
 

@@ -13,10 +13,11 @@ from enum import StrEnum
 from typing import Any
 
 from app.storage import quantity
-from app.storage.facts import Claim, StorageClasses
+from app.storage.facts import Claim, StorageClasses, is_terminating
 from app.storage.objects import OPERATOR, Owner, claim_templates, controller, live_claim_templates
+from app.storage.pod import mounted_claims
 from app.storage.reading import field_name
-from app.storage.rollout import rolls_out
+from app.storage.rollout import is_observed, rolls_out
 from app.storage.spec import DittoServer
 from app.storage.volumes import Volume, refusal, volumes
 
@@ -73,6 +74,11 @@ class Situation:
     unlabelled_pod: Manifest | None = None
     claims_gap: str | None = None
     is_new: bool = False
+
+    @property
+    def named_pod(self) -> Manifest | None:
+        """The pod of the server's name, whether it has its labels or lost them."""
+        return self.pod or self.unlabelled_pod
 
 
 @dataclass(frozen=True)
@@ -151,12 +157,11 @@ def restart_hold(server: DittoServer, situation: Situation) -> str | None:
     A claim that was deleted under a running pod lasts as long as the pod, and its data may be lost with it. The next
     pod would get a new, empty claim.
     """
-    pod = situation.pod or situation.unlabelled_pod
-    if pod is None or pod["metadata"].get("deletionTimestamp") or situation.may_lose_data:
+    pod = situation.named_pod
+    if pod is None or is_terminating(pod) or situation.may_lose_data:
         return None
 
-    sources = [volume.get("persistentVolumeClaim") or {} for volume in pod["spec"].get("volumes") or []]
-    mounted = {source.get("claimName") for source in sources}
+    mounted = mounted_claims(pod)
     for look in outlooks(server, situation):
         claim = look.volume.claim_name(server.metadata.name)
         if look.phase in (Phase.TERMINATING, Phase.MISSING) and claim in mounted:
@@ -178,7 +183,7 @@ def next_step(server: DittoServer, owner: Owner, situation: Situation, now: date
 
     if live is None:
         return _recreate(removed, server, outlook) if removed and owner.owns(removed) else None
-    if live["metadata"].get("deletionTimestamp"):
+    if is_terminating(live):
         return None
     if requests := {look.claim.name: look.request for look in outlook if look.claim and look.request}:
         return ChangeClaims(requests)
@@ -231,7 +236,7 @@ def _absent(volume: Volume, server: str, situation: Situation) -> Outlook:
     if _is_about_to_be_created(volume, situation):
         return _unbound(volume, None, situation)
 
-    if situation.pod is None and situation.unlabelled_pod is None:
+    if situation.named_pod is None:
         message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
     else:
         message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"
@@ -242,10 +247,7 @@ def _is_about_to_be_created(volume: Volume, situation: Situation) -> bool:
     live = situation.stateful_set
     if live is None or situation.is_new or not live["spec"]["replicas"]:
         return True
-    observed = (live.get("status") or {}).get("observedGeneration") or 0
-    if observed < live["metadata"].get("generation", 0):
-        return True
-    return volume.name not in _template_names(live)
+    return not is_observed(live) or volume.name not in _template_names(live)
 
 
 def _unbound(volume: Volume, claim: Claim | None, situation: Situation) -> Outlook:
@@ -389,7 +391,7 @@ def _may_be_of(pod: Mapping[str, Any] | None, live: Mapping[str, Any]) -> bool:
 
 def _restart(found: Sequence[Outlook], situation: Situation, now: datetime) -> RestartPod | None:
     pod, live = situation.pod, situation.stateful_set
-    if pod is None or live is None or pod["metadata"].get("deletionTimestamp"):
+    if pod is None or live is None or is_terminating(pod):
         return None
     if (controller(pod) or {}).get("uid") != live["metadata"]["uid"]:
         return None

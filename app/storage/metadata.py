@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from app.storage.names import is_qualified_name
 from app.storage.reading import LONGEST_NAME, Problem
 from app.storage.schema import Schema
 
@@ -75,9 +76,6 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     "array": (list, "must be a list"),
 }
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = rf"(?=.{{1,253}}/){_LABEL}(\.{_LABEL})*"
-_QUALIFIED = re.compile(f"({_SUBDOMAIN}/)?{_WORD}")
 _VALUE = re.compile(f"({_WORD})?")
 _NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:\d\d)")
@@ -141,7 +139,7 @@ def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[Problem]:
     yield from _wrong_annotations(metadata.get("annotations") or {})
 
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
-        if not _QUALIFIED.fullmatch(finalizer or ""):
+        if not is_qualified_name(finalizer or ""):
             path = f"metadata.finalizers[{position}]"
             yield Problem(path, f"{path} {_A_QUALIFIED_NAME}")
 
@@ -151,7 +149,7 @@ def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[Problem]:
 def _wrong_labels(labels: Mapping[str, str | None]) -> Iterator[Problem]:
     for key, value in labels.items():
         path = member("metadata.labels", key)
-        if not _QUALIFIED.fullmatch(key):
+        if not is_qualified_name(key):
             yield Problem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
         if not _VALUE.fullmatch(value or ""):
             yield Problem(path, f"{path} must be up to 63 letters, digits, dashes, dots and underscores")
@@ -159,7 +157,7 @@ def _wrong_labels(labels: Mapping[str, str | None]) -> Iterator[Problem]:
 
 def _wrong_annotations(annotations: Mapping[str, str | None]) -> Iterator[Problem]:
     for key in annotations:
-        if not _QUALIFIED.fullmatch(key.lower()):
+        if not is_qualified_name(key.lower()):
             path = member("metadata.annotations", key)
             yield Problem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
 

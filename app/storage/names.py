@@ -16,12 +16,18 @@ def is_subdomain(name: str) -> bool:
     return len(name) <= LONGEST_NAME and bool(_SUBDOMAIN.fullmatch(name))
 
 
+def is_qualified_name(key: str) -> bool:
+    """Whether a label or a finalizer can have this name: up to 63 characters, perhaps after a subdomain and a slash."""
+    prefix, slash, name = key.rpartition("/")
+    if slash and not is_subdomain(prefix):
+        return False
+    return len(name) <= _NAME_PART_CHARACTERS and bool(_NAME_PART.fullmatch(name))
+
+
 def is_annotation_key(key: str) -> bool:
     """Whether it is a qualified name; unlike a label's, the prefix of an annotation may have capital letters."""
     prefix, slash, name = key.rpartition("/")
-    if slash and not is_subdomain(prefix.lower()):
-        return False
-    return len(name) <= _NAME_PART_CHARACTERS and bool(_NAME_PART.fullmatch(name))
+    return is_qualified_name(f"{prefix.lower()}{slash}{name}")
 
 
 def is_secret_key(key: str) -> bool:

@@ -42,6 +42,12 @@ def pod_name(server: str) -> str:
     return f"{server}-0"
 
 
+def mounted_claims(pod: Mapping[str, Any]) -> set[str]:
+    """The names of the claims that a pod mounts."""
+    sources = [volume.get("persistentVolumeClaim") or {} for volume in (pod.get("spec") or {}).get("volumes") or []]
+    return {source["claimName"] for source in sources if source.get("claimName")}
+
+
 def config_map_name(server: str) -> str:
     return f"{server}-config"
 

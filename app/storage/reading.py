@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
@@ -47,6 +48,13 @@ def read(manifest: Any) -> Reading:
         problems = problems or tuple(_problem(error) for error in result)
         manifest = _without(manifest, [_unreadable(error) for error in result])
     return Reading(result, tuple(sorted({*problems, *_missing_size(result, problems)})), unknown)
+
+
+def closest_field(name: str, fields: Iterable[str]) -> str | None:
+    """The field that was meant by a misspelt name, whatever its case; None when none is close."""
+    folded = {field.lower(): field for field in fields}
+    close = get_close_matches(name.lower(), folded, n=1)
+    return folded[close[0]] if close else None
 
 
 def field_name(path: str) -> str:

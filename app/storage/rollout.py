@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
+from app.storage.facts import is_terminating
 from app.storage.objects import controller
 
-_REVISION = "controller-revision-hash"
+REVISION = "controller-revision-hash"
 
 
 def is_current(stateful_set: Mapping[str, Any]) -> bool:
     """Whether the StatefulSet's controller has seen the last change, and the pod is as it asks."""
     found = stateful_set.get("status") or {}
-    return _is_observed(stateful_set) and found.get("currentRevision") == found.get("updateRevision")
+    return is_observed(stateful_set) and found.get("currentRevision") == found.get("updateRevision")
 
 
 def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
@@ -21,19 +22,19 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     the change is to mend. One that is ready is replaced by that controller.
     """
     return (
-        _is_observed(stateful_set)
+        is_observed(stateful_set)
         and rolls_out(stateful_set)
         and (controller(pod) or {}).get("uid") == stateful_set["metadata"]["uid"]
-        and not pod["metadata"].get("deletionTimestamp")
+        and not is_terminating(pod)
         and not is_ready(pod)
         and _revision(pod) not in ("", stateful_set["status"].get("updateRevision"))
     )
 
 
-def _is_observed(stateful_set: Mapping[str, Any]) -> bool:
+def is_observed(stateful_set: Mapping[str, Any]) -> bool:
     """The controller may write a status late, to the next StatefulSet of the name; and its deletion is a generation."""
     observed = (stateful_set.get("status") or {}).get("observedGeneration") or 0
-    return bool(observed >= stateful_set["metadata"]["generation"])
+    return bool(observed >= stateful_set["metadata"].get("generation", 0))
 
 
 def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
@@ -49,4 +50,4 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
 
 
 def _revision(pod: Mapping[str, Any]) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(_REVISION, ""))
+    return str((pod["metadata"].get("labels") or {}).get(REVISION, ""))

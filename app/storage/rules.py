@@ -15,7 +15,8 @@ from typing import Any
 from app.storage import quantity
 from app.storage.difference import APPLIED, DIGEST_CHARACTERS
 from app.storage.facts import Claim, Facts, Needs, StorageClass, Unknown
-from app.storage.finding import Finding, rejection, warning
+from app.storage.finding import Finding, in_order, rejection, warning
+from app.storage.metadata import ANNOTATIONS_BYTES
 from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
 from app.storage.objects import Owner
 from app.storage.ports import TAKEN_PORTS, Listener, listeners
@@ -52,7 +53,7 @@ NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 GENERATED_CHARACTERS = 5
 
 # All annotations of an object, less the one that the operator adds.
-_ANNOTATION_BYTES = 256 * 1024 - len(APPLIED) - DIGEST_CHARACTERS
+_ANNOTATION_BYTES = ANNOTATIONS_BYTES - len(APPLIED) - DIGEST_CHARACTERS
 _FIRST_UNPRIVILEGED_PORT = 1024
 _CLASSES_LISTED = 20
 
@@ -149,7 +150,7 @@ def judge(change: Change, facts: Facts, rules: Sequence[Rule] | None = None) -> 
     if change.spec_is_kept:
         return []
     found = [finding for rule in (RULES if rules is None else rules) for finding in rule(change, facts)]
-    return sorted(found, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
+    return in_order(found)
 
 
 def unfit(reading: Reading) -> list[Finding]:

@@ -11,7 +11,7 @@ from app.storage.adoption import why_not_adopted
 from app.storage.containers import CRASH_REASONS
 from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
-from app.storage.facts import Claim, StorageClasses
+from app.storage.facts import Claim, StorageClasses, is_terminating
 from app.storage.finding import Finding, Problem
 from app.storage.growth import Outlook, Phase, Situation, outlooks
 from app.storage.pod import pod_name
@@ -340,7 +340,7 @@ def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
 
 def _leaving_stateful_set(server: DittoServer, seen: Seen) -> Problem | None:
     live = seen.situation.stateful_set
-    if live is None or not live["metadata"].get("deletionTimestamp"):
+    if live is None or not is_terminating(live):
         return None
     name = server.metadata.name
     return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")

@@ -5,14 +5,13 @@ client wished (fieldValidation). For a manifest nobody has decided yet, and kube
 """
 
 from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
 from itertools import islice
 from typing import Any
 
 from app.storage.facts import Facts
-from app.storage.finding import Finding, rejection, rejections
+from app.storage.finding import Finding, in_order, rejection, rejections
 from app.storage.metadata import METADATA, member, metadata_problems
-from app.storage.reading import MOST_UNKNOWN
+from app.storage.reading import MOST_UNKNOWN, closest_field
 from app.storage.rules import RULES, Change, fields_are_known, judge, of_another_version
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.status import Status
@@ -41,8 +40,7 @@ def judge_manifest(manifest: Mapping[str, Any], change: Change, facts: Facts) ->
     judged = judge(change, facts, _RULES)
     paths = {finding.path for finding in rejections(judged)}
     strict = [*unknown_fields(manifest), *_wrong_metadata(manifest)]
-    found = [*judged, *(finding for finding in strict if finding.path not in paths)]
-    return sorted(found, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
+    return in_order([*judged, *(finding for finding in strict if finding.path not in paths)])
 
 
 def unknown_fields(manifest: Mapping[str, Any]) -> list[Finding]:
@@ -73,9 +71,8 @@ def _suggestion(name: str, schema: Schema, at: str) -> str:
     if len(elsewhere) == 1:
         return f'; did you mean "{elsewhere[0]}"?'
 
-    folded = {known.lower(): known for known in schema["properties"]}
-    close = get_close_matches(name.lower(), folded, n=1)
-    return f'; did you mean "{member(at, folded[close[0]]).removeprefix(".")}"?' if close else ""
+    closest = closest_field(name, schema["properties"])
+    return f'; did you mean "{member(at, closest).removeprefix(".")}"?' if closest else ""
 
 
 def _paths_of(name: str, schema: Schema, at: str) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Volumes that grow at the real API server, by a driver that the test plays, reconciled by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,12 +39,6 @@ pytestmark = pytest.mark.anyio
 
 QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 CLAIM = "cache-files-0"
-
-
-@pytest.fixture
-def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
-    with Driver(control_plane, namespace) as running:
-        yield running
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -22,12 +22,6 @@ pytestmark = pytest.mark.anyio
 
 QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 FINALIZER = "example.com/in-use"
-
-
-@pytest.fixture
-def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
-    with Driver(control_plane, namespace) as running:
-        yield running
 
 
 @pytest.fixture
