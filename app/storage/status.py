@@ -14,6 +14,7 @@ from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.facts import Claim, StorageClasses, is_terminating
 from app.storage.finding import Finding, Problem
 from app.storage.growth import Outlook, Phase, Situation, outlooks
+from app.storage.objects import controller
 from app.storage.pod import pod_name
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
@@ -434,11 +435,18 @@ def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
 
 
 def _available(seen: Seen) -> int:
-    """By the word of the StatefulSet's controller; while it has none, as of one just made again, by the pod itself."""
-    found = (seen.situation.stateful_set or {}).get("status") or {}
-    if not found.get("observedGeneration") and seen.situation.pod:
-        return int(is_ready(seen.situation.pod))
-    return int(found.get("availableReplicas") or 0)
+    """Counts as the StatefulSet's controller does, or looks at the pod itself while that one cannot count it."""
+    live, pod = seen.situation.stateful_set, seen.situation.pod
+    counted = (live or {}).get("status") or {}
+    if pod and (not counted.get("observedGeneration") or (live and is_terminating(live)) or _is_between_owners(pod)):
+        return int(is_ready(pod))
+    return int(counted.get("availableReplicas") or 0)
+
+
+def _is_between_owners(pod: Mapping[str, Any]) -> bool:
+    """Whether its StatefulSet is being recreated: only then has it an owner that is no controller."""
+    owners = (pod.get("metadata") or {}).get("ownerReferences")
+    return bool(owners) and controller(pod) is None
 
 
 def _endpoint(service: Mapping[str, Any] | None) -> str | None:

@@ -729,3 +729,36 @@ def test_a_claim_that_is_heard_first_is_not_blamed_first() -> None:
     statuses = [said(starting(claims=claims))["conditions"] for claims in ({}, cache, {**cache, **metadata})]
 
     assert statuses[0] == statuses[1] == statuses[2]
+
+
+HELD_POD: Manifest = {
+    "metadata": {"name": "files-0", "ownerReferences": [{"uid": "u"}]},
+    "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        {"metadata": {"generation": 5, "deletionTimestamp": NOON}},
+        {"metadata": {"generation": 5, "uid": "s"}},
+    ],
+    ids=["the former is leaving", "the next one has yet to adopt it"],
+)
+def test_a_pod_between_two_statefulsets_is_available(between: Manifest) -> None:
+    """Its controller counts no pod that it does not own, and the pod serves all the while."""
+    orphaned = {**stateful_set(0), **between}
+
+    recreating = starting(stateful_set=orphaned, pod=HELD_POD)
+
+    assert reasons(recreating)["Ready"] == ("True", "Available")
+    assert said(recreating)["availableReplicas"] == 1
+    unready = {**HELD_POD, "status": {}}
+    assert reasons(starting(stateful_set=orphaned, pod=unready))["Ready"][0] == "False"
+
+
+def test_a_pod_without_owners_is_not_counted_as_available() -> None:
+    """As one that lost its labels: no Service leads to it."""
+    released = {**HELD_POD, "metadata": {"name": "files-0"}}
+
+    assert reasons(starting(pod=released))["Ready"][0] == "False"
