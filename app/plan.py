@@ -84,7 +84,7 @@ def text(outcomes: Sequence[Outcome]) -> Iterator[str]:
         if outcome.caveat:
             yield f"  ({one_line(outcome.caveat)})"
         if outcome.held:
-            yield f'  ({one_line(outcome.held)}; annotation {ALLOW_DATA_LOSS}: "true" lets it restart nevertheless)'
+            yield f'  ({one_line(outcome.held)}; annotation {ALLOW_DATA_LOSS}: "true" lets it restart anyway)'
 
 
 def json(outcomes: Sequence[Outcome]) -> Iterator[str]:

@@ -284,7 +284,7 @@ class Reconciler:
             await self._writer.patch(CONFIG_MAPS, live, {"/metadata/annotations": annotations})
             message = (
                 f"annotation {SAVED_STATE} of ConfigMap {live['metadata']['name']} was ignored and removed: "
-                "the operator saves no StatefulSet there any more, and never restores one from there"
+                "the operator no longer saves StatefulSets there, and never restores one from there"
             )
             self._tell(manifest, News("Warning", "SavedStateIgnored", message))
         return live
@@ -394,7 +394,7 @@ class Reconciler:
         kept = rejected_sections(findings)
         names = " and ".join(field_name(section.field) for section in kept)
         applied = await self._writer.ensure(STATEFUL_SETS, with_live_sections(wanted, live, kept), owner)
-        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} as it was")
+        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} unchanged")
 
     async def _try_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
         """What the API server rejects of the sections; nothing when something else of the StatefulSet is at fault."""
@@ -560,7 +560,7 @@ def _reason_of_unusable(secret: Secret | Unknown | None) -> str:
 
 
 def _held(hold: str) -> Problem:
-    return Problem("RestartHeldBack", f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart nevertheless')
+    return Problem("RestartHeldBack", f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway')
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:
