@@ -518,10 +518,10 @@ class Reconciler:
         delays = [seconds + 1 for seconds in left if seconds > 0]
         if due:
             delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
-        looks = outlooks(server, situation)
-        if any(look.phase == Phase.RESIZE_REFUSED for look in looks):
+        outlook = outlooks(server, situation)
+        if any(look.phase == Phase.RESIZE_REFUSED for look in outlook):
             delays.append(REFUSED_SECONDS)
-        lacks_claims = any(look.claim is None for look in looks)
+        lacks_claims = any(look.claim is None for look in outlook)
         if situation.is_new and situation.stateful_set and lacks_claims:
             new_until = self._growth.new_until(situation.stateful_set)
             delays.append((new_until - self._clock()).total_seconds() + 1)
