@@ -30,9 +30,9 @@ from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeco
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
 from app.storage.finding import one_line
-from app.storage.growth import RESIZE_PATIENCE
 from app.storage.reading import read
-from app.storage.rules import unfit
+from app.storage.resize import RESIZE_PATIENCE
+from app.storage.rules import invalid_findings
 from app.storage.spec import KIND
 from app.syntax import UnusableInput
 
@@ -209,7 +209,7 @@ def render(paths: tuple[str, ...]) -> None:
     servers = _servers(paths)
     for document in servers:
         reading = read(document.object)
-        if findings := unfit(reading):
+        if findings := invalid_findings(reading):
             raise UnusableInput(document.file, document.line_of(findings[0].path), findings[0].message)
         for made in objects.render(reading.server):
             click.echo("---")
@@ -275,8 +275,8 @@ def _source_of(kubeconfig: Path | None, context: str | None, snapshot: Path | No
 
 
 async def _judged(documents: list[manifests.Document], source: _Source) -> list[checking.Judgement]:
-    async with _beneath(source) as beneath:
-        return await checking.check(documents, Overlay(documents, beneath))
+    async with _fallback(source) as fallback:
+        return await checking.check(documents, Overlay(documents, fallback))
 
 
 async def _surveyed(source: _Source, namespace: str | None, *, all_namespaces: bool) -> Survey:
@@ -309,7 +309,7 @@ async def _connected(source: _Source) -> AsyncIterator["Cluster"]:
 
 
 @asynccontextmanager
-async def _beneath(source: _Source) -> AsyncIterator[Reader | None]:
+async def _fallback(source: _Source) -> AsyncIterator[Reader | None]:
     """Where to look for what the input does not hold; None when that stays unknown."""
     if source.kubeconfig or source.context:
         async with _connected(source) as cluster:

@@ -10,9 +10,9 @@ import orjson
 from app.cluster.survey import Survey
 from app.storage import quantity
 from app.storage.finding import one_line
-from app.storage.growth import Phase
 from app.storage.inventory import Entry, inventory
 from app.storage.reading import read
+from app.storage.resize import Phase
 from app.storage.spec import KIND
 from app.storage.usage import Usage
 
@@ -36,7 +36,7 @@ def df(found: Survey) -> list[Row]:
     return [
         Row(*key, entry, found.usages.get((key[0], entry.claim)))
         for key, manifest in sorted(found.servers.items())
-        for entry in inventory(read(manifest).server, manifest, found.situation(key))
+        for entry in inventory(read(manifest).server, manifest, found.live_state(key))
     ]
 
 

@@ -15,7 +15,7 @@ from app.manifests import Document
 from app.storage.defaults import fill
 from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
-from app.storage.growth import ALLOW_DATA_LOSS, may_lose_data, may_restart
+from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
 from app.storage.rules import Change, needs
 from app.storage.spec import KIND
 from app.storage.strictness import judge_manifest
@@ -104,14 +104,14 @@ async def _outcome(manifest: Mapping[str, Any], reader: Reader, found: Survey) -
     outcome = Outcome(*key, is_new=live is None, findings=findings)
     if outcome.refused:
         return outcome
-    situation = found.situation(key)
-    if situation:
-        situation = replace(situation, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
-    effects = edit(old, new, situation) if old else creation(new, situation)
+    live_state = found.live_state(key)
+    if live_state:
+        live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
+    effects = edit(old, new, live_state) if old else creation(new, live_state)
     outcome = replace(outcome, effects=effects)
-    if situation is None:
+    if live_state is None:
         return outcome
-    return replace(outcome, caveat=caveat(effects, situation), held=held_back(new, effects, situation))
+    return replace(outcome, caveat=caveat(effects, live_state), held=held_back(new, effects, live_state))
 
 
 def _without_status(manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,20 +13,20 @@ from functools import partial
 from pathlib import Path
 
 from app.admission import api
-from app.admission.certificate import OwnCertificate, Probe
 from app.admission.server import CertificateFiles, ServingCertificate, WebhookServer
+from app.certificates.self_managed import Probe, SelfManagedCertificate
 from app.cluster.client import Cluster
+from app.cluster.events import EventRecorder
+from app.cluster.informers import Informers
 from app.cluster.lease import Lease
 from app.cluster.lookup import gather
-from app.cluster.observed import Observed
 from app.cluster.snapshot import Snapshot
 from app.reconcile.controller import Controller
-from app.reconcile.events import Events
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
 from app.storage.facts import Facts, Needs
-from certs.rotation import Plan
+from certs.rotation import CertificateOptions
 
 # Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.
 DRAIN_SECONDS = 5.0
@@ -40,21 +40,21 @@ class Operator:
     """Everything of the reconciler, put together."""
 
     def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self.observed = Observed(cluster, settings.namespace)
-        self._events = Events(cluster, lambda: datetime.now(UTC))
+        self.informers = Informers(cluster, settings.namespace)
+        self._events = EventRecorder(cluster, lambda: datetime.now(UTC))
         identity = f"{platform.node()}_{secrets.token_hex(4)}"
         self._lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
         may_write = self._lease.held if self._lease else lambda: True
-        writer = Writer(cluster, self.observed, may_write)
+        writer = Writer(cluster, self.informers, may_write)
         patience = timedelta(seconds=settings.resize_patience_seconds)
-        reconciler = Reconciler(cluster, self.observed, writer, self._events.record, resize_patience=patience)
-        self._controller = Controller(self.observed, reconciler, settings.workers)
+        reconciler = Reconciler(cluster, self.informers, writer, self._events.record, resize_patience=patience)
+        self._controller = Controller(self.informers, reconciler, settings.workers)
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
         """Until `finish`: what is in work is brought to its end, the Lease given back, and the last Events sent."""
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self.observed.run())
+            watching = group.create_task(self.informers.run())
             telling = group.create_task(self._events.run())
             lead = self._lease.run(self._controller.run) if self._lease else self._controller.run()
             leading = group.create_task(lead)
@@ -90,7 +90,7 @@ async def serve(settings: Settings) -> None:
     async with _parts(settings) as (look_up, operator, certificate):
 
         def why_not_ready() -> str | None:
-            unable = operator.observed.why_not_ready() if operator else None
+            unable = operator.informers.why_not_ready() if operator else None
             return stopping.why_not_ready() or unable or certificate.why_not_ready()
 
         webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate.serving)
@@ -128,10 +128,10 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator
         async def look_up(needs: Needs) -> Facts:
             if operator is None:
                 return await gather(cluster, needs)
-            known, left = operator.observed.known(needs)
-            return known.joined(await gather(operator.observed, left)) if left else known
+            known, left = operator.informers.known(needs)
+            return known.joined(await gather(operator.informers, left)) if left else known
 
-        yield look_up, operator, files or _of_our_own(cluster, settings)
+        yield look_up, operator, files or _self_managed(cluster, settings)
 
 
 def _from_files(certificate: Path, key: Path) -> _Certificate:
@@ -140,13 +140,13 @@ def _from_files(certificate: Path, key: Path) -> _Certificate:
     return _Certificate(files, lambda _probe: files.watch(), lambda: None)
 
 
-def _of_our_own(cluster: Cluster, settings: Settings) -> _Certificate:
-    events = Events(cluster, cluster.now)
-    own = OwnCertificate(
+def _self_managed(cluster: Cluster, settings: Settings) -> _Certificate:
+    events = EventRecorder(cluster, cluster.now)
+    own = SelfManagedCertificate(
         cluster,
         settings.certificate_secret,
         settings.webhook_configuration,
-        _plan(settings, cluster.namespace),
+        _certificate_options(settings, cluster.namespace),
         events.record,
     )
 
@@ -161,11 +161,11 @@ def _of_our_own(cluster: Cluster, settings: Settings) -> _Certificate:
     return _Certificate(own.serving, keep, own.why_not_ready)
 
 
-def _plan(settings: Settings, namespace: str) -> Plan:
+def _certificate_options(settings: Settings, namespace: str) -> CertificateOptions:
     name = f"{settings.service}.{namespace}.svc"
     # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
     hosts = (name, f"{name}.cluster.local", f"{settings.service}.{namespace}", "localhost", "127.0.0.1")
-    return Plan(hosts, timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days))
+    return CertificateOptions(hosts, timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days))
 
 
 class _Stopping:

@@ -4,16 +4,16 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from certs.authority import Authority, Leaf, pem
-from certs.rotation import Content, Holding, Plan, Step, next_step
+from certs.rotation import CertificateOptions, Content, Holding, Step, next_step
 from certs.trust import SETTLE, Trust
 
 
 class Replica:
     """`see` comes first, each time; everything else is about what was seen then."""
 
-    def __init__(self, plan: Plan, settle: float = SETTLE) -> None:
+    def __init__(self, plan: CertificateOptions, settle: float = SETTLE) -> None:
         self.served: Leaf | None = None
-        self._plan = plan
+        self._certificate_options = plan
         self._trust = Trust(settle)
 
     def see(self, content: Content | None, bundles: Sequence[bytes], now: datetime, at: float) -> None:
@@ -46,7 +46,7 @@ class Replica:
     def next_step(self, *, probed: bool) -> Step | None:
         trusted = probed and self._is_known(self.held.upcoming)
         content = self.held.content if self._is_there else None
-        return next_step(content, self._plan, self.held.now, upcoming_is_trusted=trusted)
+        return next_step(content, self._certificate_options, self.held.now, upcoming_is_trusted=trusted)
 
     def seconds_until_due(self) -> float:
         """When to look again though nothing has changed."""

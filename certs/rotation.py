@@ -38,7 +38,7 @@ Content = Mapping[str, bytes]
 
 
 @dataclass(frozen=True)
-class Plan:
+class CertificateOptions:
     """For which hosts, the first of them the subject, and for how long certificates are made."""
 
     hosts: tuple[str, ...]
@@ -111,7 +111,9 @@ class Holding:
         return self.content.get(name) or b""
 
 
-def next_step(content: Content | None, plan: Plan, now: datetime, *, upcoming_is_trusted: bool) -> Step | None:
+def next_step(
+    content: Content | None, plan: CertificateOptions, now: datetime, *, upcoming_is_trusted: bool
+) -> Step | None:
     """None when there is nothing to change; content is None while there is no Secret.
 
     `upcoming_is_trusted` says that the next CA has been published, and read back, for long enough.
@@ -126,11 +128,11 @@ def next_step(content: Content | None, plan: Plan, now: datetime, *, upcoming_is
     )
 
 
-def _made(plan: Plan, now: datetime) -> Step:
+def _made(plan: CertificateOptions, now: datetime) -> Step:
     return Step(_anew(plan, now), "CertificatesMade", f"made a CA and a serving certificate for {plan.hosts[0]}")
 
 
-def _made_again(held: Holding, plan: Plan) -> Step:
+def _made_again(held: Holding, plan: CertificateOptions) -> Step:
     """What the Secret said of other CAs is kept: a replica may serve a good certificate of one of them."""
     named = b"".join(held.content.get(key) or b"" for key in (CA, NEXT, FORMER))
     kept = [each for each in certificates(named) if is_valid(each, held.now)]
@@ -142,7 +144,7 @@ def _made_again(held: Holding, plan: Plan) -> Step:
     )
 
 
-def _about_the_leaf(held: Holding, authority: Authority, plan: Plan) -> Step | None:
+def _about_the_leaf(held: Holding, authority: Authority, plan: CertificateOptions) -> Step | None:
     if not held.leaf:
         made = _leaf(authority, plan.hosts, plan, held.now)
         message = "made a new serving certificate: the one in the Secret is incomplete, expired or not of its CA"
@@ -164,7 +166,9 @@ def _would_last_longer(leaf: Leaf, authority: Authority) -> bool:
     return leaf.certificate.not_valid_after_utc < authority.certificate.not_valid_after_utc
 
 
-def _about_authorities(held: Holding, authority: Authority, plan: Plan, *, upcoming_is_trusted: bool) -> Step | None:
+def _about_authorities(
+    held: Holding, authority: Authority, plan: CertificateOptions, *, upcoming_is_trusted: bool
+) -> Step | None:
     if held.upcoming and upcoming_is_trusted:
         return _changed(held, authority, held.upcoming, plan)
     if not held.upcoming and held.now >= renewal(authority.certificate):
@@ -177,7 +181,7 @@ def _about_authorities(held: Holding, authority: Authority, plan: Plan, *, upcom
     return _about_former_ones(held)
 
 
-def _changed(held: Holding, authority: Authority, upcoming: Authority, plan: Plan) -> Step:
+def _changed(held: Holding, authority: Authority, upcoming: Authority, plan: CertificateOptions) -> Step:
     former = [each for each in held.trusted if each != upcoming.certificate]
     content = {
         **_without(held.content, NEXT, NEXT_KEY, FORMER),
@@ -199,7 +203,7 @@ def _about_former_ones(held: Holding) -> Step | None:
     return Step(content, "AuthorityDropped", "a former CA has expired and is no longer trusted")
 
 
-def _anew(plan: Plan, now: datetime) -> dict[str, bytes]:
+def _anew(plan: CertificateOptions, now: datetime) -> dict[str, bytes]:
     authority = Authority.make(NAME, now, plan.authority_life)
     return _of(authority) | _leaf(authority, plan.hosts, plan, now)
 
@@ -208,7 +212,7 @@ def _of(authority: Authority) -> dict[str, bytes]:
     return {CA: authority.pem, CA_KEY: authority.key_pem}
 
 
-def _leaf(authority: Authority, hosts: tuple[str, ...], plan: Plan, now: datetime) -> dict[str, bytes]:
+def _leaf(authority: Authority, hosts: tuple[str, ...], plan: CertificateOptions, now: datetime) -> dict[str, bytes]:
     pair = authority.serving_pair(hosts, now, plan.serving_life)
     return {SERVING: pair.certificate, SERVING_KEY: pair.key}
 

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, settings
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.driver import Driver
+from tests.harness.operator_namespace import Operated
+from tests.harness.volume_driver import Driver
 from tests.helm.build import helm
-from tests.operated import Operated
 
 # How long an example takes depends on what goes on beside, and says nothing about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from app.admission.api import VALIDATE_PATH
 from app.cluster.reader import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
 from tests.bench.figures import Figure, document, machine, percentile, table
 from tests.bench.load import Ask, Load
 from tests.bench.reconciling import belongings, new_servers
 from tests.bench.shares import parts
 from tests.bench.yes import YesWebhook
-from tests.fleet import processor_seconds_of
-from tests.operator import Operator
-from tests.servers import s3, server
+from tests.harness.fleet import processor_seconds_of
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import s3, server
 
 BEATEN = Figure("Straight", "processor time, ours to yes", 1.25, at_most=1.1)
 MET = Figure("Straight", "rate", 1234.5, "/s", at_least=1000)

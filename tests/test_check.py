@@ -10,7 +10,7 @@ from app.check import json as as_json
 from app.cluster.lookup import Overlay
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document, parse
-from tests.servers import server
+from tests.harness.server_table import server
 
 pytestmark = pytest.mark.anyio
 

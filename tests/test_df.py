@@ -6,10 +6,10 @@ from app.cluster.survey import Survey
 from app.df import Row, df, text
 from app.df import json as as_json
 from app.storage.facts import Claim
-from app.storage.growth import Phase
 from app.storage.inventory import Entry
+from app.storage.resize import Phase
 from app.storage.usage import Usage
-from tests.servers import server, storage
+from tests.harness.server_table import server, storage
 
 KEY = ("media", "files")
 CLAIMS = {

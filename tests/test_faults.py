@@ -15,15 +15,16 @@ from typing import Any, Literal
 
 import pytest
 
-from app.cluster.client import PATIENCE
+from app.cluster.client import REQUEST_TIMEOUT_SECONDS
 from app.cluster.lease import NAME as LEASE
-from app.cluster.lease import Timing
+from app.cluster.lease import LeaseTiming
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy, Request
-from tests.operated import ACCOUNT, Manifest, Operated
-from tests.operator import Operator
-from tests.servers import jwt, server
-from tests.wait import until
+from tests.harness.operator_namespace import ACCOUNT, Operated
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import jwt, server
+from tests.harness.wait import until
 
 OLD, NEW, NEWEST = (f"example.com/dittofs:{version}" for version in (1, 2, 3))
 KINDS = ("configmaps", "services", "secrets", "statefulsets", "dittoservers")
@@ -31,7 +32,7 @@ KINDS = ("configmaps", "services", "secrets", "statefulsets", "dittoservers")
 SECONDS = 60.0
 # The record counts from when it was last seen to change, and both that and its end are seen at attempts alone; one
 # more second is for the requests.
-LEASE_SECONDS = Timing().duration + 2 * Timing().retry + 1
+LEASE_SECONDS = LeaseTiming().duration + 2 * LeaseTiming().retry + 1
 
 Objects = dict[tuple[str, str], Manifest]
 
@@ -288,7 +289,7 @@ def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(behind
         behind.apply(*map(files, KINDS))
         until(lambda: {"configmaps", "services"} <= {each.split("-")[0] for each in hanging(proxy)})
         behind.apply(files("other"))
-        completed(behind, "other", seconds=PATIENCE)
+        completed(behind, "other", seconds=REQUEST_TIMEOUT_SECONDS)
         assert templates(completed(behind, *KINDS, "other")) == dict.fromkeys([*KINDS, "other"], 1)
 
 
@@ -310,7 +311,7 @@ def test_servers_that_always_fail_delay_no_other(
             lambda: all(reason(operated, f"refused-{number}", "Reconciling") == "ServiceMissing" for number in range(3))
         )
         operated.apply(*map(files, good))
-        found = completed(operated, *good, seconds=PATIENCE)
+        found = completed(operated, *good, seconds=REQUEST_TIMEOUT_SECONDS)
     assert templates(found) == dict.fromkeys([*good, *(f"refused-{number}" for number in range(3))], 1)
     assert found["ConfigMap", "taken-0-config"]["data"] == {"is": "another's"}
 
@@ -335,7 +336,7 @@ def kill_at(behind: Operated, proxy: Proxy, wanted: str, moment: Moment) -> thre
 
     def kill() -> None:
         behind.operator.signal(SIGKILL)
-        behind.operator.ended_well(within=PATIENCE)
+        behind.operator.ended_well(within=REQUEST_TIMEOUT_SECONDS)
         killed.set()
 
     harm = Harm(before=kill, cut="before") if moment == "before" else Harm(after=kill, cut="after")

@@ -8,7 +8,7 @@ import pytest
 from tests.controlplane.build import FOLDER, go_module, version
 from tests.controlplane.program import Failed
 from tests.e2e.build import NODE
-from tests.gomodule import TOOLCHAIN, GoModule
+from tests.harness.go_module import TOOLCHAIN, GoModule
 
 FILES = ("go.mod", "go.sum", "main.go", TOOLCHAIN.name)
 

@@ -11,16 +11,16 @@ from typing import Any, Literal, get_args
 
 import pytest
 
-from app.cluster.cache import Store
 from app.cluster.client import Cluster, Request
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
+from app.cluster.reflector import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from tests.controlplane.cluster import ControlPlane
-from tests.driver import Driver
-from tests.reconcile.growing import Growing, until_adopted
-from tests.reconcile.watching import Manifest, connected, watching
+from tests.harness.reconciler_world import connected, watching
+from tests.harness.volume_driver import Driver
+from tests.harness.volume_expansion import Growing, until_adopted
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +40,7 @@ class Interrupted(Cluster):
         super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
         self.calls: list[tuple[str, float]] = []
         self.snapshots: list[Snapshot] = []
-        self.observed: Observed | None = None
+        self.informers: Informers | None = None
         self._harm = harm
         self._at = at
 
@@ -50,7 +50,7 @@ class Interrupted(Cluster):
 
     async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
         self.calls.append((f"{request.method} {request.path.partition('/namespaces/')[2]}", monotonic()))
-        self.snapshots.append(snapshot(self.observed) if self.observed else {})
+        self.snapshots.append(snapshot(self.informers) if self.informers else {})
         if len(self.calls) != self._at:
             return await super()._answer(request, *kinds)
         return await self._harmed(request, *kinds)
@@ -69,20 +69,20 @@ class Interrupted(Cluster):
         raise Unavailable(f"no answer to what was done to {answer['kind']}")
 
 
-def stores(observed: Observed) -> dict[str, Store]:
-    return {name: store for name, store in vars(observed).items() if isinstance(store, Store)}
+def stores(informers: Informers) -> dict[str, Store]:
+    return {name: store for name, store in vars(informers).items() if isinstance(store, Store)}
 
 
-def snapshot(observed: Observed) -> Snapshot:
-    return {name: (dict(store._kept), dict(store._versions)) for name, store in stores(observed).items()}
+def snapshot(informers: Informers) -> Snapshot:
+    return {name: (dict(store._kept), dict(store._versions)) for name, store in stores(informers).items()}
 
 
-def put_back(observed: Observed, known: Snapshot) -> None:
+def put_back(informers: Informers, known: Snapshot) -> None:
     """It takes these for all that there is."""
-    for name, store in stores(observed).items():
+    for name, store in stores(informers).items():
         kept, versions = known[name]
         store._kept, store._versions = dict(kept), dict(versions)
-    for caches in observed._caches.values():
+    for caches in informers._reflectors.values():
         for cache in caches:
             cache.gap = None
 
@@ -100,46 +100,46 @@ class Story:
         self.cluster = cluster
         self.namespace = namespace
         self.size = 1
-        self.pod: Manifest = {}
+        self.pod: dict[str, Any] = {}
 
     @property
     def sizes(self) -> dict[str, str]:
         return dict.fromkeys(("metadataSize", "contentSize", "cacheSize"), f"{self.size}Gi")
 
     async def begin(self) -> None:
-        async with watching(self.cluster, self.namespace) as observed:
-            self.pod = await Growing(self.cluster, observed, self.namespace).created(**self.sizes)
+        async with watching(self.cluster, self.namespace) as informers:
+            self.pod = await Growing(self.cluster, informers, self.namespace).created(**self.sizes)
 
     async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
         """The volumes grow, though there is harm at one call."""
         self.size += 1
         reached = Interrupted(self.cluster, harm, at)
-        async with watching(self.cluster, self.namespace) as observed:
-            site = self._operated(reached, observed)
+        async with watching(self.cluster, self.namespace) as informers:
+            site = self._operated(reached, informers)
             await site.wants(**self.sizes)
             with suppress(Killed):
                 await site.settled()
         if harm == "stale" and reached.harmed:
             await self._out_of_date(reached.snapshots[max(at - 2, 0)])
-        async with watching(self.cluster, self.namespace) as observed:
-            site = self._operated(self.cluster, observed)
+        async with watching(self.cluster, self.namespace) as informers:
+            site = self._operated(self.cluster, informers)
             await site.settled()
             await self._is_well(site)
         return reached
 
-    def _operated(self, cluster: Cluster, observed: Observed) -> Growing:
-        site = Growing(self.cluster, observed, self.namespace)
-        site.writer = Writer(cluster, observed, site.may_write)
-        site.reconciler = Reconciler(cluster, observed, site.writer, site.tell, site.now)
+    def _operated(self, cluster: Cluster, informers: Informers) -> Growing:
+        site = Growing(self.cluster, informers, self.namespace)
+        site.writer = Writer(cluster, informers, site.may_write)
+        site.reconciler = Reconciler(cluster, informers, site.writer, site.tell, site.now)
         if isinstance(cluster, Interrupted):
-            cluster.observed = observed
+            cluster.informers = informers
         return site
 
     async def _out_of_date(self, known: Snapshot) -> None:
         """An operator that has started at an API server which does not know what was last done."""
-        observed = Observed(self.cluster, (self.namespace,))
-        put_back(observed, known)
-        site = self._operated(self.cluster, observed)
+        informers = Informers(self.cluster, (self.namespace,))
+        put_back(informers, known)
+        site = self._operated(self.cluster, informers)
         for _ in range(3):
             with suppress(ClusterError):
                 await site.reconciler.reconcile(site.key)

@@ -1,5 +1,7 @@
 """The mirror: every module of app and certs is tested in the file of the same place, and no test file stands alone."""
 
+import ast
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -59,6 +61,30 @@ def test_every_test_file_tests_a_module_or_the_whole() -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     names = {"utils", "util", "helpers", "common", "base", "manager", "service", "misc"}
     assert not [module for module in modules() if module.stem in names]
+
+
+def test_no_public_class_name_is_there_twice() -> None:
+    places = defaultdict(list)
+    for module in modules():
+        for node in ast.walk(ast.parse((ROOT / module).read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places[node.name].append(str(module))
+
+    assert {name: where for name, where in places.items() if len(where) > 1} == {}
+
+
+def test_raw_objects_and_their_keys_have_one_type() -> None:
+    """The types that nearly every module needs are imported, not defined again."""
+    places = {
+        (target.id, str(module))
+        for module in modules()
+        for node in ast.parse((ROOT / module).read_text()).body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name) and target.id in ("Manifest", "ObjectKey", "Key")
+    }
+
+    assert places == {("Manifest", "app/storage/unstructured.py"), ("ObjectKey", "app/storage/unstructured.py")}
 
 
 def files_of_tests() -> list[Path]:

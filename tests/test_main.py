@@ -14,8 +14,8 @@ from app.__main__ import command_line
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.operated import Operated
-from tests.servers import server, storage
+from tests.harness.operator_namespace import Operated
+from tests.harness.server_table import server, storage
 
 ROOT = Path(__file__).parent.parent
 SNAPSHOT = "tests/demo/snapshot.yaml"

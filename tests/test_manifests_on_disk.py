@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from app.storage.unstructured import Manifest
 from manifests.__main__ import INSTALL, NAME, NAMESPACE, of_the_chart, of_the_code
-from tests.helm.chart import Manifest, manifests
+from tests.helm.chart import manifests
 
 
 @pytest.mark.parametrize("generated", [of_the_code, of_the_chart])

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
-from tests.nodes import SINCE, node, run_pod_on, set_node, set_pod
-from tests.operated import Manifest, Operated, Request
-from tests.servers import server
-from tests.wait import until
+from tests.harness.nodes import SINCE, node, run_pod_on, set_node, set_pod
+from tests.harness.operator_namespace import Operated, Request
+from tests.harness.server_table import server
+from tests.harness.wait import until
 
 LIMITS = {"limits": {"memory": "2Gi", "cpu": "1"}, "requests": {"memory": "2Gi", "cpu": "1"}}
 

@@ -13,15 +13,16 @@ from app.df import df
 from app.manifests import Document, parse
 from app.plan import Outcome, Plan, plan, text
 from app.plan import json as as_json
-from app.storage.growth import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
+from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
+from app.storage.unstructured import Manifest
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
-from tests.driver import Driver, Manner
-from tests.operated import Operated
-from tests.servers import Manifest, s3, server, storage
-from tests.wait import until
+from tests.harness.operator_namespace import Operated
+from tests.harness.server_table import s3, server, storage
+from tests.harness.volume_driver import Driver, Manner
+from tests.harness.wait import until
 
 pytestmark = pytest.mark.anyio
 

@@ -14,20 +14,20 @@ from typing import Any
 import pytest
 import yaml
 
-from app.admission.api import VALIDATE_PATH
 from app.storage.crd import custom_resource_definition
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
-from tests.driver import Driver
-from tests.helm.chart import Manifest
-from tests.nodes import node, run_pod_on, set_pod
-from tests.operated import ACCOUNT, Operated, Request, permissions
-from tests.operator import Operator
-from tests.servers import server, storage
-from tests.wait import until
+from tests.harness.nodes import node, run_pod_on, set_pod
+from tests.harness.operator_namespace import ACCOUNT, Operated, Request, permissions
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import server, storage
+from tests.harness.volume_driver import Driver
+from tests.harness.wait import until
 
 GROUP = "dittofs.dittofs.com"
 

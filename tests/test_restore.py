@@ -19,11 +19,11 @@ from app.storage.crd import custom_resource_definition
 from app.storage.pod import CONFIG_HASH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.fleet import quiet
+from tests.harness.fleet import quiet
+from tests.harness.operator_namespace import Operated
+from tests.harness.server_table import s3, server
+from tests.harness.wait import until
 from tests.helm.build import helm
-from tests.operated import Operated
-from tests.servers import s3, server
-from tests.wait import until
 
 LIMIT_SECONDS = 120.0
 NEW = "registry.example.com/dittofs:2"

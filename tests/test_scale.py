@@ -12,14 +12,15 @@ from time import monotonic, sleep
 import httpx
 import pytest
 
-from app.admission.api import VALIDATE_PATH
 from app.cluster.reader import DITTO_SERVERS, SECRETS
 from app.reconcile.reconciler import live_hash
 from app.storage.spec import KIND
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
-from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
-from tests.fleet import (
+from tests.harness.background import Background
+from tests.harness.fleet import (
     S3_VALUES,
     OperatedEverywhere,
     busy,
@@ -32,10 +33,10 @@ from tests.fleet import (
     named,
     quiet,
 )
-from tests.operated import Manifest, Operated, Request
-from tests.operator import Operator
-from tests.servers import s3, server, storage
-from tests.wait import until
+from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import s3, server, storage
+from tests.harness.wait import until
 
 SOME, SHARING = 300, 200
 MOST_MEGABYTES = 150
@@ -154,7 +155,7 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     operated = operated_everywhere
     steps = operated.operator.folder / "steps.json"
-    operated.operator.module = ("tests.steps", steps)
+    operated.operator.module = ("tests.harness.event_loop_steps", steps)
     operated.secret("s3", **S3_VALUES)
     begun = monotonic()
     create(control_plane, SECRETS, (large_secret(f"foreign-{n}", "default") for n in range(foreign)))

@@ -15,18 +15,18 @@ import httpx
 import pytest
 import yaml
 
-from app.admission.api import VALIDATE_PATH
 from app.admission.review import creation
 from app.storage.crd import custom_resource_definition
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.free_ports import free_port
+from tests.harness.operator_namespace import FAST as FAST_CLASS
+from tests.harness.operator_namespace import Operated
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import claim, s3, server, storage
+from tests.harness.wait import until
 from tests.helm.build import helm
-from tests.operated import FAST as FAST_CLASS
-from tests.operated import Operated
-from tests.operator import Operator
-from tests.ports import free_port
-from tests.servers import claim, s3, server, storage
-from tests.wait import until
 
 FAST = """\
 apiVersion: storage.k8s.io/v1

@@ -21,9 +21,10 @@ from app.reconcile.writer import Writer
 from app.storage.objects import stateful_set
 from app.storage.pod import CONFIG_HASH
 from app.storage.reading import read
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import Manifest, Site, connected, owner_of, watching
-from tests.wait import until_async
+from tests.harness.reconciler_world import Site, connected, owner_of, watching
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -50,8 +51,8 @@ class Target(Site):
     def __init__(self, cluster: Cluster, *args: Any) -> None:
         super().__init__(cluster, *args)
         self.recording = Recording(cluster)
-        self.writer = Writer(self.recording, self.observed, self.may_write)
-        self.reconciler = Reconciler(self.recording, self.observed, self.writer, self.tell, self.now)
+        self.writer = Writer(self.recording, self.informers, self.may_write)
+        self.reconciler = Reconciler(self.recording, self.informers, self.writer, self.tell, self.now)
         self.server: Manifest = {}
         self.original: Manifest = {}
 
@@ -107,8 +108,8 @@ async def without_conflict(change: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.fixture
 async def target(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Target]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        target = Target(cluster, observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        target = Target(cluster, informers, namespace)
         await target.created()
         yield target
 

@@ -7,7 +7,6 @@ from contextlib import suppress
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.cache import Store
 from app.cluster.reader import (
     CONFIG_MAPS,
     DITTO_SERVERS,
@@ -19,12 +18,14 @@ from app.cluster.reader import (
     NotFound,
     Resource,
 )
+from app.cluster.reflector import Store
 from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import Manifest, Site, connected, version, watching
-from tests.servers import s3
-from tests.wait import until_async
+from tests.harness.reconciler_world import Site, connected, version, watching
+from tests.harness.server_table import s3
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -36,18 +37,18 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Site]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        yield Site(cluster, observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        yield Site(cluster, informers, namespace)
 
 
 def store_of(site: Site, resource: Resource) -> Store:
-    observed = site.observed
+    informers = site.informers
     stores = {
-        CONFIG_MAPS: observed.config_maps,
-        DITTO_SERVERS: observed.servers,
-        SECRETS: observed.secrets_metadata,
-        SERVICES: observed.services,
-        STATEFUL_SETS: observed.stateful_sets,
+        CONFIG_MAPS: informers.config_maps,
+        DITTO_SERVERS: informers.servers,
+        SECRETS: informers.secrets_metadata,
+        SERVICES: informers.services,
+        STATEFUL_SETS: informers.stateful_sets,
     }
     return stores[resource]
 
@@ -201,10 +202,10 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
     await site.begin()
     await delete_namespace(site)
     await site.reconciled()
-    known = site.observed.servers.get(site.key)
+    known = site.informers.servers.get(site.key)
     assert known is not None
 
-    site.observed.servers.put(
+    site.informers.servers.put(
         {**known, "metadata": {**known["metadata"], "uid": "another", "resourceVersion": str(2**62)}}
     )
     refused = requests(site)
@@ -264,7 +265,7 @@ async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
     await site.reconciled()
     await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
     await delete(site, DITTO_SERVERS, "files")
-    await until_async(lambda: site.key not in site.observed.servers)
+    await until_async(lambda: site.key not in site.informers.servers)
     # The garbage collector does it, but may take half a minute to start.
     await delete(site, SERVICES, "files-file")
     for resource, name in ((CONFIG_MAPS, "files-config"), (STATEFUL_SETS, "files"), *SERVICES_WITHOUT_FINALIZER):
@@ -322,9 +323,9 @@ async def test_nothing_is_made_for_a_terminating_server(site: Site) -> None:
     live = await site.live(DITTO_SERVERS)
     sizes = {"storage": {**live["spec"]["storage"], "metadataSize": "20Gi"}}
     changed = await site.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **sizes}})
-    await until_async(lambda: site.observed.servers.version(site.key) >= int(version(changed)))
+    await until_async(lambda: site.informers.servers.version(site.key) >= int(version(changed)))
     await delete(site, CONFIG_MAPS, "files-config")
-    await until_async(lambda: (site.namespace, "files-config") not in site.observed.config_maps)
+    await until_async(lambda: (site.namespace, "files-config") not in site.informers.config_maps)
     written = requests(site, "PATCH", "200"), requests(site, "POST", "201")
 
     assert await site.reconciler.reconcile(site.key) is None

@@ -13,10 +13,11 @@ import yaml
 from app.storage.crd import custom_resource_definition
 from app.storage.objects import render
 from app.storage.reading import read
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.operator import Operator
-from tests.servers import Manifest, s3, server, storage
-from tests.wait import until
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import s3, server, storage
+from tests.harness.wait import until
 
 CLASSES = """
 apiVersion: storage.k8s.io/v1

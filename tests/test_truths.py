@@ -12,11 +12,12 @@ import yaml
 
 from app.storage.crd import custom_resource_definition
 from app.storage.pod import CONFIG_HASH
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.operated import Manifest, Operated
-from tests.servers import jwt, s3, server, storage
-from tests.wait import until
+from tests.harness.operator_namespace import Operated
+from tests.harness.server_table import jwt, s3, server, storage
+from tests.harness.wait import until
 
 CLAIMS = ("metadata-files-0", "cache-files-0")
 OWNED = ("statefulsets", "services", "configmaps", "pods")

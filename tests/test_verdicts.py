@@ -14,14 +14,14 @@ import httpx
 import pytest
 import yaml
 
-from app.admission.api import VALIDATE_PATH
 from app.storage.crd import custom_resource_definition
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
-from tests.driver import volume_for
-from tests.operator import Operator
-from tests.servers import (
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
@@ -32,11 +32,11 @@ from tests.servers import (
     VERBATIM,
     Edit,
     Leftover,
-    Manifest,
     Row,
     server,
 )
-from tests.wait import until
+from tests.harness.volume_driver import volume_for
+from tests.harness.wait import until
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
 TABLE = [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM]

@@ -26,9 +26,7 @@ from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings
 from app.storage.rules import Change, judge, needs
 from app.storage.spec import KIND
-
-MUTATE_PATH = "/mutate-dittofs-dittofs-com-v1alpha1-dittoserver"
-VALIDATE_PATH = "/validate-dittofs-dittofs-com-v1alpha1-dittoserver"
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 
 # The API server takes objects of up to 3 MiB; an update has two of them in one review.
 BODY_BYTES = 7 * 2**20

@@ -45,11 +45,11 @@ from app.cluster.verdict import causes, decoding_causes, parse_warnings
 from app.storage.facts import DryRun
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-PATIENCE = 10.0
-PAGE = 500
+REQUEST_TIMEOUT_SECONDS = 10.0
+PAGE_SIZE = 500
 FIELD_MANAGER = "dittofs-operator"
 # The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
-SILENCE = 70.0
+WATCH_IDLE_SECONDS = 70.0
 
 # The name and labels that client-go gives it, so that dashboards made for any operator show this one.
 REQUESTS = Counter(
@@ -145,7 +145,7 @@ class Cluster:
     async def connect(
         cls,
         kubeconfig: Path | Sequence[Path] | None = None,
-        patience: float = PATIENCE,
+        patience: float = REQUEST_TIMEOUT_SECONDS,
         service_account: Path = SERVICE_ACCOUNT,
         context: str = "",
     ) -> AsyncIterator["Cluster"]:
@@ -213,7 +213,7 @@ class Cluster:
         """A consistent list, page by page: `items`, and `metadata` with the resourceVersion. Raises Expired midway."""
         more = ""
         while True:
-            query = [*selection.query, ("limit", str(PAGE)), *([("continue", more)] if more else [])]
+            query = [*selection.query, ("limit", str(PAGE_SIZE)), *([("continue", more)] if more else [])]
             request = Request("GET", selection.path, query, accept=selection.accept(listed=True))
             try:
                 page = await self._answer(request, selection.list_kind)
@@ -225,7 +225,9 @@ class Cluster:
             if not more:
                 return
 
-    async def watch(self, selection: Selection, query: _Query, silence: float = SILENCE) -> AsyncGenerator[bytes]:
+    async def watch(
+        self, selection: Selection, query: _Query, silence: float = WATCH_IDLE_SECONDS
+    ) -> AsyncGenerator[bytes]:
         """The lines of a watch as they come, of any length; ends when the API server ends it.
 
         Raises Unavailable when it breaks, or says nothing for `silence` seconds.

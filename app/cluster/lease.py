@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Timing:
+class LeaseTiming:
     """Seconds: how long a record counts, after how long without renewal its holder stops, and between attempts."""
 
     duration: float = 15.0
@@ -39,7 +39,7 @@ class Timing:
 class Lease:
     """One candidate; `identity` is its own alone, a restarted process has another."""
 
-    def __init__(self, cluster: Cluster, namespace: str, identity: str, timing: Timing = Timing()) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, identity: str, timing: LeaseTiming = LeaseTiming()) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._identity = identity
@@ -62,7 +62,7 @@ class Lease:
         try:
             finished = False
             while not finished:
-                while not await self._taken():  # noqa: ASYNC110 - nobody says when the Lease is free
+                while not await self._try_acquire_or_renew():  # noqa: ASYNC110 - nobody says when the Lease is free
                     await asyncio.sleep(self._timing.retry)
                 log.info("leading", extra={"identity": self._identity})
                 finished = await self._lead(lead)
@@ -74,23 +74,23 @@ class Lease:
         """Whether `lead` has ended of itself; otherwise the Lease is lost."""
         with LEADER.labels(NAME).track_inprogress():
             async with asyncio.TaskGroup() as group:
-                leading = group.create_task(_awaited(lead))
+                leading = group.create_task(_await(lead))
                 while self.held():
                     await asyncio.wait([leading], timeout=self._timing.retry)
                     if leading.done():
                         return True
-                    if not await self._taken() and self._is_anothers():
+                    if not await self._try_acquire_or_renew() and self._is_anothers():
                         break
                 leading.cancel()
         self._renewed = float("-inf")
         return False
 
-    async def _taken(self) -> bool:
+    async def _try_acquire_or_renew(self) -> bool:
         """One attempt to take the Lease or to keep it, shorter than what is left of it."""
         begun = monotonic()
         try:
             async with asyncio.timeout(self._timing.renew / 2):
-                taken = await self._attempt()
+                taken = await self._acquire_or_renew()
         except (ClusterError, TimeoutError) as error:
             if isinstance(error, Conflict):
                 self._record = None
@@ -100,7 +100,7 @@ class Lease:
             self._renewed = begun
         return taken
 
-    async def _attempt(self) -> bool:
+    async def _acquire_or_renew(self) -> bool:
         if self._record is None or self._is_anothers():
             try:
                 self._observe(await self._cluster.get(LEASES, NAME, self._namespace))
@@ -170,7 +170,7 @@ class Lease:
             log.warning("lease not released", extra={"reason": str(error) or "no answer in time"})
 
 
-async def _awaited(lead: Callable[[], Awaitable[None]]) -> None:
+async def _await(lead: Callable[[], Awaitable[None]]) -> None:
     await lead()
 
 

@@ -79,20 +79,20 @@ class Overlay:
     DittoServers among them are what is judged, and no facts.
     """
 
-    def __init__(self, documents: Iterable[Document], beneath: Reader | None = None) -> None:
+    def __init__(self, documents: Iterable[Document], fallback: Reader | None = None) -> None:
         """Raises UnusableInput."""
         self._objects = objects(each for each in documents if each.object["kind"] != KIND)
-        self._beneath: Reader = _Nothing() if beneath is None else beneath
+        self._fallback: Reader = _Nothing() if fallback is None else fallback
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         try:
             return find(self._objects, resource, name, namespace)
         except NotFound:
-            return await self._beneath.get(resource, name, namespace)
+            return await self._fallback.get(resource, name, namespace)
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         try:
-            below = await self._beneath.list(resource, namespace, labels)
+            below = await self._fallback.list(resource, namespace, labels)
         except ClusterError as error:
             below = Listing(gap=str(error))
         own = select(self._objects, resource, namespace)
@@ -100,7 +100,7 @@ class Overlay:
         return Listing((*own, *(item for item in below.items if _identity(item) not in names)), below.gap)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
-        return await self._beneath.dry_run(resource, manifest)
+        return await self._fallback.dry_run(resource, manifest)
 
 
 class _Nothing:

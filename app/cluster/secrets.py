@@ -9,14 +9,15 @@ from typing import Any
 
 import orjson
 
-from app.cluster.cache import Key, Manifest, Store, full_name, key_of, version_of
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
-from app.storage.facts import Secret, Trait, Unknown, is_terminating
+from app.cluster.reflector import Store, full_name, version_of
+from app.storage.facts import Secret, Trait, Unknown
+from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class SecretDigest:
     """A Secret at one version, each value by its key, its traits for the rules, and its SHA-256 for the pod's hash."""
 
     version: int
@@ -24,19 +25,19 @@ class Known:
     terminating: bool = False
 
     @classmethod
-    def read(cls, manifest: Mapping[str, Any]) -> "Known":
+    def read(cls, manifest: Mapping[str, Any]) -> "SecretDigest":
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
         values = tuple((key, traits[key].value, digest) for key, digest in digests.items())
         return cls(version_of(manifest), values, terminating=is_terminating(manifest))
 
     @classmethod
-    def unpacked(cls, kept: bytes) -> "Known":
-        known = orjson.loads(kept)
-        values = tuple((key, traits, digest) for key, traits, digest in known["values"])
-        return cls(known["version"], values, terminating=known["terminating"])
+    def decode(cls, kept: bytes) -> "SecretDigest":
+        digest = orjson.loads(kept)
+        values = tuple((key, traits, digest) for key, traits, digest in digest["values"])
+        return cls(digest["version"], values, terminating=digest["terminating"])
 
-    def packed(self) -> bytes:
+    def encode(self) -> bytes:
         return orjson.dumps(self)
 
     @property
@@ -54,7 +55,7 @@ def identity(manifest: Manifest) -> Manifest:
     return {"metadata": {name: value for name, value in manifest["metadata"].items() if name in kept}}
 
 
-class Secrets:
+class SecretDigests:
     """Reads a Secret again only when `metadata`, a store of Secrets trimmed to their identity, has a newer version.
 
     Kept as in a Store, so that the garbage collector has nothing to look for in what is known of those of all servers.
@@ -63,21 +64,21 @@ class Secrets:
     def __init__(self, cluster: Cluster, metadata: Store) -> None:
         self._cluster = cluster
         self._metadata = metadata
-        self._known: dict[str, bytes] = {}
-        self._reading: dict[Key, asyncio.Lock] = {}
-        metadata.listeners.append(self._forget_what_is_gone)
-        metadata.rewind_listeners.append(self._known.clear)
+        self._digests: dict[str, bytes] = {}
+        self._reading: dict[ObjectKey, asyncio.Lock] = {}
+        metadata.event_handlers.append(self._forget_what_is_gone)
+        metadata.rewind_handlers.append(self._digests.clear)
 
-    def remembered(self, key: Key) -> Known | None:
+    def remembered(self, key: ObjectKey) -> SecretDigest | None:
         """What is known of it without asking; None when it has changed since, or was never read."""
-        kept = self._known.get(full_name(key))
-        known = Known.unpacked(kept) if kept else None
-        return known if known and key in self._metadata and known.version >= self._metadata.version(key) else None
+        kept = self._digests.get(full_name(key))
+        digest = SecretDigest.decode(kept) if kept else None
+        return digest if digest and key in self._metadata and digest.version >= self._metadata.version(key) else None
 
-    async def read(self, key: Key) -> Known | Unknown | None:
+    async def read(self, key: ObjectKey) -> SecretDigest | Unknown | None:
         """None when there is no such Secret."""
-        if known := self.remembered(key):
-            return known
+        if digest := self.remembered(key):
+            return digest
         if key not in self._metadata:
             return None
         async with self._reading.setdefault(key, asyncio.Lock()):
@@ -89,28 +90,28 @@ class Secrets:
     def learn(self, manifest: Manifest) -> None:
         """A Secret that was just written here, and need not be read."""
         self._metadata.put_written(manifest)
-        self._keep(key_of(manifest), Known.read(manifest))
+        self._keep(key_of(manifest), SecretDigest.read(manifest))
 
     def remember(self, manifest: Manifest) -> None:
         """A Secret that was just read by another; one that is not watched, or has changed since, is not kept."""
         key, version = key_of(manifest), version_of(manifest)
         if key in self._metadata and version >= self._metadata.version(key):
-            self._keep(key, Known.read(manifest))
+            self._keep(key, SecretDigest.read(manifest))
 
-    async def _read(self, key: Key) -> Known | Unknown | None:
+    async def _read(self, key: ObjectKey) -> SecretDigest | Unknown | None:
         namespace, name = key
         try:
-            known = Known.read(await self._cluster.get(SECRETS, name, namespace))
+            digest = SecretDigest.read(await self._cluster.get(SECRETS, name, namespace))
         except NotFound:
             return None
         except ClusterError as error:
             return Unknown(str(error))
-        self._keep(key, known)
-        return known
+        self._keep(key, digest)
+        return digest
 
-    def _keep(self, key: Key, known: Known) -> None:
-        self._known[full_name(key)] = known.packed()
+    def _keep(self, key: ObjectKey, digest: SecretDigest) -> None:
+        self._digests[full_name(key)] = digest.encode()
 
-    def _forget_what_is_gone(self, key: Key, _metadata: Manifest) -> None:
+    def _forget_what_is_gone(self, key: ObjectKey, _metadata: Manifest) -> None:
         if key not in self._metadata:
-            self._known.pop(full_name(key), None)
+            self._digests.pop(full_name(key), None)

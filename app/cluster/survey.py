@@ -22,13 +22,13 @@ from app.cluster.reader import (
 )
 from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.facts import Claim, StorageClass, StorageClasses
-from app.storage.growth import Situation, may_restart
 from app.storage.objects import SELECTOR
 from app.storage.pod import pod_name
-from app.storage.usage import Key, Usage, usages
+from app.storage.resize import LiveState, may_restart
+from app.storage.unstructured import Manifest, ObjectKey
+from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
 
-Manifest = dict[str, Any]
 # What the kubelet of a node says of its pods.
 Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
 
@@ -40,21 +40,21 @@ class Survey:
     `claims` are None when they are unknown.
     """
 
-    servers: Mapping[Key, Manifest] = field(default_factory=dict)
-    claims: Mapping[Key, Claim] | None = None
-    stateful_sets: Mapping[Key, Manifest] = field(default_factory=dict)
-    pods: Mapping[Key, Manifest] = field(default_factory=dict)
+    servers: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    claims: Mapping[ObjectKey, Claim] | None = None
+    stateful_sets: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    pods: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
-    usages: Mapping[Key, Usage] = field(default_factory=dict)
+    usages: Mapping[ObjectKey, Usage] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
 
-    def situation(self, key: Key) -> Situation | None:
+    def live_state(self, key: ObjectKey) -> LiveState | None:
         """Of one server and its volumes; None when its claims are unknown."""
         if self.claims is None:
             return None
         namespace, name = key
         server = self.servers.get(key)
-        return Situation(
+        return LiveState(
             claims={claim.name: claim for (within, _), claim in self.claims.items() if within == namespace},
             classes=self.classes,
             stateful_set=self.stateful_sets.get(key),
@@ -97,7 +97,7 @@ async def _listed(reader: Reader, resource: Resource, namespace: str | None = No
         return Listing(gap=str(error))
 
 
-async def _used(stats: Stats, pods: Mapping[Key, Manifest]) -> tuple[dict[Key, Usage], tuple[str, ...]]:
+async def _used(stats: Stats, pods: Mapping[ObjectKey, Manifest]) -> tuple[dict[ObjectKey, Usage], tuple[str, ...]]:
     """Asks every node that has a pod of a server. One reason is enough for a person who may ask none of them."""
     nodes = sorted({pod["spec"]["nodeName"] for pod in pods.values() if pod["spec"].get("nodeName")})
     async with asyncio.TaskGroup() as group:
@@ -122,12 +122,12 @@ def _gaps(found: Mapping[Resource, Listing]) -> Iterator[str]:
             yield f"{resource.plural} are unknown: {listing.gap}"
 
 
-def _claims(listing: Listing) -> dict[Key, Claim] | None:
+def _claims(listing: Listing) -> dict[ObjectKey, Claim] | None:
     if listing.gap:
         return None
     return {key: Claim.read(each) for key, each in _by_key(listing).items() if server_of_claim(key[1])}
 
 
-def _by_key(listing: Listing) -> dict[Key, Manifest]:
+def _by_key(listing: Listing) -> dict[ObjectKey, Manifest]:
     metadata = [(item["metadata"], item) for item in listing.items]
     return {(each.get("namespace") or DEFAULT_NAMESPACE, each["name"]): item for each, item in metadata}

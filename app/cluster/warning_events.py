@@ -5,9 +5,10 @@ from functools import partial
 
 import orjson
 
-from app.cluster.cache import Key, Manifest, Store, full_name
+from app.cluster.reflector import Store, full_name
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET, WarningEvent, current, server_of
 from app.storage.pod import pod_name
+from app.storage.unstructured import Manifest, ObjectKey
 
 # Of one server. A pod has a dozen topics at most, and those of its volumes.
 LIMIT = 32
@@ -22,21 +23,21 @@ class WarningEvents:
 
     def __init__(self, servers: Store, objects: Mapping[str, Store]) -> None:
         """`objects` are the stores of what Events are about, by kind."""
-        self.listeners: list[Callable[[Key], None]] = []
+        self.event_handlers: list[Callable[[ObjectKey], None]] = []
         self.latest = 0
         self._servers = servers
         self._objects = objects
         # Packed as in a Store, so that the garbage collector has nothing to look for.
         self._kept: dict[str, bytes] = {}
-        servers.listeners.append(self._server_changed)
+        servers.event_handlers.append(self._server_changed)
         for kind, store in objects.items():
-            store.listeners.append(partial(self._object_changed, kind))
+            store.event_handlers.append(partial(self._object_changed, kind))
 
-    def about(self, server: Key) -> tuple[WarningEvent, ...]:
+    def about(self, server: ObjectKey) -> tuple[WarningEvent, ...]:
         """Those about its objects as they are now, by UID; an Event with another one is forged or outdated."""
         return tuple(event for event in self._of(server) if event.uid == self._uid(server, event))
 
-    def version(self, _key: Key) -> int:
+    def version(self, _key: ObjectKey) -> int:
         """Unknown: Events are told apart by their times."""
         return 0
 
@@ -64,24 +65,24 @@ class WarningEvents:
         events = [event, *(other for other in kept if other is not previous)]
         self._keep(server, events)
         if _messages(events) != _messages(kept):
-            for listener in self.listeners:
-                listener(server)
+            for handler in self.event_handlers:
+                handler(server)
 
     def remove(self, manifest: Manifest) -> None:
         """Keeps it: that an Event has expired does not mean that its cause is gone."""
 
-    def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
+    def keep_only(self, keys: Iterable[ObjectKey], namespace: str | None, version: int) -> None:
         """Keeps all of them, as `remove` does."""
 
-    def _server_changed(self, server: Key, _manifest: Manifest) -> None:
+    def _server_changed(self, server: ObjectKey, _manifest: Manifest) -> None:
         if server not in self._servers:
             self._kept.pop(full_name(server), None)
 
-    def _of(self, server: Key) -> list[WarningEvent]:
+    def _of(self, server: ObjectKey) -> list[WarningEvent]:
         kept = self._kept.get(full_name(server))
         return [WarningEvent(**fields) for fields in orjson.loads(kept)] if kept else []
 
-    def _keep(self, server: Key, events: list[WarningEvent]) -> None:
+    def _keep(self, server: ObjectKey, events: list[WarningEvent]) -> None:
         """The newest first, and before them those about objects that exist: others may be forged in any number."""
         events.sort(key=lambda event: event.at, reverse=True)
         events.sort(key=lambda event: event.uid != self._uid(server, event))
@@ -90,11 +91,11 @@ class WarningEvents:
         else:
             self._kept.pop(full_name(server), None)
 
-    def _uid(self, server: Key, event: WarningEvent) -> str | None:
+    def _uid(self, server: ObjectKey, event: WarningEvent) -> str | None:
         found = self._objects[event.kind].get((server[0], event.name))
         return found["metadata"]["uid"] if found else None
 
-    def _is_overcome(self, server: Key, event: WarningEvent) -> bool:
+    def _is_overcome(self, server: ObjectKey, event: WarningEvent) -> bool:
         """The pod or claim that the StatefulSet's controller could not create was created later."""
         if event.kind != STATEFUL_SET:
             return False
@@ -102,7 +103,7 @@ class WarningEvents:
         created = self._objects[kind].get((server[0], name))
         return created is not None and event.at <= (created["metadata"].get("creationTimestamp") or "")
 
-    def _object_changed(self, kind: str, key: Key, _: Manifest) -> None:
+    def _object_changed(self, kind: str, key: ObjectKey, _: Manifest) -> None:
         server = key[0], server_of(kind, key[1]) or ""
         if full_name(server) not in self._kept:
             return

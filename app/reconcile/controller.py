@@ -8,13 +8,13 @@ from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.cluster.cache import Key, Manifest
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import ClusterError
 from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
 from app.storage.objects import INSTANCE
+from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
 # controller-runtime's names and labels, so that its dashboards and alerts serve here too.
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 class Controller:
     """Reconciles while `run` runs; what changes at other times is made up for when it runs again."""
 
-    def __init__(self, observed: Observed, reconciler: Reconciler, workers: int) -> None:
-        self._observed = observed
+    def __init__(self, informers: Informers, reconciler: Reconciler, workers: int) -> None:
+        self._informers = informers
         self._reconciler = reconciler
         self._workers = workers
         self._queue: Queue | None = None
         # What changed and is yet to be queued, and whether that is urgent; first in, first out.
-        self._heard: OrderedDict[Key, bool] = OrderedDict()
+        self._heard: OrderedDict[ObjectKey, bool] = OrderedDict()
         self._wake = asyncio.Event()
         self._finishing = False
         self._busy = 0
@@ -50,9 +50,9 @@ class Controller:
 
     async def run(self) -> None:
         """Until cancelled, or until `finish` and what is in work is done."""
-        await self._observed.synced()
+        await self._informers.wait_for_sync()
         self._queue = queue = Queue()
-        self._heard = OrderedDict.fromkeys(self._observed.servers, False)
+        self._heard = OrderedDict.fromkeys(self._informers.servers, False)
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._finishing:
@@ -73,7 +73,7 @@ class Controller:
     def _take_up(self, queue: Queue) -> None:
         for _ in range(min(len(self._heard), AT_ONCE)):
             key, urgent = self._heard.popitem(last=False)
-            if key in self._observed.servers:
+            if key in self._informers.servers:
                 queue.add(key, monotonic(), urgent=urgent)
 
     def _start_workers(self, group: asyncio.TaskGroup, queue: Queue) -> None:
@@ -92,14 +92,14 @@ class Controller:
         except TimeoutError:
             return
 
-    async def _work(self, key: Key, queue: Queue) -> None:
+    async def _work(self, key: ObjectKey, queue: Queue) -> None:
         namespace, name = key
         begun = monotonic()
         result = "error"
         ACTIVE.inc()
         try:
             # After a rewind nothing is decided until all of it was read again.
-            await self._observed.synced()
+            await self._informers.wait_for_sync()
             later = await self._reconciler.reconcile(key)
             queue.done(key, monotonic())
             result = "success"
@@ -122,39 +122,39 @@ class Controller:
             if result == "error":
                 ERRORS.inc()
 
-    def _add(self, keys: Iterable[Key]) -> None:
+    def _add(self, keys: Iterable[ObjectKey]) -> None:
         if self._queue is None:
             return
         self._heard.update((key, True) for key in keys)
         self._wake.set()
 
     def _listen(self) -> None:
-        observed = self._observed
-        observed.servers.listeners.append(self._server_changed)
-        for store in (observed.stateful_sets, observed.services, observed.config_maps, observed.pods):
-            store.listeners.append(self._belonging_changed)
-        observed.claims.listeners.append(self._claim_changed)
-        observed.warnings.listeners.append(self._warned)
-        observed.secrets_metadata.listeners.append(lambda key, _: self._add(self._dependents.of_secret(key)))
-        observed.classes.listeners.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
+        informers = self._informers
+        informers.servers.event_handlers.append(self._server_changed)
+        for store in (informers.stateful_sets, informers.services, informers.config_maps, informers.pods):
+            store.event_handlers.append(self._belonging_changed)
+        informers.claims.event_handlers.append(self._claim_changed)
+        informers.warnings.event_handlers.append(self._warned)
+        informers.secrets_metadata.event_handlers.append(lambda key, _: self._add(self._dependents.of_secret(key)))
+        informers.classes.event_handlers.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
 
-    def _server_changed(self, key: Key, manifest: Manifest) -> None:
-        if key in self._observed.servers:
+    def _server_changed(self, key: ObjectKey, manifest: Manifest) -> None:
+        if key in self._informers.servers:
             self._dependents.put(key, manifest)
         else:
             self._dependents.remove(key)
         self._add([key])
 
-    def _belonging_changed(self, key: Key, manifest: Manifest) -> None:
+    def _belonging_changed(self, key: ObjectKey, manifest: Manifest) -> None:
         labels = manifest["metadata"].get("labels") or {}
         self._add([(key[0], labels.get(INSTANCE, ""))])
 
-    def _warned(self, key: Key) -> None:
+    def _warned(self, key: ObjectKey) -> None:
         """Not urgent: an Event only explains, and a tenant may write as many as they like."""
         if self._queue is not None:
             self._heard.setdefault(key, False)
             self._wake.set()
 
-    def _claim_changed(self, key: Key, _: Manifest) -> None:
+    def _claim_changed(self, key: ObjectKey, _: Manifest) -> None:
         namespace, claim = key
         self._add([(namespace, server_of_claim(claim) or "")])

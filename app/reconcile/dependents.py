@@ -2,10 +2,10 @@
 
 from typing import TypeVar
 
-from app.cluster.cache import Key, Manifest
 from app.storage.objects import servers_given
 from app.storage.reading import read
 from app.storage.references import secret_references
+from app.storage.unstructured import Manifest, ObjectKey
 
 Name = TypeVar("Name")
 
@@ -14,11 +14,11 @@ class Dependents:
     """Of all servers that were `put`. Holds next to nothing of each that the garbage collector has to look through."""
 
     def __init__(self) -> None:
-        self._by_secret: dict[Key, set[Key]] = {}
-        self._by_class: dict[str | None, set[Key]] = {}
-        self._of: dict[Key, tuple[tuple[Key, ...], str | None]] = {}
+        self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
+        self._by_class: dict[str | None, set[ObjectKey]] = {}
+        self._of: dict[ObjectKey, tuple[tuple[ObjectKey, ...], str | None]] = {}
 
-    def put(self, server: Key, manifest: Manifest) -> None:
+    def put(self, server: ObjectKey, manifest: Manifest) -> None:
         self.remove(server)
         spec = read(manifest).server.spec
         named = {reference.secret for reference in secret_references(spec) if reference.secret}
@@ -28,7 +28,7 @@ class Dependents:
             self._by_secret.setdefault(secret, set()).add(server)
         self._by_class.setdefault(storage_class, set()).add(server)
 
-    def remove(self, server: Key) -> None:
+    def remove(self, server: ObjectKey) -> None:
         """Also one that was never put."""
         if server not in self._of:
             return
@@ -37,17 +37,17 @@ class Dependents:
             _discard(self._by_secret, secret, server)
         _discard(self._by_class, storage_class, server)
 
-    def of_secret(self, secret: Key) -> set[Key]:
+    def of_secret(self, secret: ObjectKey) -> set[ObjectKey]:
         """With those for which a Secret of this name would be made, whether there are any or not."""
         namespace, name = secret
         return self._by_secret.get(secret, set()) | {(namespace, server) for server in servers_given(name)}
 
-    def of_class(self, name: str) -> set[Key]:
+    def of_class(self, name: str) -> set[ObjectKey]:
         """Those that name no class are meant by every one."""
         return self._by_class.get(name, set()) | self._by_class.get(None, set())
 
 
-def _discard(index: dict[Name, set[Key]], name: Name, server: Key) -> None:
+def _discard(index: dict[Name, set[ObjectKey]], name: Name, server: ObjectKey) -> None:
     index[name].discard(server)
     if not index[name]:
         del index[name]

@@ -12,8 +12,7 @@ from math import inf
 
 from prometheus_client import Counter, Gauge, Histogram
 
-# Namespace and name.
-Key = tuple[str, str]
+from app.storage.unstructured import ObjectKey
 
 FIRST_DELAY, LONGEST_DELAY = 0.1, 60.0
 
@@ -37,14 +36,14 @@ class Queue:
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
         # When each key became ready, first in, first out. A plain dict would be slow to find its first key.
-        self._urgent: OrderedDict[Key, float] = OrderedDict()
-        self._usual: OrderedDict[Key, float] = OrderedDict()
+        self._urgent: OrderedDict[ObjectKey, float] = OrderedDict()
+        self._usual: OrderedDict[ObjectKey, float] = OrderedDict()
         self._later = _Later()
-        self._works: dict[Key, _Work] = {}
-        self._delays: dict[Key, float] = {}
+        self._works: dict[ObjectKey, _Work] = {}
+        self._delays: dict[ObjectKey, float] = {}
         self._show_depth()
 
-    def add(self, key: Key, now: float, *, urgent: bool = True) -> None:
+    def add(self, key: ObjectKey, now: float, *, urgent: bool = True) -> None:
         """Ready at once, even when it was backed off; while it is in work, as soon as that has ended."""
         self._wake(now)
         work = self._works.get(key)
@@ -53,16 +52,16 @@ class Queue:
         else:
             self._make_ready(key, now, urgent=urgent)
 
-    def add_after(self, key: Key, now: float, seconds: float) -> None:
+    def add_after(self, key: ObjectKey, now: float, seconds: float) -> None:
         """A look later, which is no failure. Of several the earliest counts, and taking the key forgets it."""
         self._wake(now)
         work = self._works.get(key)
         if work:
-            work.look = min(work.look, now + seconds)
+            work.state = min(work.state, now + seconds)
         elif key not in self._urgent and key not in self._usual:
             self._put_off(key, now + seconds)
 
-    def take(self, now: float) -> Key | None:
+    def take(self, now: float) -> ObjectKey | None:
         """The next key that is due; it stays in work until `done` or `failed`. None when there is nothing to do."""
         self._wake(now)
         ready = self._urgent or self._usual
@@ -74,12 +73,12 @@ class Queue:
         WAITED.observe(now - since)
         return key
 
-    def done(self, key: Key, now: float) -> None:
+    def done(self, key: ObjectKey, now: float) -> None:
         """It worked: its failures are forgotten."""
         self._delays.pop(key, None)
         self._end(key, now, inf)
 
-    def failed(self, key: Key, now: float) -> None:
+    def failed(self, key: ObjectKey, now: float) -> None:
         """Backed off, twice as long each time; but ready at once when the world changed during the work."""
         delay = self._delays.get(key, FIRST_DELAY)
         self._delays[key] = min(2 * delay, LONGEST_DELAY)
@@ -100,7 +99,7 @@ class Queue:
         for due, key in self._later.take_due(now):
             self._make_ready(key, due, urgent=False)
 
-    def _make_ready(self, key: Key, since: float, *, urgent: bool) -> None:
+    def _make_ready(self, key: ObjectKey, since: float, *, urgent: bool) -> None:
         self._later.drop(key)
         if key in self._urgent or (key in self._usual and not urgent):
             return
@@ -114,15 +113,15 @@ class Queue:
     def _show_depth(self) -> None:
         DEPTH.set(len(self._urgent) + len(self._usual))
 
-    def _put_off(self, key: Key, due: float) -> None:
+    def _put_off(self, key: ObjectKey, due: float) -> None:
         self._later.put(key, due)
         RETRIES.inc()
 
-    def _end(self, key: Key, now: float, due: float) -> None:
+    def _end(self, key: ObjectKey, now: float, due: float) -> None:
         self._wake(now)
         work = self._works.pop(key)
         WORKED.observe(now - work.begun)
-        due = min(due, work.look)
+        due = min(due, work.state)
         if work.added is not None:
             self._make_ready(key, work.added, urgent=work.urgent)
         elif due < inf:
@@ -131,12 +130,12 @@ class Queue:
 
 @dataclass
 class _Work:
-    """On one key; `added` and `urgent` are of the adds since it was taken, `look` is the earliest look asked for."""
+    """On one key; `added` and `urgent` are of the adds since it was taken, `state` is the earliest look asked for."""
 
     begun: float
     added: float | None = None
     urgent: bool = False
-    look: float = inf
+    state: float = inf
 
     def add(self, now: float, *, urgent: bool) -> None:
         self.added = now if self.added is None else self.added
@@ -147,10 +146,10 @@ class _Later:
     """When keys are due. An entry of the heap counts only while the dict says the same; the others are left to rot."""
 
     def __init__(self) -> None:
-        self._due: dict[Key, float] = {}
-        self._heap: list[tuple[float, Key]] = []
+        self._due: dict[ObjectKey, float] = {}
+        self._heap: list[tuple[float, ObjectKey]] = []
 
-    def put(self, key: Key, due: float) -> None:
+    def put(self, key: ObjectKey, due: float) -> None:
         if due >= self._due.get(key, inf):
             return
         self._due[key] = due
@@ -160,10 +159,10 @@ class _Later:
             self._heap = [(due, key) for key, due in self._due.items()]
             heapq.heapify(self._heap)
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: ObjectKey) -> None:
         self._due.pop(key, None)
 
-    def first(self) -> tuple[float, Key] | None:
+    def first(self) -> tuple[float, ObjectKey] | None:
         while self._heap:
             due, key = self._heap[0]
             if self._due.get(key) == due:
@@ -171,7 +170,7 @@ class _Later:
             heapq.heappop(self._heap)
         return None
 
-    def take_due(self, now: float) -> Iterator[tuple[float, Key]]:
+    def take_due(self, now: float) -> Iterator[tuple[float, ObjectKey]]:
         while (first := self.first()) and first[0] <= now:
             del self._due[first[1]]
             yield first

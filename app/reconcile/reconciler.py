@@ -8,9 +8,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from app.cluster.cache import Key, Manifest, key_of
 from app.cluster.client import Cluster
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import (
     CONFIG_MAPS,
     NODES,
@@ -25,26 +24,16 @@ from app.cluster.reader import (
     Unavailable,
     Unreachable,
 )
-from app.cluster.secrets import Known
-from app.reconcile.growth import Grown, Growth, Tell
+from app.cluster.secrets import SecretDigest
+from app.reconcile.resizer import EventSink, Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.evidence import Node, NodeState, words
-from app.storage.facts import Claim, DryRun, Secret, Unknown, is_terminating
+from app.storage.facts import Claim, DryRun, Secret, Unknown
 from app.storage.finding import Finding, Problem
-from app.storage.growth import (
-    ALLOW_DATA_LOSS,
-    RESIZE_PATIENCE,
-    Phase,
-    Situation,
-    initial_templates,
-    outlooks,
-    restart_due,
-    restart_hold,
-)
 from app.storage.objects import (
     Owner,
     admin_secret,
@@ -68,8 +57,18 @@ from app.storage.references import (
     postgres_secret_name,
     unusable,
 )
+from app.storage.resize import (
+    ALLOW_DATA_LOSS,
+    RESIZE_PATIENCE,
+    LiveState,
+    Phase,
+    initial_templates,
+    restart_due,
+    restart_hold,
+    volume_states,
+)
 from app.storage.rollout import blocks
-from app.storage.rules import unfit
+from app.storage.rules import invalid_findings
 from app.storage.sections import (
     changed_sections,
     rejected_sections,
@@ -82,12 +81,13 @@ from app.storage.status import (
     CLAIM_PATIENCE_SECONDS,
     SERVICE_MISSING,
     SERVICE_OUTDATED,
-    News,
-    Seen,
+    Event,
+    Observation,
     conditions,
-    news,
     status,
+    transition_events,
 )
+from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
@@ -174,75 +174,83 @@ class Reconciler:
     def __init__(
         self,
         cluster: Cluster,
-        observed: Observed,
+        informers: Informers,
         writer: Writer,
-        tell: Tell,
+        record_event: EventSink,
         clock: Callable[[], datetime] = _utc,
         resize_patience: timedelta = RESIZE_PATIENCE,
     ) -> None:
         self._cluster = cluster
-        self._observed = observed
+        self._informers = informers
         self._writer = writer
-        self._tell = tell
+        self._record_event = record_event
         self._clock = clock
-        self._growth = Growth(observed, writer, tell, clock, resize_patience)
+        self._resizer = Resizer(informers, writer, record_event, clock, resize_patience)
         # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
-        self._agreed: dict[Key, tuple[int, int]] = {}
-        observed.secrets_metadata.rewind_listeners.append(self._agreed.clear)
+        self._agreed: dict[ObjectKey, tuple[int, int]] = {}
+        informers.secrets_metadata.rewind_handlers.append(self._agreed.clear)
         # Of servers with sections that the API server rejects.
-        self._rejected: dict[Key, Rejected] = {}
-        observed.servers.listeners.append(self._forget_if_gone)
-        observed.servers.rewind_listeners.append(self._rejected.clear)
+        self._rejected: dict[ObjectKey, Rejected] = {}
+        informers.servers.event_handlers.append(self._forget_if_gone)
+        informers.servers.rewind_handlers.append(self._rejected.clear)
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
-        self._in_terminating_namespaces: dict[Key, str] = {}
+        self._in_terminating_namespaces: dict[ObjectKey, str] = {}
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: ObjectKey) -> float | None:
         """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
-        manifest = self._observed.servers.get(key)
+        manifest = self._informers.servers.get(key)
         if manifest is None or is_terminating(manifest):
             self._forget(key)
             return None
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
             return None
         reading = read(manifest)
-        server, rejections = reading.server, unfit(reading)
+        server, rejections = reading.server, invalid_findings(reading)
         if rejections:
-            situation = await self._report(server, manifest, Seen(rejections=rejections), Grown())
-            return self._look_again(server, situation)
+            live_state = await self._report(server, manifest, Observation(rejections=rejections), ResizeResult())
+            return self._look_again(server, live_state)
 
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
         owner = _owner(manifest)
         try:
-            grown = await self._growth.step(server, manifest, owner)
-            seen = await self._apply(server, manifest, owner)
+            resize_result = await self._resizer.step(server, manifest, owner)
+            observation = await self._apply(server, manifest, owner)
         except NamespaceTerminating:
-            await self._report(server, manifest, Seen(namespace=_namespace_problem(owner)), Grown())
+            await self._report(server, manifest, Observation(namespace=_namespace_problem(owner)), ResizeResult())
             self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
             return None
-        situation = await self._report(server, manifest, seen, grown)
-        if grown.again:
+        live_state = await self._report(server, manifest, observation, resize_result)
+        if resize_result.again:
             return 0.0
 
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
-        failure = seen.failure or seen.services or (seen.credentials if seen.credentials_unknown else None)
-        if why := failure.message if failure else grown.failure or next(iter(grown.refused.values()), None):
+        failure = (
+            observation.failure
+            or observation.services
+            or (observation.credentials if observation.credentials_unknown else None)
+        )
+        if (
+            why := failure.message
+            if failure
+            else resize_result.failure or next(iter(resize_result.refused.values()), None)
+        ):
             raise Unavailable(why)
-        if seen.taken or seen.terminating:
+        if observation.taken or observation.terminating:
             return TAKEN_SECONDS
-        later = self._look_again(server, situation)
-        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if seen.rejected else later
+        later = self._look_again(server, live_state)
+        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if observation.rejected else later
 
-    def _forget_if_gone(self, key: Key, _manifest: Manifest) -> None:
-        if key not in self._observed.servers:
+    def _forget_if_gone(self, key: ObjectKey, _manifest: Manifest) -> None:
+        if key not in self._informers.servers:
             self._forget(key)
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: ObjectKey) -> None:
         self._agreed.pop(key, None)
         self._rejected.pop(key, None)
         self._in_terminating_namespaces.pop(key, None)
-        self._growth.forget(key)
+        self._resizer.forget(key)
 
-    async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Seen:
+    async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Observation:
         """Applies each object by itself: what the API server rejects of one keeps no other from being applied."""
         spec, attempts = server.spec, Attempts()
         try:
@@ -264,9 +272,9 @@ class Reconciler:
             await attempts.make(self._remove_unwanted(owner, spec))
         except Unreachable as error:
             # Nobody would answer to the other objects either, and each would have to wait for that.
-            return Seen(failure=Problem(WRITE_FAILED, str(error)))
+            return Observation(failure=Problem(WRITE_FAILED, str(error)))
 
-        return Seen(
+        return Observation(
             credentials=credentials.problem,
             credentials_unknown=credentials.unknown,
             failure=attempts.failure,
@@ -286,14 +294,14 @@ class Reconciler:
                 f"annotation {SAVED_STATE} of ConfigMap {live['metadata']['name']} was ignored and removed: "
                 "the operator no longer saves StatefulSets there, and never restores one from there"
             )
-            self._tell(manifest, News("Warning", "SavedStateIgnored", message))
+            self._record_event(manifest, Event("Warning", "SavedStateIgnored", message))
         return live
 
     async def _generate_secrets(self, owner: Owner, spec: Spec) -> Problem | None:
         """What is gone while a pod that runs may still need it is not made up anew."""
-        live = self._observed.stateful_sets.get((owner.namespace, owner.name))
+        live = self._informers.stateful_sets.get((owner.namespace, owner.name))
         for reference in generated_references(owner.name, spec):
-            if (owner.namespace, reference.secret or "") in self._observed.secrets_metadata:
+            if (owner.namespace, reference.secret or "") in self._informers.secrets_metadata:
                 continue
             if (live and reference.secret in consumed_by(live)) or self._orphan_hash(owner):
                 advice = "put it back, or delete the StatefulSet to have a new one made"
@@ -304,12 +312,12 @@ class Reconciler:
     async def _credentials(self, owner: Owner, spec: Spec) -> Credentials:
         digests: Digests = {}
         for reference in consumed_references(owner.name, spec):
-            found = await self._observed.secret((owner.namespace, reference.secret)) if reference.secret else None
-            secret: Secret | Unknown | None = found.secret if isinstance(found, Known) else found
+            found = await self._informers.secret((owner.namespace, reference.secret)) if reference.secret else None
+            secret: Secret | Unknown | None = found.secret if isinstance(found, SecretDigest) else found
             if finding := unusable(reference, secret):
                 problem = Problem(_reason_of_unusable(secret), finding.message)
                 return Credentials({}, problem, unknown=isinstance(secret, Unknown))
-            if isinstance(found, Known) and reference.secret:
+            if isinstance(found, SecretDigest) and reference.secret:
                 digests[reference.secret] = found.digests
         return Credentials(digests)
 
@@ -319,7 +327,7 @@ class Reconciler:
         if reference is None or not reference.secret or reference.secret not in credentials.digests:
             return credentials
         key = owner.namespace, owner.name
-        metadata = self._observed.secrets_metadata
+        metadata = self._informers.secrets_metadata
         source, target = (owner.namespace, reference.secret), (owner.namespace, postgres_secret_name(owner.name))
         if target in metadata and self._agreed.get(key) == (metadata.version(source), metadata.version(target)):
             return credentials
@@ -337,21 +345,21 @@ class Reconciler:
     async def _update_pod(
         self, server: DittoServer, manifest: Manifest, owner: Owner, credentials: Credentials
     ) -> PodUpdate:
-        situation = self._growth.situation(server, manifest)
-        live = situation.stateful_set
+        live_state = self._resizer.live_state(server, manifest)
+        live = live_state.stateful_set
         if live and is_terminating(live):
             return PodUpdate()
 
-        if live is None and situation.removed and owner.owns(situation.removed):
+        if live is None and live_state.removed and owner.owns(live_state.removed):
             # It is about to be recreated as it was, with what others have set.
             return PodUpdate()
 
         digest = self._config_hash(owner, server.spec, credentials, live)
-        templates = live_claim_templates(live) if live else initial_templates(server, situation)
+        templates = live_claim_templates(live) if live else initial_templates(server, live_state)
         wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
-        if hold := restart_hold(server, situation):
+        if hold := restart_hold(server, live_state):
             is_changed = wanted is not None and (live is None or differs(marked(wanted), live))
-            is_stuck = bool(live and situation.pod and blocks(situation.pod, live))
+            is_stuck = bool(live and live_state.pod and blocks(live_state.pod, live))
             return PodUpdate(held=_held(hold) if is_changed or is_stuck else None)
 
         applied, rejected = live, None
@@ -359,7 +367,7 @@ class Reconciler:
             applied, rejected = await self._apply_stateful_set(server, manifest, owner, wanted, live)
         if live and wanted and live_hash(live) and live_hash(live) != digest:
             message = "the pod restarts: its configuration or the credentials that it consumes have changed"
-            self._tell_of(owner, News("Normal", "Restarting", message))
+            self._record_event_for(owner, Event("Normal", "Restarting", message))
         if applied:
             await self._replace_stuck_pod(owner, applied)
         return PodUpdate(rejected=rejected)
@@ -427,7 +435,7 @@ class Reconciler:
 
         Users can write the annotation, so that nothing but a hash is taken from it.
         """
-        pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
+        pod = self._informers.pods.get((owner.namespace, pod_name(owner.name)))
         if pod is None or is_terminating(pod) or controller(pod):
             return None
         annotation = (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
@@ -435,27 +443,27 @@ class Reconciler:
 
     async def _replace_stuck_pod(self, owner: Owner, stateful_set: Manifest) -> None:
         """Deletes a former pod that cannot get ready and is in the place of the one that is wanted."""
-        pod = self._observed.pods.get((owner.namespace, pod_name(owner.name)))
+        pod = self._informers.pods.get((owner.namespace, pod_name(owner.name)))
         if not (pod and blocks(pod, stateful_set)):
             return
         await self._writer.remove(PODS, pod)
         name = pod_name(owner.name)
         message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
-        self._tell_of(owner, News("Normal", "PodReplaced", message))
+        self._record_event_for(owner, Event("Normal", "PodReplaced", message))
 
     async def _apply_services(self, owner: Owner, spec: Spec, attempts: Attempts) -> None:
         for service in services(owner, spec):
-            is_there = key_of(service) in self._observed.services
+            is_there = key_of(service) in self._informers.services
             reason = SERVICE_OUTDATED if is_there else SERVICE_MISSING
             await attempts.make(self._writer.ensure(SERVICES, service, owner), reason)
 
     async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
         wanted = {service["metadata"]["name"] for service in services(owner, spec)}
         metrics = service_name(owner.name, "metrics")
-        service = self._observed.services.get((owner.namespace, metrics))
+        service = self._informers.services.get((owner.namespace, metrics))
         if metrics not in wanted and service and owner.owns(service) and not is_terminating(service):
             await self._writer.remove(SERVICES, service)
-        secret = self._observed.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
+        secret = self._informers.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
         if (
             not (spec.database and spec.database.postgres_secret_ref)
             and secret
@@ -464,36 +472,40 @@ class Reconciler:
         ):
             await self._writer.remove(SECRETS, secret)
 
-    async def _report(self, server: DittoServer, manifest: Manifest, seen: Seen, grown: Grown) -> Situation:
+    async def _report(
+        self, server: DittoServer, manifest: Manifest, observation: Observation, resize_result: ResizeResult
+    ) -> LiveState:
         """Gives what it told of."""
-        situation = replace(self._growth.situation(server, manifest), refused=grown.refused)
-        growth = Problem(WRITE_FAILED, grown.failure) if grown.failure else None
-        overdue = [claim.name for claim in situation.claims.values() if self._patience_left(claim) <= 0]
+        live_state = replace(self._resizer.live_state(server, manifest), refused=resize_result.refused)
+        growth = Problem(WRITE_FAILED, resize_result.failure) if resize_result.failure else None
+        overdue = [claim.name for claim in live_state.claims.values() if self._patience_left(claim) <= 0]
         created = manifest["metadata"]["creationTimestamp"]
-        leftovers = [claim.name for claim in situation.claims.values() if claim.created < created]
-        hold = restart_hold(server, situation) if grown.held else None
-        seen = replace(
-            seen,
+        leftovers = [claim.name for claim in live_state.claims.values() if claim.created < created]
+        hold = restart_hold(server, live_state) if resize_result.held else None
+        observation = replace(
+            observation,
             growth=growth,
-            situation=situation,
+            live_state=live_state,
             overdue=overdue,
-            held=seen.held or (_held(hold) if hold else None),
-            file_service=self._observed.services.get((key_of(manifest)[0], service_name(server.metadata.name, "file"))),
+            held=observation.held or (_held(hold) if hold else None),
+            file_service=self._informers.services.get(
+                (key_of(manifest)[0], service_name(server.metadata.name, "file"))
+            ),
             leftovers=leftovers,
-            warnings=self._observed.warnings.about(key_of(manifest)),
-            node=await self._node_in_question(situation),
+            warnings=self._informers.warnings.about(key_of(manifest)),
+            node=await self._node_in_question(live_state),
         )
-        found = status(server, manifest, seen, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
+        found = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if found != manifest.get("status"):
             await self._write_status(manifest, found)
-        return situation
+        return live_state
 
-    async def _node_in_question(self, situation: Situation) -> Node | None:
+    async def _node_in_question(self, live_state: LiveState) -> Node | None:
         """Looked up only when a pod does not end, or has lost its node: with nothing wrong, nothing is asked.
 
         Of a pod that somebody else has made under this name nothing is said: users may not read nodes.
         """
-        pod, live = situation.pod, situation.stateful_set
+        pod, live = live_state.pod, live_state.stateful_set
         name = node_in_question(pod, self._clock())
         is_ours = pod and live and (controller(pod) or {}).get("uid") == live["metadata"]["uid"]
         if name is None or not is_ours:
@@ -508,30 +520,30 @@ class Reconciler:
     async def _write_status(self, manifest: Manifest, found: Manifest) -> None:
         before = conditions(manifest)
         await self._writer.write_status(manifest, found)
-        for each in news(before, conditions({"status": found})):
-            self._tell(manifest, each)
+        for each in transition_events(before, conditions({"status": found})):
+            self._record_event(manifest, each)
 
-    def _look_again(self, server: DittoServer, situation: Situation) -> float | None:
+    def _look_again(self, server: DittoServer, live_state: LiveState) -> float | None:
         """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
-        left = [self._patience_left(claim) for claim in situation.claims.values() if claim.phase == "Pending"]
-        due = None if restart_hold(server, situation) else restart_due(server, situation)
+        left = [self._patience_left(claim) for claim in live_state.claims.values() if claim.phase == "Pending"]
+        due = None if restart_hold(server, live_state) else restart_due(server, live_state)
         delays = [seconds + 1 for seconds in left if seconds > 0]
         if due:
             delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
-        outlook = outlooks(server, situation)
-        if any(look.phase == Phase.RESIZE_REFUSED for look in outlook):
+        states = volume_states(server, live_state)
+        if any(state.phase == Phase.RESIZE_REFUSED for state in states):
             delays.append(REFUSED_SECONDS)
-        lacks_claims = any(look.claim is None for look in outlook)
-        if situation.is_new and situation.stateful_set and lacks_claims:
-            new_until = self._growth.new_until(situation.stateful_set)
+        lacks_claims = any(state.claim is None for state in states)
+        if live_state.is_new and live_state.stateful_set and lacks_claims:
+            new_until = self._resizer.new_until(live_state.stateful_set)
             delays.append((new_until - self._clock()).total_seconds() + 1)
-        if end := ends_at(situation.pod):
+        if end := ends_at(live_state.pod):
             time_left = (end - self._clock()).total_seconds()
             delays.append(time_left + 1 if time_left > 0 else NODE_SECONDS)
-        elif node_in_question(situation.pod, self._clock()):
+        elif node_in_question(live_state.pod, self._clock()):
             delays.append(NODE_SECONDS)
         key = server.metadata.namespace or "", server.metadata.name
-        if (seconds_left := self._growth.unlabelled_pods.seconds_left(key)) is not None:
+        if (seconds_left := self._resizer.unlabelled_pods.seconds_left(key)) is not None:
             delays.append(max(seconds_left, 0.0))
         return min(delays, default=None)
 
@@ -540,10 +552,10 @@ class Reconciler:
         created = datetime.fromisoformat(claim.created)
         return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - self._clock()).total_seconds()
 
-    def _tell_of(self, owner: Owner, each: News) -> None:
-        manifest = self._observed.servers.get((owner.namespace, owner.name))
+    def _record_event_for(self, owner: Owner, each: Event) -> None:
+        manifest = self._informers.servers.get((owner.namespace, owner.name))
         if manifest:
-            self._tell(manifest, each)
+            self._record_event(manifest, each)
 
 
 def _namespace_problem(owner: Owner) -> Problem:

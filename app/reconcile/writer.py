@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from app.cluster.cache import Manifest, Store, key_of
 from app.cluster.client import FIELD_MANAGER, Cluster
-from app.cluster.observed import Observed, is_of_a_maker
+from app.cluster.informers import Informers, is_from_creator
 from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
@@ -24,9 +23,9 @@ from app.cluster.reader import (
 )
 from app.storage.difference import differs, marked
 from app.storage.evidence import words
-from app.storage.facts import is_terminating
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
 from app.storage.spec import KIND
+from app.storage.unstructured import Manifest, is_terminating, key_of
 
 
 class NameTaken(Exception):
@@ -50,16 +49,16 @@ class NotLeading(ClusterError):
 class Writer:
     """`may_write` is asked before each write: a process that was paused may not be the leader any more."""
 
-    def __init__(self, cluster: Cluster, observed: Observed, may_write: Callable[[], bool]) -> None:
+    def __init__(self, cluster: Cluster, informers: Informers, may_write: Callable[[], bool]) -> None:
         self._cluster = cluster
-        self._observed = observed
+        self._informers = informers
         self._may_write = may_write
-        self._stores: dict[Resource, Store] = {
-            CLAIMS: observed.claims,
-            CONFIG_MAPS: observed.config_maps,
-            PODS: observed.pods,
-            SERVICES: observed.services,
-            STATEFUL_SETS: observed.stateful_sets,
+        self._stores = {
+            CLAIMS: informers.claims,
+            CONFIG_MAPS: informers.config_maps,
+            PODS: informers.pods,
+            SERVICES: informers.services,
+            STATEFUL_SETS: informers.stateful_sets,
         }
 
     async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
@@ -86,7 +85,7 @@ class Writer:
         """Once and never again: what somebody else made meanwhile is left as it is."""
         self._check_may_write()
         try:
-            self._observed.secrets.learn(await self._cluster.create(SECRETS, manifest))
+            self._informers.secrets.learn(await self._cluster.create(SECRETS, manifest))
         except Conflict:
             # Its metadata is about to be heard of, and wakes the server.
             raise Unavailable(f"Secret {manifest['metadata']['name']} has just been made by another") from None
@@ -103,7 +102,7 @@ class Writer:
         _check_owner(SECRETS, live, owner)
         if differs(wanted, live):
             live = await self._applied(SECRETS, wanted, live)
-        self._observed.secrets.learn(live)
+        self._informers.secrets.learn(live)
 
     async def remove(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
         """What it owns stays behind where that is to be an orphan."""
@@ -131,7 +130,7 @@ class Writer:
             self._stores[resource].put_written(written)
         return written
 
-    async def give_back(self, live: Manifest, entries: list[Manifest]) -> None:
+    async def restore_managed_fields(self, live: Manifest, entries: list[Manifest]) -> None:
         """The fields of an object that was made again, to whom they belonged before by these managedFields."""
         if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
             return
@@ -157,7 +156,7 @@ class Writer:
         removed = dict.fromkeys((server.get("status") or {}).keys() - status.keys())
         manifest = {"metadata": _identified(server, server), "status": {**removed, **status}}
         written = await self._cluster.patch_status(DITTO_SERVERS, manifest)
-        self._observed.servers.put_written(written)
+        self._informers.servers.put_written(written)
 
     async def _created(self, resource: Resource, wanted: Manifest) -> Manifest | None:
         """An exclusive create: a name that is taken is found out without a look before, and nothing is overwritten."""
@@ -171,7 +170,7 @@ class Writer:
 
     async def _changed(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
         if is_made_by_update(live):
-            live = await self._taken_over(resource, live)
+            live = await self._migrate_managed_fields(resource, live)
         try:
             written = await self._applied(resource, wanted, live)
         except Invalid:
@@ -180,7 +179,7 @@ class Writer:
         self._stores[resource].put_written(written)
         return written
 
-    async def _taken_over(self, resource: Resource, live: Manifest) -> Manifest:
+    async def _migrate_managed_fields(self, resource: Resource, live: Manifest) -> Manifest:
         """Server-side apply never removes what another owns: its maker's fields become ours first (as csaupgrade)."""
         full = await self.whole(resource, live)
         entries = merged_entries(full["metadata"]["managedFields"])
@@ -222,7 +221,7 @@ def is_made_by_update(live: Manifest) -> bool:
 
 def merged_entries(entries: list[Manifest]) -> list[Manifest]:
     """The managedFields with the entries of the object's makers joined to what we applied."""
-    ours = [entry for entry in entries if is_of_a_maker(entry) or _is_applied(entry)]
+    ours = [entry for entry in entries if is_from_creator(entry) or _is_applied(entry)]
     if not any(entry.get("operation") == "Update" for entry in ours):
         return entries
     fields: Manifest = {}

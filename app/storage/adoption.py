@@ -3,24 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.storage.facts import is_terminating
 from app.storage.finding import Problem
-from app.storage.growth import Situation, restart_hold
 from app.storage.objects import controller
 from app.storage.pod import mounted_claims, pod_name
+from app.storage.resize import LiveState, restart_hold
 from app.storage.rollout import REVISION
 from app.storage.spec import DittoServer
+from app.storage.unstructured import is_terminating
 from app.storage.volumes import volumes
 
-Manifest = Mapping[str, Any]
 
-
-def why_not_adopted(server: DittoServer, situation: Situation) -> Problem | None:
+def why_not_adopted(server: DittoServer, live_state: LiveState) -> Problem | None:
     """The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name.
 
     It emits no Event about that. None when nothing keeps it from managing the pod.
     """
-    pod, live = situation.named_pod, situation.stateful_set
+    pod, live = live_state.named_pod, live_state.stateful_set
     if pod is None or live is None or is_terminating(live):
         return None
     spec = live.get("spec") or {}
@@ -38,16 +36,16 @@ def why_not_adopted(server: DittoServer, situation: Situation) -> Problem | None
     what = f"pod {name} lost labels by which StatefulSet {server.metadata.name} finds it, and no other can be created"
     command = f"kubectl label pod {name} --namespace {namespace} --overwrite {labels}"
     # To delete the pod would delete its claim, too.
-    other = "" if restart_hold(server, situation) else "; or delete the pod to have another one created"
+    other = "" if restart_hold(server, live_state) else "; or delete the pod to have another one created"
     return Problem("PodLabelsMissing", f"{what}; to keep the pod, run: {command}{other}")
 
 
-def _lacking(pod: Manifest, labels: Mapping[str, str]) -> dict[str, str]:
+def _lacking(pod: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, str]:
     has = (pod.get("metadata") or {}).get("labels") or {}
     return {name: value for name, value in labels.items() if has.get(name) != value}
 
 
-def _lost_labels(pod: Manifest, live: Manifest) -> dict[str, str]:
+def _lost_labels(pod: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, str]:
     """Those of the pod template, and the revision: without it the controller would replace the pod at once."""
     template = (live["spec"]["template"].get("metadata") or {}).get("labels") or {}
     lost = _lacking(pod, template)
@@ -57,7 +55,7 @@ def _lost_labels(pod: Manifest, live: Manifest) -> dict[str, str]:
     return lost
 
 
-def _is_ours(pod: Manifest, server: DittoServer, live: Manifest) -> bool:
+def _is_ours(pod: Mapping[str, Any], server: DittoServer, live: Mapping[str, Any]) -> bool:
     """Whether the pod was created for this server: nobody else's pod uses its volume claims."""
     owner = controller(pod)
     if owner:

@@ -10,8 +10,6 @@ from app.storage.evidence import Case, words
 from app.storage.finding import Problem
 from app.storage.pod import CONTAINER
 
-Manifest = Mapping[str, Any]
-
 # For these reasons a container has ended, and ends again.
 CRASH_REASONS = ("CrashLoopBackOff", "InitContainerFailed", "SidecarFailed")
 # The kubelet forgets earlier crashes of a container that has run for so long.
@@ -34,7 +32,7 @@ def container_failed(case: Case) -> Problem | None:
 
 @dataclass(frozen=True)
 class _Container:
-    status: Manifest
+    status: Mapping[str, Any]
     pod: str
     role: str
 
@@ -47,11 +45,11 @@ class _Container:
         return "the server" if self.role == CONTAINER else f"{self.role} {self.name}"
 
     @property
-    def waiting(self) -> Manifest:
+    def waiting(self) -> Mapping[str, Any]:
         return self._state("waiting") or {}
 
     @property
-    def ended(self) -> Manifest:
+    def ended(self) -> Mapping[str, Any]:
         last = (self.status.get("lastState") or {}).get("terminated")
         return self._state("terminated") or last or {}
 
@@ -69,7 +67,7 @@ class _Container:
         repeated = int(self.status.get("restartCount") or 0) > 1
         return bool(crashed and repeated and started) and now - datetime.fromisoformat(str(started)) < RECOVERY
 
-    def _state(self, name: str) -> Manifest | None:
+    def _state(self, name: str) -> Mapping[str, Any] | None:
         return (self.status.get("state") or {}).get(name)
 
 

@@ -12,8 +12,6 @@ from app.storage.containers import container_failed
 from app.storage.evidence import CLAIM, STATEFUL_SET, Case, Node, NodeState, WarningEvent, current, words
 from app.storage.finding import Problem
 
-Manifest = Mapping[str, Any]
-
 # The kubelet needs a moment after the grace period to report that a pod has ended.
 TERMINATION_MARGIN = timedelta(seconds=10)
 
@@ -70,13 +68,13 @@ def steady(problem: Problem | None, former: Mapping[str, Any] | None) -> Problem
     return Problem(problem.reason, message) if lacks_detail or counts_on else problem
 
 
-def ends_at(pod: Manifest | None) -> datetime | None:
+def ends_at(pod: Mapping[str, Any] | None) -> datetime | None:
     """When a pod that is being deleted should be gone at last; None while nobody deletes it."""
     deletion = ((pod or {}).get("metadata") or {}).get("deletionTimestamp")
     return datetime.fromisoformat(deletion) + TERMINATION_MARGIN if deletion else None
 
 
-def node_in_question(pod: Manifest | None, now: datetime) -> str | None:
+def node_in_question(pod: Mapping[str, Any] | None, now: datetime) -> str | None:
     """The node whose state explains why the pod does not end, or why it is not ready though its containers are."""
     name = ((pod or {}).get("spec") or {}).get("nodeName")
     end = ends_at(pod)
@@ -85,7 +83,7 @@ def node_in_question(pod: Manifest | None, now: datetime) -> str | None:
     return name if _is_cut_off(pod or {}) else None
 
 
-def _is_cut_off(pod: Manifest) -> bool:
+def _is_cut_off(pod: Mapping[str, Any]) -> bool:
     """The node controller takes Ready from the pods of a node that stops answering, and leaves the rest as it was."""
     status = pod.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
@@ -281,7 +279,7 @@ def _is_being_created(case: Case) -> bool:
     return case.pod is not None and not any(_has_run(status) for status in statuses)
 
 
-def _has_run(status: Manifest) -> bool:
+def _has_run(status: Mapping[str, Any]) -> bool:
     state = status.get("state") or {}
     return "running" in state or "terminated" in state or bool(status.get("lastState"))
 

@@ -8,23 +8,22 @@ from typing import Any
 from app.storage import quantity
 from app.storage.config import config_yaml
 from app.storage.difference import differs
-from app.storage.facts import Claim, is_terminating
-from app.storage.growth import RESTART_FOR_RESIZE, Outlook, Phase, Situation, outlooks, restart_hold
+from app.storage.facts import Claim
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
 from app.storage.pod import pod_name
 from app.storage.reading import read
 from app.storage.references import consumed_references, generated_references
+from app.storage.resize import RESTART_FOR_RESIZE, LiveState, Phase, VolumeState, restart_hold, volume_states
 from app.storage.spec import KIND, DittoServer
+from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import doubt, is_bound, is_of_another_class, storage_class_of
 from app.storage.volumes import volumes as volumes_of
-
-Manifest = dict[str, Any]
 
 _SHOWN_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
-class Change:
+class FieldChange:
     """Of one field of the spec, or of a section that comes or goes; None is what is not there."""
 
     path: tuple[str, ...]
@@ -42,7 +41,7 @@ class Effect:
     grows_in_use: bool = False
 
 
-def creation(manifest: Mapping[str, Any], situation: Situation | None) -> list[Effect]:
+def creation(manifest: Mapping[str, Any], live_state: LiveState | None) -> list[Effect]:
     """What is made for a new server, whose claims may be there since an earlier life; nothing of them where unknown."""
     server = read(manifest).server
     objects = ", ".join(f"{each['kind']} {each['metadata']['name']}" for each in render(server))
@@ -51,20 +50,20 @@ def creation(manifest: Mapping[str, Any], situation: Situation | None) -> list[E
     if secrets:
         how = "are generated, or reused where an earlier server left them"
         made.append(Effect("Secrets", f"{', '.join(secrets)} {how}"))
-    if situation is None:
+    if live_state is None:
         return made
-    volumes = _by_field(server, situation, added={volume.name for volume in volumes_of(server.spec.storage)})
-    return [*made, *_left(server, situation), *volumes.values()]
+    volumes = _by_field(server, live_state, added={volume.name for volume in volumes_of(server.spec.storage)})
+    return [*made, *_left(server, live_state), *volumes.values()]
 
 
-def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | None) -> list[Effect]:
+def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState | None) -> list[Effect]:
     """From one manifest to another, each with its defaults. Without a situation a size is a field as any other."""
     before, after = read(old).server, read(new).server
     runs = before.spec.replicas > 0 and after.spec.replicas > 0
-    effects = list(_drift(before, situation)) if situation else []
+    effects = list(_drift(before, live_state)) if live_state else []
     had = {volume.name for volume in volumes_of(before.spec.storage) if volume.size}
     added = {volume.name for volume in volumes_of(after.spec.storage)} - had
-    resized = _by_field(after, situation, added) if situation else {}
+    resized = _by_field(after, live_state, added) if live_state else {}
     for change in _changes(old["spec"], new["spec"]):
         alone = read(_with(old, change)).server
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, before, alone)
@@ -72,38 +71,38 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], situation: Situation | 
     return effects
 
 
-def held_back(new: Mapping[str, Any], effects: Iterable[Effect], situation: Situation) -> str | None:
+def held_back(new: Mapping[str, Any], effects: Iterable[Effect], live_state: LiveState) -> str | None:
     """Why the pod would not end for the edit; None when it would, or does not have to."""
     server = read(new).server
     ends = server.spec.replicas == 0 or any(effect.restarts for effect in effects)
-    return restart_hold(server, situation) if ends else None
+    return restart_hold(server, live_state) if ends else None
 
 
-def caveat(effects: Iterable[Effect], situation: Situation) -> str | None:
+def caveat(effects: Iterable[Effect], live_state: LiveState) -> str | None:
     """Nobody but its driver knows whether a volume can be expanded while it is in use, as nearly all can."""
     if not any(effect.grows_in_use for effect in effects):
         return None
-    if situation.may_restart:
+    if live_state.may_restart:
         consequence = f'the pod restarts once; annotation {RESTART_FOR_RESIZE}: "never" forbids that'
     else:
         consequence = f'it waits for you to delete the pod: annotation {RESTART_FOR_RESIZE} is "never"'
     return f"if a driver cannot expand a volume in use, {consequence}"
 
 
-def _by_field(server: DittoServer, situation: Situation, added: Collection[str]) -> dict[str, Effect]:
+def _by_field(server: DittoServer, live_state: LiveState, added: Collection[str]) -> dict[str, Effect]:
     """The volumes `added` are new to the server; claims of them that exist are those of an earlier one."""
-    every = outlooks(server, situation)
+    every = volume_states(server, live_state)
     return {
-        look.volume.field: _reuse_effect(look, look.claim, server, situation)
-        if look.claim and look.volume.name in added
-        else _volume_effect(look, server, situation)
-        for look in every
+        state.volume.field: _reuse_effect(state, state.claim, server, live_state)
+        if state.claim and state.volume.name in added
+        else _volume_effect(state, server, live_state)
+        for state in every
     }
 
 
-def _left(server: DittoServer, situation: Situation) -> Iterator[Effect]:
+def _left(server: DittoServer, live_state: LiveState) -> Iterator[Effect]:
     """Says what becomes of the StatefulSet and the pod that an earlier server of this name has left."""
-    name, live, pod = server.metadata.name, situation.stateful_set, situation.pod
+    name, live, pod = server.metadata.name, live_state.stateful_set, live_state.pod
     if live and not _is_of_former(live, name):
         labels = live["metadata"].get("labels") or {}
         ours = controller(live) is None and labels.get("app.kubernetes.io/managed-by") == OPERATOR
@@ -121,23 +120,23 @@ def _is_of_former(stateful_set: Mapping[str, Any], name: str) -> bool:
     return (owner.get("kind"), owner.get("name")) == (KIND, name)
 
 
-def _reuse_effect(look: Outlook, claim: Claim, server: DittoServer, situation: Situation) -> Effect:
-    volume, wanted = look.volume, storage_class_of(server.spec.storage, None, situation.classes)
+def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live_state: LiveState) -> Effect:
+    volume, wanted = state.volume, storage_class_of(server.spec.storage, None, live_state.classes)
     if claim.terminating:
         of = f"class {wanted}" if wanted else "without a class"
         how = f"claim {claim.name} is made anew once the one being deleted is gone, {of}"
         return Effect(volume.name, f"{volume.size}, {how}")
 
     contents = _contents(claim, wanted)
-    if look.phase == Phase.LOST:
+    if state.phase == Phase.LOST:
         return Effect(volume.name, f"{volume.size}, claim {claim.name} is reused, but has lost its volume: {contents}")
     if not is_bound(claim):
         return Effect(volume.name, f"{volume.size}, claim {claim.name} is reused, not bound yet: {contents}")
 
     reused = f"claim {claim.name} is reused with its data: {contents}"
-    if look.request and look.phase is Phase.RESIZING:
+    if state.request and state.phase is Phase.RESIZING:
         in_use = server.spec.replicas > 0
-        how = f"{claim.capacity} to {volume.size}, {reused}, {_expansion(look, claim, situation, in_use=in_use)}"
+        how = f"{claim.capacity} to {volume.size}, {reused}, {_expansion(state, claim, live_state, in_use=in_use)}"
         return Effect(volume.name, how, grows_in_use=in_use)
     return Effect(volume.name, f"{volume.size}, {reused}")
 
@@ -149,37 +148,37 @@ def _contents(claim: Claim, wanted: str | None) -> str:
     return f"{claim.capacity or claim.requested or 'an unknown size'} {of}{other}"
 
 
-def _volume_effect(look: Outlook, server: DittoServer, situation: Situation) -> Effect:
-    volume, claim = look.volume, look.claim
+def _volume_effect(state: VolumeState, server: DittoServer, live_state: LiveState) -> Effect:
+    volume, claim = state.volume, state.claim
     name = f"claim {volume.claim_name(server.metadata.name)}"
     if claim is None:
-        of = storage_class_of(server.spec.storage, None, situation.classes)
+        of = storage_class_of(server.spec.storage, None, live_state.classes)
         return Effect(volume.name, f"{volume.size}, {name} is made, {f'class {of}' if of else 'without a class'}")
-    if look.phase in (Phase.PENDING, Phase.LOST):
-        return Effect(volume.name, f"{volume.size}, {name} is {look.phase} and asks for {claim.requested}")
-    if look.request and look.phase is Phase.RESIZING and not _shrinks(look):
+    if state.phase in (Phase.PENDING, Phase.LOST):
+        return Effect(volume.name, f"{volume.size}, {name} is {state.phase} and asks for {claim.requested}")
+    if state.request and state.phase is Phase.RESIZING and not _shrinks(state):
         in_use = server.spec.replicas > 0
-        how = _expansion(look, claim, situation, in_use=in_use)
+        how = _expansion(state, claim, live_state, in_use=in_use)
         return Effect(volume.name, f"{claim.capacity} to {volume.size}, {name}, {how}", grows_in_use=in_use)
-    if look.request and look.phase is Phase.RESIZING:
+    if state.request and state.phase is Phase.RESIZING:
         return Effect(volume.name, f"{claim.capacity} to {volume.size}, {name} no longer asks for {claim.requested}")
-    if look.request:
+    if state.request:
         return Effect(volume.name, f"{volume.size}, {name} has that, and no longer asks for {claim.requested}")
-    return Effect(volume.name, look.message or f"{volume.size}, {name} has {claim.capacity} already")
+    return Effect(volume.name, state.message or f"{volume.size}, {name} has {claim.capacity} already")
 
 
-def _shrinks(look: Outlook) -> bool:
-    asked = look.claim and look.claim.requested
-    return bool(asked and look.request) and quantity.parse(look.request or "0") < quantity.parse(asked or "0")
+def _shrinks(state: VolumeState) -> bool:
+    asked = state.claim and state.claim.requested
+    return bool(asked and state.request) and quantity.parse(state.request or "0") < quantity.parse(asked or "0")
 
 
-def _expansion(look: Outlook, claim: Claim, situation: Situation, *, in_use: bool) -> str:
-    if doubt(look.volume, claim, situation.classes):
+def _expansion(state: VolumeState, claim: Claim, live_state: LiveState, *, in_use: bool) -> str:
+    if doubt(state.volume, claim, live_state.classes):
         return f"whether class {claim.storage_class} can expand is unknown"
     return f"class {claim.storage_class} expands {'online' if in_use else 'it when a pod uses it'}"
 
 
-def _field_effect(change: Change, before: DittoServer, alone: DittoServer) -> Effect:
+def _field_effect(change: FieldChange, before: DittoServer, alone: DittoServer) -> Effect:
     hows = [f"{_shown(change.was)} to {_shown(change.now)}", *_of_services(before, alone)]
     if change.path == ("replicas",):
         hows.append("starts the pod" if change.now else "stops the pod, whose volumes are kept")
@@ -201,9 +200,9 @@ def _consumed(server: DittoServer) -> Any:
     return template, config_yaml(spec), consumed_references(server.metadata.name, spec)
 
 
-def _drift(server: DittoServer, situation: Situation) -> Iterator[Effect]:
+def _drift(server: DittoServer, live_state: LiveState) -> Iterator[Effect]:
     """What the operator would do without any edit, such as after an upgrade of it."""
-    live = situation.stateful_set
+    live = live_state.stateful_set
     if live is None:
         return
     wanted = stateful_set(_owner(server), server.spec, None, live_claim_templates(live))
@@ -216,17 +215,17 @@ def _owner(server: DittoServer) -> Owner:
     return Owner(server.metadata.name, server.metadata.namespace)
 
 
-def _changes(old: Mapping[str, Any], new: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[Change]:
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], at: tuple[str, ...] = ()) -> Iterator[FieldChange]:
     """Field by field, but a section that comes or goes as a whole: its fields may make no sense one by one."""
     for name in {**old, **new}:
         was, now = old.get(name), new.get(name)
         if isinstance(was, Mapping) and isinstance(now, Mapping):
             yield from _changes(was, now, (*at, name))
         elif was != now:
-            yield Change((*at, name), was, now)
+            yield FieldChange((*at, name), was, now)
 
 
-def _with(manifest: Mapping[str, Any], change: Change) -> Manifest:
+def _with(manifest: Mapping[str, Any], change: FieldChange) -> Manifest:
     return {**manifest, "spec": _placed(manifest["spec"], change.path, change.now)}
 
 

@@ -14,6 +14,8 @@ from operator import or_
 from typing import Any
 from urllib.parse import urlsplit
 
+from app.storage.unstructured import is_terminating
+
 JWT_SECRET_CHARACTERS = 32
 _SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
@@ -21,11 +23,6 @@ _DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
-
-
-def is_terminating(manifest: Mapping[str, Any]) -> bool:
-    """Whether the object has been deleted and is there only until its finalizers, or what uses it, are gone."""
-    return bool(manifest["metadata"].get("deletionTimestamp"))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.storage.growth import Outlook, Phase, Situation, outlooks
+from app.storage.resize import LiveState, Phase, VolumeState, volume_states
 from app.storage.spec import DittoServer
 from app.storage.volumes import class_difference, storage_class_of, volumes
 
@@ -26,15 +26,18 @@ class Entry:
     message: str = ""
 
 
-def inventory(server: DittoServer, manifest: Mapping[str, Any], situation: Situation | None) -> list[Entry]:
+def inventory(server: DittoServer, manifest: Mapping[str, Any], live_state: LiveState | None) -> list[Entry]:
     """Of the server that the manifest was read as; without a situation as its status has it."""
     status = manifest.get("status") or {}
     recorded = {each.get("name", ""): each for each in status.get("volumes") or []}
-    if situation is None:
+    if live_state is None:
         return _as_recorded(server, recorded)
     is_current = status.get("observedGeneration") == manifest["metadata"].get("generation")
     said = recorded if is_current else {}
-    return [_entry(look, said.get(look.volume.name, {}), server, situation) for look in outlooks(server, situation)]
+    return [
+        _entry(state, said.get(state.volume.name, {}), server, live_state)
+        for state in volume_states(server, live_state)
+    ]
 
 
 def _as_recorded(server: DittoServer, recorded: Recorded) -> list[Entry]:
@@ -53,26 +56,26 @@ def _as_recorded(server: DittoServer, recorded: Recorded) -> list[Entry]:
     ]
 
 
-def _entry(look: Outlook, said: Mapping[str, Any], server: DittoServer, situation: Situation) -> Entry:
-    phase, message = _told(look, said)
-    other = class_difference(look.claim, server.spec.storage) if look.claim else ""
+def _entry(state: VolumeState, said: Mapping[str, Any], server: DittoServer, live_state: LiveState) -> Entry:
+    phase, message = _told(state, said)
+    other = class_difference(state.claim, server.spec.storage) if state.claim else ""
     if other not in message:
         message = "; ".join(filter(None, (message, other)))
     return Entry(
-        name=look.volume.name,
-        claim=look.volume.claim_name(server.metadata.name),
-        requested=look.volume.size,
-        storage_class=storage_class_of(server.spec.storage, look.claim, situation.classes),
-        capacity=look.claim.capacity if look.claim else None,
+        name=state.volume.name,
+        claim=state.volume.claim_name(server.metadata.name),
+        requested=state.volume.size,
+        storage_class=storage_class_of(server.spec.storage, state.claim, live_state.classes),
+        capacity=state.claim.capacity if state.claim else None,
         phase=phase,
         message=message,
     )
 
 
-def _told(look: Outlook, said: Mapping[str, Any]) -> tuple[str, str]:
+def _told(state: VolumeState, said: Mapping[str, Any]) -> tuple[str, str]:
     """What the operator has said counts where it alone can know: what it was refused, and what a claim waits for."""
-    refused = look.request is not None and said.get("phase") == Phase.RESIZE_REFUSED
-    waits = not look.message and said.get("phase") == look.phase
+    refused = state.request is not None and said.get("phase") == Phase.RESIZE_REFUSED
+    waits = not state.message and said.get("phase") == state.phase
     if refused or waits:
         return said["phase"], said.get("message") or ""
-    return look.phase, look.message
+    return state.phase, state.message

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from app.storage.names import is_qualified_name
-from app.storage.reading import LONGEST_NAME, Problem
+from app.storage.reading import LONGEST_NAME, ReadingProblem
 from app.storage.schema import Schema
 
 ANNOTATIONS_BYTES = 256 * 1024
@@ -82,23 +82,23 @@ _SECONDS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\
 _A_QUALIFIED_NAME = "must be up to 63 letters, digits, dashes, dots and underscores, perhaps after a domain and a slash"
 
 
-def metadata_problems(metadata: Any) -> list[Problem]:
+def metadata_problems(metadata: Any) -> list[ReadingProblem]:
     """Empty for metadata that the API server takes; a value of the wrong type is not looked at any further."""
     wrong_types = list(_wrong_types(metadata, METADATA, "metadata"))
     problems = wrong_types or list(_wrong_values(metadata or {}))
     return problems[:MOST_PROBLEMS]
 
 
-def _wrong_types(value: Any, schema: Schema, path: str) -> Iterator[Problem]:
+def _wrong_types(value: Any, schema: Schema, path: str) -> Iterator[ReadingProblem]:
     """A null is as good as nothing, as everywhere in Kubernetes."""
     if value is None:
         return
 
     expected, message = _EXPECTED[schema["type"]]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        yield Problem(path, f"{path} {message}")
+        yield ReadingProblem(path, f"{path} {message}")
     elif schema.get("format") and not _is_time(value):
-        yield Problem(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
+        yield ReadingProblem(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
     else:
         for inner, field, inner_path in _members(value, schema, path):
             yield from _wrong_types(inner, field, inner_path)
@@ -129,11 +129,11 @@ def _is_time(value: str) -> bool:
         return False
 
 
-def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[Problem]:
+def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[ReadingProblem]:
     namespace = metadata.get("namespace")
     if namespace and not _NAMESPACE.fullmatch(namespace):
         limit = "must be up to 63 lower-case letters, digits and dashes, as no other namespace can exist"
-        yield Problem("metadata.namespace", f"metadata.namespace {limit}")
+        yield ReadingProblem("metadata.namespace", f"metadata.namespace {limit}")
 
     yield from _wrong_labels(metadata.get("labels") or {})
     yield from _wrong_annotations(metadata.get("annotations") or {})
@@ -141,39 +141,39 @@ def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[Problem]:
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
         if not is_qualified_name(finalizer or ""):
             path = f"metadata.finalizers[{position}]"
-            yield Problem(path, f"{path} {_A_QUALIFIED_NAME}")
+            yield ReadingProblem(path, f"{path} {_A_QUALIFIED_NAME}")
 
     yield from _wrong_owners(metadata.get("ownerReferences") or [])
 
 
-def _wrong_labels(labels: Mapping[str, str | None]) -> Iterator[Problem]:
+def _wrong_labels(labels: Mapping[str, str | None]) -> Iterator[ReadingProblem]:
     for key, value in labels.items():
         path = member("metadata.labels", key)
         if not is_qualified_name(key):
-            yield Problem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
+            yield ReadingProblem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
         if not _VALUE.fullmatch(value or ""):
-            yield Problem(path, f"{path} must be up to 63 letters, digits, dashes, dots and underscores")
+            yield ReadingProblem(path, f"{path} must be up to 63 letters, digits, dashes, dots and underscores")
 
 
-def _wrong_annotations(annotations: Mapping[str, str | None]) -> Iterator[Problem]:
+def _wrong_annotations(annotations: Mapping[str, str | None]) -> Iterator[ReadingProblem]:
     for key in annotations:
         if not is_qualified_name(key.lower()):
             path = member("metadata.annotations", key)
-            yield Problem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
+            yield ReadingProblem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
 
     size = sum(len(key.encode()) + len((value or "").encode()) for key, value in annotations.items())
     if size > ANNOTATIONS_BYTES:
         path = "metadata.annotations"
-        yield Problem(path, f"{path} must have at most {ANNOTATIONS_BYTES} bytes in all")
+        yield ReadingProblem(path, f"{path} must have at most {ANNOTATIONS_BYTES} bytes in all")
 
 
-def _wrong_owners(owners: list[Any]) -> Iterator[Problem]:
+def _wrong_owners(owners: list[Any]) -> Iterator[ReadingProblem]:
     for position, owner in enumerate(owners):
         for name in ("apiVersion", "kind", "name", "uid"):
             if not (owner or {}).get(name):
                 path = f"metadata.ownerReferences[{position}].{name}"
-                yield Problem(path, f"{path} is required")
+                yield ReadingProblem(path, f"{path} is required")
 
     controllers = [owner for owner in owners if (owner or {}).get("controller")]
     if len(controllers) > 1:
-        yield Problem("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")
+        yield ReadingProblem("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")

@@ -6,13 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.storage.config import config_yaml
-from app.storage.pod import (
-    CONFIG_FILE,
-    CONFIG_HASH,
-    Manifest,
-    config_map_name,
-    pod_template,
-)
+from app.storage.pod import CONFIG_FILE, CONFIG_HASH, config_map_name, pod_template
 from app.storage.ports import listeners
 from app.storage.references import (
     JWT_KEY,
@@ -23,6 +17,7 @@ from app.storage.references import (
     postgres_secret_name,
 )
 from app.storage.spec import API_VERSION, DEFAULT_ADMIN, DEFAULT_IDENTITY, DEFAULT_SERVICE, KIND, DittoServer, Spec
+from app.storage.unstructured import Manifest
 from app.storage.volumes import volumes
 
 APP = "dittofs-server"
@@ -145,8 +140,8 @@ def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
     A user may have set them while the type was another one, and would keep the Service from ever changing.
     """
     kind = service.get("type") or "ClusterIP"
-    unfit = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
-    kept = {name: value for name, value in service.items() if name not in unfit}
+    invalid_findings = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
+    kept = {name: value for name, value in service.items() if name not in invalid_findings}
     if kind == "ClusterIP":
         ports = [{name: value for name, value in port.items() if name != "nodePort"} for port in kept["ports"]]
         kept["ports"] = ports

@@ -14,9 +14,8 @@ from app.storage.references import (
     postgres_secret_name,
 )
 from app.storage.spec import S3, Spec
+from app.storage.unstructured import Manifest
 from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
-
-Manifest = dict[str, Any]
 
 CONFIG_HASH = "dittofs.io/config-hash"
 CONTAINER = "dittofs"

@@ -21,7 +21,7 @@ _ROOT: Schema = {"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "s
 
 
 @dataclass(frozen=True, order=True)
-class Problem:
+class ReadingProblem:
     """A field that cannot be read, by its path from the object's root, and what was expected of it."""
 
     path: str
@@ -36,13 +36,13 @@ class Reading:
     """
 
     server: DittoServer
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ReadingProblem, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
 def read(manifest: Any) -> Reading:
     unknown = tuple(islice(_unknown_fields(manifest, _ROOT, ""), MOST_UNKNOWN))
-    problems: tuple[Problem, ...] = ()
+    problems: tuple[ReadingProblem, ...] = ()
     while isinstance(result := _validated(manifest), list):
         # What a section lacks once a field was cut out of it is not another problem of the person who wrote it.
         problems = problems or tuple(_problem(error) for error in result)
@@ -79,11 +79,11 @@ def _validated(manifest: Any) -> DittoServer | list[ErrorDetails]:
         return error.errors(include_url=False)
 
 
-def _missing_size(server: DittoServer, problems: Iterable[Problem]) -> Iterable[Problem]:
+def _missing_size(server: DittoServer, problems: Iterable[ReadingProblem]) -> Iterable[ReadingProblem]:
     """The model lets this one required size be None, so that the other rules can judge a server without it."""
     path = "spec.storage.metadataSize"
     if server.spec.storage.metadata_size is None and not any(path.startswith(each.path) for each in problems):
-        yield Problem(path, f"{field_name(path)} is required")
+        yield ReadingProblem(path, f"{field_name(path)} is required")
 
 
 _EXPECTED = {
@@ -100,12 +100,12 @@ _EXPECTED = {
 }
 
 
-def _problem(error: ErrorDetails) -> Problem:
+def _problem(error: ErrorDetails) -> ReadingProblem:
     path = _path(error["loc"])
     template = _EXPECTED.get(error["type"])
     # Only our own texts are templates: pydantic's message is complete, and quotes what the user wrote.
     expected = error["msg"] if template is None else template.format_map(error.get("ctx", {}))
-    return Problem(path, f"{field_name(path) or KIND} {expected}")
+    return ReadingProblem(path, f"{field_name(path) or KIND} {expected}")
 
 
 def _path(location: Iterable[str | int]) -> str:

@@ -44,7 +44,7 @@ _HIDDEN = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL}
 
 
 @dataclass(frozen=True)
-class Key:
+class ReferencedKey:
     """A key that the server reads; `complaints` are the traits of its value that are worth a warning, worst first."""
 
     name: str
@@ -59,7 +59,7 @@ class SecretReference:
     path: str
     title: str
     secret: str | None
-    keys: tuple[Key, ...]
+    keys: tuple[ReferencedKey, ...]
     optional: bool = False
 
 
@@ -82,7 +82,7 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
 def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
     """The Secrets that are made for a server because its spec names none; a reference without a name names none."""
     named = {reference.path for reference in secret_references(spec) if reference.secret}
-    jwt, password = Key(JWT_KEY, _JWT_COMPLAINTS), Key(PASSWORD_KEY, _PASSWORD_COMPLAINTS)
+    jwt, password = ReferencedKey(JWT_KEY, _JWT_COMPLAINTS), ReferencedKey(PASSWORD_KEY, _PASSWORD_COMPLAINTS)
     # No model of what a user writes: the name of a server that is about to be rejected can be of any length.
     made = (
         SecretReference(JWT_PATH, "JWT", jwt_secret_name(name), (jwt,)),
@@ -155,7 +155,7 @@ def unusable(reference: SecretReference, secret: Secret | Unknown | None) -> Fin
         return finding
     fatal = {Trait.EMPTY, Trait.SHORT}
     keys = tuple(
-        Key(key.name, {trait: text for trait, text in key.complaints.items() if trait in fatal}, key.optional)
+        ReferencedKey(key.name, {trait: text for trait, text in key.complaints.items() if trait in fatal}, key.optional)
         for key in reference.keys
     )
     return next(
@@ -180,13 +180,13 @@ def _judge_keys(reference: SecretReference, title: str, secret: Secret) -> Itera
 
 def _s3_reference(reference: S3Credentials) -> SecretReference:
     keys = (
-        Key(reference.access_key_id_key, _S3_COMPLAINTS),
-        Key(reference.secret_access_key_key, _S3_COMPLAINTS),
-        Key(reference.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
+        ReferencedKey(reference.access_key_id_key, _S3_COMPLAINTS),
+        ReferencedKey(reference.secret_access_key_key, _S3_COMPLAINTS),
+        ReferencedKey(reference.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
     )
     return SecretReference(S3_PATH, "S3 credentials", reference.secret_name, keys)
 
 
 def _reference(path: str, title: str, given: SecretKey, complaints: Mapping[Trait, str]) -> SecretReference:
     optional = bool(given.optional)
-    return SecretReference(path, title, given.name, (Key(given.key, complaints, optional),), optional)
+    return SecretReference(path, title, given.name, (ReferencedKey(given.key, complaints, optional),), optional)

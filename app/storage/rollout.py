@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.storage.facts import is_terminating
 from app.storage.objects import controller
+from app.storage.unstructured import is_terminating
 
 REVISION = "controller-revision-hash"
 

@@ -153,7 +153,7 @@ def judge(change: Change, facts: Facts, rules: Sequence[Rule] | None = None) -> 
     return in_order(found)
 
 
-def unfit(reading: Reading) -> list[Finding]:
+def invalid_findings(reading: Reading) -> list[Finding]:
     """Why nothing can be made of an object that nobody judged when it came in; empty for nearly all."""
     change = Change(reading)
     return [finding for rule in OBJECT_RULES for finding in rule(change, Facts())]

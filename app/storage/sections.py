@@ -15,9 +15,10 @@ from app.storage.core_types import violations
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.objects import Owner, stateful_set
-from app.storage.pod import CONTAINER, Manifest, without_nulls
+from app.storage.pod import CONTAINER, without_nulls
 from app.storage.reading import field_name
 from app.storage.spec import Spec
+from app.storage.unstructured import Manifest
 
 # No type of core/v1 is nested as deep; what follows a value down to its leaves could not follow it any further.
 MOST_LEVELS = 16

@@ -78,7 +78,7 @@ def _without_nulls(value: Any) -> Any:
 Port = Annotated[int, Within(1, 65535)]
 Credits = Annotated[int, Within(1)]
 Name = Annotated[str, Field(max_length=253)]
-Key = Annotated[str, Field(min_length=1, max_length=253)]
+KeyName = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(max_length=64)]
 Path = Annotated[str, Field(max_length=4096)]
 Image = Annotated[str, Field(max_length=1024)]
@@ -111,7 +111,7 @@ class SecretKey(Model):
 
     name: Name | None = None
     """The Secret's name."""
-    key: Key
+    key: KeyName
     """The key in it."""
     optional: bool | None = None
     """Whether the Secret or its key may be absent."""
@@ -271,13 +271,13 @@ class Smb(Model):
 class S3Credentials(Model):
     """A Secret in the server's namespace with credentials for S3."""
 
-    secret_name: Key
+    secret_name: KeyName
     """The Secret's name."""
-    access_key_id_key: Key = "accessKeyId"
+    access_key_id_key: KeyName = "accessKeyId"
     """The key with the access key ID."""
-    secret_access_key_key: Key = "secretAccessKey"
+    secret_access_key_key: KeyName = "secretAccessKey"
     """The key with the secret access key."""
-    endpoint_key: Key = "endpoint"
+    endpoint_key: KeyName = "endpoint"
     """The key with the endpoint's URL; it may be absent from the Secret."""
 
 

@@ -11,13 +11,14 @@ from app.storage.adoption import why_not_adopted
 from app.storage.containers import CRASH_REASONS
 from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
-from app.storage.facts import Claim, StorageClasses, is_terminating
+from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding, Problem
-from app.storage.growth import Outlook, Phase, Situation, outlooks
 from app.storage.objects import controller
 from app.storage.pod import pod_name
+from app.storage.resize import LiveState, Phase, VolumeState, volume_states
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
+from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import class_difference, described_class, is_of_another_class, storage_class_of
 
 Message = Annotated[str, Field(max_length=32768)]
@@ -80,8 +81,6 @@ class Status(Model):
     """The server's volumes."""
 
 
-Manifest = dict[str, Any]
-
 # A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
 CLAIM_PATIENCE_SECONDS = 300
 # The reasons when a Service does not exist, and when it is not as the spec asks: it may be more public than it should.
@@ -98,7 +97,7 @@ _ABSENT = {
 
 
 @dataclass(frozen=True)
-class News:
+class Event:
     """What a person would look for in the Events of a server."""
 
     type: Literal["Normal", "Warning"]
@@ -107,11 +106,11 @@ class News:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observation:
     """What was found out about a server; `failure` is what kept its objects from being made as they should be.
 
     `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `situation` is of its volumes and its pod; `overdue` names the claims that had time enough, and `leftovers` those
+    `live_state` is of its volumes and its pod; `overdue` names the claims that had time enough, and `leftovers` those
     that are older than the server. `held` is why its pod is not restarted for a change, and `rejected` what the API
     server says to sections that go into the pod. `file_service` is the live Service at which files are served.
     `warnings` are Events about its objects, and `node` is that of its pod where its state explains something.
@@ -131,29 +130,35 @@ class Seen:
     held: Problem | None = None
     rejected: Problem | None = None
     file_service: Mapping[str, Any] | None = None
-    situation: Situation = field(default_factory=Situation)
+    live_state: LiveState = field(default_factory=LiveState)
     overdue: Collection[str] = ()
     leftovers: Collection[str] = ()
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
 
 
-def status(server: DittoServer, manifest: Mapping[str, Any], seen: Seen, now: str) -> Manifest:
+def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> Manifest:
     """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
     generation = manifest["metadata"]["generation"]
-    looks = outlooks(server, seen.situation)
-    case = Case(server.metadata.name, seen.situation.pod, datetime.fromisoformat(now), seen.warnings, seen.node)
+    states = volume_states(server, observation.live_state)
+    case = Case(
+        server.metadata.name,
+        observation.live_state.pod,
+        datetime.fromisoformat(now),
+        observation.warnings,
+        observation.node,
+    )
     found = {
         "observedGeneration": generation,
-        "availableReplicas": _available(seen),
-        "phase": _phase(server, seen, case),
+        "availableReplicas": _available(observation),
+        "phase": _phase(server, observation, case),
         "conditions": [],
-        "volumes": [_volume(look, server, seen) for look in looks],
+        "volumes": [_volume(state, server, observation) for state in states],
     }
-    if endpoint := _endpoint(seen.file_service):
+    if endpoint := _endpoint(observation.file_service):
         found["nfsEndpoint"] = endpoint
     former = conditions(manifest)
-    for kind, (holds, problem) in _conditions(server, seen, looks, case, former).items():
+    for kind, (holds, problem) in _conditions(server, observation, states, case, former).items():
         before = former.get(kind, {})
         since = before.get("lastTransitionTime") if before.get("status") == holds else None
         found["conditions"].append(
@@ -174,7 +179,9 @@ def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {each["type"]: each for each in (manifest.get("status") or {}).get("conditions") or []}
 
 
-def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]) -> Iterator[News]:
+def transition_events(
+    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Event]:
     """What changed from some conditions to others that a person would look for; the same twice is no news.
 
     Nothing of a server whose namespace is being deleted: no Event can be created there.
@@ -187,14 +194,14 @@ def news(before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[st
             and after[kind]["reason"] != "NotRead"
             and not _is_same(before.get(kind), after[kind])
         ):
-            yield News("Warning", after[kind]["reason"], after[kind]["message"])
+            yield Event("Warning", after[kind]["reason"], after[kind]["message"])
     storage, former = after["StorageReady"], before.get("StorageReady")
     if storage["reason"] not in _QUIET and not _is_same(former, storage):
-        yield News("Warning", storage["reason"], storage["message"])
+        yield Event("Warning", storage["reason"], storage["message"])
     if storage["status"] == "True" and former and former["reason"] in _GROWING:
-        yield News("Normal", "Resized", "every volume has the size that the spec asks for")
+        yield Event("Normal", "Resized", "every volume has the size that the spec asks for")
     if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
-        yield News("Normal", "Available", after["Ready"]["message"])
+        yield Event("Normal", "Available", after["Ready"]["message"])
 
 
 def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
@@ -203,26 +210,34 @@ def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
 
 def _conditions(
     server: DittoServer,
-    seen: Seen,
-    looks: Sequence[Outlook],
+    observation: Observation,
+    states: Sequence[VolumeState],
     case: Case,
     former: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, tuple[str, Problem]]:
-    blocking = sorted(looks, key=lambda look: _order_of_blame(look, server, seen))
-    claims, growth = _first(_claim_problem(look, server, seen) for look in blocking), _growth_problem(looks)
-    ready = steady(_not_ready(server, seen, claims, looks, case), former.get("Ready"))
+    blocking = sorted(states, key=lambda state: _order_of_blame(state, server, observation))
+    claims, growth = _first(_claim_problem(state, server, observation) for state in blocking), _growth_problem(states)
+    ready = steady(_not_ready(server, observation, claims, states, case), former.get("Ready"))
     refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
-    stalled = _blocked(seen) or seen.held or seen.rejected or refused or why_not_adopted(server, seen.situation)
-    failed = seen.failure or seen.services or seen.growth or seen.terminating
-    leaving = _leaving_stateful_set(server, seen)
-    waiting = failed or leaving or seen.credentials or ready or growth or _rollout(seen.situation.stateful_set)
+    stalled = (
+        _blocked(observation)
+        or observation.held
+        or observation.rejected
+        or refused
+        or why_not_adopted(server, observation.live_state)
+    )
+    failed = observation.failure or observation.services or observation.growth or observation.terminating
+    leaving = _leaving_stateful_set(server, observation)
+    waiting = (
+        failed or leaving or observation.credentials or ready or growth or _rollout(observation.live_state.stateful_set)
+    )
     storage = claims or growth
     return {
-        "Ready": ("False", ready) if ready else ("True", _good(server, seen)),
+        "Ready": ("False", ready) if ready else ("True", _good(server, observation)),
         "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
         "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
-        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(looks, server)),
-        "CredentialsReady": _credentials(seen, former.get("CredentialsReady")),
+        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(states, server)),
+        "CredentialsReady": _credentials(observation, former.get("CredentialsReady")),
     }
 
 
@@ -234,72 +249,84 @@ def _first(problems: Iterable[Problem | None]) -> Problem | None:
     return next((problem for problem in problems if problem), None)
 
 
-def _growth_problem(looks: Sequence[Outlook]) -> Problem | None:
+def _growth_problem(states: Sequence[VolumeState]) -> Problem | None:
     """What keeps a volume from being as large as it should; first what a person has to see to."""
-    growing = [look for look in looks if look.phase in _GROWING]
-    growing.sort(key=lambda look: look.phase != Phase.RESIZE_REFUSED)
+    growing = [state for state in states if state.phase in _GROWING]
+    growing.sort(key=lambda state: state.phase != Phase.RESIZE_REFUSED)
     return Problem(growing[0].phase, growing[0].message) if growing else None
 
 
-def _bound(looks: Sequence[Outlook], server: DittoServer) -> Problem:
+def _bound(states: Sequence[VolumeState], server: DittoServer) -> Problem:
     """With what is larger than it should be or of another class, which the operator cannot change."""
-    larger = [look.message for look in looks if look.larger]
-    differing = [message for look in looks if (message := _class_difference(look, server))]
+    larger = [state.message for state in states if state.larger]
+    differing = [message for state in states if (message := _class_difference(state, server))]
     if not (larger or differing):
         return Problem("Bound", "every claim is bound")
     return Problem("StorageClassDiffers" if differing else "ClaimLarger", "; ".join([*differing, *larger]))
 
 
-def _class_difference(look: Outlook, server: DittoServer) -> str:
-    return class_difference(look.claim, server.spec.storage) if look.claim else ""
+def _class_difference(state: VolumeState, server: DittoServer) -> str:
+    return class_difference(state.claim, server.spec.storage) if state.claim else ""
 
 
-def _credentials(seen: Seen, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
+def _credentials(observation: Observation, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
     """As they were, where they could not be looked at."""
-    if seen.credentials:
-        return "Unknown" if seen.credentials_unknown else "False", seen.credentials
-    if not (seen.rejections or seen.namespace or seen.taken or seen.terminating or seen.failure):
+    if observation.credentials:
+        return "Unknown" if observation.credentials_unknown else "False", observation.credentials
+    if not (
+        observation.rejections
+        or observation.namespace
+        or observation.taken
+        or observation.terminating
+        or observation.failure
+    ):
         return "True", Problem("Found", "every Secret is there")
     if former:
         return former["status"], Problem(former["reason"], former["message"])
     return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
 
 
-def _blocked(seen: Seen) -> Problem | None:
+def _blocked(observation: Observation) -> Problem | None:
     """Why nothing is made of the spec at all."""
-    if seen.rejections:
-        return Problem("InvalidSpec", "; ".join(finding.message for finding in seen.rejections))
-    return seen.namespace or seen.taken
+    if observation.rejections:
+        return Problem("InvalidSpec", "; ".join(finding.message for finding in observation.rejections))
+    return observation.namespace or observation.taken
 
 
-def _good(server: DittoServer, seen: Seen) -> Problem:
+def _good(server: DittoServer, observation: Observation) -> Problem:
     if server.spec.replicas == 0:
         return Problem("Stopped", "stopped as asked; its volumes are kept")
-    return Problem("Available", f"NFS is served at {_endpoint(seen.file_service)}")
+    return Problem("Available", f"NFS is served at {_endpoint(observation.file_service)}")
 
 
 def _not_ready(
-    server: DittoServer, seen: Seen, claims: Problem | None, looks: Sequence[Outlook], case: Case
+    server: DittoServer, observation: Observation, claims: Problem | None, states: Sequence[VolumeState], case: Case
 ) -> Problem | None:
     """Why the server does not do what its spec asks for; the first cause that a person could remove."""
-    if blocked := _blocked(seen):
+    if blocked := _blocked(observation):
         return blocked
     if server.spec.replicas == 0:
         stopping = why_not_ended(case) or Problem("Stopping", "the pod has yet to end")
-        return stopping if ((seen.situation.stateful_set or {}).get("status") or {}).get("replicas") else seen.failure
-    if _available(seen):
-        is_service = seen.terminating and seen.terminating.reason == SERVICE_TERMINATING
-        return seen.services or (seen.terminating if is_service else None)
-    if seen.situation.stateful_set is None and (
-        absent := seen.credentials or seen.failure or seen.terminating or seen.rejected
+        return (
+            stopping
+            if ((observation.live_state.stateful_set or {}).get("status") or {}).get("replicas")
+            else observation.failure
+        )
+    if _available(observation):
+        is_service = observation.terminating and observation.terminating.reason == SERVICE_TERMINATING
+        return observation.services or (observation.terminating if is_service else None)
+    if observation.live_state.stateful_set is None and (
+        absent := observation.credentials or observation.failure or observation.terminating or observation.rejected
     ):
         return absent
 
-    problem = why_not_adopted(server, seen.situation) or why_not_running(case)
-    blocks = _waits_for_a_node(seen.situation.pod) and any(_keeps_from_node(look, server, seen) for look in looks)
+    problem = why_not_adopted(server, observation.live_state) or why_not_running(case)
+    blocks = _waits_for_a_node(observation.live_state.pod) and any(
+        _keeps_from_node(state, server, observation) for state in states
+    )
     if claims and (problem is None or waits_for_claims(problem) or blocks):
         return claims
-    return problem or _leaving_stateful_set(server, seen) or Problem("PodStarting", "the pod is not ready yet")
+    return problem or _leaving_stateful_set(server, observation) or Problem("PodStarting", "the pod is not ready yet")
 
 
 def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
@@ -307,27 +334,27 @@ def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
     return any((condition["type"], condition["status"]) == ("PodScheduled", "False") for condition in found)
 
 
-def _order_of_blame(look: Outlook, server: DittoServer, seen: Seen) -> int:
+def _order_of_blame(state: VolumeState, server: DittoServer, observation: Observation) -> int:
     """Sorts claims whose data is at risk first, then those that nobody provides a volume for.
 
     Those that only wait for the pod to get a node come last.
     """
-    if look.phase == Phase.TERMINATING:
+    if state.phase == Phase.TERMINATING:
         return 0
-    if _waits_for_provisioner(look, server, seen):
-        return 0 if look.claim and look.claim.name in seen.leftovers else 1
-    return 2 if look.phase == Phase.PENDING else 1
+    if _waits_for_provisioner(state, server, observation):
+        return 0 if state.claim and state.claim.name in observation.leftovers else 1
+    return 2 if state.phase == Phase.PENDING else 1
 
 
-def _keeps_from_node(look: Outlook, server: DittoServer, seen: Seen) -> bool:
+def _keeps_from_node(state: VolumeState, server: DittoServer, observation: Observation) -> bool:
     """Whether the scheduler waits for the claim, as it does unless the claim's class waits for the scheduler."""
-    return look.claim is not None and _waits_for_provisioner(look, server, seen)
+    return state.claim is not None and _waits_for_provisioner(state, server, observation)
 
 
-def _waits_for_provisioner(look: Outlook, server: DittoServer, seen: Seen) -> bool:
+def _waits_for_provisioner(state: VolumeState, server: DittoServer, observation: Observation) -> bool:
     """Whether nothing but a volume is missing; also of a claim that is about to be created."""
-    storage_class = seen.situation.classes.named(_class_of(server, look.claim, seen) or "")
-    return look.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
+    storage_class = observation.live_state.classes.named(_class_of(server, state.claim, observation) or "")
+    return state.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
 
 
 def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
@@ -339,43 +366,43 @@ def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
     return None
 
 
-def _leaving_stateful_set(server: DittoServer, seen: Seen) -> Problem | None:
-    live = seen.situation.stateful_set
+def _leaving_stateful_set(server: DittoServer, observation: Observation) -> Problem | None:
+    live = observation.live_state.stateful_set
     if live is None or not is_terminating(live):
         return None
     name = server.metadata.name
     return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")
 
 
-def _claim_problem(look: Outlook, server: DittoServer, seen: Seen) -> Problem | None:
+def _claim_problem(state: VolumeState, server: DittoServer, observation: Observation) -> Problem | None:
     """Why there is no volume; its size is another matter."""
-    claim, name = look.claim, look.volume.claim_name(server.metadata.name)
-    missing = _class_problem(_class_of(server, claim, seen), seen.situation.classes)
-    if look.phase == Phase.MISSING and seen.situation.pod is None and missing:
+    claim, name = state.claim, state.volume.claim_name(server.metadata.name)
+    missing = _class_problem(_class_of(server, claim, observation), observation.live_state.classes)
+    if state.phase == Phase.MISSING and observation.live_state.pod is None and missing:
         return Problem(missing.reason, f"volume claim {name} cannot be created: {missing.message}")
-    if reason := _ABSENT.get(look.phase):
-        why = why_no_volume(name, seen.warnings) if look.phase == Phase.MISSING else None
-        return Problem(reason, f"volume claim {name} does not exist: {why}" if why else look.message)
-    if look.phase == Phase.LOST:
+    if reason := _ABSENT.get(state.phase):
+        why = why_no_volume(name, observation.warnings) if state.phase == Phase.MISSING else None
+        return Problem(reason, f"volume claim {name} does not exist: {why}" if why else state.message)
+    if state.phase == Phase.LOST:
         return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
-    if look.phase != Phase.PENDING:
+    if state.phase != Phase.PENDING:
         return None
-    if claim and name in seen.leftovers:
-        return _leftover_problem(claim, server, seen)
+    if claim and name in observation.leftovers:
+        return _leftover_problem(claim, server, observation)
     if missing:
         return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
-    waits = _waits_for(_class_of(server, claim, seen), seen.situation.classes)
-    why = why_no_volume(name, seen.warnings) or waits
-    if name in seen.overdue:
+    waits = _waits_for(_class_of(server, claim, observation), observation.live_state.classes)
+    why = why_no_volume(name, observation.warnings) or waits
+    if name in observation.overdue:
         return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
     return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
 
 
-def _leftover_problem(claim: Claim, server: DittoServer, seen: Seen) -> Problem:
+def _leftover_problem(claim: Claim, server: DittoServer, observation: Observation) -> Problem:
     """Names the claim as the cause that was there before the server and has no volume: only a person may delete it."""
     name, classes, wanted = (
-        _class_of(server, claim, seen),
-        seen.situation.classes,
+        _class_of(server, claim, observation),
+        observation.live_state.classes,
         server.spec.storage.storage_class_name,
     )
     what = f"volume claim {claim.name}, created {claim.created} before this server,"
@@ -390,7 +417,7 @@ def _leftover_problem(claim: Claim, server: DittoServer, seen: Seen) -> Problem:
         both = f"the claim and pod {pod_name(server.metadata.name)}"
         why = f"{why}; delete {both} to have both made again, unless the claim is about to be bound"
 
-    pending = "ClaimOverdue" if claim.name in seen.overdue else "ClaimPending"
+    pending = "ClaimOverdue" if claim.name in observation.overdue else "ClaimPending"
     return Problem(missing.reason if missing else pending, f"{what} was never bound: {why}")
 
 
@@ -415,28 +442,28 @@ def _waits_for(name: str | None, classes: StorageClasses) -> str:
     return f'it waits for {found.provisioner} of StorageClass "{name}"'
 
 
-def _class_of(server: DittoServer, claim: Claim | None, seen: Seen) -> str | None:
-    return storage_class_of(server.spec.storage, claim, seen.situation.classes)
+def _class_of(server: DittoServer, claim: Claim | None, observation: Observation) -> str | None:
+    return storage_class_of(server.spec.storage, claim, observation.live_state.classes)
 
 
-def _volume(look: Outlook, server: DittoServer, seen: Seen) -> Manifest:
-    problem = _claim_problem(look, server, seen)
-    message = problem.message if problem else look.message
+def _volume(state: VolumeState, server: DittoServer, observation: Observation) -> Manifest:
+    problem = _claim_problem(state, server, observation)
+    message = problem.message if problem else state.message
     found = {
-        "name": look.volume.name,
-        "claim": look.volume.claim_name(server.metadata.name),
-        "storageClass": _class_of(server, look.claim, seen),
-        "requested": look.volume.size,
-        "capacity": look.claim and look.claim.capacity,
-        "phase": str(look.phase),
-        "message": "; ".join(filter(None, (message, _class_difference(look, server)))) or None,
+        "name": state.volume.name,
+        "claim": state.volume.claim_name(server.metadata.name),
+        "storageClass": _class_of(server, state.claim, observation),
+        "requested": state.volume.size,
+        "capacity": state.claim and state.claim.capacity,
+        "phase": str(state.phase),
+        "message": "; ".join(filter(None, (message, _class_difference(state, server)))) or None,
     }
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _available(seen: Seen) -> int:
+def _available(observation: Observation) -> int:
     """Counts as the StatefulSet's controller does, or looks at the pod itself while that one cannot count it."""
-    live, pod = seen.situation.stateful_set, seen.situation.pod
+    live, pod = observation.live_state.stateful_set, observation.live_state.pod
     counted = (live or {}).get("status") or {}
     if pod and (not counted.get("observedGeneration") or (live and is_terminating(live)) or _is_between_owners(pod)):
         return int(is_ready(pod))
@@ -458,10 +485,10 @@ def _endpoint(service: Mapping[str, Any] | None) -> str | None:
     return port and f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:{port}"
 
 
-def _phase(server: DittoServer, seen: Seen, case: Case) -> str:
+def _phase(server: DittoServer, observation: Observation, case: Case) -> str:
     problem = why_not_running(case)
-    if _blocked(seen) or (problem and problem.reason in CRASH_REASONS and not _available(seen)):
+    if _blocked(observation) or (problem and problem.reason in CRASH_REASONS and not _available(observation)):
         return "Failed"
     if server.spec.replicas == 0:
         return "Stopped"
-    return "Running" if _available(seen) else "Pending"
+    return "Running" if _available(observation) else "Pending"

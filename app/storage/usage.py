@@ -4,8 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# Namespace and name of a claim.
-Key = tuple[str, str]
+from app.storage.unstructured import ObjectKey
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Usage:
         return -(-100 * self.used // self.size)
 
 
-def usages(summary: Mapping[str, Any]) -> Iterator[tuple[Key, Usage]]:
+def usages(summary: Mapping[str, Any]) -> Iterator[tuple[ObjectKey, Usage]]:
     """Of the volumes that are claimed; a volume that the kubelet has not measured yet is left out."""
     for pod in summary.get("pods") or []:
         for volume in pod.get("volume") or []:

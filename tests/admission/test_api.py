@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.admission.api import BODY_BYTES, MUTATE_PATH, VALIDATE_PATH, health, webhook
+from app.admission.api import BODY_BYTES, health, webhook
 from app.storage.defaults import fill
 from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.admission.reviews import Json, client, review
-from tests.anyjson import ANY_JSON
-from tests.servers import server, storage
+from tests.harness.json_strategies import ANY_JSON
+from tests.harness.server_table import server, storage
 
 pytestmark = pytest.mark.anyio
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from app.admission.patch import patch
-from tests.anyjson import ANY_OBJECT
+from tests.harness.json_strategies import ANY_OBJECT
 
 
 def test_only_what_is_new_is_added() -> None:

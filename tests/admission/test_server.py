@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from prometheus_client import REGISTRY
 
-from app.admission.api import BODY_BYTES, VALIDATE_PATH, webhook
+from app.admission.api import BODY_BYTES, webhook
 from app.admission.server import (
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
@@ -29,15 +29,16 @@ from app.admission.server import (
     WebhookServer,
 )
 from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
+from app.storage.webhook_configurations import VALIDATE_PATH
 from certs.authority import Authority, Pair
 from tests.admission.reviews import review
-from tests.servers import server
-from tests.wait import until_async
+from tests.harness.server_table import server
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
 # Short enough not to wait for, long enough for an honest client on a busy machine.
-PATIENCE = 1.0
+REQUEST_TIMEOUT_SECONDS = 1.0
 LONG = 20.0
 REVIEW = orjson.dumps(review(server()))
 HEAD = f"POST {VALIDATE_PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
@@ -99,7 +100,7 @@ def site(tmp_path: Path) -> Site:
 
 @asynccontextmanager
 async def serving(
-    site: Site, gather: Callable[[Needs], Awaitable[Facts]] = at_once, patience: float = PATIENCE
+    site: Site, gather: Callable[[Needs], Awaitable[Facts]] = at_once, patience: float = REQUEST_TIMEOUT_SECONDS
 ) -> AsyncIterator[WebhookServer]:
     site.running = WebhookServer(webhook(gather), "127.0.0.1", 0, site.certificate, patience)
     await site.running.listen()
@@ -236,7 +237,7 @@ class TestAClientThat:
 
     async def test_never_takes_its_answer_is_cut_off(self) -> None:
         """Without TLS, whose buffers would take an answer of any size; narrow sockets, for the kernel's do so too."""
-        plain = WebhookServer(webhook(at_once), "127.0.0.1", 0, client_seconds=PATIENCE)
+        plain = WebhookServer(webhook(at_once), "127.0.0.1", 0, client_seconds=REQUEST_TIMEOUT_SECONDS)
         await plain.listen()
         plain.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         with socket.socket() as client:
@@ -251,7 +252,7 @@ class TestAClientThat:
                 try:
                     await self.post(writer, orjson.dumps(review(server(), uid="x" * 3_000_000)))
                     await until_async(lambda: any(connection.flow.write_paused for connection in connections))
-                    await until_async(lambda: not connections, seconds=5 * PATIENCE)
+                    await until_async(lambda: not connections, seconds=5 * REQUEST_TIMEOUT_SECONDS)
                 finally:
                     writer.transport.abort()
                     await plain.drain(0)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import cycle
 from typing import Any
 
-from app.admission.api import VALIDATE_PATH
 from app.cluster.client import Selection
 from app.cluster.reader import DITTO_SERVERS
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
-from tests.background import Background
 from tests.bench.figures import Figure
 from tests.bench.load import Answers, Ask, Load
 from tests.bench.shares import shares
@@ -22,9 +22,10 @@ from tests.bench.sizes import Sizes
 from tests.bench.surroundings import cluster, load_on, register
 from tests.bench.yes import YesWebhook
 from tests.controlplane.cluster import ControlPlane
-from tests.fleet import S3_VALUES, OperatedEverywhere, busy, create, many, named, processor_seconds_of
-from tests.operated import Namespace
-from tests.servers import Manifest, s3, server
+from tests.harness.background import Background
+from tests.harness.fleet import S3_VALUES, OperatedEverywhere, busy, create, many, named, processor_seconds_of
+from tests.harness.operator_namespace import Namespace
+from tests.harness.server_table import s3, server
 
 # Who is asked: also the names of the namespaces in which it is asked about.
 NONE, YES, OURS = "none", "yes", "ours"

@@ -11,7 +11,7 @@ import uvloop
 
 from tests.bench.figures import percentile
 
-PATIENCE = 30.0
+REQUEST_TIMEOUT_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Load:
                 self._url,
                 connector=aiohttp.TCPConnector(limit=connections, ssl=self._trust),
                 headers=self._headers,
-                timeout=aiohttp.ClientTimeout(total=PATIENCE),
+                timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS),
             ) as session,
             asyncio.TaskGroup() as group,
         ):

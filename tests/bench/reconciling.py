@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from itertools import count
 from time import monotonic, sleep
 
-from app.cluster.cache import Cache, Key, Manifest, Store
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
+from app.cluster.reflector import Reflector, Store
 from app.reconcile.reconciler import live_hash
 from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
 from app.storage.reading import read
+from app.storage.unstructured import Manifest, ObjectKey
 from tests.bench.figures import Figure
 from tests.bench.sizes import Sizes
 from tests.bench.surroundings import cluster
 from tests.controlplane.cluster import ControlPlane
-from tests.fleet import (
+from tests.harness.fleet import (
     S3_VALUES,
     busy,
     create,
@@ -32,9 +33,9 @@ from tests.fleet import (
     quiet,
     shared_out,
 )
-from tests.operated import Operated, Request
-from tests.servers import s3
-from tests.wait import until
+from tests.harness.operator_namespace import Operated, Request
+from tests.harness.server_table import s3
+from tests.harness.wait import until
 
 NAMESPACE = "reconciled"
 # The more the faster, up to here.
@@ -86,7 +87,7 @@ def measure(sizes: Sizes, say: Say) -> Iterator[Figure | Cost]:
             yield from _figures(costs[-1])
             if number == sizes.many:
                 yield from _later(operated, rotation, sizes, say)
-    yield from _growth(costs)
+    yield from _resizer(costs)
 
 
 @contextmanager
@@ -196,8 +197,8 @@ def _cost(operated: Operated, number: int, bare: float, sizes: Sizes, say: Say) 
 
 
 def is_observed(server: Manifest) -> bool:
-    observed = (server.get("status") or {}).get("observedGeneration")
-    return bool(observed == server["metadata"]["generation"])
+    informers = (server.get("status") or {}).get("observedGeneration")
+    return bool(informers == server["metadata"]["generation"])
 
 
 async def until_all(
@@ -208,21 +209,21 @@ async def until_all(
     do: Callable[[], None],
 ) -> float:
     """The seconds from `do`, which may go on in the meantime, until something holds for so many objects, by a watch."""
-    store, there = Store(lambda manifest: {"metadata": manifest["metadata"]}), set[Key]()
+    store, there = Store(lambda manifest: {"metadata": manifest["metadata"]}), set[ObjectKey]()
     all_hold = asyncio.Event()
 
-    def heard(key: Key, manifest: Manifest) -> None:
+    def heard(key: ObjectKey, manifest: Manifest) -> None:
         if holds(manifest):
             there.add(key)
         if len(there) == number:
             all_hold.set()
 
     async with Cluster.connect(control_plane.kubeconfig) as client:
-        cache = Cache(client, Selection(resource, NAMESPACE), store)
+        reflector = Reflector(client, Selection(resource, NAMESPACE), store)
         async with asyncio.TaskGroup() as group, asyncio.timeout(SECONDS):
-            watching = group.create_task(cache.run())
-            await cache.answered()
-            store.listeners.append(heard)
+            watching = group.create_task(reflector.run())
+            await reflector.wait_for_sync()
+            store.event_handlers.append(heard)
             begun = monotonic()
             doing = group.create_task(asyncio.to_thread(do))
             await all_hold.wait()
@@ -254,7 +255,7 @@ def _figures(cost: Cost) -> Iterator[Figure]:
     yield Figure(title, f"{number}, reads each", cost.reads)
 
 
-def _growth(costs: list[Cost]) -> Iterator[Figure]:
+def _resizer(costs: list[Cost]) -> Iterator[Figure]:
     for each in costs:
         yield Figure(GROWTH, f"{each.servers} servers, time each", each.milliseconds_each, "ms")
         yield Figure(GROWTH, f"{each.servers} servers, memory each", each.kilobytes_each, "KB")

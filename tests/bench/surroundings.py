@@ -14,7 +14,7 @@ from app.storage.crd import custom_resource_definition
 from tests.bench.load import Load
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.operated import Namespace, registration
+from tests.harness.operator_namespace import Namespace, registration
 
 CRD = "crd/dittoservers.dittofs.dittofs.com"
 

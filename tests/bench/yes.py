@@ -10,12 +10,12 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from app.admission.api import MUTATE_PATH, VALIDATE_PATH
 from app.admission.server import KEEP_ALIVE_SECONDS
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.controlplane.program import Program
-from tests.operator import ROOT
-from tests.ports import free_port
-from tests.wait import until
+from tests.harness.free_ports import free_port
+from tests.harness.operator_process import ROOT
+from tests.harness.wait import until
 
 
 class YesWebhook:

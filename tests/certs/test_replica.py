@@ -13,13 +13,13 @@ import pytest
 
 from certs.authority import Authority, Leaf, certificates, is_valid, pem
 from certs.replica import Replica
-from certs.rotation import CA, NEXT, Content, Plan
+from certs.rotation import CA, NEXT, CertificateOptions, Content
 from certs.trust import SETTLE
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = 86400.0
 T = TypeVar("T")
-PLAN = Plan(("dittofs-operator.dittofs-system.svc",))
+PLAN = CertificateOptions(("dittofs-operator.dittofs-system.svc",))
 read = cache(certificates)
 # How often the carrier looks though nothing is due.
 CHECK = 60.0

@@ -6,19 +6,35 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from certs.authority import Authority, Leaf, certificates
-from certs.rotation import CA, CA_KEY, FORMER, NEXT, NEXT_KEY, SERVING, SERVING_KEY, Holding, Plan, Step, next_step
+from certs.rotation import (
+    CA,
+    CA_KEY,
+    FORMER,
+    NEXT,
+    NEXT_KEY,
+    SERVING,
+    SERVING_KEY,
+    CertificateOptions,
+    Holding,
+    Step,
+    next_step,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
-PLAN = Plan(("dittofs-operator.dittofs-system.svc", "localhost"))
+PLAN = CertificateOptions(("dittofs-operator.dittofs-system.svc", "localhost"))
 Content = dict[str, bytes]
 
 
-def step(content: Content | None, days: float = 0, *, plan: Plan = PLAN, trusted: bool = False) -> Step | None:
+def step(
+    content: Content | None, days: float = 0, *, plan: CertificateOptions = PLAN, trusted: bool = False
+) -> Step | None:
     return next_step(content, plan, NOW + days * DAY, upcoming_is_trusted=trusted)
 
 
-def stepped(content: Content | None, days: float = 0, *, plan: Plan = PLAN, trusted: bool = False) -> Content:
+def stepped(
+    content: Content | None, days: float = 0, *, plan: CertificateOptions = PLAN, trusted: bool = False
+) -> Content:
     made = step(content, days, plan=plan, trusted=trusted)
     assert made
     return dict(made.content)
@@ -64,7 +80,7 @@ def test_the_certificate_is_renewed_at_two_thirds_of_its_life_by_the_same_ca(mad
 
 
 def test_settings_say_how_long_they_live() -> None:
-    short = Plan(PLAN.hosts, authority_life=3 * DAY, serving_life=3 * DAY / 2)
+    short = CertificateOptions(PLAN.hosts, authority_life=3 * DAY, serving_life=3 * DAY / 2)
     content = stepped(None, plan=short)
     assert leaf(content).certificate.not_valid_after_utc == NOW + 1.5 * DAY
     assert step(content, 0.99, plan=short) is None
@@ -199,7 +215,7 @@ def test_an_unreadable_former_ca_does_no_harm(made: Content) -> None:
 
 
 def test_a_host_that_is_missing_is_added_to_those_that_another_replica_needs(made: Content) -> None:
-    renamed = Plan(("new.dittofs-system.svc",))
+    renamed = CertificateOptions(("new.dittofs-system.svc",))
     content = stepped(made, plan=renamed)
     assert leaf(content).hosts == {*PLAN.hosts, *renamed.hosts}
     assert step(content) is step(content, plan=renamed) is None

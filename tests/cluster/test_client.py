@@ -33,7 +33,7 @@ from app.cluster.reader import (
 from app.storage.facts import DryRun
 from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import until, until_async
+from tests.harness.wait import until, until_async
 
 
 @contextmanager

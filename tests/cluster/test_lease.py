@@ -11,18 +11,18 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.cluster.client import Cluster
-from app.cluster.lease import NAME, Lease, Timing
+from app.cluster.lease import NAME, Lease, LeaseTiming
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import until_async
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
 NOBODY = "https://127.0.0.1:1"
-QUICK = Timing(duration=3, renew=2, retry=0.2)
+QUICK = LeaseTiming(duration=3, renew=2, retry=0.2)
 
 
 class Candidate:
-    def __init__(self, cluster: Cluster, namespace: str, identity: str, timing: Timing = QUICK) -> None:
+    def __init__(self, cluster: Cluster, namespace: str, identity: str, timing: LeaseTiming = QUICK) -> None:
         self.identity = identity
         self.lease = Lease(cluster, namespace, identity, timing)
         self.leads = False
@@ -103,7 +103,7 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
 
 
 async def test_a_leader_that_was_stopped_for_too_long_knows_it_at_once(namespace: str, cluster: Cluster) -> None:
-    one = Candidate(cluster, namespace, "one", Timing(duration=0.6, renew=0.4, retry=0.1))
+    one = Candidate(cluster, namespace, "one", LeaseTiming(duration=0.6, renew=0.4, retry=0.1))
     async with running(one):
         await until_async(one.lease.held)
         _stop_everything(0.5)
@@ -113,7 +113,7 @@ async def test_a_leader_that_was_stopped_for_too_long_knows_it_at_once(namespace
 async def test_a_lease_taken_by_another_is_lost_at_once(
     control_plane: ControlPlane, namespace: str, cluster: Cluster
 ) -> None:
-    one = Candidate(cluster, namespace, "one", Timing(duration=60, renew=40, retry=0.2))
+    one = Candidate(cluster, namespace, "one", LeaseTiming(duration=60, renew=40, retry=0.2))
     async with running(one):
         await until_async(lambda: one.leads)
         theirs = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 1}})

@@ -34,18 +34,18 @@ def snapshot(tmp_path: Path) -> Snapshot:
 class Faulty:
     """Answers as the reader beneath, but for what hangs or fails: objects by name, and the list as `classes`."""
 
-    beneath: Reader
+    fallback: Reader
     hangs: frozenset[str] = frozenset()
     fails: frozenset[str] = frozenset()
     cancelled: list[str] = field(default_factory=list)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         await self._fault(name)
-        return await self.beneath.get(resource, name, namespace)
+        return await self.fallback.get(resource, name, namespace)
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         await self._fault("classes")
-        return await self.beneath.list(resource, namespace, labels)
+        return await self.fallback.list(resource, namespace, labels)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
         await self._fault("dry run")

@@ -9,14 +9,14 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.cache import Cache, Store
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import SECRETS
-from app.cluster.secrets import Known, Secrets, identity
+from app.cluster.reflector import Reflector, Store
+from app.cluster.secrets import SecretDigest, SecretDigests, identity
 from app.storage.facts import Trait, Unknown
 from tests.controlplane.cluster import ControlPlane
-from tests.garbage import tracked_more
-from tests.wait import until_async
+from tests.harness.gc_objects import tracked_more
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -27,7 +27,7 @@ class Watched:
     def __init__(self, cluster: Cluster) -> None:
         self.store = Store(trim=identity)
         self.cluster = cluster
-        self.secrets = Secrets(cluster, self.store)
+        self.secrets = SecretDigests(cluster, self.store)
 
     def gets(self) -> float:
         host = self.cluster._host
@@ -39,10 +39,10 @@ class Watched:
 async def watched(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Watched]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         found = Watched(cluster)
-        cache = Cache(cluster, Selection(SECRETS, namespace, metadata_only=True), found.store)
+        reflector = Reflector(cluster, Selection(SECRETS, namespace, metadata_only=True), found.store)
         async with asyncio.TaskGroup() as group:
-            task = group.create_task(cache.run())
-            await cache.answered()
+            task = group.create_task(reflector.run())
+            await reflector.wait_for_sync()
             yield found
             task.cancel()
 
@@ -59,13 +59,13 @@ async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: Contr
         before = found.gets()
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(found.secrets.read((namespace, "s3"))) for _ in range(200)]
-        known, *others = (task.result() for task in asked)
+        digest, *others = (task.result() for task in asked)
         assert found.gets() == before + 1
-        assert others == [known] * 199
+        assert others == [digest] * 199
         assert not found.secrets._reading
-    assert isinstance(known, Known)
-    assert known.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
-    assert Trait.EMPTY in known.secret.keys["empty"]
+    assert isinstance(digest, SecretDigest)
+    assert digest.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
+    assert Trait.EMPTY in digest.secret.keys["empty"]
     assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
 
 
@@ -80,8 +80,8 @@ async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: C
         await until_async(lambda: found.secrets.remembered(key) is None)
         second = await found.secrets.read(key)
         assert found.gets() == before + 1
-    assert isinstance(first, Known)
-    assert isinstance(second, Known)
+    assert isinstance(first, SecretDigest)
+    assert isinstance(second, SecretDigest)
     assert first.digests != second.digests
 
 
@@ -94,7 +94,7 @@ async def test_a_secret_that_is_gone_or_never_was_is_none(control_plane: Control
         control_plane.kubectl("-n", namespace, "delete", "secret", "s3")
         await until_async(lambda: found.store.get(key) is None)
         assert await found.secrets.read(key) is None
-        assert not found.secrets._known
+        assert not found.secrets._digests
         # The watch may lag behind: the Secret itself has the last word.
         last = {"metadata": {"namespace": namespace, "name": "s3", "resourceVersion": str(2**62)}}
         found.store.put(last)
@@ -122,10 +122,10 @@ async def test_a_secret_that_was_just_written_here_need_not_be_read(
     async with watched(control_plane, namespace) as found:
         before = found.gets()
         found.secrets.learn(await found.cluster.create(SECRETS, manifest))
-        known = await found.secrets.read((namespace, "made"))
+        digest = await found.secrets.read((namespace, "made"))
         assert found.gets() == before
-    assert isinstance(known, Known)
-    assert known.digests == {"key": hashlib.sha256(MARKER.encode()).hexdigest()}
+    assert isinstance(digest, SecretDigest)
+    assert digest.digests == {"key": hashlib.sha256(MARKER.encode()).hexdigest()}
     assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
 
 
@@ -150,9 +150,9 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
     async with watched(control_plane, namespace) as found:
         restored = await found.secrets.read(key)
         metadata = found.store.get(key)
-        assert isinstance(restored, Known)
+        assert isinstance(restored, SecretDigest)
         assert metadata
-        found.secrets._keep(key, Known(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+        found.secrets._keep(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
         assert found.secrets.remembered(key) != restored
 
         found.store.forget_versions(None)
@@ -164,7 +164,7 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
 
 def test_a_terminating_secret_stays_so_when_packed() -> None:
     metadata = {"name": "s3", "resourceVersion": "7", "deletionTimestamp": "2026-01-01T00:00:00Z"}
-    known = Known.read({"metadata": metadata, "data": {"key": ""}})
+    digest = SecretDigest.read({"metadata": metadata, "data": {"key": ""}})
 
-    assert known.secret.terminating
-    assert Known.unpacked(known.packed()) == known
+    assert digest.secret.terminating
+    assert SecretDigest.decode(digest.encode()) == digest

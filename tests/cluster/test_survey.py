@@ -11,8 +11,8 @@ from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, survey
 from app.storage.usage import Usage
 from tests.controlplane.cluster import ControlPlane
-from tests.kubelet import kubelet
-from tests.servers import server
+from tests.harness.kubelet import kubelet
+from tests.harness.server_table import server
 
 pytestmark = pytest.mark.anyio
 
@@ -73,12 +73,12 @@ async def test_what_belongs_to_servers_is_found(live: ControlPlane, namespace: s
 
 async def test_the_situation_of_a_server_is_that_of_its_namespace(live: ControlPlane, namespace: str) -> None:
     found = await of(live, namespace)
-    situation = found.situation((namespace, "files"))
-    assert situation is not None
-    assert situation.claims.keys() == {"cache-files-0"}
-    assert situation.pod == found.pods[namespace, "files-0"]
-    assert situation.may_restart
-    elsewhere = found.situation(("elsewhere", "files"))
+    live_state = found.live_state((namespace, "files"))
+    assert live_state is not None
+    assert live_state.claims.keys() == {"cache-files-0"}
+    assert live_state.pod == found.pods[namespace, "files-0"]
+    assert live_state.may_restart
+    elsewhere = found.live_state(("elsewhere", "files"))
     assert elsewhere is not None
     assert (elsewhere.claims, elsewhere.pod) == ({}, None)
 
@@ -109,7 +109,7 @@ async def test_what_may_not_be_read_is_a_gap_and_takes_nothing_else_away(live: C
     found = await of(live, namespace, live.kubeconfig_for("reader", namespace))
     assert found.servers.keys() == {(namespace, "files")}
     assert found.claims is None
-    assert found.situation((namespace, "files")) is None
+    assert found.live_state((namespace, "files")) is None
     claims, sets, classes, used = found.gaps
     assert claims.startswith("persistentvolumeclaims are unknown: forbidden: ")
     assert sets.startswith("statefulsets are unknown: forbidden: ")

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
-from app.cluster.cache import Key, Manifest, Store
+from app.cluster.reflector import Store
 from app.cluster.warning_events import LIMIT, WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
-from tests.events import event
+from app.storage.unstructured import Manifest, ObjectKey
+from tests.harness.warning_events import event
 
 SERVER = "here", "files"
 NAMES = {STATEFUL_SET: "files", POD: "files-0", CLAIM: "cache-files-0"}
@@ -21,8 +22,8 @@ class World:
         self.servers = Store()
         self.stores = {kind: Store() for kind in NAMES}
         self.warnings = WarningEvents(self.servers, self.stores)
-        self.told: list[Key] = []
-        self.warnings.listeners.append(self.told.append)
+        self.told: list[ObjectKey] = []
+        self.warnings.event_handlers.append(self.told.append)
         self._version = 0
         self.servers.put(self.named("files"))
         for kind in kinds:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.controlplane.program import Failed
-from tests.gomodule import GoModule, required_version
+from tests.harness.go_module import GoModule, required_version
 
 REQUIRED = ("kube-apiserver", "etcd", "kubectl")
 PROGRAMS = (*REQUIRED, "kube-controller-manager")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import REASONS, Fault, Harm, Proxy, Request
-from tests.wait import until
+from tests.harness.wait import until
 
 # Python's blocking TLS takes a reset for an end that came too early.
 BROKEN = (httpx.ReadError, httpx.RemoteProtocolError)

@@ -16,7 +16,7 @@ from typing import Any
 import click
 import httpx
 
-from app.admission.api import MUTATE_PATH, VALIDATE_PATH
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 
 HERE = Path(__file__).parent.relative_to(Path.cwd())
 CERTIFICATES = Path(".dev")

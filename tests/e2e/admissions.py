@@ -12,9 +12,9 @@ from typing import Any
 
 import httpx
 
-from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
-from tests.operated import Namespace
+from tests.harness.background import Background
+from tests.harness.operator_namespace import Namespace
 
 CONNECTIONS = 4
 MOST = 200_000

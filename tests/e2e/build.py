@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.controlplane import build as controlplane
-from tests.gomodule import GoModule
+from tests.harness.go_module import GoModule
 
 FOLDER = Path(__file__).parent
 NODE = replace(

@@ -7,11 +7,11 @@ import json
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from app.admission.webhooks import RESOURCES
+from app.certificates.ca_bundles import RESOURCES
 from certs.authority import Authority, Pair
-from tests.background import Background
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.installation import NAME, NAMESPACE
+from tests.harness.background import Background
 
 PAUSE_SECONDS = 0.5
 INJECT = "cert-manager.io/inject-ca-from"

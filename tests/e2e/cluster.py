@@ -6,15 +6,15 @@ import json
 import os
 import subprocess
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.program import Program
 from tests.e2e import machine
 from tests.e2e.build import Programs
-from tests.wait import until
+from tests.harness.wait import until
 
-Manifest = dict[str, Any]
 NODE = "node1"
 PAUSE_IMAGE = "pause:e2e"
 OPTIONS = {

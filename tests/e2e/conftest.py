@@ -12,9 +12,9 @@ from tests.e2e.explanation import explained
 from tests.e2e.images import Builder, demand_tools
 from tests.e2e.installation import NAME, NAMESPACE, helm, install, patiently, values
 from tests.e2e.volumes import Volumes
-from tests.gomodule import cache
+from tests.harness.go_module import cache
+from tests.harness.operator_namespace import Namespace
 from tests.helm.chart import CHART
-from tests.operated import Namespace
 
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 

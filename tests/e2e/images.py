@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from tests.controlplane.program import Failed
-from tests.gomodule import run
+from tests.harness.go_module import run
 from tests.helm.chart import IMAGE
 
 ROOT = Path(__file__).parent.parent.parent

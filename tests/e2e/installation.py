@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.images import OPERATOR
+from tests.harness.operator_namespace import Namespace
 from tests.helm.chart import CHART, output, run_in
-from tests.operated import Namespace
 
 NAMESPACE = "dittofs-system"
 NAME = "dittofs-operator"

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from tests.controlplane.program import Failed
-from tests.wait import until
+from tests.harness.wait import until
 
 STATE = Path("/var/lib/dittofs-e2e")
 LOCK = Path("/run/lock/dittofs-e2e")

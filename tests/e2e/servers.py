@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 
 from tests.e2e.images import DITTOFS
-from tests.operated import Namespace
-from tests.wait import until
+from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 
 # The pod is stopped, started and probed; the machine may be a slow one.
 POD_SECONDS = 90.0

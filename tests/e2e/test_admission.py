@@ -20,9 +20,9 @@ from tests.e2e.installation import (
     served,
     values,
 )
+from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 from tests.helm.chart import CHART
-from tests.operated import Namespace
-from tests.wait import until
 
 WANTED = 20_000
 # Renewed at two thirds: the certificate after 55 s, the CA after 95 s.

@@ -16,10 +16,10 @@ from tests.e2e.certmanager import CertManager
 from tests.e2e.cluster import Cluster
 from tests.e2e.installation import CONFIGURATIONS, REPLICAS, bundle, served
 from tests.e2e.servers import POD_SECONDS
+from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 from tests.helm.build import helm
 from tests.helm.chart import environ_in
-from tests.operated import Namespace
-from tests.wait import until
 
 ROOT = Path(__file__).parent.parent.parent
 WAY = (ROOT / "README.md").read_text().partition("To move to cert-manager")[2].partition("\n## ")[0]

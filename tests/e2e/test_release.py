@@ -7,9 +7,9 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.images import OPERATOR
 from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, REPOSITORY, helm, patiently, values
 from tests.e2e.servers import POD_SECONDS, applied, greeting, ready, server
+from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 from tests.helm.chart import CHART, CRD, earlier
-from tests.operated import Namespace
-from tests.wait import until
 
 EARLIER = "earlier"
 

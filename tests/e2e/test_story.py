@@ -12,8 +12,8 @@ from tests.e2e.explanation import explained
 from tests.e2e.images import DITTOFS
 from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
 from tests.e2e.servers import POD_SECONDS, applied, greeting, is_ready, pod, ready, seen_inside, server
-from tests.operated import Namespace
-from tests.wait import until
+from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = sorted((ROOT / "manifests" / "samples").glob("*.yaml"))

@@ -7,10 +7,10 @@ import json
 from pathlib import Path
 from typing import Any, Self
 
-from tests.background import Background
-from tests.driver import volume_for
 from tests.e2e import machine
 from tests.e2e.cluster import NODE, Cluster
+from tests.harness.background import Background
+from tests.harness.volume_driver import volume_for
 
 STORAGE_CLASS = {
     "apiVersion": "storage.k8s.io/v1",

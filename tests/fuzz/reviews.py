@@ -13,9 +13,10 @@ from typing import Any
 import orjson
 from fastapi import FastAPI
 
-from app.admission.api import MUTATE_PATH, VALIDATE_PATH, webhook
+from app.admission.api import webhook
 from app.admission.review import ALL_WARNINGS_CHARACTERS
 from app.storage.facts import Cause, Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.fuzz.mutation import Mutator
 
 Json = MutableMapping[str, Any]

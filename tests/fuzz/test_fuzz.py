@@ -7,8 +7,9 @@ import orjson
 import pytest
 from fastapi import FastAPI, Request, Response
 
-from app.admission.api import MUTATE_PATH, VALIDATE_PATH, webhook
+from app.admission.api import webhook
 from app.storage.facts import Facts, Needs
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.fuzz.__main__ import run
 from tests.fuzz.reviews import PATHS, SEEDS, Failure, Fuzzer, seeds
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tests.controlplane.program import Failed
-from tests.gomodule import GoModule, required_version
+from tests.harness.go_module import GoModule, required_version
 
 FOLDER = Path(__file__).parent
 MODULE = "helm.sh/helm/v4"

@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.helm.build import helm
 
 CHART = Path(__file__).parent.parent.parent / "charts/dittofs-operator"
 
-Manifest = dict[str, Any]
 CRD = "dittoservers.dittofs.dittofs.com"
 
 

@@ -16,10 +16,11 @@ from prometheus_client import REGISTRY
 
 from app import serve
 from app.__main__ import command_line
-from app.admission.registration import webhook_configurations
-from app.cluster.lease import Timing
+from app.cluster.lease import LeaseTiming
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import webhook_configurations
 from manifests.values import documented
-from tests.helm.chart import CHART, IMAGE, Manifest, loaded, manifests, run, template
+from tests.helm.chart import CHART, IMAGE, loaded, manifests, run, template
 
 RELEASE, NAMESPACE = "dittofs-operator", "dittofs-system"
 ROOT = Path(__file__).parent.parent.parent
@@ -261,7 +262,7 @@ def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_
 def test_a_pod_has_time_for_all_that_it_has_to_finish() -> None:
     grace = one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     # The work, giving the Lease back, and the last Events come one after the other.
-    assert grace > serve.FINISH_SECONDS + Timing().retry + serve.DRAIN_SECONDS
+    assert grace > serve.FINISH_SECONDS + LeaseTiming().retry + serve.DRAIN_SECONDS
 
 
 def test_the_digest_of_an_image_counts_before_its_tag() -> None:

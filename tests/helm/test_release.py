@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 import yaml
 
+from app.storage.unstructured import Manifest
 from manifests.__main__ import INSTALL, NAMESPACE, ROOT
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.helm.chart import CHART, CRD, IMAGE, Manifest, earlier, fields_of, loaded, output, run_in, template, umbrella
-from tests.operator import Operator
-from tests.servers import server
-from tests.wait import until
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import server
+from tests.harness.wait import until
+from tests.helm.chart import CHART, CRD, IMAGE, earlier, fields_of, loaded, output, run_in, template, umbrella
 
 RELEASE = "dittofs-operator"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.helm.chart import CHART, CRD, Manifest, loaded, output, run, umbrella
+from app.storage.unstructured import Manifest
+from tests.helm.chart import CHART, CRD, loaded, output, run, umbrella
 
 NAMESPACE = "dittofs-system"
 NAME = "dittofs-operator"

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from app.storage.unstructured import Manifest
 from manifests.values import Value, documented
-from tests.helm.chart import CHART, Manifest, loaded, manifests, output, run, template
+from tests.helm.chart import CHART, loaded, manifests, output, run, template
 from tests.helm.test_chart import ALERTS, NAMES, NAMESPACE, RELEASE, VALUES, container, one, set_flags
 
 # Every optional object as well.

@@ -11,21 +11,21 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.cache import Key
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import STATEFUL_SETS, Unavailable
 from app.reconcile.controller import AT_ONCE, Controller
 from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
+from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
-from tests.events import event
-from tests.reconcile.watching import Manifest, connected, watching
-from tests.servers import s3, server, storage
-from tests.wait import until_async
+from tests.harness.reconciler_world import connected, watching
+from tests.harness.server_table import s3, server, storage
+from tests.harness.wait import until_async
+from tests.harness.warning_events import event
 
 pytestmark = pytest.mark.anyio
 
-Reconcile = Callable[[Key], Awaitable[float | None]]
+Reconcile = Callable[[ObjectKey], Awaitable[float | None]]
 NEWS = 2**40
 MADE = {"creationTimestamp": "2026-11-27T03:00:00Z"}
 
@@ -37,21 +37,21 @@ class Own(Reconciler):
         self._reconcile = reconcile
         self.done: Counter[str] = Counter()
 
-    async def reconcile(self, key: Key) -> float | None:
+    async def reconcile(self, key: ObjectKey) -> float | None:
         later = await self._reconcile(key)
         self.done[key[1]] += 1
         return later
 
 
-async def nothing(_: Key) -> float | None:
+async def nothing(_: ObjectKey) -> float | None:
     return None
 
 
 class World:
     """Its versions go on from beyond those of the API server, which is not asked for any of it."""
 
-    def __init__(self, observed: Observed, namespace: str) -> None:
-        self.observed = observed
+    def __init__(self, informers: Informers, namespace: str) -> None:
+        self.informers = informers
         self.namespace = namespace
         self._version = NEWS
 
@@ -62,23 +62,23 @@ class World:
 
     def server(self, name: str, **spec: object) -> Manifest:
         manifest = {**server(name, **spec), **self.named(name)}
-        self.observed.servers.put(manifest)
+        self.informers.servers.put(manifest)
         return manifest
 
     def secret(self, name: str) -> None:
-        self.observed.secrets_metadata.put(self.named(name))
+        self.informers.secrets_metadata.put(self.named(name))
 
     def storage_class(self, name: str) -> None:
         manifest = self.named(name)
         del manifest["metadata"]["namespace"]
-        self.observed.classes.put(manifest)
-        self.observed.classes.remove(manifest)
+        self.informers.classes.put(manifest)
+        self.informers.classes.remove(manifest)
 
 
 @pytest.fixture
 async def world(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[World]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        yield World(observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        yield World(informers, namespace)
 
 
 @asynccontextmanager
@@ -94,7 +94,7 @@ async def running(controller: Controller) -> AsyncIterator[asyncio.Task[None]]:
 
 async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened_then(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=4)
+    controller = Controller(world.informers, own, workers=4)
     world.server("one")
     world.server("two")
     assert not controller.running
@@ -105,7 +105,7 @@ async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened
 
 async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     world.server("one", **s3(secretName="shared"))
     world.server("two", **s3(secretName="shared"))
     world.server("other", **s3(secretName="its-own"))
@@ -139,7 +139,7 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
 
     many = 5 * AT_ONCE
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=4)
+    controller = Controller(world.informers, own, workers=4)
     for number in range(many):
         world.server(f"s{number}", **s3(secretName="shared"))
     async with asyncio.TaskGroup() as group:
@@ -155,7 +155,7 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
 
 async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     world.server("one", **s3(secretName="former"))
     world.server("two", **s3(secretName="former"))
     async with running(controller):
@@ -169,7 +169,7 @@ async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: Wo
 
 async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     world.server("fast", **storage(storageClassName="of-controller-fast"))
     world.server("slow", **storage(storageClassName="of-controller-slow"))
     world.server("any", storage={"metadataSize": "1Gi"})
@@ -179,16 +179,16 @@ async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: 
         world.storage_class("of-controller-fast")
         await until_async(lambda: own.done["fast"] > before["fast"] and own.done["any"] > before["any"])
         assert own.done["slow"] == before["slow"]
-    assert StorageClass("of-controller-fast") not in world.observed.storage_classes.known
+    assert StorageClass("of-controller-fast") not in world.informers.storage_classes.known
 
 
 async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     world.server("one")
     world.server("two")
-    observed = world.observed
-    stores = (observed.stateful_sets, observed.services, observed.config_maps, observed.pods)
+    informers = world.informers
+    stores = (informers.stateful_sets, informers.services, informers.config_maps, informers.pods)
     async with running(controller):
         await until_async(lambda: own.done.total() == 2)
         for count, store in enumerate(stores, 2):
@@ -203,10 +203,10 @@ async def test_a_claim_wakes_its_server_by_name(world: World) -> None:
     own = Own(nothing)
     world.server("one")
 
-    async with running(Controller(world.observed, own, workers=1)):
+    async with running(Controller(world.informers, own, workers=1)):
         await until_async(lambda: own.done.total() == 1)
         for name in ("stray", "cache-of-nobody-0", "logs-one-0", "cache-one-1", "cache-one-0"):
-            world.observed.claims.put(world.named(name))
+            world.informers.claims.put(world.named(name))
         await until_async(lambda: own.done["one"] == 2)
 
     assert own.done == {"one": 2}
@@ -217,12 +217,12 @@ async def test_an_event_wakes_its_server_once(world: World) -> None:
     world.server("one")
     world.server("two")
 
-    async with running(Controller(world.observed, own, workers=1)):
+    async with running(Controller(world.informers, own, workers=1)):
         await until_async(lambda: own.done.total() == 2)
         for name in ("stray-0", "one-0", "one-0", "one-1"):
-            world.observed.warnings.put(event(name=name, metadata=world.named(name)["metadata"] | MADE))
+            world.informers.warnings.put(event(name=name, metadata=world.named(name)["metadata"] | MADE))
         await until_async(lambda: own.done["one"] == 2)
-        world.observed.claims.put(world.named("cache-two-0"))
+        world.informers.claims.put(world.named("cache-two-0"))
         await until_async(lambda: own.done["two"] == 2)
 
     assert own.done == {"one": 2, "two": 2}
@@ -230,12 +230,12 @@ async def test_an_event_wakes_its_server_once(world: World) -> None:
 
 async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     gone = world.server("gone", **s3(secretName="shared"))
     world.server("stays", **s3(secretName="shared"))
     async with running(controller):
         await until_async(lambda: own.done.total() == 2)
-        world.observed.servers.remove(gone)
+        world.informers.servers.remove(gone)
         world.secret("shared")
         await until_async(lambda: own.done["stays"] == 2)
         assert own.done["gone"] == 1
@@ -249,7 +249,7 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
 ) -> None:
     tried: Counter[str] = Counter()
 
-    async def fail_twice(key: Key) -> float | None:
+    async def fail_twice(key: ObjectKey) -> float | None:
         tried[key[1]] += 1
         if key[1] == "broken" and tried["broken"] < 3:
             raise error
@@ -259,7 +259,7 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
     world.server("broken")
     world.server("sound")
     before = errors()
-    async with running(Controller(world.observed, own, workers=1)):
+    async with running(Controller(world.informers, own, workers=1)):
         await until_async(lambda: own.done == {"broken": 1, "sound": 1})
     assert tried == {"broken": 3, "sound": 1}
     assert errors() == before + 2
@@ -274,20 +274,20 @@ async def test_a_look_later_is_had(world: World) -> None:
         return 0.01 if own.done["one"] < 2 else None
 
     world.server("one")
-    async with running(Controller(world.observed, own, workers=4)):
+    async with running(Controller(world.informers, own, workers=4)):
         await until_async(lambda: own.done["one"] == 3)
 
 
 async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: World) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 
-    async def wait(_: Key) -> float | None:
+    async def wait(_: ObjectKey) -> float | None:
         begun.set()
         await may_end.wait()
         return None
 
     own = Own(wait)
-    controller = Controller(world.observed, own, workers=1)
+    controller = Controller(world.informers, own, workers=1)
     world.server("one")
     world.server("two")
     async with running(controller) as task:
@@ -310,10 +310,10 @@ def errors() -> float:
 async def test_nothing_is_reconciled_amid_a_rewind(world: World) -> None:
     """What one store says of the restored history must not be compared with what another says of the lost one."""
     own = Own(nothing)
-    controller = Controller(world.observed, own, workers=1)
-    [cache] = world.observed._caches[STATEFUL_SETS]
+    controller = Controller(world.informers, own, workers=1)
+    [cache] = world.informers._reflectors[STATEFUL_SETS]
     async with running(controller):
-        cache._answered.clear()
+        cache._synced.clear()
         world.server("one")
         await until_async(lambda: controller._busy == 1)
         assert own.done.total() == 0

@@ -1,14 +1,14 @@
 import pickle
 
-from app.cluster.cache import Key
 from app.reconcile.dependents import Dependents
-from tests.garbage import tracked_more
-from tests.servers import jwt, s3, server, storage
+from app.storage.unstructured import ObjectKey
+from tests.harness.gc_objects import tracked_more
+from tests.harness.server_table import jwt, s3, server, storage
 
 ONE, TWO = ("default", "one"), ("default", "two")
 
 
-def secret(name: str, namespace: str = "default") -> Key:
+def secret(name: str, namespace: str = "default") -> ObjectKey:
     return namespace, name
 
 

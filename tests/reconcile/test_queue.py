@@ -6,7 +6,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 
-from app.reconcile.queue import LONGEST_DELAY, Key, Queue
+from app.reconcile.queue import LONGEST_DELAY, Queue
+from app.storage.unstructured import ObjectKey
 
 A, B, C = ("ns", "a"), ("ns", "b"), ("ns", "c")
 
@@ -16,11 +17,11 @@ def queue() -> Queue:
     return Queue(jitter=lambda: 0.0)
 
 
-def everything(queue: Queue, now: float) -> list[Key]:
+def everything(queue: Queue, now: float) -> list[ObjectKey]:
     return list(iter(lambda: queue.take(now), None))
 
 
-def failed_once(queue: Queue, key: Key, now: float) -> None:
+def failed_once(queue: Queue, key: ObjectKey, now: float) -> None:
     queue.add(key, now)
     assert queue.take(now) == key
     queue.failed(key, now)
@@ -87,7 +88,7 @@ def test_a_key_is_never_in_the_hands_of_two_workers(queue: Queue) -> None:
 
 @pytest.mark.parametrize("end", [Queue.done, Queue.failed])
 def test_what_is_added_during_the_work_is_worked_on_once_more_at_once(
-    queue: Queue, end: Callable[[Queue, Key, float], None]
+    queue: Queue, end: Callable[[Queue, ObjectKey, float], None]
 ) -> None:
     queue.add(A, 0.0)
     queue.take(0.0)
@@ -289,25 +290,25 @@ def test_the_depth_is_that_of_the_queue_made_last(queue: Queue) -> None:
 class Model:
     """The same in lists that are searched: too slow for many keys, and plain enough to be seen to be right."""
 
-    ready: list[tuple[Key, bool]] = field(default_factory=list)
-    later: dict[Key, float] = field(default_factory=dict)
-    work: dict[Key, tuple[list[bool], list[float]]] = field(default_factory=dict)
-    failures: dict[Key, int] = field(default_factory=dict)
+    ready: list[tuple[ObjectKey, bool]] = field(default_factory=list)
+    later: dict[ObjectKey, float] = field(default_factory=dict)
+    work: dict[ObjectKey, tuple[list[bool], list[float]]] = field(default_factory=dict)
+    failures: dict[ObjectKey, int] = field(default_factory=dict)
 
-    def add(self, key: Key, urgent: bool) -> None:
+    def add(self, key: ObjectKey, urgent: bool) -> None:
         if key in self.work:
             self.work[key][0].append(urgent)
         elif (key, True) not in self.ready and (key, urgent) not in self.ready:
             self.ready = [*(each for each in self.ready if each[0] != key), (key, urgent)]
             self.later.pop(key, None)
 
-    def add_after(self, key: Key, due: float) -> None:
+    def add_after(self, key: ObjectKey, due: float) -> None:
         if key in self.work:
             self.work[key][1].append(due)
         elif key not in dict(self.ready):
             self.later[key] = min(due, self.later.get(key, due))
 
-    def take(self) -> Key | None:
+    def take(self) -> ObjectKey | None:
         if not self.ready:
             return None
         first = sorted(self.ready, key=lambda each: not each[1])[0]
@@ -315,7 +316,7 @@ class Model:
         self.work[first[0]] = ([], [])
         return first[0]
 
-    def end(self, key: Key, now: float, worked: bool) -> None:
+    def end(self, key: ObjectKey, now: float, worked: bool) -> None:
         urgencies, dues = self.work.pop(key)
         count = self.failures.get(key, 0)
         self.failures[key] = 0 if worked else count + 1
@@ -364,7 +365,7 @@ ONE_OF_EACH = [
 
 @given(st.lists(STEPS, max_size=60))
 @example(ONE_OF_EACH)
-def test_whatever_happens_the_queue_does_as_its_model(steps: list[tuple[str, Key, float, float]]) -> None:
+def test_whatever_happens_the_queue_does_as_its_model(steps: list[tuple[str, ObjectKey, float, float]]) -> None:
     queue, model, now = Queue(jitter=lambda: 0.0), Model(), 0.0
     for step, key, passed, seconds in steps:
         now += passed
@@ -374,7 +375,7 @@ def test_whatever_happens_the_queue_does_as_its_model(steps: list[tuple[str, Key
         assert (queue.wait(now), len(queue)) == (model.wait(now), len(model.ready) + len(model.later))
 
 
-def carried_out(queue: Queue, step: str, key: Key, now: float, seconds: float) -> Key | None:
+def carried_out(queue: Queue, step: str, key: ObjectKey, now: float, seconds: float) -> ObjectKey | None:
     if step.startswith("add"):
         if step == "add after":
             queue.add_after(key, now, seconds)
@@ -387,7 +388,7 @@ def carried_out(queue: Queue, step: str, key: Key, now: float, seconds: float) -
     return None
 
 
-def carried_out_in(model: Model, step: str, key: Key, now: float, seconds: float) -> Key | None:
+def carried_out_in(model: Model, step: str, key: ObjectKey, now: float, seconds: float) -> ObjectKey | None:
     if step.startswith("add"):
         if step == "add after":
             model.add_after(key, now + seconds)

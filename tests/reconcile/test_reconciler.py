@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
@@ -25,10 +25,11 @@ from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
 from app.reconcile.writer import NotLeading
 from app.storage.rollout import blocks
 from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import Manifest, Site, connected, version, watching
-from tests.servers import jwt, s3
-from tests.wait import until_async
+from tests.harness.reconciler_world import Site, connected, version, watching
+from tests.harness.server_table import jwt, s3
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -40,19 +41,19 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Site]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        yield Site(cluster, observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        yield Site(cluster, informers, namespace)
 
 
 def unwatched(site: Site, *known: Manifest) -> Site:
     """Its caches do not run: it knows what it is given and nothing else, and of claims that this is all."""
-    observed = Observed(site.cluster, (site.namespace,))
-    for cache in observed._caches[CLAIMS]:
+    informers = Informers(site.cluster, (site.namespace,))
+    for cache in informers._reflectors[CLAIMS]:
         cache.gap = None
-    stores = {"DittoServer": observed.servers, "ConfigMap": observed.config_maps}
+    stores = {"DittoServer": informers.servers, "ConfigMap": informers.config_maps}
     for manifest in known:
         stores[manifest["kind"]].put(manifest)
-    return Site(site.cluster, observed, site.namespace)
+    return Site(site.cluster, informers, site.namespace)
 
 
 async def test_everything_that_a_server_needs_is_made(site: Site) -> None:
@@ -215,7 +216,7 @@ async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) ->
     await site.put_secret("s3", **KEYS)
     server = await site.begin(**s3())
     await site.reconciled()
-    known = site.observed.servers
+    known = site.informers.servers
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
     going = {**server, "metadata": {**server["metadata"], "resourceVersion": str(2**62)}}
 
@@ -286,7 +287,7 @@ async def test_agreement_on_a_dsn_ends_with_its_history(site: Site) -> None:
     await site.begin(**POSTGRES)
     await site.reconciled()
     await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
-    metadata = site.observed.secrets_metadata
+    metadata = site.informers.secrets_metadata
     dsn, parts = ((site.namespace, name) for name in ("dsn", "files-postgres"))
     site.reconciler._agreed[site.key] = metadata.version(dsn), metadata.version(parts)
 
@@ -349,7 +350,7 @@ async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: Site
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
     await site.begin()
-    await until_async(lambda: (site.namespace, "files-metrics") in site.observed.services)
+    await until_async(lambda: (site.namespace, "files-metrics") in site.informers.services)
     await site.reconciled()
     assert await site.live(SERVICES, "files-metrics") == before
 
@@ -370,14 +371,14 @@ async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) 
     made = await site.cluster.create(CLAIMS, {"apiVersion": "v1", "kind": CLAIMS.kind, **claim})
     created = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
     site.today = created + timedelta(seconds=100)
-    await until_async(lambda: (site.namespace, "metadata-files-0") in site.observed.claims)
+    await until_async(lambda: (site.namespace, "metadata-files-0") in site.informers.claims)
     assert await site.reconciled() == CLAIM_PATIENCE_SECONDS - 100 + 1
     assert await site.condition("StorageReady") == ("False", "ClaimPending")
     site.today = created + timedelta(seconds=CLAIM_PATIENCE_SECONDS)
     await site.reconciled()
     assert await site.condition("StorageReady") == ("False", "ClaimOverdue")
     # The StatefulSet's controller makes the cache's claim some time after this one.
-    await until_async(lambda: (site.namespace, "cache-files-0") in site.observed.claims)
+    await until_async(lambda: (site.namespace, "cache-files-0") in site.informers.claims)
     site.today += timedelta(minutes=1)
     assert await site.reconciled() is None
 
@@ -385,7 +386,7 @@ async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) 
 async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
     await site.begin()
     before = datetime.now(UTC).replace(microsecond=0)
-    await Reconciler(site.cluster, site.observed, site.writer, site.tell).reconcile(site.key)
+    await Reconciler(site.cluster, site.informers, site.writer, site.tell).reconcile(site.key)
     found = conditions(await site.live(DITTO_SERVERS))["Ready"]
     assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)
 
@@ -452,7 +453,7 @@ async def test_a_recreated_server_is_judged_anew(site: Site) -> None:
     await site.reconciled()
     assert await site.condition("Stalled") == ("True", "SectionRejected")
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
-    await until_async(lambda: site.key not in site.observed.servers)
+    await until_async(lambda: site.key not in site.informers.servers)
 
     await site.begin(securityContext={"runAsUser": 1000})
     async with asyncio.timeout(120):
@@ -575,9 +576,9 @@ async def test_objects_that_lost_their_labels_are_found(site: Site) -> None:
         SERVICES: ("files-file", "files-api", "files-headless"),
     }
     stores = {
-        STATEFUL_SETS: site.observed.stateful_sets,
-        CONFIG_MAPS: site.observed.config_maps,
-        SERVICES: site.observed.services,
+        STATEFUL_SETS: site.informers.stateful_sets,
+        CONFIG_MAPS: site.informers.config_maps,
+        SERVICES: site.informers.services,
     }
 
     before = {}

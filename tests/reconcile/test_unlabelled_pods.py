@@ -10,13 +10,14 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Conflict, Resource
-from app.reconcile.unlabelled_pods import PATIENCE, RECHECK
+from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.driver import Driver
-from tests.reconcile.growing import SECONDS, Growing
-from tests.reconcile.watching import Manifest, Site, connected, watching
-from tests.wait import until_async
+from tests.harness.reconciler_world import Site, connected, watching
+from tests.harness.volume_driver import Driver
+from tests.harness.volume_expansion import SECONDS, Growing
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -26,8 +27,8 @@ FINALIZER = "example.com/in-use"
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        yield Growing(cluster, observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        yield Growing(cluster, informers, namespace)
 
 
 async def edit_metadata(site: Site, resource: Resource, name: str, **metadata: object) -> Manifest:
@@ -51,7 +52,7 @@ async def remove_labels(site: Growing, *names: str) -> Manifest:
 async def until_missed(site: Growing) -> float | None:
     """Reconciles until the pod is missed, and again once it has been missed for long enough."""
     await site.reconciled()
-    site.today = datetime.now(UTC) + PATIENCE + timedelta(seconds=1)
+    site.today = datetime.now(UTC) + SEARCH_DELAY + timedelta(seconds=1)
     return await site.reconciled()
 
 
@@ -110,7 +111,7 @@ async def test_a_missed_pod_is_looked_for_in_time(site: Growing) -> None:
     await remove_labels(site)
     before = gets(site)
 
-    assert 0 < (await site.reconciled() or 0) <= PATIENCE.total_seconds() + 1
+    assert 0 < (await site.reconciled() or 0) <= SEARCH_DELAY.total_seconds() + 1
     assert gets(site) == before
 
     assert await until_missed(site) == RECHECK.total_seconds()

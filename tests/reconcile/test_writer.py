@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from app.cluster.client import FIELD_MANAGER, Cluster
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, ClusterError, Conflict, NotFound, Unavailable
 from app.reconcile.writer import NameTaken, NotLeading, Writer, merged_entries
 from app.storage.difference import marked
 from app.storage.objects import Owner
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.reconcile.watching import Manifest, connected, made, owner_of, version
+from tests.harness.reconciler_world import connected, made, owner_of, version
 
 pytestmark = pytest.mark.anyio
 
@@ -26,10 +27,10 @@ class Desk:
         self.cluster = cluster
         self.server = server
         self.owner = owner_of(server)
-        self.observed = Observed(cluster, (self.owner.namespace,))
-        self.observed.servers.put(server)
+        self.informers = Informers(cluster, (self.owner.namespace,))
+        self.informers.servers.put(server)
         self.leads = True
-        self.writer = Writer(cluster, self.observed, lambda: self.leads)
+        self.writer = Writer(cluster, self.informers, lambda: self.leads)
 
     def wanted(self, **data: str) -> Manifest:
         metadata = {**self.named(), "labels": self.owner.labels, "ownerReferences": [self.owner.reference]}
@@ -50,7 +51,7 @@ class Desk:
     async def known(self, manifest: Manifest) -> Manifest:
         """Made by another client, and heard of."""
         found = await self.cluster.create(CONFIG_MAPS, manifest)
-        self.observed.config_maps.put(found)
+        self.informers.config_maps.put(found)
         return found
 
 
@@ -63,7 +64,7 @@ async def desk(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
 async def test_what_there_is_not_is_made_and_known_at_once(desk: Desk) -> None:
     found = await desk.ensured(a="1")
     assert found["data"] == {"a": "1"}
-    assert desk.observed.config_maps.get((desk.owner.namespace, "files-config"))
+    assert desk.informers.config_maps.get((desk.owner.namespace, "files-config"))
 
 
 async def test_what_is_as_it_is_wanted_is_left_alone(desk: Desk) -> None:
@@ -113,7 +114,7 @@ async def test_an_object_that_nobody_has_heard_of_yet_is_found(desk: Desk) -> No
 async def test_what_another_has_just_made_as_it_is_wanted_is_known_at_once(desk: Desk) -> None:
     theirs = await desk.cluster.create(CONFIG_MAPS, marked(desk.wanted(a="1")))
     assert version(await desk.ensured(a="1")) == version(theirs)
-    assert desk.observed.config_maps.get((desk.owner.namespace, "files-config"))
+    assert desk.informers.config_maps.get((desk.owner.namespace, "files-config"))
 
 
 async def test_a_name_that_is_taken_is_not_ours_to_write(desk: Desk) -> None:
@@ -155,7 +156,7 @@ async def test_what_is_left_of_a_former_server_of_the_name_is_waited_for(
     known = await desk.known(former)
     with pytest.raises(Unavailable, match="is of the former DittoServer of this name"):
         await desk.ensured(a="1")
-    desk.observed.config_maps.remove(known)
+    desk.informers.config_maps.remove(known)
     released = ("patch", "configmap", "files-config", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     control_plane.kubectl("-n", desk.owner.namespace, *released)
     control_plane.kubectl("-n", desk.owner.namespace, "delete", "configmap", "files-config", "--ignore-not-found")
@@ -168,7 +169,7 @@ async def test_what_a_former_operator_made_is_taken_over_and_what_a_person_added
     control_plane.kubectl("create", "--field-manager=manager", "-f", "-", input=json.dumps(desk.wanted(a="1", old="x")))
     in_here = ("-n", desk.owner.namespace)
     control_plane.kubectl(*in_here, "annotate", "configmap", "files-config", "example.com/note=kept")
-    desk.observed.config_maps.put(await desk.live())
+    desk.informers.config_maps.put(await desk.live())
     found = await desk.ensured(a="1", b="2")
     assert found["data"] == {"a": "1", "b": "2"}
     assert found["metadata"]["annotations"]["example.com/note"] == "kept"
@@ -208,7 +209,7 @@ def test_the_fields_of_makers_become_ours_and_those_of_others_stay_theirs(
 
 async def test_a_generated_secret_is_made_once_and_known_without_being_read(desk: Desk) -> None:
     await desk.writer.create_secret(desk.secret(a="MQ=="))
-    assert desk.observed.secrets.remembered((desk.owner.namespace, "files-config"))
+    assert desk.informers.secrets.remembered((desk.owner.namespace, "files-config"))
     with pytest.raises(Unavailable, match="Secret files-config has just been made by another"):
         await desk.writer.create_secret(desk.secret(a="Mg=="))
     assert (await desk.live(SECRETS))["data"] == {"a": "MQ=="}
@@ -243,7 +244,7 @@ async def test_only_the_very_object_that_was_looked_at_is_removed(desk: Desk) ->
 async def test_a_status_is_written_for_the_server_that_was_looked_at(desk: Desk) -> None:
     key = desk.owner.namespace, "files"
     await desk.writer.write_status(desk.server, {"phase": "Pending"})
-    known = desk.observed.servers.get(key)
+    known = desk.informers.servers.get(key)
     assert known
     assert known["status"]["phase"] == "Pending"
     with pytest.raises(Conflict):

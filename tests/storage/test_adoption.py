@@ -4,12 +4,12 @@ import pytest
 
 from app.storage.adoption import why_not_adopted
 from app.storage.facts import Claim
-from app.storage.growth import Situation
 from app.storage.objects import Owner, stateful_set
 from app.storage.reading import read
-from tests.servers import server
+from app.storage.resize import LiveState
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import server
 
-Manifest = dict[str, Any]
 OWNER = Owner("files", "here", "u")
 SERVER = read({**server(), "metadata": {"name": "files", "namespace": "here"}}).server
 LABELS = {**OWNER.labels, "controller-revision-hash": "files-1"}
@@ -30,8 +30,8 @@ def pod(labels: Manifest, *volumes: Manifest, **metadata: Any) -> Manifest:
 
 
 def reason(unlabelled: Manifest | None, stateful_set: Manifest | None = None) -> str | None:
-    situation = Situation(stateful_set=stateful_set or live(), unlabelled_pod=unlabelled)
-    problem = why_not_adopted(SERVER, situation)
+    live_state = LiveState(stateful_set=stateful_set or live(), unlabelled_pod=unlabelled)
+    problem = why_not_adopted(SERVER, live_state)
     return problem.reason if problem else None
 
 
@@ -58,21 +58,21 @@ def test_a_pod_that_uses_no_claim_of_ours_is_foreign() -> None:
 
 def test_the_message_names_the_labels_to_put_back() -> None:
     claims = {name: Claim(name, "fast", "10Gi", "Bound") for name in ("metadata-files-0", "cache-files-0")}
-    problem = why_not_adopted(SERVER, Situation(claims, stateful_set=live(), unlabelled_pod=pod(without("app"))))
+    problem = why_not_adopted(SERVER, LiveState(claims, stateful_set=live(), unlabelled_pod=pod(without("app"))))
     assert problem is not None
     command = "kubectl label pod files-0 --namespace here --overwrite app=dittofs-server"
     assert problem.message.endswith(f"run: {command}; or delete the pod to have another one created")
 
-    bare = why_not_adopted(SERVER, Situation(stateful_set=live(), unlabelled_pod=pod({})))
+    bare = why_not_adopted(SERVER, LiveState(stateful_set=live(), unlabelled_pod=pod({})))
     assert bare is not None
     assert all(f"{name}={value}" in bare.message for name, value in LABELS.items())
 
 
 def test_no_deletion_is_advised_while_a_claim_is_deleted() -> None:
     claims = {"metadata-files-0": Claim("metadata-files-0", "fast", "10Gi", "Bound", terminating=True)}
-    situation = Situation(claims, stateful_set=live(), unlabelled_pod=pod({}))
+    live_state = LiveState(claims, stateful_set=live(), unlabelled_pod=pod({}))
 
-    problem = why_not_adopted(SERVER, situation)
+    problem = why_not_adopted(SERVER, live_state)
 
     assert problem is not None
     assert "delete the pod" not in problem.message
@@ -91,4 +91,4 @@ def test_nothing_is_missed_without_a_statefulset_that_wants_a_pod() -> None:
     assert reason(None) is None
     assert reason(pod({}), stopped) is None
     assert reason(pod({}), leaving) is None
-    assert why_not_adopted(SERVER, Situation(unlabelled_pod=pod({}))) is None
+    assert why_not_adopted(SERVER, LiveState(unlabelled_pod=pod({}))) is None

@@ -7,7 +7,7 @@ from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.reading import read
 from app.storage.references import consumed_references
 from app.storage.spec import Spec
-from tests.servers import jwt, s3, server
+from tests.harness.server_table import jwt, s3, server
 
 MANY = {"s3": {"accessKeyId": "a", "secretAccessKey": "b", "session": "c"}, "files-jwt-secret": {"jwt-secret": "d"}}
 

@@ -5,9 +5,9 @@ import pytest
 
 from app.storage.containers import container_failed
 from app.storage.evidence import Case, WarningEvent
-from tests.events import warning
+from app.storage.unstructured import Manifest
+from tests.harness.warning_events import warning
 
-Manifest = dict[str, Any]
 NOW = datetime(2026, 11, 27, 4, 0, tzinfo=UTC)
 UID = "899ba4ed-10e5-48c7-a5c0-dbe9b0f8b041"
 FINE = {"name": "dittofs", "ready": True, "started": True, "state": {"running": {"startedAt": "2026-11-01T00:00:00Z"}}}

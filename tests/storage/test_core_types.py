@@ -8,7 +8,7 @@ from app.storage.core_types import MOST_VIOLATIONS, violations
 from app.storage.objects import Owner, stateful_set
 from app.storage.reading import read
 from tests.controlplane.cluster import ControlPlane
-from tests.servers import server
+from tests.harness.server_table import server
 
 KINDS = {
     "resources": "ResourceRequirements",

@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from app.storage.crd import custom_resource_definition
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.servers import Manifest, server, storage
+from tests.harness.server_table import server, storage
 
 CRD = "dittoservers.dittofs.dittofs.com"
 

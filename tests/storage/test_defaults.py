@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 
 from app.storage.defaults import fill
-from tests.anyjson import ANY_JSON
-from tests.servers import server, storage
+from tests.harness.json_strategies import ANY_JSON
+from tests.harness.server_table import server, storage
 
 
 def test_a_given_cache_size_is_kept() -> None:

@@ -15,9 +15,9 @@ from app.storage.diagnosis import (
 )
 from app.storage.evidence import Case, Node, NodeState, WarningEvent
 from app.storage.finding import Problem
-from tests.events import event, warning
+from app.storage.unstructured import Manifest
+from tests.harness.warning_events import event, warning
 
-Manifest = dict[str, Any]
 NOW = datetime(2026, 11, 27, 4, 0, tzinfo=UTC)
 SINCE = "2026-11-27T03:10:00Z"
 CREATING = {"containerStatuses": [{"name": "dittofs", "state": {"waiting": {"reason": "ContainerCreating"}}}]}

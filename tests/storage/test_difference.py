@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 
 from app.storage.difference import APPLIED, differs, marked
-from tests.anyjson import ANY_JSON
+from tests.harness.json_strategies import ANY_JSON
 
 
 def manifest(**content: Any) -> dict[str, Any]:

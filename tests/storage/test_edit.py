@@ -7,12 +7,13 @@ from app.storage.config import config_yaml
 from app.storage.defaults import fill
 from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
-from app.storage.growth import Situation
 from app.storage.objects import OPERATOR, Owner, stateful_set
 from app.storage.reading import read
 from app.storage.references import consumed_references
+from app.storage.resize import LiveState
 from app.storage.spec import KIND
-from tests.servers import Manifest, jwt, s3, server, storage
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import jwt, s3, server, storage
 
 FAST = StorageClass("fast", is_default=True, expandable=True)
 CLASSES = StorageClasses((FAST,))
@@ -23,13 +24,13 @@ def claim(volume: str, capacity: str | None, requested: str | None = None, **kno
     return Claim(f"{volume}-files-0", capacity=capacity, requested=requested or capacity, **bound)
 
 
-def situation(*claims: Claim, **known: Any) -> Situation:
+def live_state(*claims: Claim, **known: Any) -> LiveState:
     there = (claim("metadata", "10Gi"), claim("cache", "5Gi"), *claims)
-    return Situation(**{"claims": {each.name: each for each in there}, "classes": CLASSES, **known})
+    return LiveState(**{"claims": {each.name: each for each in there}, "classes": CLASSES, **known})
 
 
-def effects(new: Manifest, old: Manifest | None = None, found: Situation | None = None) -> list[Effect]:
-    return edit(fill(old or server()), fill(new), found or situation())
+def effects(new: Manifest, old: Manifest | None = None, found: LiveState | None = None) -> list[Effect]:
+    return edit(fill(old or server()), fill(new), found or live_state())
 
 
 def test_what_stays_as_it_is_has_no_effect() -> None:
@@ -50,7 +51,7 @@ def test_a_volume_that_no_pod_uses_grows_when_one_does() -> None:
 
 
 def test_whether_a_class_can_expand_may_be_unknown() -> None:
-    found = situation(claim("cache", "5Gi", storage_class="other"), classes=StorageClasses(gap="forbidden"))
+    found = live_state(claim("cache", "5Gi", storage_class="other"), classes=StorageClasses(gap="forbidden"))
     [effect] = effects(server(**storage(cacheSize="20Gi")), found=found)
     assert effect.how == "5Gi to 20Gi, claim cache-files-0, whether class other can expand is unknown"
 
@@ -64,19 +65,19 @@ def test_whether_a_class_can_expand_may_be_unknown() -> None:
 )
 def test_a_growth_of_the_operator_is_taken_back(size: str, capacity: str, how: str) -> None:
     ours = claim("cache", capacity, "20Gi", requested_by=frozenset({OPERATOR}))
-    [effect] = effects(server(**storage(cacheSize=size)), server(**storage(cacheSize="20Gi")), situation(ours))
+    [effect] = effects(server(**storage(cacheSize=size)), server(**storage(cacheSize="20Gi")), live_state(ours))
     assert (effect.how, effect.restarts, effect.grows_in_use) == (how, False, False)
 
 
 def test_a_claim_that_others_let_grow_has_what_is_asked_for() -> None:
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", "30Gi", "5Gi")))
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", "30Gi", "5Gi")))
     assert effect.how == "20Gi, claim cache-files-0 has 30Gi already"
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", "30Gi")))
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", "30Gi")))
     assert effect.how == "volume claim cache-files-0 asks for 30Gi, more than storage.cacheSize 20Gi; it stays so"
 
 
 def test_a_claim_that_is_not_bound_asks_for_what_it_asked_for() -> None:
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=situation(claim("cache", None, "5Gi")))
+    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", None, "5Gi")))
     assert effect.how == "20Gi, claim cache-files-0 is Pending and asks for 5Gi"
 
 
@@ -86,7 +87,7 @@ def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> No
     old, new = server(**given), server(storage={**server(**given)["spec"]["storage"], "contentSize": "1Ti"})
     [effect] = effects(new, old)
     assert effect == Effect("content", "1Ti, claim content-files-0 is made, class fast", restarts=True)
-    [effect] = effects(new, old, situation(classes=StorageClasses()))
+    [effect] = effects(new, old, live_state(classes=StorageClasses()))
     assert effect.how.endswith("class fast" if name else "without a class")
 
 
@@ -180,9 +181,9 @@ def consumed(manifest: Manifest) -> Any:
 def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
     spec = read(server()).server.spec
     live = stateful_set(Owner("files", "default", "u"), spec, "digest")
-    assert effects(server(), found=situation(stateful_set=live)) == []
+    assert effects(server(), found=live_state(stateful_set=live)) == []
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:1"
-    [drift] = effects(server(), found=situation(stateful_set=live))
+    [drift] = effects(server(), found=live_state(stateful_set=live))
     assert drift == Effect(
         "StatefulSet files", "is not yet what this version makes of the spec as it is", restarts=True
     )
@@ -195,7 +196,7 @@ def test_without_the_claims_a_size_is_a_field_as_any_other() -> None:
 
 
 def test_a_new_server_makes_its_objects_secrets_and_claims() -> None:
-    assert creation(server(**jwt(name="jwt", key="k")), Situation(classes=CLASSES)) == [
+    assert creation(server(**jwt(name="jwt", key="k")), LiveState(classes=CLASSES)) == [
         Effect(
             "objects",
             "ConfigMap files-config, Service files-headless, Service files-file, Service files-api, "
@@ -247,20 +248,20 @@ MORE = StorageClasses((FAST, SLOW, LATER))
     ],
 )
 def test_a_new_server_says_which_claims_it_reuses(leftover: Claim, how: str) -> None:
-    *_, metadata, cache = creation(server(), situation(leftover, classes=MORE))
+    *_, metadata, cache = creation(server(), live_state(leftover, classes=MORE))
 
     assert metadata.how == "10Gi, claim metadata-files-0 is reused with its data: 10Gi of class fast"
     assert cache.how == how
 
 
 def test_a_leftover_that_grows_has_its_caveat() -> None:
-    found = situation(claim("cache", "2Gi"))
+    found = live_state(claim("cache", "2Gi"))
 
     assert "the pod restarts once" in (caveat(creation(server(), found), found) or "")
 
 
 def test_a_content_volume_added_reuses_its_claim() -> None:
-    found = situation(claim("content", "1Gi", storage_class="slow"), classes=MORE)
+    found = live_state(claim("content", "1Gi", storage_class="slow"), classes=MORE)
 
     [effect] = effects(server(**storage(contentSize="1Gi")), found=found)
 
@@ -287,7 +288,7 @@ THEIRS = {"ownerReferences": [{"kind": "Database", "name": "files", "controller"
     ],
 )
 def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, hows: list[str]) -> None:
-    made = creation(server(), situation(stateful_set={"metadata": metadata}))
+    made = creation(server(), live_state(stateful_set={"metadata": metadata}))
 
     assert [effect.how for effect in made if effect.what == "StatefulSet files"] == hows
 
@@ -296,13 +297,13 @@ def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, hows: 
     ("metadata", "adopted"), [({}, True), (THEIRS, False), ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False)]
 )
 def test_a_new_server_says_which_pod_it_adopts(metadata: Manifest, *, adopted: bool) -> None:
-    made = creation(server(), situation(pod={"metadata": metadata}))
+    made = creation(server(), live_state(pod={"metadata": metadata}))
 
     assert (Effect("pod files-0", "exists without a StatefulSet and is adopted") in made) is adopted
 
 
 def test_whether_a_driver_can_expand_a_volume_in_use_is_left_open() -> None:
     grown = effects(server(**storage(cacheSize="20Gi")))
-    assert "the pod restarts once" in (caveat(grown, situation()) or "")
-    assert "waits for you to delete the pod" in (caveat(grown, situation(may_restart=False)) or "")
-    assert caveat(effects(server(nfsPort=2050)), situation()) is None
+    assert "the pod restarts once" in (caveat(grown, live_state()) or "")
+    assert "waits for you to delete the pod" in (caveat(grown, live_state(may_restart=False)) or "")
+    assert caveat(effects(server(nfsPort=2050)), live_state()) is None

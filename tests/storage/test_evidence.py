@@ -7,9 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.storage.evidence import MAX_WORDS_CHARACTERS, SILENCE, Node, NodeState, WarningEvent, current, words
-from tests.events import UID, event
-
-Manifest = dict[str, Any]
+from app.storage.unstructured import Manifest
+from tests.harness.warning_events import UID, event
 
 
 def read(**fields: Any) -> WarningEvent:

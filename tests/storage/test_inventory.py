@@ -1,10 +1,11 @@
 from typing import Any
 
 from app.storage.facts import Claim, StorageClass, StorageClasses
-from app.storage.growth import Phase, Situation
 from app.storage.inventory import UNKNOWN, Entry, inventory
 from app.storage.reading import read
-from tests.servers import Manifest, server, storage
+from app.storage.resize import LiveState, Phase
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import server, storage
 
 CLASSES = StorageClasses((StorageClass("fast", is_default=True, expandable=True),))
 QUOTA = "storage.cacheSize 20Gi is refused: exceeded quota"
@@ -17,13 +18,13 @@ def live(generation: int = 2, observed: int = 2, **volume: Any) -> Manifest:
     return {**manifest, "metadata": {"name": "files", "generation": generation}, "status": status}
 
 
-def cache(manifest: Manifest, situation: Situation | None) -> Entry:
-    return inventory(read(manifest).server, manifest, situation)[-1]
+def cache(manifest: Manifest, live_state: LiveState | None) -> Entry:
+    return inventory(read(manifest).server, manifest, live_state)[-1]
 
 
-def having(**claim: Any) -> Situation:
+def having(**claim: Any) -> LiveState:
     known = {"storage_class": "fast", "capacity": "5Gi", "phase": "Bound", "requested": "5Gi", **claim}
-    return Situation(claims={"cache-files-0": Claim("cache-files-0", **known)}, classes=CLASSES)
+    return LiveState(claims={"cache-files-0": Claim("cache-files-0", **known)}, classes=CLASSES)
 
 
 def test_a_volume_is_told_as_its_claim_is() -> None:
@@ -43,14 +44,14 @@ def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
 
 def test_a_claim_that_is_yet_to_be_made_has_the_class_that_it_will_have() -> None:
     manifest = server(storage={"metadataSize": "1Gi"})
-    entry = cache(manifest, Situation(classes=CLASSES))
+    entry = cache(manifest, LiveState(classes=CLASSES))
     assert (entry.storage_class, entry.capacity, entry.phase) == ("fast", None, Phase.PENDING)
 
 
 def test_what_only_the_operator_was_told_is_taken_from_the_status() -> None:
     refused = cache(live(phase="ResizeRefused", message=QUOTA), having())
     assert (refused.phase, refused.message) == (Phase.RESIZE_REFUSED, QUOTA)
-    waits = cache(live(phase="Pending", message="it waits for a volume"), Situation(classes=CLASSES))
+    waits = cache(live(phase="Pending", message="it waits for a volume"), LiveState(classes=CLASSES))
     assert (waits.phase, waits.message) == (Phase.PENDING, "it waits for a volume")
 
 

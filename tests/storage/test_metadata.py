@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 
 from app.storage.metadata import ANNOTATIONS_BYTES, MOST_PROBLEMS, member, metadata_problems
-from tests.anyjson import ANY_JSON
+from tests.harness.json_strategies import ANY_JSON
 
 
 def paths(metadata: Any) -> list[str]:

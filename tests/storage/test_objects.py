@@ -20,7 +20,7 @@ from app.storage.objects import (
 from app.storage.reading import read
 from app.storage.spec import Spec
 from tests.controlplane.cluster import ControlPlane
-from tests.servers import s3, server, storage
+from tests.harness.server_table import s3, server, storage
 
 OWNER = Owner("files", "here", "uid-1")
 MANY = {

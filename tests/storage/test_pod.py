@@ -4,7 +4,7 @@ import pytest
 
 from app.storage.pod import pod_template
 from app.storage.reading import read
-from tests.servers import jwt, s3, server
+from tests.harness.server_table import jwt, s3, server
 
 TEMPLATES = ("metadata", "cache")
 

@@ -1,6 +1,6 @@
 from app.storage.ports import Listener, listeners
 from app.storage.reading import read
-from tests.servers import server
+from tests.harness.server_table import server
 
 
 def test_nfs_and_the_api_always_listen() -> None:

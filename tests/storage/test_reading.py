@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.reading import Problem, read
+from app.storage.reading import ReadingProblem, read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
-from tests.anyjson import ANY_JSON
-from tests.servers import server, storage
+from tests.harness.json_strategies import ANY_JSON
+from tests.harness.server_table import server, storage
 
 
 @given(ANY_JSON)
@@ -23,21 +23,23 @@ def test_any_json_in_any_field_of_the_spec_can_be_read(spec: dict[str, Any]) -> 
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_is_there() -> None:
     reading = read({"spec": {"nfsPort": "x", "replicas": 0, "storage": {"metadataSize": "1Gi"}}})
-    assert reading.problems == (Problem("spec.nfsPort", "nfsPort must be an integer"),)
+    assert reading.problems == (ReadingProblem("spec.nfsPort", "nfsPort must be an integer"),)
     assert reading.server.spec.replicas == 0
     assert reading.server.spec.nfs_port == 2049
 
 
 def test_a_section_that_lacks_a_required_field_is_left_out_as_a_whole() -> None:
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, "identity": {"jwt": {"secretRef": {"name": "x"}}}}})
-    assert reading.problems == (Problem("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),)
+    assert reading.problems == (
+        ReadingProblem("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),
+    )
     assert reading.server.spec.identity is not None
     assert reading.server.spec.identity.jwt is None
 
 
 @pytest.mark.parametrize("manifest", [{}, {"spec": None}, {"spec": {"storage": {}}}, {"spec": {"storage": None}}])
 def test_a_missing_metadata_size_is_told_once(manifest: Any) -> None:
-    assert read(manifest).problems == (Problem("spec.storage.metadataSize", "storage.metadataSize is required"),)
+    assert read(manifest).problems == (ReadingProblem("spec.storage.metadataSize", "storage.metadataSize is required"),)
 
 
 def test_the_path_of_an_annotation_is_in_brackets() -> None:
@@ -82,7 +84,7 @@ def test_user_text_is_never_a_format_string(spec: Any, expected: str, text: str)
 
 
 def test_what_is_no_object_is_told_of_the_whole() -> None:
-    assert read(["x"]).problems == (Problem("", "DittoServer must be an object"),)
+    assert read(["x"]).problems == (ReadingProblem("", "DittoServer must be an object"),)
 
 
 def test_a_flood_of_wrong_entries_is_one_problem() -> None:

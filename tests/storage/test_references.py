@@ -11,7 +11,7 @@ from app.storage.references import (
     secret_references,
     unusable,
 )
-from tests.servers import jwt, s3, server
+from tests.harness.server_table import jwt, s3, server
 
 
 def test_a_server_without_references_names_no_secret() -> None:

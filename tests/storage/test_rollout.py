@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 
 from app.storage.rollout import blocks, is_current
+from app.storage.unstructured import Manifest
 
-Manifest = dict[str, Any]
 OLD, NEW = "files-1", "files-2"
 OWNER = {"kind": "StatefulSet", "name": "files", "uid": "u", "controller": True}
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}

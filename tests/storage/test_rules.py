@@ -9,8 +9,9 @@ from app.admission.review import WARNING_CHARACTERS
 from app.storage.facts import Cause, Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.finding import Finding, rejections, warnings
 from app.storage.reading import read
-from app.storage.rules import Change, judge, needs, unfit
-from tests.servers import (
+from app.storage.rules import Change, invalid_findings, judge, needs
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
@@ -21,7 +22,6 @@ from tests.servers import (
     VERBATIM,
     Edit,
     Leftover,
-    Manifest,
     Row,
     jwt,
     s3,
@@ -178,7 +178,7 @@ def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
 
 @pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
 def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row: Row) -> None:
-    messages = [finding.message for finding in unfit(read(row.manifest))]
+    messages = [finding.message for finding in invalid_findings(read(row.manifest))]
     assert len(messages) == len(row.says)
     for said in row.says:
         assert any(said in message for message in messages), messages
@@ -186,7 +186,7 @@ def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row
 
 @pytest.mark.parametrize("row", ABOUT_THE_CLUSTER, ids=lambda row: row.title)
 def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
-    assert unfit(read(row.manifest)) == []
+    assert invalid_findings(read(row.manifest)) == []
 
 
 def test_volumes_bound_by_hand_need_no_class_unless_a_claim_is_of_one() -> None:
@@ -487,7 +487,7 @@ class TestADryRun:
 
     @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
     def test_never_makes_an_existing_server_unfit(self, row: Row) -> None:
-        assert unfit(read(row.manifest)) == []
+        assert invalid_findings(read(row.manifest)) == []
 
 
 class TestSecrets:

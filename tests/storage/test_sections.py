@@ -17,8 +17,8 @@ from app.storage.sections import (
     with_live_sections,
 )
 from app.storage.spec import Spec
-from tests.anyjson import ANY_JSON
-from tests.servers import server
+from tests.harness.json_strategies import ANY_JSON
+from tests.harness.server_table import server
 
 OWNER = Owner("files", "default")
 CONTAINER = "spec.template.spec.containers[0]"

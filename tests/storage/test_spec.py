@@ -2,7 +2,7 @@ import pydantic
 import pytest
 
 from app.storage.spec import DittoServer, Within
-from tests.servers import server
+from tests.harness.server_table import server
 
 
 def test_names_are_those_of_the_manifest() -> None:

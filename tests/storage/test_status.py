@@ -7,14 +7,14 @@ import pytest
 from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import Problem, rejection
-from app.storage.growth import Situation
 from app.storage.reading import read
+from app.storage.resize import LiveState
 from app.storage.schema import structural
-from app.storage.status import News, Seen, Status, conditions, news, status
-from tests.events import warning
-from tests.servers import server, storage
+from app.storage.status import Event, Observation, Status, conditions, status, transition_events
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import server, storage
+from tests.harness.warning_events import warning
 
-Manifest = dict[str, Any]
 NOON, LATER = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
 FAST = StorageClass("fast", is_default=True, provisioner="example.com/fast")
 CLASSES = StorageClasses((FAST,))
@@ -48,20 +48,20 @@ def bound(*names: str) -> dict[str, Claim]:
 CLAIMS = bound("metadata", "cache")
 
 
-def but(seen: Seen, **found: Any) -> Seen:
+def but(observation: Observation, **found: Any) -> Observation:
     """The same with something else found, be it in the situation or not."""
-    situation = {name: value for name, value in found.items() if name in Situation.__dataclass_fields__}
-    rest = {name: value for name, value in found.items() if name not in situation}
-    return replace(seen, situation=replace(seen.situation, **situation), **rest)
+    live_state = {name: value for name, value in found.items() if name in LiveState.__dataclass_fields__}
+    rest = {name: value for name, value in found.items() if name not in live_state}
+    return replace(observation, live_state=replace(observation.live_state, **live_state), **rest)
 
 
-def starting(**found: Any) -> Seen:
+def starting(**found: Any) -> Observation:
     """Everything is made, and nothing stands in the way of the pod but what `found` says."""
-    situation = Situation(CLAIMS, CLASSES, stateful_set=stateful_set(), is_new=True)
-    return but(Seen(situation=situation, file_service=SERVICE), **found)
+    live_state = LiveState(CLAIMS, CLASSES, stateful_set=stateful_set(), is_new=True)
+    return but(Observation(live_state=live_state, file_service=SERVICE), **found)
 
 
-def running(**found: Any) -> Seen:
+def running(**found: Any) -> Observation:
     return starting(stateful_set=stateful_set(1), pod={"status": READY}, **found)
 
 
@@ -73,23 +73,23 @@ def waiting(reason: str, **more: Any) -> Manifest:
     return {"state": {"waiting": {"reason": reason, **more}}}
 
 
-def said(seen: Seen, manifest: Manifest | None = None, now: str = NOON) -> Manifest:
+def said(observation: Observation, manifest: Manifest | None = None, now: str = NOON) -> Manifest:
     manifest = manifest or live()
-    return status(read(manifest).server, manifest, seen, now)
+    return status(read(manifest).server, manifest, observation, now)
 
 
-def condition(kind: str, seen: Seen, manifest: Manifest | None = None) -> Mapping[str, Any]:
-    return conditions({"status": said(seen, manifest)})[kind]
+def condition(kind: str, observation: Observation, manifest: Manifest | None = None) -> Mapping[str, Any]:
+    return conditions({"status": said(observation, manifest)})[kind]
 
 
-def reasons(seen: Seen, manifest: Manifest | None = None) -> dict[str, tuple[str, str]]:
+def reasons(observation: Observation, manifest: Manifest | None = None) -> dict[str, tuple[str, str]]:
     """Status and reason of each condition."""
-    found = conditions({"status": said(seen, manifest)})
+    found = conditions({"status": said(observation, manifest)})
     return {kind: (each["status"], each["reason"]) for kind, each in found.items()}
 
 
-def told(before: Manifest | None, seen: Seen, manifest: Manifest | None = None) -> list[News]:
-    return list(news(conditions({"status": before}), conditions({"status": said(seen, manifest)})))
+def told(before: Manifest | None, observation: Observation, manifest: Manifest | None = None) -> list[Event]:
+    return list(transition_events(conditions({"status": before}), conditions({"status": said(observation, manifest)})))
 
 
 def test_conditions_and_volumes_are_maps_for_server_side_apply() -> None:
@@ -123,7 +123,7 @@ def test_a_server_that_runs_says_where() -> None:
 
 
 def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
-    first = said(but(Seen(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True))
+    first = said(but(Observation(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True))
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
     assert said(starting(claims=claims, pod={"status": {}}), live(first), LATER) == first
 
@@ -240,22 +240,22 @@ def test_the_endpoint_is_that_of_the_live_service() -> None:
 )
 def test_a_claim_that_is_not_there_is_reported(found: Manifest, status: str, reason: str, message: str) -> None:
     """A pod that runs goes on, with the data that it still has."""
-    seen = running(**found)
-    storage_ready = condition("StorageReady", seen)
+    observation = running(**found)
+    storage_ready = condition("StorageReady", observation)
 
     assert (storage_ready["status"], storage_ready["reason"]) == (status, reason)
     assert message in storage_ready["message"]
-    assert condition("Ready", seen)["status"] == "True"
-    assert ("Warning", reason) in {(event.type, event.reason) for event in told(said(running()), seen)}
-    assert told(said(seen), seen) == []
+    assert condition("Ready", observation)["status"] == "True"
+    assert ("Warning", reason) in {(event.type, event.reason) for event in told(said(running()), observation)}
+    assert told(said(observation), observation) == []
 
 
 def test_a_restart_that_is_held_back_is_stalled() -> None:
-    seen = running(held=Problem("RestartHeldBack", "volume claim x is being deleted"))
+    observation = running(held=Problem("RestartHeldBack", "volume claim x is being deleted"))
 
-    assert reasons(seen)["Stalled"] == ("True", "RestartHeldBack")
-    assert reasons(seen)["Ready"] == ("True", "Available")
-    assert [event.reason for event in told(said(running()), seen)] == ["RestartHeldBack"]
+    assert reasons(observation)["Stalled"] == ("True", "RestartHeldBack")
+    assert reasons(observation)["Ready"] == ("True", "Available")
+    assert [event.reason for event in told(said(running()), observation)] == ["RestartHeldBack"]
 
 
 def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
@@ -274,11 +274,11 @@ def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next()
         (running(taken=Problem("NameTaken", "x")), {}, "Failed"),
         (running(rejections=[rejection("a", "x")]), {}, "Failed"),
         (running(), {"replicas": 0}, "Stopped"),
-        (Seen(), {}, "Pending"),
+        (Observation(), {}, "Pending"),
     ],
 )
-def test_the_phase_is_one_word_for_it(seen: Seen, spec: Manifest, phase: str) -> None:
-    assert said(seen, live(**spec))["phase"] == phase
+def test_the_phase_is_one_word_for_it(observation: Observation, spec: Manifest, phase: str) -> None:
+    assert said(observation, live(**spec))["phase"] == phase
 
 
 def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() -> None:
@@ -311,9 +311,9 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
     ],
 )
 def test_a_server_is_worked_on_or_stalled_but_never_both(
-    seen: Seen, reconciling: tuple[str, str], stalled: tuple[str, str]
+    observation: Observation, reconciling: tuple[str, str], stalled: tuple[str, str]
 ) -> None:
-    found = reasons(seen)
+    found = reasons(observation)
     assert (found["Reconciling"], found["Stalled"]) == (reconciling, stalled)
 
 
@@ -324,8 +324,8 @@ def test_a_server_that_serves_is_ready_while_its_credentials_are_being_rotated()
 
 
 def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
-    seen = running(credentials=Problem("SecretUnreadable", "forbidden"), credentials_unknown=True)
-    assert reasons(seen)["CredentialsReady"] == ("Unknown", "SecretUnreadable")
+    observation = running(credentials=Problem("SecretUnreadable", "forbidden"), credentials_unknown=True)
+    assert reasons(observation)["CredentialsReady"] == ("Unknown", "SecretUnreadable")
 
 
 def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
@@ -382,7 +382,7 @@ DIFFERS = (
 )
 
 
-def of_class(storage_class: str | None, **found: Any) -> Seen:
+def of_class(storage_class: str | None, **found: Any) -> Observation:
     """It runs, and the claim of its metadata is of this class."""
     metadata = replace(bound("metadata")["metadata-files-0"], storage_class=storage_class)
     return running(claims={**bound("cache"), metadata.name: metadata}, classes=BOTH, **found)
@@ -411,9 +411,9 @@ def test_a_claim_of_another_class_is_reported() -> None:
     ],
 )
 def test_a_class_differs_only_from_one_asked_for(wanted: str | None, claimed: str | None, reason: str) -> None:
-    seen = but(of_class(claimed), claims={claim.name: claim for claim in claims_of(claimed)})
+    observation = but(of_class(claimed), claims={claim.name: claim for claim in claims_of(claimed)})
 
-    assert condition("StorageReady", seen, live(**storage(storageClassName=wanted)))["reason"] == reason
+    assert condition("StorageReady", observation, live(**storage(storageClassName=wanted)))["reason"] == reason
 
 
 def claims_of(storage_class: str | None) -> list[Claim]:
@@ -422,9 +422,9 @@ def claims_of(storage_class: str | None) -> list[Claim]:
 
 def test_a_claim_can_be_larger_and_of_another_class() -> None:
     claim = Claim("cache-files-0", "slow", "20Gi", "Bound", "20Gi")
-    seen = running(claims={**bound("metadata"), claim.name: claim}, classes=BOTH)
+    observation = running(claims={**bound("metadata"), claim.name: claim}, classes=BOTH)
 
-    ready, volume = condition("StorageReady", seen), said(seen)["volumes"][1]
+    ready, volume = condition("StorageReady", observation), said(observation)["volumes"][1]
 
     assert ready["reason"] == "StorageClassDiffers"
     for message in (ready["message"], volume["message"]):
@@ -488,12 +488,12 @@ DELETE = "delete the claim and pod files-0 to have both made again, unless the c
 )
 def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, found: Manifest, reason: str, message: str) -> None:
     claims = {**bound("cache"), claim.name: claim}
-    seen = starting(**{"claims": claims, "classes": BOTH, "leftovers": [claim.name], **found})
+    observation = starting(**{"claims": claims, "classes": BOTH, "leftovers": [claim.name], **found})
 
-    ready = condition("StorageReady", seen)
+    ready = condition("StorageReady", observation)
 
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", reason, message)
-    assert said(seen)["volumes"][0]["message"] == message
+    assert said(observation)["volumes"][0]["message"] == message
 
 
 LATER_CLASS = StorageClass("later", waits_for_pod=True)
@@ -519,9 +519,9 @@ def test_of_two_claims_the_one_that_blocks_is_named(metadata: Claim | None, cach
     claims = {claim.name: claim for claim in (metadata, cache) if claim}
     leftovers = [claim.name for claim in claims.values() if claim.created]
 
-    seen = starting(claims=claims, classes=StorageClasses((FAST, LATER_CLASS)), leftovers=leftovers)
+    observation = starting(claims=claims, classes=StorageClasses((FAST, LATER_CLASS)), leftovers=leftovers)
 
-    assert condition("StorageReady", seen)["message"].startswith(f"volume claim {named}-files-0")
+    assert condition("StorageReady", observation)["message"].startswith(f"volume claim {named}-files-0")
 
 
 UNSCHEDULED = {
@@ -540,32 +540,34 @@ def test_a_claim_that_keeps_the_pod_from_a_node_is_the_cause(classes: StorageCla
     """The scheduler waits for a claim, unless the claim's class waits for the scheduler."""
     claims = {**bound("cache"), PENDING.name: PENDING}
 
-    seen = starting(claims=claims, classes=classes, pod={"status": {"conditions": [UNSCHEDULED]}})
+    observation = starting(claims=claims, classes=classes, pod={"status": {"conditions": [UNSCHEDULED]}})
 
-    assert condition("Ready", seen)["reason"] == reason
+    assert condition("Ready", observation)["reason"] == reason
 
 
 def test_a_claim_that_is_bound_is_no_cause() -> None:
-    seen = starting(pod={"status": {"conditions": [UNSCHEDULED]}})
+    observation = starting(pod={"status": {"conditions": [UNSCHEDULED]}})
 
-    assert condition("Ready", seen)["reason"] == "Unschedulable"
+    assert condition("Ready", observation)["reason"] == "Unschedulable"
 
 
 def test_a_pending_claim_quotes_its_provisioner() -> None:
     words = 'failed to provision volume with StorageClass "fast": rpc error: code = Internal desc = disk full'
     event = warning(words, "ProvisioningFailed", "PersistentVolumeClaim", PENDING.name)
-    seen = starting(claims={**bound("cache"), PENDING.name: PENDING}, warnings=[event])
+    observation = starting(claims={**bound("cache"), PENDING.name: PENDING}, warnings=[event])
     message = f'volume claim {PENDING.name} is Pending: failed to provision volume with StorageClass "fast": disk full'
-    assert condition("StorageReady", seen)["message"] == message
-    assert said(seen)["volumes"][0]["message"] == message
+    assert condition("StorageReady", observation)["message"] == message
+    assert said(observation)["volumes"][0]["message"] == message
 
 
 def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
     unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
     scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unbound}
-    seen = starting(claims={**bound("cache"), PENDING.name: PENDING}, pod={"status": {"conditions": [scheduled]}})
-    assert reasons(seen)["Ready"] == ("False", "ClaimPending")
-    assert reasons(but(seen, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
+    observation = starting(
+        claims={**bound("cache"), PENDING.name: PENDING}, pod={"status": {"conditions": [scheduled]}}
+    )
+    assert reasons(observation)["Ready"] == ("False", "ClaimPending")
+    assert reasons(but(observation, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
 
 
 def test_a_server_stops_only_when_its_node_answers() -> None:
@@ -585,9 +587,9 @@ def test_a_cause_keeps_its_words_between_two_reports() -> None:
 
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
     nameless = live(storage={"metadataSize": "10Gi"})
-    assert said(but(Seen(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
-    assert reasons(Seen(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
-    unknown = condition("StorageReady", but(Seen(), classes=StorageClasses(gap="forbidden")), nameless)
+    assert said(but(Observation(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
+    assert reasons(Observation(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
+    unknown = condition("StorageReady", but(Observation(), classes=StorageClasses(gap="forbidden")), nameless)
     assert unknown["reason"] == "ClaimPending"
 
 
@@ -609,7 +611,7 @@ def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
 
 
 def test_what_becomes_true_is_told_once() -> None:
-    available = News("Normal", "Available", f"NFS is served at {ENDPOINT}")
+    available = Event("Normal", "Available", f"NFS is served at {ENDPOINT}")
     assert told(None, running()) == [available]
     assert told(said(starting()), running()) == [available]
     assert told(said(running()), running()) == []
@@ -629,9 +631,9 @@ def test_what_becomes_true_is_told_once() -> None:
     ],
 )
 def test_what_goes_wrong_is_told_once_for_each_cause(found: Manifest, reason: str) -> None:
-    seen = starting(**found)
-    assert [(each.type, each.reason) for each in told(said(starting()), seen)] == [("Warning", reason)]
-    assert told(said(seen), seen) == []
+    observation = starting(**found)
+    assert [(each.type, each.reason) for each in told(said(starting()), observation)] == [("Warning", reason)]
+    assert told(said(observation), observation) == []
 
 
 def test_another_cause_of_the_same_trouble_is_news() -> None:
@@ -642,7 +644,7 @@ def test_another_cause_of_the_same_trouble_is_news() -> None:
 GROWING = Claim("cache-files-0", "fast", "5Gi", "Bound", "10Gi")
 
 
-def growing(**found: Any) -> Seen:
+def growing(**found: Any) -> Observation:
     """It runs, and its cache is to grow to 10Gi."""
     return running(claims={**bound("metadata"), "cache-files-0": replace(GROWING, **found)})
 
@@ -686,10 +688,10 @@ def test_a_refused_growth_is_told_once_and_one_that_goes_on_is_no_news() -> None
 
 
 def test_a_volume_that_has_grown_is_told_of() -> None:
-    grown = growing(capacity="10Gi")
+    resize_result = growing(capacity="10Gi")
     before = said(growing(), live(**TEN))
-    assert News("Normal", "Resized", "every volume has the size that the spec asks for") in told(
-        before, grown, live(**TEN)
+    assert Event("Normal", "Resized", "every volume has the size that the spec asks for") in told(
+        before, resize_result, live(**TEN)
     )
 
 

@@ -7,8 +7,9 @@ from app.storage.facts import Facts, StorageClass, StorageClasses
 from app.storage.finding import Finding, rejections
 from app.storage.rules import Change
 from app.storage.strictness import judge_manifest, unknown_fields
-from tests.anyjson import ANY_JSON, ANY_OBJECT
-from tests.servers import Manifest, server, storage
+from app.storage.unstructured import Manifest
+from tests.harness.json_strategies import ANY_JSON, ANY_OBJECT
+from tests.harness.server_table import server, storage
 
 QUIET = Facts(storage_classes=StorageClasses((StorageClass("fast", is_default=True),)))
 

@@ -4,7 +4,7 @@ from app.storage.facts import Claim, StorageClasses
 from app.storage.reading import read
 from app.storage.spec import Storage
 from app.storage.volumes import mount_paths, resized, server_of_claim, storage_class_of, volumes
-from tests.servers import server, storage
+from tests.harness.server_table import server, storage
 
 
 def of(**fields: str) -> Storage:

@@ -9,17 +9,17 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.observed import Observed
+from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Conflict, NotFound, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.storage.objects import Owner
-from app.storage.status import News, conditions
+from app.storage.status import Event, conditions
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.servers import server
-from tests.wait import beside, until_async
+from tests.harness.server_table import server
+from tests.harness.wait import beside, until_async
 
-Manifest = dict[str, Any]
 BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}}
 
 
@@ -30,11 +30,11 @@ async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 @asynccontextmanager
-async def watching(cluster: Cluster, *namespaces: str) -> AsyncIterator[Observed]:
+async def watching(cluster: Cluster, *namespaces: str) -> AsyncIterator[Informers]:
     """Of the whole cluster, where no namespace is named."""
-    observed = Observed(cluster, namespaces)
-    async with beside(observed.run(), observed.synced(), 60):
-        yield observed
+    informers = Informers(cluster, namespaces)
+    async with beside(informers.run(), informers.wait_for_sync(), 60):
+        yield informers
 
 
 async def made(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
@@ -57,16 +57,16 @@ class Site:
     """A namespace with at most one server in it, named files."""
 
     cluster: Cluster
-    observed: Observed
+    informers: Informers
     namespace: str
     leads: Callable[[], bool] = lambda: True
     today: datetime | None = None
-    told: list[News] = field(default_factory=list)
+    told: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.key = self.namespace, "files"
-        self.writer = Writer(self.cluster, self.observed, self.may_write)
-        self.reconciler = Reconciler(self.cluster, self.observed, self.writer, self.tell, self.now)
+        self.writer = Writer(self.cluster, self.informers, self.may_write)
+        self.reconciler = Reconciler(self.cluster, self.informers, self.writer, self.tell, self.now)
 
     def may_write(self) -> bool:
         return self.leads()
@@ -74,21 +74,21 @@ class Site:
     def now(self) -> datetime:
         return self.today or datetime.now(UTC)
 
-    def tell(self, _: Manifest, news: News) -> None:
+    def tell(self, _: Manifest, news: Event) -> None:
         self.told.append(news)
 
     @property
     def pod(self) -> Manifest | None:
-        return self.observed.pods.get((self.namespace, "files-0"))
+        return self.informers.pods.get((self.namespace, "files-0"))
 
     @property
     def stateful_set(self) -> Manifest | None:
-        return self.observed.stateful_sets.get(self.key)
+        return self.informers.stateful_sets.get(self.key)
 
     async def begin(self, **spec: Any) -> Manifest:
         """A new server, heard of but not reconciled."""
         found = await made(self.cluster, self.namespace, **spec)
-        await until_async(lambda: self.key in self.observed.servers)
+        await until_async(lambda: self.key in self.informers.servers)
         return found
 
     async def reconciled(self) -> float | None:
@@ -104,7 +104,7 @@ class Site:
         """A new spec, heard of and reconciled."""
         live = await self.live(DITTO_SERVERS)
         changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**BY_HAND, **spec}})
-        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
+        await until_async(lambda: self.informers.servers.version(self.key) >= int(version(changed)))
         await self.reconciled()
 
     async def put_secret(self, name: str, **values: str) -> None:
@@ -113,12 +113,12 @@ class Site:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
         put = await self.cluster.apply(SECRETS, manifest)
-        metadata_of = self.observed.secrets_metadata
+        metadata_of = self.informers.secrets_metadata
         await until_async(lambda: metadata_of.version((self.namespace, name)) >= int(version(put)))
 
     async def remove(self, resource: Resource, name: str) -> None:
         await self.cluster.delete(resource, await self.live(resource, name))
-        store = self.observed.secrets_metadata if resource == SECRETS else self.observed.stateful_sets
+        store = self.informers.secrets_metadata if resource == SECRETS else self.informers.stateful_sets
         await until_async(lambda: (self.namespace, name) not in store)
 
     async def live(self, resource: Resource, name: str = "files") -> Manifest:

@@ -13,14 +13,14 @@ from typing import Any, Self
 import httpx
 import yaml
 
-from app.admission.registration import webhook_configurations
+from app.storage.webhook_configurations import webhook_configurations
 from certs.__main__ import main as write_certificates
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.program import Program
-from tests.ports import free_port
+from tests.harness.free_ports import free_port
 
 START_SECONDS = 30.0
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 # Otherwise httpx reads every CA of the machine, for each request without TLS too: 40 ms of work.
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 

@@ -14,18 +14,19 @@ from time import monotonic
 from typing import Any
 
 from app.admission.server import EXPIRY, ServingCertificate
-from app.admission.webhooks import LeftAlone, Webhooks
-from app.cluster.cache import Cache, Manifest, Store
+from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import SECRETS, ClusterError, Conflict
-from app.storage.status import News
+from app.cluster.reflector import Reflector, Store
+from app.storage.status import Event
+from app.storage.unstructured import Manifest
 from certs.authority import Leaf
 from certs.replica import Replica
-from certs.rotation import Plan, Step
+from certs.rotation import CertificateOptions, Step
 from certs.trust import SETTLE
 
 # Called with the Secret, and with what there is to tell about it.
-Tell = Callable[[Mapping[str, Any], News], None]
+EventSink = Callable[[Mapping[str, Any], Event], None]
 # Why a client that connects under this name, and trusts these authorities, refuses what is served; None if it does not.
 Probe = Callable[[str, bytes], Awaitable[str | None]]
 
@@ -33,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Timing:
+class CheckTiming:
     """Seconds: between two looks at the clock, until what failed is tried again, and at least between any two looks.
 
     With the last, somebody who wants the opposite of us cannot draw us into a race.
@@ -45,34 +46,36 @@ class Timing:
     settle: float = SETTLE
 
 
-class OwnCertificate:
+class SelfManagedCertificate:
     """Keeps `serving` supplied with a certificate that the API server trusts, for as long as `run` runs.
 
     `secret` is its name in the operator's own namespace, `webhooks` that of both webhook configurations.
     """
 
-    def __init__(self, cluster: Cluster, secret: str, webhooks: str, plan: Plan, tell: Tell) -> None:
+    def __init__(
+        self, cluster: Cluster, secret: str, webhooks: str, plan: CertificateOptions, record_event: EventSink
+    ) -> None:
         self.serving = ServingCertificate()
         self._cluster = cluster
-        self._plan = plan
-        self._tell = tell
+        self._certificate_options = plan
+        self._record_event = record_event
         self._changed = asyncio.Event()
         self._name = secret
         self._store = Store()
-        self._store.listeners.append(lambda *_: self._changed.set())
-        self._cache = Cache(cluster, Selection(SECRETS, cluster.namespace, name=secret), self._store)
+        self._store.event_handlers.append(lambda *_: self._changed.set())
+        self._reflector = Reflector(cluster, Selection(SECRETS, cluster.namespace, name=secret), self._store)
         self._webhooks = Webhooks(cluster, webhooks, self._changed.set)
         self._replica = Replica(plan)
         self._complaint: str | None = None
 
-    async def run(self, probe: Probe, timing: Timing = Timing()) -> None:
-        self._replica = Replica(self._plan, timing.settle)
+    async def run(self, probe: Probe, timing: CheckTiming = CheckTiming()) -> None:
+        self._replica = Replica(self._certificate_options, timing.settle)
         async with asyncio.TaskGroup() as group:
-            caches = [self._cache, *self._webhooks.caches]
-            for cache in caches:
-                group.create_task(cache.run())
-            for cache in caches:
-                await cache.answered()
+            reflectors = [self._reflector, *self._webhooks.reflectors]
+            for reflector in reflectors:
+                group.create_task(reflector.run())
+            for reflector in reflectors:
+                await reflector.wait_for_sync()
             while True:
                 self._changed.clear()
                 seconds = await self._look(probe, timing)
@@ -93,7 +96,7 @@ class OwnCertificate:
             return self._webhooks.missing() or f"no caBundle for it yet in the configurations {self._webhooks.name}"
         return None
 
-    async def _look(self, probe: Probe, timing: Timing) -> float:
+    async def _look(self, probe: Probe, timing: CheckTiming) -> float:
         """One step, and how many seconds it has time until the next one if nothing changes."""
         try:
             complaint = await self._step(probe)
@@ -108,9 +111,9 @@ class OwnCertificate:
 
     async def _step(self, probe: Probe) -> str | None:
         """Returns what has to be waited for. A write counts once the watch has told of it: what follows waits too."""
-        if self._cache.gap:
+        if self._reflector.gap:
             # That there is no Secret must not be concluded from it.
-            return f"Secret {self._name} cannot be watched: {self._cache.gap}"
+            return f"Secret {self._name} cannot be watched: {self._reflector.gap}"
         secret = self._store.get(self._key)
         content = _content(secret) if secret else None
         self._replica.see(content, self._webhooks.bundles(), self._cluster.now(), monotonic())
@@ -129,7 +132,7 @@ class OwnCertificate:
             end = taken.certificate.not_valid_after_utc
             self._show("serving", end)
             self._say(
-                secret, News("Normal", "CertificateServed", f"serving a certificate that expires at {end:%FT%TZ}")
+                secret, Event("Normal", "CertificateServed", f"serving a certificate that expires at {end:%FT%TZ}")
             )
 
     async def _publish(self) -> str | None:
@@ -141,17 +144,17 @@ class OwnCertificate:
             written = await self._webhooks.publish(bundle)
         except Conflict:
             raise
-        except (ClusterError, LeftAlone) as error:
+        except (ClusterError, ManagedElsewhere) as error:
             return str(error)
         for kind in written:
             message = f"wrote the caBundle of {kind} {self._webhooks.name}, which had another one"
-            self._say(self._store.get(self._key), News("Normal", "AuthorityPublished", message))
+            self._say(self._store.get(self._key), Event("Normal", "AuthorityPublished", message))
         return None
 
     async def _refusal(self, probe: Probe) -> str | None:
         """Why a client that trusts what the API server does would not get through to us, None when it would."""
         for bundle in self._webhooks.bundles():
-            if why := await probe(self._plan.hosts[0], bundle):
+            if why := await probe(self._certificate_options.hosts[0], bundle):
                 return f"the next CA waits: a client that trusts the published caBundle cannot connect: {why}"
         return None
 
@@ -161,7 +164,7 @@ class OwnCertificate:
             written = await self._cluster.replace(SECRETS, {**secret, "data": data})
         else:
             written = await self._cluster.create(SECRETS, {**self._new(), "data": data})
-        self._say(written, News("Warning" if step.heals else "Normal", step.reason, step.message))
+        self._say(written, Event("Warning" if step.heals else "Normal", step.reason, step.message))
 
     def _new(self) -> Manifest:
         labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
@@ -174,17 +177,17 @@ class OwnCertificate:
 
         EXPIRY.labels(certificate).set_function(seconds_left)
 
-    def _say(self, secret: Manifest | None, news: News) -> None:
-        log.info("certificate", extra={"reason": news.reason, "change": news.message})
+    def _say(self, secret: Manifest | None, event: Event) -> None:
+        log.info("certificate", extra={"reason": event.reason, "change": event.message})
         if secret:
-            self._tell(secret, news)
+            self._record_event(secret, event)
 
     def _complain(self, complaint: str | None) -> None:
         """Once, until it is another one or none."""
         if complaint and complaint != self._complaint:
             log.warning("certificate waits", extra={"reason": complaint})
             if secret := self._store.get(self._key):
-                self._tell(secret, News("Warning", "CertificateWaits", complaint))
+                self._record_event(secret, Event("Warning", "CertificateWaits", complaint))
         self._complaint = complaint
 
     @property

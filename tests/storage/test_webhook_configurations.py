@@ -1,6 +1,6 @@
 import re
 
-from app.admission.registration import webhook_configurations
+from app.storage.webhook_configurations import webhook_configurations
 
 MUTATING, VALIDATING = webhook_configurations(lambda path: {"url": f"https://localhost{path}"})
 

@@ -7,11 +7,14 @@ a condition that errs skips the webhook that fails open and rejects for the one 
 from collections.abc import Callable
 from typing import Any
 
-from app.admission.api import MUTATE_PATH, VALIDATE_PATH
 from app.storage.schema import Schema, spec_schema
 from app.storage.spec import GROUP, PLURAL, VERSION
 
 NAME = "dittofs-operator"
+
+# Where the API server posts its reviews.
+MUTATE_PATH = "/mutate-dittofs-dittofs-com-v1alpha1-dittoserver"
+VALIDATE_PATH = "/validate-dittofs-dittofs-com-v1alpha1-dittoserver"
 
 # Look-ups have 2 seconds in all; defaulting looks nothing up.
 VALIDATE_TIMEOUT_SECONDS = 5

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from app.admission.registration import webhook_configurations
 from app.cluster.client import Selection
 from app.cluster.reader import (
     CLAIMS,
@@ -19,13 +18,14 @@ from app.cluster.reader import (
     SERVICES,
     STATEFUL_SETS,
 )
+from app.storage.unstructured import Manifest
+from app.storage.webhook_configurations import webhook_configurations
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
+from tests.harness.operator_process import Operator
+from tests.harness.wait import until
 from tests.helm.chart import manifests
-from tests.operator import Operator
-from tests.wait import until
 
-Manifest = dict[str, Any]
 ACCOUNT = "operator"
 INSTANCE = "app.kubernetes.io/instance"
 FAST = {
@@ -110,8 +110,8 @@ class Namespace:
 
     def _is_observed(self, server: str) -> bool:
         found = self.get("dittoserver", server)
-        observed = ((found or {}).get("status") or {}).get("observedGeneration")
-        return bool(found) and observed == found["metadata"]["generation"]
+        informers = ((found or {}).get("status") or {}).get("observedGeneration")
+        return bool(found) and informers == found["metadata"]["generation"]
 
 
 class Operated(Namespace):

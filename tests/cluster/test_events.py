@@ -11,17 +11,17 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster
+from app.cluster.events import BURST, MESSAGE_CHARACTERS, EventRecorder, _SpamFilter
 from app.cluster.reader import EVENTS
-from app.reconcile.events import BURST, MESSAGE_CHARACTERS, Events, _SpamFilter
-from app.storage.status import News
+from app.storage.status import Event
 from tests.controlplane.cluster import ControlPlane
-from tests.servers import server
-from tests.wait import until_async
+from tests.harness.server_table import server
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
 NOON = datetime(2026, 2, 1, 12, 0, 0, 999_999, UTC)
-SAID = News("Warning", "SecretMissing", 'Secret "s3" not found')
+SAID = Event("Warning", "SecretMissing", 'Secret "s3" not found')
 
 
 def manifest(namespace: str, name: str = "files", uid: str = "") -> dict[str, Any]:
@@ -48,7 +48,7 @@ def is_seen(control_plane: ControlPlane, namespace: str, name: str) -> bool:
 
 async def test_an_event_is_seen_with_all_that_kubectl_looks_for(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON, "pod-1")
+        events = EventRecorder(cluster, lambda: NOON, "pod-1")
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
@@ -60,7 +60,7 @@ async def test_an_event_is_seen_with_all_that_kubectl_looks_for(control_plane: C
         "uid": "uid-files",
         "resourceVersion": "7",
     }
-    assert News(event["type"], event["reason"], event["message"]) == SAID
+    assert Event(event["type"], event["reason"], event["message"]) == SAID
     assert event["firstTimestamp"] == event["lastTimestamp"] == "2026-02-01T12:00:00Z"
     assert event["count"] == 1
     assert event["source"] == {"component": "dittofs-operator"}
@@ -72,7 +72,7 @@ async def test_what_is_said_again_is_one_event_with_a_count(control_plane: Contr
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         for reporter in ("pod-1", "pod-2", "pod-1"):
             # Another operator each time, as after a restart.
-            events = Events(cluster, clock, reporter)
+            events = EventRecorder(cluster, clock, reporter)
             events.record(manifest(namespace), SAID)
             await events.drain(10.0)
     [event] = seen(control_plane, namespace)
@@ -83,12 +83,12 @@ async def test_what_is_said_again_is_one_event_with_a_count(control_plane: Contr
 
 async def test_what_differs_in_anything_is_another_event(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), News("Normal", "ab", "c"))
-        events.record(manifest(namespace), News("Warning", "ab", "c"))
-        events.record(manifest(namespace), News("Normal", "a", "bc"))
-        events.record(manifest(namespace, uid="made-again"), News("Normal", "ab", "c"))
-        events.record(manifest(namespace, "other"), News("Normal", "ab", "c"))
+        events = EventRecorder(cluster, lambda: NOON)
+        events.record(manifest(namespace), Event("Normal", "ab", "c"))
+        events.record(manifest(namespace), Event("Warning", "ab", "c"))
+        events.record(manifest(namespace), Event("Normal", "a", "bc"))
+        events.record(manifest(namespace, uid="made-again"), Event("Normal", "ab", "c"))
+        events.record(manifest(namespace, "other"), Event("Normal", "ab", "c"))
         await events.drain(10.0)
     found = seen(control_plane, namespace)
     assert len({event["metadata"]["name"] for event in found}) == 5
@@ -99,8 +99,8 @@ async def test_a_message_is_one_line_and_no_longer_than_a_message_may_be(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
-        events.record(manifest(namespace), News("Normal", "Long", f"two\n  lines {'ü' * 2000}"))
+        events = EventRecorder(cluster, lambda: NOON)
+        events.record(manifest(namespace), Event("Normal", "Long", f"two\n  lines {'ü' * 2000}"))
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
     assert event["message"] == f"two lines {'ü' * 2000}"[:MESSAGE_CHARACTERS]
@@ -108,7 +108,7 @@ async def test_a_message_is_one_line_and_no_longer_than_a_message_may_be(
 
 async def test_times_are_in_utc_whatever_the_clock_has(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON.astimezone(timezone(timedelta(hours=2))))
+        events = EventRecorder(cluster, lambda: NOON.astimezone(timezone(timedelta(hours=2))))
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     assert seen(control_plane, namespace)[0]["lastTimestamp"] == "2026-02-01T12:00:00Z"
@@ -116,7 +116,7 @@ async def test_times_are_in_utc_whatever_the_clock_has(control_plane: ControlPla
 
 async def test_events_are_sent_while_it_runs(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         running = group.create_task(events.run())
         for name in ("one", "two"):
             events.record(manifest(namespace, name), SAID)
@@ -130,7 +130,7 @@ async def test_an_event_that_may_not_be_sent_is_logged_and_the_next_one_is_sent(
     admin = ["-n", namespace]
     control_plane.kubectl("create", "serviceaccount", "few-rights", *admin)
     async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         events.record(manifest(namespace, "one"), SAID)
         await events.drain(10.0)
         [record] = caplog.records
@@ -156,12 +156,12 @@ def may_create_events(control_plane: ControlPlane, namespace: str) -> bool:
 async def test_an_event_about_what_is_gone_is_no_cause_for_a_warning(
     control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO", "app.reconcile.events")
+    caplog.set_level("INFO", "app.cluster.events")
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         events.record(manifest("no-such-namespace"), SAID)
         await events.drain(10.0)
-    assert [record.levelname for record in caplog.records if record.name == "app.reconcile.events"] == ["INFO"]
+    assert [record.levelname for record in caplog.records if record.name == "app.cluster.events"] == ["INFO"]
 
 
 async def test_an_event_that_another_replica_counts_at_the_same_time_is_given_up(
@@ -169,7 +169,7 @@ async def test_an_event_that_another_replica_counts_at_the_same_time_is_given_up
 ) -> None:
     """Many at once: of those that read the same version, one is written, and all the others say so at most."""
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        replicas = [Events(cluster, lambda: NOON, f"pod-{number}") for number in range(10)]
+        replicas = [EventRecorder(cluster, lambda: NOON, f"pod-{number}") for number in range(10)]
         for events in replicas:
             events.record(manifest(namespace), SAID)
         async with asyncio.TaskGroup() as group:
@@ -182,9 +182,9 @@ async def test_an_event_that_another_replica_counts_at_the_same_time_is_given_up
 
 async def test_a_flood_about_one_server_is_cut_and_cuts_no_other(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         for number in range(100):
-            events.record(manifest(namespace, "loud"), News("Normal", "Flood", f"number {number}"))
+            events.record(manifest(namespace, "loud"), Event("Normal", "Flood", f"number {number}"))
         events.record(manifest(namespace, "quiet"), SAID)
         await events.drain(20.0)
     about = [event["involvedObject"]["name"] for event in seen(control_plane, namespace)]
@@ -211,7 +211,7 @@ def test_a_clock_that_is_set_back_costs_a_server_nothing() -> None:
 
 
 def test_servers_that_were_quiet_for_longest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.reconcile.events.SERVERS", 2)
+    monkeypatch.setattr("app.cluster.events.SERVERS", 2)
     spam_filter = _SpamFilter()
     for uid in ("loud", "quiet", "loud", "another"):
         admitted(spam_filter, uid, NOON)
@@ -223,9 +223,9 @@ def test_servers_that_were_quiet_for_longest_are_forgotten_first(monkeypatch: py
 async def test_when_too_many_wait_the_rest_is_dropped_and_that_is_said_once(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.reconcile.events.WAITING", 3)
+    monkeypatch.setattr("app.cluster.events.WAITING", 3)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         for flood in ("first", "second"):
             for number in range(10):
                 events.record(manifest(namespace, f"{flood}-{number}"), SAID)
@@ -237,7 +237,7 @@ async def test_when_too_many_wait_the_rest_is_dropped_and_that_is_said_once(
 async def test_the_end_is_held_up_no_longer_than_allowed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         async with Cluster.connect(unreachable(tmp_path, silent.getsockname()[1])) as cluster:
-            events = Events(cluster, lambda: NOON)
+            events = EventRecorder(cluster, lambda: NOON)
             for name in ("one", "two"):
                 events.record(manifest("ns", name), SAID)
             await events.drain(0.2)
@@ -249,7 +249,7 @@ async def test_what_was_being_sent_when_the_process_was_told_to_end_is_sent_afte
     control_plane: ControlPlane, namespace: str
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         events.record(manifest(namespace), SAID)
         running = group.create_task(events.run())
         await asyncio.sleep(0)
@@ -263,7 +263,7 @@ async def test_an_event_whose_count_somebody_took_away_is_counted_anew(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        events = Events(cluster, lambda: NOON)
+        events = EventRecorder(cluster, lambda: NOON)
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
         [event] = seen(control_plane, namespace)

@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from app.cluster.cache import Cache, Key, Manifest, Store
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import (
     CLAIMS,
@@ -20,12 +19,14 @@ from app.cluster.reader import (
     Listing,
     Resource,
 )
-from app.cluster.secrets import Known, Secrets, identity
+from app.cluster.reflector import Reflector, Store
+from app.cluster.secrets import SecretDigest, SecretDigests, identity
 from app.cluster.warning_events import WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH
+from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
 # A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
@@ -34,18 +35,18 @@ _OWNERS = "f:ownerReferences"
 EVENTS_PATIENCE_SECONDS = 5.0
 
 
-def without_bookkeeping(manifest: Manifest) -> Manifest:
+def without_managed_fields(manifest: Manifest) -> Manifest:
     """Without managedFields, but for who made the object by update and not by apply."""
     metadata = manifest["metadata"]
     made_by = [
         {"manager": entry.get("manager"), "operation": entry["operation"]}
         for entry in metadata.get("managedFields") or []
-        if is_of_a_maker(entry)
+        if is_from_creator(entry)
     ]
     return {**manifest, "metadata": {**metadata, "managedFields": made_by}}
 
 
-def is_of_a_maker(entry: Manifest) -> bool:
+def is_from_creator(entry: Manifest) -> bool:
     """Whether an entry of managedFields is of a client that made the object a DittoServer's own by update, or ours."""
     owned = (entry.get("fieldsV1") or {}).get("f:metadata", {})
     made = _OWNERS in owned or entry.get("manager") == FIELD_MANAGER
@@ -85,11 +86,11 @@ def _pod(manifest: Manifest) -> Manifest:
     }
 
 
-class Observed:
+class Informers:
     """Of the namespaces, or of the whole cluster where none are named. Also a Reader, for what is not known here."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
-        self._caches: dict[Resource, list[Cache]] = {}
+        self._reflectors: dict[Resource, list[Reflector]] = {}
         self._cluster = cluster
         self._namespaces: Sequence[str | None] = namespaces or (None,)
         self.servers = self._store(DITTO_SERVERS)
@@ -102,39 +103,39 @@ class Observed:
         self.classes = self._store(STORAGE_CLASSES)
         # Every review asks for all of them, and they hardly ever change.
         self._known_classes: tuple[StorageClass, ...] | None = None
-        self.classes.listeners.append(self._forget_classes)
+        self.classes.event_handlers.append(self._forget_classes)
         self.secrets_metadata = self._store(SECRETS)
-        self.secrets = Secrets(cluster, self.secrets_metadata)
+        self.secrets = SecretDigests(cluster, self.secrets_metadata)
         objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
         self.warnings = WarningEvents(self.servers, objects)
-        self._event_caches = [
-            Cache(cluster, Selection(EVENTS, namespace, fields="type=Warning"), self.warnings)
+        self._event_reflectors = [
+            Reflector(cluster, Selection(EVENTS, namespace, fields="type=Warning"), self.warnings)
             for namespace in self._namespaces
         ]
         self._events_are_late = False
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for caches in self._caches.values():
-                for cache in caches:
-                    group.create_task(cache.run())
+            for reflectors in self._reflectors.values():
+                for reflector in reflectors:
+                    group.create_task(reflector.run())
             # Only those about known servers are kept.
-            for cache in self._caches[DITTO_SERVERS]:
-                await cache.answered()
-            for cache in self._event_caches:
-                group.create_task(cache.run())
+            for reflector in self._reflectors[DITTO_SERVERS]:
+                await reflector.wait_for_sync()
+            for reflector in self._event_reflectors:
+                group.create_task(reflector.run())
 
-    async def synced(self) -> None:
+    async def wait_for_sync(self) -> None:
         """Until all of it was read, but for StorageClasses and Events where they may not be; again after a rewind."""
-        for caches in self._caches.values():
-            for cache in caches:
-                await cache.answered()
+        for reflectors in self._reflectors.values():
+            for reflector in reflectors:
+                await reflector.wait_for_sync()
         if self._events_are_late:
             return
         try:
             async with asyncio.timeout(EVENTS_PATIENCE_SECONDS):
-                for cache in self._event_caches:
-                    await cache.answered()
+                for reflector in self._event_reflectors:
+                    await reflector.wait_for_sync()
         except TimeoutError:
             # They only explain what is wrong, and are waited for once, not before each reconcile.
             self._events_are_late = True
@@ -144,13 +145,15 @@ class Observed:
 
         Once they were listed, only that the API server no longer serves them counts, and not that it does not answer.
         """
-        reasons = (cache.why_not_listed for cache in self._caches[DITTO_SERVERS] if cache.why_not_listed)
+        reasons = (
+            reflector.why_not_listed for reflector in self._reflectors[DITTO_SERVERS] if reflector.why_not_listed
+        )
         why = next(reasons, None)
         return f"cannot list {DITTO_SERVERS.plural}: {why}" if why else None
 
     def gap(self, resource: Resource) -> str | None:
         """Why what is not in the store may exist all the same; None when it does not."""
-        return next((cache.gap for cache in self._caches[resource] if cache.gap), None)
+        return next((reflector.gap for reflector in self._reflectors[resource] if reflector.gap), None)
 
     @property
     def storage_classes(self) -> StorageClasses:
@@ -159,12 +162,12 @@ class Observed:
             self._known_classes = tuple(StorageClass.read(each) for each in found if each)
         return StorageClasses(self._known_classes, self.gap(STORAGE_CLASSES))
 
-    async def secret(self, key: Key) -> Known | Unknown | None:
+    async def secret(self, key: ObjectKey) -> SecretDigest | Unknown | None:
         """None when there is no such Secret."""
         gap = self.gap(SECRETS)
         return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.read(key)
 
-    def claim(self, key: Key) -> Claim | None:
+    def claim(self, key: ObjectKey) -> Claim | None:
         found = self.claims.get(key)
         return Claim.read(found) if found else None
 
@@ -196,7 +199,7 @@ class Observed:
         asks_for_classes = needs.storage_classes and not knows_class
         facts = Facts(
             storage_classes=Facts().storage_classes if asks_for_classes else classes,
-            secrets={name: known.secret for name, known in secrets.items() if isinstance(known, Known)},
+            secrets={name: known.secret for name, known in secrets.items() if isinstance(known, SecretDigest)},
             claims={name: claim for name, claim in claims.items() if claim or name in absent},
         )
         return facts, replace(
@@ -214,25 +217,25 @@ class Observed:
 
     def _is_stale(self, resource: Resource) -> bool:
         """Whether a watch of it is broken, so that what is in the store may be out of date."""
-        return any(cache.is_stale for cache in self._caches[resource])
+        return any(reflector.is_stale for reflector in self._reflectors[resource])
 
     def _relist(self) -> None:
         """Everything, when the history of one resource was rewound: all resources are in the same etcd.
 
         Until then nothing is synced, and a resource that was rewound is not compared with one that was not.
         """
-        for caches in self._caches.values():
-            for cache in caches:
-                cache.relist()
+        for reflectors in self._reflectors.values():
+            for reflector in reflectors:
+                reflector.relist()
 
-    def _forget_classes(self, _key: Key, _manifest: Manifest) -> None:
+    def _forget_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
         self._known_classes = None
 
     def _store(self, resource: Resource, labels: str = "") -> Store:
-        trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_bookkeeping)
+        trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_managed_fields)
         store = Store(trim)
-        self._caches[resource] = [
-            Cache(
+        self._reflectors[resource] = [
+            Reflector(
                 self._cluster,
                 Selection(resource, namespace, labels, metadata_only=resource == SECRETS),
                 store,

@@ -1,4 +1,4 @@
-"""The operator on an event loop that measures each step: `python -m tests.steps FILE serve ...`.
+"""The operator on an event loop that measures each step: `python -m tests.harness.event_loop_steps FILE serve ...`.
 
 At the end the file has the longest ones, as JSON. What is measured is the processor's time: that other programs want
 the processor, too, is not the step's fault.

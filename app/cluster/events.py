@@ -11,9 +11,8 @@ from typing import Any
 
 from app.cluster.client import Cluster
 from app.cluster.reader import EVENTS, ClusterError, Conflict, NamespaceTerminating, NotFound
-from app.storage.status import News
-
-Manifest = dict[str, Any]
+from app.storage.status import Event
+from app.storage.unstructured import Manifest
 
 COMPONENT = "dittofs-operator"
 THIS_PROCESS = platform.node()
@@ -28,7 +27,7 @@ SERVERS = 4096
 log = logging.getLogger(__name__)
 
 
-class Events:
+class EventRecorder:
     """`reporter` says which of several operators it was; of a pod, its name."""
 
     def __init__(self, cluster: Cluster, clock: Callable[[], datetime], reporter: str = THIS_PROCESS) -> None:
@@ -40,7 +39,7 @@ class Events:
         self._recorded = asyncio.Event()
         self._full = False
 
-    def record(self, server: Mapping[str, Any], news: News) -> None:
+    def record(self, server: Mapping[str, Any], event: Event) -> None:
         """To be sent by `run`; dropped when the server has had many of late, or when too many are waiting."""
         now = self._clock()
         if not self._filter.admits(server["metadata"]["uid"], now):
@@ -48,7 +47,7 @@ class Events:
         if len(self._waiting) >= WAITING:
             self._note_full()
             return
-        said = {"type": news.type, "reason": news.reason, "message": _one_line(news.message)}
+        said = {"type": event.type, "reason": event.reason, "message": _one_line(event.message)}
         self._waiting.append(_event(server, said, now, self._reporter))
         self._recorded.set()
 

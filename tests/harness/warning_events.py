@@ -3,8 +3,8 @@
 from typing import Any
 
 from app.storage.evidence import WarningEvent
+from app.storage.unstructured import Manifest
 
-Manifest = dict[str, Any]
 UID = "d7fb2ad4-51f1-45b3-83da-373c853c7709"
 
 

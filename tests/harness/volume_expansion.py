@@ -8,8 +8,9 @@ from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Clust
 from app.storage import quantity
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
-from tests.reconcile.watching import Manifest, Site, version
-from tests.wait import until_async
+from app.storage.unstructured import Manifest
+from tests.harness.reconciler_world import Site, version
+from tests.harness.wait import until_async
 
 NOON = "2026-02-01T12:00:00Z"
 # The StatefulSet's controller may yet have to clean up what the tests before have left.
@@ -41,7 +42,7 @@ class Growing(Site):
         metadata = {"name": "files", "namespace": self.namespace}
         manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
         await self.cluster.create(DITTO_SERVERS, manifest)
-        await until_async(lambda: self.key in self.observed.servers)
+        await until_async(lambda: self.key in self.informers.servers)
 
     async def ready(self) -> Manifest:
         """The pod, of which its kubelet says that it is ready."""
@@ -64,7 +65,7 @@ class Growing(Site):
     async def edit(self, **fields: Any) -> None:
         live = await self.live(DITTO_SERVERS)
         changed = await self.cluster.replace(DITTO_SERVERS, {**live, **fields})
-        await until_async(lambda: self.observed.servers.version(self.key) >= int(version(changed)))
+        await until_async(lambda: self.informers.servers.version(self.key) >= int(version(changed)))
 
     async def until(self, reason: str, kind: str = "StorageReady") -> str:
         """Reconciles until a condition of the current generation has this reason, and gives its message."""

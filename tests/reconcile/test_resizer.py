@@ -24,16 +24,17 @@ from app.cluster.reader import (
 )
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
 from app.reconcile.writer import Writer
-from app.storage.growth import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
+from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.rollout import blocks
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.driver import Driver, Manner
-from tests.reconcile.growing import NOON, SECONDS, Growing, identified, sizes, until_adopted
-from tests.reconcile.watching import Manifest, connected, version, watching
-from tests.servers import claim
-from tests.wait import until_async
+from tests.harness.reconciler_world import connected, version, watching
+from tests.harness.server_table import claim
+from tests.harness.volume_driver import Driver, Manner
+from tests.harness.volume_expansion import NOON, SECONDS, Growing, identified, sizes, until_adopted
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -43,8 +44,8 @@ CLAIM = "cache-files-0"
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as observed:
-        yield Growing(cluster, observed, namespace)
+    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+        yield Growing(cluster, informers, namespace)
 
 
 async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
@@ -80,7 +81,9 @@ async def test_the_server_is_ready_all_the_while(site: Growing) -> None:
 async def watched(site: Growing, marks: Callable[[Manifest], bool]) -> list[Manifest]:
     """The server's objects from now on that are marked, as they come."""
     found: list[Manifest] = []
-    site.observed.servers.listeners.append(lambda _, manifest: found.append(manifest) if marks(manifest) else None)
+    site.informers.servers.event_handlers.append(
+        lambda _, manifest: found.append(manifest) if marks(manifest) else None
+    )
     return found
 
 
@@ -202,7 +205,7 @@ async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
 async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else(site: Growing, driver: Driver) -> None:
     pod = await site.created()
     driver.remove_class()
-    await until_async(lambda: site.observed.storage_classes.named(site.storage_class) is None)
+    await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is None)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "service": {"annotations": {"example.com/a": "b"}}})
     said = await site.until("ResizeRefused", "Stalled")
     assert "does not exist" in said
@@ -210,14 +213,14 @@ async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else
     assert (await site.live(SERVICES, "files-file"))["metadata"]["annotations"]["example.com/a"] == "b"
     assert await site.condition("Ready") == ("True", "Available")
     driver.put_class(expandable=True)
-    await until_async(lambda: site.observed.storage_classes.named(site.storage_class) is not None)
+    await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is not None)
     await site.settled()
     assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
     assert await same_pod(site, pod)
 
 
 def expandable(site: Growing) -> bool:
-    found = site.observed.storage_classes.named(site.storage_class)
+    found = site.informers.storage_classes.named(site.storage_class)
     return found is not None and found.expandable
 
 
@@ -313,14 +316,14 @@ async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site:
 
 
 def capacity(site: Growing, claim: str = CLAIM) -> str | None:
-    found = site.observed.claim((site.namespace, claim))
+    found = site.informers.claim((site.namespace, claim))
     return found.capacity if found else None
 
 
 async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) -> None:
     await site.created(metadataSize="3Gi")
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
-    await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.observed.servers, SECONDS)
+    await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.informers.servers, SECONDS)
     await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
     assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
 
@@ -331,12 +334,12 @@ async def claimed(site: Growing, name: str, storage_class: str) -> Manifest:
     made = await site.cluster.create(CLAIMS, manifest)
     created = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
     await until_async(lambda: datetime.now(UTC) >= created + timedelta(seconds=1))
-    await until_async(lambda: (site.namespace, name) in site.observed.claims)
+    await until_async(lambda: (site.namespace, name) in site.informers.claims)
     return made
 
 
 async def is_bound(site: Growing, name: str) -> None:
-    await until_async(lambda: getattr(site.observed.claim((site.namespace, name)), "phase", "") == "Bound", SECONDS)
+    await until_async(lambda: getattr(site.informers.claim((site.namespace, name)), "phase", "") == "Bound", SECONDS)
 
 
 async def test_a_claim_of_another_class_is_reported_and_kept(site: Growing, driver: Driver) -> None:
@@ -397,7 +400,7 @@ async def test_a_claim_about_to_be_bound_is_reused(site: Growing, driver: Driver
 def impatient(site: Growing) -> Growing:
     """A file system that does not grow while it is in use is not waited for."""
     site.reconciler = Reconciler(
-        site.cluster, site.observed, site.writer, site.tell, site.now, resize_patience=timedelta(seconds=1)
+        site.cluster, site.informers, site.writer, site.tell, site.now, resize_patience=timedelta(seconds=1)
     )
     return site
 
@@ -501,7 +504,7 @@ async def edit_finalizers(site: Growing, name: str, finalizers: list[str]) -> No
 
 
 def terminating(site: Growing, name: str) -> bool:
-    claim = site.observed.claim((site.namespace, name))
+    claim = site.informers.claim((site.namespace, name))
     return claim is not None and claim.terminating
 
 
@@ -598,7 +601,7 @@ async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: Growing) -> N
     pod = await site.created()
     await set_partition(site, 1)
     await rotate(site)
-    await until_async(lambda: site.observed.servers.get(site.key) is not None)
+    await until_async(lambda: site.informers.servers.get(site.key) is not None)
     await site.reconciled()
     unready = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": NOON}]}
     live = await site.live(PODS, "files-0")
@@ -638,7 +641,7 @@ async def test_no_restart_for_a_claim_removed_by_force(site: Growing) -> None:
     await site.cluster.delete(CLAIMS, live)
     with suppress(NotFound):
         await edit_finalizers(site, CLAIM, [])
-    await until_async(lambda: site.observed.claim((site.namespace, CLAIM)) is None)
+    await until_async(lambda: site.informers.claim((site.namespace, CLAIM)) is None)
 
     assert "does not exist any more" in await site.until("ClaimMissing")
     await rotate(site)
@@ -677,7 +680,7 @@ async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
     await site.cluster.create(
         DITTO_SERVERS, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     )
-    await until_async(lambda: site.key in site.observed.servers)
+    await until_async(lambda: site.key in site.informers.servers)
     await site.until("Stopped", "Ready")
 
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
@@ -729,11 +732,11 @@ async def test_a_failure_costs_no_fields_of_others(site: Growing, method: str) -
 
     before = (await site.live(STATEFUL_SETS))["metadata"]["uid"]
     flaky = Flaky(site.cluster, fails)
-    site.writer = Writer(flaky, site.observed, site.may_write)
-    site.reconciler = Reconciler(flaky, site.observed, site.writer, site.tell, site.now)
+    site.writer = Writer(flaky, site.informers, site.may_write)
+    site.reconciler = Reconciler(flaky, site.informers, site.writer, site.tell, site.now)
     await site.wants(cacheSize="2Gi")
     await site.settled()
-    await until_async(lambda: site.reconciler._growth._removed == {})
+    await until_async(lambda: site.reconciler._resizer._removed == {})
 
     recreated = await site.live(STATEFUL_SETS)
     assert recreated["metadata"]["uid"] != before
@@ -766,7 +769,7 @@ async def test_a_stopped_server_starts_without_a_false_alarm(site: Growing) -> N
     spec = {**site.spec(), "replicas": 0}
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     await site.cluster.create(DITTO_SERVERS, manifest)
-    await until_async(lambda: site.key in site.observed.servers)
+    await until_async(lambda: site.key in site.informers.servers)
     await site.until("Stopped", "Ready")
     site.today = datetime.now(UTC) + timedelta(minutes=1)
 

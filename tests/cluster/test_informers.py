@@ -7,16 +7,16 @@ from typing import Any
 
 import pytest
 
-from app.cluster.cache import Manifest
 from app.cluster.client import Cluster
-from app.cluster.observed import Observed, is_of_a_maker, without_bookkeeping
+from app.cluster.informers import Informers, is_from_creator, without_managed_fields
 from app.cluster.reader import CLAIMS, PODS, SECRETS, SERVICES, STORAGE_CLASSES
-from app.cluster.secrets import Known
+from app.cluster.secrets import SecretDigest
 from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.reconcile.watching import connected, watching
-from tests.wait import beside, until_async
+from tests.harness.reconciler_world import connected, watching
+from tests.harness.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -56,13 +56,13 @@ def storage_class(name: str, *, default: bool = False) -> Manifest:
     return {"metadata": {"name": name, "annotations": annotations, "resourceVersion": "1"}}
 
 
-def still(cluster: Cluster, *classes: Manifest) -> Observed:
+def still(cluster: Cluster, *classes: Manifest) -> Informers:
     """Nothing is watched: it knows what it is given, and that the list of classes is whole."""
-    observed = Observed(cluster, ("here",))
+    informers = Informers(cluster, ("here",))
     for manifest in classes:
-        observed.classes.put(manifest)
-    observed._caches[STORAGE_CLASSES][0].gap = None
-    return observed
+        informers.classes.put(manifest)
+    informers._reflectors[STORAGE_CLASSES][0].gap = None
+    return informers
 
 
 @pytest.mark.parametrize(
@@ -76,16 +76,16 @@ def still(cluster: Cluster, *classes: Manifest) -> Observed:
     ],
 )
 async def test_a_maker_is_who_made_the_object_a_servers_own_by_update(entry: Manifest, *, expected: bool) -> None:
-    assert is_of_a_maker(entry) is expected
+    assert is_from_creator(entry) is expected
 
 
 async def test_of_the_bookkeeping_only_the_makers_are_kept() -> None:
     maker = {"manager": "manager", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": OWNED}
     other = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}
-    kept = without_bookkeeping({"metadata": {"name": "a", "managedFields": [maker, other]}, "data": {"a": "b"}})
+    kept = without_managed_fields({"metadata": {"name": "a", "managedFields": [maker, other]}, "data": {"a": "b"}})
     made_by = [{"manager": "manager", "operation": "Update"}]
     assert kept == {"metadata": {"name": "a", "managedFields": made_by}, "data": {"a": "b"}}
-    assert without_bookkeeping({"metadata": {"name": "a"}})["metadata"]["managedFields"] == []
+    assert without_managed_fields({"metadata": {"name": "a"}})["metadata"]["managedFields"] == []
 
 
 async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_name(
@@ -93,14 +93,14 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
 ) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("theirs", namespace), **port})
-    async with watching(cluster, namespace) as observed:
+    async with watching(cluster, namespace) as informers:
         await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
         await cluster.create(SECRETS, secret(namespace, MARKER))
-        await until_async(lambda: (namespace, "ours") in observed.services)
-        await until_async(lambda: (namespace, "s") in observed.secrets_metadata)
-        assert list(observed.services) == [(namespace, "ours")]
-        assert MARKER not in repr(observed.secrets_metadata.get((namespace, "s")))
-        assert observed.gap(SERVICES) is None
+        await until_async(lambda: (namespace, "ours") in informers.services)
+        await until_async(lambda: (namespace, "s") in informers.secrets_metadata)
+        assert list(informers.services) == [(namespace, "ours")]
+        assert MARKER not in repr(informers.secrets_metadata.get((namespace, "s")))
+        assert informers.gap(SERVICES) is None
 
 
 async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
@@ -108,10 +108,10 @@ async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
 ) -> None:
     # A pod needs its account, which a controller makes a moment after the namespace.
     await until_async(lambda: control_plane.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default") is not None)
-    async with watching(cluster, namespace) as observed:
+    async with watching(cluster, namespace) as informers:
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
-        await until_async(lambda: (namespace, "p") in observed.pods)
-        kept = observed.pods.get((namespace, "p"))
+        await until_async(lambda: (namespace, "p") in informers.pods)
+        kept = informers.pods.get((namespace, "p"))
         assert kept
         assert kept["metadata"]["uid"] == made["metadata"]["uid"]
         assert kept["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
@@ -127,11 +127,11 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
         "containers": [{"name": "c", "image": MARKER}],
     }
     metadata = named("p", "here")["metadata"] | AT_ONE | {"finalizers": ["example.com/f"], "deletionTimestamp": "t"}
-    observed = still(cluster)
+    informers = still(cluster)
 
-    observed.pods.put({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
+    informers.pods.put({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
 
-    kept = observed.pods.get(("here", "p"))
+    kept = informers.pods.get(("here", "p"))
     assert kept
     assert kept["metadata"]["finalizers"] == ["example.com/f"]
     sidecar = {"name": "proxy", "restartPolicy": "Always"}
@@ -139,12 +139,12 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
 
 
 async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
-    async with watching(cluster, namespace) as observed:
+    async with watching(cluster, namespace) as informers:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
         about = named("cache-files-0", namespace)
         await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
-        await until_async(lambda: (namespace, "cache-files-0") in observed.claims)
-        found = observed.claim((namespace, "cache-files-0"))
+        await until_async(lambda: (namespace, "cache-files-0") in informers.claims)
+        found = informers.claim((namespace, "cache-files-0"))
         assert found
         assert (found.requested, found.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
 
@@ -160,35 +160,35 @@ async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, clu
             CLAIMS, {**named(name, namespace, **labels), "kind": "PersistentVolumeClaim", "spec": spec}
         )
 
-    async with watching(cluster, namespace) as observed:
-        assert {name for _, name in observed.claims} == {"cache-files-0", "content-a-b-0"}
+    async with watching(cluster, namespace) as informers:
+        assert {name for _, name in informers.claims} == {"cache-files-0", "content-a-b-0"}
 
 
 async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
-    async with watching(cluster) as observed:
-        assert (namespace, "ours") in observed.services
+    async with watching(cluster) as informers:
+        assert (namespace, "ours") in informers.services
 
 
 async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namespace: str, cluster: Cluster) -> None:
-    observed = Observed(cluster, (namespace,))
-    assert await observed.secret((namespace, "s")) == Unknown("it has not been read yet")
+    informers = Informers(cluster, (namespace,))
+    assert await informers.secret((namespace, "s")) == Unknown("it has not been read yet")
     made = await cluster.create(SECRETS, secret(namespace, MARKER))
     # One that is known to exist can be read all the same.
-    observed.secrets_metadata.put(made)
-    assert isinstance(await observed.secret((namespace, "s")), Known)
-    async with beside(observed.run(), observed.synced(), 60):
-        assert await observed.secret((namespace, "never")) is None
+    informers.secrets_metadata.put(made)
+    assert isinstance(await informers.secret((namespace, "s")), SecretDigest)
+    async with beside(informers.run(), informers.wait_for_sync(), 60):
+        assert await informers.secret((namespace, "never")) is None
 
 
 async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: str, cluster: Cluster) -> None:
-    observed = Observed(cluster, (namespace,))
-    observed.secrets.learn(await cluster.create(SECRETS, secret(namespace, MARKER)))
+    informers = Informers(cluster, (namespace,))
+    informers.secrets.learn(await cluster.create(SECRETS, secret(namespace, MARKER)))
     name = "cache-files-0"
-    observed.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
+    informers.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
     needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({name, "none"}))
-    facts, left = observed.known(needs)
+    facts, left = informers.known(needs)
     assert set(facts.secrets) == {"s"}
     assert facts.claims == {name: Claim(name)}
     assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
@@ -197,7 +197,7 @@ async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: 
 async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -> None:
     needs = Needs(namespace, stateful_set={"metadata": {"name": "files", "namespace": namespace}})
 
-    facts, left = Observed(cluster, (namespace,)).known(needs)
+    facts, left = Informers(cluster, (namespace,)).known(needs)
 
     assert facts.dry_run is None
     assert left == needs
@@ -207,37 +207,37 @@ async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -
 LEFT = frozenset({"cache-files-0", "metadata-files-0"})
 
 
-def synced(cluster: Cluster, namespace: str) -> Observed:
+def wait_for_sync(cluster: Cluster, namespace: str) -> Informers:
     """Nothing is watched: it knows what it is given, and that the list of claims is whole."""
-    observed = Observed(cluster, (namespace,))
-    observed.claims.put({"metadata": {**named("cache-files-0", namespace)["metadata"], **AT_ONE}})
-    observed._caches[CLAIMS][0].gap = None
-    return observed
+    informers = Informers(cluster, (namespace,))
+    informers.claims.put({"metadata": {**named("cache-files-0", namespace)["metadata"], **AT_ONE}})
+    informers._reflectors[CLAIMS][0].gap = None
+    return informers
 
 
 async def test_leftovers_need_not_be_asked_for(cluster: Cluster) -> None:
-    facts, left = synced(cluster, "here").known(Needs("here", leftovers=LEFT))
+    facts, left = wait_for_sync(cluster, "here").known(Needs("here", leftovers=LEFT))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0"), "metadata-files-0": None}
     assert not left
 
 
 async def test_claims_of_a_server_that_exists_are_asked_for(cluster: Cluster) -> None:
-    facts, left = synced(cluster, "here").known(Needs("here", claims=LEFT))
+    facts, left = wait_for_sync(cluster, "here").known(Needs("here", claims=LEFT))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0")}
     assert left.claims == {"metadata-files-0"}
 
 
 async def test_leftovers_are_asked_for_before_the_sync(cluster: Cluster) -> None:
-    _, left = Observed(cluster, ("here",)).known(Needs("here", leftovers=LEFT))
+    _, left = Informers(cluster, ("here",)).known(Needs("here", leftovers=LEFT))
 
     assert left.leftovers == LEFT
 
 
 async def test_leftovers_elsewhere_are_asked_for(cluster: Cluster) -> None:
     """A webhook may be registered for more namespaces than its operator watches."""
-    _, left = synced(cluster, "here").known(Needs("elsewhere", leftovers=LEFT))
+    _, left = wait_for_sync(cluster, "here").known(Needs("elsewhere", leftovers=LEFT))
 
     assert left.leftovers == LEFT
 
@@ -253,28 +253,28 @@ async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_chang
     namespace: str, cluster: Cluster
 ) -> None:
     """A replica that reconciles nothing reads no Secrets but for reviews."""
-    observed = Observed(cluster, (namespace,))
+    informers = Informers(cluster, (namespace,))
     needs = Needs(namespace, secrets=frozenset({"s"}))
     made = await cluster.create(SECRETS, secret(namespace, MARKER))
-    await observed.get(SECRETS, "s", namespace)
-    assert observed.known(needs)[1] == needs  # It is not watched: who would say that it has changed?
-    observed.secrets_metadata.put(made)
-    await observed.get(SECRETS, "s", namespace)
-    assert observed.known(needs)[1] == Needs(namespace)
-    observed.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
-    assert observed.known(needs)[1] == needs
-    await observed.get(SECRETS, "s", namespace)
-    assert observed.known(needs)[1] == Needs(namespace)
+    await informers.get(SECRETS, "s", namespace)
+    assert informers.known(needs)[1] == needs  # It is not watched: who would say that it has changed?
+    informers.secrets_metadata.put(made)
+    await informers.get(SECRETS, "s", namespace)
+    assert informers.known(needs)[1] == Needs(namespace)
+    informers.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
+    assert informers.known(needs)[1] == needs
+    await informers.get(SECRETS, "s", namespace)
+    assert informers.known(needs)[1] == Needs(namespace)
 
 
 FAST = StorageClass("fast", is_default=True)
 
 
 async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(cluster: Cluster) -> None:
-    observed = still(cluster, storage_class("fast", default=True))
+    informers = still(cluster, storage_class("fast", default=True))
     for name in ("fast", None):
         needs = Needs(storage_classes=True, storage_class=name)
-        facts, left = observed.known(needs)
+        facts, left = informers.known(needs)
         assert facts.storage_classes == StorageClasses((FAST,))
         assert not left.storage_classes
 
@@ -283,42 +283,42 @@ async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, nam
     """What it told before may be out of date, such as after an etcd restore."""
     needs = Needs(namespace, storage_classes=True, storage_class=namespace)
     with Proxy(control_plane, tmp_path) as proxy:
-        async with Cluster.connect(proxy.kubeconfig) as cluster, watching(cluster, namespace) as observed:
+        async with Cluster.connect(proxy.kubeconfig) as cluster, watching(cluster, namespace) as informers:
             metadata = {"name": namespace}
             await cluster.create(STORAGE_CLASSES, {"metadata": metadata, "provisioner": "example.com/fast"})
-            await until_async(lambda: not observed.known(needs)[1])
+            await until_async(lambda: not informers.known(needs)[1])
 
             refused = proxy.fault(lambda request: request.watch, cut="before")
             proxy.cut_watches()
-            await until_async(lambda: observed.known(needs)[1] == needs)
+            await until_async(lambda: informers.known(needs)[1] == needs)
 
             refused.remove()
-            await until_async(lambda: not observed.known(needs)[1])
+            await until_async(lambda: not informers.known(needs)[1])
     control_plane.delete(f"/apis/storage.k8s.io/v1/storageclasses/{namespace}")
 
 
 async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> None:
-    observed = still(cluster, storage_class("fast", default=True))
-    assert observed.storage_classes.default == FAST
+    informers = still(cluster, storage_class("fast", default=True))
+    assert informers.storage_classes.default == FAST
     changed = storage_class("fast")
-    observed.classes.put({**changed, "metadata": {**changed["metadata"], "resourceVersion": "2"}})
-    assert observed.storage_classes == StorageClasses((StorageClass("fast"),))
-    observed.classes.remove({**changed, "metadata": {**changed["metadata"], "resourceVersion": "3"}})
-    assert observed.storage_classes == StorageClasses()
+    informers.classes.put({**changed, "metadata": {**changed["metadata"], "resourceVersion": "2"}})
+    assert informers.storage_classes == StorageClasses((StorageClass("fast"),))
+    informers.classes.remove({**changed, "metadata": {**changed["metadata"], "resourceVersion": "3"}})
+    assert informers.storage_classes == StorageClasses()
 
 
 @pytest.mark.parametrize("name", ["slow", None])
 async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, name: str | None) -> None:
-    observed = still(cluster, storage_class("fast"))
-    facts, left = observed.known(Needs(storage_classes=True, storage_class=name))
+    informers = still(cluster, storage_class("fast"))
+    facts, left = informers.known(Needs(storage_classes=True, storage_class=name))
     assert facts.storage_classes == ASKED
     assert left.storage_classes
 
 
 async def test_classes_of_which_some_may_be_missing_answer_nothing(cluster: Cluster) -> None:
-    observed = Observed(cluster, ("here",))
-    observed.classes.put(storage_class("fast", default=True))
-    facts, left = observed.known(Needs(storage_classes=True, storage_class="fast"))
+    informers = Informers(cluster, ("here",))
+    informers.classes.put(storage_class("fast", default=True))
+    facts, left = informers.known(Needs(storage_classes=True, storage_class="fast"))
     assert facts.storage_classes == ASKED
     assert left.storage_classes
 

@@ -17,30 +17,30 @@ import yaml
 from prometheus_client import REGISTRY
 
 from app.admission.api import webhook
-from app.admission.certificate import OwnCertificate, Timing
-from app.admission.registration import webhook_configurations
 from app.admission.server import WebhookServer
-from app.admission.webhooks import MANAGER
+from app.certificates.ca_bundles import MANAGER
+from app.certificates.self_managed import CheckTiming, SelfManagedCertificate
 from app.cluster.client import Cluster
 from app.storage.facts import Facts, Needs
-from app.storage.status import News
+from app.storage.status import Event
+from app.storage.webhook_configurations import webhook_configurations
 from certs.authority import Authority, certificates
-from certs.rotation import CA, CA_KEY, FORMER, NEXT, SERVING, SERVING_KEY, Plan
+from certs.rotation import CA, CA_KEY, FORMER, NEXT, SERVING, SERVING_KEY, CertificateOptions
 from tests.controlplane.cluster import ControlPlane
-from tests.ports import free_port
-from tests.servers import server
-from tests.wait import until_async
+from tests.harness.free_ports import free_port
+from tests.harness.server_table import server
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
 SECRET = "own-tls"
-PLAN = Plan(("localhost", "127.0.0.1"))
+PLAN = CertificateOptions(("localhost", "127.0.0.1"))
 KINDS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 REGISTRATION, RBAC, AUTHORIZATION = (
     f"/apis/{group}.k8s.io/v1" for group in ("admissionregistration", "rbac.authorization", "authorization")
 )
 # What takes minutes on a cluster is seen to happen within seconds.
-QUICK = Timing(check=0.2, retry=0.2, pace=0.05, settle=1.0)
+QUICK = CheckTiming(check=0.2, retry=0.2, pace=0.05, settle=1.0)
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
 
@@ -177,9 +177,9 @@ def site(control_plane: ControlPlane, crd: None, namespace: str) -> Iterator[Sit
 class Replica:
     """One at work, and what it tells; its probe says no as long as `holding`, and lets somebody `interfere`."""
 
-    own: OwnCertificate
+    own: SelfManagedCertificate
     webhook: WebhookServer
-    news: list[News]
+    news: list[Event]
     holding: bool = False
     interfere: Callable[[], object] = lambda: None
 
@@ -205,9 +205,9 @@ async def nothing(_needs: Needs) -> Facts:
 
 @asynccontextmanager
 async def replica(site: Site, port: int, *, holding: bool = False) -> AsyncIterator[Replica]:
-    news: list[News] = []
+    news: list[Event] = []
     async with Cluster.connect(site.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-        own = OwnCertificate(cluster, SECRET, site.name, PLAN, lambda _, said: news.append(said))
+        own = SelfManagedCertificate(cluster, SECRET, site.name, PLAN, lambda _, said: news.append(said))
         served = WebhookServer(webhook(nothing), "127.0.0.1", port, own.serving)
         await served.listen()
         made = Replica(own, served, news, holding)

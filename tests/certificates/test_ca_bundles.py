@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-from app.admission.registration import webhook_configurations
-from app.admission.webhooks import LeftAlone, Webhooks
+from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
 from app.cluster.client import Cluster
 from app.cluster.reader import Conflict
+from app.storage.webhook_configurations import webhook_configurations
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import until_async
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -40,9 +40,9 @@ def register(control_plane: ControlPlane, name: str, **annotations: str) -> None
 async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[Webhooks]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
         webhooks = Webhooks(cluster, name, lambda: None)
-        tasks = [group.create_task(cache.run()) for cache in webhooks.caches]
-        for cache in webhooks.caches:
-            await cache.answered()
+        tasks = [group.create_task(reflector.run()) for reflector in webhooks.reflectors]
+        for reflector in webhooks.reflectors:
+            await reflector.wait_for_sync()
         yield webhooks
         for task in tasks:
             task.cancel()
@@ -82,7 +82,7 @@ async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_pla
 async def test_cert_managers_are_left_alone(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name, **{"cert-manager.io/inject-ca-from": "a/b"})
     async with watched(control_plane, name) as webhooks:
-        with pytest.raises(LeftAlone, match="inject-ca-from: its caBundle is left alone"):
+        with pytest.raises(ManagedElsewhere, match="inject-ca-from: its caBundle is left alone"):
             await webhooks.publish(b"bundle")
     found = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
     assert "caBundle" not in found["webhooks"][0]["clientConfig"]

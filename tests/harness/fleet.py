@@ -11,11 +11,12 @@ from typing import Any
 
 from app.cluster.client import Cluster
 from app.cluster.reader import STATEFUL_SETS, Resource
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.operated import Manifest, Operated, Request
-from tests.operator import Operator
-from tests.servers import server
-from tests.wait import until
+from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_process import Operator
+from tests.harness.server_table import server
+from tests.harness.wait import until
 
 CONNECTIONS = 8
 QUIET_SECONDS = 3.0

@@ -13,15 +13,14 @@ from enum import StrEnum
 from typing import Any
 
 from app.storage import quantity
-from app.storage.facts import Claim, StorageClasses, is_terminating
+from app.storage.facts import Claim, StorageClasses
 from app.storage.objects import OPERATOR, Owner, claim_templates, controller, live_claim_templates
 from app.storage.pod import mounted_claims
 from app.storage.reading import field_name
 from app.storage.rollout import is_observed, rolls_out
 from app.storage.spec import DittoServer
+from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import Volume, refusal, volumes
-
-Manifest = dict[str, Any]
 
 # On a DittoServer, with the value `never`: its pod is not restarted for a file system that cannot grow while in use.
 RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
@@ -50,7 +49,7 @@ class Phase(StrEnum):
 
 
 @dataclass(frozen=True)
-class Situation:
+class LiveState:
     """What is known of a server and its volumes. `removed` is the StatefulSet as this process removed it a moment ago.
 
     `refused` is what the API server has said to a change of a claim just now, by its name. `patience` is how long a
@@ -82,7 +81,7 @@ class Situation:
 
 
 @dataclass(frozen=True)
-class Outlook:
+class VolumeState:
     """What becomes of a volume. `request` is what its claim is to ask for from now on, None when it is left as it is.
 
     `larger` says that it stays larger than the spec asks, `restarts` that the pod restarts for it in any case.
@@ -151,49 +150,49 @@ def may_lose_data(manifest: Mapping[str, Any]) -> bool:
     return (manifest["metadata"].get("annotations") or {}).get(ALLOW_DATA_LOSS) == "true"
 
 
-def restart_hold(server: DittoServer, situation: Situation) -> str | None:
+def restart_hold(server: DittoServer, live_state: LiveState) -> str | None:
     """Why the pod must not end now; None when it may.
 
     A claim that was deleted under a running pod lasts as long as the pod, and its data may be lost with it. The next
     pod would get a new, empty claim.
     """
-    pod = situation.named_pod
-    if pod is None or is_terminating(pod) or situation.may_lose_data:
+    pod = live_state.named_pod
+    if pod is None or is_terminating(pod) or live_state.may_lose_data:
         return None
 
     mounted = mounted_claims(pod)
-    for look in outlooks(server, situation):
-        claim = look.volume.claim_name(server.metadata.name)
-        if look.phase in (Phase.TERMINATING, Phase.MISSING) and claim in mounted:
-            state = "is being deleted" if look.phase is Phase.TERMINATING else "does not exist any more"
-            return f"volume claim {claim} {state}, and its data may be lost when the pod ends"
+    for state in volume_states(server, live_state):
+        claim = state.volume.claim_name(server.metadata.name)
+        if state.phase in (Phase.TERMINATING, Phase.MISSING) and claim in mounted:
+            fate = "is being deleted" if state.phase is Phase.TERMINATING else "does not exist any more"
+            return f"volume claim {claim} {fate}, and its data may be lost when the pod ends"
     return None
 
 
-def outlooks(server: DittoServer, situation: Situation) -> tuple[Outlook, ...]:
+def volume_states(server: DittoServer, live_state: LiveState) -> tuple[VolumeState, ...]:
     """Of every volume that the server has or is to have, in the order of the claim templates."""
     name = server.metadata.name
-    return tuple(_outlook(volume, name, situation) for volume in volumes(server.spec.storage) if volume.size)
+    return tuple(_outlook(volume, name, live_state) for volume in volumes(server.spec.storage) if volume.size)
 
 
-def next_step(server: DittoServer, owner: Owner, situation: Situation, now: datetime) -> Step | None:
+def next_step(server: DittoServer, owner: Owner, live_state: LiveState, now: datetime) -> Step | None:
     """None when there is nothing to do, or to be waited for what others do: a driver, or who removes an object."""
-    outlook = outlooks(server, situation)
-    live, removed = situation.stateful_set, situation.removed
+    states = volume_states(server, live_state)
+    live, removed = live_state.stateful_set, live_state.removed
 
     if live is None:
-        return _recreate(removed, server, outlook) if removed and owner.owns(removed) else None
+        return _recreate(removed, server, states) if removed and owner.owns(removed) else None
     if is_terminating(live):
         return None
-    if requests := {look.claim.name: look.request for look in outlook if look.claim and look.request}:
+    if requests := {state.claim.name: state.request for state in states if state.claim and state.request}:
         return ChangeClaims(requests)
 
-    pod = situation.pod if _may_be_of(situation.pod, live) else None
-    if _templates(live, server, outlook) != live_claim_templates(live):
+    pod = live_state.pod if _may_be_of(live_state.pod, live) else None
+    if _templates(live, server, states) != live_claim_templates(live):
         return HoldPod(pod) if pod and not is_held(pod, owner) else RemoveStatefulSet(live)
     if pod and is_held(pod, owner):
         return ReleasePod(pod)
-    return _restart(outlook, situation, now)
+    return _restart(states, live_state, now)
 
 
 def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
@@ -201,61 +200,61 @@ def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
     return any(reference["uid"] == owner.uid for reference in pod["metadata"].get("ownerReferences") or [])
 
 
-def restart_due(server: DittoServer, situation: Situation) -> datetime | None:
+def restart_due(server: DittoServer, live_state: LiveState) -> datetime | None:
     """When the pod is to be restarted for a file system that has not grown by then; None when it is not."""
-    waiting = [_waits_since(look, situation) for look in outlooks(server, situation)]
+    waiting = [_waits_since(state, live_state) for state in volume_states(server, live_state)]
     since = [each for each in waiting if each]
-    return min(since) + situation.patience if since else None
+    return min(since) + live_state.patience if since else None
 
 
-def _outlook(volume: Volume, server: str, situation: Situation) -> Outlook:
-    claim = situation.claims.get(volume.claim_name(server))
+def _outlook(volume: Volume, server: str, live_state: LiveState) -> VolumeState:
+    claim = live_state.claims.get(volume.claim_name(server))
     if claim is None:
-        return _absent(volume, server, situation)
+        return _absent(volume, server, live_state)
     if claim.terminating:
-        return Outlook(volume, claim, Phase.TERMINATING, _save_the_data(claim))
+        return VolumeState(volume, claim, Phase.TERMINATING, _save_the_data(claim))
     if claim.capacity is None or claim.phase != Phase.BOUND:
-        return _unbound(volume, claim, situation)
+        return _unbound(volume, claim, live_state)
     wanted, has, asks = _amounts(volume, claim)
     if max(asks, has) < wanted:
-        return _to_grow(volume, claim, situation)
+        return _to_grow(volume, claim, live_state)
     if asks > wanted and OPERATOR in claim.requested_by and asks > has:
-        return _taken_back(volume, claim, situation)
+        return _taken_back(volume, claim, live_state)
     if has >= wanted:
         larger = asks > wanted
         message = f"volume claim {claim.name} asks for {claim.requested}, more than {_asked(volume)}; it stays so"
-        return Outlook(volume, claim, Phase.BOUND, message if larger else "", larger=larger)
-    return _growing(volume, claim, situation)
+        return VolumeState(volume, claim, Phase.BOUND, message if larger else "", larger=larger)
+    return _growing(volume, claim, live_state)
 
 
-def _absent(volume: Volume, server: str, situation: Situation) -> Outlook:
+def _absent(volume: Volume, server: str, live_state: LiveState) -> VolumeState:
     """A claim that nobody has observed: unknown, about to be created, or missing."""
     name = volume.claim_name(server)
-    if situation.claims_gap:
-        return Outlook(volume, None, Phase.UNKNOWN, f"volume claim {name} is unknown: {situation.claims_gap}")
-    if _is_about_to_be_created(volume, situation):
-        return _unbound(volume, None, situation)
+    if live_state.claims_gap:
+        return VolumeState(volume, None, Phase.UNKNOWN, f"volume claim {name} is unknown: {live_state.claims_gap}")
+    if _is_about_to_be_created(volume, live_state):
+        return _unbound(volume, None, live_state)
 
-    if situation.named_pod is None:
+    if live_state.named_pod is None:
         message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
     else:
         message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"
-    return Outlook(volume, None, Phase.MISSING, message)
+    return VolumeState(volume, None, Phase.MISSING, message)
 
 
-def _is_about_to_be_created(volume: Volume, situation: Situation) -> bool:
-    live = situation.stateful_set
-    if live is None or situation.is_new or not live["spec"]["replicas"]:
+def _is_about_to_be_created(volume: Volume, live_state: LiveState) -> bool:
+    live = live_state.stateful_set
+    if live is None or live_state.is_new or not live["spec"]["replicas"]:
         return True
     return not is_observed(live) or volume.name not in _template_names(live)
 
 
-def _unbound(volume: Volume, claim: Claim | None, situation: Situation) -> Outlook:
+def _unbound(volume: Volume, claim: Claim | None, live_state: LiveState) -> VolumeState:
     """An unbound claim asks for what it asks for until it is bound (PersistentVolumeClaimResize)."""
-    live = situation.stateful_set
+    live = live_state.stateful_set
     added = live is not None and volume.name not in _template_names(live)
     phase = Phase.LOST if claim and claim.phase == Phase.LOST else Phase.PENDING
-    return Outlook(volume, claim, phase, restarts=added and situation.pod is not None)
+    return VolumeState(volume, claim, phase, restarts=added and live_state.pod is not None)
 
 
 def _template_names(stateful_set: Mapping[str, Any]) -> set[str]:
@@ -271,42 +270,42 @@ def _save_the_data(claim: Claim) -> str:
     return f"{deleted}; {keep}; then restore the claim as the README says"
 
 
-def _to_grow(volume: Volume, claim: Claim, situation: Situation) -> Outlook:
-    if why := refusal(volume, claim, situation.classes):
+def _to_grow(volume: Volume, claim: Claim, live_state: LiveState) -> VolumeState:
+    if why := refusal(volume, claim, live_state.classes):
         only = f"it can stay at {claim.capacity}"
-        return Outlook(volume, claim, Phase.RESIZE_REFUSED, f"{_asked(volume)} {why}; {only}")
-    if said := situation.refused.get(claim.name):
-        return Outlook(volume, claim, Phase.RESIZE_REFUSED, _refused(volume, claim, said))
+        return VolumeState(volume, claim, Phase.RESIZE_REFUSED, f"{_asked(volume)} {why}; {only}")
+    if said := live_state.refused.get(claim.name):
+        return VolumeState(volume, claim, Phase.RESIZE_REFUSED, _refused(volume, claim, said))
     message = f"volume claim {claim.name} is to grow from {claim.capacity} to {volume.size}"
-    return Outlook(volume, claim, Phase.RESIZING, message, request=volume.size)
+    return VolumeState(volume, claim, Phase.RESIZING, message, request=volume.size)
 
 
-def _taken_back(volume: Volume, claim: Claim, situation: Situation) -> Outlook:
+def _taken_back(volume: Volume, claim: Claim, live_state: LiveState) -> VolumeState:
     """A growth of ours that is no longer wanted; what others let the claim ask for is theirs to take back."""
     wanted, has, asks = _amounts(volume, claim)
     least = volume.size if wanted > has else str(has + 1)
     phase = Phase.RESIZING if wanted > has else Phase.BOUND
-    if said := situation.refused.get(claim.name):
-        return Outlook(volume, claim, phase, f"volume claim {claim.name} still asks for {claim.requested}: {said}")
-    return Outlook(volume, claim, phase, request=least if asks > max(wanted, has + 1) else None)
+    if said := live_state.refused.get(claim.name):
+        return VolumeState(volume, claim, phase, f"volume claim {claim.name} still asks for {claim.requested}: {said}")
+    return VolumeState(volume, claim, phase, request=least if asks > max(wanted, has + 1) else None)
 
 
-def _growing(volume: Volume, claim: Claim, situation: Situation) -> Outlook:
+def _growing(volume: Volume, claim: Claim, live_state: LiveState) -> VolumeState:
     if claim.given_up and claim.requested and quantity.parse(claim.given_up) == quantity.parse(claim.requested):
         said = claim.said or f"the driver of volume claim {claim.name} gave it up"
-        return Outlook(volume, claim, Phase.RESIZE_REFUSED, _refused(volume, claim, said))
+        return VolumeState(volume, claim, Phase.RESIZE_REFUSED, _refused(volume, claim, said))
     if claim.waits_for_pod_since:
-        message = f"volume claim {claim.name} has grown but for its file system; {_waits_for(situation)}"
-        return Outlook(volume, claim, Phase.FILE_SYSTEM_RESIZE_PENDING, message)
+        message = f"volume claim {claim.name} has grown but for its file system; {_waits_for(live_state)}"
+        return VolumeState(volume, claim, Phase.FILE_SYSTEM_RESIZE_PENDING, message)
     said = f": {claim.said}" if claim.said else ""
     message = f"volume claim {claim.name} grows from {claim.capacity} to {claim.requested}{said}"
-    return Outlook(volume, claim, Phase.RESIZING, message)
+    return VolumeState(volume, claim, Phase.RESIZING, message)
 
 
-def _waits_for(situation: Situation) -> str:
-    if situation.pod is None:
+def _waits_for(live_state: LiveState) -> str:
+    if live_state.pod is None:
         return "that follows when a pod uses it"
-    if not situation.may_restart:
+    if not live_state.may_restart:
         return f"if the kubelet cannot do that, delete the pod: annotation {RESTART_FOR_RESIZE} forbids to restart it"
     return "the pod is restarted if the kubelet cannot do that while it is in use"
 
@@ -326,12 +325,12 @@ def _amounts(volume: Volume, claim: Claim) -> tuple[int, int, int]:
     return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
 
 
-def initial_templates(server: DittoServer, situation: Situation) -> list[Manifest]:
+def initial_templates(server: DittoServer, live_state: LiveState) -> list[Manifest]:
     """The claim templates of a StatefulSet that is created: a claim that exists keeps its size until it has grown."""
     unsettled = {
-        look.volume.name: look.claim.requested
-        for look in outlooks(server, situation)
-        if look.claim and look.claim.requested and not _is_settled(look)
+        state.volume.name: state.claim.requested
+        for state in volume_states(server, live_state)
+        if state.claim and state.claim.requested and not _is_settled(state)
     }
 
     templates = claim_templates(server.spec)
@@ -341,11 +340,11 @@ def initial_templates(server: DittoServer, situation: Situation) -> list[Manifes
     return templates
 
 
-def _templates(live: Mapping[str, Any], server: DittoServer, outlook: Sequence[Outlook]) -> list[Manifest]:
+def _templates(live: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]) -> list[Manifest]:
     """The live templates with the sizes that the claims have been given, and with those of volumes that were added."""
     kept = {template["metadata"]["name"]: template for template in live_claim_templates(live)}
     wanted = {template["metadata"]["name"]: template for template in claim_templates(server.spec)}
-    settled = {look.volume.name for look in outlook if _is_settled(look)}
+    settled = {state.volume.name for state in states if _is_settled(state)}
     added = wanted.keys() - kept.keys()
 
     for name, template in wanted.items():
@@ -357,12 +356,12 @@ def _templates(live: Mapping[str, Any], server: DittoServer, outlook: Sequence[O
     return [kept[name] for name in order]
 
 
-def _is_settled(look: Outlook) -> bool:
+def _is_settled(state: VolumeState) -> bool:
     """Whether the claim asks for what the template is to say. The template of a claim that nobody observed stays."""
-    if look.claim is None or look.claim.terminating or look.claim.capacity is None or look.request:
+    if state.claim is None or state.claim.terminating or state.claim.capacity is None or state.request:
         return False
 
-    wanted, has, asks = _amounts(look.volume, look.claim)
+    wanted, has, asks = _amounts(state.volume, state.claim)
     return max(has, asks) >= wanted
 
 
@@ -370,9 +369,9 @@ def _size(template: Mapping[str, Any]) -> int:
     return quantity.parse(template["spec"]["resources"]["requests"]["storage"])
 
 
-def _recreate(removed: Mapping[str, Any], server: DittoServer, outlook: Sequence[Outlook]) -> RecreateStatefulSet:
+def _recreate(removed: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]) -> RecreateStatefulSet:
     metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
-    spec = {**removed["spec"], "volumeClaimTemplates": _templates(removed, server, outlook)}
+    spec = {**removed["spec"], "volumeClaimTemplates": _templates(removed, server, states)}
     manifest = {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec}
     return RecreateStatefulSet(manifest)
 
@@ -389,18 +388,18 @@ def _may_be_of(pod: Mapping[str, Any] | None, live: Mapping[str, Any]) -> bool:
     return owner is None or owner["uid"] == live["metadata"]["uid"]
 
 
-def _restart(found: Sequence[Outlook], situation: Situation, now: datetime) -> RestartPod | None:
-    pod, live = situation.pod, situation.stateful_set
+def _restart(found: Sequence[VolumeState], live_state: LiveState, now: datetime) -> RestartPod | None:
+    pod, live = live_state.pod, live_state.stateful_set
     if pod is None or live is None or is_terminating(pod):
         return None
     if (controller(pod) or {}).get("uid") != live["metadata"]["uid"]:
         return None
     for name in _missing(pod, live):
         return RestartPod(pod, f"volume {name} was added, and the volumes of a pod cannot change")
-    for look in found:
-        since = _waits_since(look, situation)
-        if since and look.claim and since + situation.patience <= now:
-            return RestartPod(pod, f"the file system of volume claim {look.claim.name} cannot grow while it is in use")
+    for state in found:
+        since = _waits_since(state, live_state)
+        if since and state.claim and since + live_state.patience <= now:
+            return RestartPod(pod, f"the file system of volume claim {state.claim.name} cannot grow while it is in use")
     return None
 
 
@@ -417,12 +416,12 @@ def _missing(pod: Mapping[str, Any], live: Mapping[str, Any]) -> Iterator[str]:
             yield name
 
 
-def _waits_since(look: Outlook, situation: Situation) -> datetime | None:
+def _waits_since(state: VolumeState, live_state: LiveState) -> datetime | None:
     """Since when a file system waits for a restart; a pod that was made later than that is the restart."""
-    if look.phase != Phase.FILE_SYSTEM_RESIZE_PENDING or not look.claim or not look.claim.waits_for_pod_since:
+    if state.phase != Phase.FILE_SYSTEM_RESIZE_PENDING or not state.claim or not state.claim.waits_for_pod_since:
         return None
-    since = datetime.fromisoformat(look.claim.waits_for_pod_since)
-    if situation.pod is None or not situation.may_restart:
+    since = datetime.fromisoformat(state.claim.waits_for_pod_since)
+    if live_state.pod is None or not live_state.may_restart:
         return None
-    made = datetime.fromisoformat(situation.pod["metadata"]["creationTimestamp"])
+    made = datetime.fromisoformat(live_state.pod["metadata"]["creationTimestamp"])
     return since if made <= since else None

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.operated import Operated
-from tests.wait import until
+from tests.harness.operator_namespace import Operated
+from tests.harness.wait import until
 
 SINCE = "2026-11-01T12:00:00Z"
 

@@ -12,14 +12,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from app.cluster.client import SILENCE, Cluster, Selection
+from app.cluster.client import WATCH_IDLE_SECONDS, Cluster, Selection
 from app.cluster.reader import ClusterError, Expired, Forbidden, Invalid, NotServed, Unavailable
+from app.storage.unstructured import Manifest, ObjectKey, key_of
 
-Manifest = dict[str, Any]
-# Namespace, empty for what has none, and name.
-Key = tuple[str, str]
 # Called with an object as it is now, or as it last was when it is gone.
-Listener = Callable[[Key, Manifest], None]
+EventHandler = Callable[[ObjectKey, Manifest], None]
 
 FIRST_DELAY, LONGEST_DELAY = 0.8, 30.0
 _RESTORED = "etcd was restored from a backup"
@@ -36,22 +34,17 @@ GONE = 1000
 log = logging.getLogger(__name__)
 
 
-def key_of(manifest: Mapping[str, Any]) -> Key:
-    metadata = manifest["metadata"]
-    return metadata.get("namespace") or "", metadata["name"]
-
-
 def version_of(manifest: Mapping[str, Any]) -> int:
     """Versions of one resource compare as numbers (KEP-5504); the watch and our own writes come in any order."""
     return int(manifest["metadata"]["resourceVersion"])
 
 
-def full_name(key: Key) -> str:
+def full_name(key: ObjectKey) -> str:
     """No name in Kubernetes has a slash in it."""
     return "/".join(key)
 
 
-class Sink(Protocol):
+class ReflectorStore(Protocol):
     """Takes what a cache lists and watches: a Store, or one that keeps less of it.
 
     `latest` is the latest version heard of in the history that is known here.
@@ -59,7 +52,7 @@ class Sink(Protocol):
 
     latest: int
 
-    def version(self, key: Key) -> int:
+    def version(self, key: ObjectKey) -> int:
         """0 when it is unknown."""
 
     def note_version(self, version: int) -> None: ...
@@ -71,7 +64,7 @@ class Sink(Protocol):
 
     def remove(self, manifest: Manifest) -> None: ...
 
-    def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None: ...
+    def keep_only(self, keys: Iterable[ObjectKey], namespace: str | None, version: int) -> None: ...
 
 
 class Store:
@@ -84,9 +77,9 @@ class Store:
     """
 
     def __init__(self, trim: Callable[[Manifest], Manifest | None] = lambda manifest: manifest) -> None:
-        self.listeners: list[Listener] = []
+        self.event_handlers: list[EventHandler] = []
         # Called when versions no longer say which of two objects is the newer one.
-        self.rewind_listeners: list[Callable[[], None]] = []
+        self.rewind_handlers: list[Callable[[], None]] = []
         self.latest = 0
         self._trim = trim
         self._kept: dict[str, bytes] = {}
@@ -95,17 +88,17 @@ class Store:
         self._gone: OrderedDict[str, int] = OrderedDict()
         self._gone_before = 0
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[ObjectKey]:
         return iter([_key(name) for name in self._kept])
 
-    def __contains__(self, key: Key) -> bool:
+    def __contains__(self, key: ObjectKey) -> bool:
         return full_name(key) in self._kept
 
-    def get(self, key: Key) -> Manifest | None:
+    def get(self, key: ObjectKey) -> Manifest | None:
         kept = self._kept.get(full_name(key))
-        return _unpacked(kept) if kept else None
+        return _decompress(kept) if kept else None
 
-    def version(self, key: Key) -> int:
+    def version(self, key: ObjectKey) -> int:
         """0 when there is no such object."""
         return self._versions.get(full_name(key), 0)
 
@@ -123,13 +116,13 @@ class Store:
         for name in self._versions:
             if namespace in (None, _key(name)[0]):
                 self._versions[name] = 0
-        for listener in self.rewind_listeners:
-            listener()
+        for handler in self.rewind_handlers:
+            handler()
 
     def put(self, manifest: Manifest) -> None:
         """From a watch; older news than what is known is passed over."""
         if self._keep(manifest):
-            self._tell(key_of(manifest), manifest)
+            self._notify(key_of(manifest), manifest)
 
     def put_written(self, manifest: Manifest) -> None:
         """The answer to a write of our own, of which nobody need be told.
@@ -147,7 +140,7 @@ class Store:
         if key in self and self.version(key) <= version:
             self._forget(key)
 
-    def keep_only(self, keys: Iterable[Key], namespace: str | None, version: int) -> None:
+    def keep_only(self, keys: Iterable[ObjectKey], namespace: str | None, version: int) -> None:
         """Of the namespace, after a list at that version; what was written since is not in it, and stays."""
         self.note_version(version)
         self._gone_before = max(self._gone_before, version)
@@ -166,7 +159,7 @@ class Store:
         if trimmed is None:
             return False
 
-        self._kept[name] = _packed(trimmed)
+        self._kept[name] = _compress(trimmed)
         self._versions[name] = version
         return True
 
@@ -177,22 +170,22 @@ class Store:
             _, oldest = self._gone.popitem(last=False)
             self._gone_before = max(self._gone_before, oldest)
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: ObjectKey) -> None:
         name = full_name(key)
         last = self._kept.pop(name)
         del self._versions[name]
-        self._tell(key, _unpacked(last))
+        self._notify(key, _decompress(last))
 
-    def _tell(self, key: Key, manifest: Manifest) -> None:
-        for listener in self.listeners:
-            listener(key, manifest)
+    def _notify(self, key: ObjectKey, manifest: Manifest) -> None:
+        for handler in self.event_handlers:
+            handler(key, manifest)
 
 
 class Rewound(ClusterError):
     """The API server is at an earlier version than it was: etcd was restored from a backup."""
 
 
-class Cache:
+class Reflector:
     """Keeps a store up to date with one selection, for as long as `run` runs.
 
     `gap` says why the store cannot be relied on to be whole, None once it is: then what is not in it does not exist.
@@ -204,8 +197,8 @@ class Cache:
         self,
         cluster: Cluster,
         selection: Selection,
-        store: Sink,
-        silence: float = SILENCE,
+        store: ReflectorStore,
+        silence: float = WATCH_IDLE_SECONDS,
         handle_rewind: Callable[[], None] | None = None,
     ) -> None:
         """`handle_rewind` lets this cache and those related to it `relist`, by default this one alone."""
@@ -219,21 +212,21 @@ class Cache:
         self._streams_lists = True
         self._delay = FIRST_DELAY
         self._attempt: asyncio.Timeout | None = None
-        self._answered = asyncio.Event()
+        self._synced = asyncio.Event()
         self.gap: str | None = "it has not been read yet"
         self.why_not_listed: str | None = "the API server has not been asked yet"
         self.is_stale = False
 
-    async def answered(self) -> None:
+    async def wait_for_sync(self) -> None:
         """Waits until there is a whole list, or the word that these credentials may not have one."""
-        await self._answered.wait()
+        await self._synced.wait()
 
     async def run(self) -> None:
         while True:
             self._attempt = attempt = asyncio.timeout(None)
             try:
                 async with attempt:
-                    await self._follow_or_back_off()
+                    await self._list_and_watch_or_back_off()
             except TimeoutError:
                 if not attempt.expired():
                     raise
@@ -244,26 +237,26 @@ class Cache:
         self._version = ""
         self._delay = FIRST_DELAY
         self.is_stale = True
-        self._answered.clear()
+        self._synced.clear()
         if self._attempt:
             # Between two attempts there is none to end.
             with suppress(RuntimeError):
                 self._attempt.reschedule(asyncio.get_running_loop().time())
 
-    async def _follow_or_back_off(self) -> None:
+    async def _list_and_watch_or_back_off(self) -> None:
         try:
-            await self._follow()
+            await self._list_and_watch()
         except Rewound as error:
-            self._note(error)
+            self._note_failure(error)
             self._handle_rewind()
         except ClusterError as error:
-            self._note(error)
+            self._note_failure(error)
             await asyncio.sleep(self._delay * (1 - random.random() / 2))  # noqa: S311 - so that not all come at once
             self._delay = min(self._delay * 2, LONGEST_DELAY)
         finally:
             self._last_watched = monotonic()
 
-    async def _follow(self) -> None:
+    async def _list_and_watch(self) -> None:
         """Until the watch ends in good order. Raises Expired when it cannot go on from where it was."""
         if self._version and monotonic() > self._last_watched + LONGEST_GAP_SECONDS:
             self._version = ""
@@ -273,7 +266,7 @@ class Cache:
         if not self._version and not self._streams_lists:
             await self._list(latest)
         listing = not self._version
-        listed: set[Key] = set()
+        listed: set[ObjectKey] = set()
 
         async with aclosing(self._events(listing=listing)) as events:
             async for kind, manifest in events:
@@ -282,17 +275,17 @@ class Cache:
                     if listing:
                         self._check_history(manifest, latest)
                         listed.add(key_of(manifest))
-                    self._take_up(kind, manifest)
+                    self._handle_event(kind, manifest)
                     continue
-                if listing and _ends_the_list(manifest):
+                if listing and _ends_initial_list(manifest):
                     listing = False
-                    self._listed(listed, version_of(manifest), latest)
+                    self._finish_list(listed, version_of(manifest), latest)
                     listed.clear()
                 if not listing:
                     self._version = manifest["metadata"]["resourceVersion"]
                     self._store.note_version(version_of(manifest))
 
-    def _take_up(self, kind: str, manifest: Manifest) -> None:
+    def _handle_event(self, kind: str, manifest: Manifest) -> None:
         if kind == "DELETED":
             self._store.remove(manifest)
         else:
@@ -301,7 +294,7 @@ class Cache:
             self._version = manifest["metadata"]["resourceVersion"]
 
     async def _list(self, latest: int) -> None:
-        keys: set[Key] = set()
+        keys: set[ObjectKey] = set()
         version = ""
         async for page in self._cluster.pages(self._selection):
             version = page["metadata"]["resourceVersion"]
@@ -310,7 +303,7 @@ class Cache:
                 self._store.put(item)
                 keys.add(key_of(item))
             await asyncio.sleep(0)
-        self._listed(keys, int(version), latest)
+        self._finish_list(keys, int(version), latest)
         self._version = version
 
     def _check_history(self, manifest: Manifest, latest: int) -> None:
@@ -319,13 +312,13 @@ class Cache:
         if version < known <= latest:
             raise Rewound(f"an object went back from version {known} to {version}: {_RESTORED}")
 
-    def _listed(self, keys: Iterable[Key], version: int, latest: int) -> None:
+    def _finish_list(self, keys: Iterable[ObjectKey], version: int, latest: int) -> None:
         if version < latest:
             raise Rewound(f"the API server went back from version {latest} to {version}: {_RESTORED}")
         self._store.keep_only(keys, self._selection.namespace, version)
         self.gap = self.why_not_listed = None
         self.is_stale = False
-        self._answered.set()
+        self._synced.set()
 
     async def _events(self, *, listing: bool) -> AsyncGenerator[tuple[str, Manifest]]:
         begun = turn = monotonic()
@@ -350,7 +343,7 @@ class Cache:
         if monotonic() - begun < FIRST_DELAY and self._streams_lists:
             raise Unavailable("the watch ended as soon as it had begun")
 
-    def _note(self, error: ClusterError) -> None:
+    def _note_failure(self, error: ClusterError) -> None:
         resource, namespace = self._selection.resource, self._selection.namespace
         log.warning("watch broken", extra={"resource": resource.plural, "namespace": namespace, "reason": str(error)})
         # A version is only resumed from where nothing has happened to the connection: see LONGEST_GAP_SECONDS.
@@ -360,19 +353,19 @@ class Cache:
             self.why_not_listed = str(error)
         if isinstance(error, Forbidden):
             self.gap = str(error)
-            self._answered.set()
+            self._synced.set()
 
 
-def _key(name_in_full: str) -> Key:
+def _key(name_in_full: str) -> ObjectKey:
     namespace, _, name = name_in_full.partition("/")
     return namespace, name
 
 
-def _packed(manifest: Manifest) -> bytes:
+def _compress(manifest: Manifest) -> bytes:
     return zlib.compress(orjson.dumps(manifest), level=1)
 
 
-def _unpacked(kept: bytes) -> Manifest:
+def _decompress(kept: bytes) -> Manifest:
     manifest: Manifest = orjson.loads(zlib.decompress(kept))
     return manifest
 
@@ -390,6 +383,6 @@ def _event(line: bytes) -> tuple[str, Manifest]:
     raise Expired(said) if manifest.get("code") == 410 else Unavailable(said)
 
 
-def _ends_the_list(bookmark: Manifest) -> bool:
+def _ends_initial_list(bookmark: Manifest) -> bool:
     annotations = bookmark["metadata"].get("annotations") or {}
     return annotations.get("k8s.io/initial-events-end") == "true"

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 
 from tests.controlplane.program import Failed, Program
 
-TOOLCHAIN = Path(__file__).parent / "controlplane" / "requirements.lock"
+TOOLCHAIN = Path(__file__).parent.parent / "controlplane" / "requirements.lock"
 GO_ENVIRONMENT = {"CGO_ENABLED": "0", "GOTOOLCHAIN": "local", "GOWORK": "off"}
 
 

@@ -3,9 +3,10 @@
 import base64
 from collections.abc import Callable
 
-from app.cluster.cache import Cache, Manifest, Store
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Resource
+from app.cluster.reflector import Reflector, Store
+from app.storage.unstructured import Manifest
 
 # An owner of its own: the reconciler's field manager would give the caBundle up with its next apply.
 MANAGER = f"{FIELD_MANAGER}-certificate"
@@ -13,7 +14,7 @@ RESOURCES = (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)
 _INJECTED = "cert-manager.io/inject-"
 
 
-class LeftAlone(Exception):
+class ManagedElsewhere(Exception):
     """cert-manager has been told to write the caBundle; the message says by what."""
 
 
@@ -25,8 +26,10 @@ class Webhooks:
         self._cluster = cluster
         self._stores = {resource: Store(_of_interest) for resource in RESOURCES}
         for store in self._stores.values():
-            store.listeners.append(lambda *_: changed())
-        self.caches = [Cache(cluster, Selection(each, name=name), store) for each, store in self._stores.items()]
+            store.event_handlers.append(lambda *_: changed())
+        self.reflectors = [
+            Reflector(cluster, Selection(each, name=name), store) for each, store in self._stores.items()
+        ]
 
     def missing(self) -> str | None:
         """What of it is not there, as far as is known; None when both are."""
@@ -51,7 +54,7 @@ class Webhooks:
     async def _apply(self, resource: Resource, live: Manifest, bundle: bytes) -> None:
         for annotation in live["metadata"].get("annotations") or {}:
             if annotation.startswith(_INJECTED):
-                raise LeftAlone(
+                raise ManagedElsewhere(
                     f"{resource.kind} {self.name} has the annotation {annotation}: its caBundle is left alone"
                 )
         encoded = base64.b64encode(bundle).decode()

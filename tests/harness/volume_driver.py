@@ -11,10 +11,10 @@ from typing import Any, Self
 import httpx
 
 from app.storage import quantity
-from tests.background import Background
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.background import Background
 
-Manifest = dict[str, Any]
 PROVISIONER = "disks.example.com"
 PAUSE_SECONDS = 0.02
 _MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}

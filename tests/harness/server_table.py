@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.storage.spec import API_VERSION, KIND
-
-Manifest = dict[str, Any]
+from app.storage.unstructured import Manifest
 
 
 def server(name: str = "files", /, **spec: Any) -> Manifest:

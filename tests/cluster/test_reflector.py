@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cluster.cache import GONE, Cache, Manifest, Store
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
+from app.cluster.reflector import GONE, Reflector, Store
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.wait import beside, until_async
+from tests.harness.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
 # Names of objects with the versions at which they are.
@@ -29,9 +30,9 @@ def config_map(name: str, namespace: str = "default", version: int = 1, **data: 
 
 
 @asynccontextmanager
-async def running(cache: Cache) -> AsyncIterator[Cache]:
-    async with beside(cache.run(), cache.answered(), 30):
-        yield cache
+async def running(reflector: Reflector) -> AsyncIterator[Reflector]:
+    async with beside(reflector.run(), reflector.wait_for_sync(), 30):
+        yield reflector
 
 
 def names(store: Store) -> set[str]:
@@ -109,7 +110,7 @@ async def test_what_was_written_after_a_list_is_not_missed_in_it() -> None:
 async def test_whoever_listens_hears_of_each_change_once() -> None:
     heard: list[str] = []
     store = Store()
-    store.listeners.append(lambda _, manifest: heard.append(manifest["metadata"]["resourceVersion"]))
+    store.event_handlers.append(lambda _, manifest: heard.append(manifest["metadata"]["resourceVersion"]))
     for version in (1, 1, 2):
         store.put(config_map("a", version=version))
     store.remove(config_map("a", version=3))
@@ -129,7 +130,7 @@ async def test_a_rewound_store_is_what_the_list_says(
 
     store.forget_versions(None)
     heard: dict[str, str] = {}
-    store.listeners.append(lambda key, manifest: heard.update({key[1]: manifest["data"]["of"]}))
+    store.event_handlers.append(lambda key, manifest: heard.update({key[1]: manifest["data"]["of"]}))
     listed = {name: min(version, list_version) for name, version in after.items()}
     for name, version in listed.items():
         store.put(config_map(name, version=version, of="new"))
@@ -186,11 +187,11 @@ async def test_a_store_has_what_there_is_and_follows_it(
     make(control_plane, namespace, "other")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace, labels="watched=yes"), store)
-        cache._streams_lists = streams_lists
-        async with running(cache):
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace, labels="watched=yes"), store)
+        reflector._streams_lists = streams_lists
+        async with running(reflector):
             assert names(store) == {"a", "b"}
-            assert cache.gap is None
+            assert reflector.gap is None
             make(control_plane, namespace, "c", watched="yes")
             control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
             control_plane.kubectl("-n", namespace, "label", "configmap", "b", "watched-")
@@ -202,7 +203,7 @@ async def test_what_a_watch_has_told_is_kept_in_the_store_alone(control_plane: C
     make(control_plane, namespace, "before")
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
-        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store)),
+        running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)),
     ):
         make(control_plane, namespace, "after")
         await until_async(lambda: names(store) == {"before", "after"})
@@ -216,7 +217,7 @@ async def test_a_secret_is_watched_without_its_data(control_plane: ControlPlane,
     store = Store()
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
-        running(Cache(cluster, Selection(SECRETS, namespace, metadata_only=True), store)),
+        running(Reflector(cluster, Selection(SECRETS, namespace, metadata_only=True), store)),
     ):
         assert "data" not in found(store, namespace, "s3")
 
@@ -228,7 +229,7 @@ async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
     store = Store()
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
-        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store)),
+        running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)),
     ):
         await asyncio.to_thread(control_plane.stop_apiserver)
         await asyncio.to_thread(control_plane.start_apiserver)
@@ -239,18 +240,18 @@ async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
 async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_forgot_the_deletion(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cluster.cache.LONGEST_GAP_SECONDS", 600.0)
+    monkeypatch.setattr("app.cluster.reflector.LONGEST_GAP_SECONDS", 600.0)
     make(control_plane, namespace, "a", "b")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
-        async with running(cache):
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+        async with running(reflector):
             assert names(store) == {"a", "b"}
         control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
         # After a restart it knows nothing of what was before.
         await asyncio.to_thread(control_plane.stop_apiserver)
         await asyncio.to_thread(control_plane.start_apiserver)
-        async with running(cache):
+        async with running(reflector):
             await until_async(lambda: names(store) == {"b"}, seconds=40)
     assert "too old resource version" in str([vars(record).get("reason") for record in caplog.records])
 
@@ -262,12 +263,12 @@ async def test_a_version_is_not_resumed_after_a_long_gap(
     make(control_plane, namespace, "a")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
-        async with running(cache):
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+        async with running(reflector):
             assert names(store) == {"a"}
         store.put(config_map("of-another-history", namespace, version=1))
-        monkeypatch.setattr("app.cluster.cache.LONGEST_GAP_SECONDS", 0.0)
-        async with running(cache):
+        monkeypatch.setattr("app.cluster.reflector.LONGEST_GAP_SECONDS", 0.0)
+        async with running(reflector):
             await until_async(lambda: names(store) == {"a"})
 
 
@@ -284,9 +285,9 @@ async def test_a_list_of_a_rewound_history_is_the_truth(
     store.put(config_map("a", namespace, version=version, of="the lost history"))
     store.put(config_map("lost", namespace, version=version))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        cache = Cache(cluster, Selection(CONFIG_MAPS, namespace), store)
-        cache._streams_lists = streams_lists
-        async with running(cache):
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+        reflector._streams_lists = streams_lists
+        async with running(reflector):
             assert names(store) == {"a", "b"}
             assert "data" not in found(store, namespace, "a") or found(store, namespace, "a")["data"] == {}
             make(control_plane, namespace, "c")
@@ -299,21 +300,21 @@ async def test_caches_that_belong_together_are_rewound_together(control_plane: C
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
 
         def relist() -> None:
-            for cache in caches:
-                cache.relist()
+            for reflector in reflectors:
+                reflector.relist()
 
         selections = Selection(CONFIG_MAPS, namespace), Selection(SECRETS, namespace)
-        caches = [
-            Cache(cluster, selection, store, handle_rewind=relist)
+        reflectors = [
+            Reflector(cluster, selection, store, handle_rewind=relist)
             for selection, store in zip(selections, stores, strict=True)
         ]
-        async with running(caches[0]), running(caches[1]):
+        async with running(reflectors[0]), running(reflectors[1]):
             stores[1].put(config_map("lost", namespace, version=2**40))
             stores[0].put(config_map("lost", namespace, version=2**40))
             # Only the watch of ConfigMaps breaks, as seen from here.
-            caches[0]._version = ""
-            assert caches[0]._attempt
-            caches[0]._attempt.reschedule(0)
+            reflectors[0]._version = ""
+            assert reflectors[0]._attempt
+            reflectors[0]._attempt.reschedule(0)
             await until_async(lambda: names(stores[0]) == {"a"} and names(stores[1]) == set())
 
 
@@ -323,7 +324,7 @@ async def test_silence_is_a_broken_connection(
     store = Store()
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
-        running(Cache(cluster, Selection(CONFIG_MAPS, namespace), store, silence=1)),
+        running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store, silence=1)),
     ):
         await until_async(lambda: "within 1 s" in str([vars(record).get("reason") for record in caplog.records]))
         make(control_plane, namespace, "late")
@@ -334,16 +335,16 @@ async def test_what_may_not_be_read_is_a_gap_until_it_may(control_plane: Control
     control_plane.kubectl("-n", namespace, "create", "serviceaccount", "few-rights")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
-        cache = Cache(cluster, Selection(STORAGE_CLASSES), store)
-        async with running(cache):
-            assert cache.gap
-            assert cache.gap.startswith("forbidden: storageclasses")
+        reflector = Reflector(cluster, Selection(STORAGE_CLASSES), store)
+        async with running(reflector):
+            assert reflector.gap
+            assert reflector.gap.startswith("forbidden: storageclasses")
             account = f"{namespace}:few-rights"
             binding = ("clusterrolebinding", namespace, "--clusterrole=view-classes", f"--serviceaccount={account}")
             role = ("clusterrole", "view-classes", "--verb=list,watch", "--resource=storageclasses.storage.k8s.io")
             control_plane.kubectl("create", *role)
             control_plane.kubectl("create", *binding)
-            await until_async(lambda: cache.gap is None)
+            await until_async(lambda: reflector.gap is None)
             control_plane.kubectl("delete", "clusterrole/view-classes", f"clusterrolebinding/{namespace}")
 
 
@@ -374,9 +375,9 @@ async def test_an_answer_that_is_no_watch_is_waited_out(tmp_path: Path, line: by
             )
         )
         async with Cluster.connect(kubeconfig) as cluster:
-            cache = Cache(cluster, Selection(SECRETS), Store())
+            reflector = Reflector(cluster, Selection(SECRETS), Store())
             async with asyncio.TaskGroup() as group:
-                task = group.create_task(cache.run())
+                task = group.create_task(reflector.run())
                 await until_async(lambda: len(answers) == 2)
                 task.cancel()
-    assert cache.gap == "it has not been read yet"
+    assert reflector.gap == "it has not been read yet"
