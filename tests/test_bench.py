@@ -56,6 +56,7 @@ def test_the_table_says_what_is_reached_and_what_is_not() -> None:
 
 def test_the_json_has_every_figure_and_what_it_was_measured_on() -> None:
     written = json.loads(json.dumps(document([BEATEN, KNOWN], machine())))
+
     assert {"processor", "processors", "memory", "python", "load"} <= written["conditions"].keys()
     assert written["figures"] == [
         {
@@ -86,6 +87,7 @@ def test_a_sample_counts_for_the_innermost_part_that_is_known() -> None:
         "run (uvloop/loop.pyx:1);send (libc.so.6) 1",
         "Thread.run (threading.py:1);wait (libc.so.6) 5",
     ]
+
     assert parts(stacks) == {"TLS": 0.5, "rules": 0.375, "the event loop and the kernel": 0.125}
 
 
@@ -98,7 +100,9 @@ def test_a_load_is_answered_over_as_many_connections_as_asked_for(yes: YesWebhoo
         answers = load.slice(cycle([asked]), 4, 0.5)
         paced = load.slice(cycle([asked]), 4, 1, rate=20)
         [failure, *_] = load.slice(cycle([refused]), 1, 0.2).failures
+
         assert processor_seconds_of(yes.pid) > before
+
     assert answers.failures == []
     assert answers.rate == len(answers.milliseconds) / 0.5
     assert len(answers.milliseconds) > 4
@@ -109,6 +113,9 @@ def test_a_load_is_answered_over_as_many_connections_as_asked_for(yes: YesWebhoo
 def test_the_bare_client_makes_what_the_operator_makes() -> None:
     [shared, single, other] = new_servers(3, sharing=1)
     names = [each["spec"]["s3"]["credentialsSecretRef"]["secretName"] for each in (shared, single, other)]
+
     assert names == ["shared", "single", "s3"]
+
     made = belongings({**shared, "metadata": {**shared["metadata"], "uid": "u-1"}})
+
     assert [resource for resource, _ in made] == [CONFIG_MAPS, SECRETS, SECRETS, STATEFUL_SETS, *[SERVICES] * 3]

@@ -67,8 +67,11 @@ async def test_a_section_for_the_pod_is_judged_without_a_cluster(tmp_path: Path)
 
 async def test_what_is_in_no_input_is_unknown_and_a_warning() -> None:
     [judgement] = await judged(INPUT.replace("8080", "2049"))
+
     assert judgement.admitted
+
     [finding] = judgement.findings
+
     assert finding.message == (
         'Could not verify StorageClass "fast" exists: neither a snapshot nor a cluster was given'
     )
@@ -82,6 +85,7 @@ async def test_other_documents_of_the_input_count_as_facts() -> None:
 async def test_a_snapshot_is_all_there_is(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(FAST.replace("name: fast", "name: slow"))
     [judgement] = await judged(INPUT.replace("8080", "2049"), snapshot=tmp_path)
+
     assert [finding.message for finding in judgement.findings] == [
         'StorageClass "fast" does not exist in cluster; there are: slow'
     ]
@@ -126,6 +130,7 @@ async def test_another_version_of_the_api_is_rejected() -> None:
 
 async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
     lines = [click.unstyle(line) for line in text(await judged(INPUT, FAST))]
+
     assert lines == [
         "servers.yaml document 2: DittoServer media/files rejected",
         "  error   servers.yaml:10 spec.controlPlane.port",
@@ -136,6 +141,7 @@ async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
 
 async def test_json_is_for_programs() -> None:
     [line] = as_json(await judged(INPUT, FAST))
+
     assert json.loads(line) == [
         {
             "file": "servers.yaml",
@@ -157,6 +163,7 @@ async def test_json_is_for_programs() -> None:
 async def test_github_gets_an_annotation_a_finding() -> None:
     given = parse(INPUT, "a,b:100%.yaml")
     [annotation, _] = github(await check(given, Overlay([*given, *documents(FAST)])))
+
     assert annotation == (
         "::error file=a%2Cb%3A100%25.yaml,line=10,title=DittoServer media/files spec.controlPlane.port"
         "::port 8080 is used by both nfs and api"

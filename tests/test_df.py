@@ -55,6 +55,7 @@ def test_where_there_are_no_servers_the_table_says_so() -> None:
 
 def test_json_is_for_programs() -> None:
     [line] = as_json(df(found()))
+
     assert json.loads(line)[1] == {
         "namespace": "media",
         "server": "files",

@@ -151,6 +151,7 @@ def test_an_idle_operator_outlives_the_api_server(behind: Operated, proxy: Proxy
         until(lambda: not proxy.watches)
     behind.apply(files("later"))
     after = completed(behind, "files", "later")
+
     assert identities(before).items() <= identities(after).items()
     assert templates(after) == {"files": 1, "later": 1}
     assert not [each for each in writes(proxy)[written:] if each.endswith(("Set files", "files-config"))]
@@ -175,6 +176,7 @@ def test_a_burst_goes_on_where_the_api_server_left_off(behind: Operated, proxy: 
             behind.control_plane.start_apiserver()
     before = objects(behind)
     after = completed(behind, *names)
+
     assert identities(before).items() <= identities(after).items()
     assert templates(after) == dict.fromkeys(names, 1)
     assert {each.verb for each in behind.writes() if each.resource in ("secrets", "statefulsets")} == {"create"}
@@ -190,7 +192,9 @@ def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, pro
     until(lambda: credentials(behind) == "Found")
     template = behind.template("files")
     refused = proxy.fault(lambda request: request.watch, cut="before")
+
     assert proxy.cut_watches() >= len(KINDS)
+
     behind.kubectl("delete", "secret/jwt", "configmap/files-config")
     if forgotten:
         # One that has just started knows of nothing before. Nobody asks it: after a refusal there is a list.
@@ -201,6 +205,7 @@ def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, pro
     until(lambda: behind.get("configmap", "files-config") is not None, SECONDS)
     behind.secret("jwt", key="k" * 40)
     until(lambda: credentials(behind) == "Found", SECONDS)
+
     assert behind.template("files") == template
 
 
@@ -213,12 +218,15 @@ def test_what_is_out_of_date_is_no_ground_for_a_write(behind: Operated, proxy: P
     completed(behind, "files")
     with proxy.fault(lambda request: request.path.endswith("/statefulsets"), stall=True) as stalled:
         assert stalled.taken == 1
+
         behind.kubectl("annotate", "statefulset", "files", "example.com/by=another")
         change(behind, "files")
         until(lambda: len(answers(proxy, "GET")) + len(answers(proxy, "PATCH")) >= 3, SECONDS)
+
         assert 200 not in answers(proxy, "PATCH")
         assert image(behind.get("statefulset", "files")) == OLD
     made = completed(behind, "files")["StatefulSet", "files"]
+
     assert made["metadata"]["annotations"]["example.com/by"] == "another"
     assert made["metadata"]["generation"] == 2
 
@@ -263,10 +271,13 @@ def test_what_failed_is_done_again_and_only_that(behind: Operated, proxy: Proxy,
     with failing(proxy, KINDS, 3, harm):
         behind.apply(*map(files, KINDS))
         made = completed(behind, *KINDS)
+
     assert templates(made) == dict.fromkeys(KINDS, 1)
+
     with failing(proxy, ("configmaps", "statefulsets", "dittoservers"), 3, harm):
         change(behind, *KINDS)
         changed = completed(behind, *KINDS)
+
     assert templates(changed) == dict.fromkeys(KINDS, 2)
     assert identities(made).items() <= identities(changed).items()
 
@@ -279,8 +290,11 @@ def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: Ope
     with proxy.fault(lambda request: request.path.endswith("/secrets/jwt"), times=3, answer=500) as fault:
         behind.secret("jwt", key="l" * 40)
         until(lambda: behind.template("files") != template, SECONDS)
+
     assert fault.taken == 3
+
     until(lambda: "SecretUnreadable" in behind.events("files"), SECONDS)
+
     assert templates(objects(behind)) == {"files": 2}
 
 
@@ -290,6 +304,7 @@ def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(behind
         until(lambda: {"configmaps", "services"} <= {each.split("-")[0] for each in hanging(proxy)})
         behind.apply(files("other"))
         completed(behind, "other", seconds=REQUEST_TIMEOUT_SECONDS)
+
         assert templates(completed(behind, *KINDS, "other")) == dict.fromkeys([*KINDS, "other"], 1)
 
 
@@ -312,6 +327,7 @@ def test_servers_that_always_fail_delay_no_other(
         )
         operated.apply(*map(files, good))
         found = completed(operated, *good, seconds=REQUEST_TIMEOUT_SECONDS)
+
     assert templates(found) == dict.fromkeys([*good, *(f"refused-{number}" for number in range(3))], 1)
     assert found["ConfigMap", "taken-0-config"]["data"] == {"is": "another's"}
 
@@ -360,6 +376,7 @@ def test_a_new_server_is_made_once_wherever_the_operator_is_killed(
         behind.operator.start()
         assert identities(before).items() <= identities(completed(behind, name)).items()
     print(f"killed {moment} each of {len(targets)} writes")
+
     assert len(targets) >= len(parts("first")) + 1
     assert templates(objects(behind)) == dict.fromkeys(["first", *names], 1)
 
@@ -383,6 +400,7 @@ def test_a_change_is_made_once_wherever_the_operator_is_killed(behind: Operated,
         changed = completed(behind, name)
         assert identities(made).items() <= identities(changed).items()
     print(f"killed {moment} each of {len(targets)} writes")
+
     assert templates(objects(behind)) == {**dict.fromkeys(most, 1), **dict.fromkeys(["first", *names], 2)}
 
 
@@ -433,6 +451,7 @@ def test_of_two_operators_started_at_once_one_writes(led: Operated, proxy: Proxy
         completed(led, "files")
         asked = [asks_for_lease(each) for each in proxies]
         until(lambda: all(asks_for_lease(each) > before for each, before in zip(proxies, asked, strict=True)))
+
     assert sorted(bool(writes(each)) for each in proxies) == [False, True]
 
 
@@ -451,7 +470,9 @@ def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Pro
     )
     with another(led, other_proxy):
         change(led, "files", to=NEW)
+
         assert paused.wait(SECONDS)
+
         change(led, "files", to=NEWEST)
         until(lambda: image(led.get("statefulset", "files")) == NEWEST, SECONDS)
         asked, written = asks_for_lease(proxy), len(writes(proxy))
@@ -459,6 +480,7 @@ def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Pro
         led.operator.signal(SIGCONT)
         until(lambda: asks_for_lease(proxy) > asked + 1, SECONDS)
         found = completed(led, "files")
+
     assert writes(proxy)[written:] == []
     assert templates(found) == {"files": 2}
     assert identities(made).items() <= identities(found).items()
@@ -474,12 +496,15 @@ def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, pr
         first = holder(led)
         killed = kill_at(led, proxy, "PATCH statefulsets/files files", "before")
         change(led, "files")
+
         assert killed.wait(SECONDS)
+
         began = monotonic()
         until(lambda: holder(led) not in ("", first), SECONDS)
         took = monotonic() - began
         found = completed(led, "files")
     print(f"succeeded {took:.1f} s after it was killed")
+
     assert took <= LEASE_SECONDS
     assert identities(made).items() <= identities(found).items()
     assert templates(found) == {"files": 2}
@@ -492,9 +517,12 @@ def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
     first = holder(led)
     with proxy.fault(is_write_for("statefulsets"), times=1, before=lambda: led.operator.signal(SIGTERM)):
         led.apply(files("statefulsets"))
+
         assert led.operator.ended_well(within=SECONDS)
+
     assert is_complete("statefulsets", objects(led))
     assert holder(led) == ""
+
     led.operator.start()
     until(lambda: holder(led) not in ("", first), seconds=5)
     with another(led, other_proxy):
@@ -502,4 +530,5 @@ def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
         second = holder(led)
         led.operator.signal(SIGTERM)
         until(lambda: holder(led) not in ("", second), seconds=5)
+
         assert led.operator.ended_well(within=SECONDS)

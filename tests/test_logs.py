@@ -28,6 +28,7 @@ def test_a_line_is_an_object_with_what_happened_to_whom_and_when(capsys: pytest.
     logs.configure()
     logging.getLogger("app.x").info("reviewed", extra={"object": "files", "milliseconds": 1.5})
     [line] = lines(capsys)
+
     assert datetime.fromisoformat(line.pop("time")).tzinfo is not None
     assert line == {
         "level": "INFO",

@@ -61,6 +61,7 @@ def test_a_flag_can_be_set_in_the_environment() -> None:
         "check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json"
     )
     [judgement] = json.loads(checked.stdout)
+
     assert 'StorageClass "premium" does not exist' in judgement["findings"][1]["message"]
 
 
@@ -114,6 +115,7 @@ def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
     control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
     in_default, in_its_own, in_all = plugin("df"), plugin("df", "-n", namespace), plugin("df", "-A")
     heading, metadata, cache = in_its_own
+
     assert heading.split()[:3] == ["NAMESPACE", "SERVER", "VOLUME"]
     assert metadata.split() == [namespace, "files", "metadata", "fast", "10Gi", "-", "unknown", "Pending"]
     assert cache.split()[2:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
@@ -144,12 +146,17 @@ def test_what_may_not_be_asked_is_a_line_beside_what_is_told(
     control_plane.kubectl("create", "rolebinding", "viewer", "--role=viewer", account, *here)
     kubeconfig = control_plane.kubeconfig_for("viewer", namespace)
     listed = run("df", "--kubeconfig", str(kubeconfig))
+
     assert listed.returncode == 0
     assert [line.split()[6] for line in listed.stdout.splitlines()[1:]] == ["unknown", "unknown"]
+
     classes, used = listed.stderr.splitlines()
+
     assert classes.startswith("storageclasses are unknown: forbidden: ")
     assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
+
     planned = run("plan", "-", "--kubeconfig", str(kubeconfig), given=yaml.safe_dump(server()))
+
     assert planned.stdout == f"DittoServer {namespace}/files: nothing changes\n"
     assert planned.stderr == f"{classes}\n"
 
@@ -159,8 +166,11 @@ def test_kubectl_tells_what_applying_a_file_would_do(
 ) -> None:
     manifest = tmp_path / "server.yaml"
     manifest.write_text(yaml.safe_dump(server(image="dittofs:2", **storage(storageClassName=""))))
+
     assert plugin("plan", str(manifest), "-n", namespace)[0] == f"DittoServer {namespace}/files: new"
+
     control_plane.kubectl("apply", "--namespace", namespace, "-f", str(manifest))
+
     assert plugin("plan", str(manifest), "-n", namespace) == [f"DittoServer {namespace}/files: nothing changes"]
 
 
@@ -182,6 +192,7 @@ def without_crd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPla
 )
 def test_each_command_says_that_the_crd_is_missing(without_crd: ControlPlane, arguments: tuple[str, ...]) -> None:
     refused = run(*arguments, "--kubeconfig", str(without_crd.kubeconfig))
+
     assert refused.returncode == 2
     assert refused.stdout == ""
     assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in refused.stderr
@@ -222,6 +233,7 @@ def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshot.yaml"
     here, there = ({**server(), "metadata": {"name": "files", "namespace": each}} for each in ("here", "there"))
     snapshot.write_text(yaml.safe_dump_all([here, there]))
+
     assert len(run("df", "--snapshot", str(snapshot)).stdout.splitlines()) == 5
     assert len(run("df", "--snapshot", str(snapshot), "-n", "here").stdout.splitlines()) == 3
 
@@ -244,7 +256,9 @@ def test_every_flag_has_its_variable() -> None:
         for option in command.params
         if option.param_type_name == "option"
     ]
+
     assert options
+
     for option in options:
         assert option.envvar == "DITTOFS_OPERATOR_" + option.name.upper()
 
@@ -269,6 +283,7 @@ def test_what_is_rendered_is_no_difference_to_what_was_made(operated: Operated, 
     operated.kubectl("apply", "-f", str(manifest))
     operated.settled("files")
     rendered = run("render", str(manifest)).stdout
+
     assert operated.kubectl("diff", "-f", "-", input=rendered) == ""
 
 

@@ -91,6 +91,7 @@ def test_a_field_has_the_line_of_its_key_or_of_its_nearest_parent(path: str, lin
         "---\napiVersion: v1\nkind: A\nmetadata:\n  annotations:\n    a.b/c: x\nspec:\n  storage:\n    cacheSize: 1Gi\n"
         "  ports:\n  - name: a\n  - port: 1\n    name: b\n"
     )
+
     assert one(text).line_of(path) == line
 
 
@@ -98,6 +99,7 @@ def test_json_has_lines_too_and_may_be_a_stream() -> None:
     first, second = parse(
         '\n{"apiVersion": "v1", "kind": "A"}\n{"apiVersion": "v1",\n"kind": "B", "x": 1.5}\n', "a.json"
     )
+
     assert (first.index, first.line_of("kind")) == (1, 2)
     assert (second.index, second.line_of("kind"), second.object["x"]) == (2, 4, 1.5)
 
@@ -130,6 +132,7 @@ def test_what_is_not_for_kubernetes_is_passed_over_in_a_folder_and_refused_by_na
     manifest(tmp_path / "patch.yaml", "- op: remove\n  path: /spec\n")
     manifest(tmp_path / "Chart.yaml", "apiVersion: v2\nname: x\n")
     manifest(tmp_path / "a.yaml")
+
     assert [Path(document.file).name for document in read([tmp_path])] == ["a.yaml"]
     with pytest.raises(UnusableInput, match=r"values\.yaml:1: expected a Kubernetes object"):
         read([values])
@@ -164,7 +167,9 @@ def test_a_pipe_can_be_named() -> None:
     out, into = os.pipe()
     os.write(into, HEAD.encode())
     os.close(into)
+
     assert len(read([f"/dev/fd/{out}"])) == 1
+
     os.close(out)
 
 

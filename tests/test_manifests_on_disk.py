@@ -24,9 +24,13 @@ def test_no_yaml_anchor_is_in_them() -> None:
 def test_kubectl_installs_what_helm_installs() -> None:
     installed = by_name(yaml.safe_load_all(INSTALL.read_text()))
     namespace = installed.pop(("Namespace", NAMESPACE))
+
     assert namespace["metadata"]["labels"] == {"pod-security.kubernetes.io/enforce": "restricted"}
+
     templated = by_name(manifests(NAME, NAMESPACE))
+
     assert installed.keys() == templated.keys()
+
     for key, manifest in templated.items():
         assert without_marks(installed[key]) == without_marks(manifest)
 

@@ -80,6 +80,7 @@ def test_pod_security_is_named_and_its_end_reported(operated: Operated) -> None:
 
     until(lambda: ready(operated)[0] == "PodSecurityViolation")
     message = ready(operated)[1]
+
     assert 'violates PodSecurity "restricted:latest": allowPrivilegeEscalation != false' in message
     assert "spec.securityContext" in message
 
@@ -119,6 +120,7 @@ def test_forged_events_change_nothing(operated: Operated) -> None:
     forge(operated, "last", "Pod", "files-0", pod["metadata"]["uid"], "FailedMount", volume)
 
     until(lambda: ready(operated) != before)
+
     assert ready(operated)[0] == "MountFailed"
     assert 'configmap "files-config" not found' in ready(operated)[1]
     assert "forged" not in json.dumps(operated.get("dittoserver", "files")["status"])
@@ -161,7 +163,9 @@ def test_a_lost_node_is_named_with_the_remedy(
         until(lambda: len(node_lookups(operated)) > looks)
 
         reason, message = ready(operated)
+
         assert reason == expected
+
         if confined:
             assert f"its node {name} may not answer, and cannot be looked up: forbidden" in message
         else:
@@ -170,6 +174,7 @@ def test_a_lost_node_is_named_with_the_remedy(
             )
             assert f"kubectl taint nodes {name} node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in message
             assert "powered off" in message
+
         assert end not in message
 
 
@@ -184,7 +189,9 @@ def test_a_pod_that_does_not_end_is_reported_in_time(operated: Operated) -> None
         set_pod(operated, ready=False)
 
         until(lambda: ready(operated)[0] == "PodTerminating")
+
         assert "its finalizers hold it: example.com/backup" in ready(operated)[1]
+
         operated.patch("pod", "files-0", metadata={"finalizers": None})
         until(lambda: ready(operated)[0] != "PodTerminating")
 

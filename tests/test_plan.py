@@ -119,6 +119,7 @@ async def test_a_server_that_stays_as_it_is_says_so(snapshot: Snapshot) -> None:
 
 async def test_what_would_be_refused_is_told_and_nothing_else(snapshot: Snapshot) -> None:
     edits = server(nfsPort=8080, **storage(cacheSize="1Gi", storageClassName="slow"))
+
     assert lines(await planned(snapshot, edits)) == [
         "DittoServer media/files: refused",
         "  refused: spec.controlPlane.port: port 8080 is used by both nfs and api",
@@ -131,6 +132,7 @@ async def test_what_would_be_refused_is_told_and_nothing_else(snapshot: Snapshot
 
 async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapshot) -> None:
     [title, warning, *made] = lines(await planned(snapshot, server("other", **s3())))
+
     assert title == "DittoServer media/other: new"
     assert warning.startswith('  warning: spec.s3.credentialsSecretRef: S3 credentials Secret "s3" not found')
     assert [line.split(":")[0] for line in made] == ["  objects", "  Secrets", "  metadata", "  cache"]
@@ -148,12 +150,14 @@ async def test_a_restart_that_is_held_back_is_told(snapshot: Snapshot, tmp_path:
     deleted = Snapshot(tmp_path)
 
     told = lines(await planned(deleted, server("files", **change)))
+
     assert told[0] == "DittoServer media/files: the restart is held back"
     assert "volume claim cache-files-0 is being deleted" in told[-1]
     assert ALLOW_DATA_LOSS in told[-1]
 
     allowed = server("files", **change)
     allowed["metadata"]["annotations"] = {ALLOW_DATA_LOSS: "true"}
+
     assert "held back" not in lines(await planned(deleted, allowed))[0]
     assert lines(await planned(deleted, server("files")))[0] == "DittoServer media/files: nothing changes"
 
@@ -166,7 +170,9 @@ async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
     [outcome] = await planned(snapshot, server("other"), left, slow)
 
     assert not outcome.refused
+
     [title, warning, _, _, metadata, cache] = lines([outcome])
+
     assert title == "DittoServer media/other: new"
     assert warning == (
         "  warning: spec.storage.cacheSize: volume claim cache-other-0 exists and is reused with its data: "
@@ -202,6 +208,7 @@ async def test_a_server_without_a_name_is_nothing_to_plan_for(snapshot: Snapshot
 async def test_json_is_for_programs(snapshot: Snapshot) -> None:
     [line] = as_json(await planned(snapshot, server(nfsPort=2050), server(replicas=2)))
     changed, refused = json.loads(line)
+
     assert changed == {
         "namespace": "media",
         "server": "files",
@@ -268,18 +275,23 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> 
 
         driver.manner = Manner(most="10Gi")
         claim, grows = "claim cache-files-0", f"class {driver.storage_class} expands online"
+
         assert await told(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
+
         operated.apply(sized("20Gi"))
         until(lambda: reason(operated) == "ResizeRefused")
+
         assert "no volume has more than 10Gi" in (await cache(operated)).message
 
         assert await told(operated, sized("5Gi")) == [
             ("cache", f"5Gi, {claim} has that, and no longer asks for 20Gi", False)
         ]
         assert await told(operated, sized("9Gi")) == [("cache", f"5Gi to 9Gi, {claim} no longer asks for 20Gi", False)]
+
         operated.apply(sized("9Gi"))
         until(lambda: reason(operated) == "Bound")
         grown = await cache(operated)
+
         assert (grown.requested, grown.capacity, grown.phase, grown.message) == ("9Gi", "9Gi", "Bound", "")
         assert operated.get("pod", "files-0")["metadata"]["uid"] == pod
 
@@ -312,6 +324,7 @@ async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: O
     async with Cluster.connect(kubeconfig) as cluster:
         found = await plan(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
     [outcome] = found.outcomes
+
     assert [(effect.what, effect.how) for effect in outcome.effects] == [("storage.cacheSize", "5Gi to 20Gi")]
     assert [gap.split()[0] for gap in found.gaps] == [
         "persistentvolumeclaims",

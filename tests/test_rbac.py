@@ -105,6 +105,7 @@ def test_every_permission_is_used_and_no_call_is_refused(
     # The audit log tells of a watch when it ends.
     watches = {each for each in shipped if each.verb == "watch"}
     until(lambda: not unused(watches, operated.requests()))
+
     assert unused(shipped, operated.requests()) == OF_THE_PLUGIN
     assert refused(operated) == expected
 
@@ -250,7 +251,9 @@ def test_the_plugin_refuses_who_lacks_a_permission_that_is_never_used(
     if permission.verb == "delete":
         kubectl_apply(enforcing, namespace, CONFIG_MAP)
     refused = made(enforcing, namespace, owned(CONFIG_MAP))
+
     assert "cannot set" in refused.stderr
+
     kubectl_apply(enforcing, namespace, *bound)
     until(lambda: made(enforcing, namespace, owned(CONFIG_MAP)).returncode == 0)
 

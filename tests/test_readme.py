@@ -49,6 +49,7 @@ def test_its_table_of_permissions_is_what_the_operator_may_do() -> None:
     [rules] = [each["rules"] for each in documents if is_the_role_of_reconciling(each)]
     granted = {(resource, verb) for rule in rules for resource in rule["resources"] for verb in rule["verbs"]}
     told = [(re.findall(r"[a-z/]+", resources), verbs.split(", ")) for resources, verbs in PERMISSIONS]
+
     assert {(resource, verb) for resources, verbs in told for resource in resources for verb in verbs} == granted
 
 

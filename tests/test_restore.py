@@ -116,14 +116,17 @@ def test_an_operator_follows_a_restored_etcd(site: Operated, plane: Plane, tmp_p
     reconciled = monotonic()
     after = f"admitted after {admitted - plane.up:.1f} s, reconciled after {reconciled - plane.up:.1f} s"
     print(f"\nThe API server is back: {after}")
+
     assert reconciled - plane.up < LIMIT_SECONDS
 
     # What was lost is created again, and only where its server exists.
     until(lambda: bool(site.template("late")), LIMIT_SECONDS)
+
     assert {each["metadata"]["name"] for each in site.all("statefulset")} == {"kept", "idle", "deleted", "late"}
 
     # The value that the operator knew is not taken for the one in the Secret.
     assert config_hash(site, "kept") == first_hash
+
     site.secret("s3", accessKeyId="three", secretAccessKey="key")
     until(lambda: config_hash(site, "kept") != first_hash, LIMIT_SECONDS)
 

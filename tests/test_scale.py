@@ -93,6 +93,7 @@ def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
     writes = quiet(operated)
     counted = [each for each in writes if (each.verb, each.resource) != ("create", "secrets")]
     table(*((f"{each.verb} {each.resource} {each.name}", str(each.code)) for each in writes))
+
     assert len(counted) <= most
 
 
@@ -114,8 +115,11 @@ def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
     sleep(60)
     idle = operated.requests()[before + len(restarted) :]
     table(("reconciled after", f"{seconds:.1f} s"), *kinds("restart", restarted), *kinds("idle minute", idle))
+
     assert not [each for each in restarted if each.writes and each.resource != "leases"]
+
     asked = [each for each in restarted if each.verb != "watch" and each.resource != "leases"]
+
     assert {(each.verb, each.resource) for each in asked} <= {("get", "secrets")}
     assert not [each for each, times in Counter(asked).items() if times > 1]
     assert not [each for each in idle if each.verb != "watch" and each.resource != "leases"]
@@ -137,6 +141,7 @@ def test_a_secret_that_many_servers_share_is_read_once_a_change(
     asked = operated.requests()[before:]
     table((f"until the last of {SHARING} changed", f"{seconds:.1f} s"), *kinds("rotation", asked))
     reads = [each for each in asked if (each.verb, each.resource, each.name) == ("get", "secrets", "s3")]
+
     assert len(hashes(operated)) == SHARING
     assert len(reads) == 1
 
@@ -180,6 +185,7 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
         ("longest", f"{max(reviews.milliseconds):.1f} ms"),
         *((f"step: {what[:90]}", f"{1000 * seconds:.1f} ms") for seconds, what in longest[:5]),
     )
+
     assert memory["VmHWM"] < MOST_MEGABYTES
     assert not [each["message"] for each in told if each["type"] == "Warning"]
     assert 1000 * longest[0][0] < MOST_STEP_MILLISECONDS

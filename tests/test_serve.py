@@ -61,11 +61,14 @@ def refused(operator: Operator) -> bool:
 
 def test_a_snapshot_is_read_again_when_it_changes(operator: Operator, snapshot: Path) -> None:
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+
     snapshot.write_text(FAST.replace("fast", "slow"))
     until(lambda: refused(operator))
     snapshot.write_text("apiVersion: [")
     until(lambda: refused(operator) and any("snapshot unusable" in message for message in messages(operator)))
+
     assert refused(operator)
+
     snapshot.write_text(FAST)
     until(lambda: not refused(operator))
 
@@ -74,9 +77,12 @@ def test_a_wrong_pair_is_refused_and_the_next_good_one_is_taken_up(operator: Ope
     good = (tmp_path / "tls.crt").read_bytes()
     (tmp_path / "tls.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
     until(lambda: any("the former one stays" in message for message in messages(operator)))
+
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
+
     (tmp_path / "tls.crt").write_bytes(good)
     until(lambda: any("new certificate taken up" in message for message in messages(operator)))
+
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
 
 
@@ -97,7 +103,9 @@ def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path:
         with Operator(tmp_path, "--kubeconfig", kubeconfig, "--no-reconcile") as running:
             started = monotonic()
             response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
+
             assert 2 <= monotonic() - started < 4
+
     assert response["allowed"] is True
     assert response["warnings"] == [
         "Could not verify volume claims metadata-files-0, cache-files-0: no answer within 2 s",
@@ -111,8 +119,11 @@ def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace
     kubeconfig = control_plane.kubeconfig_for("nobody", namespace)
     with Operator(tmp_path, "--kubeconfig", kubeconfig, "--no-reconcile") as running:
         response = running.post(VALIDATE_PATH, REVIEW_WITH_SECRET)
+
     assert response["allowed"] is True
+
     [*about_claims, about_class, about_secret] = response["warnings"]
+
     assert [message.split(":")[0] for message in about_claims] == [
         "Could not verify volume claim metadata-files-0",
         "Could not verify volume claim cache-files-0",
@@ -126,10 +137,13 @@ def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace
 def test_sigterm_ends_it_after_clients_were_asked_to_go(operator: Operator) -> None:
     with httpx.Client(verify=operator.trust, trust_env=False) as client:
         assert "connection" not in client.post(operator.url + VALIDATE_PATH, json=REVIEW).headers
+
         operator.signal(signal.SIGTERM)
         until(lambda: operator.health("/readyz").status_code == 503)
         answer = client.post(operator.url + VALIDATE_PATH, json=REVIEW)
+
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+
     assert operator.ended_well(within=15)
     assert messages(operator)[-1] == "stopped"
 
@@ -137,6 +151,7 @@ def test_sigterm_ends_it_after_clients_were_asked_to_go(operator: Operator) -> N
 def test_ctrl_c_ends_it_at_once(operator: Operator) -> None:
     started = monotonic()
     operator.signal(signal.SIGINT)
+
     assert operator.ended_well(within=5)
     assert monotonic() - started < 5
     assert messages(operator)[-1] == "stopped"
@@ -164,10 +179,13 @@ def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
         until(lambda: bool(confined.get("pod", "files-0")))
         other = {**server(), "metadata": {"name": "other", "namespace": namespace}}
         [said] = confined.operator.post(VALIDATE_PATH, creation(other, "u-5"))["warnings"]
+
     assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
+
     # Of StorageClasses it is said that they may not be read, and of nothing else.
     lines = map(json.loads, confined.operator.log.read_text().splitlines())
     broken = [line for line in lines if line["message"] == "watch broken"]
+
     assert {line["resource"] for line in broken if "forbidden" in line["reason"]} == {"storageclasses"}
 
 
@@ -177,6 +195,7 @@ def test_without_reconciling_nothing_is_made(
     with Operated(control_plane, namespace, tmp_path, "--no-reconcile") as judging:
         judging.apply(server())
         judging.operator.post(VALIDATE_PATH, REVIEW)
+
     assert judging.writes() == []
     assert not judging.get("statefulset", "files")
 
@@ -187,12 +206,16 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     operated.settled("files")
     review = creation(server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2")
     before = len(operated.requests())
+
     assert "warnings" not in operated.operator.post(VALIDATE_PATH, review)
     assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
+
     # kubectl apply makes a class and what uses it within milliseconds.
     name = f"new-{operated.namespace}"
     operated.apply({**FAST_CLASS, "metadata": {"name": name}})
+
     assert operated.operator.post(VALIDATE_PATH, creation(server(**storage(storageClassName=name)), "u-3"))["allowed"]
+
     operated.kubectl("delete", "storageclass", name)
 
 
@@ -205,7 +228,9 @@ def test_leftovers_are_known_without_a_request(operated: Operated) -> None:
         return [message.split(",")[0] for message in messages]
 
     before = len(operated.requests())
+
     assert warnings() == []
+
     operated.apply(kept, lost)
     until(lambda: warnings() == ["volume claim metadata-files-0", "volume claim cache-files-0"])
     operated.kubectl("delete", "pvc", "cache-files-0")
@@ -219,10 +244,13 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
     operated.settled("files")
     operated.operator.signal(signal.SIGTERM)
     until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] == "")
+
     assert operated.operator.ended_well(within=30)
+
     started = monotonic()
     operated.operator.start()
     until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] != "")
+
     assert monotonic() - started < 10
 
 
@@ -247,13 +275,18 @@ ALL_THAT_IS_TOLD = ["AuthorityPublished", "AuthorityPublished", "CertificateServ
 def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Operated) -> None:
     with own:
         own.apply(server())
+
         with pytest.raises(subprocess.CalledProcessError) as refused:
             own.apply(server("other", **storage(storageClassName="none")))
+
         until(lambda: about_the_secret(own) == ALL_THAT_IS_TOLD)
         metrics = own.operator.health("/metrics").text
+
     # The API server alone knows nothing of classes.
     assert 'StorageClass "none" does not exist' in refused.value.stderr
+
     [seconds] = re.findall(r'^dittofs_operator_certificate_expiry_seconds{certificate="serving"} (.*)$', metrics, re.M)
+
     assert float(seconds) == pytest.approx(90 * 86400, abs=300)
 
 
@@ -264,9 +297,12 @@ def test_what_is_yet_to_be_told_of_its_certificate_is_told_before_it_ends(own: O
         own.apply(asked_about_events(url, own.namespace))
         with own:
             assert len(about_the_secret(own)) < len(ALL_THAT_IS_TOLD)
+
             own.operator.signal(signal.SIGINT)
+
             assert own.operator.ended_well(within=15)
     own.kubectl("delete", "validatingwebhookconfiguration", f"{own.namespace}-events")
+
     assert about_the_secret(own) == ALL_THAT_IS_TOLD
 
 
@@ -340,7 +376,9 @@ def test_readiness_waits_for_the_crd_and_says_so(without_crd: Operated) -> None:
     # An API server that is away changes nothing, and without the CRD there is nothing to be ready for.
     plane.stop_apiserver()
     until(lambda: "Connection refused" in site.operator.log.read_text())
+
     assert site.operator.why_not_ready() == "ok"
+
     plane.start_apiserver()
     plane.kubectl("delete", "crd", crd["metadata"]["name"])
     until(lambda: says(site, missing))

@@ -28,9 +28,11 @@ def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
 
 def test_without_a_kubeconfig_it_is_the_one_that_kubectl_takes(tmp_path: Path) -> None:
     assert users_kubeconfig({}, tmp_path) == ()
+
     own = tmp_path / ".kube" / "config"
     own.parent.mkdir()
     own.touch()
+
     assert users_kubeconfig({}, tmp_path) == (own,)
     assert users_kubeconfig({"KUBECONFIG": ""}, tmp_path) == (own,)
 
@@ -40,6 +42,7 @@ def test_the_files_of_kubeconfig_are_all_that_exist(tmp_path: Path) -> None:
     one.touch()
     other.touch()
     named = os.pathsep.join(map(str, ("", other, missing, one, other)))
+
     assert users_kubeconfig({"KUBECONFIG": named}, tmp_path) == (other, one)
     # The one in the home folder is not looked at then.
     assert users_kubeconfig({"KUBECONFIG": os.pathsep}, tmp_path) == ()

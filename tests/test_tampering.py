@@ -144,6 +144,7 @@ async def test_a_saved_statefulset_is_never_created(target: Target, elsewhere: s
     await target.settle()
 
     target.check_writes()
+
     assert (await target.live(STATEFUL_SETS))["spec"]["template"]["spec"]["containers"][0]["name"] == "dittofs"
     assert SAVED_STATE not in (await target.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
     assert [news.type for news in target.told if news.reason == "SavedStateIgnored"] == ["Warning"]

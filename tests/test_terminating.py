@@ -107,6 +107,7 @@ async def test_a_terminating_secret_changes_no_pod(site: Site) -> None:
     await release(site, SECRETS, "s3")
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("True", "Found")
     assert await site.template() != template
 
@@ -171,6 +172,7 @@ async def test_nothing_is_created_in_a_leaving_namespace(leaving: Site) -> None:
 
     for _ in range(3):
         assert await site.reconciled() is None
+
     assert requests(site) == refused + 1
     assert requests(site, "PATCH", "200") == written + 1
 
@@ -203,6 +205,7 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
     await delete_namespace(site)
     await site.reconciled()
     known = site.informers.servers.get(site.key)
+
     assert known is not None
 
     site.informers.servers.put(
@@ -229,6 +232,7 @@ async def test_a_terminating_object_is_waited_for(site: Site, resource: Resource
     await site.change(nfsPort=2050)
 
     reason = f"{resource.kind}Terminating"
+
     assert await site.reconciled() == TAKEN_SECONDS
     assert await site.condition("Reconciling") == ("True", reason)
     assert await site.condition("Stalled") == ("False", "Reconciled")
@@ -238,6 +242,7 @@ async def test_a_terminating_object_is_waited_for(site: Site, resource: Resource
 
     await release(site, resource, name)
     await site.reconciled()
+
     assert (await site.live(resource, name))["metadata"]["uid"] != before["metadata"]["uid"]
     assert (await site.condition("Reconciling"))[1] != reason
 
@@ -256,6 +261,7 @@ async def test_a_terminating_statefulset_is_waited_for(site: Site) -> None:
 
     await release(site, STATEFUL_SETS, "files")
     await site.reconciled()
+
     assert await site.template() != before
 
 
@@ -273,6 +279,7 @@ async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
         await until_async(lambda r=resource, n=name: (site.namespace, n) not in store_of(site, r))  # type: ignore[misc]
 
     second = await site.begin()
+
     assert await site.reconciled() == TAKEN_SECONDS
 
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
@@ -281,6 +288,7 @@ async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
 
     await release(site, SERVICES, "files-file")
     await site.reconciled()
+
     assert await site.is_there(SERVICES, "files-file")
 
 
@@ -298,6 +306,7 @@ async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: Site) -> None:
 
     await release(site, SECRETS, "files-postgres")
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("True", "Found")
     assert await site.is_there(SECRETS, "files-postgres")
 
@@ -313,6 +322,7 @@ async def test_an_unwanted_service_is_deleted_once(site: Site) -> None:
     await site.reconciled()
 
     assert requests(site, "DELETE", "200") == before
+
     await release(site, SERVICES, "files-metrics")
 
 
@@ -331,4 +341,5 @@ async def test_nothing_is_made_for_a_terminating_server(site: Site) -> None:
     assert await site.reconciler.reconcile(site.key) is None
 
     assert (requests(site, "PATCH", "200"), requests(site, "POST", "201")) == written
+
     await release(site, DITTO_SERVERS, "files")

@@ -100,6 +100,7 @@ def without_webhook(operator: Operator) -> Iterator[None]:
 
 def test_a_rejection_lists_every_finding_with_its_path(kubectl: Kubectl) -> None:
     refused = kubectl.apply(server(controlPlane={"port": 80}, **storage(storageClassName="gone"), **s3()))
+
     assert refused.returncode == 1
     assert refused.stderr.splitlines() == [
         'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts',
@@ -111,8 +112,11 @@ def test_a_rejection_lists_every_finding_with_its_path(kubectl: Kubectl) -> None
 
 def test_several_rejections_are_all_printed(kubectl: Kubectl) -> None:
     content = storage(contentSize="5Gi")
+
     assert kubectl.apply(server(**content)).returncode == 0
+
     refused = kubectl.apply(server(**storage(storageClassName="slow", contentSize=None)))
+
     assert refused.returncode == 1
     # kubectl has both from the CRD, whose rules come before the webhook.
     assert "* spec.storage: Invalid value" in refused.stderr
@@ -153,20 +157,29 @@ def test_a_dry_run_is_judged_and_stores_nothing(kubectl: Kubectl) -> None:
 def test_an_update_of_labels_or_finalizers_does_not_call_the_webhook(kubectl: Kubectl, operator: Operator) -> None:
     kubectl.apply(server())
     before = len(operator.decisions())
+
     assert kubectl("label", "dittoserver", "files", "a=b").returncode == 0
+
     patch = json.dumps({"metadata": {"finalizers": ["example.com/a"], "annotations": {"a": "b"}}})
+
     assert kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", patch).returncode == 0
     assert len(operator.decisions()) == before
+
     kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec": {"nfsPort": 2050}}')
+
     assert len(operator.decisions()) == before + 1
+
     kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}')
 
 
 def test_a_class_that_was_deleted_later_blocks_no_other_edit(kubectl: Kubectl) -> None:
     kubectl.apply(CLASSES.partition("---")[2].replace("slow", "short-lived"))
+
     assert kubectl.apply(server(**storage(storageClassName="short-lived"))).returncode == 0
+
     kubectl("delete", "storageclass", "short-lived")
     edited = kubectl.apply(server(nfsPort=2050, **storage(storageClassName="short-lived")))
+
     assert (edited.returncode, edited.stderr) == (0, "")
 
 
@@ -176,11 +189,14 @@ class TestWhileNobodyAnswers:
         operator.start()
         kubectl.apply(server() | {"metadata": {"name": "files", "finalizers": ["example.com/a"]}})
         operator.stop()
+
         assert kubectl("delete", "dittoserver", "files", "--wait=false").returncode == 0
         assert "deletionTimestamp" in kubectl.stored()["metadata"]
+
         freed = kubectl(
             "patch", "dittoserver", "files", "--type=merge", "--patch", '{"metadata": {"finalizers": null}}'
         )
+
         assert freed.returncode == 0
         assert "NotFound" in kubectl("get", "dittoserver", "files").stderr
 
@@ -203,6 +219,7 @@ def test_a_generated_name_counts_with_its_five_more(kubectl: Kubectl) -> None:
 class TestASecret:
     def test_that_is_absent_is_a_warning(self, kubectl: Kubectl) -> None:
         admitted = kubectl.apply(server(**s3()))
+
         assert admitted.returncode == 0
         assert admitted.stderr == (
             'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
@@ -213,6 +230,7 @@ class TestASecret:
             "create", "secret", "generic", "s3", "--from-literal=accessKeyId= m4rk3r", "--from-literal=endpoint=m4rk3r"
         )
         admitted = kubectl.apply(server(**s3()))
+
         assert admitted.stderr.splitlines() == [
             'Warning: S3 credentials Secret "s3" key "accessKeyId" has white space around its value',
             'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"',
@@ -232,6 +250,7 @@ class TestASecret:
             "admin": {"passwordSecretRef": {**key, "key": "admin"}},
         }
         database = {"postgresSecretRef": {**key, "key": "dsn"}}
+
         assert kubectl.apply(server(identity=identity, database=database)).stderr.splitlines() == [
             'Warning: JWT Secret "keys" key "jwt" has fewer than 32 characters; the server will not start',
             'Warning: admin password Secret "keys" key "admin" looks like a bcrypt hash; '
@@ -272,6 +291,7 @@ class TestAResizedVolume:
     def test_is_refused_together_with_another_one(self, kubectl: Kubectl) -> None:
         self.claim(kubectl, "slow", "metadata-files-0")
         refused = kubectl.apply(server(**storage(metadataSize="20Gi", cacheSize="5Gi")))
+
         assert refused.stderr.splitlines() == [
             'The DittoServer "files" is invalid: ',
             "* spec.storage.cacheSize: storage.cacheSize must be at least 6Gi, "
@@ -287,6 +307,7 @@ class TestAResizedVolume:
             "allocatedResourceStatuses": {"storage": "ControllerResizeInfeasible"},
         }
         claim = ("patch", "pvc", "cache-files-0", "--type=merge", "--patch")
+
         assert kubectl(*claim, json.dumps(asked)).returncode == 0
         assert kubectl(*claim, json.dumps({"status": refused}), "--subresource=status").returncode == 0
         assert "must be at least 6Gi" in kubectl.apply(server(**storage(cacheSize="6143Mi"))).stderr
@@ -322,6 +343,7 @@ class TestAResizedVolume:
     def test_cannot_grow_in_a_class_that_does_not_expand(self, kubectl: Kubectl) -> None:
         self.claim(kubectl, "slow")
         refused = kubectl.apply(server(**storage(cacheSize="20Gi"))).stderr
+
         assert (
             'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes; classes that can: fast' in refused
         )
@@ -357,7 +379,9 @@ class TestASectionForThePod:
         admitted = kubectl.apply(server(securityContext={"allowPrivilegeEscalation": True}))
 
         assert admitted.returncode == 0
+
         [warning] = admitted.stderr.splitlines()
+
         assert warning.startswith('Warning: the API server warns: would violate PodSecurity "restricted:latest"')
         assert "allowPrivilegeEscalation" in warning
 
@@ -381,9 +405,11 @@ class TestASectionForThePod:
             assert kubectl.apply(server(**bad)).returncode == 0
 
         edited = kubectl.apply(server(nfsPort=2050, **bad))
+
         assert (edited.returncode, edited.stderr) == (0, "")
 
         mended = kubectl.apply(server(**{**bad, "resources": {"limits": {"memory": "1Gi"}}}))
+
         assert (mended.returncode, mended.stderr) == (0, "")
 
     def test_that_a_quota_leaves_no_room_for_is_a_warning(self, kubectl: Kubectl) -> None:

@@ -78,26 +78,34 @@ def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated
     operated.apply(server(**storage(cacheSize="7Gi")))
     until(lambda: bool(operated.get("pod", "files-0")))
     [cache] = [each for each in claim_templates(operated) if each["metadata"]["name"] == "cache"]
+
     assert cache["spec"]["accessModes"] == ["ReadWriteOnce"]
     assert cache["spec"]["storageClassName"] == "fast"
     assert cache["spec"]["resources"]["requests"] == {"storage": "7Gi"}
+
     pod, claims = operated.get("pod", "files-0"), uids(operated, *CLAIMS)
+
     assert {"name": "cache", "mountPath": "/data/cache"} in container(pod)["volumeMounts"]
     assert {"name": "cache", "persistentVolumeClaim": {"claimName": "cache-files-0"}} in pod["spec"]["volumes"]
     assert not [volume for volume in pod["spec"]["volumes"] if "emptyDir" in volume]
+
     operated.kubectl("delete", "pod", "files-0", "--force", "--grace-period=0")
     until(lambda: uids(operated, "files-0", kind="pod") not in ([], [pod["metadata"]["uid"]]))
+
     assert uids(operated, *CLAIMS) == claims
 
 
 def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: Operated) -> None:
     operated.apply(server())
     operated.settled("files")
+
     assert operated.get("dittoserver", "files")["spec"]["storage"]["cacheSize"] == "5Gi"
     assert claim_templates(operated)[-1]["spec"]["resources"]["requests"] == {"storage": "5Gi"}
+
     schema = operated.kubectl("get", "crd", "dittoservers.dittofs.dittofs.com", "-o", "json")
     [version] = json.loads(schema)["spec"]["versions"]
     sizes = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["storage"]
+
     assert "cacheSize" in sizes["required"]
     assert sizes["properties"]["cacheSize"]["default"] == "5Gi"
     assert sizes["properties"]["cacheSize"]["pattern"] == "^[0-9]+(Gi|Mi|Ti)$"
@@ -108,10 +116,13 @@ def test_3_claims_are_kept_when_the_server_is_stopped(operated: Operated) -> Non
     operated.apply(server())
     until(lambda: bool(operated.get("pod", "files-0")))
     policy = operated.get("statefulset", "files")["spec"]["persistentVolumeClaimRetentionPolicy"]
+
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
+
     claims = operated.all("pvc")
     operated.apply(server(replicas=0))
     until(lambda: operated.get("pod", "files-0") is None)
+
     assert uids(operated, *CLAIMS) == sorted(each["metadata"]["uid"] for each in claims)
     assert not [each for each in operated.all("pvc") if each["metadata"].get("ownerReferences")]
 
@@ -121,6 +132,7 @@ def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operate
     operated.secret("other", id="a", key="b")
     operated.apply(server(s3={"credentialsSecretRef": {"secretName": "other", **names}}))
     running(operated, "files")
+
     assert environment(operated)["AWS_ACCESS_KEY_ID"] == from_secret("other", "id")
     assert environment(operated)["AWS_SECRET_ACCESS_KEY"] == from_secret("other", "key")
     assert environment(operated)["AWS_ENDPOINT_URL"] == from_secret("other", "url", optional=True)
@@ -130,6 +142,7 @@ def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(ope
     operated.secret("s3", **KEYS)
     operated.apply(server(s3={**s3()["s3"], "region": "eu-central-1"}), server("local"))
     running(operated, "files", "local")
+
     assert {name: value for name, value in environment(operated).items() if name.startswith("AWS_")} == {
         "AWS_ACCESS_KEY_ID": from_secret("s3", "accessKeyId"),
         "AWS_SECRET_ACCESS_KEY": from_secret("s3", "secretAccessKey"),
@@ -147,8 +160,11 @@ def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(ope
     before, spec = operated.template("files"), operated.get("dittoserver", "files")["spec"]
     operated.secret("s3", **KEYS | {"secretAccessKey": "c"})
     until(lambda: hash_of(operated.template("files")) != hash_of(before), seconds=2)
+
     assert without_hash(operated.template("files")) == without_hash(before)
+
     found = operated.get("dittoserver", "files")
+
     assert (found["metadata"]["generation"], found["spec"]) == (1, spec)
 
 
@@ -156,20 +172,26 @@ def test_7_a_class_that_does_not_exist_is_refused_and_one_that_cannot_be_looked_
     admitting: Operated,
 ) -> None:
     gone = server(**storage(storageClassName="gone"))
+
     assert 'StorageClass "gone" does not exist in cluster' in said(admitting, gone)
     assert admitting.get("dittoserver", "files") is None
+
     # Nobody may look anything up any more.
     nobody = json.dumps([{"op": "remove", "path": "/subjects"}])
     admitting.kubectl("patch", "clusterrolebinding", admitting.namespace, "--type=json", "-p", nobody)
     until(lambda: 'Could not verify StorageClass "gone" exists: ' in said(admitting, gone, "--dry-run=server"))
+
     assert "dittoserver.dittofs.dittofs.com/files created" in said(admitting, gone)
 
 
 def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Operated) -> None:
     missing = 'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
+
     assert said(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
+
     admitting.secret("s3", accessKeyId="a")
     lacking = 'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"\n'
+
     assert said(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
 
 
@@ -198,8 +220,11 @@ def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Op
     edited["metadata"]["labels"] = {"example.com/team": "a"}
     operated.apply(edited)
     operated.settled("files")
+
     assert operated.template("files") == before
+
     service = operated.get("service", "files-file")
+
     assert service["spec"]["ports"][0]["port"] == 2050
     assert service["metadata"]["annotations"]["example.com/a"] == "b"
 
@@ -223,10 +248,13 @@ def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(oper
     kept, secrets, template = uids(operated, *CLAIMS), data_of(operated, *GENERATED), operated.template("files")
     operated.kubectl("delete", "dittoserver", "files")
     until(lambda: not [each for kind in OWNED for each in operated.all(kind) if of_files(each)], SECONDS)
+
     assert uids(operated, *CLAIMS) == kept
+
     operated.apply(server())
     until(lambda: operated.template("files") == template)
     until(lambda: bool(operated.get("pod", "files-0")))
+
     assert uids(operated, *CLAIMS) == kept
     assert data_of(operated, *GENERATED) == secrets
 
@@ -258,6 +286,7 @@ def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated:
     until(lambda: operated.get("statefulset", "files")["spec"]["replicas"] == 1, SECONDS)
     until(lambda: [port["port"] for port in operated.get("service", "files-file")["spec"]["ports"]] == [2049], SECONDS)
     metadata = operated.get("service", "files-file")["metadata"]
+
     assert metadata["annotations"]["example.com/balancer"] == "a"
     assert metadata["labels"]["example.com/team"] == "a"
     assert "kubectl.kubernetes.io/restartedAt" in operated.template("files")["metadata"]["annotations"]
@@ -269,9 +298,12 @@ def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: 
     operated.apply(server())
     until(lambda: condition(operated, "Stalled") == ("True", "NameTaken"))
     until(lambda: "ConfigMap files-config exists" in warnings(operated).get("NameTaken", ""))
+
     assert operated.get("configmap", "files-config") == foreign
+
     operated.kubectl("delete", "configmap", "files-config")
     until(lambda: condition(operated, "Stalled") == ("False", "Reconciled"), SECONDS)
+
     assert operated.get("statefulset", "files")
 
 
@@ -280,11 +312,14 @@ def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: 
     until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
     operated.secret("s3", accessKeyId="a")
     until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
+
     assert operated.get("statefulset", "files") is None
+
     operated.secret("s3", **KEYS)
     until(lambda: bool(operated.get("statefulset", "files")))
     until(lambda: condition(operated, "CredentialsReady") == ("True", "Found"))
     until(lambda: warnings(operated).keys() == {"SecretNotFound", "SecretIncomplete"})
+
     assert [each["count"] for each in warned(operated)] == [1, 1]
 
 
@@ -295,10 +330,14 @@ def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: Operated)
     before = operated.template("files")
     operated.patch("secret", "s3", data={"secretAccessKey": None})
     until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
+
     assert operated.template("files") == before
+
     operated.kubectl("delete", "secret", "s3")
     until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
+
     assert operated.template("files") == before
+
     operated.secret("s3", accessKeyId="c", secretAccessKey="d")
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
@@ -319,10 +358,13 @@ def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mend
     slip_in(operated, server(nfsPort=8080, image="example.com/dittofs:2"))
     operated.operator.start()
     until(lambda: condition(operated, "Stalled") == ("True", "InvalidSpec"), SECONDS)
+
     assert operated.condition("files", "Stalled")["message"] == "port 8080 is used by both nfs and api"
     assert made(operated) == before
+
     operated.apply(server(image="example.com/dittofs:2"))
     until(lambda: condition(operated, "Stalled") == ("False", "Reconciled"), SECONDS)
+
     assert container(operated.template("files"))["image"] == "example.com/dittofs:2"
 
 
@@ -338,11 +380,14 @@ def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operated
     # The pod ended at once and was never ready: the StatefulSet's controller would wait for it for ever.
     until(lambda: "--foreground" in container_of_the_pod(operated).get("args", []), SECONDS)
     adopted = container(operated.template("files"))
+
     assert adopted.keys().isdisjoint({"command", "lifecycle"})
     assert adopted["livenessProbe"]["httpGet"]["port"] == "api"
     assert (uids(operated, "files", kind="statefulset"), uids(operated, *CLAIMS)) == (identity, claims)
+
     shown = operated.kubectl("get", "statefulset", "files", "-o", "json", "--show-managed-fields")
     entries = json.loads(shown)["metadata"]["managedFields"]
+
     assert [each["manager"] for each in entries if each["operation"] == "Apply"] == ["dittofs-operator"]
     assert not [each for each in entries if each["manager"] == "manager" and "f:spec" in each["fieldsV1"]]
 
@@ -359,13 +404,16 @@ def test_no_value_of_a_secret_is_ever_told(operated: Operated) -> None:
     postgres = {"type": "postgres", "postgresSecretRef": {"name": "keys", "key": "dsn"}}
     operated.apply(server(identity=identity, database=postgres, **s3()))
     running(operated, "files")
+
     assert dsn in decoded(data_of(operated, "files-postgres")[0]["password"])
+
     operated.secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{broken}@db:{broken}/files")
     until(lambda: 'key "dsn": expected' in credentials(operated))
     operated.patch("secret", "s3", stringData={"accessKeyId": half}, data={"secretAccessKey": None})
     until(lambda: "missing key" in credentials(operated))
     until(lambda: "SecretIncomplete" in warnings(operated))
     told = told_by(operated)
+
     assert "files-config" in told
     assert "workqueue_depth" in told
     assert not [mark for mark in marks for form in forms(mark) if form in told]

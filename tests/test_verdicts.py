@@ -120,10 +120,14 @@ def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator
     asked = review(row.manifest)
     response = live.post(VALIDATE_PATH, asked)
     without = offline.post(VALIDATE_PATH, asked)
+
     assert without == (response if not row.only_a_cluster_knows else {"uid": "u-1", "allowed": True})
     assert response["allowed"] is row.admitted
+
     causes = response.get("status", {}).get("details", {}).get("causes", [])
+
     assert len(causes) == len(row.says)
+
     for text in row.says:
         assert any(text in cause["message"] for cause in causes), causes
 
@@ -202,7 +206,9 @@ def test_a_dry_run_that_fails_is_a_warning(proxy: Proxy, proxied: Operator, harm
         response = proxied.post(VALIDATE_PATH, review(server(resources={"limits": {"memory": "1Gi"}})))
 
     assert response["allowed"]
+
     [warning] = response["warnings"]
+
     assert warning.startswith("Could not verify resources with the API server: ")
     assert proxied.decisions()[-1]["milliseconds"] < 2500
 
@@ -254,6 +260,7 @@ def test_the_webhook_says_the_same_of_leftovers(
     assert response == saved_offline.post(VALIDATE_PATH, asked)
     assert response == observing.post(VALIDATE_PATH, asked)
     assert response["allowed"] is row.admitted
+
     causes = response.get("status", {}).get("details", {}).get("causes", [])
     assert_said([cause["message"] for cause in causes], row.says)
     assert_said(response.get("warnings", []), row.warns)
@@ -271,6 +278,7 @@ def test_commands_say_the_same_of_leftovers(
     done = subprocess.run(run, capture_output=True, text=True, check=False)
 
     assert done.returncode == 1, done.stderr
+
     for row, outcome in zip(LEFTOVERS, json.loads(done.stdout), strict=True):
         response = live.post(VALIDATE_PATH, review(row.manifest))
         messages = [finding["message"] for finding in outcome["findings"] if finding["severity"] == "warning"]

@@ -58,6 +58,7 @@ async def test_a_broken_object_is_left_for_validation_to_reject() -> None:
 async def test_all_findings_come_back_with_warnings_beside_them() -> None:
     manifest = server(nfsPort=8080, controlPlane={"port": 80}, **storage(storageClassName="gone", cacheSize="0Gi"))
     response = await ask(VALIDATE_PATH, review(manifest))
+
     assert response["status"]["code"] == 422
     assert [cause["field"] for cause in response["status"]["details"]["causes"]] == [
         "spec.storage.cacheSize",
@@ -81,12 +82,14 @@ async def test_another_kind_is_told_that_it_came_to_the_wrong_place() -> None:
     question = review(server())
     question["request"]["kind"] = {"kind": "Pod"}
     response = await ask(VALIDATE_PATH, question)
+
     assert response["status"]["code"] == 400
     assert "judges DittoServer objects, not Pod" in response["status"]["message"]
 
 
 async def test_whatever_goes_wrong_inside_there_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
     response = await ask(VALIDATE_PATH, review(server()), gather=broken)
+
     assert response["status"] == {
         "status": "Failure",
         "code": 500,
@@ -106,6 +109,7 @@ async def test_any_json_in_the_spec_gets_an_answer_and_a_patch_that_applies(spec
     manifest = server() | {"spec": spec}
     response = await ask(MUTATE_PATH, review(manifest))
     operations = orjson.loads(base64.b64decode(response.get("patch", "") or b"W10="))
+
     assert jsonpatch.apply_patch(manifest, operations) == fill(manifest)
     assert (await ask(VALIDATE_PATH, review(manifest)))["allowed"] in (True, False)
 
@@ -136,6 +140,7 @@ async def test_an_object_nested_however_deep_gets_an_answer(path: str, depth: in
     body = orjson.dumps(review(server(resources="deep"), server(resources="deep", nfsPort=1))).replace(b'"deep"', deep)
     async with client(webhook(classes)) as api:
         answer = await api.post(path, content=body, headers={"content-type": "application/json"})
+
     assert answer.status_code == code
 
 
@@ -167,6 +172,7 @@ async def test_an_unsubstituted_variable_is_a_finding(value: str) -> None:
     response = await ask(VALIDATE_PATH, review(server(**storage(cacheSize=value))))
 
     [cause] = response["status"]["details"]["causes"]
+
     assert cause["field"] == "spec.storage.cacheSize"
     assert cause["message"].endswith(f'such as 10Gi, not "{value}"')
 
@@ -190,6 +196,7 @@ async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
 
     async with client(webhook(classes)) as api:
         answer = await api.post(VALIDATE_PATH, content=endless(), headers={"content-type": "application/json"})
+
     assert answer.status_code == 413
     assert sent <= BODY_BYTES + 2**21
 
@@ -198,6 +205,7 @@ async def test_a_decision_is_logged_on_one_line_with_what_a_person_looks_for(cap
     caplog.set_level(logging.INFO)
     await ask(VALIDATE_PATH, review(server("a-server", nfsPort=0)))
     [record] = [vars(each) for each in caplog.records if each.message == "reviewed"]
+
     assert record["uid"] == "u-1"
     assert record["operation"] == "CREATE"
     assert (record["namespace"], record["object"]) == ("default", "a-server")
@@ -211,7 +219,9 @@ async def test_health_tells_why_it_is_not_ready() -> None:
     async with client(health(lambda: why)) as api:
         assert (await api.get("/healthz")).status_code == 200
         assert ((await api.get("/readyz")).status_code, (await api.get("/readyz")).text) == (503, "draining\n")
+
         why = None
+
         assert (await api.get("/readyz")).status_code == 200
 
 
@@ -219,6 +229,7 @@ async def test_metrics_have_the_names_of_controller_runtime() -> None:
     await ask(VALIDATE_PATH, review(server()))
     async with client(health(lambda: None)) as api:
         text = (await api.get("/metrics")).text
+
     assert f'controller_runtime_webhook_requests_total{{code="200",webhook="{VALIDATE_PATH}"}}' in text
     assert f'controller_runtime_webhook_latency_seconds_count{{webhook="{VALIDATE_PATH}"}}' in text
     assert f'controller_runtime_webhook_requests_in_flight{{webhook="{VALIDATE_PATH}"}} 0.0' in text

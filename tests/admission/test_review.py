@@ -76,9 +76,12 @@ def test_a_denial_has_every_finding_with_its_path() -> None:
         REVIEW, [rejection("spec.a", "a is bad"), rejection("spec.b", "b is bad")], [warning("spec.c", "c")]
     )
     response = answer["response"]
+
     assert response["allowed"] is False
     assert response["warnings"] == ["c"]
+
     status = response["status"]
+
     assert (status["code"], status["reason"]) == (422, "Invalid")
     assert status["message"] == 'DittoServer.dittofs.dittofs.com "a" is invalid: spec.a: a is bad; spec.b: b is bad'
     assert [cause["field"] for cause in status["details"]["causes"]] == ["spec.a", "spec.b"]
@@ -99,6 +102,7 @@ def test_a_warning_has_no_control_character() -> None:
 
 def test_warnings_stay_within_what_the_api_server_passes_on() -> None:
     texts = allowed(REVIEW, [warning("x", f"{number} " + "w" * 500) for number in range(30)])["response"]["warnings"]
+
     assert sum(map(len, texts)) <= 4096
     assert all(len(text) <= 256 for text in texts)
     assert texts[0].startswith("0 w")

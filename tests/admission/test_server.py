@@ -166,6 +166,7 @@ class TestAClientThat:
         async with serving(site):
             reader, writer = await site.connect()
             await self.post(writer, REVIEW)
+
             assert b'"allowed":true' in await reader.read(65536)
             assert b"408" in await self.trickle(site, b"POST / HTTP/1.1\r\nx: ", (reader, writer))
 
@@ -173,6 +174,7 @@ class TestAClientThat:
         async with serving(site):
             reader, writer = await site.connect()
             await self.post(writer, REVIEW)
+
             assert b'"allowed":true' in await reader.read(65536)
             assert b"408" in await self.trickle(site, b"\r\n", (reader, writer), drop=b"\r\n")
 
@@ -184,6 +186,7 @@ class TestAClientThat:
             writer.write(HEAD + header * lines + b"\r\n")
             received = await everything(reader)
             writer.close()
+
         assert b"431 Request Header Fields Too Large" in received
         assert f"expected at most {HEADER_BYTES} bytes of headers".encode() in received
 
@@ -191,7 +194,9 @@ class TestAClientThat:
         async with serving(site, patience=LONG):
             reader, writer = await site.connect()
             writer.write(b"POST /" + b"x" * 2 * HEADER_BYTES + b" HTTP/1.1\r\nhost: x\r\n\r\n")
+
             assert b"431" in await everything(reader)
+
             writer.close()
 
     @pytest.mark.parametrize("streamed", [True, False], ids=["without a length", "with its length"])
@@ -202,6 +207,7 @@ class TestAClientThat:
 
         async with serving(site, patience=LONG), site.client() as client:
             answer = await client.post(site.url, content=chunks() if streamed else b" " * 8 * 2**20)
+
             assert answer.status_code == 413
             assert answer.json() == {"error": f"expected a body of at most {BODY_BYTES} bytes"}
             assert (await client.post(site.url, content=REVIEW)).status_code == 200
@@ -212,6 +218,7 @@ class TestAClientThat:
             writer.write(b"\x16\x03\x01 hello\r\n\r\n")
             received = await everything(reader)
             writer.close()
+
         assert b"400 Bad Request" in received
         assert b"expected an HTTP request" in received
 
@@ -223,7 +230,9 @@ class TestAClientThat:
             writer.write(HEAD + b"content-length: 100000\r\n\r\nxxx")
             await writer.drain()
             writer.close()
+
             assert (await client.post(site.url, content=REVIEW)).status_code == 200
+
         assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
     async def test_announces_a_body_and_keeps_it_is_answered_once_and_cut_off(self, site: Site) -> None:
@@ -232,6 +241,7 @@ class TestAClientThat:
             writer.write(HEAD + b"content-length: 8388608\r\nexpect: 100-continue\r\n\r\n")
             received = await everything(reader)
             writer.close()
+
         assert received.startswith(b"HTTP/1.1 413 ")
         assert received.count(b"HTTP/1.1") == 1
 
@@ -280,9 +290,11 @@ class TestACertificate:
     async def test_that_is_replaced_is_taken_up_by_new_connections(self, site: Site) -> None:
         async with serving(site):
             assert await site.served() == der(site.pair)
+
             renewed = site.new_pair()
             site.write(renewed)
             site.certificate.refresh()
+
             assert await site.served() == der(renewed)
 
     async def test_that_does_not_match_its_key_is_refused_and_no_request_is_dropped(
@@ -297,15 +309,20 @@ class TestACertificate:
             foreign = Pair(site.new_pair().certificate, site.new_pair().key)
             site.write(foreign)
             await until_async(lambda: "the former one stays" in caplog.text)
+
             assert await site.served() == der(site.pair)
+
             good = site.new_pair()
             site.write(good)
             await until_async(lambda: "new certificate taken up" in caplog.text)
+
             assert await site.served() == der(good)
+
             count = len(statuses)
             await until_async(lambda: len(statuses) > count + 20)
             watching.cancel()
             ending.set()
+
         assert set(statuses) == {200}
 
     async def test_an_error_is_logged_once_and_not_at_each_look(
@@ -320,18 +337,25 @@ class TestACertificate:
         async with serving(site):
             (site.folder / "tls.key").unlink()
             site.certificate.refresh()
+
             assert await site.served() == der(site.pair)
+
             site.write(site.pair)
             site.certificate.refresh()
+
             assert await site.served() == der(site.pair)
 
     async def test_tells_in_how_many_seconds_it_expires(self, site: Site) -> None:
         assert seconds_left() == pytest.approx(90 * 86400, abs=60)
+
         site.write(site.authority.serving_pair(["localhost"], datetime.now(UTC), timedelta(days=30)))
         site.certificate.refresh()
+
         assert seconds_left() == pytest.approx(30 * 86400, abs=60)
+
         (site.folder / "tls.crt").write_text("nonsense")
         site.certificate.refresh()
+
         assert seconds_left() == pytest.approx(30 * 86400, abs=60)
 
     async def test_may_become_rsa(self, site: Site) -> None:
@@ -341,6 +365,7 @@ class TestACertificate:
             site.certificate.refresh()
             pem = ssl.get_server_certificate
             shown = await asyncio.to_thread(pem, ("127.0.0.1", site.running.port))
+
         assert ssl.PEM_cert_to_DER_cert(shown) == der(replaced)
 
     async def test_is_shown_to_clients_that_name_no_server(self, site: Site) -> None:
@@ -351,13 +376,16 @@ class TestACertificate:
             _, writer = await site.connect("127.0.0.1")  # An address is never sent as a server name.
             shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
             writer.close()
+
         assert shown == der(renewed)
 
     async def test_that_is_replaced_leaves_old_connections_alone(self, site: Site) -> None:
         async with serving(site, patience=LONG), site.client() as client:
             assert (await client.post(site.url, content=REVIEW)).status_code == 200
+
             site.write(site.new_pair())
             site.certificate.refresh()
+
             assert (await client.post(site.url, content=REVIEW)).status_code == 200
             assert len(site.running.server_state.connections) == 1
 
@@ -371,8 +399,11 @@ class TestACertificate:
         async with serving(site):
             address = ("127.0.0.1", site.running.port)
             _, writer = await asyncio.open_connection(*address, ssl=old, server_hostname="localhost")
+
             assert writer.get_extra_info("ssl_object").version() == "TLSv1.2"
+
             writer.close()
+
         assert site.certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
 
     @staticmethod
@@ -388,10 +419,12 @@ class TestTheEnd:
     async def test_is_announced_to_clients_and_then_comes(self, site: Site) -> None:
         async with serving(site, patience=LONG), site.client() as client:
             assert "connection" not in (await client.post(site.url, content=REVIEW)).headers
+
             async with asyncio.TaskGroup() as group:
                 group.create_task(site.running.drain(1.0))
                 await asyncio.sleep(0)
                 answer = await client.post(site.url, content=REVIEW)
+
         assert (answer.status_code, answer.headers["connection"]) == (200, "close")
         with pytest.raises(ConnectionRefusedError):
             await site.connect()
@@ -409,6 +442,7 @@ class TestTheEnd:
             await asked.wait()
             await site.running.drain(0)
             go_on.set()
+
         assert request.result().status_code == 200
 
     async def test_of_an_idle_connection_comes_after_the_api_server_has_ended_it_itself(self, site: Site) -> None:
@@ -416,6 +450,7 @@ class TestTheEnd:
             await client.post(site.url, content=REVIEW)
             connection: Any = next(iter(site.running.server_state.connections))
             closes_in = connection.timeout_keep_alive_task.when() - asyncio.get_running_loop().time()
+
         assert 90 < closes_in <= KEEP_ALIVE_SECONDS
 
     async def test_an_address_in_use_is_an_error_that_names_it(self, site: Site) -> None:
@@ -433,6 +468,7 @@ async def test_a_server_without_a_certificate_is_plain(site: Site) -> None:
         async with httpx.AsyncClient(trust_env=False) as client:
             answer = await client.post(f"http://127.0.0.1:{plain.port}{VALIDATE_PATH}", json=review(server()))
         await plain.drain(0)
+
     assert answer.status_code == 200
 
 
@@ -468,14 +504,17 @@ class TestAPairInMemory:
             # uvloop closes the connection without the alert that OpenSSL has for it.
             with pytest.raises(ConnectionError):
                 await site.served()
+
             for pair in (site.pair, site.new_pair()):
                 in_memory.serve_pair(pair)
                 assert await site.served() == der(pair)
 
     async def test_that_cannot_be_used_changes_nothing(self, site: Site, in_memory: ServingCertificate) -> None:
         in_memory.serve_pair(site.pair)
+
         with pytest.raises(UnusableCertificate):
             in_memory.serve_pair(Pair(site.pair.certificate, site.new_pair().key))
+
         async with serving(site):
             assert await site.served() == der(site.pair)
 

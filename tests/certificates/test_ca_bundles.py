@@ -53,10 +53,13 @@ async def test_what_is_missing_is_named_and_nothing_is_known_before_all_is_there
 ) -> None:
     async with watched(control_plane, name) as webhooks:
         kinds = "MutatingWebhookConfiguration and ValidatingWebhookConfiguration"
+
         assert webhooks.missing() == f"waiting for {kinds} {name}"
         assert webhooks.bundles() == []
+
         register(control_plane, name)
         await until_async(lambda: webhooks.missing() is None)
+
         assert webhooks.bundles() == [b"", b""]
 
 
@@ -64,7 +67,9 @@ async def test_what_is_published_is_heard_of_and_not_published_again(control_pla
     register(control_plane, name)
     async with watched(control_plane, name) as webhooks:
         assert len(await webhooks.publish(b"bundle")) == 2
+
         await until_async(lambda: webhooks.bundles() == [b"bundle"] * 2)
+
         assert await webhooks.publish(b"bundle") == []
 
 
@@ -75,6 +80,7 @@ async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_pla
     control_plane.kubectl("annotate", KINDS[0], name, "changed=yes")
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         webhooks._cluster = cluster
+
         with pytest.raises(Conflict):
             await webhooks.publish(b"bundle")
 
@@ -85,4 +91,5 @@ async def test_cert_managers_are_left_alone(control_plane: ControlPlane, name: s
         with pytest.raises(ManagedElsewhere, match="inject-ca-from: its caBundle is left alone"):
             await webhooks.publish(b"bundle")
     found = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
+
     assert "caBundle" not in found["webhooks"][0]["clientConfig"]

@@ -275,12 +275,16 @@ async def test_two_that_start_at_once_on_an_empty_cluster_agree_on_one_ca(site: 
     async with replicas(site) as both:
         for each in both:
             await each.is_ready()
+
         assert await is_admitted(site)
     content = site.content()
+
     assert content.keys() == {CA, CA_KEY, SERVING, SERVING_KEY}
     assert site.bundles() == {content[CA]}
     assert [each.reason for one in both for each in one.news].count("CertificatesMade") == 1
+
     labels = site.secret()["metadata"]["labels"]
+
     assert labels == {"app.kubernetes.io/managed-by": "dittofs-operator"}
 
 
@@ -307,6 +311,7 @@ async def test_a_secret_that_is_not_as_it_should_be_heals(site: Site, content: C
     async with replicas(site) as both:
         for each in both:
             await each.is_ready()
+
         assert await is_admitted(site)
         assert "Warning" in {each.type for one in both for each in one.news}
 
@@ -320,6 +325,7 @@ async def test_a_bundle_that_is_blanked_or_changed_is_put_back(site: Site, bundl
         before = site.bundles()
         site.put_bundle(bundle)
         await seen(lambda: site.bundles() == before)
+
         assert await is_admitted(site)
 
 
@@ -343,9 +349,12 @@ async def test_ca_and_certificate_change_without_one_failed_admission(site: Site
         for each in both:
             await each.is_ready()
             assert "on hold" in await each.says("CertificateWaits")
+
         assert NEXT in site.content()
+
         async with Stream.at(site) as stream:
             assert (await asyncio.to_thread(site.content))[CA] == old[CA]
+
             for each in both:
                 each.holding = False
             await seen(lambda: site.content()[CA] != old[CA])
@@ -353,8 +362,10 @@ async def test_ca_and_certificate_change_without_one_failed_admission(site: Site
                 await each.serves_what_is_signed_by((await asyncio.to_thread(site.content))[CA])
             await stream.goes_on(50)
             new = await asyncio.to_thread(site.content)
+
             assert new[CA] != old[CA]
             assert set(certificates(new[FORMER])) == set(certificates(old[CA]))
+
             # A certificate alone is changed likewise.
             await asyncio.to_thread(
                 site.kubectl, "patch", "secret", SECRET, "--type=merge", "-p", json.dumps({"data": {SERVING: ""}})
@@ -388,6 +399,7 @@ async def test_what_another_has_changed_meanwhile_is_not_overwritten(site: Site)
         alone.interfere = lambda: site.kubectl("annotate", "secret", SECRET, "changed=yes", "--overwrite")
         await seen(lambda: site.content()[CA] != old[CA])
     metadata = site.secret()["metadata"]
+
     assert metadata["annotations"] == {"changed": "yes"}
 
 
@@ -402,6 +414,7 @@ async def test_what_is_served_stays_published_though_the_secret_cannot_be_made_a
         await until_async(lambda: "forbidden" in str(alone.own._complaint))
         site.put_bundle(b"")
         await seen(lambda: site.bundles() == before)
+
     assert site.content() == {}
 
 
@@ -412,6 +425,7 @@ async def test_a_bundle_of_another_mode_stays_while_ours_is_added(site: Site) ->
         for each in both:
             await each.is_ready()
         [bundle] = site.bundles()
+
         assert set(certificates(bundle)) == {other.certificate, *certificates(site.content()[CA])}
 
 
@@ -419,7 +433,9 @@ async def test_it_waits_for_webhook_configurations_and_says_so(site: Site) -> No
     async with replica(site, site.ports[0]) as alone:
         await until_async(lambda: alone.own.served is not None)
         waits = "waiting for MutatingWebhookConfiguration and ValidatingWebhookConfiguration"
+
         assert waits in str(alone.own.why_not_ready())
+
         site.register()
         await alone.is_ready()
 
@@ -430,6 +446,7 @@ async def test_what_cert_manager_writes_is_left_alone(site: Site) -> None:
     async with replica(site, site.ports[0]) as alone:
         assert "cert-manager.io/inject-ca-from: its caBundle is left alone" in await alone.says("CertificateWaits")
         assert "no caBundle for it yet" in str(alone.own.why_not_ready())
+
     assert site.bundles() == {bundle}
 
 
@@ -451,6 +468,7 @@ async def test_with_an_expired_certificate_it_is_not_ready(site: Site) -> None:
         await alone.is_ready()
         # For this one question: nothing is awaited that could put the time right.
         alone.own._cluster._told = NOW + 91 * DAY, monotonic()
+
         assert alone.own.why_not_ready() == "the certificate that is served has expired"
 
 
@@ -463,6 +481,7 @@ async def test_as_long_as_nothing_changes_nothing_is_asked_for(site: Site) -> No
         before = requests()
         # Ten looks and more.
         await asyncio.sleep(10 * (QUICK.check + QUICK.pace))
+
         assert requests() == before
 
 
@@ -480,4 +499,5 @@ async def test_seconds_to_expiry_are_metrics(site: Site) -> None:
             REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", {"certificate": which})
             for which in ("ca", "serving")
         ]
+
     assert seconds == [pytest.approx(days * 86400, abs=120) for days in (365, 90)]

@@ -19,9 +19,12 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_pair_that_can_be_served_is_written(tmp_path: Path) -> None:
     out = tmp_path / "new"
     printed = run("--out", str(out)).output
+
     assert printed == f"Made ca.crt, tls.crt and tls.key in {out} for localhost, 127.0.0.1, ::1\n"
     assert sorted(content(out)) == ["ca.crt", "tls.crt", "tls.key"]
+
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(out / "tls.crt", out / "tls.key")
+
     assert stat.S_IMODE((out / "tls.key").stat().st_mode) == 0o600
 
 

@@ -139,6 +139,7 @@ def test_for_years_each_replica_that_is_ready_is_trusted_by_each_api_server(seed
         # Once everything is quiet a replica is replaced.
         replicas[chance.randrange(len(replicas))] = Watching.by(chance)
         quiet = 25
+
     assert len(authorities) >= 4
     assert len(leaves) >= 14
     assert checked > 15000
@@ -187,11 +188,15 @@ def test_a_replica_that_hears_nothing_any_more_stays_trusted_until_its_certifica
     alone.world.at += 200 * DAY
     alone.goes_on()
     deaf, alone.replica = alone.replica, Replica(PLAN)
+
     assert deaf.served
+
     alone.world.at += 44 * DAY
     alone.goes_on()
+
     assert alone.replica.served
     assert alone.replica.served.issuer != deaf.served.issuer
+
     while is_valid(deaf.served.certificate, alone.world.now):
         assert alone.world.trusts(deaf.served, 0)
         alone.world.at += DAY
@@ -205,13 +210,16 @@ def test_a_secret_that_was_lost_costs_no_admission(alone: Alone) -> None:
         alone.goes_on(1)
         assert alone.replica.served
         assert alone.world.trusts(alone.replica.served, LATEST if alone.replica.served != former else 0)
+
     assert former
     assert alone.replica.served
     assert alone.replica.served.issuer != former.issuer
     # Another replica may yet serve it, so that it is trusted for a day.
     assert alone.world.trusts(former, 0)
+
     alone.world.at += DAY
     alone.goes_on()
+
     assert not alone.world.trusts(former, 0)
 
 
@@ -221,18 +229,25 @@ def test_a_ca_of_another_mode_stays_beside_ours_for_a_day() -> None:
     moving.put(other.pem)
     moving.goes_on()
     theirs, ours = other.certificate, moving.replica.held.trusted
+
     assert {*certificates(*moving.published)} == {theirs, *ours}
+
     moving.world.at += 0.9 * DAY
     moving.goes_on()
+
     assert theirs in certificates(*moving.published)
+
     moving.world.at += 0.2 * DAY
     moving.goes_on()
+
     assert certificates(*moving.published) == ours
 
 
 def test_a_certificate_of_a_ca_that_is_not_published_is_not_served(alone: Alone) -> None:
     former = alone.replica.served
+
     assert former
+
     alone.put_secret(None)
     alone.goes_on(1)
     for _ in range(30):
@@ -252,24 +267,33 @@ def test_the_next_ca_waits_for_the_probe(alone: Alone) -> None:
     alone.world.at += 44 * DAY
     alone.goes_on(3)
     content = alone.world.secret.history[-1][1]
+
     assert content
     assert NEXT in content
     assert not alone.replica.waits_for_the_probe()
+
     alone.world.at += SETTLE
     alone.replica.see(content, [*alone.published], alone.world.now, alone.world.at)
+
     assert alone.replica.waits_for_the_probe()
     assert alone.replica.next_step(probed=False) is None
+
     changed = alone.replica.next_step(probed=True)
+
     assert changed
     assert changed.content[CA] == content[NEXT]
 
 
 def test_it_looks_again_when_something_is_due(alone: Alone) -> None:
     assert alone.replica.seconds_until_due() == pytest.approx(60 * DAY - 60, abs=2)
+
     fresh = Replica(PLAN)
     fresh.see(None, [], BEGIN, 0)
+
     assert fresh.seconds_until_due() == float("inf")
     assert fresh.bundle() == b""
+
     content = alone.world.secret.history[-1][1]
     fresh.see(content, [*alone.published], alone.world.now, alone.world.at)
+
     assert fresh.seconds_until_due() == SETTLE

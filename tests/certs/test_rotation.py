@@ -71,9 +71,12 @@ def test_what_is_good_stays(made: Content, days: float) -> None:
 
 def test_the_certificate_is_renewed_at_two_thirds_of_its_life_by_the_same_ca(made: Content) -> None:
     renewed = step(made, 60)
+
     assert renewed
     assert (renewed.reason, renewed.heals) == ("CertificateRenewed", False)
+
     content = dict(renewed.content)
+
     assert leaf(content, 60).certificate.not_valid_after_utc == NOW + 150 * DAY
     assert {name for name in content if content[name] != made[name]} == {SERVING, SERVING_KEY}
     assert step(content, 60) is None
@@ -82,6 +85,7 @@ def test_the_certificate_is_renewed_at_two_thirds_of_its_life_by_the_same_ca(mad
 def test_settings_say_how_long_they_live() -> None:
     short = CertificateOptions(PLAN.hosts, authority_life=3 * DAY, serving_life=3 * DAY / 2)
     content = stepped(None, plan=short)
+
     assert leaf(content).certificate.not_valid_after_utc == NOW + 1.5 * DAY
     assert step(content, 0.99, plan=short) is None
     assert leaf(stepped(content, 1, plan=short), 1).certificate.not_valid_after_utc == NOW + 2.5 * DAY
@@ -95,6 +99,7 @@ def test_no_certificate_outlives_its_ca(made: Content) -> None:
 class TestACaAtTwoThirdsOfItsLife:
     def test_gets_a_successor_that_does_not_sign_yet(self, prepared: Content) -> None:
         held = Holding(prepared, NOW + 244 * DAY)
+
         assert held.authority
         assert held.upcoming
         assert held.trusted == (held.authority.certificate, held.upcoming.certificate)
@@ -105,14 +110,19 @@ class TestACaAtTwoThirdsOfItsLife:
 
     def test_makes_way_and_stays_trusted_until_it_expires(self, prepared: Content) -> None:
         changed = stepped(prepared, 244, trusted=True)
+
         assert changed.keys() == {CA, CA_KEY, SERVING, SERVING_KEY, FORMER}
         assert (changed[CA], changed[CA_KEY]) == (prepared[NEXT], prepared[NEXT_KEY])
         assert leaf(changed, 244).certificate.not_valid_after_utc == NOW + 334 * DAY
         assert certificates(changed[FORMER]) == certificates(prepared[CA])
         assert step(changed, 244) is None
+
         later = stepped(changed, 310)
+
         assert certificates(prepared[CA])[0] in Holding(later, NOW + 364 * DAY).trusted
+
         dropped = step(later, 365.1)
+
         assert dropped
         assert dropped.reason == "AuthorityDropped"
         assert FORMER not in dropped.content
@@ -124,6 +134,7 @@ class TestACaAtTwoThirdsOfItsLife:
 
     def test_that_expired_with_all_its_certificates_gives_way_to_a_new_one(self, prepared: Content) -> None:
         replaced = step(prepared, 400)
+
         assert replaced
         assert replaced.heals
         # The successor, which nobody trusted in time, may be trusted by now.
@@ -155,6 +166,7 @@ def rsa_key() -> bytes:
 )
 def test_a_ca_that_cannot_be_used_is_replaced_with_all_that_it_signed(made: Content, damage: Content) -> None:
     replaced = step({**made, **damage})
+
     assert replaced
     assert (replaced.reason, replaced.heals) == ("CertificatesReplaced", True)
     assert leaf(dict(replaced.content)).issuer not in certificates(made[CA])
@@ -185,6 +197,7 @@ def test_what_a_secret_of_somebody_else_trusted_stays_trusted() -> None:
 )
 def test_a_certificate_that_cannot_be_used_is_made_again_by_the_same_ca(made: Content, damage: Content) -> None:
     replaced = step({**made, **damage})
+
     assert replaced
     assert (replaced.reason, replaced.heals) == ("CertificateReplaced", True)
     assert replaced.content[CA] == made[CA]
@@ -229,8 +242,11 @@ class TestAClockThatIsSet:
     @pytest.mark.parametrize("days", [-1000, 1000])
     def test_by_years_makes_what_is_valid_then_and_once_only(self, made: Content, days: float) -> None:
         there = stepped(made, days)
+
         assert step(there, days) is None
+
         back = stepped(there)
+
         assert step(back) is None
         assert leaf(back)
 

@@ -36,6 +36,7 @@ def test_what_one_webhook_lacks_is_not_trusted(trust: Trust) -> None:
 def test_news_needs_time_to_be_known_to_all(trust: Trust) -> None:
     trust.observe([A.pem + B.pem] * 2, 100)
     trust.observe([B.pem + A.pem] * 2, 104)
+
     assert trust.settles_in(A.certificate, 104) == 0
     assert trust.settles_in(B.certificate, 104) == SETTLE - 4
     assert trust.settles_in(B.certificate, 100 + SETTLE) == 0
@@ -56,6 +57,7 @@ def test_what_cannot_be_read_in_a_bundle_is_passed_over(trust: Trust) -> None:
 def test_all_agree_on_the_order_and_what_others_trust_lingers(trust: Trust) -> None:
     trust.observe([A.pem + C.pem, A.pem], 1)
     wanted = trust.wanted([A.certificate, B.certificate], NOW, LINGER)
+
     assert set(wanted) == {A.certificate, B.certificate, C.certificate}
     assert wanted == trust.wanted([B.certificate, A.certificate], NOW, LINGER)
     assert C.certificate not in trust.wanted([A.certificate], NOW, LINGER + 1)

@@ -120,6 +120,7 @@ async def test_a_watch_that_is_left_takes_its_connection_along(tmp_path: Path) -
         async with Cluster.connect(path) as cluster:
             async with aclosing(cluster.watch(Selection(SECRETS), ())) as lines:
                 assert await anext(lines) == b"{}"
+
                 watching = sockets()
             await until_async(lambda: sockets() == watching - 1, seconds=2)
 
@@ -152,7 +153,9 @@ async def test_an_answer_that_is_not_the_api_servers_says_nothing_of_what_exists
 
     async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
         path = kubeconfig(tmp_path / "c", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+
         assert await failure(path)
+
         async with Cluster.connect(path) as cluster:
             with pytest.raises(Unavailable):
                 await cluster.list(STORAGE_CLASSES)
@@ -191,6 +194,7 @@ async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> 
         host = address(server)
     await failure(kubeconfig(tmp_path / "c", f"http://{host}"))
     labels = {"code": "<error>", "method": "GET", "host": host}
+
     assert REGISTRY.get_sample_value("rest_client_requests_total", labels) == 1
 
 
@@ -223,6 +227,7 @@ async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: s
     if text is not None:
         Path.write_text(path, text)
     message = await failure(path)
+
     assert message.startswith(f"kubeconfig {path} ")
     assert why in message
     assert "hunter2" not in message
@@ -247,6 +252,7 @@ async def test_a_kubeconfig_that_lacks_a_part_is_named(tmp_path: Path, steps: li
     content = yaml.safe_load(path.read_text())
     without(*steps)(content)
     path.write_text(yaml.safe_dump(content))
+
     assert (await failure(path)).startswith(f"kubeconfig {path} cannot be used: ")
 
 
@@ -262,9 +268,12 @@ async def test_a_certificate_that_is_none_is_refused_when_connecting(tmp_path: P
 async def test_outside_a_pod_a_kubeconfig_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     expected = "no kubeconfig was given, and this is no pod with a service account: "
+
     assert (await failure(None, service_account=tmp_path)).startswith(expected)
+
     monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
     monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
+
     assert (await failure(None, service_account=tmp_path)).startswith(expected)
 
 
@@ -287,6 +296,7 @@ async def test_an_object_comes_as_the_server_has_it(control_plane: ControlPlane,
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         found = await cluster.get(SECRETS, "s3", namespace)
+
     assert found["metadata"]["namespace"] == namespace
     assert base64.b64decode(found["data"]["key"]) == b"hunter2"
 
@@ -321,6 +331,7 @@ async def test_a_long_list_is_read_page_by_page(
     monkeypatch.setattr("app.cluster.client.PAGE", 2)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         listing = await cluster.list(SECRETS, namespace)
+
     assert [item["metadata"]["name"] for item in listing.items] == names
     assert listing.gap is None
 
@@ -379,6 +390,7 @@ async def test_nothing_of_a_secret_is_logged_or_kept(
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         encoded = (await cluster.get(SECRETS, "s3", namespace))["data"]["key"]
         kept = [vars(cluster), vars(cluster._api), vars(cluster._session)]
+
     assert encoded not in f"{kept} {caplog.text}"
 
 
@@ -403,6 +415,7 @@ def config_map(namespace: str, **data: str) -> dict[str, Any]:
 async def test_a_name_that_is_taken_is_a_conflict(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
+
         with pytest.raises(Conflict):
             await cluster.create(CONFIG_MAPS, config_map(namespace, a="2"))
         assert (await cluster.get(CONFIG_MAPS, "one", namespace))["data"] == {"a": "1"}
@@ -416,6 +429,7 @@ async def test_applying_gives_up_what_is_no_longer_named_and_leaves_what_others_
         await cluster.apply(CONFIG_MAPS, config_map(namespace, a="1", b="2"))
         control_plane.kubectl("-n", namespace, "patch", "configmap", "one", "-p", '{"data": {"theirs": "3"}}')
         applied = await cluster.apply(CONFIG_MAPS, config_map(namespace, a="1"))
+
     assert applied["data"] == {"a": "1", "theirs": "3"}
     assert {entry["manager"] for entry in applied["metadata"]["managedFields"]} == {FIELD_MANAGER, "kubectl-patch"}
 
@@ -426,6 +440,7 @@ async def test_what_changed_since_it_was_read_is_not_overwritten(control_plane: 
         old = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
         new = await cluster.replace(CONFIG_MAPS, {**old, "data": {"a": "2"}})
         stale = {**config_map(namespace, a="3"), "metadata": {**config_map(namespace)["metadata"], **version_of(old)}}
+
         with pytest.raises(Conflict):
             await cluster.apply(CONFIG_MAPS, stale)
         with pytest.raises(Conflict):
@@ -434,9 +449,13 @@ async def test_what_changed_since_it_was_read_is_not_overwritten(control_plane: 
             await cluster.delete(CONFIG_MAPS, old)
         with pytest.raises(Invalid):
             await cluster.patch(CONFIG_MAPS, old, [{"op": "test", "path": "/data/a", "value": "1"}])
+
         patched = await cluster.patch(CONFIG_MAPS, old, [{"op": "add", "path": "/data/b", "value": "1"}])
+
         assert patched["data"] == {**new["data"], "b": "1"}
+
         await cluster.delete(CONFIG_MAPS, patched)
+
         with pytest.raises(NotFound):
             await cluster.delete(CONFIG_MAPS, patched)
 
@@ -450,6 +469,7 @@ async def test_metadata_alone_comes_without_data_page_by_page(
     selection = Selection(SECRETS, namespace, metadata_only=True)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         pages = [page async for page in cluster.pages(selection)]
+
     assert [len(page["items"]) for page in pages] == [2, 1]
     assert not any("data" in item for page in pages for item in page["items"])
 
@@ -464,6 +484,7 @@ async def test_a_watch_gives_each_change_as_a_line_however_long(control_plane: C
             long = {**config_map(namespace, a="x" * 900_000), "metadata": {**labelled, "name": "two"}}
             await cluster.create(CONFIG_MAPS, long)
             seen = [orjson.loads(line) async for line in lines]
+
     assert [(event["type"], event["object"]["data"]) for event in seen] == [("ADDED", long["data"])]
 
 
@@ -510,6 +531,7 @@ async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: Co
     kubectl("create", "configmap", "other")
     async with Cluster.connect(control_plane.kubeconfig_for("one", namespace)) as cluster:
         named = Selection(CONFIG_MAPS, namespace, name="mine")
+
         assert [item["metadata"]["name"] async for page in cluster.pages(named) for item in page["items"]] == ["mine"]
         with pytest.raises(Forbidden):
             _ = [page async for page in cluster.pages(Selection(CONFIG_MAPS, namespace, name="other"))]
@@ -600,6 +622,7 @@ class TestADryRun:
         tried = await self.try_out(control_plane, namespace, resources=resources)
 
         at = "spec.template.spec.containers[0].resources"
+
         assert [(cause.field, cause.message) for cause in tried.causes] == [
             (f"{at}.limits[memory]", 'Invalid value: "-1Gi": must be greater than or equal to 0'),
             (f"{at}.requests", 'Invalid value: "2": must be less than or equal to cpu limit of 1'),
@@ -611,6 +634,7 @@ class TestADryRun:
         tried = await self.try_out(control_plane, namespace, resources={"limit": {}}, securityContext={"a b": 1})
 
         at = "spec.template.spec.containers[0]"
+
         assert {cause.field for cause in tried.causes} == {f"{at}.resources.limit", f"{at}.securityContext.a b"}
         assert not tried.decoded
 
@@ -620,6 +644,7 @@ class TestADryRun:
         tried = await self.try_out(control_plane, namespace, resources={"limits": limits})
 
         [cause] = tried.causes
+
         assert (cause.field, tried.decoded) == ("", False)
         assert "cannot be handled" not in cause.message
 

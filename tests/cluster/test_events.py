@@ -52,6 +52,7 @@ async def test_an_event_is_seen_with_all_that_kubectl_looks_for(control_plane: C
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
+
     assert event["involvedObject"] == {
         "apiVersion": "dittofs.dittofs.com/v1alpha1",
         "kind": "DittoServer",
@@ -76,6 +77,7 @@ async def test_what_is_said_again_is_one_event_with_a_count(control_plane: Contr
             events.record(manifest(namespace), SAID)
             await events.drain(10.0)
     [event] = seen(control_plane, namespace)
+
     assert event["count"] == 3
     assert event["firstTimestamp"] == "2026-02-01T12:00:00Z"
     assert event["lastTimestamp"] == "2026-02-01T12:02:00Z"
@@ -91,6 +93,7 @@ async def test_what_differs_in_anything_is_another_event(control_plane: ControlP
         events.record(manifest(namespace, "other"), Event("Normal", "ab", "c"))
         await events.drain(10.0)
     found = seen(control_plane, namespace)
+
     assert len({event["metadata"]["name"] for event in found}) == 5
     assert {event["count"] for event in found} == {1}
 
@@ -103,6 +106,7 @@ async def test_a_message_is_one_line_and_no_longer_than_a_message_may_be(
         events.record(manifest(namespace), Event("Normal", "Long", f"two\n  lines {'ü' * 2000}"))
         await events.drain(10.0)
     [event] = seen(control_plane, namespace)
+
     assert event["message"] == f"two lines {'ü' * 2000}"[:MESSAGE_CHARACTERS]
 
 
@@ -111,6 +115,7 @@ async def test_times_are_in_utc_whatever_the_clock_has(control_plane: ControlPla
         events = EventRecorder(cluster, lambda: NOON.astimezone(timezone(timedelta(hours=2))))
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
+
     assert seen(control_plane, namespace)[0]["lastTimestamp"] == "2026-02-01T12:00:00Z"
 
 
@@ -134,16 +139,21 @@ async def test_an_event_that_may_not_be_sent_is_logged_and_the_next_one_is_sent(
         events.record(manifest(namespace, "one"), SAID)
         await events.drain(10.0)
         [record] = caplog.records
+
         assert (record.levelname, record.getMessage()) == ("WARNING", "event not sent")
+
         about = vars(record)
+
         assert (about["namespace"], about["object"], about["event"]) == (namespace, "one", "SecretMissing")
         assert about["reason"].startswith("forbidden: events is forbidden")
+
         control_plane.kubectl("create", "role", "events", "--verb=create", "--resource=events", *admin)
         account = f"--serviceaccount={namespace}:few-rights"
         control_plane.kubectl("create", "rolebinding", "events", "--role=events", account, *admin)
         await until_async(lambda: may_create_events(control_plane, namespace))
         events.record(manifest(namespace, "two"), SAID)
         await events.drain(10.0)
+
     assert [event["involvedObject"]["name"] for event in seen(control_plane, namespace)] == ["two"]
 
 
@@ -161,6 +171,7 @@ async def test_an_event_about_what_is_gone_is_no_cause_for_a_warning(
         events = EventRecorder(cluster, lambda: NOON)
         events.record(manifest("no-such-namespace"), SAID)
         await events.drain(10.0)
+
     assert [record.levelname for record in caplog.records if record.name == "app.cluster.events"] == ["INFO"]
 
 
@@ -176,6 +187,7 @@ async def test_an_event_that_another_replica_counts_at_the_same_time_is_given_up
             for events in replicas:
                 group.create_task(events.drain(20.0))
     [event] = seen(control_plane, namespace)
+
     assert 1 <= event["count"] <= 10
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
@@ -188,6 +200,7 @@ async def test_a_flood_about_one_server_is_cut_and_cuts_no_other(control_plane: 
         events.record(manifest(namespace, "quiet"), SAID)
         await events.drain(20.0)
     about = [event["involvedObject"]["name"] for event in seen(control_plane, namespace)]
+
     assert about.count("loud") == BURST
     assert about.count("quiet") == 1
 
@@ -198,6 +211,7 @@ def admitted(spam_filter: _SpamFilter, uid: str, now: datetime) -> int:
 
 def test_after_a_flood_one_event_is_let_through_every_five_minutes() -> None:
     spam_filter = _SpamFilter()
+
     assert admitted(spam_filter, "loud", NOON) == BURST
     assert admitted(spam_filter, "loud", NOON + timedelta(minutes=4)) == 0
     assert admitted(spam_filter, "loud", NOON + timedelta(minutes=6)) == 1
@@ -215,6 +229,7 @@ def test_servers_that_were_quiet_for_longest_are_forgotten_first(monkeypatch: py
     spam_filter = _SpamFilter()
     for uid in ("loud", "quiet", "loud", "another"):
         admitted(spam_filter, uid, NOON)
+
     assert admitted(spam_filter, "loud", NOON) == 0
     assert admitted(spam_filter, "quiet", NOON) == BURST
     assert len(spam_filter._buckets) == 2
@@ -230,6 +245,7 @@ async def test_when_too_many_wait_the_rest_is_dropped_and_that_is_said_once(
             for number in range(10):
                 events.record(manifest(namespace, f"{flood}-{number}"), SAID)
             await events.drain(10.0)
+
     assert len(seen(control_plane, namespace)) == 6
     assert [record.getMessage() for record in caplog.records] == ["events dropped", "events dropped"]
 
@@ -242,6 +258,7 @@ async def test_the_end_is_held_up_no_longer_than_allowed(tmp_path: Path, caplog:
                 events.record(manifest("ns", name), SAID)
             await events.drain(0.2)
     [record] = caplog.records
+
     assert (record.getMessage(), vars(record)["events"]) == ("events not sent", 2)
 
 
@@ -256,6 +273,7 @@ async def test_what_was_being_sent_when_the_process_was_told_to_end_is_sent_afte
         running.cancel()
         await asyncio.wait([running])
         await events.drain(10.0)
+
     assert len(seen(control_plane, namespace)) == 1
 
 
@@ -270,6 +288,7 @@ async def test_an_event_whose_count_somebody_took_away_is_counted_anew(
         await cluster.replace(EVENTS, {key: value for key, value in event.items() if key != "count"})
         events.record(manifest(namespace), SAID)
         await events.drain(10.0)
+
     assert seen(control_plane, namespace)[0]["count"] == 1
 
 

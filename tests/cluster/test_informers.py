@@ -84,6 +84,7 @@ async def test_of_the_bookkeeping_only_the_makers_are_kept() -> None:
     other = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}
     kept = without_managed_fields({"metadata": {"name": "a", "managedFields": [maker, other]}, "data": {"a": "b"}})
     made_by = [{"manager": "manager", "operation": "Update"}]
+
     assert kept == {"metadata": {"name": "a", "managedFields": made_by}, "data": {"a": "b"}}
     assert without_managed_fields({"metadata": {"name": "a"}})["metadata"]["managedFields"] == []
 
@@ -98,6 +99,7 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
         await cluster.create(SECRETS, secret(namespace, MARKER))
         await until_async(lambda: (namespace, "ours") in informers.services)
         await until_async(lambda: (namespace, "s") in informers.secrets_metadata)
+
         assert list(informers.services) == [(namespace, "ours")]
         assert MARKER not in repr(informers.secrets_metadata.get((namespace, "s")))
         assert informers.gap(SERVICES) is None
@@ -112,6 +114,7 @@ async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in informers.pods)
         kept = informers.pods.get((namespace, "p"))
+
         assert kept
         assert kept["metadata"]["uid"] == made["metadata"]["uid"]
         assert kept["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
@@ -132,9 +135,12 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
     informers.pods.put({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
 
     kept = informers.pods.get(("here", "p"))
+
     assert kept
     assert kept["metadata"]["finalizers"] == ["example.com/f"]
+
     sidecar = {"name": "proxy", "restartPolicy": "Always"}
+
     assert kept["spec"] == {"volumes": [], "nodeName": "n1", "initContainers": [sidecar]}
 
 
@@ -145,6 +151,7 @@ async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namesp
         await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
         await until_async(lambda: (namespace, "cache-files-0") in informers.claims)
         found = informers.claim((namespace, "cache-files-0"))
+
         assert found
         assert (found.requested, found.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
 
@@ -173,11 +180,15 @@ async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, 
 
 async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namespace: str, cluster: Cluster) -> None:
     informers = Informers(cluster, (namespace,))
+
     assert await informers.secret((namespace, "s")) == Unknown("it has not been read yet")
+
     made = await cluster.create(SECRETS, secret(namespace, MARKER))
     # One that is known to exist can be read all the same.
     informers.secrets_metadata.put(made)
+
     assert isinstance(await informers.secret((namespace, "s")), SecretDigest)
+
     async with beside(informers.run(), informers.wait_for_sync(), 60):
         assert await informers.secret((namespace, "never")) is None
 
@@ -189,6 +200,7 @@ async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: 
     informers.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
     needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({name, "none"}))
     facts, left = informers.known(needs)
+
     assert set(facts.secrets) == {"s"}
     assert facts.claims == {name: Claim(name)}
     assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
@@ -257,13 +269,20 @@ async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_chang
     needs = Needs(namespace, secrets=frozenset({"s"}))
     made = await cluster.create(SECRETS, secret(namespace, MARKER))
     await informers.get(SECRETS, "s", namespace)
+
     assert informers.known(needs)[1] == needs  # It is not watched: who would say that it has changed?
+
     informers.secrets_metadata.put(made)
     await informers.get(SECRETS, "s", namespace)
+
     assert informers.known(needs)[1] == Needs(namespace)
+
     informers.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
+
     assert informers.known(needs)[1] == needs
+
     await informers.get(SECRETS, "s", namespace)
+
     assert informers.known(needs)[1] == Needs(namespace)
 
 
@@ -299,11 +318,16 @@ async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, nam
 
 async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> None:
     informers = still(cluster, storage_class("fast", default=True))
+
     assert informers.storage_classes.default == FAST
+
     changed = storage_class("fast")
     informers.classes.put({**changed, "metadata": {**changed["metadata"], "resourceVersion": "2"}})
+
     assert informers.storage_classes == StorageClasses((StorageClass("fast"),))
+
     informers.classes.remove({**changed, "metadata": {**changed["metadata"], "resourceVersion": "3"}})
+
     assert informers.storage_classes == StorageClasses()
 
 
@@ -319,6 +343,7 @@ async def test_classes_of_which_some_may_be_missing_answer_nothing(cluster: Clus
     informers = Informers(cluster, ("here",))
     informers.classes.put(storage_class("fast", default=True))
     facts, left = informers.known(Needs(storage_classes=True, storage_class="fast"))
+
     assert facts.storage_classes == ASKED
     assert left.storage_classes
 

@@ -338,6 +338,7 @@ def test_credentials_are_not_sent_in_the_clear(tmp_path: Path) -> None:
         current="here",
     )
     (tmp_path / "config").write_text(yaml.safe_dump(config))
+
     assert select([tmp_path / "config"]).user == {"as": "alice"}
 
 
@@ -346,6 +347,7 @@ def test_a_proxy_of_another_kind_is_explained(tmp_path: Path) -> None:
     cluster = {"server": NOWHERE, "proxy-url": "socks5://127.0.0.1:1080"}
     config = kubeconfig(clusters={"here": cluster}, contexts={"here": context}, current="here")
     (tmp_path / "config").write_text(yaml.safe_dump(config))
+
     with pytest.raises(ValueError, match=r"^a proxy-url with socks5 is not supported: run kubectl proxy"):
         select([tmp_path / "config"])
 

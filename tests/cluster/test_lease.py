@@ -62,11 +62,15 @@ async def test_one_of_two_leads(control_plane: ControlPlane, namespace: str, clu
     async with running(one, other):
         await until_async(lambda: one.leads or other.leads)
         leader = one if one.leads else other
+
         assert record(control_plane, namespace)["holderIdentity"] == leader.identity
         assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 1
+
         before = record(control_plane, namespace)["renewTime"]
         await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
+
         assert not (one.leads and other.leads)
+
     assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
 
 
@@ -80,8 +84,10 @@ async def test_who_leaves_gives_the_lease_back_after_the_work_has_stopped(
             left = monotonic()
             leaving.cancel()
             await until_async(lambda: other.leads)
+
             assert not one.leads
             assert monotonic() - left < QUICK.duration
+
     assert record(control_plane, namespace)["leaseTransitions"] == 2
 
 
@@ -97,8 +103,11 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
             async with running(other):
                 doomed._api.configuration.host = NOBODY
                 await until_async(lambda: not one.leads)
+
                 assert not other.leads
+
                 await until_async(lambda: other.leads)
+
                 assert not one.leads
 
 
@@ -107,6 +116,7 @@ async def test_a_leader_that_was_stopped_for_too_long_knows_it_at_once(namespace
     async with running(one):
         await until_async(one.lease.held)
         _stop_everything(0.5)
+
         assert not one.lease.held()
 
 
@@ -128,6 +138,7 @@ async def test_a_deleted_lease_is_made_again(control_plane: ControlPlane, namesp
         await until_async(lambda: one.leads)
         control_plane.kubectl("-n", namespace, "delete", "lease", NAME)
         await until_async(lambda: "one" in control_plane.kubectl("-n", namespace, "get", "lease").stdout)
+
         assert one.leads
 
 
@@ -138,6 +149,7 @@ async def test_a_lease_that_cannot_be_given_back_runs_out(
     async with running(one):
         await until_async(lambda: one.leads)
         cluster._api.configuration.host = NOBODY
+
     assert "lease not released" in caplog.text
     assert record(control_plane, namespace)["holderIdentity"] == "one"
 
@@ -152,6 +164,7 @@ async def test_who_has_done_its_work_gives_the_lease_back_and_leads_no_more(
         await until_async(lease.held)
         done.set()
         await asyncio.wait_for(running, 30)
+
     assert not lease.held()
     assert record(control_plane, namespace).get("holderIdentity", "") == ""
     assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
@@ -194,4 +207,5 @@ async def test_a_leader_goes_on_after_a_rewind(control_plane: ControlPlane, name
         leader.lease._latest = 2**40
         before = record(control_plane, namespace)["renewTime"]
         await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
+
         assert leader.leads

@@ -120,8 +120,11 @@ async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(sn
     began = time.monotonic()
     async with asyncio.timeout(10):
         facts = await gather(faulty, EVERYTHING, deadline=0.2)
+
     assert time.monotonic() - began < 2
+
     why = "no answer within 0.2 s"
+
     assert facts.secrets == {"gone": Unknown(why), "s3": Secret.read({"stringData": {"key": "hunter2"}})}
     assert facts.claims == {"cache-a-0": Unknown(why)}
     assert facts.storage_classes == StorageClasses((), gap=why)
@@ -131,6 +134,7 @@ async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(sn
 @pytest.mark.anyio
 async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapshot) -> None:
     faulty = Faulty(snapshot, hangs=frozenset({"gone", "s3"}))
+
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
             await gather(faulty, EVERYTHING, deadline=60)
@@ -141,6 +145,7 @@ async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapsho
 async def test_documents_given_together_count_before_what_lies_beneath(snapshot: Snapshot) -> None:
     given = parse(f"{SECRET.replace('key', 'other')}---\n{FAST}allowVolumeExpansion: true\n", "a.yaml")
     facts = await gather(Overlay(given, snapshot), EVERYTHING)
+
     assert facts.secrets == {"s3": Secret.read({"stringData": {"other": "hunter2"}}), "gone": None}
     assert facts.storage_classes == StorageClasses((StorageClass("fast", expandable=True),))
     assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast")}
@@ -150,6 +155,7 @@ async def test_documents_given_together_count_before_what_lies_beneath(snapshot:
 async def test_with_nothing_beneath_what_was_not_given_is_unknown() -> None:
     why = "neither a snapshot nor a cluster was given"
     facts = await gather(Overlay(parse(f"{FAST}---\n{SECRET}", "a.yaml")), EVERYTHING)
+
     assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap=why)
     assert facts.secrets == {"s3": Secret.read({"stringData": {"key": "hunter2"}}), "gone": Unknown(why)}
     assert facts.claims == {"cache-a-0": Unknown(why)}
@@ -191,8 +197,11 @@ async def test_no_value_of_a_secret_is_in_facts_errors_or_logs(
     tmp_path: Path, snapshot: Snapshot, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
+
     assert "hunter2" not in repr(await gather(snapshot, EVERYTHING))
+
     (tmp_path / "a.yaml").write_text(SECRET.replace("{key: hunter2}", "[hunter2]"))
+
     with pytest.raises(UnusableInput) as caught:
         Snapshot(tmp_path)
     with pytest.raises(NotFound) as missing:
@@ -256,13 +265,20 @@ async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
     needs = Needs(namespace, storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
     async with Cluster.connect(live.kubeconfig) as cluster:
         facts = await gather(cluster, needs)
+
     assert facts == await gather(Snapshot(tmp_path), needs)
     assert facts.storage_classes.named(f"fast-{namespace}")
+
     by, claim = frozenset({"kubectl-client-side-apply"}), facts.claims["cache-a-0"]
+
     assert isinstance(claim, Claim)
+
     bound = Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound", "5Gi", by, created=claim.created)
+
     assert claim == replace(bound, volume=f"volume-{namespace}")
+
     secret = facts.secrets["s3"]
+
     assert isinstance(secret, Secret)
     assert Trait.PADDED | Trait.PLAIN_HTTP in secret.keys["endpoint"]
     assert facts.secrets["gone"] is None
@@ -277,5 +293,6 @@ async def test_no_value_of_a_live_secret_is_in_facts_or_logs(
         facts = await gather(cluster, Needs(namespace, secrets=frozenset({"s3"})))
     encoded = base64.b64encode(b"hunter2").decode()
     shown = f"{facts} {caplog.text}"
+
     assert "hunter2" not in shown
     assert encoded not in shown

@@ -56,17 +56,23 @@ async def test_older_news_never_replaces_newer() -> None:
     store.put(config_map("a", version=7, at="7"))
     store.put(config_map("a", version=5, at="5"))
     store.remove(config_map("a", version=6))
+
     assert found(store, "default", "a")["data"] == {"at": "7"}
+
     store.remove(config_map("a", version=8))
+
     assert store.get(("default", "a")) is None
 
 
 async def test_the_answer_to_a_write_is_read_at_once_and_does_not_bring_back_what_is_gone() -> None:
     store = Store()
     store.put_written(config_map("a", version=3))
+
     assert names(store) == {"a"}
+
     store.remove(config_map("a", version=9))
     store.put_written(config_map("a", version=8))
+
     assert names(store) == set()
 
 
@@ -76,6 +82,7 @@ async def test_an_answer_that_comes_after_news_of_others_is_kept_all_the_same() 
     store.put_written(config_map("a", version=8))
     store.remove(config_map("b", version=10))
     store.put_written(config_map("c", version=7))
+
     assert names(store) == {"a", "c"}
 
 
@@ -85,6 +92,7 @@ async def test_an_answer_that_comes_after_a_list_without_the_object_does_not_bri
     store.keep_only([], None, 9)
     store.put_written(config_map("a", version=8))
     store.put_written(config_map("b", version=10))
+
     assert names(store) == {"b"}
 
 
@@ -95,6 +103,7 @@ async def test_an_answer_is_doubted_once_so_many_objects_are_gone_that_its_own_m
     store.put_written(config_map("gone-2", version=2))
     store.put_written(config_map("doubted", version=1))
     store.put_written(config_map("a", version=3))
+
     assert names(store) == {"a"}
 
 
@@ -104,6 +113,7 @@ async def test_what_was_written_after_a_list_is_not_missed_in_it() -> None:
         store.put(config_map(name, version=version))
     store.put(config_map("elsewhere", "other", version=2))
     store.keep_only([], "default", 5)
+
     assert names(store) == {"new", "elsewhere"}
 
 
@@ -115,6 +125,7 @@ async def test_whoever_listens_hears_of_each_change_once() -> None:
         store.put(config_map("a", version=version))
     store.remove(config_map("a", version=3))
     store.remove(config_map("a", version=3))
+
     assert heard == ["1", "2", "2"]
 
 
@@ -140,9 +151,12 @@ async def test_a_rewound_store_is_what_the_list_says(
         store.put_written(config_map(name, version=version, of="written"))
 
     expected = listed | written
+
     assert {name: store.version(("default", name)) for name in names(store)} == expected
+
     for name in expected:
         assert found(store, "default", name)["data"]["of"] == ("written" if name in written else "new")
+
     # The listeners are told of each object that there is, and of each one that there is no more.
     assert heard == dict.fromkeys(listed, "new") | dict.fromkeys(before.keys() - listed.keys(), "old")
 
@@ -154,6 +168,7 @@ async def test_a_rewind_of_one_namespace_leaves_others() -> None:
     store.forget_versions("here")
     for namespace in ("here", "there"):
         store.put(config_map("a", namespace, version=5))
+
     assert [store.version((namespace, "a")) for namespace in ("here", "there")] == [5, 7]
 
 
@@ -167,6 +182,7 @@ async def test_an_answer_to_a_write_outlives_a_rewind() -> None:
         store.put_written(config_map(name, version=version))
     store.put(config_map("a", version=7))
     store.keep_only([("default", "a")], None, 10)
+
     assert [store.version(("default", name)) for name in "ab"] == [12, 13]
 
 
@@ -175,6 +191,7 @@ async def test_the_garbage_collector_has_nothing_to_look_for_in_what_is_kept() -
     store.put(config_map("a"))
     store.forget_versions(None)
     store.put(config_map("a"))
+
     assert not gc.is_tracked(store._kept)
     assert not gc.is_tracked(store._versions)
 
@@ -192,6 +209,7 @@ async def test_a_store_has_what_there_is_and_follows_it(
         async with running(reflector):
             assert names(store) == {"a", "b"}
             assert reflector.gap is None
+
             make(control_plane, namespace, "c", watched="yes")
             control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
             control_plane.kubectl("-n", namespace, "label", "configmap", "b", "watched-")
@@ -209,6 +227,7 @@ async def test_what_a_watch_has_told_is_kept_in_the_store_alone(control_plane: C
         await until_async(lambda: names(store) == {"before", "after"})
         keys = set(store)
         kept = [each for each in gc.get_objects() if isinstance(each, set) and each & keys and each is not keys]
+
     assert kept == []
 
 
@@ -253,6 +272,7 @@ async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_fo
         await asyncio.to_thread(control_plane.start_apiserver)
         async with running(reflector):
             await until_async(lambda: names(store) == {"b"}, seconds=40)
+
     assert "too old resource version" in str([vars(record).get("reason") for record in caplog.records])
 
 
@@ -290,6 +310,7 @@ async def test_a_list_of_a_rewound_history_is_the_truth(
         async with running(reflector):
             assert names(store) == {"a", "b"}
             assert "data" not in found(store, namespace, "a") or found(store, namespace, "a")["data"] == {}
+
             make(control_plane, namespace, "c")
             await until_async(lambda: names(store) == {"a", "b", "c"})
 
@@ -313,7 +334,9 @@ async def test_caches_that_belong_together_are_rewound_together(control_plane: C
             stores[0].put(config_map("lost", namespace, version=2**40))
             # Only the watch of ConfigMaps breaks, as seen from here.
             reflectors[0]._version = ""
+
             assert reflectors[0]._attempt
+
             reflectors[0]._attempt.reschedule(0)
             await until_async(lambda: names(stores[0]) == {"a"} and names(stores[1]) == set())
 
@@ -339,6 +362,7 @@ async def test_what_may_not_be_read_is_a_gap_until_it_may(control_plane: Control
         async with running(reflector):
             assert reflector.gap
             assert reflector.gap.startswith("forbidden: storageclasses")
+
             account = f"{namespace}:few-rights"
             binding = ("clusterrolebinding", namespace, "--clusterrole=view-classes", f"--serviceaccount={account}")
             role = ("clusterrole", "view-classes", "--verb=list,watch", "--resource=storageclasses.storage.k8s.io")
@@ -380,4 +404,5 @@ async def test_an_answer_that_is_no_watch_is_waited_out(tmp_path: Path, line: by
                 task = group.create_task(reflector.run())
                 await until_async(lambda: len(answers) == 2)
                 task.cancel()
+
     assert reflector.gap == "it has not been read yet"

@@ -60,9 +60,11 @@ async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: Contr
         async with asyncio.TaskGroup() as group:
             asked = [group.create_task(found.secrets.read((namespace, "s3"))) for _ in range(200)]
         digest, *others = (task.result() for task in asked)
+
         assert found.gets() == before + 1
         assert others == [digest] * 199
         assert not found.secrets._reading
+
     assert isinstance(digest, SecretDigest)
     assert digest.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
     assert Trait.EMPTY in digest.secret.keys["empty"]
@@ -75,11 +77,15 @@ async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: C
     async with watched(control_plane, namespace) as found:
         first = await found.secrets.read(key)
         before = found.gets()
+
         assert await found.secrets.read(key) == first == found.secrets.remembered(key)
+
         put(control_plane, namespace, key="two")
         await until_async(lambda: found.secrets.remembered(key) is None)
         second = await found.secrets.read(key)
+
         assert found.gets() == before + 1
+
     assert isinstance(first, SecretDigest)
     assert isinstance(second, SecretDigest)
     assert first.digests != second.digests
@@ -90,14 +96,18 @@ async def test_a_secret_that_is_gone_or_never_was_is_none(control_plane: Control
     put(control_plane, namespace, key="one")
     async with watched(control_plane, namespace) as found:
         assert await found.secrets.read((namespace, "never")) is None
+
         await found.secrets.read(key)
         control_plane.kubectl("-n", namespace, "delete", "secret", "s3")
         await until_async(lambda: found.store.get(key) is None)
+
         assert await found.secrets.read(key) is None
         assert not found.secrets._digests
+
         # The watch may lag behind: the Secret itself has the last word.
         last = {"metadata": {"namespace": namespace, "name": "s3", "resourceVersion": str(2**62)}}
         found.store.put(last)
+
         assert await found.secrets.read(key) is None
 
 
@@ -123,7 +133,9 @@ async def test_a_secret_that_was_just_written_here_need_not_be_read(
         before = found.gets()
         found.secrets.learn(await found.cluster.create(SECRETS, manifest))
         digest = await found.secrets.read((namespace, "made"))
+
         assert found.gets() == before
+
     assert isinstance(digest, SecretDigest)
     assert digest.digests == {"key": hashlib.sha256(MARKER.encode()).hexdigest()}
     assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
@@ -150,9 +162,12 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
     async with watched(control_plane, namespace) as found:
         restored = await found.secrets.read(key)
         metadata = found.store.get(key)
+
         assert isinstance(restored, SecretDigest)
         assert metadata
+
         found.secrets._keep(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+
         assert found.secrets.remembered(key) != restored
 
         found.store.forget_versions(None)

@@ -69,6 +69,7 @@ async def test_a_cluster_wide_object_is_in_no_namespace(path: Path) -> None:
 @pytest.mark.anyio
 async def test_what_is_not_there_does_not_exist(path: Path) -> None:
     snapshot = Snapshot(path)
+
     assert (await snapshot.list(CLAIMS, "elsewhere")).items == ()
     assert (await snapshot.list(CLAIMS)).gap is None
     with pytest.raises(NotFound):
@@ -133,6 +134,7 @@ async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> No
 )
 def test_an_object_of_the_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:
     path.write_text(text)
+
     with pytest.raises(UnusableInput) as caught:
         Snapshot(path)
     assert str(caught.value).startswith(f"{path}:{message}")
@@ -148,8 +150,11 @@ def test_a_snapshot_that_is_not_there_is_refused(tmp_path: Path) -> None:
 async def test_a_changed_file_is_read_again_at_the_next_check(path: Path, clock: Clock) -> None:
     snapshot = Snapshot(path, clock)
     write(path, f"{FAST}---\n{SLOW}")
+
     assert await names(snapshot) == ["fast"]
+
     clock.now = CHECK_SECONDS
+
     assert await names(snapshot) == ["fast", "slow"]
 
 
@@ -159,9 +164,12 @@ async def test_a_file_that_comes_or_goes_in_a_folder_is_noticed(tmp_path: Path, 
     snapshot = Snapshot(tmp_path, clock)
     (tmp_path / "b.yaml").write_text(SLOW)
     clock.now = 1
+
     assert await names(snapshot) == ["fast", "slow"]
+
     (tmp_path / "a.yaml").unlink()
     clock.now = 2
+
     assert await names(snapshot) == ["slow"]
 
 
@@ -178,6 +186,7 @@ async def test_a_mounted_config_map_is_noticed_when_its_link_moves(tmp_path: Pat
     (tmp_path / "..new").symlink_to("..2")
     (tmp_path / "..new").rename(tmp_path / "..data")
     clock.now = 1
+
     assert await names(snapshot) == ["slow"]
 
 
@@ -191,7 +200,10 @@ async def test_while_it_is_unusable_the_last_good_content_answers_and_one_error_
     for clock.now in (1, 2, 3):
         assert await names(snapshot) == ["fast"]
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
+
     assert str(path) in record.getMessage()
+
     write(path, SLOW)
     clock.now = 4
+
     assert await names(snapshot) == ["slow"]

@@ -65,6 +65,7 @@ async def of(control_plane: ControlPlane, namespace: str, kubeconfig: Path | Non
 
 async def test_what_belongs_to_servers_is_found(live: ControlPlane, namespace: str) -> None:
     found = await of(live, namespace)
+
     assert found.servers.keys() == {(namespace, "files")}
     assert (found.claims or {}).keys() == {(namespace, "cache-files-0")}
     assert found.pods.keys() == {(namespace, "files-0")}
@@ -74,11 +75,14 @@ async def test_what_belongs_to_servers_is_found(live: ControlPlane, namespace: s
 async def test_the_situation_of_a_server_is_that_of_its_namespace(live: ControlPlane, namespace: str) -> None:
     found = await of(live, namespace)
     live_state = found.live_state((namespace, "files"))
+
     assert live_state is not None
     assert live_state.claims.keys() == {"cache-files-0"}
     assert live_state.pod == found.pods[namespace, "files-0"]
     assert live_state.may_restart
+
     elsewhere = found.live_state(("elsewhere", "files"))
+
     assert elsewhere is not None
     assert (elsewhere.claims, elsewhere.pod) == ({}, None)
 
@@ -94,6 +98,7 @@ async def test_a_kubelet_says_how_full_a_volume_is(live: ControlPlane, namespace
     volume = {"name": "cache", "pvcRef": claim, "usedBytes": 2**30, "capacityBytes": 5 * 2**30}
     with kubelet(live, namespace, {"pods": [{"podRef": {}, "volume": [volume]}]}):
         found = await of(live, namespace)
+
     assert found.gaps == ()
     assert found.usages == {(namespace, "cache-files-0"): Usage(2**30, 5 * 2**30)}
 
@@ -107,10 +112,13 @@ async def test_a_node_that_is_gone_says_nothing_of_how_full_volumes_are(live: Co
 async def test_what_may_not_be_read_is_a_gap_and_takes_nothing_else_away(live: ControlPlane, namespace: str) -> None:
     live.kubectl("apply", "--namespace", namespace, "-f", "-", input=ROLE.replace("NAMESPACE", namespace))
     found = await of(live, namespace, live.kubeconfig_for("reader", namespace))
+
     assert found.servers.keys() == {(namespace, "files")}
     assert found.claims is None
     assert found.live_state((namespace, "files")) is None
+
     claims, sets, classes, used = found.gaps
+
     assert claims.startswith("persistentvolumeclaims are unknown: forbidden: ")
     assert sets.startswith("statefulsets are unknown: forbidden: ")
     assert classes.startswith("storageclasses are unknown: forbidden: ")
@@ -143,6 +151,7 @@ async def test_a_cluster_and_what_kubectl_saved_of_it_are_surveyed_alike(
     saved = await survey(Snapshot(tmp_path), namespace)
     async with Cluster.connect(live.kubeconfig) as cluster:
         found = await survey(cluster, namespace)
+
     assert saved.servers == found.servers
     assert saved.claims == found.claims
     assert found.claims

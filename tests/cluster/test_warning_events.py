@@ -63,8 +63,11 @@ def test_only_known_servers_have_events() -> None:
 def test_another_uid_is_nobodys_event() -> None:
     world = World(POD)
     world.warn(POD, "FailedMount", "forged", uid="another")
+
     assert world.messages == []
+
     world.create(POD, uid="another")
+
     assert world.messages == ["forged"]
 
 
@@ -73,6 +76,7 @@ def test_forged_events_displace_no_true_one() -> None:
     world.warn(POD, "FailedMount", "true")
     for number in range(2 * LIMIT):
         world.warn(POD, "FailedMount", "forged", uid=f"forged-{number}", **at("05:00"))
+
     assert world.messages == ["true"]
     assert len(world.warnings._of(SERVER)) == LIMIT
 
@@ -81,8 +85,11 @@ def test_the_newest_event_of_a_topic_counts() -> None:
     world = World(POD)
     world.warn(POD, "FailedMount", "new", **at("03:50"))
     world.warn(POD, "FailedMount", "old", **at("03:40"))
+
     assert world.messages == ["new"]
+
     world.warn(POD, "FailedMount", "newer", **at("03:55"))
+
     assert world.messages == ["newer"]
 
 
@@ -90,13 +97,20 @@ def test_a_server_is_woken_by_news_only() -> None:
     world = World(POD)
     volume = 'MountVolume.SetUp failed for volume "{}" : x'
     world.warn(POD, "FailedMount", volume.format("a"), **at("03:40"))
+
     assert world.told == [SERVER]
+
     world.warn(POD, "FailedMount", volume.format("a"), **at("03:41"), count=2)
+
     assert world.told == [SERVER]
+
     world.warn(POD, "FailedMount", volume.format("b"), **at("03:42"))
+
     assert world.told == [SERVER] * 2
+
     # That the other volume is mounted, nobody says.
     world.warn(POD, "FailedMount", volume.format("b"), **at("04:30"))
+
     assert world.told == [SERVER] * 3
 
 
@@ -106,6 +120,7 @@ def test_an_expired_event_still_explains() -> None:
     world.warn(POD, "FailedAttachVolume", "Multi-Attach error")
     world.warnings.remove(world.named("e"))
     world.warnings.keep_only([], None, 10)
+
     assert world.messages == ["Multi-Attach error"]
 
 
@@ -116,8 +131,11 @@ def test_an_expired_event_still_explains() -> None:
 def test_events_go_with_their_object(kind: str, reason: str) -> None:
     world = World(kind)
     world.warn(kind, reason, "x")
+
     assert world.messages == ["x"]
+
     world.delete(kind)
+
     assert world.warnings._kept == {}
 
 
@@ -128,14 +146,21 @@ REFUSED = "Create {} in StatefulSet files failed error: exceeded quota"
 def test_a_refusal_is_over_once_it_was_created(created: str, what: str) -> None:
     world = World(STATEFUL_SET)
     world.warn(STATEFUL_SET, "FailedCreate", REFUSED.format(what), **at("03:20"))
+
     assert len(world.messages) == 1
+
     world.create(created, BEGUN)
+
     assert world.messages == []
+
     # As a restarted operator hears of them, in whichever order.
     world.warn(STATEFUL_SET, "FailedCreate", REFUSED.format(what), **at("03:20"))
+
     assert world.messages == []
+
     world.delete(created)
     world.warn(STATEFUL_SET, "FailedCreate", REFUSED.format(what), **at("03:40"))
+
     assert len(world.messages) == 1
 
 
@@ -152,6 +177,7 @@ def test_events_of_a_lost_history_are_forgotten() -> None:
     world.warn(POD, "FailedMount", "of the lost history")
     world.warnings.note_version(7)
     world.warnings.forget_versions("there")
+
     assert world.messages == ["of the lost history"]
 
     world.warnings.forget_versions("here")

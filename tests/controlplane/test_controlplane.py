@@ -61,6 +61,7 @@ def test_a_stateful_set_gets_its_pod_and_its_claim(control_plane: ControlPlane, 
 def test_a_service_account_may_do_what_its_role_says(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("create", "serviceaccount", "reader", "-n", namespace)
     reader = f"--kubeconfig={control_plane.kubeconfig_for('reader', namespace)}"
+
     with pytest.raises(CalledProcessError) as refused:
         control_plane.kubectl(reader, "get", "secrets", "-n", namespace)
     assert "Forbidden" in refused.value.stderr
@@ -69,6 +70,7 @@ def test_a_service_account_may_do_what_its_role_says(control_plane: ControlPlane
     control_plane.kubectl("create", "role", "reader", "--verb=list", "--resource=secrets", "-n", namespace)
     bind = ("create", "rolebinding", "reader", "--role=reader", f"--serviceaccount={namespace}:reader")
     control_plane.kubectl(*bind, "-n", namespace)
+
     assert control_plane.kubectl("auth", "can-i", "list", "secrets", "-n", namespace, reader).stdout == "yes\n"
     assert "No resources found" in control_plane.kubectl(reader, "get", "secrets", "-n", namespace).stderr
 
@@ -85,6 +87,7 @@ def test_a_stopped_api_server_refuses_clients_and_comes_back_with_its_data(
         control_plane.start_apiserver()
     control_plane.start_apiserver()
     kept = control_plane.kubectl("get", "configmap", "kept", "-o", "jsonpath={.data.key}", "-n", namespace)
+
     assert kept.stdout == "value"
 
 
@@ -95,14 +98,18 @@ def test_the_audit_log_has_every_call_with_its_user(control_plane: ControlPlane,
     by_user = [call for call in calls if call.get("impersonatedUser", {}).get("username") == user]
     # With a cold cache, kubectl first asks which resources there are.
     asked = [(call["verb"], call["objectRef"]["namespace"]) for call in by_user if "objectRef" in call]
+
     assert asked == [("list", namespace)]
 
 
 def test_two_run_at_once_and_one_that_stopped_is_gone(control_plane: ControlPlane, tmp_path: Path) -> None:
     with ControlPlane(programs(os.environ), tmp_path) as other:
         other.kubectl("create", "namespace", "only-here")
+
         assert control_plane.kubectl("get", "namespace", "only-here", check=False).returncode == 1
+
         address = httpx.URL(other.url)
+
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((address.host, address.port or 0))
     assert not (tmp_path / "etcd-data").exists()
@@ -126,6 +133,7 @@ def test_a_program_that_is_not_ready_in_time_shows_what_it_said(
 def test_a_program_that_ends_while_the_tests_run_is_an_error_at_the_end(tmp_path: Path) -> None:
     plane = ControlPlane(scripts(tmp_path / "programs", etcd="echo disk full; exit 1"), tmp_path)
     plane._start_etcd()
+
     assert plane._running["etcd"].ended(within=10)
     with pytest.raises(Failed, match=r"etcd ended while the tests ran[^\n]+:\ndisk full"):
         plane.__exit__()
@@ -138,6 +146,7 @@ def test_a_program_that_ignores_the_request_to_end_is_killed(tmp_path: Path, mon
     while not program.output():
         assert not program.ended(within=0.02)
     program.stop()
+
     assert program.ended()
     assert not program.succeeded
 
@@ -156,6 +165,7 @@ signal.pause()
 """
     with Popen([sys.executable, "-c", start]) as tests, pipe.open() as end:
         tests.kill()
+
         assert select.select([end], [], [], 10)[0]
         assert end.read() == ""
 
@@ -166,7 +176,9 @@ def test_a_program_outlives_the_thread_that_started_it(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor() as threads:
         program = threads.submit(start).result()
+
     assert not program.ended(within=0.2)
+
     program.stop()
 
 

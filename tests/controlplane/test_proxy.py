@@ -105,8 +105,11 @@ def test_reads_and_writes_pass_and_are_recorded(control_plane: ControlPlane, pro
     through = ("-n", namespace, f"--kubeconfig={proxy.kubeconfig}")
     control_plane.kubectl("create", "configmap", "sample", "--from-literal=key=value", *through)
     read = control_plane.kubectl("get", "configmap", "sample", "-o", "jsonpath={.data.key}", *through)
+
     assert read.stdout == "value"
+
     [written] = filter(posts, proxy.requests)
+
     assert (written.path, written.status) == (config_maps(namespace), 201)
     assert written.query["fieldManager"] == "kubectl-create"
     assert written.user_agent.startswith("kubectl/")
@@ -119,6 +122,7 @@ def test_an_account_is_itself_through_the_proxy(control_plane: ControlPlane, pro
     control_plane.kubectl("create", "serviceaccount", "reader", "-n", namespace)
     reader = f"--kubeconfig={proxy.kubeconfig_for('reader', namespace)}"
     who = control_plane.kubectl("auth", "whoami", "-o", "jsonpath={.status.userInfo.username}", reader)
+
     assert who.stdout == f"system:serviceaccount:{namespace}:reader"
     assert "Forbidden" in control_plane.kubectl("get", "secrets", "-n", namespace, reader, check=False).stderr
     assert proxy.requests[-1].status == 403
@@ -139,8 +143,11 @@ def test_a_large_write_is_judged_by_the_api_server(client: httpx.Client, namespa
 
 def test_path_and_query_arrive_as_they_were_sent(proxy: Proxy, client: httpx.Client, namespace: str) -> None:
     answer = client.get(f"{config_maps(namespace)}/a%2541")
+
     assert '"a%41"' in answer.json()["message"]
+
     selector = "app in (one, two),tier!=a"
+
     assert client.get(config_maps(namespace), params={"labelSelector": selector}).json()["items"] == []
     assert proxy.requests[-1].query == {"labelSelector": selector}
 
@@ -150,12 +157,16 @@ def test_a_line_of_a_watch_arrives_while_the_watch_is_open(
 ) -> None:
     with Watching(client, namespace) as watching:
         until(lambda: len(proxy.watches) == 1)
+
         assert proxy.watches[0].status == 200
+
         for number, name in enumerate(("first", "second"), start=1):
             create_lease(control_plane, namespace, name)
             until(lambda number=number: len(watching.lines) == number)  # type: ignore[misc]
             assert f'"name":"{name}"' in watching.lines[-1]
+
         assert not watching.ended
+
         proxy.cut_watches()
 
 
@@ -179,8 +190,11 @@ def test_cut_watches_are_reset_and_the_others_stay(
 ) -> None:
     with client.stream("GET", "/api/v1/secrets", params={"watch": "true"}), Watching(client, namespace) as watching:
         until(lambda: len(proxy.watches) == 2)
+
         assert proxy.cut_watches(lambda request: request.path.endswith("leases")) == 1
+
         until(lambda: watching.ended is not None)
+
         assert isinstance(watching.ended, BROKEN)
         assert [request.path for request in proxy.watches] == ["/api/v1/secrets"]
 
@@ -199,8 +213,10 @@ def test_a_stalled_watch_is_silent_until_the_fault_is_removed(
         until(lambda: len(proxy.watches) == 3)
         create_lease(control_plane, namespace, "sample")
         until(lambda: len(free.lines) == 1)
+
         assert (early.lines, late.lines) == ([], [])
         assert (early.ended, late.ended) == (None, None)
+
         stalled.remove()
         until(lambda: early.lines == late.lines == free.lines)
         proxy.cut_watches()
@@ -214,6 +230,7 @@ def test_a_stalled_watch_can_be_cut_and_others_are_not_stalled(
         with proxy.fault(lambda request: request.path.endswith("leases"), stall=True) as stalled:
             assert stalled.taken == 1
             assert proxy.cut_watches() == 2
+
             until(lambda: isinstance(watching.ended, BROKEN))
 
 
@@ -223,6 +240,7 @@ def test_an_answer_is_a_status_and_nothing_is_passed_on(
 ) -> None:
     with proxy.fault(posts, answer=status):
         answer = create(client, namespace)
+
     assert answer.status_code == status == proxy.requests[-1].status
     assert answer.json() | {"message": ""} == {
         "apiVersion": "v1",
@@ -249,6 +267,7 @@ def test_a_fault_ends_after_so_many_times_and_the_oldest_comes_first(proxy: Prox
 
     faults = [proxy.fault(versions, answer=status, times=times) for status, times in ((409, 2), (500, 1))]
     statuses = [client.get(path).status_code for path in ("/version", "/api", "/version", "/version", "/version")]
+
     assert statuses == [409, 200, 409, 500, 200]
     assert [fault.taken for fault in faults] == [2, 1]
 
@@ -266,17 +285,23 @@ def test_two_proxies_are_cut_one_by_one(control_plane: ControlPlane, proxy: Prox
             control_plane.kubectl("get", "--raw=/version", f"--kubeconfig={one.kubeconfig}", check=False).returncode
             for one in (proxy, other)
         ]
+
     assert asked == [0, 1]
 
 
 def test_a_fault_ends_when_it_is_removed(proxy: Proxy, client: httpx.Client) -> None:
     fault = proxy.fault(lambda _: True, answer=503)
+
     assert [client.get("/api").status_code for _ in range(3)] == [503, 503, 503]
+
     fault.remove()
     fault.remove()
+
     assert client.get("/api").status_code == 200
+
     with proxy.fault(lambda _: True, answer=503):
         assert client.get("/api").status_code == 503
+
     assert client.get("/api").status_code == 200
 
 
@@ -299,6 +324,7 @@ def test_a_request_that_hangs_ends_with_the_proxy(control_plane: ControlPlane, t
         answer = threads.submit(client.get, "/api")
         until(lambda: hung.taken == 1)
         proxy.__exit__()
+
         assert isinstance(answer.exception(10), httpx.TransportError)
 
 
@@ -329,6 +355,7 @@ def test_functions_run_before_and_after_the_write_and_before_its_answer(
 
     with proxy.fault(posts, before=look, after=look):
         assert create(client, namespace).status_code == 201
+
     assert seen == [(False, None), (True, None)]
     assert proxy.requests[-1].status == 201
 
@@ -338,6 +365,7 @@ def test_a_function_may_use_the_proxy(proxy: Proxy, client: httpx.Client) -> Non
         fault.remove()
 
     fault = proxy.fault(lambda _: True, answer=500, before=end)
+
     assert [client.get("/api").status_code for _ in range(2)] == [500, 200]
 
 
@@ -346,6 +374,7 @@ def test_a_request_is_done_even_if_its_client_goes_away_meanwhile(
 ) -> None:
     gone = threading.Event()
     asyncio.run(send_and_hang_up(control_plane, proxy, namespace, proxy.fault(posts, before=gone.wait)))
+
     assert not exists(control_plane, namespace)
 
     gone.set()
@@ -378,6 +407,7 @@ async def test_what_is_cut_is_reset(control_plane: ControlPlane, proxy: Proxy) -
     url = httpx.URL(proxy.url)
     reader, writer = await asyncio.open_connection(url.host, url.port, ssl=trust)
     writer.write(b"GET /api HTTP/1.1\r\nHost: sample\r\n\r\n")
+
     with pytest.raises(ConnectionResetError):
         await reader.read()
 
@@ -394,6 +424,7 @@ def test_a_stopped_api_server_is_no_answer_and_ends_what_was_open(
             until(lambda: watching.ended is not None)
         finally:
             control_plane.start_apiserver()
+
     assert client.get("/api").status_code == 200
     assert [request.status for request in proxy.requests[1:]] == [None, 200]
 
@@ -430,6 +461,7 @@ def test_hundreds_of_watches_are_open_at_once(control_plane: ControlPlane, proxy
         client = stack.enter_context(admin(control_plane, proxy, connections=300))
         for _ in range(200):
             stack.enter_context(client.stream("GET", config_maps(namespace), params={"watch": "true"}))
+
         assert len(proxy.watches) == 200
         assert client.get("/api").status_code == 200
         assert proxy.cut_watches() == 200

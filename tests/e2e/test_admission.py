@@ -56,6 +56,7 @@ def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced
             # However busy the machine is with other things.
             until(lambda: stream.tried >= WANTED, 3 * SECONDS, pause=0.5)
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
+
     assert stream.failures == []
     assert failed_open(cluster) == open_before
 
@@ -82,6 +83,7 @@ def test_what_no_operator_can_prevent_costs_a_few_admissions_and_then_no_more(us
         failed = len(stream.failures)
         with stream.during("nothing special again"):
             sleep(5)
+
         assert len(stream.failures) == failed
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
 

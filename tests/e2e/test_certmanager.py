@@ -63,18 +63,24 @@ def test_no_admission_fails_on_the_way_to_cert_manager_and_back(
         with stream.during("its certificate served"):
             typed(cluster, serve)
             until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
+
         assert serving(operator, manager.authority) == REPLICAS
+
         pods = replicas(operator)
         with stream.during("the caBundles left to it"):
             typed(cluster, leave)
             until(lambda: published(cluster) == [(theirs,), (theirs,)])
             sleep(5)
+
         assert replicas(operator) == pods
+
         with stream.during("and back"):
             typed(cluster, back)
             until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
             sleep(5)
+
         assert serving(operator, manager.authority) == 0
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
+
     assert stream.failures == []
     assert failed_open(cluster) == open_before

@@ -48,14 +48,19 @@ def test_an_upgrade_brings_the_new_definition_and_restarts_no_server(
     former = values(**{"image.tag": EARLIER})
     helm(cluster, "install", NAME, earlier(tmp_path, lacking="service"), *former, *patiently())
     at_nodes = server(service={"type": "NodePort"})
+
     assert 'unknown field "spec.service"' in applied(user, at_nodes).stderr
+
     user.apply(server())
     ready(user)
     before = at_work(user)
     helm(cluster, "upgrade", NAME, CHART, *values(), *patiently())
+
     assert applied(user, at_nodes).returncode == 0
+
     until(lambda: is_reached_at_nodes(user), seconds=POD_SECONDS)
     user.settled("files")
+
     assert at_work(user) == before
 
 
@@ -67,19 +72,26 @@ def test_servers_run_on_without_the_operator_and_are_taken_up_by_the_next(
     ready(user, "gone")
     before, kept = at_work(user), uids(user, "pvc", "secrets", "statefulsets", "services")
     certificates = uids(operator, "secrets")[f"{NAME}-tls"]
+
     assert f"[CustomResourceDefinition] {CRD}" in uninstall(operator)
+
     # Nobody judges them, and nobody is missed for it.
     user.apply(server(service={"type": "NodePort"}))
     user.kubectl("delete", "dittoserver", "gone")
     until(lambda: user.get("pod", "gone-0") is None, seconds=POD_SECONDS)
+
     assert greeting(user.get("service", "files-file")["spec"]["clusterIP"], 2049).endswith(":12049")
     assert not is_reached_at_nodes(user)
+
     helm(cluster, "install", NAME, CHART, *values(), *patiently())
     until(lambda: is_reached_at_nodes(user), seconds=POD_SECONDS)
     user.settled("files")
+
     assert at_work(user) == before
     assert uids(operator, "secrets")[f"{NAME}-tls"] == certificates
+
     left = uids(user, "pvc", "secrets", "statefulsets", "services")
+
     assert left.items() <= kept.items()
     assert all("gone" in name for name in kept.keys() - left.keys())
     assert {"metadata-gone-0", "cache-gone-0"} <= left.keys()

@@ -45,10 +45,13 @@ def test_the_samples_run_on_volumes_of_the_sizes_that_they_name(user: Namespace)
     servers = [each for each in manifests if each["kind"] == "DittoServer"]
     for each in servers:
         each["spec"]["image"] = DITTOFS  # The one thing that this cluster cannot have.
+
     assert applied(user, *manifests).returncode == 0
+
     for each in servers:
         ready(user, each["metadata"]["name"])
     claims = {claim["metadata"]["name"]: claim for claim in user.all("persistentvolumeclaims")}
+
     assert {claim["status"]["phase"] for claim in claims.values()} == {"Bound"}
     assert claims["content-memory-and-disk-0"]["status"]["capacity"]["storage"] == "50Gi"
     assert {name for name in claims if name.endswith("minimal-0")} == {"metadata-minimal-0", "cache-minimal-0"}
@@ -60,9 +63,12 @@ def test_a_server_that_cannot_work_is_rejected(user: Namespace) -> None:
     """By the CustomResourceDefinition for what is wrong in itself, and then by the webhook for what is not there."""
     rejected = yaml.safe_load((ROOT / "tests/demo/rejected.yaml").read_text())
     answer = applied(user, rejected)
+
     assert answer.returncode == 1
     assert "port is used by both nfs and api" in answer.stderr
+
     answer = applied(user, rejected | {"spec": rejected["spec"] | {"nfsPort": 2049}})
+
     assert answer.returncode == 1
     assert 'StorageClass "premium" does not exist in cluster' in answer.stderr
     assert "local" in answer.stderr
@@ -71,8 +77,10 @@ def test_a_server_that_cannot_work_is_rejected(user: Namespace) -> None:
 
 def test_a_missing_secret_is_a_warning_and_the_server_starts_when_it_comes(user: Namespace) -> None:
     answer = applied(user, s3_server())
+
     assert answer.returncode == 0
     assert 'Warning: S3 credentials Secret "keys" not found' in answer.stderr
+
     until(lambda: (user.condition("files", "CredentialsReady") or {}).get("reason") == "SecretNotFound")
     user.secret("keys", **KEYS)
     ready(user)
@@ -83,16 +91,19 @@ def test_changed_s3_keys_restart_the_pod_which_has_them_and_its_data(user: Names
     user.apply(s3_server())
     ready(user)
     before, first = seen_inside(user), pod(user)
+
     assert {name: value for name, value in before.items() if name.startswith("AWS_")} == {
         "AWS_ACCESS_KEY_ID": "first-id",
         "AWS_SECRET_ACCESS_KEY": "first-secret",
         "AWS_ENDPOINT_URL": "https://s3.example.com",
         "AWS_REGION": "eu-west-1",
     }
+
     user.secret("keys", **KEYS | {"secretAccessKey": "second-secret"})
     until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
     until(lambda: is_ready(user), seconds=POD_SECONDS)
     after = seen_inside(user)
+
     assert after["AWS_SECRET_ACCESS_KEY"] == "second-secret"
     assert (after["users"], after["boots"]) == (before["users"], before["boots"] + 1)
 
@@ -105,6 +116,7 @@ def test_a_pod_that_is_deleted_comes_back_with_its_data(user: Namespace) -> None
     until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
     ready(user)
     until(lambda: seen_inside(user)["users"] == before["users"], seconds=POD_SECONDS)
+
     assert not [name for name in before if name.startswith("AWS_")]
 
 
@@ -118,8 +130,11 @@ def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
 
     user.patch("dittoserver", "files", spec={"metrics": {"enabled": True}})
     until(lambda: reason(user, "Stalled") == "RestartHeldBack")
+
     assert (pod(user), seen_inside(user)) == (first, before)
+
     volume = user.get("persistentvolumeclaim", "metadata-files-0")["spec"]["volumeName"]
+
     assert volume in user.condition("files", "StorageReady")["message"]
 
     retain, release = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}', '{"uid":null,"resourceVersion":null}'
@@ -134,6 +149,7 @@ def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
     until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
     ready(user)
     until(lambda: seen_inside(user)["users"] == before["users"], seconds=POD_SECONDS)
+
     assert user.get("persistentvolumeclaim", "metadata-files-0")["spec"]["volumeName"] == volume
 
 
@@ -150,6 +166,7 @@ def test_an_image_that_cannot_be_pulled_is_healed_by_the_right_one(user: Namespa
     until(lambda: not is_ready(user))
     user.patch("dittoserver", "files", spec={"image": DITTOFS})
     ready(user)
+
     assert seen_inside(user)["users"] == users
 
 
@@ -159,10 +176,13 @@ def test_a_deleted_server_leaves_its_claims_and_takes_them_back_with_its_data(us
     before = seen_inside(user)
     user.kubectl("delete", "dittoserver", "files")
     until(lambda: user.all("pods") == user.all("statefulsets") == user.all("services") == [], seconds=POD_SECONDS)
+
     assert {claim["status"]["phase"] for claim in user.all("persistentvolumeclaims")} == {"Bound"}
+
     user.apply(server())
     ready(user)
     after = seen_inside(user)
+
     assert (after["users"], after["boots"]) == (before["users"], before["boots"] + 1)
 
 
@@ -174,8 +194,11 @@ def test_volumes_grow_under_a_pod_that_goes_on(user: Namespace) -> None:
     user.patch("dittoserver", "files", spec={"storage": {"metadataSize": "2Gi", "cacheSize": "20Gi"}})
     until(lambda: capacities(user) == {"metadata-files-0": "2Gi", "cache-files-0": "20Gi"}, seconds=GROWTH_SECONDS)
     until(lambda: (user.condition("files", "StorageReady") or {}).get("status") == "True")
+
     assert user.get("statefulset", "files")["metadata"]["uid"] != made
+
     [after] = user.get("pod", "files-0")["status"]["containerStatuses"]
+
     assert (after["containerID"], after["restartCount"]) == (status["containerID"], 0)
     assert seen_inside(user) == before
 
@@ -189,6 +212,7 @@ def test_nfs_and_smb_are_reached_at_their_ports_of_the_service(user: Namespace) 
     user.apply(server(smb={"enabled": True}))
     ready(user)
     address = user.get("service", "files-file")["spec"]["clusterIP"]
+
     assert greeting(address, 2049).endswith(":12049")
     assert greeting(address, 445).endswith(":1445")
 
@@ -200,4 +224,5 @@ def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret
     operator = Namespace(user.control_plane, NAMESPACE)
     for replica in operator.all("pods"):
         assert "first-secret" not in operator.kubectl("logs", replica["metadata"]["name"])
+
     assert ready_replicas(user.control_plane) == REPLICAS

@@ -126,6 +126,7 @@ def set_flags(values: Iterable[str]) -> list[str]:
 @pytest.mark.parametrize("file", [ROOT / "README.md", CHART / "README.md"])
 def test_documents_name_the_image_and_how_to_load_it(file: Path) -> None:
     text = file.read_text()
+
     assert IMAGE in text
     assert "no image is published" in text.lower()
     # Every full name of the image in an example has the version of the project.
@@ -147,6 +148,7 @@ def test_readme_installs_from_a_registry_by_kubectl() -> None:
 
     [pods] = workloads(loaded(text))
     wanted = one("Deployment", "image.repository=registry.example.com/dittofs-operator")
+
     assert pods["spec"]["template"]["spec"] == wanted["spec"]["template"]["spec"]
 
 
@@ -186,13 +188,16 @@ def test_every_value_says_what_it_is_for() -> None:
 def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
     """Among others that are all not as by default, so that every value is tried with every template."""
     values = yaml.safe_load(OTHER.read_text())
+
     assert at(values, name) != at(yaml.safe_load(VALUES), name)
+
     besides = [part for value in BESIDES.get(name, []) for part in ("--set", value)]
     section, _, key = name.rpartition(".")
     del (at(values, section) if section else values)[key]
     by_default = tmp_path / "values.yaml"
     by_default.write_text(yaml.safe_dump(values))
     made = [template(RELEASE, NAMESPACE, "--values", str(file), *besides) for file in (OTHER, by_default)]
+
     assert made[0] != made[1]
 
 
@@ -205,8 +210,11 @@ def sections(schema: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]
 
 def test_the_schema_has_every_value_and_no_other() -> None:
     known = dict(sections(SCHEMA))
+
     assert set(NAMES) <= known.keys()
+
     beyond = {name for name in known if not any(f"{name}.".startswith(f"{n}.") for n in NAMES)}
+
     # What values are in, Helm's own, and what a parent chart sets for its condition.
     assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {
         "enabled",
@@ -255,6 +263,7 @@ def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_
     secret = ("certificates.provider=secret", "certificates.secretName=x")
     off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
     given = set(flags()) | set(flags(*secret, *off))
+
     assert given <= options
     assert options - given == {"--kubeconfig", "--snapshot"}
 
@@ -322,9 +331,12 @@ def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> Non
         assert "caBundle" not in json.dumps(configuration)
     made = manifests(RELEASE, NAMESPACE, provider)
     [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
+
     assert certificate["spec"]["dnsNames"] == [f"{RELEASE}.{NAMESPACE}.svc"]
     assert certificate["spec"]["duration"] == "129600m"
+
     [volume] = [each for each in volumes(provider) if "secret" in each]
+
     assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
     assert {"--tls-cert", "--tls-key"} <= set(flags(provider))
     assert not {"--certificate-secret", "--webhook-configuration"} & set(flags(provider))
@@ -335,6 +347,7 @@ def test_a_fraction_of_a_day_counts() -> None:
     made = loaded(template(RELEASE, NAMESPACE, *set_flags(ALERTS), *half))
     [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
     [rule] = [each for each in made if each["kind"] == "PrometheusRule"]
+
     assert certificate["spec"]["duration"] == "720m"
     assert 'certificate="serving"}) < 10800' in str(rule)
 
@@ -375,13 +388,16 @@ def roles(*values: str) -> list[Manifest]:
 
 def test_who_looks_after_namespaces_has_no_permission_beyond_them_but_for_the_webhooks() -> None:
     made = roles("namespaces={one,two}", "rbac.aggregate=false")
+
     assert sorted((each["kind"], each["metadata"].get("namespace")) for each in made if each["kind"] == "Role") == [
         ("Role", NAMESPACE),
         ("Role", "one"),
         ("Role", "two"),
     ]
+
     [of_the_cluster] = [each for each in made if each["kind"] == "ClusterRole"]
     [rule] = of_the_cluster["rules"]
+
     assert rule["apiGroups"] == ["admissionregistration.k8s.io"]
     assert rule["resourceNames"] == [RELEASE]
 
@@ -402,6 +418,7 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
     expressions = [alert["expr"] for alert in alerts]
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     asked = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
+
     # `up` is made by Prometheus.
     assert asked - {"up"} <= metrics()
     assert len(asked) > 5

@@ -112,11 +112,15 @@ def used(site: Site, tmp_path: Path) -> Site:
 
 def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
     said = site.helm("install", RELEASE, CHART)
+
     assert "helm test --namespace dittofs-system dittofs-operator" in said
     assert f"kind load docker-image {IMAGE}" in said
+
     until(lambda: len(site.pods()) == 2)
+
     assert {each["status"]["phase"] for each in site.pods()} == {"Pending"}
     assert not site.refusals()
+
     # The one that helm test starts is no hindrance either.
     [pod] = [each for each in hooks() if each["kind"] == "Pod"]
     site.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(without_account(pod)))
@@ -149,7 +153,9 @@ def test_the_api_server_takes_everything_with_every_value_set(site: Site) -> Non
     # Kinds that other operators bring.
     of_others = ("cert-manager.io", "monitoring.coreos.com")
     known = [without_account(each) for each in made if not each["apiVersion"].startswith(of_others)]
+
     assert len(made) - len(known) == 3
+
     dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
     site.cluster.kubectl(*dry, input=yaml.safe_dump_all(known))
 
@@ -160,19 +166,27 @@ def namespace_called(name: str) -> str:
 
 def test_an_upgrade_brings_the_new_definition_and_keeps_the_servers(used: Site) -> None:
     before = used.get("dittoserver", "files")
+
     assert "image" not in before["spec"]
+
     used.helm("upgrade", RELEASE, CHART)
+
     assert used.get("deployment", RELEASE)["metadata"]["labels"]["helm.sh/chart"] == f"{RELEASE}-0.1.0"
     assert "image" in fields_of(used.get("crd", CRD))
+
     after = used.get("dittoserver", "files")
+
     assert (after["metadata"]["uid"], after["spec"]["image"]) == (before["metadata"]["uid"], "marmos91c/dittofs:latest")
 
 
 def test_an_upgrade_leaves_a_definition_alone_that_is_not_the_charts(site: Site) -> None:
     site.cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
+
     assert "invalid ownership metadata" in site.try_helm("install", RELEASE, CHART).stderr
+
     site.helm("install", RELEASE, CHART, "--set", "crds.enabled=false")
     site.helm("upgrade", RELEASE, CHART, "--set", "crds.enabled=false")
+
     assert "helm.sh/chart" not in site.get("crd", CRD)["metadata"].get("labels", {})
 
 
@@ -183,6 +197,7 @@ def test_an_upgrade_leaves_the_published_ca_as_it_is(site: Site, server_side: st
     site.helm("install", RELEASE, CHART, by)
     publish(site)
     site.helm("upgrade", RELEASE, CHART, by, "--set", "replicas=3", "--set", "commonLabels.changed=yes")
+
     assert site.get("deployment", RELEASE)["spec"]["replicas"] == 3
     assert published(site) == [BUNDLE, BUNDLE]
 
@@ -205,13 +220,16 @@ def published(site: Site) -> list[str]:
 def test_servers_and_their_claims_outlive_the_chart_and_are_there_for_the_next(used: Site) -> None:
     used.helm("upgrade", RELEASE, CHART)
     before = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
+
     assert f"[CustomResourceDefinition] {CRD}" in used.helm("uninstall", RELEASE)
     assert used.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
     assert not used.get("crd", CRD)["metadata"].get("deletionTimestamp")
+
     # No webhook is left behind that nobody answers.
     used.apply(server("another"))
     used.helm("install", RELEASE, CHART)
     after = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
+
     assert after == before
 
 
@@ -225,15 +243,20 @@ def test_the_definition_goes_with_the_chart_when_that_is_asked_for(site: Site) -
 def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Site) -> None:
     site.kubectl("apply", "-f", str(INSTALL))
     until(lambda: len(site.pods()) == 2)
+
     assert not site.refusals()
+
     publish(site)
     again = site.kubectl("apply", "-f", str(INSTALL)).splitlines()
+
     # Of a PodDisruptionBudget kubectl always says that it was configured.
     assert [line for line in again if not line.endswith("unchanged")] == [f"{BUDGET}/{RELEASE} configured"]
     assert site.get(BUDGET, RELEASE)["metadata"]["generation"] == 1
     assert published(site) == [BUNDLE, BUNDLE]
+
     for command in README_COMMANDS:
         site.cluster.kubectl(*command.split())
+
     assert site.names(IN_THE_CLUSTER, "-l", OF_THE_RELEASE) == []
     assert not site.get("crd", CRD)["metadata"].get("deletionTimestamp")
 
@@ -317,6 +340,7 @@ def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tm
         asked = helm_test(site, tmp_path)
     refused = helm_test(site, tmp_path)
     cluster.kubectl("delete", ",".join(WEBHOOKS), RELEASE)
+
     assert unasked.returncode == 1
     assert "the operator was not asked" in unasked.stderr
     assert (asked.returncode, asked.stderr) == (0, "")

@@ -61,6 +61,7 @@ def test_a_parent_can_import_values(tmp_path: Path) -> None:
     documents = render(umbrella(tmp_path, imported, template=own))
 
     [config] = [each for each in documents if each["metadata"]["name"] == "own"]
+
     assert config["data"] == {"image": "localhost/dittofs-operator"}
 
 
@@ -71,7 +72,9 @@ def test_readme_shows_how_to_depend_on_it(tmp_path: Path) -> None:
     version = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
 
     assert (dependency["name"], dependency["version"]) == (CHART.name, version)
+
     parent = umbrella(tmp_path, {**dependency, "repository": f"file://{CHART}"})
+
     assert render(parent, f"{dependency['condition']}=true")
     assert not render(parent, f"{dependency['condition']}=false")
 
@@ -82,6 +85,7 @@ def test_an_alias_names_the_objects(tmp_path: Path) -> None:
 
     [deployment] = [each for each in documents if each["kind"] == "Deployment"]
     [pod] = [each for each in documents if each["kind"] == "Pod"]
+
     assert deployment["metadata"]["name"] == "platform-storage"
     assert deployment["spec"]["replicas"] == 1
     assert not deployment["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
@@ -92,8 +96,11 @@ def test_two_aliases_share_no_object_and_no_pod(tmp_path: Path) -> None:
     documents = render(umbrella(tmp_path, *ALIASES), "archive.crds.enabled=false")
 
     keys = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
+
     assert len(keys) == len(set(keys))
     assert names(documents, "CustomResourceDefinition") == [CRD]
+
     storage, archive = (each["spec"] for each in documents if each["kind"] == "Deployment")
+
     assert not storage["selector"]["matchLabels"].items() <= archive["template"]["metadata"]["labels"].items()
     assert not archive["selector"]["matchLabels"].items() <= storage["template"]["metadata"]["labels"].items()

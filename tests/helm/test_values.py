@@ -74,6 +74,7 @@ def test_a_label_of_the_chart_wins(value: str, key: str) -> None:
     after = labels_of(render(*EVERYTHING, colliding={value: {key: "theirs", "example.com/team": "storage"}}))
 
     assert any("example.com/team" in labels for labels in after.values())
+
     for name, labels in before.items():
         assert {label: after[name][label] for label in labels.keys() & set(CHART_LABELS)} == {
             label: labels[label] for label in labels.keys() & set(CHART_LABELS)
@@ -87,6 +88,7 @@ def test_a_selector_finds_only_pods_of_the_operator() -> None:
     [pod] = [each for each in documents if each["kind"] == "Pod"]
     [deployment] = [each for each in documents if each["kind"] == "Deployment"]
     selector = deployment["spec"]["selector"]["matchLabels"]
+
     assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
     assert not selector.items() <= pod["metadata"]["labels"].items()
 
@@ -154,6 +156,7 @@ def test_an_account_annotation_wins_over_a_common_one() -> None:
         "serviceAccount.annotations": {"example.com/role": "one"},
     }
     documents = render(colliding=colliding)
+
     assert [
         each["metadata"]["annotations"]["example.com/role"]
         for each in documents
@@ -252,6 +255,7 @@ def test_a_network_policy_lets_scrapes_in() -> None:
     [port] = [each["targetPort"] for each in one("Service")["spec"]["ports"] if each["name"] == monitored]
 
     [rule] = [rule for rule in policy["spec"]["ingress"] if {"port": port} in rule["ports"]]
+
     assert "from" not in rule
     assert port in {each["name"] for each in container(*EVERYTHING)["ports"]}
 
@@ -262,6 +266,7 @@ def test_the_release_namespace_need_not_be_looked_after() -> None:
         for each in manifests(RELEASE, NAMESPACE, "namespaces={one}")
         if each["kind"] == "Role"
     }
+
     assert roles == {("one", RELEASE), (NAMESPACE, f"{RELEASE}-own")}
 
 

@@ -97,9 +97,12 @@ async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened
     controller = Controller(world.informers, own, workers=4)
     world.server("one")
     world.server("two")
+
     assert not controller.running
+
     async with running(controller):
         await until_async(lambda: own.done == {"one": 1, "two": 1})
+
     assert not controller.running
 
 
@@ -120,6 +123,7 @@ async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> 
             before = own.done["one"]
             world.secret(generated)
             await until_async(lambda before=before: own.done["one"] > before)  # type: ignore[misc]
+
         assert own.done == {"one": 5, "two": 2, "other": 2}
 
 
@@ -144,12 +148,16 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
         world.server(f"s{number}", **s3(secretName="shared"))
     async with asyncio.TaskGroup() as group:
         task = group.create_task(controller.run())
+
         assert max(await turns()) <= AT_ONCE
+
         idle = added()
         world.secret("shared")
+
         assert added() == idle
         assert max(await turns()) <= AT_ONCE
         assert added() == idle + many
+
         task.cancel()
 
 
@@ -164,6 +172,7 @@ async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: Wo
         await until_async(lambda: own.done["one"] == 2)
         world.secret("former")
         await until_async(lambda: own.done["two"] == 2)
+
         assert own.done["one"] == 2
 
 
@@ -178,7 +187,9 @@ async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: 
         before = Counter(own.done)
         world.storage_class("of-controller-fast")
         await until_async(lambda: own.done["fast"] > before["fast"] and own.done["any"] > before["any"])
+
         assert own.done["slow"] == before["slow"]
+
     assert StorageClass("of-controller-fast") not in world.informers.storage_classes.known
 
 
@@ -196,6 +207,7 @@ async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
             store.put(world.named("of-nobody", instance="nobody"))
             store.put(world.named("of-one", instance="one"))
             await until_async(lambda count=count: own.done["one"] == count)  # type: ignore[misc]
+
         assert own.done == {"one": 5, "two": 1}
 
 
@@ -238,6 +250,7 @@ async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
         world.informers.servers.remove(gone)
         world.secret("shared")
         await until_async(lambda: own.done["stays"] == 2)
+
         assert own.done["gone"] == 1
 
 
@@ -261,9 +274,12 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
     before = errors()
     async with running(Controller(world.informers, own, workers=1)):
         await until_async(lambda: own.done == {"broken": 1, "sound": 1})
+
     assert tried == {"broken": 3, "sound": 1}
     assert errors() == before + 2
+
     found = [record for record in caplog.records if record.message == message]
+
     assert [vars(record)["object"] for record in found] == ["broken", "broken"]
 
 
@@ -295,10 +311,14 @@ async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: W
         controller.finish()
         world.server("three")
         await asyncio.wait([task], timeout=0.2)
+
         assert not task.done()
+
         may_end.set()
         await asyncio.wait_for(task, 30)
+
         assert not controller.running
+
     assert own.done.total() == 1
 
 
@@ -316,6 +336,7 @@ async def test_nothing_is_reconciled_amid_a_rewind(world: World) -> None:
         cache._synced.clear()
         world.server("one")
         await until_async(lambda: controller._busy == 1)
+
         assert own.done.total() == 0
 
         # As soon as everything was listed again, the server that waited is reconciled.

@@ -16,6 +16,7 @@ def test_a_secret_concerns_those_that_name_it_in_its_namespace() -> None:
     dependents = Dependents()
     dependents.put(ONE, server("one", **s3(secretName="shared")))
     dependents.put(TWO, server("two", **s3(secretName="shared"), **jwt(name="j", key="k")))
+
     assert dependents.of_secret(secret("shared")) == {ONE, TWO}
     assert dependents.of_secret(secret("j")) == {TWO}
     assert dependents.of_secret(secret("shared", "other")) == set()
@@ -30,6 +31,7 @@ def test_a_class_concerns_those_that_name_it_and_those_that_name_none() -> None:
     dependents = Dependents()
     dependents.put(ONE, server("one", **storage(storageClassName="fast")))
     dependents.put(TWO, server("two", storage={"metadataSize": "1Gi"}))
+
     assert dependents.of_class("fast") == {ONE, TWO}
     assert dependents.of_class("slow") == {TWO}
 
@@ -38,6 +40,7 @@ def test_what_a_server_no_longer_names_does_not_concern_it() -> None:
     dependents = Dependents()
     dependents.put(ONE, server("one", **s3(secretName="former"), **storage(storageClassName="former")))
     dependents.put(ONE, server("one", **s3(secretName="present"), **storage(storageClassName="present")))
+
     assert dependents.of_secret(secret("former")) == dependents.of_class("former") == set()
     assert dependents.of_secret(secret("present")) == dependents.of_class("present") == {ONE}
 
@@ -47,6 +50,7 @@ def test_a_server_that_is_gone_leaves_nothing_behind() -> None:
     dependents.put(ONE, server("one", **s3(secretName="its-own"), **storage(storageClassName="its-own")))
     dependents.remove(ONE)
     dependents.remove(TWO)
+
     assert pickle.dumps(dependents) == pickle.dumps(Dependents())
 
 

@@ -73,14 +73,18 @@ def test_an_urgent_add_lifts_a_key_up_and_another_does_not_lower_it(queue: Queue
     queue.add(B, 0.0, urgent=False)
     queue.add(B, 0.0)
     queue.add(B, 0.0, urgent=False)
+
     assert len(queue) == 2
     assert everything(queue, 0.0) == [B, A]
 
 
 def test_a_key_is_never_in_the_hands_of_two_workers(queue: Queue) -> None:
     queue.add(A, 0.0)
+
     assert queue.take(0.0) == A
+
     queue.add(A, 0.0)
+
     assert queue.take(0.0) is None
     assert queue.wait(0.0) is None
     assert len(queue) == 0
@@ -95,8 +99,11 @@ def test_what_is_added_during_the_work_is_worked_on_once_more_at_once(
     queue.add(A, 1.0)
     queue.add(A, 2.0)
     end(queue, A, 3.0)
+
     assert everything(queue, 3.0) == [A]
+
     queue.done(A, 4.0)
+
     assert queue.wait(4.0) is None
 
 
@@ -107,6 +114,7 @@ def test_an_urgent_add_during_the_work_is_not_forgotten_for_one_that_is_not(queu
     for urgent in (False, True, False):
         queue.add(A, 0.0, urgent=urgent)
     queue.done(A, 0.0)
+
     assert everything(queue, 0.0) == [A, B]
 
 
@@ -116,6 +124,7 @@ def test_an_add_during_the_work_that_is_not_urgent_waits_its_turn(queue: Queue) 
     queue.add(B, 0.0, urgent=False)
     queue.add(A, 0.0, urgent=False)
     queue.done(A, 0.0)
+
     assert everything(queue, 0.0) == [B, A]
 
 
@@ -130,6 +139,7 @@ def test_keys_that_failed_together_are_spread_over_half_of_their_delay() -> None
 
 def test_a_key_that_is_backed_off_comes_when_it_is_due_and_not_before(queue: Queue) -> None:
     failed_once(queue, A, 0.0)
+
     assert len(queue) == 1
     assert queue.wait(0.04) == pytest.approx(0.06)
     assert queue.take(0.09) is None
@@ -143,14 +153,18 @@ def test_work_that_succeeds_forgets_the_failures(queue: Queue) -> None:
     queue.take(10.0)
     queue.done(A, 10.0)
     failed_once(queue, A, 20.0)
+
     assert queue.wait(20.0) == pytest.approx(0.1)
 
 
 def test_a_change_ends_the_backoff_and_keeps_the_count_of_failures(queue: Queue) -> None:
     delays(queue, 5)
     queue.add(A, 5.0)
+
     assert everything(queue, 5.0) == [A]
+
     queue.failed(A, 5.0)
+
     assert queue.wait(5.0) == pytest.approx(3.2)
 
 
@@ -159,8 +173,11 @@ def test_a_change_during_work_that_fails_keeps_the_count_of_failures(queue: Queu
     queue.take(0.0)
     queue.add(A, 0.0)
     queue.failed(A, 0.0)
+
     assert queue.take(0.0) == A
+
     queue.failed(A, 0.0)
+
     assert queue.wait(0.0) == pytest.approx(0.2)
 
 
@@ -169,15 +186,19 @@ def test_a_key_that_always_fails_delays_no_other(queue: Queue) -> None:
     now = 10_000.0
     for key in (B, C):
         queue.add(key, now, urgent=False)
+
     assert everything(queue, now) == [A, B, C]
+
     queue.failed(A, now)
     queue.done(B, now)
     queue.add(B, now, urgent=False)
+
     assert everything(queue, now) == [B]
 
 
 def test_a_later_look_comes_when_it_is_due(queue: Queue) -> None:
     queue.add_after(A, 0.0, 30.0)
+
     assert len(queue) == 1
     assert queue.take(29.0) is None
     assert queue.wait(29.0) == 1.0
@@ -189,10 +210,13 @@ def test_a_later_look_comes_when_it_is_due(queue: Queue) -> None:
 def test_of_several_later_looks_the_earliest_counts(queue: Queue, looks: tuple[float, float]) -> None:
     for seconds in looks:
         queue.add_after(A, 0.0, seconds)
+
     assert len(queue) == 1
     assert queue.wait(0.0) == 10.0
     assert everything(queue, 10.0) == [A]
+
     queue.done(A, 10.0)
+
     assert queue.wait(10.0) is None
 
 
@@ -201,14 +225,18 @@ def test_a_later_look_does_not_delay_a_key_that_is_ready(queue: Queue) -> None:
     queue.add(B, 0.0, urgent=False)
     queue.add_after(A, 0.0, 30.0)
     queue.add_after(B, 0.0, 30.0)
+
     assert everything(queue, 0.0) == [A, B]
 
 
 def test_taking_a_key_forgets_its_later_look(queue: Queue) -> None:
     queue.add_after(A, 0.0, 30.0)
     queue.add(A, 0.0)
+
     assert everything(queue, 0.0) == [A]
+
     queue.done(A, 0.0)
+
     assert queue.wait(0.0) is None
 
 
@@ -217,8 +245,11 @@ def test_later_looks_that_are_asked_for_during_the_work_count_after_it(queue: Qu
     queue.take(0.0)
     queue.add_after(A, 0.0, 30.0)
     queue.add_after(A, 0.0, 40.0)
+
     assert queue.wait(100.0) is None
+
     queue.done(A, 10.0)
+
     assert queue.wait(10.0) == 20.0
 
 
@@ -227,6 +258,7 @@ def test_of_a_later_look_and_a_backoff_the_earlier_counts(queue: Queue) -> None:
     queue.take(0.0)
     queue.add_after(A, 0.0, 30.0)
     queue.failed(A, 0.0)
+
     assert queue.wait(0.0) == pytest.approx(0.1)
 
 
@@ -243,6 +275,7 @@ def test_one_key_takes_the_same_room_however_often_it_is_added(queue: Queue) -> 
         queue.add(B, 0.0)
     for seconds in range(10_000, 0, -1):
         queue.add_after(A, 0.0, seconds)
+
     assert len(queue) == 2
     assert len(queue._later._heap) < 100
     assert everything(queue, 1.0) == [B, A]
@@ -258,13 +291,20 @@ def test_metrics_are_those_of_controller_runtime(queue: Queue) -> None:
     before = [sample(name) for name in names]
     for key in (A, A, B):
         queue.add(key, 1.0)
+
     assert sample("depth") == 2
+
     queue.take(3.0)
+
     assert sample("depth") == 1
+
     queue.failed(A, 7.0)
+
     assert [sample(name) - was for name, was in zip(names, before, strict=True)] == [2, 1, 2, 4]
+
     queue.take(7.1)
     queue.take(7.1)
+
     assert sample("depth") == 0
     assert sample("adds_total") - before[0] == 3
 
@@ -277,6 +317,7 @@ def test_a_key_that_is_added_during_the_work_waits_from_then_on(queue: Queue) ->
     queue.done(A, 5.0)
     before = sample("queue_duration_seconds_sum")
     queue.take(7.0)
+
     assert sample("queue_duration_seconds_sum") - before == 6
 
 

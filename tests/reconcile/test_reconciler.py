@@ -61,10 +61,13 @@ async def test_everything_that_a_server_needs_is_made(site: Site) -> None:
     await site.reconciled()
     for suffix in ("headless", "file", "api"):
         assert await site.is_there(SERVICES, f"files-{suffix}")
+
     assert await site.is_there(CONFIG_MAPS, "files-config")
     assert await site.is_there(STATEFUL_SETS)
+
     for name in ("files-jwt-secret", "files-admin-bootstrap-credentials"):
         assert not (await site.live(SECRETS, name))["metadata"].get("ownerReferences")
+
     assert (await site.live(DITTO_SERVERS))["status"]["observedGeneration"] == 1
     assert await site.condition("CredentialsReady") == ("True", "Found")
 
@@ -76,15 +79,18 @@ async def test_what_is_made_is_not_written_again(site: Site) -> None:
     before = [version(await site.live(*each)) for each in names]
     generation = (await site.live(STATEFUL_SETS))["metadata"]["generation"]
     await site.reconciled()
+
     assert [version(await site.live(*each)) for each in names] == before
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == generation
 
 
 async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: Site) -> None:
     assert await site.reconciler.reconcile(site.key) is None
+
     going = await site.begin()
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     other = unwatched(site, going)
+
     assert await other.reconciler.reconcile(site.key) is None
     assert not await site.is_there(CONFIG_MAPS, "files-config")
 
@@ -93,6 +99,7 @@ async def test_nothing_is_made_of_a_server_that_nobody_judged(site: Site) -> Non
     live = await site.begin()
     other = unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 8080}})
     await other.reconciler.reconcile(site.key)
+
     assert await site.condition("Stalled") == ("True", "InvalidSpec")
     assert [each.reason for each in other.told] == ["InvalidSpec"]
     assert not await site.is_there(CONFIG_MAPS, "files-config")
@@ -103,6 +110,7 @@ async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> N
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
     await site.begin()
+
     assert await site.reconciled() == TAKEN_SECONDS
     assert await site.condition("Stalled") == ("True", "NameTaken")
     assert await site.live(SERVICES, "files-file") == before
@@ -111,6 +119,7 @@ async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> N
 async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: Site) -> None:
     await site.put_secret("s3", **KEYS)
     await site.begin(**s3(endpointKey="no key"))
+
     with pytest.raises(ClusterError):
         await site.reconciled()
     assert await site.condition("Reconciling") == ("True", "WriteFailed")
@@ -122,12 +131,17 @@ async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credent
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services": "1"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
     await site.begin(**s3())
+
     with pytest.raises(Unavailable, match='services "files-file" is forbidden: exceeded quota: none'):
         await site.reconciled()
+
     before = await site.template()
+
     assert await site.condition("Reconciling") == ("True", "ServiceMissing")
     assert await site.condition("CredentialsReady") == ("True", "Found")
+
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
+
     with pytest.raises(Unavailable):
         await site.reconciled()
     assert await site.template() != before
@@ -140,6 +154,7 @@ async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> N
     config = await site.live(CONFIG_MAPS, "files-config")
     after = await site.cluster.replace(CONFIG_MAPS, {**config, "data": {}})
     status = (await site.live(DITTO_SERVERS))["status"]
+
     with pytest.raises(Conflict):
         await unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 2050}}, config).reconciler.reconcile(
             site.key
@@ -151,6 +166,7 @@ async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> N
 async def test_who_leads_no_longer_says_nothing(site: Site) -> None:
     await site.begin()
     site.leads = lambda: False
+
     with pytest.raises(NotLeading):
         await site.reconciler.reconcile(site.key)
     assert "conditions" not in (await site.live(DITTO_SERVERS))["status"]
@@ -160,19 +176,25 @@ async def test_who_leads_no_longer_says_nothing(site: Site) -> None:
 async def test_the_pod_waits_for_its_credentials(site: Site) -> None:
     await site.begin(**s3())
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
     assert not await site.is_there(STATEFUL_SETS)
+
     await site.put_secret("s3", accessKeyId="AKIA")
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
+
     await site.put_secret("s3", **KEYS)
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("True", "Found")
     assert await site.is_there(STATEFUL_SETS)
 
 
 async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Site) -> None:
     other = unwatched(site, await site.begin(**s3()))
+
     # Nothing will say when they can be read.
     with pytest.raises(Unavailable, match='Could not verify S3 credentials Secret "s3"'):
         await other.reconciled()
@@ -187,10 +209,13 @@ async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(s
     before = await site.template()
     await site.put_secret("s3", accessKeyId="AKIA2")
     await site.reconciled()
+
     assert await site.template() == before
     assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
+
     await site.put_secret("s3", accessKeyId="AKIA2", secretAccessKey="two")
     await site.reconciled()
+
     assert await site.template() != before
     assert [each.reason for each in site.told] == ["SecretIncomplete", "Restarting"]
 
@@ -203,12 +228,17 @@ async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site
     await site.change(image="example.com/dittofs:1")
     await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
     await site.reconciled()
+
     assert site.told[-1].reason == "PodReplaced"
+
     await until_async(lambda: bool(site.pod and former and site.pod["metadata"]["uid"] != former["metadata"]["uid"]))
     [container] = (await site.live(PODS, "files-0"))["spec"]["containers"]
+
     assert container["image"] == "example.com/dittofs:1"
+
     told = list(site.told)
     await site.reconciled()
+
     assert site.told == told
 
 
@@ -226,6 +256,7 @@ async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) ->
 
     site.leads = goes
     await site.reconciled()
+
     assert site.key not in known
     assert site.told == []
 
@@ -238,9 +269,12 @@ async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Site)
     await site.remove(SECRETS, "s3")
     await site.change(replicas=0, **s3())
     found = await site.live(STATEFUL_SETS)
+
     assert found["spec"]["replicas"] == 0
     assert found["spec"]["template"] == before
+
     await site.change(replicas=0, nfsPort=2050, **s3())
+
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == found["metadata"]["generation"]
 
 
@@ -249,11 +283,14 @@ async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_m
     await site.reconciled()
     await site.remove(SECRETS, "files-jwt-secret")
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
     assert "generated Secret files-jwt-secret is gone: put it back" in site.told[-1].message
     assert not await site.is_there(SECRETS, "files-jwt-secret")
+
     await site.remove(STATEFUL_SETS, "files")
     await site.reconciled()
+
     assert await site.is_there(SECRETS, "files-jwt-secret")
     assert await site.condition("CredentialsReady") == ("True", "Found")
 
@@ -262,8 +299,11 @@ async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site
     await site.put_secret("mine", key="x" * 32)
     await site.begin(**jwt(name="mine", key="key"))
     await site.reconciled()
+
     assert not await site.is_there(SECRETS, "files-jwt-secret")
+
     await site.change()
+
     assert await site.is_there(SECRETS, "files-jwt-secret")
 
 
@@ -271,12 +311,17 @@ async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: 
     await site.put_secret("dsn", url=DSN)
     await site.begin(**POSTGRES)
     await site.reconciled()
+
     assert (await site.postgres())["host"] == "db.example.com"
+
     before = version(await site.live(SECRETS, "files-postgres"))
     await site.reconciled()
+
     assert version(await site.live(SECRETS, "files-postgres")) == before
+
     await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
     await site.reconciled()
+
     assert (await site.postgres())["host"] == "db2.example.com"
     assert (await site.postgres())["password"] == "hunter2"
 
@@ -305,6 +350,7 @@ async def test_the_parts_of_a_connection_string_go_with_it(site: Site) -> None:
     await site.begin(**POSTGRES)
     await site.reconciled()
     await site.change()
+
     assert not await site.is_there(SECRETS, "files-postgres")
     assert await site.is_there(SECRETS, "dsn")
 
@@ -314,6 +360,7 @@ async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of
     await site.begin(**POSTGRES)
     await site.reconciled()
     [news] = site.told
+
     assert news.reason == "SecretIncomplete"
     assert 'Postgres Secret "dsn" key "url": expected postgres://' in news.message
     assert "hunter2" not in news.message
@@ -325,6 +372,7 @@ async def test_a_connection_string_that_is_optional_may_be_absent(site: Site) ->
     reference = {**POSTGRES["database"]["postgresSecretRef"], "optional": True}  # type: ignore[dict-item]
     await site.begin(database={"type": "postgres", "postgresSecretRef": reference})
     await site.reconciled()
+
     assert await site.condition("CredentialsReady") == ("True", "Found")
     assert not await site.is_there(SECRETS, "files-postgres")
 
@@ -339,8 +387,11 @@ async def test_a_reference_that_names_no_secret_is_told(site: Site) -> None:
 async def test_the_metrics_service_goes_when_metrics_are_off(site: Site) -> None:
     await site.begin(metrics={"enabled": True})
     await site.reconciled()
+
     assert await site.is_there(SERVICES, "files-metrics")
+
     await site.change(metrics={"enabled": False})
+
     assert not await site.is_there(SERVICES, "files-metrics")
     assert await site.is_there(SERVICES, "files-file")
 
@@ -352,6 +403,7 @@ async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: Site
     await site.begin()
     await until_async(lambda: (site.namespace, "files-metrics") in site.informers.services)
     await site.reconciled()
+
     assert await site.live(SERVICES, "files-metrics") == before
 
 
@@ -372,14 +424,19 @@ async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) 
     created = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
     site.today = created + timedelta(seconds=100)
     await until_async(lambda: (site.namespace, "metadata-files-0") in site.informers.claims)
+
     assert await site.reconciled() == CLAIM_PATIENCE_SECONDS - 100 + 1
     assert await site.condition("StorageReady") == ("False", "ClaimPending")
+
     site.today = created + timedelta(seconds=CLAIM_PATIENCE_SECONDS)
     await site.reconciled()
+
     assert await site.condition("StorageReady") == ("False", "ClaimOverdue")
+
     # The StatefulSet's controller makes the cache's claim some time after this one.
     await until_async(lambda: (site.namespace, "cache-files-0") in site.informers.claims)
     site.today += timedelta(minutes=1)
+
     assert await site.reconciled() is None
 
 
@@ -388,6 +445,7 @@ async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
     before = datetime.now(UTC).replace(microsecond=0)
     await Reconciler(site.cluster, site.informers, site.writer, site.tell).reconcile(site.key)
     found = conditions(await site.live(DITTO_SERVERS))["Ready"]
+
     assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)
 
 
@@ -402,6 +460,7 @@ async def test_a_rejected_statefulset_holds_up_nothing(site: Site) -> None:
         await site.change(nfsPort=2050, cache={"size": "2GB"}, **s3(endpointKey="no key"))
 
     [port] = (await site.live(SERVICES, "files-file"))["spec"]["ports"]
+
     assert port["port"] == 2050
     assert "2GB" in (await site.live(CONFIG_MAPS, "files-config"))["data"]["config.yaml"]
     assert await site.template() == before
@@ -429,21 +488,29 @@ async def test_a_rejected_section_keeps_its_value(site: Site, sections: Manifest
     await site.change(**{**good, **sections}, image="example.com/dittofs:2", **s3())
 
     assert await site.condition("Stalled") == ("True", "SectionRejected")
+
     message = conditions(await site.live(DITTO_SERVERS))["Stalled"]["message"]
+
     assert f"the pod keeps {named}" in message
+
     after = await site.template()
+
     assert after["spec"]["containers"][0]["image"] == "example.com/dittofs:2"
+
     for name in ("resources", "securityContext"):
         assert after["spec"]["containers"][0][name] == before["spec"]["containers"][0][name]
+
     assert after["spec"]["securityContext"] == before["spec"]["securityContext"]
 
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
     written = version(await site.live(STATEFUL_SETS))
     await site.reconciled()
+
     assert version(await site.live(STATEFUL_SETS)) != written
     assert [event.type for event in site.told if event.reason == "SectionRejected"] == ["Warning"]
 
     await site.change(**good, **s3())
+
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
@@ -451,7 +518,9 @@ async def test_a_recreated_server_is_judged_anew(site: Site) -> None:
     """It has the name and the generation of the one before."""
     await site.begin(securityContext={"runAsUser": -1})
     await site.reconciled()
+
     assert await site.condition("Stalled") == ("True", "SectionRejected")
+
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
     await until_async(lambda: site.key not in site.informers.servers)
 
@@ -473,7 +542,9 @@ async def test_a_new_server_runs_with_its_sections_or_not(site: Site, sections: 
     await site.reconciled()
 
     assert not await site.is_there(STATEFUL_SETS)
+
     message = conditions(await site.live(DITTO_SERVERS))["Stalled"]["message"]
+
     assert message.startswith("no pod can be created: ")
 
 
@@ -486,7 +557,9 @@ async def test_a_rejected_section_creates_no_pod(site: Site) -> None:
     assert await site.condition("Ready") == ("False", "SectionRejected")
     assert not await site.is_there(STATEFUL_SETS)
     assert await site.is_there(SERVICES, "files-file")
+
     await site.change(securityContext={"runAsUser": 1000})
+
     assert await site.is_there(STATEFUL_SETS)
 
 
@@ -532,7 +605,9 @@ async def test_the_endpoint_follows_the_live_service(site: Site) -> None:
         await site.change(service={"type": "NodePort"}, nfsPort=2050)
 
     assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2049"
+
     found = conditions(await site.live(DITTO_SERVERS))["Reconciling"]
+
     assert (found["status"], found["reason"]) == ("True", "ServiceOutdated")
 
 
@@ -561,6 +636,7 @@ async def test_a_service_leaves_its_former_type(site: Site, former: str, theirs:
     await site.change(service={"type": wanted})
 
     live = (await site.live(SERVICES, "files-file"))["spec"]
+
     assert live["type"] == wanted
     assert live["sessionAffinity"] == theirs.get("sessionAffinity", "None")
     assert not live.keys() & {"loadBalancerSourceRanges", "loadBalancerClass"}
@@ -593,6 +669,7 @@ async def test_objects_that_lost_their_labels_are_found(site: Site) -> None:
             after = await site.live(resource, name)
             assert after["metadata"]["uid"] == before[name]["metadata"]["uid"]
             assert after["metadata"]["labels"]["app"] == "dittofs-server"
+
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 

@@ -53,12 +53,17 @@ async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
     before = await site.live(STATEFUL_SETS)
     await site.wants(metadataSize="2Gi", contentSize="3Gi", cacheSize="4Gi")
     await site.settled()
+
     assert await site.sizes() == {"metadata-files-0": 2, "content-files-0": 3, "cache-files-0": 4}
     assert await site.templates() == {"metadata": "2Gi", "content": "3Gi", "cache": "4Gi"}
+
     after = await site.live(STATEFUL_SETS)
+
     assert after["metadata"]["uid"] != before["metadata"]["uid"]
     assert after["spec"]["template"] == before["spec"]["template"]
+
     await until_adopted(site)
+
     assert await same_pod(site, pod)
 
 
@@ -74,6 +79,7 @@ async def test_the_server_is_ready_all_the_while(site: Growing) -> None:
     unready = await watched(site, lambda found: conditions(found)["Ready"]["status"] != "True")
     await site.wants(cacheSize="2Gi")
     await site.settled()
+
     assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
     assert [conditions(each)["Ready"] for each in unready] == []
 
@@ -97,11 +103,14 @@ async def test_what_others_have_in_the_statefulset_stays_theirs(site: Growing) -
     await site.wants(cacheSize="2Gi")
     await site.settled()
     made = await site.live(STATEFUL_SETS)
+
     assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
     assert made["metadata"]["annotations"]["example.com/by"] == "another"
     assert made["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 1
     assert made["spec"]["minReadySeconds"] == 5
+
     owners = {entry["manager"] for entry in made["metadata"]["managedFields"] if "minReady" in str(entry)}
+
     assert owners == {"another"}
     assert await same_pod(site, pod)
 
@@ -110,9 +119,12 @@ async def test_growth_waits_for_no_secret(site: Growing) -> None:
     pod = await site.created()
     await site.remove(SECRETS, "files-jwt-secret")
     await site.wants(cacheSize="2Gi")
+
     assert "files-jwt-secret is gone" in await site.until("SecretNotFound", "CredentialsReady")
+
     await site.until("Bound")
     await until_grown(site, cache="2Gi")
+
     assert await same_pod(site, pod)
 
 
@@ -135,6 +147,7 @@ async def test_sizes_are_amounts(site: Growing, live: str, wanted: str, *, grows
     await site.wants(cacheSize=wanted)
     await site.settled()
     after = await site.live(STATEFUL_SETS)
+
     assert (after["metadata"]["uid"] != before["metadata"]["uid"]) is grows
 
 
@@ -152,14 +165,18 @@ async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: Growing
     }
     await site.cluster.create(CLAIMS, claim)
     await site.created(cacheSize="6Gi")
+
     assert (await site.live(CLAIMS, CLAIM))["status"]["capacity"]["storage"] == "6Gi"
 
 
 async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: Growing) -> None:
     pod = await site.created(cacheSize="2Gi")
     await site.wants(cacheSize="1Gi")
+
     assert "asks for 2Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+
     await site.settled()
+
     assert (await site.live(CLAIMS, CLAIM))["spec"]["resources"]["requests"]["storage"] == "2Gi"
     assert ("Warning", "ClaimLarger") in {(each.type, each.reason) for each in site.told}
     assert await same_pod(site, pod)
@@ -172,6 +189,7 @@ async def test_two_growths_in_a_row_end_with_the_second(site: Growing) -> None:
         await site.reconciled()
     await site.wants(cacheSize="3Gi")
     await site.settled()
+
     assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 3}
     assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
     assert await same_pod(site, pod)
@@ -185,6 +203,7 @@ async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: Growing, d
     await site.wants()
     await site.settled()
     claim = await site.live(CLAIMS, CLAIM)
+
     assert claim["spec"]["resources"]["requests"]["storage"] == str(2**30 + 1)
     assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
     assert await same_pod(site, pod)
@@ -197,6 +216,7 @@ async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
     await until_async(lambda: site.pod is None, SECONDS)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
     await site.settled()
+
     assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
     assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
     assert await site.condition("Ready") == ("True", "Stopped")
@@ -208,13 +228,16 @@ async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else
     await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is None)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "service": {"annotations": {"example.com/a": "b"}}})
     said = await site.until("ResizeRefused", "Stalled")
+
     assert "does not exist" in said
     assert "it can stay at 1Gi" in said
     assert (await site.live(SERVICES, "files-file"))["metadata"]["annotations"]["example.com/a"] == "b"
     assert await site.condition("Ready") == ("True", "Available")
+
     driver.put_class(expandable=True)
     await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is not None)
     await site.settled()
+
     assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
     assert await same_pod(site, pod)
 
@@ -229,6 +252,7 @@ async def test_a_class_that_cannot_expand_is_named_with_what_can(site: Growing, 
     driver.put_class(expandable=False)
     await until_async(lambda: not expandable(site))
     await site.wants(cacheSize="2Gi")
+
     assert "cannot expand volumes; classes that can:" in await site.until("ResizeRefused", "Stalled")
     assert await site.reconciled() == REFUSED_SECONDS
 
@@ -238,14 +262,17 @@ async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(s
     pod = await site.created()
     await site.wants(metadataSize="2Gi", cacheSize="8Gi")
     said = await site.until("ResizeRefused", "Stalled")
+
     assert said == (
         "storage.cacheSize 8Gi is refused, volume claim cache-files-0 stays at 1Gi: no volume has more than 4Gi; "
         "ask for 1Gi or more, and less than 8Gi"
     )
     assert (await site.sizes())["metadata-files-0"] == 2
     assert await site.condition("Ready") == ("True", "Available")
+
     await site.wants(metadataSize="2Gi", cacheSize="4Gi")
     await site.settled()
+
     assert await site.condition("Stalled") == ("False", "Reconciled")
     assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 4}
     assert await site.templates() == {"metadata": "2Gi", "cache": "4Gi"}
@@ -259,6 +286,7 @@ async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(site: Gro
     await site.until("ResizeRefused", "Stalled")
     await site.wants()
     await site.settled()
+
     assert await site.condition("StorageReady") == ("True", "Bound")
     assert await site.condition("Stalled") == ("False", "Reconciled")
     assert await same_pod(site, pod)
@@ -271,16 +299,21 @@ async def test_a_quota_is_told_of_and_the_rest_grows(site: Growing) -> None:
     await until_enforced(site)
     await site.wants(metadataSize="2Gi", cacheSize="8Gi")
     said = await site.until("ResizeRefused", "Stalled")
+
     assert "exceeded quota: disks" in said
     assert "ask for 1Gi or more, and less than 8Gi" in said
+
     await until_async(lambda: capacity(site, "metadata-files-0") == "2Gi")
     await until_grown(site, metadata="2Gi")
     await site.until("ResizeRefused", "Stalled")
+
     assert await site.templates() == {"metadata": "2Gi", "cache": "1Gi"}
     with pytest.raises(Unavailable, match="exceeded quota"):
         await site.reconciled()
+
     await site.wants(metadataSize="2Gi", cacheSize="2Gi")
     await site.settled()
+
     assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 2}
     assert await same_pod(site, pod)
 
@@ -301,15 +334,20 @@ async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site:
     path = f"/api/v1/namespaces/{site.namespace}/persistentvolumeclaims/{CLAIM}"
     request = Request("PATCH", path, [("fieldManager", "another")], operations, "application/json-patch+json")
     await site.cluster._answer(request, "PersistentVolumeClaim")
+
     assert "asks for 3Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+
     await until_async(lambda: capacity(site) == "3Gi")
     await site.settled()
     written = version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))
+
     assert await site.reconciled() is None
     assert (version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))) == written
     assert claim["metadata"]["uid"] == (await site.live(CLAIMS, CLAIM))["metadata"]["uid"]
+
     await site.wants(cacheSize="3Gi")
     await site.settled()
+
     assert await site.condition("StorageReady") == ("True", "Bound")
     assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
     assert await same_pod(site, pod)
@@ -325,6 +363,7 @@ async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) ->
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
     await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.informers.servers, SECONDS)
     await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
+
     assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
 
 
@@ -352,6 +391,7 @@ async def test_a_claim_of_another_class_is_reported_and_kept(site: Growing, driv
     await site.settled()
     server = await site.live(DITTO_SERVERS)
     metadata, cache = server["status"]["volumes"]
+
     assert 'metadata-files-0 is of StorageClass "elsewhere", not "' in metadata["message"]
     assert (metadata["storageClass"], metadata["phase"]) == ("elsewhere", "Bound")
     assert "message" not in cache
@@ -374,14 +414,17 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: Growing, d
         "it waits for a volume that somebody makes by hand; "
         "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
     )
+
     first = (await site.live(DITTO_SERVERS))["status"]["volumes"][0]
     await until_async(lambda: capacity(site) == "1Gi", SECONDS)
     await site.until("ClaimPending")
+
     assert (await site.live(DITTO_SERVERS))["status"]["volumes"][0] == first
 
     await site.cluster.delete(CLAIMS, await site.live(CLAIMS, "metadata-files-0"))
     await until_async(lambda: site.pod is not None, SECONDS)
     await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
+
     assert await site.until("Bound") == "every claim is bound"
 
 
@@ -411,6 +454,7 @@ async def test_an_offline_resize_restarts_the_pod_once(impatient: Growing, drive
     pod = await site.created()
     await site.wants(cacheSize="2Gi")
     await site.until("Bound")
+
     assert (await site.sizes())[CLAIM] == 2
     assert [each.message for each in site.told if each.reason == "Restarting"] == [
         "the pod restarts: the file system of volume claim cache-files-0 cannot grow while it is in use"
@@ -423,12 +467,15 @@ async def test_an_offline_resize_has_its_time_before_the_pod_restarts(site: Grow
     pod = await site.created()
     await site.wants(cacheSize="2Gi")
     said = await site.until("FileSystemResizePending")
+
     assert said.endswith("the pod is restarted if the kubelet cannot do that while it is in use")
+
     await until_grown(site, cache="2Gi")
     later = None
     while not later:  # What is known may be out of date the first time.
         await site.until("FileSystemResizePending")
         later = site.later
+
     assert 60 < later <= 121
     assert await same_pod(site, pod)
 
@@ -440,9 +487,12 @@ async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(impati
     live = await site.live(DITTO_SERVERS)
     metadata = {**live["metadata"], "annotations": {RESTART_FOR_RESIZE: "never"}}
     await site.edit(metadata=metadata, spec=site.spec(cacheSize="2Gi"))
+
     assert RESTART_FOR_RESIZE in await site.until("FileSystemResizePending")
+
     await until_grown(site, cache="2Gi")
     await site.reconciled()
+
     assert await same_pod(site, pod)
 
 
@@ -452,6 +502,7 @@ async def test_a_volume_that_is_added_restarts_the_pod_once(site: Growing) -> No
     await until_restarted(site, pod)
     await site.ready()
     renewed = await site.live(PODS, "files-0")
+
     assert {each["name"] for each in renewed["spec"]["volumes"]} >= {"metadata", "content", "cache"}
     assert {each["name"] for each in renewed["spec"]["containers"][0]["volumeMounts"]} >= {"content"}
     assert list(await site.templates()) == ["metadata", "content", "cache"]
@@ -476,9 +527,12 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
     await site.remove(SECRETS, "files-jwt-secret")
     await until_async(lambda: site.stateful_set is None, SECONDS)
     await site.reconciled()
+
     assert await site.is_there(STATEFUL_SETS)
     assert not await site.is_there(SECRETS, "files-jwt-secret")
+
     await until_adopted(site)
+
     assert await same_pod(site, pod)
 
 
@@ -539,6 +593,7 @@ async def test_no_restart_while_a_claim_is_deleted(site: Growing, claim: str) ->
 
     await allow_data_loss(site)
     await site.until("Reconciled", "Stalled")
+
     assert await site.template() != template
 
 
@@ -564,6 +619,7 @@ async def test_a_deleted_claim_is_restored_from_its_volume(site: Growing, contro
     await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
 
     await site.until("Bound")
+
     assert (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"] == volume
 
 
@@ -573,10 +629,12 @@ async def test_a_stop_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
 
     await rotate(site, replicas=0)
     await site.until("RestartHeldBack", "Stalled")
+
     assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 1
 
     await allow_data_loss(site)
     await site.until("Reconciled", "Stalled")
+
     assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 0
 
 
@@ -588,6 +646,7 @@ async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: Growing, dr
 
     await site.wants(cacheSize="2Gi")
     await site.until("RestartHeldBack", "Stalled")
+
     assert await same_pod(site, pod)
     assert site.later is None
 
@@ -611,6 +670,7 @@ async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: Growing) -> N
     await set_partition(site, 0)
     await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
     await site.until("RestartHeldBack", "Stalled")
+
     assert await same_pod(site, pod)
 
     await allow_data_loss(site)
@@ -644,7 +704,9 @@ async def test_no_restart_for_a_claim_removed_by_force(site: Growing) -> None:
     await until_async(lambda: site.informers.claim((site.namespace, CLAIM)) is None)
 
     assert "does not exist any more" in await site.until("ClaimMissing")
+
     await rotate(site)
+
     assert "does not exist any more" in await site.until("RestartHeldBack", "Stalled")
     assert await same_pod(site, pod)
 
@@ -668,6 +730,7 @@ async def test_a_claim_without_labels_grows(site: Growing) -> None:
     await site.settled()
 
     live = await site.live(CLAIMS, CLAIM)
+
     assert "app" not in (live["metadata"].get("labels") or {})
     assert live["status"]["capacity"]["storage"] == "2Gi"
     assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
@@ -685,10 +748,12 @@ async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
 
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
     await site.until("Stopped", "Ready")
+
     assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
 
     await site.edit(spec=site.spec(cacheSize="2Gi"))
     await site.until("Bound")
+
     assert (await site.sizes())[CLAIM] == 2
 
 
@@ -739,9 +804,12 @@ async def test_a_failure_costs_no_fields_of_others(site: Growing, method: str) -
     await until_async(lambda: site.reconciler._resizer._removed == {})
 
     recreated = await site.live(STATEFUL_SETS)
+
     assert recreated["metadata"]["uid"] != before
     assert recreated["spec"]["minReadySeconds"] == 5
+
     owners = {entry["manager"] for entry in recreated["metadata"]["managedFields"] if "minReady" in str(entry)}
+
     assert owners == {"another"}
     assert failures["left"] < 2
     assert await same_pod(site, pod)
@@ -759,8 +827,10 @@ async def test_a_pod_without_its_statefulset_is_held_too(site: Growing) -> None:
 
     assert not await site.is_there(STATEFUL_SETS)
     assert await same_pod(site, pod)
+
     await allow_data_loss(site)
     await site.until("Reconciled", "Stalled")
+
     assert await site.is_there(STATEFUL_SETS)
 
 

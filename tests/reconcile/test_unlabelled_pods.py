@@ -103,6 +103,7 @@ async def test_a_pod_without_labels_is_reported(
     )
     await site.until("Reconciled", "Stalled")
     await site.until("Available", "Ready")
+
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
 
 
@@ -116,7 +117,9 @@ async def test_a_missed_pod_is_looked_for_in_time(site: Growing) -> None:
 
     assert await until_missed(site) == RECHECK.total_seconds()
     assert gets(site) == before + 1
+
     await site.reconciled()
+
     assert gets(site) == before + 1
 
 
@@ -168,6 +171,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: Growing) -> None:
     assert f"volume claim {claim} is being deleted" in held
     assert await site.template() == template
     assert "delete the pod" not in await message(site, "Ready")
+
     await edit_metadata(site, CLAIMS, claim, finalizers=[])
 
 

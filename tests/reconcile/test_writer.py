@@ -78,6 +78,7 @@ async def test_others_have_their_turn_between_two_objects_that_are_as_they_are_w
     turns: list[str] = []
     asyncio.get_running_loop().call_soon(turns.append, "other")
     await desk.ensured(a="1")
+
     assert turns
 
 
@@ -92,6 +93,7 @@ async def test_nothing_is_written_by_what_is_known_no_longer(desk: Desk, applied
     await desk.ensured(a="1")
     before = await desk.ensured(a="2") if applied else await desk.live()
     theirs = await desk.cluster.replace(CONFIG_MAPS, {**before, "data": {"a": "theirs"}})
+
     with pytest.raises(Conflict):
         await desk.ensured(a="4")
     assert await desk.live() == theirs
@@ -100,6 +102,7 @@ async def test_nothing_is_written_by_what_is_known_no_longer(desk: Desk, applied
 async def test_an_object_that_is_gone_is_not_made_of_what_is_known_of_it(desk: Desk) -> None:
     await desk.ensured(a="1")
     await desk.cluster.delete(CONFIG_MAPS, await desk.ensured(a="2"))
+
     with pytest.raises(ClusterError):
         await desk.ensured(a="3")
     with pytest.raises(NotFound):
@@ -120,6 +123,7 @@ async def test_what_another_has_just_made_as_it_is_wanted_is_known_at_once(desk:
 async def test_a_name_that_is_taken_is_not_ours_to_write(desk: Desk) -> None:
     theirs = {**desk.wanted(a="theirs"), "metadata": desk.named()}
     before = await desk.cluster.create(CONFIG_MAPS, theirs)
+
     with pytest.raises(NameTaken, match="ConfigMap files-config exists and is not this server's"):
         await desk.ensured(a="1")
     assert await desk.live() == before
@@ -133,6 +137,7 @@ async def test_what_another_controls_is_not_ours_whatever_its_labels(desk: Desk)
     reference = {"apiVersion": "v1", "kind": "ConfigMap", "name": "other", "uid": controller["metadata"]["uid"]}
     theirs["metadata"]["ownerReferences"] = [{**reference, "controller": True}]
     before = await desk.known(theirs)
+
     with pytest.raises(NameTaken):
         await desk.ensured(a="1")
     assert await desk.live() == before
@@ -154,12 +159,15 @@ async def test_what_is_left_of_a_former_server_of_the_name_is_waited_for(
     former["metadata"]["finalizers"] = ["example.com/held"]
     # Heard of before the garbage collector begins to delete it.
     known = await desk.known(former)
+
     with pytest.raises(Unavailable, match="is of the former DittoServer of this name"):
         await desk.ensured(a="1")
+
     desk.informers.config_maps.remove(known)
     released = ("patch", "configmap", "files-config", "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
     control_plane.kubectl("-n", desk.owner.namespace, *released)
     control_plane.kubectl("-n", desk.owner.namespace, "delete", "configmap", "files-config", "--ignore-not-found")
+
     assert (await desk.ensured(a="1"))["data"] == {"a": "1"}
 
 
@@ -171,9 +179,12 @@ async def test_what_a_former_operator_made_is_taken_over_and_what_a_person_added
     control_plane.kubectl(*in_here, "annotate", "configmap", "files-config", "example.com/note=kept")
     desk.informers.config_maps.put(await desk.live())
     found = await desk.ensured(a="1", b="2")
+
     assert found["data"] == {"a": "1", "b": "2"}
     assert found["metadata"]["annotations"]["example.com/note"] == "kept"
+
     managers = {entry["manager"]: entry["operation"] for entry in found["metadata"]["managedFields"]}
+
     assert managers == {FIELD_MANAGER: "Apply", "kubectl-annotate": "Update"}
 
 
@@ -209,6 +220,7 @@ def test_the_fields_of_makers_become_ours_and_those_of_others_stay_theirs(
 
 async def test_a_generated_secret_is_made_once_and_known_without_being_read(desk: Desk) -> None:
     await desk.writer.create_secret(desk.secret(a="MQ=="))
+
     assert desk.informers.secrets.remembered((desk.owner.namespace, "files-config"))
     with pytest.raises(Unavailable, match="Secret files-config has just been made by another"):
         await desk.writer.create_secret(desk.secret(a="Mg=="))
@@ -219,8 +231,11 @@ async def test_a_secret_of_ours_is_made_kept_and_changed(desk: Desk) -> None:
     await desk.writer.ensure_secret(desk.secret(a="MQ=="), desk.owner)
     first = await desk.live(SECRETS)
     await desk.writer.ensure_secret(desk.secret(a="MQ=="), desk.owner)
+
     assert await desk.live(SECRETS) == first
+
     await desk.writer.ensure_secret(desk.secret(a="Mg=="), desk.owner)
+
     assert (await desk.live(SECRETS))["data"] == {"a": "Mg=="}
 
 
@@ -234,9 +249,12 @@ async def test_a_secret_of_somebody_else_is_left_as_it_is(desk: Desk) -> None:
 async def test_only_the_very_object_that_was_looked_at_is_removed(desk: Desk) -> None:
     before = await desk.ensured(a="1")
     after = await desk.ensured(a="2")
+
     with pytest.raises(Conflict):
         await desk.writer.remove(CONFIG_MAPS, before)
+
     await desk.writer.remove(CONFIG_MAPS, after)
+
     with pytest.raises(NotFound):
         await desk.live()
 
@@ -245,6 +263,7 @@ async def test_a_status_is_written_for_the_server_that_was_looked_at(desk: Desk)
     key = desk.owner.namespace, "files"
     await desk.writer.write_status(desk.server, {"phase": "Pending"})
     known = desk.informers.servers.get(key)
+
     assert known
     assert known["status"]["phase"] == "Pending"
     with pytest.raises(Conflict):
@@ -269,6 +288,7 @@ async def test_who_may_not_write_makes_nothing(desk: Desk) -> None:
     for kind in (CONFIG_MAPS, SECRETS):
         with pytest.raises(NotFound):
             await desk.live(kind)
+
     assert version(await desk.cluster.get(DITTO_SERVERS, "files", desk.owner.namespace)) == version(desk.server)
 
 
@@ -280,6 +300,7 @@ async def test_who_may_not_write_any_more_changes_nothing(desk: Desk, applied: b
         await desk.ensured(a="1")
     before = await desk.live(), await desk.live(SECRETS)
     desk.leads = False
+
     with pytest.raises(NotLeading):
         await desk.ensured(a="2")
     with pytest.raises(NotLeading):

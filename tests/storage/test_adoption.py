@@ -59,11 +59,15 @@ def test_a_pod_that_uses_no_claim_of_ours_is_foreign() -> None:
 def test_the_message_names_the_labels_to_put_back() -> None:
     claims = {name: Claim(name, "fast", "10Gi", "Bound") for name in ("metadata-files-0", "cache-files-0")}
     problem = why_not_adopted(SERVER, LiveState(claims, stateful_set=live(), unlabelled_pod=pod(without("app"))))
+
     assert problem is not None
+
     command = "kubectl label pod files-0 --namespace here --overwrite app=dittofs-server"
+
     assert problem.message.endswith(f"run: {command}; or delete the pod to have another one created")
 
     bare = why_not_adopted(SERVER, LiveState(stateful_set=live(), unlabelled_pod=pod({})))
+
     assert bare is not None
     assert all(f"{name}={value}" in bare.message for name, value in LABELS.items())
 

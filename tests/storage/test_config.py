@@ -22,6 +22,7 @@ def config(**fields: Any) -> Any:
 
 def test_the_file_has_every_section_that_the_server_reads() -> None:
     found = config()
+
     assert found["logging"] == {"level": "INFO", "format": "json", "output": "stdout"}
     assert found["controlplane"]["host"] == "0.0.0.0"
     assert found["controlplane"]["port"] == 8080
@@ -35,6 +36,7 @@ def test_the_file_has_every_section_that_the_server_reads() -> None:
 def test_what_the_spec_says_is_in_the_file() -> None:
     given = {"jwt": {"secretRef": {"name": "j", "key": "k"}, "issuer": 'a: "b"\n'}, "admin": {"username": "root"}}
     found = config(identity=given, controlPlane={"port": 9000}, metrics={"enabled": True}, cache={"size": "3GB"})
+
     assert found["controlplane"]["jwt"]["issuer"] == 'a: "b"\n'
     assert found["controlplane"]["port"] == 9000
     assert found["admin"] == {"username": "root"}
@@ -69,6 +71,7 @@ def test_what_only_services_and_clients_see_is_not_in_it(change: dict[str, Any])
 
 def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None:
     references = consumed_references("files", spec(**s3()))
+
     assert list(consumed(references, MANY)) == [
         ("jwt:jwt-secret", "d"),
         ("s3:accessKeyId", "a"),
@@ -92,4 +95,5 @@ def test_the_hash_changes_with_the_file_each_digest_and_each_label() -> None:
         config_hash("a", [("s3:k1", "")]),
         config_hash("as3:k", [("1", "")]),
     }
+
     assert len(hashes) == 7

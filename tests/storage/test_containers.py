@@ -44,6 +44,7 @@ def test_a_crashing_sidecar_is_not_blamed_on_the_server() -> None:
     for server in (FINE, starting, waiting("dittofs", "ContainerCreating")):
         assert diagnosed(proxy, server) == expected
         assert diagnosed(server, proxy) == expected
+
     assert diagnosed(SETTING_UP, init=[proxy], sidecars=("proxy",)) == expected
 
 
@@ -51,6 +52,7 @@ def test_the_servers_own_crash_counts_before_a_sidecars() -> None:
     proxy = {"name": "proxy", "state": BACKED_OFF, "lastState": ENDED}
     server = {"name": "dittofs", "state": BACKED_OFF, "lastState": ENDED}
     reason, message = diagnosed(proxy, server)
+
     assert (reason, message) == (
         "CrashLoopBackOff",
         "the server ended with exit code 3 (Error); kubectl logs -p says why",
@@ -197,6 +199,7 @@ def test_a_registrys_answer_is_told_with_its_remedy(why: str, messages: list[str
     # An older kubelet says it in an Event only.
     texts.add(pulled(PULLING, "ImagePullBackOff", warning(f'Failed to pull image "{IMAGE}": {why}', "Failed")))
     [text] = texts
+
     assert [message for message in messages if message not in text] == []
 
 

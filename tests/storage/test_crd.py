@@ -41,6 +41,7 @@ def test_short_names_and_columns_are_there(control_plane: ControlPlane, apply: S
     for column in ("REPLICAS", "READY", "NFS ENDPOINT", "PHASE", "AGE", "CACHE REQUESTED", "CACHE CAPACITY", "REASON"):
         assert column in wide
     narrow = control_plane.kubectl("--namespace", namespace, "get", "dittofs").stdout
+
     assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "AGE"]
 
 

@@ -22,6 +22,7 @@ def test_a_null_is_filled_like_an_absent_field() -> None:
 
 def test_defaults_fill_only_inside_sections_that_were_written() -> None:
     filled = fill(server(smb={"timeouts": {}}))["spec"]
+
     assert filled["smb"]["timeouts"] == {"read": "5m", "write": "30s", "idle": "5m", "shutdown": "30s"}
     assert filled["smb"]["port"] == 445
     assert "credits" not in filled["smb"]
@@ -57,6 +58,7 @@ def test_every_default_of_the_contract_is_filled() -> None:
         "controlPlane": {},
         "service": {},
     }
+
     assert fill(server(**written))["spec"] == {
         "image": "marmos91c/dittofs:latest",
         "replicas": 1,

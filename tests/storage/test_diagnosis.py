@@ -118,6 +118,7 @@ def test_a_refused_claim_comes_before_the_pod() -> None:
         "volume claim cache-files-0 cannot be created: exceeded quota: team, requested: requests.storage=5Gi; raise "
         "ResourceQuota team, or free some of it",
     )
+
     assert {diagnosed(*order) for order in permutations(both)} == {expected}
     assert "change the size in spec.storage" in diagnosed(both[2])[1]
 
@@ -131,6 +132,7 @@ def test_a_refusal_is_over_once_there_is_a_pod() -> None:
 
 def test_a_lost_node_names_the_taint_and_when_it_is_safe() -> None:
     reason, message = diagnosed(pod=ending(60), node=LOST)
+
     assert reason == "NodeLost"
     assert f"node n1 has not answered since {SINCE}" in message
     assert "Only if you are sure that the machine is powered off or cut off from the storage" in message
@@ -162,6 +164,7 @@ def test_a_lost_node_names_the_taint_and_when_it_is_safe() -> None:
 )
 def test_each_state_of_a_node_has_its_own_advice(node: Node, reason: str, message: str) -> None:
     found = diagnosed(pod=ending(60), node=node)
+
     assert found[0] == reason
     assert message in found[1]
     # Nobody is sent to force anything while a machine may still write.
@@ -179,6 +182,7 @@ def test_a_pod_that_ends_in_time_is_no_problem() -> None:
     for seconds in (-60, 0, 5):
         assert diagnosed(pod=ending(seconds)) == ("", "")
         assert node_in_question(ending(seconds), NOW) is None
+
     assert node_in_question(ending(11), NOW) == "n1"
     assert ends_at(pod()) is None
     assert why_not_ended(Case("files", pod(), NOW)) is None
@@ -282,6 +286,7 @@ def test_a_pod_without_volumes_or_network_says_why(
     warnings = [warning(message, reason) for reason, message in events]
     answers = {diagnosed(*order, pod=pod(CREATING)) for order in permutations(warnings)}
     [(found, text)] = answers
+
     assert found == reason
     assert [message for message in messages if message not in text] == []
 
@@ -295,6 +300,7 @@ def test_a_server_that_stops_answering_says_so() -> None:
     about = {**event()["involvedObject"], "fieldPath": "spec.containers{dittofs}"}
     unhealthy = warning(refused, "Unhealthy", involvedObject=about)
     silent = unready("ContainersNotReady", ready=False)
+
     assert diagnosed(unhealthy, pod=silent) == (
         "Unhealthy",
         f"container dittofs runs and does not answer: {refused}",
@@ -341,6 +347,7 @@ def test_a_claim_without_a_volume_quotes_its_provisioner() -> None:
     quota = refused('persistentvolumeclaims "metadata-files-0" is forbidden: exceeded quota: team', "metadata-files-0")
 
     warnings = [provisioning, quota, refused(FORBIDDEN)]
+
     assert why_no_volume("cache-files-0", warnings) == 'failed to provision volume with StorageClass "fast": disk full'
     assert why_no_volume("metadata-files-0", warnings) == "it cannot be created: exceeded quota: team"
     assert why_no_volume("content-files-0", warnings) is None
@@ -372,6 +379,7 @@ def test_a_claim_without_a_volume_quotes_its_provisioner() -> None:
 )
 def test_a_message_stays_while_it_says_the_same(reason: str, former: str, new: str, expected: str) -> None:
     before = {"type": "Ready", "status": "False", "reason": reason, "message": former}
+
     assert steady(Problem(reason, new), before) == Problem(reason, expected)
     assert steady(Problem(reason, new), {**before, "reason": "PodStarting"}) == Problem(reason, new)
     assert steady(Problem(reason, new), None) == Problem(reason, new)

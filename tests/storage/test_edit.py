@@ -86,8 +86,11 @@ def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> No
     given = {} if name else {"storage": {"metadataSize": "10Gi"}}
     old, new = server(**given), server(storage={**server(**given)["spec"]["storage"], "contentSize": "1Ti"})
     [effect] = effects(new, old)
+
     assert effect == Effect("content", "1Ti, claim content-files-0 is made, class fast", restarts=True)
+
     [effect] = effects(new, old, live_state(classes=StorageClasses()))
+
     assert effect.how.endswith("class fast" if name else "without a class")
 
 
@@ -129,8 +132,11 @@ def test_a_field_says_what_becomes_of_it(new: Manifest, effect: Effect) -> None:
 def test_a_field_within_a_section_is_told_by_itself() -> None:
     old = server(metrics={"enabled": True}, **s3())
     changed, removed = server(metrics={"enabled": True}, **s3(endpointKey="url")), server(**s3())
+
     assert effects(changed, old) == [Effect("s3.credentialsSecretRef.endpointKey", "endpoint to url", restarts=True)]
+
     [effect] = effects(removed, old)
+
     assert effect.how == '{"enabled": true, "port": 9090} to unset, removes Service files-metrics'
 
 
@@ -181,9 +187,12 @@ def consumed(manifest: Manifest) -> Any:
 def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
     spec = read(server()).server.spec
     live = stateful_set(Owner("files", "default", "u"), spec, "digest")
+
     assert effects(server(), found=live_state(stateful_set=live)) == []
+
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:1"
     [drift] = effects(server(), found=live_state(stateful_set=live))
+
     assert drift == Effect(
         "StatefulSet files", "is not yet what this version makes of the spec as it is", restarts=True
     )

@@ -147,9 +147,11 @@ def test_what_others_have_outlived_no_longer_counts() -> None:
     old = read(message='MountVolume.SetUp failed for volume "config" : x', lastTimestamp="2026-11-27T04:00:00Z")
     new = read(message='MountVolume.SetUp failed for volume "data" : x', lastTimestamp="2026-11-27T04:10:00Z")
     alone = read(reason="FailedAttachVolume", message="Multi-Attach error", lastTimestamp="2026-11-27T03:00:00Z")
+
     assert current([new, old, alone]) == [alone, old, new]
 
     much_later = replace(new, at=f"2026-11-27T04:{SILENCE.seconds // 60 + 1}:00Z")
+
     assert current([much_later, old, alone]) == [alone, much_later]
 
 

@@ -18,6 +18,7 @@ def test_a_storage_class_is_read_with_what_admission_asks_of_it() -> None:
         "allowVolumeExpansion": True,
         "provisioner": "example.com/fast",
     }
+
     assert StorageClass.read(manifest) == StorageClass("fast", True, "2026-01-01T00:00:00Z", True, "example.com/fast")
 
 
@@ -48,6 +49,7 @@ def test_a_claim_tells_its_class_and_capacity() -> None:
         "spec": {"storageClassName": "fast"},
         "status": {"capacity": {"storage": "5Gi"}, "phase": "Bound"},
     }
+
     assert Claim.read(manifest) == Claim("x", "fast", "5Gi", "Bound")
 
 
@@ -97,6 +99,7 @@ def test_a_claim_tells_who_made_it_ask_for_its_size() -> None:
         {"manager": "none"},
     ]
     found = Claim.read({"metadata": {"name": "x", "managedFields": entries}, "spec": {}})
+
     assert found.requested_by == {"ours"}
 
 
@@ -105,6 +108,7 @@ def test_facts_are_joined_to_those_that_others_found_out() -> None:
     one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")})
     other = Facts(secrets={"b": None}, claims={"y": None}, dry_run=DryRun())
     both = Facts(classes, {"a": secret, "b": None}, {"x": Claim("x"), "y": None}, DryRun())
+
     assert one.joined(other) == other.joined(one) == both
     assert Facts().joined(Facts()) == Facts()
 

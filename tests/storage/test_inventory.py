@@ -35,6 +35,7 @@ def test_a_volume_is_told_as_its_claim_is() -> None:
 
 def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
     manifest = server(**storage(contentSize="1Gi"))
+
     assert [entry.name for entry in inventory(read(manifest).server, manifest, None)] == [
         "metadata",
         "content",

@@ -83,6 +83,7 @@ def test_the_claim_templates_of_a_live_one_stay_as_they_are() -> None:
     live["spec"]["volumeClaimTemplates"][0]["status"] = {"phase": "Pending"}
     kept = live_claim_templates(live)
     grown = stateful_set(OWNER, spec(**storage(cacheSize="9Gi", contentSize="1Gi")), "hash", kept)
+
     assert grown == stateful_set(OWNER, spec(), "hash")
 
 
@@ -94,6 +95,7 @@ def test_the_hash_is_an_annotation_of_the_pod() -> None:
 
 def test_services_map_the_ports_of_the_spec_to_those_of_the_server() -> None:
     found = by_name(services(OWNER, spec(nfsPort=3049, **{key: MANY[key] for key in ("smb", "metrics", "service")})))
+
     assert ports(found["files-headless"]) == {"nfs": (3049, "nfs")}
     assert ports(found["files-file"]) == {"nfs": (3049, "nfs"), "smb": (445, "smb")}
     assert ports(found["files-api"]) == {"api": (8080, "api")}
@@ -117,8 +119,11 @@ def test_metrics_have_a_service_only_while_enabled() -> None:
 
 def test_everything_but_generated_secrets_is_owned() -> None:
     made = [jwt_secret(OWNER, b"x" * 32), admin_secret(OWNER, spec(), "p")]
+
     assert not any(OWNER.owns(manifest) for manifest in made)
+
     owned = [stateful_set(OWNER, spec(), "h"), postgres_secret(OWNER, {"host": "h"}), *services(OWNER, spec())]
+
     assert all(OWNER.owns(manifest) for manifest in owned)
     assert not Owner("files", "here", "uid-2").owns(owned[0])
 
@@ -138,7 +143,9 @@ def test_the_api_server_keeps_everything_as_it_is_wanted(
     wanted = [marked(each) for each in render(read(manifest).server)]
     items = json.dumps({"apiVersion": "v1", "kind": "List", "items": wanted})
     apply = ("apply", "--server-side", "--field-manager=dittofs-operator", "-f", "-")
+
     assert "Warning" not in control_plane.kubectl(*apply, input=items).stderr
+
     for each in wanted:
         kind, name = each["kind"], each["metadata"]["name"]
         live = json.loads(control_plane.kubectl("-n", namespace, "get", kind, name, "-o", "json").stdout)
@@ -156,6 +163,7 @@ def test_the_pod_is_admitted_where_the_restricted_profile_is_enforced(
     for name in ("metadata", "content", "cache"):
         pod["spec"]["volumes"].append({"name": name, "persistentVolumeClaim": {"claimName": name}})
     create = ("-n", namespace, "create", "--dry-run=server", "-f", "-")
+
     assert "created" in control_plane.kubectl(*create, input=json.dumps(pod)).stdout
 
 
@@ -181,5 +189,6 @@ def test_a_stateful_set_that_somebody_else_made_keeps_its_claim_templates(
     apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=dittofs-operator", "-f", "-")
     control_plane.kubectl(*apply, input=json.dumps(wanted))
     after = json.loads(control_plane.kubectl("-n", namespace, "get", "sts", "files", "-o", "json").stdout)
+
     assert after["spec"]["volumeClaimTemplates"] == live["spec"]["volumeClaimTemplates"]
     assert not differs(wanted, after)

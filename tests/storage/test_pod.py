@@ -51,6 +51,7 @@ def test_named_secrets_take_the_place_of_generated_ones() -> None:
 
 def test_s3_credentials_come_from_the_secret_with_its_own_key_names() -> None:
     found = environment(**s3(accessKeyIdKey="id", secretAccessKeyKey="key", endpointKey="url"))
+
     assert {name: value for name, value in found.items() if name.startswith("AWS_")} == {
         "AWS_ACCESS_KEY_ID": ("s3", "id", None),
         "AWS_SECRET_ACCESS_KEY": ("s3", "key", None),
@@ -77,6 +78,7 @@ def test_postgres_comes_in_parts() -> None:
 
 def test_the_database_is_on_the_metadata_volume() -> None:
     mounts = {mount["mountPath"]: mount for mount in container()["volumeMounts"]}
+
     assert mounts["/data/controlplane"] == {
         "name": "metadata",
         "mountPath": "/data/controlplane",
@@ -106,10 +108,13 @@ def test_it_has_time_to_drain_and_no_token() -> None:
 
 def test_the_users_own_contexts_win_field_by_field() -> None:
     found = pod(podSecurityContext={"fsGroup": 7, "runAsUser": None, "sysctls": [{"name": "a", "value": None}]})
+
     assert found["securityContext"]["fsGroup"] == 7
     assert found["securityContext"]["runAsUser"] == 65532
     assert found["securityContext"]["sysctls"] == [{"name": "a"}]
+
     mine = container(securityContext={"capabilities": {"add": ["NET_BIND_SERVICE"]}})["securityContext"]
+
     assert mine == {"allowPrivilegeEscalation": False, "capabilities": {"add": ["NET_BIND_SERVICE"]}}
 
 
@@ -141,4 +146,5 @@ def test_image_region_and_key_names_change_it() -> None:
         template(**regional),
         template(**s3(accessKeyIdKey="i")),
     ]
+
     assert all(one != other for i, one in enumerate(found) for other in found[:i])

@@ -30,6 +30,7 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_there() -> None:
 
 def test_a_section_that_lacks_a_required_field_is_left_out_as_a_whole() -> None:
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, "identity": {"jwt": {"secretRef": {"name": "x"}}}}})
+
     assert reading.problems == (
         ReadingProblem("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),
     )
@@ -98,5 +99,6 @@ def test_many_problems_beside_many_unknown_fields_are_cut_out_in_one_go() -> Non
     wrong = {"service": {"annotations": dict.fromkeys(map(str, range(256)), 1)}}
     unknown = dict.fromkeys(map(str, range(100_000)))
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, **wrong, **unknown}})
+
     assert len(reading.problems) == 256
     assert reading.server.spec.storage.metadata_size == "1Gi"

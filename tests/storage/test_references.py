@@ -79,10 +79,15 @@ def test_what_is_optional_may_be_absent_and_what_is_not_named_is_not_used() -> N
 
 def test_what_the_spec_does_not_name_is_generated() -> None:
     names = [reference.secret for reference in generated_references("files", read(server()).server.spec)]
+
     assert names == ["files-jwt-secret", "files-admin-bootstrap-credentials"]
+
     nameless = read(server(**jwt(key="k"))).server.spec
+
     assert [reference.secret for reference in consumed_references("files", nameless)] == names
+
     spec = read(server(**jwt(name="jwt", key="k"))).server.spec
+
     assert [reference.secret for reference in consumed_references("files", spec)] == [
         "jwt",
         "files-admin-bootstrap-credentials",

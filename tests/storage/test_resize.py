@@ -128,8 +128,11 @@ def sizes_made(found: LiveState, **wanted: str) -> dict[str, str]:
 def test_every_claim_is_changed_before_the_statefulset_is() -> None:
     found = live_state(claim())
     wanted = {"metadataSize": "20Gi", "cacheSize": "10Gi"}
+
     assert step(found, **wanted) == ChangeClaims({"metadata-files-0": "20Gi", "cache-files-0": "10Gi"})
+
     one_is_done = live_state(claim("5Gi", "10Gi"))
+
     assert step(one_is_done, **wanted) == ChangeClaims({"metadata-files-0": "20Gi"})
 
 
@@ -144,16 +147,20 @@ def test_the_statefulset_is_recreated_around_its_pod() -> None:
     wanted = {"cacheSize": "10Gi"}
 
     assert step(grown, **wanted) == HoldPod(POD)
+
     held = replace(grown, pod=HELD)
+
     assert step(held, **wanted) == RemoveStatefulSet(live())
 
     removed = replace(held, stateful_set=None, removed=live())
     again = step(removed, **wanted)
+
     assert isinstance(again, RecreateStatefulSet)
     assert again.stateful_set["metadata"].keys() == {"name", "namespace", "labels", "ownerReferences"}
     assert field_owners({**live(), "metadata": {"managedFields": [*ENTRIES, {"subresource": "status"}]}}) == ENTRIES
 
     back = replace(held, stateful_set=live(cacheSize="10Gi"))
+
     assert step(back, **wanted) == ReleasePod(HELD)
     assert step(replace(back, pod=POD), **wanted) is None
 
@@ -189,6 +196,7 @@ def test_what_is_made_again_differs_in_its_templates_alone() -> None:
     removed["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "noon"
     removed["spec"]["updateStrategy"] = {"type": "OnDelete"}
     again = step(live_state(claim("5Gi", "10Gi"), stateful_set=None, removed=removed), cacheSize="10Gi")
+
     assert isinstance(again, RecreateStatefulSet)
     assert {**again.stateful_set["spec"], "volumeClaimTemplates": []} == {**removed["spec"], "volumeClaimTemplates": []}
     assert again.stateful_set["metadata"]["annotations"] == {"example.com/by": "another"}
@@ -206,9 +214,12 @@ def test_a_statefulset_that_was_not_removed_here_is_not_recreated() -> None:
 
 def test_a_claim_that_is_not_bound_is_left_alone_until_it_is() -> None:
     pending = Claim("cache-files-0", "fast", requested="5Gi")
+
     assert step(live_state(pending), cacheSize="10Gi") is None
     assert cache(live_state(pending), "10Gi").phase == Phase.PENDING
+
     lost = claim(phase="Lost")
+
     assert step(live_state(lost), cacheSize="10Gi") is None
     assert cache(live_state(lost), "10Gi").phase == Phase.LOST
 
@@ -228,6 +239,7 @@ def test_missing_pending_and_unknown_claims_differ() -> None:
     every = (fresh, no_set, missing, uncreated, unknown)
 
     phases = [cache(each, "5Gi").phase for each in every]
+
     assert phases == [Phase.PENDING, Phase.PENDING, Phase.MISSING, Phase.MISSING, Phase.UNKNOWN]
     assert cache(missing, "5Gi").message.endswith("does not exist any more; the next pod would get a new, empty one")
     assert cache(uncreated, "5Gi").message.endswith("the StatefulSet's controller has not created it")
@@ -266,6 +278,7 @@ def test_a_terminating_claim_says_how_to_keep_its_data() -> None:
     leaving = live_state(claim(terminating=True, volume="pv-1"), pod=USED)
 
     state = cache(leaving, "10Gi")
+
     assert state.phase == Phase.TERMINATING
     assert "kubectl patch persistentvolume pv-1" in state.message
     assert '"persistentVolumeReclaimPolicy":"Retain"' in state.message
@@ -287,6 +300,7 @@ def test_a_created_statefulset_keeps_the_sizes_of_claims() -> None:
 
     created = [initial_templates(wanting(cacheSize="10Gi"), each) for each in (fixed, resizing, pending)]
     requests = [made[-1]["spec"]["resources"]["requests"]["storage"] for made in created]
+
     assert requests == ["5Gi", "10Gi", "7Gi"]
 
 
@@ -308,13 +322,17 @@ def test_the_class_of_the_live_claim_decides_whether_it_grows(named: str, why: s
 def test_what_one_claim_is_refused_keeps_no_other_from_growing() -> None:
     found = live_state(claim(storage_class="fixed"))
     wanted = {"metadataSize": "20Gi", "cacheSize": "10Gi"}
+
     assert step(found, **wanted) == ChangeClaims({"metadata-files-0": "20Gi"})
+
     grown = Claim("metadata-files-0", "fast", "20Gi", "Bound", "20Gi")
+
     assert sizes_made(live_state(claim(storage_class="fixed"), grown), **wanted) == {"metadata": "20Gi", "cache": "5Gi"}
 
 
 def test_what_the_api_server_refuses_is_told_in_its_words_with_the_range_that_is_left() -> None:
     found = live_state(claim(), refused={"cache-files-0": "forbidden: exceeded quota: disks"})
+
     assert cache(found, "10Gi").phase == Phase.RESIZE_REFUSED
     assert cache(found, "10Gi").message == (
         "storage.cacheSize 10Gi is refused, volume claim cache-files-0 stays at 5Gi: "
@@ -325,14 +343,18 @@ def test_what_the_api_server_refuses_is_told_in_its_words_with_the_range_that_is
 
 def test_a_growth_that_goes_on_says_so_and_what_the_driver_has_to_say() -> None:
     growing = claim("5Gi", "10Gi", ours=True)
+
     assert cache(live_state(growing), "10Gi").phase == Phase.RESIZING
     assert cache(live_state(growing), "10Gi").message == "volume claim cache-files-0 grows from 5Gi to 10Gi"
+
     failing = replace(growing, said="no space on the array")
+
     assert cache(live_state(failing), "10Gi").message.endswith("grows from 5Gi to 10Gi: no space on the array")
 
 
 def test_what_the_driver_gave_up_is_told_in_its_words_with_the_range_that_is_left() -> None:
     found = live_state(claim("5Gi", "20Gi", ours=True, given_up="20480Mi", said="at most 16Gi"))
+
     assert cache(found, "20Gi").phase == Phase.RESIZE_REFUSED
     assert cache(found, "20Gi").message == (
         "storage.cacheSize 20Gi is refused, volume claim cache-files-0 stays at 5Gi: "
@@ -367,6 +389,7 @@ def test_a_growth_that_is_taken_back_altogether_leaves_nothing_to_complain_of() 
 def test_a_growth_that_cannot_be_taken_back_is_told_of() -> None:
     """As by an API server before 1.34."""
     found = live_state(claim("5Gi", "20Gi", ours=True), refused={"cache-files-0": "forbidden: less than before"})
+
     assert cache(found, "5Gi").phase == Phase.BOUND
     assert cache(found, "5Gi").message == "volume claim cache-files-0 still asks for 20Gi: forbidden: less than before"
     assert cache(found, "8Gi").phase == Phase.RESIZING
@@ -417,6 +440,7 @@ def test_a_pod_that_is_being_deleted_is_not_deleted_again(pending: LiveState) ->
 
 def test_a_user_can_forbid_the_restart_and_is_told_what_to_do(pending: LiveState) -> None:
     forbidden = replace(pending, may_restart=False)
+
     assert later(forbidden, 120) is None
     assert RESTART_FOR_RESIZE in cache(forbidden, "10Gi").message
     assert not may_restart({"metadata": {"annotations": {RESTART_FOR_RESIZE: "never"}}})
@@ -441,11 +465,16 @@ def test_the_pod_restarts_for_a_volume_that_was_added_once_it_is_to_mount_it() -
     added = live(contentSize="50Gi")
     found = live_state(claim(), stateful_set=added)
     why = "volume content was added, and the volumes of a pod cannot change"
+
     assert step(found, contentSize="50Gi") == RestartPod(POD, why)
+
     has_it = {**POD, "spec": {"volumes": [{"name": "metadata"}, {"name": "content"}, {"name": "cache"}]}}
+
     assert step(replace(found, pod=has_it), contentSize="50Gi") is None
+
     unmounted = live()
     unmounted["spec"]["volumeClaimTemplates"] = claim_templates(wanting(contentSize="50Gi").spec)
+
     assert step(live_state(claim(), stateful_set=unmounted), contentSize="50Gi") is None
 
 

@@ -59,7 +59,9 @@ def secret(**data: str) -> Facts:
 def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
     messages = rejected(row.manifest)
     says = () if row.only_a_cluster_knows else row.says
+
     assert len(messages) == len(says)
+
     for said in says:
         assert any(said in message for message in messages), messages
 
@@ -71,6 +73,7 @@ def test_a_good_server_gets_no_warning() -> None:
 def test_rejections_are_sorted_by_their_path_and_come_before_warnings() -> None:
     broken = server(nfsPort=0, controlPlane={"port": 80}, replicas=2, **storage(cacheSize="x"))
     found = judge(Change.of(broken), QUIET)
+
     assert [finding.path for finding in found] == [
         "spec.nfsPort",
         "spec.replicas",
@@ -192,9 +195,12 @@ def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
 def test_volumes_bound_by_hand_need_no_class_unless_a_claim_is_of_one() -> None:
     manifest = server(**storage(storageClassName=""))
     nameless = {**manifest, "metadata": {"generateName": "files-"}}
+
     assert not needs(Change.of(nameless))
+
     for found in (needs(Change.of(manifest)), needs(Change.of({**nameless, "spec": {**manifest["spec"], **s3()}}))):
         assert found
+
     assert needs(Change.of(manifest)).storage_classes
     assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
 
@@ -240,9 +246,12 @@ class TestTransitions:
     )
     def test_a_content_volume_added_is_held_to_its_claim_of_an_earlier_life(self, size: str, says: str) -> None:
         new, old = server(**storage(contentSize=size)), server()
+
         assert needs(Change.of(new, old)).claims == {"content-files-0"}
+
         facts = Facts(CLASSES, claims={"content-files-0": Claim("content-files-0", "slow", "6Gi")})
         messages = rejected(new, old, facts)
+
         assert len(messages) == bool(says)
         assert says in "".join(messages)
 
@@ -261,6 +270,7 @@ class TestTransitions:
 
     def test_growth_is_admitted_while_the_classes_are_unknown(self) -> None:
         facts = self.live(capacity="6Gi", storage_class="gone", classes=StorageClasses(gap="no answer"))
+
         assert rejected(*self.resized("20Gi"), facts=facts) == []
         assert warned(*self.resized("20Gi"), facts=facts) == [
             'Could not verify that StorageClass "gone" of volume claim cache-files-0 can expand volumes: no answer'
@@ -564,6 +574,7 @@ class TestSecrets:
         secrets = frozenset({"dsn", "jwt", "admin", "s3"})
         claims = frozenset({"metadata-files-0", "cache-files-0"})
         wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets, leftovers=claims)
+
         assert needs(Change.of(manifest)) == wanted
 
 

@@ -76,6 +76,7 @@ class TestWhatIsTried:
         tried = self.try_out(spec(resources=BAD, securityContext={"runAsUser": -1}, image="a:1"))
 
         [container] = tried["containers"]
+
         assert (container["resources"], container["image"]) == (BAD, "a:1")
         assert container["securityContext"]["runAsUser"] == -1
 
@@ -247,6 +248,7 @@ def test_no_section_and_no_answer_breaks_a_rule(
 
     for tried in (None, Unknown("why"), answer):
         assert all(finding.path.startswith("spec") for finding in section_findings(new, changed, tried))
+
     assert stateful_set_to_try(OWNER, new, changed)["kind"] == "StatefulSet"
 
 

@@ -110,6 +110,7 @@ def test_whatever_is_said_is_what_the_schema_knows() -> None:
 
 def test_a_server_that_runs_says_where() -> None:
     found = said(running())
+
     assert (found["observedGeneration"], found["availableReplicas"], found["phase"]) == (3, 1, "Running")
     assert found["nfsEndpoint"] == ENDPOINT
     assert reasons(running()) == {
@@ -132,6 +133,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
     before = said(starting())
     crashed = said(starting(pod=pod(**waiting("CrashLoopBackOff"))), live(before), LATER)
     after = said(running(), live(before), LATER)
+
     assert conditions({"status": crashed})["Ready"]["lastTransitionTime"] == NOON
     assert conditions({"status": after})["Ready"]["lastTransitionTime"] == LATER
     assert conditions({"status": after})["StorageReady"]["lastTransitionTime"] == NOON
@@ -221,6 +223,7 @@ def test_the_endpoint_is_that_of_the_live_service() -> None:
 
     assert said(running(file_service=moved))["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
     assert condition("Ready", running(file_service=moved))["message"].endswith(":2050")
+
     for service in (None, {**SERVICE, "spec": {}}):
         assert "nfsEndpoint" not in said(running(file_service=service))
 
@@ -283,8 +286,11 @@ def test_the_phase_is_one_word_for_it(observation: Observation, spec: Manifest, 
 
 def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() -> None:
     stopped = live(replicas=0)
+
     assert reasons(starting(), stopped)["Ready"] == ("False", "Stopping")
+
     ended = starting(stateful_set=stateful_set(replicas=0))
+
     assert reasons(ended, stopped)["Ready"] == ("True", "Stopped")
     assert reasons(but(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
 
@@ -330,9 +336,12 @@ def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
 
 def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
     failed = running(failure=Problem("WriteFailed", "no answer"))
+
     assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
     assert told(None, starting(failure=failed.failure)) == []
+
     found = said(running(credentials=Problem("SecretIncomplete", "x")))
+
     assert reasons(failed, live(found))["CredentialsReady"] == ("False", "SecretIncomplete")
     assert told(found, failed, live(found)) == []
 
@@ -427,6 +436,7 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
     ready, volume = condition("StorageReady", observation), said(observation)["volumes"][1]
 
     assert ready["reason"] == "StorageClassDiffers"
+
     for message in (ready["message"], volume["message"]):
         assert 'is of StorageClass "slow", not "fast"' in message
         assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
@@ -556,6 +566,7 @@ def test_a_pending_claim_quotes_its_provisioner() -> None:
     event = warning(words, "ProvisioningFailed", "PersistentVolumeClaim", PENDING.name)
     observation = starting(claims={**bound("cache"), PENDING.name: PENDING}, warnings=[event])
     message = f'volume claim {PENDING.name} is Pending: failed to provision volume with StorageClass "fast": disk full'
+
     assert condition("StorageReady", observation)["message"] == message
     assert said(observation)["volumes"][0]["message"] == message
 
@@ -566,6 +577,7 @@ def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
     observation = starting(
         claims={**bound("cache"), PENDING.name: PENDING}, pod={"status": {"conditions": [scheduled]}}
     )
+
     assert reasons(observation)["Ready"] == ("False", "ClaimPending")
     assert reasons(but(observation, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
 
@@ -581,22 +593,28 @@ def test_a_cause_keeps_its_words_between_two_reports() -> None:
     answer = "failed to resolve reference: 401 Unauthorized"
     first = said(starting(pod=pod(**waiting("ErrImagePull", message=answer))))
     then = starting(pod=pod(**waiting("ImagePullBackOff", message='Back-off pulling image "dittofs:1"')))
+
     assert said(then, live(first), LATER) == first
     assert "401 Unauthorized" in conditions({"status": first})["Ready"]["message"]
 
 
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
     nameless = live(storage={"metadataSize": "10Gi"})
+
     assert said(but(Observation(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
     assert reasons(Observation(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
+
     unknown = condition("StorageReady", but(Observation(), classes=StorageClasses(gap="forbidden")), nameless)
+
     assert unknown["reason"] == "ClaimPending"
 
 
 def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
     assert [each["name"] for each in said(starting())["volumes"]] == ["metadata", "cache"]
+
     claims = {**bound("metadata"), "content-files-0": Claim("content-files-0", "slow", phase="Lost")}
     metadata, content, cache = said(starting(claims=claims), live(**storage(contentSize="20Gi")))["volumes"]
+
     assert metadata == {
         "name": "metadata",
         "claim": "metadata-files-0",
@@ -612,6 +630,7 @@ def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
 
 def test_what_becomes_true_is_told_once() -> None:
     available = Event("Normal", "Available", f"NFS is served at {ENDPOINT}")
+
     assert told(None, running()) == [available]
     assert told(said(starting()), running()) == [available]
     assert told(said(running()), running()) == []
@@ -654,11 +673,14 @@ TEN: Manifest = storage(cacheSize="10Gi")
 
 def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
     found = reasons(growing(), live(**TEN))
+
     assert found["StorageReady"] == ("False", "Resizing")
     assert found["Ready"] == ("True", "Available")
     assert found["Reconciling"] == ("True", "Resizing")
     assert found["Stalled"] == ("False", "Reconciled")
+
     volume = said(growing(), live(**TEN))["volumes"][1]
+
     assert (volume["requested"], volume["capacity"], volume["phase"]) == ("10Gi", "5Gi", "Resizing")
     assert volume["message"] == "volume claim cache-files-0 grows from 5Gi to 10Gi"
 
@@ -666,6 +688,7 @@ def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
 def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
     refused = growing(given_up="10Gi", said="at most 8Gi")
     found = reasons(refused, live(**TEN))
+
     assert found["Stalled"] == ("True", "ResizeRefused")
     assert found["StorageReady"] == ("False", "ResizeRefused")
     assert found["Ready"] == ("True", "Available")
@@ -690,6 +713,7 @@ def test_a_refused_growth_is_told_once_and_one_that_goes_on_is_no_news() -> None
 def test_a_volume_that_has_grown_is_told_of() -> None:
     resize_result = growing(capacity="10Gi")
     before = said(growing(), live(**TEN))
+
     assert Event("Normal", "Resized", "every volume has the size that the spec asks for") in told(
         before, resize_result, live(**TEN)
     )
@@ -755,7 +779,9 @@ def test_a_pod_between_two_statefulsets_is_available(between: Manifest) -> None:
 
     assert reasons(recreating)["Ready"] == ("True", "Available")
     assert said(recreating)["availableReplicas"] == 1
+
     unready = {**HELD_POD, "status": {}}
+
     assert reasons(starting(stateful_set=orphaned, pod=unready))["Ready"][0] == "False"
 
 

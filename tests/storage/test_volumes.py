@@ -13,6 +13,7 @@ def of(**fields: str) -> Storage:
 
 def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
     table = [(volume.name, volume.mount_path, volume.size) for volume in volumes(of(contentSize="50Gi"))]
+
     assert table == [
         ("metadata", "/data/metadata", "10Gi"),
         ("content", "/data/content", "50Gi"),

@@ -18,6 +18,7 @@ def test_deletion_is_never_asked_about() -> None:
 def test_what_is_left_out_of_a_written_section_is_a_reason_to_be_called() -> None:
     [_, something_to_default] = MUTATING["webhooks"][0]["matchConditions"]
     expression = something_to_default["expression"]
+
     assert expression.startswith("has(object.spec) && (!has(object.spec.image) ||")
     assert "has(object.spec.storage) && (!has(object.spec.storage.cacheSize))" in expression
     assert "has(object.spec.smb.timeouts) && (!has(object.spec.smb.timeouts.read) ||" in expression
