@@ -30,8 +30,8 @@ from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeco
 from app.storage import objects
 from app.storage.crd import custom_resource_definition
 from app.storage.finding import one_line
+from app.storage.live import RESIZE_PATIENCE
 from app.storage.reading import read
-from app.storage.resize import RESIZE_PATIENCE
 from app.storage.rules import invalid_findings
 from app.storage.spec import KIND
 from app.syntax import UnusableInput

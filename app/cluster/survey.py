@@ -22,9 +22,10 @@ from app.cluster.reader import (
 )
 from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.live import LiveState
 from app.storage.objects import SELECTOR
 from app.storage.pod import pod_name
-from app.storage.resize import LiveState, may_restart
+from app.storage.resize import may_restart
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim

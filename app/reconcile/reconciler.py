@@ -34,6 +34,7 @@ from app.storage.difference import differs, marked
 from app.storage.evidence import Node, NodeState, words
 from app.storage.facts import Claim, DryRun, Secret, Unknown
 from app.storage.finding import Finding, Problem
+from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.objects import (
     Owner,
     admin_secret,
@@ -57,16 +58,7 @@ from app.storage.references import (
     postgres_secret_name,
     unusable,
 )
-from app.storage.resize import (
-    ALLOW_DATA_LOSS,
-    RESIZE_PATIENCE,
-    LiveState,
-    Phase,
-    initial_templates,
-    restart_due,
-    restart_hold,
-    volume_states,
-)
+from app.storage.resize import ALLOW_DATA_LOSS, Phase, initial_templates, restart_due, restart_hold, volume_states
 from app.storage.rollout import blocks
 from app.storage.rules import invalid_findings
 from app.storage.sections import (

@@ -17,13 +17,13 @@ from app.cluster.reader import (
 )
 from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.reconcile.writer import NotLeading, Writer
+from app.storage.live import LiveState
 from app.storage.objects import Owner
 from app.storage.pod import pod_name
 from app.storage.resize import (
     CLAIM_CREATION_TIME,
     ChangeClaims,
     HoldPod,
-    LiveState,
     RecreateStatefulSet,
     ReleasePod,
     RemoveStatefulSet,

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.storage.resize import LiveState, Phase, VolumeState, volume_states
+from app.storage.live import LiveState
+from app.storage.resize import Phase, VolumeState, volume_states
 from app.storage.spec import DittoServer
 from app.storage.volumes import class_difference, storage_class_of, volumes
 

@@ -7,13 +7,14 @@ was. Nothing is saved in the cluster for that: users could change it, and the op
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from app.storage import quantity
-from app.storage.facts import Claim, StorageClasses
+from app.storage.facts import Claim
+from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, claim_templates, controller, live_claim_templates
 from app.storage.pod import mounted_claims
 from app.storage.reading import field_name
@@ -28,7 +29,6 @@ RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
 # On a DittoServer, with the value `true`: its pod may restart although a volume claim goes with it.
 ALLOW_DATA_LOSS = "dittofs.io/allow-data-loss"
 
-RESIZE_PATIENCE = timedelta(minutes=2)
 # The StatefulSet's controller creates claims a moment after the StatefulSet; until then they are not missed.
 CLAIM_CREATION_TIME = timedelta(seconds=10)
 _RECREATED_METADATA = ("name", "namespace", "labels", "annotations", "ownerReferences")
@@ -46,38 +46,6 @@ class Phase(StrEnum):
     RESIZING = "Resizing"
     FILE_SYSTEM_RESIZE_PENDING = "FileSystemResizePending"
     RESIZE_REFUSED = "ResizeRefused"
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """What is known of a server and its volumes. `removed` is the StatefulSet as this process removed it a moment ago.
-
-    `refused` is what the API server has said to a change of a claim just now, by its name. `patience` is how long a
-    file system may take to grow while it is in use.
-
-    `unlabelled_pod` is the one that has the pod's name without its labels, where there is no `pod`.
-
-    `claims_gap` says why a claim that is not among `claims` may exist all the same. While the StatefulSet `is_new` its
-    controller may be about to create the claims.
-    """
-
-    claims: Mapping[str, Claim] = field(default_factory=dict)
-    classes: StorageClasses = field(default_factory=StorageClasses)
-    stateful_set: Manifest | None = None
-    pod: Manifest | None = None
-    removed: Manifest | None = None
-    refused: Mapping[str, str] = field(default_factory=dict)
-    may_restart: bool = True
-    may_lose_data: bool = False
-    patience: timedelta = RESIZE_PATIENCE
-    unlabelled_pod: Manifest | None = None
-    claims_gap: str | None = None
-    is_new: bool = False
-
-    @property
-    def named_pod(self) -> Manifest | None:
-        """The pod of the server's name, whether it has its labels or lost them."""
-        return self.pod or self.unlabelled_pod
 
 
 @dataclass(frozen=True)

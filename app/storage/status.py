@@ -13,9 +13,10 @@ from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_n
 from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding, Problem
+from app.storage.live import LiveState
 from app.storage.objects import controller
 from app.storage.pod import pod_name
-from app.storage.resize import LiveState, Phase, VolumeState, volume_states
+from app.storage.resize import Phase, VolumeState, volume_states
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer, Model, Name, Within
 from app.storage.unstructured import Manifest, is_terminating

@@ -4,9 +4,9 @@ import pytest
 
 from app.storage.adoption import why_not_adopted
 from app.storage.facts import Claim
+from app.storage.live import LiveState
 from app.storage.objects import Owner, stateful_set
 from app.storage.reading import read
-from app.storage.resize import LiveState
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server
 

@@ -7,10 +7,10 @@ from app.storage.config import config_yaml
 from app.storage.defaults import fill
 from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
 from app.storage.reading import read
 from app.storage.references import consumed_references
-from app.storage.resize import LiveState
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import jwt, s3, server, storage

@@ -2,8 +2,9 @@ from typing import Any
 
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.inventory import UNKNOWN, Entry, inventory
+from app.storage.live import LiveState
 from app.storage.reading import read
-from app.storage.resize import LiveState, Phase
+from app.storage.resize import Phase
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server, storage
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, claim_templates, stateful_set
 from app.storage.reading import read
 from app.storage.resize import (
@@ -13,7 +14,6 @@ from app.storage.resize import (
     RESTART_FOR_RESIZE,
     ChangeClaims,
     HoldPod,
-    LiveState,
     Phase,
     RecreateStatefulSet,
     ReleasePod,

@@ -7,8 +7,8 @@ import pytest
 from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import Problem, rejection
+from app.storage.live import LiveState
 from app.storage.reading import read
-from app.storage.resize import LiveState
 from app.storage.schema import structural
 from app.storage.status import Event, Observation, Status, conditions, status, transition_events
 from app.storage.unstructured import Manifest
