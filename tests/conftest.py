@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, settings
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.operator_namespace import Operated
-from tests.harness.volume_driver import Driver
+from tests.harness.operator_namespace import OperatorNamespace
+from tests.harness.volume_driver import VolumeDriver
 from tests.helm.build import helm
 
 # How long an example takes depends on what goes on beside, and says nothing about the code.
@@ -52,14 +52,14 @@ def crd(control_plane: ControlPlane) -> None:
 
 
 @pytest.fixture
-def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
+def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
     """The operator is at work in this namespace."""
-    with Operated(control_plane, namespace, tmp_path) as running:
+    with OperatorNamespace(control_plane, namespace, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
-def driver(control_plane: ControlPlane, namespace: str) -> Iterator[Driver]:
+def driver(control_plane: ControlPlane, namespace: str) -> Iterator[VolumeDriver]:
     """A volume driver is at work in this namespace."""
-    with Driver(control_plane, namespace) as running:
+    with VolumeDriver(control_plane, namespace) as running:
         yield running

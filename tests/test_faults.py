@@ -21,7 +21,7 @@ from app.cluster.lease import LeaseTiming
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy, Request
-from tests.harness.operator_namespace import ACCOUNT, Operated
+from tests.harness.operator_namespace import ACCOUNT, OperatorNamespace
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import jwt, server
 from tests.harness.wait import until
@@ -44,10 +44,12 @@ def proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def behind(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy) -> Iterator[Operated]:
+def behind(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy
+) -> Iterator[OperatorNamespace]:
     """The operator is at work behind the proxy, and needs no Lease. If one of each kind hangs, a worker is left."""
     workers = f"--workers={len(KINDS) + 1}"
-    with Operated(control_plane, namespace, tmp_path, "--no-leader-elect", workers, through=proxy) as running:
+    with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", workers, through=proxy) as running:
         yield running
 
 
@@ -62,7 +64,7 @@ def parts(name: str) -> set[tuple[str, str]]:
     return {("ConfigMap", f"{name}-config"), ("StatefulSet", name), *services, *secrets}
 
 
-def objects(operated: Operated) -> Objects:
+def objects(operated: OperatorNamespace) -> Objects:
     return {(each["kind"], each["metadata"]["name"]): each for kind in KINDS for each in operated.all(kind)}
 
 
@@ -84,7 +86,7 @@ def image(stateful_set: Manifest) -> str:
     return str(stateful_set["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def completed(operated: Operated, *names: str, seconds: float = SECONDS) -> Objects:
+def completed(operated: OperatorNamespace, *names: str, seconds: float = SECONDS) -> Objects:
     """Waits until the servers are complete."""
     found: Objects = {}
 
@@ -109,7 +111,7 @@ def templates(among: Objects) -> dict[str, int]:
     return {name: each["metadata"]["generation"] for (kind, name), each in among.items() if kind == "StatefulSet"}
 
 
-def change(operated: Operated, *names: str, to: str = NEW) -> None:
+def change(operated: OperatorNamespace, *names: str, to: str = NEW) -> None:
     """Of the pod template, by way of the image and of config.yaml."""
     for name in names:
         operated.patch("dittoserver", name, spec={"image": to, "s3": {"region": f"of-{to[-1]}"}})
@@ -143,7 +145,7 @@ def stopped(control_plane: ControlPlane) -> Iterator[None]:
         control_plane.start_apiserver()
 
 
-def test_an_idle_operator_outlives_the_api_server(behind: Operated, proxy: Proxy) -> None:
+def test_an_idle_operator_outlives_the_api_server(behind: OperatorNamespace, proxy: Proxy) -> None:
     behind.apply(files())
     before = completed(behind, "files")
     written = len(writes(proxy))
@@ -157,7 +159,7 @@ def test_an_idle_operator_outlives_the_api_server(behind: Operated, proxy: Proxy
     assert not [each for each in writes(proxy)[written:] if each.endswith(("Set files", "files-config"))]
 
 
-def test_a_burst_goes_on_where_the_api_server_left_off(behind: Operated, proxy: Proxy) -> None:
+def test_a_burst_goes_on_where_the_api_server_left_off(behind: OperatorNamespace, proxy: Proxy) -> None:
     names = [f"files-{number}" for number in range(30)]
     behind.operator.signal(SIGSTOP)
     behind.apply(*map(files, names))
@@ -186,7 +188,9 @@ def test_a_burst_goes_on_where_the_api_server_left_off(behind: Operated, proxy: 
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["history", "no history"])
-def test_what_is_deleted_while_no_watch_is_open_is_noticed(behind: Operated, proxy: Proxy, forgotten: bool) -> None:
+def test_what_is_deleted_while_no_watch_is_open_is_noticed(
+    behind: OperatorNamespace, proxy: Proxy, forgotten: bool
+) -> None:
     behind.secret("jwt", key="k" * 40)
     behind.apply(files(identity=jwt_of("jwt")))
     until(lambda: credentials(behind) == "Found")
@@ -213,7 +217,7 @@ def jwt_of(secret: str) -> Any:
     return jwt(name=secret, key="key")["identity"]
 
 
-def test_what_is_out_of_date_is_no_ground_for_a_write(behind: Operated, proxy: Proxy) -> None:
+def test_what_is_out_of_date_is_no_ground_for_a_write(behind: OperatorNamespace, proxy: Proxy) -> None:
     behind.apply(files())
     completed(behind, "files")
     with proxy.fault(lambda request: request.path.endswith("/statefulsets"), stall=True) as stalled:
@@ -237,7 +241,7 @@ def answers(proxy: Proxy, method: str) -> list[int | None]:
     return [each.status for each in asked if each.method == method]
 
 
-def credentials(operated: Operated) -> str:
+def credentials(operated: OperatorNamespace) -> str:
     return str((operated.condition("files", "CredentialsReady") or {}).get("reason"))
 
 
@@ -267,7 +271,7 @@ def failing(proxy: Proxy, kinds: Iterable[str], times: int, harm: Harm) -> Itera
 
 
 @pytest.mark.parametrize("harm", FAILURES.values(), ids=FAILURES)
-def test_what_failed_is_done_again_and_only_that(behind: Operated, proxy: Proxy, harm: Harm) -> None:
+def test_what_failed_is_done_again_and_only_that(behind: OperatorNamespace, proxy: Proxy, harm: Harm) -> None:
     with failing(proxy, KINDS, 3, harm):
         behind.apply(*map(files, KINDS))
         made = completed(behind, *KINDS)
@@ -282,7 +286,7 @@ def test_what_failed_is_done_again_and_only_that(behind: Operated, proxy: Proxy,
     assert identities(made).items() <= identities(changed).items()
 
 
-def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: Operated, proxy: Proxy) -> None:
+def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: OperatorNamespace, proxy: Proxy) -> None:
     behind.secret("jwt", key="k" * 40)
     behind.apply(files(identity=jwt_of("jwt")))
     until(lambda: credentials(behind) == "Found", SECONDS)
@@ -298,7 +302,9 @@ def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: Ope
     assert templates(objects(behind)) == {"files": 2}
 
 
-def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(behind: Operated, proxy: Proxy) -> None:
+def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(
+    behind: OperatorNamespace, proxy: Proxy
+) -> None:
     with failing(proxy, KINDS, 1, Harm(hang=True)):
         behind.apply(*map(files, KINDS))
         until(lambda: {"configmaps", "services"} <= {each.split("-")[0] for each in hanging(proxy)})
@@ -319,7 +325,7 @@ def test_servers_that_always_fail_delay_no_other(
     refused = [files(f"refused-{number}", service=annotations) for number in range(3)]
     taken = [files(f"taken-{number}") for number in range(2)]
     good = [f"good-{number}" for number in range(10)]
-    with Operated(control_plane, namespace, tmp_path, "--no-leader-elect", "--workers=2") as operated:
+    with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", "--workers=2") as operated:
         operated.apply(*(config_map(f"taken-{number}-config") for number in range(2)), *refused, *taken)
         until(lambda: all(reason(operated, f"taken-{number}", "Stalled") == "NameTaken" for number in range(2)))
         until(
@@ -336,7 +342,7 @@ def config_map(name: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"is": "another's"}}
 
 
-def reason(operated: Operated, name: str, kind: str) -> str:
+def reason(operated: OperatorNamespace, name: str, kind: str) -> str:
     return str((operated.condition(name, kind) or {}).get("reason"))
 
 
@@ -346,7 +352,7 @@ def reason(operated: Operated, name: str, kind: str) -> str:
 Moment = Literal["before", "after"]
 
 
-def kill_at(behind: Operated, proxy: Proxy, wanted: str, moment: Moment) -> threading.Event:
+def kill_at(behind: OperatorNamespace, proxy: Proxy, wanted: str, moment: Moment) -> threading.Event:
     """The operator dies when it asks for this write; set once it is dead."""
     killed = threading.Event()
 
@@ -362,7 +368,7 @@ def kill_at(behind: Operated, proxy: Proxy, wanted: str, moment: Moment) -> thre
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_new_server_is_made_once_wherever_the_operator_is_killed(
-    behind: Operated, proxy: Proxy, moment: Moment
+    behind: OperatorNamespace, proxy: Proxy, moment: Moment
 ) -> None:
     behind.apply(files("first"))
     completed(behind, "first")
@@ -382,7 +388,9 @@ def test_a_new_server_is_made_once_wherever_the_operator_is_killed(
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_change_is_made_once_wherever_the_operator_is_killed(behind: Operated, proxy: Proxy, moment: Moment) -> None:
+def test_a_change_is_made_once_wherever_the_operator_is_killed(
+    behind: OperatorNamespace, proxy: Proxy, moment: Moment
+) -> None:
     most = [f"files-{number}" for number in range(8)]
     behind.apply(*map(files, ["first", *most]))
     until(lambda: len(behind.all("pods")) == len(most) + 1, SECONDS)
@@ -408,9 +416,11 @@ def test_a_change_is_made_once_wherever_the_operator_is_killed(behind: Operated,
 
 
 @pytest.fixture
-def led(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy) -> Iterator[Operated]:
+def led(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy
+) -> Iterator[OperatorNamespace]:
     """The operator is at work behind the proxy, as the holder of the Lease."""
-    with Operated(control_plane, namespace, tmp_path, through=proxy) as running:
+    with OperatorNamespace(control_plane, namespace, tmp_path, through=proxy) as running:
         until(lambda: bool(holder(running)))
         yield running
 
@@ -422,7 +432,7 @@ def other_proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Proxy]:
 
 
 @contextmanager
-def another(led: Operated, other_proxy: Proxy) -> Iterator[Operator]:
+def another(led: OperatorNamespace, other_proxy: Proxy) -> Iterator[Operator]:
     folder = other_proxy.folder / "another"
     folder.mkdir()
     kubeconfig = other_proxy.kubeconfig_for(ACCOUNT, led.namespace)
@@ -430,7 +440,7 @@ def another(led: Operated, other_proxy: Proxy) -> Iterator[Operator]:
         yield running
 
 
-def holder(operated: Operated) -> str:
+def holder(operated: OperatorNamespace) -> str:
     found = operated.get("lease", LEASE)
     return str(found["spec"]["holderIdentity"]) if found else ""
 
@@ -439,7 +449,7 @@ def asks_for_lease(proxy: Proxy) -> int:
     return sum("/leases" in request.path for request in proxy.requests)
 
 
-def test_of_two_operators_started_at_once_one_writes(led: Operated, proxy: Proxy, other_proxy: Proxy) -> None:
+def test_of_two_operators_started_at_once_one_writes(led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy) -> None:
     proxies = proxy, other_proxy
     with another(led, other_proxy) as rival:
         led.operator.stop()
@@ -455,7 +465,9 @@ def test_of_two_operators_started_at_once_one_writes(led: Operated, proxy: Proxy
     assert sorted(bool(writes(each)) for each in proxies) == [False, True]
 
 
-def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Proxy, other_proxy: Proxy) -> None:
+def test_a_leader_that_was_paused_writes_nothing_stale(
+    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
+) -> None:
     led.apply(files())
     made = completed(led, "files")
     paused, taken_over = threading.Event(), threading.Event()
@@ -487,7 +499,9 @@ def test_a_leader_that_was_paused_writes_nothing_stale(led: Operated, proxy: Pro
 
 
 @pytest.mark.alone
-def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, proxy: Proxy, other_proxy: Proxy) -> None:
+def test_a_leader_that_is_killed_is_succeeded_within_its_lease(
+    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
+) -> None:
     """And what it left half done is done; by the successor, for whom nothing else changes."""
     led.apply(files())
     made = completed(led, "files")
@@ -512,7 +526,7 @@ def test_a_leader_that_is_killed_is_succeeded_within_its_lease(led: Operated, pr
 
 @pytest.mark.alone
 def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
-    led: Operated, proxy: Proxy, other_proxy: Proxy
+    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
 ) -> None:
     first = holder(led)
     with proxy.fault(is_write_for("statefulsets"), times=1, before=lambda: led.operator.signal(SIGTERM)):

@@ -18,9 +18,9 @@ from app.cluster.reflector import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import connected, watching
-from tests.harness.volume_driver import Driver
-from tests.harness.volume_expansion import Growing, until_adopted
+from tests.harness.reconciler_namespace import connected, watching
+from tests.harness.volume_driver import VolumeDriver
+from tests.harness.volume_expansion import ExpansionNamespace, until_adopted
 
 pytestmark = pytest.mark.anyio
 
@@ -88,7 +88,7 @@ def put_back(informers: Informers, known: Snapshot) -> None:
 
 
 @pytest.fixture
-async def cluster(control_plane: ControlPlane, crd: None, driver: Driver) -> AsyncIterator[Cluster]:
+async def cluster(control_plane: ControlPlane, crd: None, driver: VolumeDriver) -> AsyncIterator[Cluster]:
     async with connected(control_plane) as connection:
         yield connection
 
@@ -108,7 +108,7 @@ class Story:
 
     async def begin(self) -> None:
         async with watching(self.cluster, self.namespace) as informers:
-            self.pod = await Growing(self.cluster, informers, self.namespace).created(**self.sizes)
+            self.pod = await ExpansionNamespace(self.cluster, informers, self.namespace).created(**self.sizes)
 
     async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
         """The volumes grow, though there is harm at one call."""
@@ -127,8 +127,8 @@ class Story:
             await self._is_well(site)
         return reached
 
-    def _operated(self, cluster: Cluster, informers: Informers) -> Growing:
-        site = Growing(self.cluster, informers, self.namespace)
+    def _operated(self, cluster: Cluster, informers: Informers) -> ExpansionNamespace:
+        site = ExpansionNamespace(self.cluster, informers, self.namespace)
         site.writer = Writer(cluster, informers, site.may_write)
         site.reconciler = Reconciler(cluster, informers, site.writer, site.tell, site.now)
         if isinstance(cluster, Interrupted):
@@ -144,7 +144,7 @@ class Story:
             with suppress(ClusterError):
                 await site.reconciler.reconcile(site.key)
 
-    async def _is_well(self, site: Growing) -> None:
+    async def _is_well(self, site: ExpansionNamespace) -> None:
         claims = (f"{name}-files-0" for name in ("metadata", "content", "cache"))
         assert await site.sizes() == dict.fromkeys(claims, self.size)
         [made] = (await self.cluster.list(STATEFUL_SETS, self.namespace)).items

@@ -14,7 +14,7 @@ from app.__main__ import command_line
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import server, storage
 
 ROOT = Path(__file__).parent.parent
@@ -275,7 +275,7 @@ def test_render_prints_what_is_made_and_no_secret() -> None:
     assert "namespace" not in rendered[0]["metadata"]
 
 
-def test_what_is_rendered_is_no_difference_to_what_was_made(operated: Operated, tmp_path: Path) -> None:
+def test_what_is_rendered_is_no_difference_to_what_was_made(operated: OperatorNamespace, tmp_path: Path) -> None:
     manifest = tmp_path / "server.yaml"
     manifest.write_text(
         yaml.safe_dump(server(**storage(cacheSize="1024Mi", contentSize="1Ti"), resources={"limits": {"cpu": 2}}))

@@ -10,7 +10,7 @@ from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
 from tests.harness.nodes import SINCE, node, run_pod_on, set_node, set_pod
-from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.server_table import server
 from tests.harness.wait import until
 
@@ -26,12 +26,12 @@ def limit_range(kind: str, **maximum: str) -> Manifest:
     return {"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "team"}, "spec": {"limits": limits}}
 
 
-def ready(operated: Operated) -> tuple[str, str]:
+def ready(operated: OperatorNamespace) -> tuple[str, str]:
     condition = operated.condition("files", "Ready") or {}
     return str(condition.get("reason")), str(condition.get("message"))
 
 
-def enforce(operated: Operated, level: str) -> None:
+def enforce(operated: OperatorNamespace, level: str) -> None:
     label = f"pod-security.kubernetes.io/enforce={level}"
     operated.kubectl("label", "namespace", operated.namespace, label, "--overwrite")
 
@@ -58,7 +58,7 @@ def enforce(operated: Operated, level: str) -> None:
     ids=["number of pods", "memory", "limits required", "storage", "LimitRange"],
 )
 def test_a_refused_pod_is_reported_with_its_cause(
-    operated: Operated, obstacle: Manifest, spec: Manifest, reason: str, words: list[str]
+    operated: OperatorNamespace, obstacle: Manifest, spec: Manifest, reason: str, words: list[str]
 ) -> None:
     operated.apply(obstacle)
     # The quota's controller counts first; until then, it admits nothing and says so.
@@ -70,11 +70,11 @@ def test_a_refused_pod_is_reported_with_its_cause(
     until(lambda: ready(operated)[0] == reason and all(word in ready(operated)[1] for word in words))
 
 
-def operated_quota(operated: Operated) -> Any:
+def operated_quota(operated: OperatorNamespace) -> Any:
     return operated.control_plane.get(f"/api/v1/namespaces/{operated.namespace}/resourcequotas/team") or {}
 
 
-def test_pod_security_is_named_and_its_end_reported(operated: Operated) -> None:
+def test_pod_security_is_named_and_its_end_reported(operated: OperatorNamespace) -> None:
     enforce(operated, "restricted")
     operated.apply(server("files", securityContext={"allowPrivilegeEscalation": True}))
 
@@ -89,7 +89,7 @@ def test_pod_security_is_named_and_its_end_reported(operated: Operated) -> None:
     until(lambda: ready(operated)[0] != "PodSecurityViolation")
 
 
-def test_a_repeated_cause_is_written_once(operated: Operated) -> None:
+def test_a_repeated_cause_is_written_once(operated: OperatorNamespace) -> None:
     operated.apply(quota(pods="0"))
     until(lambda: bool(operated_quota(operated).get("status", {}).get("hard")))
     operated.apply(server("files"))
@@ -101,11 +101,11 @@ def test_a_repeated_cause_is_written_once(operated: Operated) -> None:
     assert operated.get("dittoserver", "files")["metadata"]["resourceVersion"] == version
 
 
-def refusals(operated: Operated) -> list[int]:
+def refusals(operated: OperatorNamespace) -> list[int]:
     return [event["count"] for event in operated.all("events") if event["reason"] == "FailedCreate"]
 
 
-def test_forged_events_change_nothing(operated: Operated) -> None:
+def test_forged_events_change_nothing(operated: OperatorNamespace) -> None:
     operated.apply(server("files"))
     until(lambda: bool(operated.get("pod", "files-0")))
     until(lambda: ready(operated)[0] != "None")
@@ -126,7 +126,7 @@ def test_forged_events_change_nothing(operated: Operated) -> None:
     assert "forged" not in json.dumps(operated.get("dittoserver", "files")["status"])
 
 
-def forge(operated: Operated, name: str, kind: str, about: str, uid: str, reason: str, message: str) -> None:
+def forge(operated: OperatorNamespace, name: str, kind: str, about: str, uid: str, reason: str, message: str) -> None:
     involved = {"kind": kind, "name": about, "uid": uid, "namespace": operated.namespace}
     # As old as can be: a FailedCreate is overtaken by the pod that there is.
     time = "2026-01-01T00:00:00Z" if name == "outdated" else "2026-12-31T00:00:00Z"
@@ -148,7 +148,7 @@ def forge(operated: Operated, name: str, kind: str, about: str, uid: str, reason
 def test_a_lost_node_is_named_with_the_remedy(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, confined: bool
 ) -> None:
-    with Operated(control_plane, namespace, tmp_path, confined=confined) as operated, node(operated) as name:
+    with OperatorNamespace(control_plane, namespace, tmp_path, confined=confined) as operated, node(operated) as name:
         operated.apply(server("files"))
         run_pod_on(operated, name)
         until(lambda: ready(operated)[0] == "Available")
@@ -178,7 +178,7 @@ def test_a_lost_node_is_named_with_the_remedy(
         assert end not in message
 
 
-def test_a_pod_that_does_not_end_is_reported_in_time(operated: Operated) -> None:
+def test_a_pod_that_does_not_end_is_reported_in_time(operated: OperatorNamespace) -> None:
     """Its node is fine: a finalizer holds it, and no event says when it should have ended."""
     with node(operated) as name:
         operated.apply(server("files"))
@@ -196,7 +196,7 @@ def test_a_pod_that_does_not_end_is_reported_in_time(operated: Operated) -> None
         until(lambda: ready(operated)[0] != "PodTerminating")
 
 
-def node_lookups(operated: Operated) -> list[Request]:
+def node_lookups(operated: OperatorNamespace) -> list[Request]:
     return [request for request in operated.requests() if request.resource == "nodes"]
 
 
@@ -206,7 +206,7 @@ def test_without_events_the_operator_works_as_before(
 ) -> None:
     """An older chart's role does not let it watch them, and an etcd of their own may be down."""
     with Proxy(control_plane, tmp_path) as proxy:
-        operated = Operated(control_plane, namespace, tmp_path, through=proxy)
+        operated = OperatorNamespace(control_plane, namespace, tmp_path, through=proxy)
         proxy.fault(lambda request: request.method == "GET" and request.path.endswith("/events"), **harm)
         with operated:
             operated.apply(server("files"))

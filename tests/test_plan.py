@@ -19,9 +19,9 @@ from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.unstructured import Manifest
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import s3, server, storage
-from tests.harness.volume_driver import Driver, Manner
+from tests.harness.volume_driver import Manner, VolumeDriver
 from tests.harness.wait import until
 
 pytestmark = pytest.mark.anyio
@@ -240,7 +240,7 @@ EDITS: tuple[Manifest, ...] = (
 )
 
 
-async def test_the_operator_does_what_was_planned(operated: Operated) -> None:
+async def test_the_operator_does_what_was_planned(operated: OperatorNamespace) -> None:
     """Each edit after the other: the pod template is another one, or its hash is, when a restart was planned."""
     operated.apply(server())
     operated.settled("files")
@@ -258,13 +258,13 @@ def pod_of(template: Any) -> tuple[Any, str]:
     return template["spec"], template["metadata"]["annotations"][CONFIG_HASH]
 
 
-async def live(operated: Operated, *manifests: Manifest) -> Plan:
+async def live(operated: OperatorNamespace, *manifests: Manifest) -> Plan:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
         return await plan(documents(*manifests), cluster, operated.namespace)
 
 
-async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> None:
-    with Driver(operated.control_plane, operated.namespace) as driver:
+async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNamespace) -> None:
+    with VolumeDriver(operated.control_plane, operated.namespace) as driver:
 
         def sized(size: str) -> Manifest:
             return server(**storage(cacheSize=size, storageClassName=driver.storage_class))
@@ -296,23 +296,23 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: Operated) -> 
         assert operated.get("pod", "files-0")["metadata"]["uid"] == pod
 
 
-def reason(operated: Operated) -> str:
+def reason(operated: OperatorNamespace) -> str:
     """Of StorageReady, when it is about the current generation."""
     operated.settled("files")
     return str((operated.condition("files", "StorageReady") or {}).get("reason"))
 
 
-async def told(operated: Operated, manifest: Manifest) -> list[tuple[str, str, bool | None]]:
+async def told(operated: OperatorNamespace, manifest: Manifest) -> list[tuple[str, str, bool | None]]:
     [outcome] = (await live(operated, manifest)).outcomes
     return [(effect.what, effect.how, effect.restarts) for effect in outcome.effects]
 
 
-async def cache(operated: Operated) -> Entry:
+async def cache(operated: OperatorNamespace) -> Entry:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
         return df(await survey(cluster, operated.namespace))[-1].entry
 
 
-async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: Operated) -> None:
+async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.settled("files")
     operated.kubectl("create", "serviceaccount", "viewer")

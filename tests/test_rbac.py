@@ -23,10 +23,10 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
 from tests.harness.nodes import node, run_pod_on, set_pod
-from tests.harness.operator_namespace import ACCOUNT, Operated, Request, permissions
+from tests.harness.operator_namespace import ACCOUNT, OperatorNamespace, Request, permissions
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import server, storage
-from tests.harness.volume_driver import Driver
+from tests.harness.volume_driver import VolumeDriver
 from tests.harness.wait import until
 
 GROUP = "dittofs.dittofs.com"
@@ -90,7 +90,9 @@ def test_every_permission_is_used_and_no_call_is_refused(
     asked = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
     expected = asked if confined else set()
     with Proxy(enforcing, tmp_path) as proxy:
-        operated = Operated(enforcing, namespace, tmp_path, through=proxy, confined=confined, makes_its_own=True)
+        operated = OperatorNamespace(
+            enforcing, namespace, tmp_path, through=proxy, confined=confined, makes_its_own=True
+        )
         if not confined:
             operated.operator = Operator(tmp_path, *operated.flags, makes_its_own=True)
         operated.register()
@@ -110,7 +112,7 @@ def test_every_permission_is_used_and_no_call_is_refused(
     assert refused(operated) == expected
 
 
-def refused(operated: Operated) -> set[tuple[str, str, str]]:
+def refused(operated: OperatorNamespace) -> set[tuple[str, str, str]]:
     return {(each.verb, each.resource, each.name) for each in operated.requests() if each.code == 403}
 
 
@@ -118,7 +120,7 @@ def unused(permissions: set[Permission], requests: list[Request]) -> set[Permiss
     return {each for each in permissions if not any(each.allows(request) for request in requests)}
 
 
-def everything(operated: Operated, proxy: Proxy) -> None:
+def everything(operated: OperatorNamespace, proxy: Proxy) -> None:
     """All that the operator ever asks of the API server."""
     make(operated)
     grow(operated)
@@ -132,15 +134,15 @@ def everything(operated: Operated, proxy: Proxy) -> None:
     judge(operated)
 
 
-def make(operated: Operated) -> None:
+def make(operated: OperatorNamespace) -> None:
     operated.secret("dsn", dsn="postgres://u:p@db:5432/files")
     database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
     operated.apply(server(metrics={"enabled": True}, database=database))
     until(lambda: operated.template("files") is not None)
 
 
-def grow(operated: Operated) -> None:
-    with Driver(operated.control_plane, operated.namespace) as driver:
+def grow(operated: OperatorNamespace) -> None:
+    with VolumeDriver(operated.control_plane, operated.namespace) as driver:
         sizes = storage(storageClassName=driver.storage_class)
         operated.apply(server("growing", **sizes))
         until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound")
@@ -149,7 +151,7 @@ def grow(operated: Operated) -> None:
     operated.kubectl("delete", "dittoserver", "growing")
 
 
-def lose_a_node(operated: Operated) -> None:
+def lose_a_node(operated: OperatorNamespace) -> None:
     with node(operated) as name:
         operated.apply(server("lost"))
         run_pod_on(operated, name, "lost-0")
@@ -158,7 +160,7 @@ def lose_a_node(operated: Operated) -> None:
     operated.kubectl("delete", "dittoserver", "lost")
 
 
-def lose_labels(operated: Operated) -> None:
+def lose_labels(operated: OperatorNamespace) -> None:
     """A pod that lost its labels is asked for by its name."""
     until(lambda: operated.get("pod", "files-0") is not None)
     operated.kubectl("label", "pod", "files-0", "app-")
@@ -167,11 +169,11 @@ def lose_labels(operated: Operated) -> None:
     until(lambda: (operated.condition("files", "Ready") or {}).get("reason") != "PodLabelsMissing")
 
 
-def reason(operated: Operated) -> str:
+def reason(operated: OperatorNamespace) -> str:
     return str((operated.condition("growing", "StorageReady") or {}).get("reason"))
 
 
-def change(operated: Operated) -> None:
+def change(operated: OperatorNamespace) -> None:
     """Twice, of which the second Event is the first one counted."""
     for password in ("q", "r"):
         before = operated.template("files")
@@ -180,11 +182,11 @@ def change(operated: Operated) -> None:
     until(lambda: restarts(operated) == [2])
 
 
-def restarts(operated: Operated) -> list[int]:
+def restarts(operated: OperatorNamespace) -> list[int]:
     return [each["count"] for each in operated.all("events") if each["reason"] == "Restarting"]
 
 
-def change_what_cannot_be_applied(operated: Operated, proxy: Proxy) -> None:
+def change_what_cannot_be_applied(operated: OperatorNamespace, proxy: Proxy) -> None:
     faults = [
         proxy.fault(is_apply_of(kind), times=1, answer=422) for kind in ("configmaps", "services", "statefulsets")
     ]
@@ -198,13 +200,13 @@ def is_apply_of(kind: str) -> Callable[[ProxyRequest], bool]:
     return lambda request: "force" in request.query and f"/{kind}/" in request.path
 
 
-def remove(operated: Operated) -> None:
+def remove(operated: OperatorNamespace) -> None:
     operated.patch("dittoserver", "files", spec={"metrics": {"enabled": False}, "database": None})
     until(lambda: not operated.get("service", "files-metrics"))
     until(lambda: not operated.get("secret", "files-postgres"))
 
 
-def adopt(operated: Operated) -> None:
+def adopt(operated: OperatorNamespace) -> None:
     """What a server left behind that was deleted without it."""
     left = (("statefulset", "files"), ("configmap", "files-config"), ("service", "files-api"))
     operated.kubectl("delete", "dittoserver", "files", "--cascade=orphan")
@@ -213,16 +215,16 @@ def adopt(operated: Operated) -> None:
     until(lambda: all(owners(operated, *each) for each in left))
 
 
-def owners(operated: Operated, kind: str, name: str) -> Any:
+def owners(operated: OperatorNamespace, kind: str, name: str) -> Any:
     return operated.get(kind, name)["metadata"].get("ownerReferences")
 
 
-def damage_the_certificate(operated: Operated) -> None:
+def damage_the_certificate(operated: OperatorNamespace) -> None:
     operated.patch("secret", f"{operated.namespace}-tls", data={"tls.key": None})
     until(lambda: "tls.key" in operated.get("secret", f"{operated.namespace}-tls")["data"])
 
 
-def judge(operated: Operated) -> None:
+def judge(operated: OperatorNamespace) -> None:
     """What is not known from watching is asked for: a class, a Secret, a claim, a StatefulSet as a dry run."""
     secret = operated.get("secret", f"{operated.namespace}-tls")
     (operated.operator.folder / "ca.crt").write_bytes(base64.b64decode(secret["data"]["ca.crt"]))

@@ -20,7 +20,7 @@ from app.storage.pod import CONFIG_HASH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.fleet import quiet
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import s3, server
 from tests.harness.wait import until
 from tests.helm.build import helm
@@ -52,25 +52,25 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
 
 
 @pytest.fixture
-def site(plane: Plane, tmp_path: Path) -> Iterator[Operated]:
+def site(plane: Plane, tmp_path: Path) -> Iterator[OperatorNamespace]:
     """The operator is at work, with a certificate of its own that the API server trusts."""
     (tmp_path / "operator").mkdir()
-    site = Operated(plane, "site", tmp_path / "operator", makes_its_own=True)
+    site = OperatorNamespace(plane, "site", tmp_path / "operator", makes_its_own=True)
     site.register()
     with site:
         yield site
 
 
-def config_hash(site: Operated, name: str) -> Any:
+def config_hash(site: OperatorNamespace, name: str) -> Any:
     return site.template(name)["metadata"]["annotations"][CONFIG_HASH]
 
 
-def image(site: Operated, name: str) -> Any:
+def image(site: OperatorNamespace, name: str) -> Any:
     template = site.template(name)
     return template and template["spec"]["containers"][0]["image"]
 
 
-def is_admitted(site: Operated, name: str, **change: Any) -> bool:
+def is_admitted(site: OperatorNamespace, name: str, **change: Any) -> bool:
     """False while the webhook, which fails closed, cannot be called."""
     try:
         site.patch("dittoserver", name, spec=change)
@@ -79,7 +79,7 @@ def is_admitted(site: Operated, name: str, **change: Any) -> bool:
     return True
 
 
-def test_an_operator_follows_a_restored_etcd(site: Operated, plane: Plane, tmp_path: Path) -> None:
+def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Plane, tmp_path: Path) -> None:
     site.secret("s3", accessKeyId="one", secretAccessKey="key")
     site.apply(server("kept", **s3()), server("idle"), server("deleted"), server("late"))
     site.settled("kept", "idle", "deleted", "late")

@@ -22,7 +22,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.harness.background import Background
 from tests.harness.fleet import (
     S3_VALUES,
-    OperatedEverywhere,
+    ClusterWideOperator,
     busy,
     create,
     large_secret,
@@ -33,7 +33,7 @@ from tests.harness.fleet import (
     named,
     quiet,
 )
-from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until
@@ -68,9 +68,9 @@ class Reviews(Background):
 
 
 @pytest.fixture
-def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Operated:
+def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> OperatorNamespace:
     """Not at work yet."""
-    return OperatedEverywhere(control_plane, namespace, tmp_path)
+    return ClusterWideOperator(control_plane, namespace, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, 
     ids=["minimal", "S3", "metrics"],
 )
 def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
-    operated: Operated, spec: Manifest, claims: int, most: int
+    operated: OperatorNamespace, spec: Manifest, claims: int, most: int
 ) -> None:
     operated.secret("s3", **S3_VALUES)
     operated.apply(server("files", **spec))
@@ -98,7 +98,7 @@ def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
 
 
 def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
-    control_plane: ControlPlane, operated: Operated
+    control_plane: ControlPlane, operated: OperatorNamespace
 ) -> None:
     create(control_plane, DITTO_SERVERS, many(SOME, operated.namespace, replicas=0))
     made(operated, SOME)
@@ -126,7 +126,7 @@ def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
 
 
 def test_a_secret_that_many_servers_share_is_read_once_a_change(
-    control_plane: ControlPlane, operated: Operated
+    control_plane: ControlPlane, operated: OperatorNamespace
 ) -> None:
     operated.secret("s3", **S3_VALUES)
     create(control_plane, DITTO_SERVERS, many(SHARING, operated.namespace, replicas=0, **s3()))
@@ -151,7 +151,7 @@ def test_a_secret_that_many_servers_share_is_read_once_a_change(
 @pytest.mark.parametrize(("servers", "foreign"), [(1000, 300)])
 def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hold_up_no_review(
     control_plane: ControlPlane,
-    operated_everywhere: Operated,
+    operated_everywhere: OperatorNamespace,
     monkeypatch: pytest.MonkeyPatch,
     servers: int,
     foreign: int,
@@ -197,7 +197,7 @@ def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
     return ((kind, str(times)) for kind, times in sorted(counted.items()))
 
 
-def hashes(operated: Operated) -> set[str]:
+def hashes(operated: OperatorNamespace) -> set[str]:
     """What the pods of the servers read, a digest for each."""
     return {live_hash(each) or "" for each in operated.all("statefulsets")}
 

@@ -22,7 +22,7 @@ from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.free_ports import free_port
 from tests.harness.operator_namespace import FAST as FAST_CLASS
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import claim, s3, server, storage
 from tests.harness.wait import until
@@ -174,7 +174,7 @@ def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, s
 def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
-    with Operated(control_plane, namespace, tmp_path, confined=True) as confined:
+    with OperatorNamespace(control_plane, namespace, tmp_path, confined=True) as confined:
         confined.apply(server())
         until(lambda: bool(confined.get("pod", "files-0")))
         other = {**server(), "metadata": {"name": "other", "namespace": namespace}}
@@ -192,7 +192,7 @@ def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
 def test_without_reconciling_nothing_is_made(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
-    with Operated(control_plane, namespace, tmp_path, "--no-reconcile") as judging:
+    with OperatorNamespace(control_plane, namespace, tmp_path, "--no-reconcile") as judging:
         judging.apply(server())
         judging.operator.post(VALIDATE_PATH, REVIEW)
 
@@ -200,7 +200,7 @@ def test_without_reconciling_nothing_is_made(
     assert not judging.get("statefulset", "files")
 
 
-def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(operated: Operated) -> None:
+def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(operated: OperatorNamespace) -> None:
     operated.secret("s3", accessKeyId="id", secretAccessKey="key")
     operated.apply(server(**s3()))
     operated.settled("files")
@@ -219,7 +219,7 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     operated.kubectl("delete", "storageclass", name)
 
 
-def test_leftovers_are_known_without_a_request(operated: Operated) -> None:
+def test_leftovers_are_known_without_a_request(operated: OperatorNamespace) -> None:
     manifest = {**server(), "metadata": {"name": "files", "namespace": operated.namespace}}
     kept, lost = claim("metadata-files-0", "10Gi", "fast"), claim("cache-files-0", "5Gi", "slow")
 
@@ -239,7 +239,7 @@ def test_leftovers_are_known_without_a_request(operated: Operated) -> None:
     assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
 
 
-def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Operated) -> None:
+def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.settled("files")
     operated.operator.signal(signal.SIGTERM)
@@ -255,15 +255,15 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
 
 
 @pytest.fixture
-def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[Operated]:
+def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
     """Registered but not started: it will make its own certificate."""
-    own = Operated(control_plane, namespace, tmp_path, makes_its_own=True)
+    own = OperatorNamespace(control_plane, namespace, tmp_path, makes_its_own=True)
     own.register()
     yield own
     own.kubectl("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", namespace)
 
 
-def about_the_secret(own: Operated) -> list[str]:
+def about_the_secret(own: OperatorNamespace) -> list[str]:
     """The reasons of the Events, in alphabetical order."""
     about = [each for each in own.all("events") if each["involvedObject"]["name"] == f"{own.namespace}-tls"]
     return sorted(each["reason"] for each in about)
@@ -272,7 +272,7 @@ def about_the_secret(own: Operated) -> list[str]:
 ALL_THAT_IS_TOLD = ["AuthorityPublished", "AuthorityPublished", "CertificateServed", "CertificatesMade"]
 
 
-def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Operated) -> None:
+def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: OperatorNamespace) -> None:
     with own:
         own.apply(server())
 
@@ -290,7 +290,7 @@ def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Op
     assert float(seconds) == pytest.approx(90 * 86400, abs=300)
 
 
-def test_what_is_yet_to_be_told_of_its_certificate_is_told_before_it_ends(own: Operated) -> None:
+def test_what_is_yet_to_be_told_of_its_certificate_is_told_before_it_ends(own: OperatorNamespace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         # Every Event takes a second: the API server asks somebody who never answers, and then makes it.
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
@@ -326,13 +326,13 @@ def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def without_crd(tmp_path: Path) -> Iterator[Operated]:
+def without_crd(tmp_path: Path) -> Iterator[OperatorNamespace]:
     """Launched in a cluster of its own that has no CustomResourceDefinition."""
     (tmp_path / "plane").mkdir()
     helm(os.environ)
     with ControlPlane(programs(os.environ), tmp_path / "plane") as plane:
         plane.create("/api/v1/namespaces", {"metadata": {"name": "site"}})
-        site = Operated(plane, "site", tmp_path)
+        site = OperatorNamespace(plane, "site", tmp_path)
         site.operator.launch()
         try:
             yield site
@@ -344,11 +344,11 @@ def install(plane: ControlPlane, crd: Any) -> None:
     plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(crd))
 
 
-def says(site: Operated, *words: str) -> bool:
+def says(site: OperatorNamespace, *words: str) -> bool:
     return all(word in site.operator.why_not_ready() for word in words)
 
 
-def test_readiness_waits_for_the_crd_and_says_so(without_crd: Operated) -> None:
+def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace) -> None:
     site, plane, crd = without_crd, without_crd.control_plane, custom_resource_definition()
     missing = "CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed"
     until(lambda: says(site, missing, "dittofs-operator crd | kubectl apply -f -"))

@@ -23,7 +23,7 @@ from app.storage.pod import CONFIG_HASH
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import Site, connected, owner_of, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, owner_of, watching
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -45,7 +45,7 @@ class Recording(Cluster):
         return await super()._answer(request, *kinds)
 
 
-class Target(Site):
+class Target(ReconcilerNamespace):
     """A server whose owner is at work with everything that the namespace's users may change."""
 
     def __init__(self, cluster: Cluster, *args: Any) -> None:

@@ -23,7 +23,7 @@ from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import Site, connected, version, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, version, watching
 from tests.harness.server_table import s3
 from tests.harness.wait import until_async
 
@@ -36,12 +36,12 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
 @pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Site]:
+async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
     async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
-        yield Site(cluster, informers, namespace)
+        yield ReconcilerNamespace(cluster, informers, namespace)
 
 
-def store_of(site: Site, resource: Resource) -> Store:
+def store_of(site: ReconcilerNamespace, resource: Resource) -> Store:
     informers = site.informers
     stores = {
         CONFIG_MAPS: informers.config_maps,
@@ -53,7 +53,7 @@ def store_of(site: Site, resource: Resource) -> Store:
     return stores[resource]
 
 
-async def set_finalizers(site: Site, resource: Resource, name: str, *finalizers: str) -> Manifest:
+async def set_finalizers(site: ReconcilerNamespace, resource: Resource, name: str, *finalizers: str) -> Manifest:
     async with asyncio.timeout(60):
         while True:
             live = await site.live(resource, name)
@@ -62,7 +62,7 @@ async def set_finalizers(site: Site, resource: Resource, name: str, *finalizers:
                 return await site.cluster.replace(resource, {**live, "metadata": metadata})
 
 
-async def delete_kept(site: Site, resource: Resource, name: str) -> None:
+async def delete_kept(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
     """Deletes it as kubectl does; a finalizer keeps it."""
     await set_finalizers(site, resource, name, FINALIZER)
     await delete(site, resource, name)
@@ -70,7 +70,7 @@ async def delete_kept(site: Site, resource: Resource, name: str) -> None:
     await until_async(lambda: "deletionTimestamp" in (store.get((site.namespace, name)) or {}).get("metadata", {}))
 
 
-async def delete(site: Site, resource: Resource, name: str) -> None:
+async def delete(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
     async with asyncio.timeout(60):
         while True:
             with suppress(Conflict):
@@ -79,16 +79,16 @@ async def delete(site: Site, resource: Resource, name: str) -> None:
                 return
 
 
-async def release(site: Site, resource: Resource, name: str) -> None:
+async def release(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
     await set_finalizers(site, resource, name)
     await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
 
 
-async def message(site: Site, kind: str) -> str:
+async def message(site: ReconcilerNamespace, kind: str) -> str:
     return str(conditions(await site.live(DITTO_SERVERS))[kind]["message"])
 
 
-async def test_a_terminating_secret_changes_no_pod(site: Site) -> None:
+async def test_a_terminating_secret_changes_no_pod(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await site.begin(**s3())
     await site.reconciled()
@@ -112,7 +112,7 @@ async def test_a_terminating_secret_changes_no_pod(site: Site) -> None:
     assert await site.template() != template
 
 
-async def test_a_terminating_secret_starts_no_pod(site: Site) -> None:
+async def test_a_terminating_secret_starts_no_pod(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await delete_kept(site, SECRETS, "s3")
     await site.begin(**s3())
@@ -124,7 +124,7 @@ async def test_a_terminating_secret_starts_no_pod(site: Site) -> None:
     assert not await site.is_there(STATEFUL_SETS)
 
 
-async def test_a_terminating_generated_secret_is_kept(site: Site) -> None:
+async def test_a_terminating_generated_secret_is_kept(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     await delete_kept(site, SECRETS, "files-jwt-secret")
@@ -136,7 +136,7 @@ async def test_a_terminating_generated_secret_is_kept(site: Site) -> None:
 
 
 @pytest.fixture
-async def leaving(site: Site) -> AsyncIterator[Site]:
+async def leaving(site: ReconcilerNamespace) -> AsyncIterator[ReconcilerNamespace]:
     """A namespace whose pods are deleted first, and one of them stays: its servers are not deleted yet."""
     container = {"name": "c", "image": "i"}
     metadata = {"name": "stays", "namespace": site.namespace, "finalizers": [FINALIZER]}
@@ -146,17 +146,17 @@ async def leaving(site: Site) -> AsyncIterator[Site]:
     await set_finalizers(site, PODS, "stays")
 
 
-async def delete_namespace(site: Site) -> None:
+async def delete_namespace(site: ReconcilerNamespace) -> None:
     namespace = await site.cluster.get(NAMESPACES, site.namespace)
     await site.cluster.delete(NAMESPACES, namespace)
 
 
-def requests(site: Site, method: str = "POST", code: str = "403") -> float:
+def requests(site: ReconcilerNamespace, method: str = "POST", code: str = "403") -> float:
     labels = {"code": code, "method": method, "host": site.cluster._host}
     return REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
 
 
-async def test_nothing_is_created_in_a_leaving_namespace(leaving: Site) -> None:
+async def test_nothing_is_created_in_a_leaving_namespace(leaving: ReconcilerNamespace) -> None:
     site = leaving
     await site.begin()
     await delete_namespace(site)
@@ -182,7 +182,9 @@ async def test_nothing_is_created_in_a_leaving_namespace(leaving: Site) -> None:
     [(CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (STATEFUL_SETS, "files")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_a_leaving_namespace_loses_stays_lost(leaving: Site, resource: Resource, name: str) -> None:
+async def test_what_a_leaving_namespace_loses_stays_lost(
+    leaving: ReconcilerNamespace, resource: Resource, name: str
+) -> None:
     site = leaving
     await site.begin()
     await site.reconciled()
@@ -198,7 +200,7 @@ async def test_what_a_leaving_namespace_loses_stays_lost(leaving: Site, resource
     assert requests(site) == refused + 1
 
 
-async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
+async def test_a_server_of_a_new_namespace_is_reconciled(leaving: ReconcilerNamespace) -> None:
     """It has the name of one whose namespace was deleted."""
     site = leaving
     await site.begin()
@@ -223,7 +225,7 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: Site) -> None:
     [(CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (SERVICES, "files-headless")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_a_terminating_object_is_waited_for(site: Site, resource: Resource, name: str) -> None:
+async def test_a_terminating_object_is_waited_for(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
     await site.begin()
     await site.reconciled()
     await delete_kept(site, resource, name)
@@ -247,7 +249,7 @@ async def test_a_terminating_object_is_waited_for(site: Site, resource: Resource
     assert (await site.condition("Reconciling"))[1] != reason
 
 
-async def test_a_terminating_statefulset_is_waited_for(site: Site) -> None:
+async def test_a_terminating_statefulset_is_waited_for(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     await delete_kept(site, STATEFUL_SETS, "files")
@@ -265,7 +267,7 @@ async def test_a_terminating_statefulset_is_waited_for(site: Site) -> None:
     assert await site.template() != before
 
 
-async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
+async def test_a_service_of_the_former_server_is_waited_for(site: ReconcilerNamespace) -> None:
     """As of a LoadBalancer, whose Service stays until the cloud has removed it."""
     first = await site.begin()
     await site.reconciled()
@@ -292,7 +294,7 @@ async def test_a_service_of_the_former_server_is_waited_for(site: Site) -> None:
     assert await site.is_there(SERVICES, "files-file")
 
 
-async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: Site) -> None:
+async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url="postgres://ditto:hunter2@db.example.com/files")
     await site.begin(database={"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}})
     await site.reconciled()
@@ -311,7 +313,7 @@ async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: Site) -> None:
     assert await site.is_there(SECRETS, "files-postgres")
 
 
-async def test_an_unwanted_service_is_deleted_once(site: Site) -> None:
+async def test_an_unwanted_service_is_deleted_once(site: ReconcilerNamespace) -> None:
     """Of a stopped server: a pod that cannot get ready would be deleted for the change as well."""
     await site.begin(metrics={"enabled": True}, replicas=0)
     await site.reconciled()
@@ -326,7 +328,7 @@ async def test_an_unwanted_service_is_deleted_once(site: Site) -> None:
     await release(site, SERVICES, "files-metrics")
 
 
-async def test_nothing_is_made_for_a_terminating_server(site: Site) -> None:
+async def test_nothing_is_made_for_a_terminating_server(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     await delete_kept(site, DITTO_SERVERS, "files")

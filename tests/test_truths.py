@@ -15,7 +15,7 @@ from app.storage.pod import CONFIG_HASH
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import jwt, s3, server, storage
 from tests.harness.wait import until
 
@@ -60,12 +60,12 @@ SECONDS = 90.0
 
 
 @pytest.fixture
-def admitting(operated: Operated, control_plane: ControlPlane) -> Iterator[Operated]:
+def admitting(operated: OperatorNamespace, control_plane: ControlPlane) -> Iterator[OperatorNamespace]:
     """The webhook is registered as well."""
     yield from registered(operated, control_plane)
 
 
-def registered(operated: Operated, control_plane: ControlPlane) -> Iterator[Operated]:
+def registered(operated: OperatorNamespace, control_plane: ControlPlane) -> Iterator[OperatorNamespace]:
     operated.operator.register(control_plane)
     try:
         yield operated
@@ -74,7 +74,7 @@ def registered(operated: Operated, control_plane: ControlPlane) -> Iterator[Oper
             control_plane.kubectl("delete", kind, "dittofs-operator")
 
 
-def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated: Operated) -> None:
+def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated: OperatorNamespace) -> None:
     operated.apply(server(**storage(cacheSize="7Gi")))
     until(lambda: bool(operated.get("pod", "files-0")))
     [cache] = [each for each in claim_templates(operated) if each["metadata"]["name"] == "cache"]
@@ -95,7 +95,7 @@ def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated
     assert uids(operated, *CLAIMS) == claims
 
 
-def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: Operated) -> None:
+def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.settled("files")
 
@@ -112,7 +112,7 @@ def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: 
     assert "spec.storage.cacheSize" in said(operated, server("others", **storage(cacheSize="5G")))
 
 
-def test_3_claims_are_kept_when_the_server_is_stopped(operated: Operated) -> None:
+def test_3_claims_are_kept_when_the_server_is_stopped(operated: OperatorNamespace) -> None:
     operated.apply(server())
     until(lambda: bool(operated.get("pod", "files-0")))
     policy = operated.get("statefulset", "files")["spec"]["persistentVolumeClaimRetentionPolicy"]
@@ -127,7 +127,7 @@ def test_3_claims_are_kept_when_the_server_is_stopped(operated: Operated) -> Non
     assert not [each for each in operated.all("pvc") if each["metadata"].get("ownerReferences")]
 
 
-def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operated: Operated) -> None:
+def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operated: OperatorNamespace) -> None:
     names = {"accessKeyIdKey": "id", "secretAccessKeyKey": "key", "endpointKey": "url"}
     operated.secret("other", id="a", key="b")
     operated.apply(server(s3={"credentialsSecretRef": {"secretName": "other", **names}}))
@@ -138,7 +138,7 @@ def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operate
     assert environment(operated)["AWS_ENDPOINT_URL"] == from_secret("other", "url", optional=True)
 
 
-def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(operated: Operated) -> None:
+def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(operated: OperatorNamespace) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(s3={**s3()["s3"], "region": "eu-central-1"}), server("local"))
     running(operated, "files", "local")
@@ -153,7 +153,7 @@ def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(ope
 
 
 @pytest.mark.alone
-def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: Operated) -> None:
+def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: OperatorNamespace) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
@@ -169,7 +169,7 @@ def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(ope
 
 
 def test_7_a_class_that_does_not_exist_is_refused_and_one_that_cannot_be_looked_up_a_warning(
-    admitting: Operated,
+    admitting: OperatorNamespace,
 ) -> None:
     gone = server(**storage(storageClassName="gone"))
 
@@ -184,7 +184,7 @@ def test_7_a_class_that_does_not_exist_is_refused_and_one_that_cannot_be_looked_
     assert "dittoserver.dittofs.dittofs.com/files created" in said(admitting, gone)
 
 
-def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Operated) -> None:
+def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: OperatorNamespace) -> None:
     missing = 'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
 
     assert said(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
@@ -199,7 +199,10 @@ def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Op
 def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
-    with Proxy(control_plane, tmp_path) as proxy, Operated(control_plane, namespace, tmp_path, through=proxy) as slow:
+    with (
+        Proxy(control_plane, tmp_path) as proxy,
+        OperatorNamespace(control_plane, namespace, tmp_path, through=proxy) as slow,
+    ):
         for admitting in registered(slow, control_plane):
             admitting.secret("s3", **KEYS)
             assert "Warning" not in said(admitting, server(**s3()), "--dry-run=server")
@@ -210,7 +213,7 @@ def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
             assert max(decision["milliseconds"] for decision in slow.operator.decisions()) < 2500
 
 
-def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Operated) -> None:
+def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: OperatorNamespace) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
@@ -229,7 +232,7 @@ def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Op
     assert service["metadata"]["annotations"]["example.com/a"] == "b"
 
 
-def test_what_the_pod_consumes_changes_its_template(operated: Operated) -> None:
+def test_what_the_pod_consumes_changes_its_template(operated: OperatorNamespace) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
@@ -241,7 +244,7 @@ def test_what_the_pod_consumes_changes_its_template(operated: Operated) -> None:
         assert operated.template("files") != before
 
 
-def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(operated: Operated) -> None:
+def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(operated: OperatorNamespace) -> None:
     operated.apply(server())
     until(lambda: len(operated.all("pvc")) == len(CLAIMS))
     running(operated, "files")
@@ -259,7 +262,7 @@ def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(oper
     assert data_of(operated, *GENERATED) == secrets
 
 
-def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(operated: Operated) -> None:
+def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(operated: OperatorNamespace) -> None:
     operated.apply(server())
     running(operated, "files")
     operated.kubectl("delete", "dittoserver", "files", "--wait=false")
@@ -269,7 +272,7 @@ def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(
     until(lambda: all(owner(operated, *name.split("/")) == uid for name in names), SECONDS)
 
 
-def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated: Operated) -> None:
+def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.settled("files")
     config = operated.get("configmap", "files-config")
@@ -292,7 +295,7 @@ def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated:
     assert "kubectl.kubernetes.io/restartedAt" in operated.template("files")["metadata"]["annotations"]
 
 
-def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: Operated) -> None:
+def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: OperatorNamespace) -> None:
     operated.kubectl("create", "configmap", "files-config", "--from-literal=config.yaml=mine")
     foreign = operated.get("configmap", "files-config")
     operated.apply(server())
@@ -307,7 +310,7 @@ def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: 
     assert operated.get("statefulset", "files")
 
 
-def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: Operated) -> None:
+def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: OperatorNamespace) -> None:
     operated.apply(server(**s3()))
     until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
     operated.secret("s3", accessKeyId="a")
@@ -323,7 +326,7 @@ def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: 
     assert [each["count"] for each in warned(operated)] == [1, 1]
 
 
-def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: Operated) -> None:
+def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: OperatorNamespace) -> None:
     operated.secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
@@ -342,7 +345,7 @@ def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: Operated)
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
 
-def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: Operated) -> None:
+def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: OperatorNamespace) -> None:
     operated.apply(server(image="example.com/dittofs:typo"))
     until(lambda: operated.get("pod", "files-0") is not None, SECONDS)
     operated.apply(server(image="example.com/dittofs:1"))
@@ -350,7 +353,7 @@ def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: O
     until(lambda: "files-0" in operated.events("files").get("PodReplaced", ""))
 
 
-def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: Operated) -> None:
+def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.settled("files")
     before = made(operated)
@@ -368,7 +371,7 @@ def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mend
     assert container(operated.template("files"))["image"] == "example.com/dittofs:2"
 
 
-def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operated) -> None:
+def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: OperatorNamespace) -> None:
     operated.operator.stop()
     operated.apply(server())
     uid = operated.get("dittoserver", "files")["metadata"]["uid"]
@@ -392,7 +395,7 @@ def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operated
     assert not [each for each in entries if each["manager"] == "manager" and "f:spec" in each["fieldsV1"]]
 
 
-def test_no_value_of_a_secret_is_ever_told(operated: Operated) -> None:
+def test_no_value_of_a_secret_is_ever_told(operated: OperatorNamespace) -> None:
     marks = [f"m4rk{token_hex(16)}" for _ in range(8)]
     access, secret, token, password, dsn, broken, half, other = marks
     operated.secret("s3", accessKeyId=access, secretAccessKey=secret, endpoint=f"ftp://{other}")
@@ -419,19 +422,19 @@ def test_no_value_of_a_secret_is_ever_told(operated: Operated) -> None:
     assert not [mark for mark in marks for form in forms(mark) if form in told]
 
 
-def running(operated: Operated, *names: str) -> None:
+def running(operated: OperatorNamespace, *names: str) -> None:
     """Waits until each has its pod template: a server may be heard of before its Secret is."""
     until(lambda: all(operated.template(name) for name in names), SECONDS)
 
 
-def said(operated: Operated, manifest: Manifest, *options: str) -> str:
+def said(operated: OperatorNamespace, manifest: Manifest, *options: str) -> str:
     """What kubectl prints when the manifest is applied, warnings first."""
     flags = ("--namespace", operated.namespace, "apply", "-f", "-", *options)
     done = operated.control_plane.kubectl(*flags, input=json.dumps(manifest), check=False)
     return done.stderr + done.stdout
 
 
-def slip_in(operated: Operated, manifest: Manifest) -> None:
+def slip_in(operated: OperatorNamespace, manifest: Manifest) -> None:
     """As if made in a time when the CRD had no rules."""
     complete = custom_resource_definition()
     lax = json.loads(json.dumps(complete))
@@ -446,7 +449,7 @@ def slip_in(operated: Operated, manifest: Manifest) -> None:
         until(lambda: "used by both" in said(operated, server("others", nfsPort=8080), "--dry-run=server"))
 
 
-def told_by(operated: Operated) -> str:
+def told_by(operated: OperatorNamespace) -> str:
     """Everything that the operator writes where others than the server's pod can read it."""
     kinds = "dittoservers,configmaps,statefulsets,services,events,leases"
     metrics = operated.operator.health("/metrics").text
@@ -459,13 +462,13 @@ def container(pod: Manifest) -> Any:
     return only
 
 
-def container_of_the_pod(operated: Operated) -> Manifest:
+def container_of_the_pod(operated: OperatorNamespace) -> Manifest:
     """Empty while there is no pod."""
     pod = operated.get("pod", "files-0")
     return dict(container(pod)) if pod else {}
 
 
-def environment(operated: Operated, name: str = "files") -> dict[str, Any]:
+def environment(operated: OperatorNamespace, name: str = "files") -> dict[str, Any]:
     variables = container(operated.template(name))["env"]
     return {each["name"]: each.get("value") or each["valueFrom"]["secretKeyRef"] for each in variables}
 
@@ -482,15 +485,15 @@ def without_hash(template: Manifest) -> Manifest:
     return {**template, "metadata": {**template["metadata"], "annotations": None}}
 
 
-def claim_templates(operated: Operated) -> list[Any]:
+def claim_templates(operated: OperatorNamespace) -> list[Any]:
     return list(operated.get("statefulset", "files")["spec"]["volumeClaimTemplates"])
 
 
-def uids(operated: Operated, *names: str, kind: str = "pvc") -> list[str]:
+def uids(operated: OperatorNamespace, *names: str, kind: str = "pvc") -> list[str]:
     return sorted(each["metadata"]["uid"] for each in operated.all(kind) if each["metadata"]["name"] in names)
 
 
-def owner(operated: Operated, kind: str, name: str) -> Any:
+def owner(operated: OperatorNamespace, kind: str, name: str) -> Any:
     """The uid of the object's owner, None while there is no such object."""
     found = operated.get(kind, name)
     return found and found["metadata"]["ownerReferences"][0]["uid"]
@@ -500,32 +503,32 @@ def of_files(manifest: Manifest) -> bool:
     return bool((manifest["metadata"].get("labels") or {}).get("instance") == "files")
 
 
-def data_of(operated: Operated, *names: str) -> list[dict[str, str]]:
+def data_of(operated: OperatorNamespace, *names: str) -> list[dict[str, str]]:
     return [operated.get("secret", name)["data"] for name in names]
 
 
-def made(operated: Operated) -> list[Any]:
+def made(operated: OperatorNamespace) -> list[Any]:
     """As they are asked to be."""
     found = [operated.get("statefulset", "files"), *operated.all("services"), operated.get("configmap", "files-config")]
     return [each.get("spec") or each["data"] for each in found]
 
 
-def condition(operated: Operated, kind: str) -> tuple[str, str] | None:
+def condition(operated: OperatorNamespace, kind: str) -> tuple[str, str] | None:
     found = operated.condition("files", kind)
     return found and (found["status"], found["reason"])
 
 
-def credentials(operated: Operated) -> str:
+def credentials(operated: OperatorNamespace) -> str:
     """Why the server's Secrets are not ready; empty when they are."""
     found = operated.condition("files", "CredentialsReady")
     return found["message"] if found and found["status"] == "False" else ""
 
 
-def warned(operated: Operated) -> list[Any]:
+def warned(operated: OperatorNamespace) -> list[Any]:
     return [each for each in operated.all("events") if (each["source"].get("component"), each["type"]) == WARNING]
 
 
-def warnings(operated: Operated) -> dict[str, str]:
+def warnings(operated: OperatorNamespace) -> dict[str, str]:
     return {each["reason"]: each["message"] for each in warned(operated)}
 
 

@@ -23,7 +23,7 @@ from tests.bench.surroundings import cluster, load_on, register
 from tests.bench.yes import YesWebhook
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.background import Background
-from tests.harness.fleet import S3_VALUES, OperatedEverywhere, busy, create, many, named, processor_seconds_of
+from tests.harness.fleet import S3_VALUES, ClusterWideOperator, busy, create, many, named, processor_seconds_of
 from tests.harness.operator_namespace import Namespace
 from tests.harness.server_table import s3, server
 
@@ -43,7 +43,7 @@ Slices = dict[tuple[str, int], Answers]
 @dataclass(frozen=True)
 class Webhooks:
     control_plane: ControlPlane
-    operated: OperatedEverywhere
+    operated: ClusterWideOperator
     yes: YesWebhook
 
     @property
@@ -63,7 +63,7 @@ def webhooks() -> Iterator[Webhooks]:
         control_plane = stack.enter_context(cluster(NONE, YES, OURS, CROWD))
         folder = control_plane.folder / "webhooks"
         folder.mkdir()
-        operated = OperatedEverywhere(control_plane, OURS, folder)
+        operated = ClusterWideOperator(control_plane, OURS, folder)
         yes = stack.enter_context(YesWebhook(folder))
         stack.enter_context(operated)
         for name, url in ((YES, yes.url), (OURS, operated.operator.url)):

@@ -33,7 +33,7 @@ from tests.harness.fleet import (
     quiet,
     shared_out,
 )
-from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.server_table import s3
 from tests.harness.wait import until
 
@@ -91,11 +91,11 @@ def measure(sizes: Sizes, say: Say) -> Iterator[Figure | Cost]:
 
 
 @contextmanager
-def _operated() -> Iterator[Operated]:
+def _operated() -> Iterator[OperatorNamespace]:
     with cluster(NAMESPACE) as control_plane:
         folder = control_plane.folder / "operator"
         folder.mkdir()
-        operated = Operated(control_plane, NAMESPACE, folder)
+        operated = OperatorNamespace(control_plane, NAMESPACE, folder)
         for name in ("s3", "shared", "single"):
             operated.secret(name, **S3_VALUES)
         with operated:
@@ -165,7 +165,7 @@ def _owner(server: Manifest) -> Owner:
     return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
 
 
-def _cost(operated: Operated, number: int, bare: float, sizes: Sizes, say: Say) -> Cost:
+def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, say: Say) -> Cost:
     idle = memory_of(operated.operator.pid)["VmRSS"]
     before = len(operated.requests())
     sharing = sizes.sharing if number == sizes.many else 0
@@ -233,12 +233,12 @@ async def until_all(
     return seconds
 
 
-def settled(operated: Operated) -> None:
+def settled(operated: OperatorNamespace) -> None:
     """Waits until the claims and pods are there too, and nothing is left to do."""
     until(lambda: reconciled_nothing(operated), SECONDS, pause=0)
 
 
-def reconciled_nothing(operated: Operated, seconds: float = 3.0) -> bool:
+def reconciled_nothing(operated: OperatorNamespace, seconds: float = 3.0) -> bool:
     """Whether nothing was reconciled for so long."""
     before = metric(operated.operator, "controller_runtime_reconcile_total")
     sleep(seconds)
@@ -269,7 +269,7 @@ def _resizer(costs: list[Cost]) -> Iterator[Figure]:
     yield Figure(GROWTH, ours, grown / bare, at_most=1.1)
 
 
-def _later(operated: Operated, bare_rotation: float, sizes: Sizes, say: Say) -> Iterator[Figure]:
+def _later(operated: OperatorNamespace, bare_rotation: float, sizes: Sizes, say: Say) -> Iterator[Figure]:
     number = sizes.many
     memory = memory_of(operated.operator.pid)["VmHWM"]
     yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=150)
@@ -290,7 +290,7 @@ def _later(operated: Operated, bare_rotation: float, sizes: Sizes, say: Say) -> 
     yield from _churned(operated, sizes, say)
 
 
-def _rotated(operated: Operated, secret: str, servers: int) -> float:
+def _rotated(operated: OperatorNamespace, secret: str, servers: int) -> float:
     former = {each["metadata"]["name"]: live_hash(each) for each in operated.all("statefulsets")}
 
     def has_changed(stateful_set: Manifest) -> bool:
@@ -302,7 +302,7 @@ def _rotated(operated: Operated, secret: str, servers: int) -> float:
     return asyncio.run(until_all(operated.control_plane, STATEFUL_SETS, servers, has_changed, rotate))
 
 
-def _restarted(operated: Operated, say: Say) -> Iterator[Figure]:
+def _restarted(operated: OperatorNamespace, say: Say) -> Iterator[Figure]:
     say("restart")
     operated.operator.stop()
     before = len(operated.requests())
@@ -318,7 +318,7 @@ def _restarted(operated: Operated, say: Say) -> Iterator[Figure]:
     yield Figure(LATER, "writes after the restart, but for the Lease", _writes(asked), at_most=0)
 
 
-def _idle(operated: Operated, sizes: Sizes, say: Say) -> Iterator[Figure]:
+def _idle(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figure]:
     say(f"idle for {sizes.idle_seconds:.0f} s")
     before = len(operated.requests())
     sleep(sizes.idle_seconds)
@@ -330,7 +330,7 @@ def _idle(operated: Operated, sizes: Sizes, say: Say) -> Iterator[Figure]:
     yield Figure(LATER, "requests in an idle minute for the Lease", lease / minutes)
 
 
-def _churned(operated: Operated, sizes: Sizes, say: Say) -> Iterator[Figure]:
+def _churned(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figure]:
     """Of the time, a tenth is to get used to it: what is taken from then on is growth."""
     say(f"churn for {sizes.churn_seconds:.0f} s")
     asyncio.run(_churn(operated.control_plane, sizes.many, sizes.churn_seconds / 10))

@@ -15,7 +15,7 @@ from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses,
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.harness.reconciler_world import connected, watching
+from tests.harness.reconciler_namespace import connected, watching
 from tests.harness.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio

@@ -13,7 +13,7 @@ from app.cluster.client import Cluster
 from app.cluster.reader import STATEFUL_SETS, Resource
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.operator_namespace import Operated, Request
+from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import server
 from tests.harness.wait import until
@@ -25,7 +25,7 @@ FOREIGN_BYTES = 1_000_000
 S3_VALUES = {"accessKeyId": "AKIA", "secretAccessKey": "secret", "endpoint": "https://s3.example.com"}
 
 
-class OperatedEverywhere(Operated):
+class ClusterWideOperator(OperatorNamespace):
     """The operator looks after the whole cluster."""
 
     def __init__(self, control_plane: ControlPlane, namespace: str, folder: Path) -> None:
@@ -79,7 +79,7 @@ def large_secret(name: str, namespace: str) -> Manifest:
     }
 
 
-def quiet(operated: Operated) -> list[Request]:
+def quiet(operated: OperatorNamespace) -> list[Request]:
     """All writes, once none has come for a while."""
     writes, since = operated.writes(), monotonic()
     while monotonic() < since + QUIET_SECONDS:
@@ -89,14 +89,14 @@ def quiet(operated: Operated) -> list[Request]:
     return writes
 
 
-def made(operated: Operated, servers: int) -> None:
+def made(operated: OperatorNamespace, servers: int) -> None:
     """Waits until each server has a StatefulSet, and nothing is left to do."""
     # What asks is not to be what takes the time.
     until(lambda: count(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
     until(lambda: not busy(operated.operator), 60, pause=0.5)
 
 
-def count(operated: Operated, resource: Resource) -> int:
+def count(operated: OperatorNamespace, resource: Resource) -> int:
     """How many there are in the namespace, without the cost of having them sent."""
     path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
     found = operated.control_plane.get(path)

@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.harness.operator_namespace import Operated
+from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.wait import until
 
 SINCE = "2026-11-01T12:00:00Z"
 
 
 @contextmanager
-def node(operated: Operated) -> Iterator[str]:
+def node(operated: OperatorNamespace) -> Iterator[str]:
     name = f"node-{operated.namespace}"
     operated.control_plane.create("/api/v1/nodes", {"metadata": {"name": name}})
     set_node(operated, name, "True")
@@ -22,21 +22,21 @@ def node(operated: Operated) -> Iterator[str]:
         operated.control_plane.delete(f"/api/v1/nodes/{name}")
 
 
-def set_node(operated: Operated, name: str, status: str) -> None:
+def set_node(operated: OperatorNamespace, name: str, status: str) -> None:
     """The kubelet's part; the node controller agrees that one which says nothing is Unknown."""
     condition = {"type": "Ready", "status": status, "lastHeartbeatTime": SINCE, "lastTransitionTime": SINCE}
     change = {"status": {"conditions": [{**condition, "reason": "NodeStatusUnknown", "message": "Kubelet stopped."}]}}
     operated.kubectl("patch", "node", name, "--subresource=status", "--patch", json.dumps(change))
 
 
-def run_pod_on(operated: Operated, name: str, pod: str = "files-0") -> None:
+def run_pod_on(operated: OperatorNamespace, name: str, pod: str = "files-0") -> None:
     until(lambda: bool(operated.get("pod", pod)))
     path = f"/api/v1/namespaces/{operated.namespace}/pods/{pod}/binding"
     operated.control_plane.create(path, {"metadata": {"name": pod}, "target": {"kind": "Node", "name": name}})
     set_pod(operated, pod, ready=True)
 
 
-def set_pod(operated: Operated, pod: str = "files-0", *, ready: bool) -> None:
+def set_pod(operated: OperatorNamespace, pod: str = "files-0", *, ready: bool) -> None:
     """As the kubelet does it, and after it the node controller, which takes Ready away and leaves the rest."""
     container: dict[str, Any] = {
         "name": "dittofs",

@@ -114,7 +114,7 @@ class Namespace:
         return bool(found) and informers == found["metadata"]["generation"]
 
 
-class Operated(Namespace):
+class OperatorNamespace(Namespace):
     """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
     proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace. With
     `makes_its_own` it is given no certificate; Secret and webhook configurations are named after the namespace.

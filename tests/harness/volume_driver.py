@@ -32,7 +32,7 @@ class Manner:
 ONLINE = Manner()
 
 
-class Driver(Background):
+class VolumeDriver(Background):
     """At work in one namespace inside a `with`, for its own StorageClass, which has the namespace's name.
 
     `manner` can be changed at any time, and `manners` are those of single claims. It never makes a volume smaller.

@@ -9,7 +9,7 @@ from app.storage import quantity
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
-from tests.harness.reconciler_world import Site, version
+from tests.harness.reconciler_namespace import ReconcilerNamespace, version
 from tests.harness.wait import until_async
 
 NOON = "2026-02-01T12:00:00Z"
@@ -18,7 +18,7 @@ SECONDS = 120.0
 SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
 
 
-class Growing(Site):
+class ExpansionNamespace(ReconcilerNamespace):
     """A server on volumes that grow, and somebody who reconciles it for as long as it takes.
 
     `later` is when the last time asked for another.
@@ -103,11 +103,11 @@ def gi(quantities: Manifest) -> int:
     return quantity.parse(quantities["storage"]) // 2**30
 
 
-async def until_adopted(site: Growing) -> None:
+async def until_adopted(site: ExpansionNamespace) -> None:
     """By the StatefulSet that there is, and nobody else."""
     await until_async(lambda: _owners(site) == [site.stateful_set and site.stateful_set["metadata"]["uid"]], SECONDS)
 
 
-def _owners(site: Growing) -> list[str]:
+def _owners(site: ExpansionNamespace) -> list[str]:
     owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
     return [each["uid"] for each in owners]

@@ -18,7 +18,7 @@ from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import connected, watching
+from tests.harness.reconciler_namespace import connected, watching
 from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until_async
 from tests.harness.warning_events import event

@@ -27,7 +27,7 @@ from app.storage.rollout import blocks
 from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import Site, connected, version, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, version, watching
 from tests.harness.server_table import jwt, s3
 from tests.harness.wait import until_async
 
@@ -40,12 +40,12 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
 @pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Site]:
+async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
     async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
-        yield Site(cluster, informers, namespace)
+        yield ReconcilerNamespace(cluster, informers, namespace)
 
 
-def unwatched(site: Site, *known: Manifest) -> Site:
+def unwatched(site: ReconcilerNamespace, *known: Manifest) -> ReconcilerNamespace:
     """Its caches do not run: it knows what it is given and nothing else, and of claims that this is all."""
     informers = Informers(site.cluster, (site.namespace,))
     for cache in informers._reflectors[CLAIMS]:
@@ -53,10 +53,10 @@ def unwatched(site: Site, *known: Manifest) -> Site:
     stores = {"DittoServer": informers.servers, "ConfigMap": informers.config_maps}
     for manifest in known:
         stores[manifest["kind"]].put(manifest)
-    return Site(site.cluster, informers, site.namespace)
+    return ReconcilerNamespace(site.cluster, informers, site.namespace)
 
 
-async def test_everything_that_a_server_needs_is_made(site: Site) -> None:
+async def test_everything_that_a_server_needs_is_made(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     for suffix in ("headless", "file", "api"):
@@ -72,7 +72,7 @@ async def test_everything_that_a_server_needs_is_made(site: Site) -> None:
     assert await site.condition("CredentialsReady") == ("True", "Found")
 
 
-async def test_what_is_made_is_not_written_again(site: Site) -> None:
+async def test_what_is_made_is_not_written_again(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     names = ((CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (SECRETS, "files-jwt-secret"))
@@ -84,7 +84,7 @@ async def test_what_is_made_is_not_written_again(site: Site) -> None:
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == generation
 
 
-async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: Site) -> None:
+async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: ReconcilerNamespace) -> None:
     assert await site.reconciler.reconcile(site.key) is None
 
     going = await site.begin()
@@ -95,7 +95,7 @@ async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site
     assert not await site.is_there(CONFIG_MAPS, "files-config")
 
 
-async def test_nothing_is_made_of_a_server_that_nobody_judged(site: Site) -> None:
+async def test_nothing_is_made_of_a_server_that_nobody_judged(site: ReconcilerNamespace) -> None:
     live = await site.begin()
     other = unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 8080}})
     await other.reconciler.reconcile(site.key)
@@ -105,7 +105,7 @@ async def test_nothing_is_made_of_a_server_that_nobody_judged(site: Site) -> Non
     assert not await site.is_there(CONFIG_MAPS, "files-config")
 
 
-async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> None:
+async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-file", "namespace": site.namespace}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
@@ -116,7 +116,7 @@ async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Site) -> N
     assert await site.live(SERVICES, "files-file") == before
 
 
-async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: Site) -> None:
+async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await site.begin(**s3(endpointKey="no key"))
 
@@ -126,7 +126,7 @@ async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(sit
     assert not await site.is_there(STATEFUL_SETS)
 
 
-async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credentials(site: Site) -> None:
+async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credentials(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services": "1"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
@@ -148,7 +148,7 @@ async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credent
     assert await site.is_there(SERVICES, "files-headless")
 
 
-async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> None:
+async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: ReconcilerNamespace) -> None:
     live = await site.begin()
     await site.reconciled()
     config = await site.live(CONFIG_MAPS, "files-config")
@@ -163,7 +163,7 @@ async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Site) -> N
     assert (await site.live(DITTO_SERVERS))["status"] == status
 
 
-async def test_who_leads_no_longer_says_nothing(site: Site) -> None:
+async def test_who_leads_no_longer_says_nothing(site: ReconcilerNamespace) -> None:
     await site.begin()
     site.leads = lambda: False
 
@@ -173,7 +173,7 @@ async def test_who_leads_no_longer_says_nothing(site: Site) -> None:
     assert not await site.is_there(CONFIG_MAPS, "files-config")
 
 
-async def test_the_pod_waits_for_its_credentials(site: Site) -> None:
+async def test_the_pod_waits_for_its_credentials(site: ReconcilerNamespace) -> None:
     await site.begin(**s3())
     await site.reconciled()
 
@@ -192,7 +192,7 @@ async def test_the_pod_waits_for_its_credentials(site: Site) -> None:
     assert await site.is_there(STATEFUL_SETS)
 
 
-async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Site) -> None:
+async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: ReconcilerNamespace) -> None:
     other = unwatched(site, await site.begin(**s3()))
 
     # Nothing will say when they can be read.
@@ -202,7 +202,7 @@ async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Si
     assert not await site.is_there(STATEFUL_SETS)
 
 
-async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(site: Site) -> None:
+async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await site.begin(**s3())
     await site.reconciled()
@@ -220,7 +220,7 @@ async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(s
     assert [each.reason for each in site.told] == ["SecretIncomplete", "Restarting"]
 
 
-async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site: Site) -> None:
+async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site: ReconcilerNamespace) -> None:
     await site.begin(image="example.com/dittofs:typo")
     await site.reconciled()
     await until_async(lambda: site.pod is not None)
@@ -242,7 +242,7 @@ async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site
     assert site.told == told
 
 
-async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) -> None:
+async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     server = await site.begin(**s3())
     await site.reconciled()
@@ -261,7 +261,7 @@ async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Site) ->
     assert site.told == []
 
 
-async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Site) -> None:
+async def test_a_server_is_stopped_though_its_credentials_are_broken(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await site.begin(**s3())
     await site.reconciled()
@@ -278,7 +278,9 @@ async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Site)
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == found["metadata"]["generation"]
 
 
-async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_may_need_it(site: Site) -> None:
+async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_may_need_it(
+    site: ReconcilerNamespace,
+) -> None:
     await site.begin()
     await site.reconciled()
     await site.remove(SECRETS, "files-jwt-secret")
@@ -295,7 +297,7 @@ async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_m
     assert await site.condition("CredentialsReady") == ("True", "Found")
 
 
-async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site: Site) -> None:
+async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site: ReconcilerNamespace) -> None:
     await site.put_secret("mine", key="x" * 32)
     await site.begin(**jwt(name="mine", key="key"))
     await site.reconciled()
@@ -307,7 +309,7 @@ async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site
     assert await site.is_there(SECRETS, "files-jwt-secret")
 
 
-async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: Site) -> None:
+async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url=DSN)
     await site.begin(**POSTGRES)
     await site.reconciled()
@@ -326,7 +328,7 @@ async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: 
     assert (await site.postgres())["password"] == "hunter2"
 
 
-async def test_agreement_on_a_dsn_ends_with_its_history(site: Site) -> None:
+async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespace) -> None:
     """The versions at which the two Secrets agreed belong to a history that etcd no longer has."""
     await site.put_secret("dsn", url=DSN)
     await site.begin(**POSTGRES)
@@ -345,7 +347,7 @@ async def test_agreement_on_a_dsn_ends_with_its_history(site: Site) -> None:
     assert (await site.postgres())["host"] == "db2.example.com"
 
 
-async def test_the_parts_of_a_connection_string_go_with_it(site: Site) -> None:
+async def test_the_parts_of_a_connection_string_go_with_it(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url=DSN)
     await site.begin(**POSTGRES)
     await site.reconciled()
@@ -355,7 +357,7 @@ async def test_the_parts_of_a_connection_string_go_with_it(site: Site) -> None:
     assert await site.is_there(SECRETS, "dsn")
 
 
-async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of_it(site: Site) -> None:
+async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of_it(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url="hunter2 is the password")
     await site.begin(**POSTGRES)
     await site.reconciled()
@@ -368,7 +370,7 @@ async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of
     assert not await site.is_there(STATEFUL_SETS)
 
 
-async def test_a_connection_string_that_is_optional_may_be_absent(site: Site) -> None:
+async def test_a_connection_string_that_is_optional_may_be_absent(site: ReconcilerNamespace) -> None:
     reference = {**POSTGRES["database"]["postgresSecretRef"], "optional": True}  # type: ignore[dict-item]
     await site.begin(database={"type": "postgres", "postgresSecretRef": reference})
     await site.reconciled()
@@ -377,14 +379,14 @@ async def test_a_connection_string_that_is_optional_may_be_absent(site: Site) ->
     assert not await site.is_there(SECRETS, "files-postgres")
 
 
-async def test_a_reference_that_names_no_secret_is_told(site: Site) -> None:
+async def test_a_reference_that_names_no_secret_is_told(site: ReconcilerNamespace) -> None:
     await site.begin(database={"type": "postgres", "postgresSecretRef": {"key": "url"}})
     await site.reconciled()
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
     assert "Postgres Secret is not named" in site.told[-1].message
 
 
-async def test_the_metrics_service_goes_when_metrics_are_off(site: Site) -> None:
+async def test_the_metrics_service_goes_when_metrics_are_off(site: ReconcilerNamespace) -> None:
     await site.begin(metrics={"enabled": True})
     await site.reconciled()
 
@@ -396,7 +398,7 @@ async def test_the_metrics_service_goes_when_metrics_are_off(site: Site) -> None
     assert await site.is_there(SERVICES, "files-file")
 
 
-async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: Site) -> None:
+async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-metrics", "namespace": site.namespace, "labels": {"app": "dittofs-server"}}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
@@ -407,7 +409,7 @@ async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: Site
     assert await site.live(SERVICES, "files-metrics") == before
 
 
-async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) -> None:
+async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: ReconcilerNamespace) -> None:
     """However long there has been the server: a content volume can be added later."""
     await site.begin()
     # Both are told in whole seconds.
@@ -440,7 +442,7 @@ async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Site) 
     assert await site.reconciled() is None
 
 
-async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
+async def test_it_is_said_since_when_by_the_clock(site: ReconcilerNamespace) -> None:
     await site.begin()
     before = datetime.now(UTC).replace(microsecond=0)
     await Reconciler(site.cluster, site.informers, site.writer, site.tell).reconcile(site.key)
@@ -449,7 +451,7 @@ async def test_it_is_said_since_when_by_the_clock(site: Site) -> None:
     assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)
 
 
-async def test_a_rejected_statefulset_holds_up_nothing(site: Site) -> None:
+async def test_a_rejected_statefulset_holds_up_nothing(site: ReconcilerNamespace) -> None:
     """By a key that no Secret can have: no section is at fault that could stay as it is."""
     await site.put_secret("s3", **KEYS)
     await site.begin()
@@ -477,7 +479,7 @@ async def test_a_rejected_statefulset_holds_up_nothing(site: Site) -> None:
         ({"securityContext": {"runAsUser": -1}, "podSecurityContext": {"fsGroup": -1}}, "securityContext and pod"),
     ],
 )
-async def test_a_rejected_section_keeps_its_value(site: Site, sections: Manifest, named: str) -> None:
+async def test_a_rejected_section_keeps_its_value(site: ReconcilerNamespace, sections: Manifest, named: str) -> None:
     """It slipped in while the webhook was down. What else changed is applied, credentials above all."""
     good = {"resources": {"limits": {"memory": "2Gi"}}, "securityContext": {"runAsUser": 1000}}
     await site.put_secret("s3", **KEYS)
@@ -514,7 +516,7 @@ async def test_a_rejected_section_keeps_its_value(site: Site, sections: Manifest
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
-async def test_a_recreated_server_is_judged_anew(site: Site) -> None:
+async def test_a_recreated_server_is_judged_anew(site: ReconcilerNamespace) -> None:
     """It has the name and the generation of the one before."""
     await site.begin(securityContext={"runAsUser": -1})
     await site.reconciled()
@@ -535,7 +537,7 @@ async def test_a_recreated_server_is_judged_anew(site: Site) -> None:
 @pytest.mark.parametrize(
     "sections", [{"resources": {"limit": {"memory": "1Gi"}}}, {"securityContext": {"runAsUser": -1}}]
 )
-async def test_a_new_server_runs_with_its_sections_or_not(site: Site, sections: Manifest) -> None:
+async def test_a_new_server_runs_with_its_sections_or_not(site: ReconcilerNamespace, sections: Manifest) -> None:
     """A field that no pod has is not dropped without a word."""
     await site.begin(**sections)
 
@@ -548,7 +550,7 @@ async def test_a_new_server_runs_with_its_sections_or_not(site: Site, sections: 
     assert message.startswith("no pod can be created: ")
 
 
-async def test_a_rejected_section_creates_no_pod(site: Site) -> None:
+async def test_a_rejected_section_creates_no_pod(site: ReconcilerNamespace) -> None:
     await site.begin(securityContext={"runAsUser": -1})
 
     await site.reconciled()
@@ -563,7 +565,7 @@ async def test_a_rejected_section_creates_no_pod(site: Site) -> None:
     assert await site.is_there(STATEFUL_SETS)
 
 
-async def test_a_rejected_configmap_holds_up_no_service(site: Site) -> None:
+async def test_a_rejected_configmap_holds_up_no_service(site: ReconcilerNamespace) -> None:
     """The pod waits: it must not start with a configuration that is not there, nor with the former one."""
     metadata = {"name": "files-config", "namespace": site.namespace}
     await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
@@ -576,7 +578,7 @@ async def test_a_rejected_configmap_holds_up_no_service(site: Site) -> None:
     assert not await site.is_there(STATEFUL_SETS)
 
 
-async def test_a_taken_service_name_holds_up_no_pod(site: Site) -> None:
+async def test_a_taken_service_name_holds_up_no_pod(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-headless", "namespace": site.namespace}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     await site.cluster.create(SERVICES, theirs)
@@ -589,12 +591,12 @@ async def test_a_taken_service_name_holds_up_no_pod(site: Site) -> None:
     assert await site.is_there(SERVICES, "files-api")
 
 
-async def endpoint(site: Site) -> str | None:
+async def endpoint(site: ReconcilerNamespace) -> str | None:
     endpoint: str | None = (await site.live(DITTO_SERVERS))["status"].get("nfsEndpoint")
     return endpoint
 
 
-async def test_the_endpoint_follows_the_live_service(site: Site) -> None:
+async def test_the_endpoint_follows_the_live_service(site: ReconcilerNamespace) -> None:
     """A Service that cannot be changed stays where it was, and clients with it."""
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services.nodeports": "0"}}}
     await site.begin()
@@ -622,7 +624,9 @@ async def test_the_endpoint_follows_the_live_service(site: Site) -> None:
     ],
 )
 @pytest.mark.parametrize("wanted", ["ClusterIP", "NodePort"])
-async def test_a_service_leaves_its_former_type(site: Site, former: str, theirs: Manifest, wanted: str) -> None:
+async def test_a_service_leaves_its_former_type(
+    site: ReconcilerNamespace, former: str, theirs: Manifest, wanted: str
+) -> None:
     """Though another manager has set what only fits that type."""
     await site.begin(service={"type": "ClusterIP"})
     await site.reconciled()
@@ -643,7 +647,7 @@ async def test_a_service_leaves_its_former_type(site: Site, former: str, theirs:
     assert await site.condition("Reconciling") == ("True", "ClaimPending")
 
 
-async def test_objects_that_lost_their_labels_are_found(site: Site) -> None:
+async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespace) -> None:
     await site.begin()
     await site.reconciled()
     belongings = {
@@ -673,7 +677,7 @@ async def test_objects_that_lost_their_labels_are_found(site: Site) -> None:
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
-async def unlabelled(site: Site, resource: Resource, name: str) -> Manifest:
+async def unlabelled(site: ReconcilerNamespace, resource: Resource, name: str) -> Manifest:
     async with asyncio.timeout(60):
         while True:
             live = await site.live(resource, name)

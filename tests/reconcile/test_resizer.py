@@ -30,10 +30,10 @@ from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import connected, version, watching
+from tests.harness.reconciler_namespace import connected, version, watching
 from tests.harness.server_table import claim
-from tests.harness.volume_driver import Driver, Manner
-from tests.harness.volume_expansion import NOON, SECONDS, Growing, identified, sizes, until_adopted
+from tests.harness.volume_driver import Manner, VolumeDriver
+from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identified, sizes, until_adopted
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -43,12 +43,14 @@ CLAIM = "cache-files-0"
 
 
 @pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
+async def site(
+    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
+) -> AsyncIterator[ExpansionNamespace]:
     async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
-        yield Growing(cluster, informers, namespace)
+        yield ExpansionNamespace(cluster, informers, namespace)
 
 
-async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
+async def test_volumes_grow_while_the_pod_goes_on(site: ExpansionNamespace) -> None:
     pod = await site.created(contentSize="1Gi")
     before = await site.live(STATEFUL_SETS)
     await site.wants(metadataSize="2Gi", contentSize="3Gi", cacheSize="4Gi")
@@ -67,14 +69,14 @@ async def test_volumes_grow_while_the_pod_goes_on(site: Growing) -> None:
     assert await same_pod(site, pod)
 
 
-async def same_pod(site: Growing, pod: Manifest) -> bool:
+async def same_pod(site: ExpansionNamespace, pod: Manifest) -> bool:
     found = await site.live(PODS, "files-0")
     label = "controller-revision-hash"
     same_revision = found["metadata"]["labels"][label] == pod["metadata"]["labels"][label]
     return bool(found["metadata"]["uid"] == pod["metadata"]["uid"] and same_revision)
 
 
-async def test_the_server_is_ready_all_the_while(site: Growing) -> None:
+async def test_the_server_is_ready_all_the_while(site: ExpansionNamespace) -> None:
     await site.created()
     unready = await watched(site, lambda found: conditions(found)["Ready"]["status"] != "True")
     await site.wants(cacheSize="2Gi")
@@ -84,7 +86,7 @@ async def test_the_server_is_ready_all_the_while(site: Growing) -> None:
     assert [conditions(each)["Ready"] for each in unready] == []
 
 
-async def watched(site: Growing, marks: Callable[[Manifest], bool]) -> list[Manifest]:
+async def watched(site: ExpansionNamespace, marks: Callable[[Manifest], bool]) -> list[Manifest]:
     """The server's objects from now on that are marked, as they come."""
     found: list[Manifest] = []
     site.informers.servers.event_handlers.append(
@@ -93,7 +95,7 @@ async def watched(site: Growing, marks: Callable[[Manifest], bool]) -> list[Mani
     return found
 
 
-async def test_what_others_have_in_the_statefulset_stays_theirs(site: Growing) -> None:
+async def test_what_others_have_in_the_statefulset_stays_theirs(site: ExpansionNamespace) -> None:
     pod = await site.created()
     others = {
         "metadata": {"name": "files", "namespace": site.namespace, "annotations": {"example.com/by": "another"}},
@@ -115,7 +117,7 @@ async def test_what_others_have_in_the_statefulset_stays_theirs(site: Growing) -
     assert await same_pod(site, pod)
 
 
-async def test_growth_waits_for_no_secret(site: Growing) -> None:
+async def test_growth_waits_for_no_secret(site: ExpansionNamespace) -> None:
     pod = await site.created()
     await site.remove(SECRETS, "files-jwt-secret")
     await site.wants(cacheSize="2Gi")
@@ -128,7 +130,7 @@ async def test_growth_waits_for_no_secret(site: Growing) -> None:
     assert await same_pod(site, pod)
 
 
-async def until_grown(site: Growing, **templates: str) -> None:
+async def until_grown(site: ExpansionNamespace, **templates: str) -> None:
     """While something else keeps the server from being settled."""
     async with asyncio.timeout(30):
         while not site.stateful_set or not templates.items() <= sizes(site.stateful_set).items():
@@ -141,7 +143,7 @@ async def until_grown(site: Growing, **templates: str) -> None:
     ("live", "wanted", "grows"),
     [("1Gi", "1024Mi", False), ("2Gi", "2048Mi", False), ("1Gi", "1025Mi", True)],
 )
-async def test_sizes_are_amounts(site: Growing, live: str, wanted: str, *, grows: bool) -> None:
+async def test_sizes_are_amounts(site: ExpansionNamespace, live: str, wanted: str, *, grows: bool) -> None:
     await site.created(cacheSize=live)
     before = await site.live(STATEFUL_SETS)
     await site.wants(cacheSize=wanted)
@@ -151,7 +153,7 @@ async def test_sizes_are_amounts(site: Growing, live: str, wanted: str, *, grows
     assert (after["metadata"]["uid"] != before["metadata"]["uid"]) is grows
 
 
-async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: Growing) -> None:
+async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: ExpansionNamespace) -> None:
     """As one that somebody made by hand: 6G are less than 6Gi."""
     claim = {
         "apiVersion": "v1",
@@ -169,7 +171,7 @@ async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: Growing
     assert (await site.live(CLAIMS, CLAIM))["status"]["capacity"]["storage"] == "6Gi"
 
 
-async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: Growing) -> None:
+async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: ExpansionNamespace) -> None:
     pod = await site.created(cacheSize="2Gi")
     await site.wants(cacheSize="1Gi")
 
@@ -182,7 +184,7 @@ async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: Growing) -
     assert await same_pod(site, pod)
 
 
-async def test_two_growths_in_a_row_end_with_the_second(site: Growing) -> None:
+async def test_two_growths_in_a_row_end_with_the_second(site: ExpansionNamespace) -> None:
     pod = await site.created()
     await site.wants(cacheSize="2Gi")
     for _ in range(4):
@@ -195,7 +197,7 @@ async def test_two_growths_in_a_row_end_with_the_second(site: Growing) -> None:
     assert await same_pod(site, pod)
 
 
-async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: Growing, driver: Driver) -> None:
+async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     driver.manner = Manner(seconds=3600)
     pod = await site.created()
     await site.wants(cacheSize="8Gi")
@@ -209,7 +211,7 @@ async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: Growing, d
     assert await same_pod(site, pod)
 
 
-async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
+async def test_a_server_that_is_stopped_grows(site: ExpansionNamespace) -> None:
     await site.created()
     await site.edit(spec={**site.spec(), "replicas": 0})
     await site.settled()
@@ -222,7 +224,9 @@ async def test_a_server_that_is_stopped_grows(site: Growing) -> None:
     assert await site.condition("Ready") == ("True", "Stopped")
 
 
-async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else(site: Growing, driver: Driver) -> None:
+async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else(
+    site: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     pod = await site.created()
     driver.remove_class()
     await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is None)
@@ -242,12 +246,14 @@ async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else
     assert await same_pod(site, pod)
 
 
-def expandable(site: Growing) -> bool:
+def expandable(site: ExpansionNamespace) -> bool:
     found = site.informers.storage_classes.named(site.storage_class)
     return found is not None and found.expandable
 
 
-async def test_a_class_that_cannot_expand_is_named_with_what_can(site: Growing, driver: Driver) -> None:
+async def test_a_class_that_cannot_expand_is_named_with_what_can(
+    site: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     await site.created()
     driver.put_class(expandable=False)
     await until_async(lambda: not expandable(site))
@@ -257,7 +263,9 @@ async def test_a_class_that_cannot_expand_is_named_with_what_can(site: Growing, 
     assert await site.reconciled() == REFUSED_SECONDS
 
 
-async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(site: Growing, driver: Driver) -> None:
+async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(
+    site: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     driver.manner = Manner(most="4Gi")
     pod = await site.created()
     await site.wants(metadataSize="2Gi", cacheSize="8Gi")
@@ -279,7 +287,9 @@ async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(s
     assert await same_pod(site, pod)
 
 
-async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(site: Growing, driver: Driver) -> None:
+async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(
+    site: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     driver.manner = Manner(most="1Gi")
     pod = await site.created()
     await site.wants(cacheSize="8Gi")
@@ -292,7 +302,7 @@ async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(site: Gro
     assert await same_pod(site, pod)
 
 
-async def test_a_quota_is_told_of_and_the_rest_grows(site: Growing) -> None:
+async def test_a_quota_is_told_of_and_the_rest_grows(site: ExpansionNamespace) -> None:
     pod = await site.created()
     quota = {"metadata": {"name": "disks", "namespace": site.namespace}, "spec": {"hard": {"requests.storage": "4Gi"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
@@ -318,7 +328,7 @@ async def test_a_quota_is_told_of_and_the_rest_grows(site: Growing) -> None:
     assert await same_pod(site, pod)
 
 
-async def until_enforced(site: Growing) -> None:
+async def until_enforced(site: ExpansionNamespace) -> None:
     """A quota holds once somebody has counted what there is."""
     async with asyncio.timeout(30):
         while True:
@@ -327,7 +337,7 @@ async def until_enforced(site: Growing) -> None:
             await asyncio.sleep(0.02)
 
 
-async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site: Growing) -> None:
+async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site: ExpansionNamespace) -> None:
     pod = await site.created()
     claim = await site.live(CLAIMS, CLAIM)
     operations = [{"op": "replace", "path": "/spec/resources/requests/storage", "value": "3Gi"}]
@@ -353,12 +363,12 @@ async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site:
     assert await same_pod(site, pod)
 
 
-def capacity(site: Growing, claim: str = CLAIM) -> str | None:
+def capacity(site: ExpansionNamespace, claim: str = CLAIM) -> str | None:
     found = site.informers.claim((site.namespace, claim))
     return found.capacity if found else None
 
 
-async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) -> None:
+async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: ExpansionNamespace) -> None:
     await site.created(metadataSize="3Gi")
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
     await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.informers.servers, SECONDS)
@@ -367,7 +377,7 @@ async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: Growing) ->
     assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
 
 
-async def claimed(site: Growing, name: str, storage_class: str) -> Manifest:
+async def claimed(site: ExpansionNamespace, name: str, storage_class: str) -> Manifest:
     """A claim that was there before the server, by a second at least: that is how exactly creation is told."""
     manifest: Manifest = claim(name, "1Gi", storage_class, namespace=site.namespace)
     made = await site.cluster.create(CLAIMS, manifest)
@@ -377,11 +387,11 @@ async def claimed(site: Growing, name: str, storage_class: str) -> Manifest:
     return made
 
 
-async def is_bound(site: Growing, name: str) -> None:
+async def is_bound(site: ExpansionNamespace, name: str) -> None:
     await until_async(lambda: getattr(site.informers.claim((site.namespace, name)), "phase", "") == "Bound", SECONDS)
 
 
-async def test_a_claim_of_another_class_is_reported_and_kept(site: Growing, driver: Driver) -> None:
+async def test_a_claim_of_another_class_is_reported_and_kept(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     left = await claimed(site, "metadata-files-0", "elsewhere")
     driver.bind(left)
     await is_bound(site, "metadata-files-0")
@@ -402,7 +412,7 @@ async def test_a_claim_of_another_class_is_reported_and_kept(site: Growing, driv
     assert (await site.live(CLAIMS, "metadata-files-0"))["metadata"]["uid"] == left["metadata"]["uid"]
 
 
-async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: Growing, driver: Driver) -> None:
+async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     left = await claimed(site, "metadata-files-0", "")
     await site.begin_sized()
 
@@ -428,7 +438,7 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: Growing, d
     assert await site.until("Bound") == "every claim is bound"
 
 
-async def test_a_claim_about_to_be_bound_is_reused(site: Growing, driver: Driver) -> None:
+async def test_a_claim_about_to_be_bound_is_reused(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     """As after a restore from a snapshot, which makes the claim first."""
     left = await claimed(site, "metadata-files-0", "")
     await site.begin_sized()
@@ -440,7 +450,7 @@ async def test_a_claim_about_to_be_bound_is_reused(site: Growing, driver: Driver
 
 
 @pytest.fixture
-def impatient(site: Growing) -> Growing:
+def impatient(site: ExpansionNamespace) -> ExpansionNamespace:
     """A file system that does not grow while it is in use is not waited for."""
     site.reconciler = Reconciler(
         site.cluster, site.informers, site.writer, site.tell, site.now, resize_patience=timedelta(seconds=1)
@@ -448,7 +458,7 @@ def impatient(site: Growing) -> Growing:
     return site
 
 
-async def test_an_offline_resize_restarts_the_pod_once(impatient: Growing, driver: Driver) -> None:
+async def test_an_offline_resize_restarts_the_pod_once(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
     pod = await site.created()
@@ -462,7 +472,9 @@ async def test_an_offline_resize_restarts_the_pod_once(impatient: Growing, drive
     assert not await same_pod(site, pod)
 
 
-async def test_an_offline_resize_has_its_time_before_the_pod_restarts(site: Growing, driver: Driver) -> None:
+async def test_an_offline_resize_has_its_time_before_the_pod_restarts(
+    site: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     driver.manner = Manner(offline=True)
     pod = await site.created()
     await site.wants(cacheSize="2Gi")
@@ -480,7 +492,9 @@ async def test_an_offline_resize_has_its_time_before_the_pod_restarts(site: Grow
     assert await same_pod(site, pod)
 
 
-async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(impatient: Growing, driver: Driver) -> None:
+async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(
+    impatient: ExpansionNamespace, driver: VolumeDriver
+) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
     pod = await site.created()
@@ -496,7 +510,7 @@ async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(impati
     assert await same_pod(site, pod)
 
 
-async def test_a_volume_that_is_added_restarts_the_pod_once(site: Growing) -> None:
+async def test_a_volume_that_is_added_restarts_the_pod_once(site: ExpansionNamespace) -> None:
     pod = await site.created()
     await site.wants(contentSize="1Gi")
     await until_restarted(site, pod)
@@ -512,7 +526,7 @@ async def test_a_volume_that_is_added_restarts_the_pod_once(site: Growing) -> No
     ]
 
 
-async def until_restarted(site: Growing, pod: Manifest) -> None:
+async def until_restarted(site: ExpansionNamespace, pod: Manifest) -> None:
     async with asyncio.timeout(30):
         while site.pod is None or site.pod["metadata"]["uid"] == pod["metadata"]["uid"]:
             await site.reconciled()
@@ -520,7 +534,7 @@ async def until_restarted(site: Growing, pod: Manifest) -> None:
 
 
 async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_no_secret_can_be_read(
-    site: Growing,
+    site: ExpansionNamespace,
 ) -> None:
     pod = await site.created()
     await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
@@ -539,14 +553,14 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
 FINALIZER = "example.com/in-use"
 
 
-async def delete_claim(site: Growing, name: str = CLAIM) -> None:
+async def delete_claim(site: ExpansionNamespace, name: str = CLAIM) -> None:
     """Deletes it as kubectl does. The finalizer keeps it, as that of Kubernetes does while a pod on a node uses it."""
     await edit_finalizers(site, name, [FINALIZER])
     await site.cluster.delete(CLAIMS, await site.live(CLAIMS, name))
     await until_async(lambda: terminating(site, name))
 
 
-async def edit_finalizers(site: Growing, name: str, finalizers: list[str]) -> None:
+async def edit_finalizers(site: ExpansionNamespace, name: str, finalizers: list[str]) -> None:
     async with asyncio.timeout(60):
         while True:
             live = await site.live(CLAIMS, name)
@@ -557,24 +571,24 @@ async def edit_finalizers(site: Growing, name: str, finalizers: list[str]) -> No
                 return
 
 
-def terminating(site: Growing, name: str) -> bool:
+def terminating(site: ExpansionNamespace, name: str) -> bool:
     claim = site.informers.claim((site.namespace, name))
     return claim is not None and claim.terminating
 
 
-async def rotate(site: Growing, **fields: Any) -> None:
+async def rotate(site: ExpansionNamespace, **fields: Any) -> None:
     """Something for which the pod would restart."""
     live = await site.live(DITTO_SERVERS)
     await site.edit(spec={**live["spec"], "image": "example.com/dittofs:2", **fields})
 
 
-async def allow_data_loss(site: Growing) -> None:
+async def allow_data_loss(site: ExpansionNamespace) -> None:
     live = await site.live(DITTO_SERVERS)
     await site.edit(metadata={**live["metadata"], "annotations": {ALLOW_DATA_LOSS: "true"}})
 
 
 @pytest.mark.parametrize("claim", ["metadata-files-0", CLAIM])
-async def test_no_restart_while_a_claim_is_deleted(site: Growing, claim: str) -> None:
+async def test_no_restart_while_a_claim_is_deleted(site: ExpansionNamespace, claim: str) -> None:
     pod = await site.created()
     template = await site.template()
     await delete_claim(site, claim)
@@ -597,7 +611,9 @@ async def test_no_restart_while_a_claim_is_deleted(site: Growing, claim: str) ->
     assert await site.template() != template
 
 
-async def test_a_deleted_claim_is_restored_from_its_volume(site: Growing, control_plane: ControlPlane) -> None:
+async def test_a_deleted_claim_is_restored_from_its_volume(
+    site: ExpansionNamespace, control_plane: ControlPlane
+) -> None:
     """As the README says, with kubectl."""
     await site.created()
     await delete_claim(site)
@@ -623,7 +639,7 @@ async def test_a_deleted_claim_is_restored_from_its_volume(site: Growing, contro
     assert (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"] == volume
 
 
-async def test_a_stop_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
+async def test_a_stop_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace) -> None:
     await site.created()
     await delete_claim(site)
 
@@ -638,7 +654,7 @@ async def test_a_stop_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
     assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 0
 
 
-async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: Growing, driver: Driver) -> None:
+async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
     pod = await site.created()
@@ -655,7 +671,7 @@ async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: Growing, dr
     await until_restarted(site, pod)
 
 
-async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: Growing) -> None:
+async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace) -> None:
     """The change is in the StatefulSet already, and the former pod in its way."""
     pod = await site.created()
     await set_partition(site, 1)
@@ -678,7 +694,7 @@ async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: Growing) -> N
     await until_restarted(site, pod)
 
 
-async def set_partition(site: Growing, partition: int) -> None:
+async def set_partition(site: ExpansionNamespace, partition: int) -> None:
     """As somebody who wants to say when the pod is replaced."""
     spec = {"updateStrategy": {"rollingUpdate": {"partition": partition}}}
     metadata = {"name": "files", "namespace": site.namespace}
@@ -687,13 +703,13 @@ async def set_partition(site: Growing, partition: int) -> None:
     await until_async(lambda: _partition(site) == partition)
 
 
-def _partition(site: Growing) -> int | None:
+def _partition(site: ExpansionNamespace) -> int | None:
     strategy = (site.stateful_set or {"spec": {"updateStrategy": {}}})["spec"]["updateStrategy"]
     partition: int | None = strategy.get("rollingUpdate", {}).get("partition")
     return partition
 
 
-async def test_no_restart_for_a_claim_removed_by_force(site: Growing) -> None:
+async def test_no_restart_for_a_claim_removed_by_force(site: ExpansionNamespace) -> None:
     """Its finalizer was taken away: the pod still has the volume, and the next one would get an empty one."""
     pod = await site.created()
     site.today = datetime.now(UTC) + timedelta(minutes=1)
@@ -711,7 +727,7 @@ async def test_no_restart_for_a_claim_removed_by_force(site: Growing) -> None:
     assert await same_pod(site, pod)
 
 
-async def test_a_claim_without_labels_grows(site: Growing) -> None:
+async def test_a_claim_without_labels_grows(site: ExpansionNamespace) -> None:
     """As one that was restored from a snapshot or cloned."""
     claim = {
         "apiVersion": "v1",
@@ -736,7 +752,7 @@ async def test_a_claim_without_labels_grows(site: Growing) -> None:
     assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
 
 
-async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
+async def test_an_unobserved_claim_keeps_its_template(site: ExpansionNamespace) -> None:
     """Of a server that was stopped before its claims were created."""
     metadata = {"name": "files", "namespace": site.namespace}
     spec = {**site.spec(), "replicas": 0}
@@ -757,7 +773,7 @@ async def test_an_unobserved_claim_keeps_its_template(site: Growing) -> None:
     assert (await site.sizes())[CLAIM] == 2
 
 
-async def others_set(site: Growing) -> None:
+async def others_set(site: ExpansionNamespace) -> None:
     """Another manager owns a field of the StatefulSet."""
     spec = {"minReadySeconds": 5}
     metadata = {"name": "files", "namespace": site.namespace}
@@ -781,7 +797,7 @@ class Flaky(Cluster):
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PATCH"])
-async def test_a_failure_costs_no_fields_of_others(site: Growing, method: str) -> None:
+async def test_a_failure_costs_no_fields_of_others(site: ExpansionNamespace, method: str) -> None:
     """At the call that recreates the StatefulSet, or at those that give its fields back."""
     pod = await site.created()
     await others_set(site)
@@ -815,7 +831,7 @@ async def test_a_failure_costs_no_fields_of_others(site: Growing, method: str) -
     assert await same_pod(site, pod)
 
 
-async def test_a_pod_without_its_statefulset_is_held_too(site: Growing) -> None:
+async def test_a_pod_without_its_statefulset_is_held_too(site: ExpansionNamespace) -> None:
     """What would be created is not what the pod was made of, and would replace it."""
     pod = await site.created()
     await delete_claim(site)
@@ -834,7 +850,7 @@ async def test_a_pod_without_its_statefulset_is_held_too(site: Growing) -> None:
     assert await site.is_there(STATEFUL_SETS)
 
 
-async def test_a_stopped_server_starts_without_a_false_alarm(site: Growing) -> None:
+async def test_a_stopped_server_starts_without_a_false_alarm(site: ExpansionNamespace) -> None:
     metadata = {"name": "files", "namespace": site.namespace}
     spec = {**site.spec(), "replicas": 0}
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}

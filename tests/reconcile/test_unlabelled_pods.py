@@ -14,9 +14,9 @@ from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import Site, connected, watching
-from tests.harness.volume_driver import Driver
-from tests.harness.volume_expansion import SECONDS, Growing
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, watching
+from tests.harness.volume_driver import VolumeDriver
+from tests.harness.volume_expansion import SECONDS, ExpansionNamespace
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +26,14 @@ FINALIZER = "example.com/in-use"
 
 
 @pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: Driver) -> AsyncIterator[Growing]:
+async def site(
+    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
+) -> AsyncIterator[ExpansionNamespace]:
     async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
-        yield Growing(cluster, informers, namespace)
+        yield ExpansionNamespace(cluster, informers, namespace)
 
 
-async def edit_metadata(site: Site, resource: Resource, name: str, **metadata: object) -> Manifest:
+async def edit_metadata(site: ReconcilerNamespace, resource: Resource, name: str, **metadata: object) -> Manifest:
     async with asyncio.timeout(60):
         while True:
             live = await site.live(resource, name)
@@ -39,7 +41,7 @@ async def edit_metadata(site: Site, resource: Resource, name: str, **metadata: o
                 return await site.cluster.replace(resource, {**live, "metadata": {**live["metadata"], **metadata}})
 
 
-async def remove_labels(site: Growing, *names: str) -> Manifest:
+async def remove_labels(site: ExpansionNamespace, *names: str) -> Manifest:
     """Removes them from the pod, all where none is named, and waits until its controller has released it."""
     labels = (await site.live(PODS, "files-0"))["metadata"]["labels"]
     kept = {name: value for name, value in labels.items() if names and name not in names}
@@ -49,14 +51,14 @@ async def remove_labels(site: Growing, *names: str) -> Manifest:
     return await site.live(PODS, "files-0")
 
 
-async def until_missed(site: Growing) -> float | None:
+async def until_missed(site: ExpansionNamespace) -> float | None:
     """Reconciles until the pod is missed, and again once it has been missed for long enough."""
     await site.reconciled()
     site.today = datetime.now(UTC) + SEARCH_DELAY + timedelta(seconds=1)
     return await site.reconciled()
 
 
-async def delete_claim(site: Site, name: str) -> None:
+async def delete_claim(site: ReconcilerNamespace, name: str) -> None:
     async with asyncio.timeout(60):
         while True:
             with suppress(Conflict):
@@ -64,7 +66,7 @@ async def delete_claim(site: Site, name: str) -> None:
                 return
 
 
-def gets(site: Site) -> float:
+def gets(site: ReconcilerNamespace) -> float:
     """The objects that were asked for, found or not."""
     labels = {"method": "GET", "host": site.cluster._host}
     values = [
@@ -73,13 +75,13 @@ def gets(site: Site) -> float:
     return sum(value or 0 for value in values)
 
 
-async def message(site: Site, kind: str) -> str:
+async def message(site: ReconcilerNamespace, kind: str) -> str:
     return str(conditions(await site.live(DITTO_SERVERS))[kind]["message"])
 
 
 @pytest.mark.parametrize("names", [(), ("app",), ("instance",)], ids=["all", "app", "instance"])
 async def test_a_pod_without_labels_is_reported(
-    site: Growing, control_plane: ControlPlane, names: tuple[str, ...]
+    site: ExpansionNamespace, control_plane: ControlPlane, names: tuple[str, ...]
 ) -> None:
     pod = await site.created()
     await remove_labels(site, *names)
@@ -107,7 +109,7 @@ async def test_a_pod_without_labels_is_reported(
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
 
 
-async def test_a_missed_pod_is_looked_for_in_time(site: Growing) -> None:
+async def test_a_missed_pod_is_looked_for_in_time(site: ExpansionNamespace) -> None:
     await site.created()
     await remove_labels(site)
     before = gets(site)
@@ -123,7 +125,7 @@ async def test_a_missed_pod_is_looked_for_in_time(site: Growing) -> None:
     assert gets(site) == before + 1
 
 
-async def test_a_deleted_pod_is_replaced_without_a_look(site: Growing) -> None:
+async def test_a_deleted_pod_is_replaced_without_a_look(site: ExpansionNamespace) -> None:
     await site.created()
     await remove_labels(site)
     await until_missed(site)
@@ -138,7 +140,7 @@ async def test_a_deleted_pod_is_replaced_without_a_look(site: Growing) -> None:
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
-async def test_a_pod_that_is_not_there_is_asked_for_once(site: Growing) -> None:
+async def test_a_pod_that_is_not_there_is_asked_for_once(site: ExpansionNamespace) -> None:
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"pods": "0"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
     await site.begin_sized()
@@ -155,7 +157,7 @@ async def test_a_pod_that_is_not_there_is_asked_for_once(site: Growing) -> None:
     assert gets(site) == before + 1
 
 
-async def test_restarts_of_a_pod_without_labels_are_held(site: Growing) -> None:
+async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespace) -> None:
     await site.created()
     template = await site.template()
     claim = "metadata-files-0"
@@ -175,7 +177,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: Growing) -> None:
     await edit_metadata(site, CLAIMS, claim, finalizers=[])
 
 
-async def test_a_foreign_pod_of_the_name_is_reported(site: Growing) -> None:
+async def test_a_foreign_pod_of_the_name_is_reported(site: ExpansionNamespace) -> None:
     container = {"name": "c", "image": "i"}
     metadata = {"name": "files-0", "namespace": site.namespace}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}

@@ -15,7 +15,7 @@ from app.storage.difference import marked
 from app.storage.objects import Owner
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_world import connected, made, owner_of, version
+from tests.harness.reconciler_namespace import connected, made, owner_of, version
 
 pytestmark = pytest.mark.anyio
 

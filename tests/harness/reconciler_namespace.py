@@ -53,7 +53,7 @@ def version(manifest: Manifest) -> str:
 
 
 @dataclass
-class Site:
+class ReconcilerNamespace:
     """A namespace with at most one server in it, named files."""
 
     cluster: Cluster
