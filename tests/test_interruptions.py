@@ -14,7 +14,7 @@ import pytest
 from app.cluster.client import Cluster, Request
 from app.cluster.informers import Informers
 from app.cluster.reader import PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
-from app.cluster.reflector import Store
+from app.cluster.store import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from tests.controlplane.cluster import ControlPlane
@@ -74,14 +74,14 @@ def stores(informers: Informers) -> dict[str, Store]:
 
 
 def snapshot(informers: Informers) -> Snapshot:
-    return {name: (dict(store._kept), dict(store._versions)) for name, store in stores(informers).items()}
+    return {name: (dict(store._objects), dict(store._versions)) for name, store in stores(informers).items()}
 
 
 def put_back(informers: Informers, known: Snapshot) -> None:
     """It takes these for all that there is."""
     for name, store in stores(informers).items():
         kept, versions = known[name]
-        store._kept, store._versions = dict(kept), dict(versions)
+        store._objects, store._versions = dict(kept), dict(versions)
     for caches in informers._reflectors.values():
         for cache in caches:
             cache.gap = None

@@ -18,7 +18,7 @@ from app.cluster.reader import (
     NotFound,
     Resource,
 )
-from app.cluster.reflector import Store
+from app.cluster.store import Store
 from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest

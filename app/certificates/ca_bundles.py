@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Resource
-from app.cluster.reflector import Reflector, Store
+from app.cluster.reflector import Reflector
+from app.cluster.store import Store
 from app.storage.unstructured import Manifest
 
 # An owner of its own: the reconciler's field manager would give the caBundle up with its next apply.

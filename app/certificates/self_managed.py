@@ -17,7 +17,8 @@ from app.admission.server import EXPIRY, ServingCertificate
 from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import SECRETS, ClusterError, Conflict
-from app.cluster.reflector import Reflector, Store
+from app.cluster.reflector import Reflector
+from app.cluster.store import Store
 from app.storage.status import Event
 from app.storage.unstructured import Manifest
 from certs.authority import Leaf

@@ -226,14 +226,16 @@ class Cluster:
                 return
 
     async def watch(
-        self, selection: Selection, query: _Query, silence: float = WATCH_IDLE_SECONDS
+        self, selection: Selection, query: _Query, idle_seconds: float = WATCH_IDLE_SECONDS
     ) -> AsyncGenerator[bytes]:
         """The lines of a watch as they come, of any length; ends when the API server ends it.
 
-        Raises Unavailable when it breaks, or says nothing for `silence` seconds.
+        Raises Unavailable when it breaks, or says nothing for `idle_seconds` seconds.
         """
         request = Request("GET", selection.path, [*selection.query, ("watch", "1"), *query], accept=selection.accept())
-        async with self._sent(request, aiohttp.ClientTimeout(connect=self._patience, sock_read=silence)) as response:
+        async with self._sent(
+            request, aiohttp.ClientTimeout(connect=self._patience, sock_read=idle_seconds)
+        ) as response:
             if response.status != 200:
                 refusal = _refusal(response.status, _parsed(await response.content.read()))
                 if isinstance(refusal, _NoSuchPath):

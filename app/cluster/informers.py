@@ -19,8 +19,9 @@ from app.cluster.reader import (
     Listing,
     Resource,
 )
-from app.cluster.reflector import Reflector, Store
+from app.cluster.reflector import Reflector
 from app.cluster.secrets import SecretDigest, SecretDigests, identity
+from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries

@@ -11,7 +11,7 @@ import orjson
 
 from app.cluster.client import Cluster
 from app.cluster.reader import SECRETS, ClusterError, NotFound
-from app.cluster.reflector import Store, full_name, version_of
+from app.cluster.store import Store, full_name, version_of
 from app.storage.facts import Secret, Trait, Unknown
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 

@@ -5,7 +5,7 @@ from functools import partial
 
 import orjson
 
-from app.cluster.reflector import Store, full_name
+from app.cluster.store import Store, full_name
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET, WarningEvent, current, server_of
 from app.storage.pod import pod_name
 from app.storage.unstructured import Manifest, ObjectKey

@@ -13,7 +13,8 @@ from time import monotonic, sleep
 
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
-from app.cluster.reflector import Reflector, Store
+from app.cluster.reflector import Reflector
+from app.cluster.store import Store
 from app.reconcile.reconciler import live_hash
 from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
 from app.storage.reading import read

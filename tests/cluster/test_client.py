@@ -328,7 +328,7 @@ async def test_a_long_list_is_read_page_by_page(
 ) -> None:
     names = [f"s{number}" for number in range(5)]
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input="".join(map(secret, names)))
-    monkeypatch.setattr("app.cluster.client.PAGE", 2)
+    monkeypatch.setattr("app.cluster.client.PAGE_SIZE", 2)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         listing = await cluster.list(SECRETS, namespace)
 
@@ -465,7 +465,7 @@ async def test_metadata_alone_comes_without_data_page_by_page(
     control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input="".join(map(secret, ("s0", "s1", "s2"))))
-    monkeypatch.setattr("app.cluster.client.PAGE", 2)
+    monkeypatch.setattr("app.cluster.client.PAGE_SIZE", 2)
     selection = Selection(SECRETS, namespace, metadata_only=True)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         pages = [page async for page in cluster.pages(selection)]
@@ -512,7 +512,7 @@ async def test_fields_select_as_names_do(control_plane: ControlPlane, namespace:
 async def test_a_watch_that_says_nothing_for_too_long_is_broken(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         with pytest.raises(Unavailable, match=r"no answer from .* within 0.3 s"):
-            _ = [line async for line in cluster.watch(Selection(SECRETS, namespace), [], silence=0.3)]
+            _ = [line async for line in cluster.watch(Selection(SECRETS, namespace), [], idle_seconds=0.3)]
 
 
 def version_of(manifest: dict[str, Any]) -> dict[str, str]:

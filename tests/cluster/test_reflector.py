@@ -9,19 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
-from app.cluster.reflector import GONE, Reflector, Store
+from app.cluster.reflector import Reflector
+from app.cluster.store import Store
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.wait import beside, until_async
 
 pytestmark = pytest.mark.anyio
-# Names of objects with the versions at which they are.
-HISTORY = st.dictionaries(st.sampled_from("abc"), st.integers(1, 9))
 
 
 def config_map(name: str, namespace: str = "default", version: int = 1, **data: str) -> Manifest:
@@ -49,151 +46,6 @@ def make(control_plane: ControlPlane, namespace: str, *names: str, **labels: str
     for name in names:
         item = {**config_map(name, namespace), "metadata": {"name": name, "labels": labels}}
         control_plane.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(item))
-
-
-async def test_older_news_never_replaces_newer() -> None:
-    store = Store()
-    store.put(config_map("a", version=7, at="7"))
-    store.put(config_map("a", version=5, at="5"))
-    store.remove(config_map("a", version=6))
-
-    assert found(store, "default", "a")["data"] == {"at": "7"}
-
-    store.remove(config_map("a", version=8))
-
-    assert store.get(("default", "a")) is None
-
-
-async def test_the_answer_to_a_write_is_read_at_once_and_does_not_bring_back_what_is_gone() -> None:
-    store = Store()
-    store.put_written(config_map("a", version=3))
-
-    assert names(store) == {"a"}
-
-    store.remove(config_map("a", version=9))
-    store.put_written(config_map("a", version=8))
-
-    assert names(store) == set()
-
-
-async def test_an_answer_that_comes_after_news_of_others_is_kept_all_the_same() -> None:
-    store = Store()
-    store.put(config_map("b", version=9))
-    store.put_written(config_map("a", version=8))
-    store.remove(config_map("b", version=10))
-    store.put_written(config_map("c", version=7))
-
-    assert names(store) == {"a", "c"}
-
-
-async def test_an_answer_that_comes_after_a_list_without_the_object_does_not_bring_it_back() -> None:
-    store = Store()
-    store.remove(config_map("a", version=5))
-    store.keep_only([], None, 9)
-    store.put_written(config_map("a", version=8))
-    store.put_written(config_map("b", version=10))
-
-    assert names(store) == {"b"}
-
-
-async def test_an_answer_is_doubted_once_so_many_objects_are_gone_that_its_own_may_be_one_of_them() -> None:
-    store = Store()
-    for version in range(1, GONE + 3):
-        store.remove(config_map(f"gone-{version}", version=version))
-    store.put_written(config_map("gone-2", version=2))
-    store.put_written(config_map("doubted", version=1))
-    store.put_written(config_map("a", version=3))
-
-    assert names(store) == {"a"}
-
-
-async def test_what_was_written_after_a_list_is_not_missed_in_it() -> None:
-    store = Store()
-    for name, version in (("old", 3), ("new", 9)):
-        store.put(config_map(name, version=version))
-    store.put(config_map("elsewhere", "other", version=2))
-    store.keep_only([], "default", 5)
-
-    assert names(store) == {"new", "elsewhere"}
-
-
-async def test_whoever_listens_hears_of_each_change_once() -> None:
-    heard: list[str] = []
-    store = Store()
-    store.event_handlers.append(lambda _, manifest: heard.append(manifest["metadata"]["resourceVersion"]))
-    for version in (1, 1, 2):
-        store.put(config_map("a", version=version))
-    store.remove(config_map("a", version=3))
-    store.remove(config_map("a", version=3))
-
-    assert heard == ["1", "2", "2"]
-
-
-@given(before=HISTORY, after=HISTORY, list_version=st.integers(1, 9), late=HISTORY)
-async def test_a_rewound_store_is_what_the_list_says(
-    before: dict[str, int], after: dict[str, int], list_version: int, late: dict[str, int]
-) -> None:
-    """Whatever was known before, in whichever order versions come; writes of the new history are kept."""
-    store = Store()
-    for name, version in before.items():
-        store.put(config_map(name, version=version, of="old"))
-        store.remove(config_map(f"gone-{name}", version=version))
-
-    store.forget_versions(None)
-    heard: dict[str, str] = {}
-    store.event_handlers.append(lambda key, manifest: heard.update({key[1]: manifest["data"]["of"]}))
-    listed = {name: min(version, list_version) for name, version in after.items()}
-    for name, version in listed.items():
-        store.put(config_map(name, version=version, of="new"))
-    store.keep_only([("default", name) for name in listed], None, list_version)
-    written = {name: list_version + version for name, version in late.items()}
-    for name, version in written.items():
-        store.put_written(config_map(name, version=version, of="written"))
-
-    expected = listed | written
-
-    assert {name: store.version(("default", name)) for name in names(store)} == expected
-
-    for name in expected:
-        assert found(store, "default", name)["data"]["of"] == ("written" if name in written else "new")
-
-    # The listeners are told of each object that there is, and of each one that there is no more.
-    assert heard == dict.fromkeys(listed, "new") | dict.fromkeys(before.keys() - listed.keys(), "old")
-
-
-async def test_a_rewind_of_one_namespace_leaves_others() -> None:
-    store = Store()
-    store.put(config_map("a", "here", version=7))
-    store.put(config_map("a", "there", version=7))
-    store.forget_versions("here")
-    for namespace in ("here", "there"):
-        store.put(config_map("a", namespace, version=5))
-
-    assert [store.version((namespace, "a")) for namespace in ("here", "there")] == [5, 7]
-
-
-async def test_an_answer_to_a_write_outlives_a_rewind() -> None:
-    """The write was done after the restore, and the list that tells of the rewind does not have it."""
-    store = Store()
-    store.put(config_map("a", version=90))
-    store.remove(config_map("b", version=95))
-    store.forget_versions(None)
-    for name, version in (("a", 12), ("b", 13)):
-        store.put_written(config_map(name, version=version))
-    store.put(config_map("a", version=7))
-    store.keep_only([("default", "a")], None, 10)
-
-    assert [store.version(("default", name)) for name in "ab"] == [12, 13]
-
-
-async def test_the_garbage_collector_has_nothing_to_look_for_in_what_is_kept() -> None:
-    store = Store()
-    store.put(config_map("a"))
-    store.forget_versions(None)
-    store.put(config_map("a"))
-
-    assert not gc.is_tracked(store._kept)
-    assert not gc.is_tracked(store._versions)
 
 
 @pytest.mark.parametrize("streams_lists", [True, False])
@@ -347,7 +199,7 @@ async def test_silence_is_a_broken_connection(
     store = Store()
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
-        running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store, silence=1)),
+        running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store, idle_seconds=1)),
     ):
         await until_async(lambda: "within 1 s" in str([vars(record).get("reason") for record in caplog.records]))
         make(control_plane, namespace, "late")

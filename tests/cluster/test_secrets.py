@@ -11,8 +11,9 @@ from prometheus_client import REGISTRY
 
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import SECRETS
-from app.cluster.reflector import Reflector, Store
+from app.cluster.reflector import Reflector
 from app.cluster.secrets import SecretDigest, SecretDigests, identity
+from app.cluster.store import Store
 from app.storage.facts import Trait, Unknown
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.gc_objects import tracked_more

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.cluster.reflector import Store
+from app.cluster.store import Store
 from app.cluster.warning_events import LIMIT, WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.unstructured import Manifest, ObjectKey
