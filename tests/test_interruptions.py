@@ -18,7 +18,7 @@ from app.cluster.store import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import connected, watching
+from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.volume_expansion import ExpansionNamespace, until_adopted
 
@@ -89,7 +89,7 @@ def put_back(informers: Informers, known: Snapshot) -> None:
 
 @pytest.fixture
 async def cluster(control_plane: ControlPlane, crd: None, driver: VolumeDriver) -> AsyncIterator[Cluster]:
-    async with connected(control_plane) as connection:
+    async with connect(control_plane) as connection:
         yield connection
 
 
@@ -106,31 +106,33 @@ class Story:
     def sizes(self) -> dict[str, str]:
         return dict.fromkeys(("metadataSize", "contentSize", "cacheSize"), f"{self.size}Gi")
 
-    async def begin(self) -> None:
-        async with watching(self.cluster, self.namespace) as informers:
-            self.pod = await ExpansionNamespace(self.cluster, informers, self.namespace).created(**self.sizes)
+    async def create_server(self) -> None:
+        async with run_informers(self.cluster, self.namespace) as informers:
+            self.pod = await ExpansionNamespace(self.cluster, informers, self.namespace).create_ready_server(
+                **self.sizes
+            )
 
     async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
         """The volumes grow, though there is harm at one call."""
         self.size += 1
         reached = Interrupted(self.cluster, harm, at)
-        async with watching(self.cluster, self.namespace) as informers:
+        async with run_informers(self.cluster, self.namespace) as informers:
             site = self._operated(reached, informers)
-            await site.wants(**self.sizes)
+            await site.change_sizes(**self.sizes)
             with suppress(Killed):
-                await site.settled()
+                await site.settle()
         if harm == "stale" and reached.harmed:
             await self._out_of_date(reached.snapshots[max(at - 2, 0)])
-        async with watching(self.cluster, self.namespace) as informers:
+        async with run_informers(self.cluster, self.namespace) as informers:
             site = self._operated(self.cluster, informers)
-            await site.settled()
+            await site.settle()
             await self._is_well(site)
         return reached
 
     def _operated(self, cluster: Cluster, informers: Informers) -> ExpansionNamespace:
         site = ExpansionNamespace(self.cluster, informers, self.namespace)
         site.writer = Writer(cluster, informers, site.may_write)
-        site.reconciler = Reconciler(cluster, informers, site.writer, site.tell, site.now)
+        site.reconciler = Reconciler(cluster, informers, site.writer, site.record_event, site.now)
         if isinstance(cluster, Interrupted):
             cluster.informers = informers
         return site
@@ -146,9 +148,9 @@ class Story:
 
     async def _is_well(self, site: ExpansionNamespace) -> None:
         claims = (f"{name}-files-0" for name in ("metadata", "content", "cache"))
-        assert await site.sizes() == dict.fromkeys(claims, self.size)
+        assert await site.claim_sizes() == dict.fromkeys(claims, self.size)
         [made] = (await self.cluster.list(STATEFUL_SETS, self.namespace)).items
-        assert set((await site.templates()).values()) == {f"{self.size}Gi"}
+        assert set((await site.template_sizes()).values()) == {f"{self.size}Gi"}
         await until_adopted(site)
         [pod] = (await self.cluster.list(PODS, self.namespace)).items
         assert pod["metadata"]["uid"] == self.pod["metadata"]["uid"]
@@ -158,7 +160,7 @@ class Story:
 
 async def test_a_growth_that_is_interrupted_ends_as_one_that_is_not(cluster: Cluster, namespace: str) -> None:
     story = Story(cluster, namespace)
-    await story.begin()
+    await story.create_server()
     undisturbed = (await story.chapter()).calls
     begun = monotonic()
     runs = [await story.chapter(harm, at) for harm in get_args(Harm) for at in range(1, len(undisturbed) + 1)]

@@ -23,7 +23,7 @@ from app.storage.pod import CONFIG_HASH
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, owner_of, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, owner_of, run_informers
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -52,13 +52,13 @@ class Target(ReconcilerNamespace):
         super().__init__(cluster, *args)
         self.recording = Recording(cluster)
         self.writer = Writer(self.recording, self.informers, self.may_write)
-        self.reconciler = Reconciler(self.recording, self.informers, self.writer, self.tell, self.now)
+        self.reconciler = Reconciler(self.recording, self.informers, self.writer, self.record_event, self.now)
         self.server: Manifest = {}
         self.original: Manifest = {}
 
-    async def created(self) -> None:
-        self.server = await self.begin()
-        await self.reconciled()
+    async def create_ready_server(self) -> None:
+        self.server = await self.create_server()
+        await self.reconcile()
         await until_async(lambda: self.pod is not None)
         self.original = await self.live(STATEFUL_SETS)
 
@@ -108,9 +108,9 @@ async def without_conflict(change: Callable[[], Awaitable[None]]) -> None:
 
 @pytest.fixture
 async def target(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Target]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         target = Target(cluster, informers, namespace)
-        await target.created()
+        await target.create_ready_server()
         yield target
 
 
@@ -147,7 +147,7 @@ async def test_a_saved_statefulset_is_never_created(target: Target, elsewhere: s
 
     assert (await target.live(STATEFUL_SETS))["spec"]["template"]["spec"]["containers"][0]["name"] == "dittofs"
     assert SAVED_STATE not in (await target.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
-    assert [news.type for news in target.told if news.reason == "SavedStateIgnored"] == ["Warning"]
+    assert [news.type for news in target.events if news.reason == "SavedStateIgnored"] == ["Warning"]
 
 
 JSON = st.recursive(

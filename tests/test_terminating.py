@@ -23,7 +23,7 @@ from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, version, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
 from tests.harness.server_table import s3
 from tests.harness.wait import until_async
 
@@ -37,7 +37,7 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         yield ReconcilerNamespace(cluster, informers, namespace)
 
 
@@ -90,23 +90,23 @@ async def message(site: ReconcilerNamespace, kind: str) -> str:
 
 async def test_a_terminating_secret_changes_no_pod(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
-    await site.begin(**s3())
-    await site.reconciled()
+    await site.create_server(**s3())
+    await site.reconcile()
     template = await site.template()
 
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
     await delete_kept(site, SECRETS, "s3")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
     assert 'S3 credentials Secret "s3" is being deleted' in await message(site, "CredentialsReady")
     assert "create it again" in await message(site, "CredentialsReady")
     assert await site.template() == template
-    assert [told.reason for told in site.told] == ["SecretTerminating"]
+    assert [told.reason for told in site.events] == ["SecretTerminating"]
 
     await release(site, SECRETS, "s3")
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("True", "Found")
     assert await site.template() != template
@@ -115,21 +115,21 @@ async def test_a_terminating_secret_changes_no_pod(site: ReconcilerNamespace) ->
 async def test_a_terminating_secret_starts_no_pod(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     await delete_kept(site, SECRETS, "s3")
-    await site.begin(**s3())
+    await site.create_server(**s3())
 
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
     assert await site.condition("Ready") == ("False", "SecretTerminating")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
 
 
 async def test_a_terminating_generated_secret_is_kept(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await delete_kept(site, SECRETS, "files-jwt-secret")
 
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
     assert '"files-jwt-secret"' in await message(site, "CredentialsReady")
@@ -158,20 +158,20 @@ def requests(site: ReconcilerNamespace, method: str = "POST", code: str = "403")
 
 async def test_nothing_is_created_in_a_leaving_namespace(leaving: ReconcilerNamespace) -> None:
     site = leaving
-    await site.begin()
+    await site.create_server()
     await delete_namespace(site)
     refused, written = requests(site), requests(site, "PATCH", "200")
 
-    assert await site.reconciled() is None
+    assert await site.reconcile() is None
 
     assert await site.condition("Ready") == ("False", "NamespaceTerminating")
     assert await site.condition("Stalled") == ("True", "NamespaceTerminating")
     assert await site.condition("CredentialsReady") == ("Unknown", "NotRead")
     assert f"namespace {site.namespace} is being deleted" in await message(site, "Ready")
-    assert site.told == []
+    assert site.events == []
 
     for _ in range(3):
-        assert await site.reconciled() is None
+        assert await site.reconcile() is None
 
     assert requests(site) == refused + 1
     assert requests(site, "PATCH", "200") == written + 1
@@ -186,15 +186,15 @@ async def test_what_a_leaving_namespace_loses_stays_lost(
     leaving: ReconcilerNamespace, resource: Resource, name: str
 ) -> None:
     site = leaving
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await delete_namespace(site)
     await delete(site, resource, name)
     await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
     refused = requests(site)
 
     for _ in range(3):
-        assert await site.reconciled() is None
+        assert await site.reconcile() is None
 
     assert await site.condition("Ready") == ("False", "NamespaceTerminating")
     assert requests(site) == refused + 1
@@ -203,9 +203,9 @@ async def test_what_a_leaving_namespace_loses_stays_lost(
 async def test_a_server_of_a_new_namespace_is_reconciled(leaving: ReconcilerNamespace) -> None:
     """It has the name of one whose namespace was deleted."""
     site = leaving
-    await site.begin()
+    await site.create_server()
     await delete_namespace(site)
-    await site.reconciled()
+    await site.reconcile()
     known = site.informers.servers.get(site.key)
 
     assert known is not None
@@ -226,16 +226,16 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: ReconcilerName
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_terminating_object_is_waited_for(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await delete_kept(site, resource, name)
     before = await site.live(resource, name)
 
-    await site.change(nfsPort=2050)
+    await site.change_spec(nfsPort=2050)
 
     reason = f"{resource.kind}Terminating"
 
-    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_SECONDS
     assert await site.condition("Reconciling") == ("True", reason)
     assert await site.condition("Stalled") == ("False", "Reconciled")
     assert f"{resource.kind} {name} is being deleted" in await message(site, "Reconciling")
@@ -243,34 +243,34 @@ async def test_a_terminating_object_is_waited_for(site: ReconcilerNamespace, res
     assert await site.live(resource, name) == before
 
     await release(site, resource, name)
-    await site.reconciled()
+    await site.reconcile()
 
     assert (await site.live(resource, name))["metadata"]["uid"] != before["metadata"]["uid"]
     assert (await site.condition("Reconciling"))[1] != reason
 
 
 async def test_a_terminating_statefulset_is_waited_for(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await delete_kept(site, STATEFUL_SETS, "files")
     before = await site.template()
 
-    await site.change(image="example.com/dittofs:2")
+    await site.change_spec(image="example.com/dittofs:2")
 
     assert await site.condition("Reconciling") == ("True", "StatefulSetTerminating")
     assert "StatefulSet files is being deleted" in await message(site, "Reconciling")
     assert await site.template() == before
 
     await release(site, STATEFUL_SETS, "files")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.template() != before
 
 
 async def test_a_service_of_the_former_server_is_waited_for(site: ReconcilerNamespace) -> None:
     """As of a LoadBalancer, whose Service stays until the cloud has removed it."""
-    first = await site.begin()
-    await site.reconciled()
+    first = await site.create_server()
+    await site.reconcile()
     await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
     await delete(site, DITTO_SERVERS, "files")
     await until_async(lambda: site.key not in site.informers.servers)
@@ -280,48 +280,48 @@ async def test_a_service_of_the_former_server_is_waited_for(site: ReconcilerName
         await delete(site, resource, name)
         await until_async(lambda r=resource, n=name: (site.namespace, n) not in store_of(site, r))  # type: ignore[misc]
 
-    second = await site.begin()
+    second = await site.create_server()
 
-    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_SECONDS
 
     assert second["metadata"]["uid"] != first["metadata"]["uid"]
     assert await site.condition("Reconciling") == ("True", "ServiceTerminating")
-    assert await site.is_there(STATEFUL_SETS)
+    assert await site.exists(STATEFUL_SETS)
 
     await release(site, SERVICES, "files-file")
-    await site.reconciled()
+    await site.reconcile()
 
-    assert await site.is_there(SERVICES, "files-file")
+    assert await site.exists(SERVICES, "files-file")
 
 
 async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url="postgres://ditto:hunter2@db.example.com/files")
-    await site.begin(database={"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}})
-    await site.reconciled()
+    await site.create_server(database={"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "url"}})
+    await site.reconcile()
     template = await site.template()
     await delete_kept(site, SECRETS, "files-postgres")
 
-    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_SECONDS
 
     assert await site.condition("CredentialsReady") == ("False", "SecretTerminating")
     assert await site.template() == template
 
     await release(site, SECRETS, "files-postgres")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("True", "Found")
-    assert await site.is_there(SECRETS, "files-postgres")
+    assert await site.exists(SECRETS, "files-postgres")
 
 
 async def test_an_unwanted_service_is_deleted_once(site: ReconcilerNamespace) -> None:
     """Of a stopped server: a pod that cannot get ready would be deleted for the change as well."""
-    await site.begin(metrics={"enabled": True}, replicas=0)
-    await site.reconciled()
+    await site.create_server(metrics={"enabled": True}, replicas=0)
+    await site.reconcile()
     await delete_kept(site, SERVICES, "files-metrics")
     before = requests(site, "DELETE", "200")
 
-    await site.change(replicas=0)
-    await site.reconciled()
+    await site.change_spec(replicas=0)
+    await site.reconcile()
 
     assert requests(site, "DELETE", "200") == before
 
@@ -329,13 +329,13 @@ async def test_an_unwanted_service_is_deleted_once(site: ReconcilerNamespace) ->
 
 
 async def test_nothing_is_made_for_a_terminating_server(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await delete_kept(site, DITTO_SERVERS, "files")
     live = await site.live(DITTO_SERVERS)
     sizes = {"storage": {**live["spec"]["storage"], "metadataSize": "20Gi"}}
     changed = await site.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **sizes}})
-    await until_async(lambda: site.informers.servers.version(site.key) >= int(version(changed)))
+    await until_async(lambda: site.informers.servers.version(site.key) >= int(resource_version(changed)))
     await delete(site, CONFIG_MAPS, "files-config")
     await until_async(lambda: (site.namespace, "files-config") not in site.informers.config_maps)
     written = requests(site, "PATCH", "200"), requests(site, "POST", "201")

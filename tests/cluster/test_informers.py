@@ -15,8 +15,8 @@ from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses,
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.harness.reconciler_namespace import connected, watching
-from tests.harness.wait import beside, until_async
+from tests.harness.reconciler_namespace import connect, run_informers
+from tests.harness.wait import run_beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ AT_ONE = {"resourceVersion": "1"}
 
 @pytest.fixture
 async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
-    async with connected(control_plane) as cluster:
+    async with connect(control_plane) as cluster:
         yield cluster
 
 
@@ -94,7 +94,7 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
 ) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("theirs", namespace), **port})
-    async with watching(cluster, namespace) as informers:
+    async with run_informers(cluster, namespace) as informers:
         await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
         await cluster.create(SECRETS, secret(namespace, MARKER))
         await until_async(lambda: (namespace, "ours") in informers.services)
@@ -110,7 +110,7 @@ async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
 ) -> None:
     # A pod needs its account, which a controller makes a moment after the namespace.
     await until_async(lambda: control_plane.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default") is not None)
-    async with watching(cluster, namespace) as informers:
+    async with run_informers(cluster, namespace) as informers:
         made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in informers.pods)
         kept = informers.pods.get((namespace, "p"))
@@ -145,7 +145,7 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
 
 
 async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
-    async with watching(cluster, namespace) as informers:
+    async with run_informers(cluster, namespace) as informers:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
         about = named("cache-files-0", namespace)
         await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
@@ -167,14 +167,14 @@ async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, clu
             CLAIMS, {**named(name, namespace, **labels), "kind": "PersistentVolumeClaim", "spec": spec}
         )
 
-    async with watching(cluster, namespace) as informers:
+    async with run_informers(cluster, namespace) as informers:
         assert {name for _, name in informers.claims} == {"cache-files-0", "content-a-b-0"}
 
 
 async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
-    async with watching(cluster) as informers:
+    async with run_informers(cluster) as informers:
         assert (namespace, "ours") in informers.services
 
 
@@ -189,7 +189,7 @@ async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namesp
 
     assert isinstance(await informers.secret((namespace, "s")), SecretDigest)
 
-    async with beside(informers.run(), informers.wait_for_sync(), 60):
+    async with run_beside(informers.run(), informers.wait_for_sync(), 60):
         assert await informers.secret((namespace, "never")) is None
 
 
@@ -302,7 +302,7 @@ async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, nam
     """What it told before may be out of date, such as after an etcd restore."""
     needs = Needs(namespace, storage_classes=True, storage_class=namespace)
     with Proxy(control_plane, tmp_path) as proxy:
-        async with Cluster.connect(proxy.kubeconfig) as cluster, watching(cluster, namespace) as informers:
+        async with Cluster.connect(proxy.kubeconfig) as cluster, run_informers(cluster, namespace) as informers:
             metadata = {"name": namespace}
             await cluster.create(STORAGE_CLASSES, {"metadata": metadata, "provisioner": "example.com/fast"})
             await until_async(lambda: not informers.known(needs)[1])

@@ -16,7 +16,7 @@ from app.cluster.reflector import Reflector
 from app.cluster.store import Store
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.wait import beside, until_async
+from tests.harness.wait import run_beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -28,7 +28,7 @@ def config_map(name: str, namespace: str = "default", version: int = 1, **data: 
 
 @asynccontextmanager
 async def running(reflector: Reflector) -> AsyncIterator[Reflector]:
-    async with beside(reflector.run(), reflector.wait_for_sync(), 30):
+    async with run_beside(reflector.run(), reflector.wait_for_sync(), 30):
         yield reflector
 
 

@@ -18,26 +18,26 @@ from app.storage.status import Event, conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server
-from tests.harness.wait import beside, until_async
+from tests.harness.wait import run_beside, until_async
 
 BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}}
 
 
 @asynccontextmanager
-async def connected(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
+async def connect(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         yield cluster
 
 
 @asynccontextmanager
-async def watching(cluster: Cluster, *namespaces: str) -> AsyncIterator[Informers]:
+async def run_informers(cluster: Cluster, *namespaces: str) -> AsyncIterator[Informers]:
     """Of the whole cluster, where no namespace is named."""
     informers = Informers(cluster, namespaces)
-    async with beside(informers.run(), informers.wait_for_sync(), 60):
+    async with run_beside(informers.run(), informers.wait_for_sync(), 60):
         yield informers
 
 
-async def made(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
+async def create_server(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
     """A DittoServer that exists: what belongs to one that does not is soon removed. It needs no StorageClass."""
     manifest = server(**BY_HAND, **spec)
     return await cluster.create(DITTO_SERVERS, {**manifest, "metadata": {"name": "files", "namespace": namespace}})
@@ -48,7 +48,7 @@ def owner_of(manifest: Manifest) -> Owner:
     return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
 
 
-def version(manifest: Manifest) -> str:
+def resource_version(manifest: Manifest) -> str:
     return str(manifest["metadata"]["resourceVersion"])
 
 
@@ -60,22 +60,22 @@ class ReconcilerNamespace:
     informers: Informers
     namespace: str
     leads: Callable[[], bool] = lambda: True
-    today: datetime | None = None
-    told: list[Event] = field(default_factory=list)
+    fixed_time: datetime | None = None
+    events: list[Event] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.key = self.namespace, "files"
         self.writer = Writer(self.cluster, self.informers, self.may_write)
-        self.reconciler = Reconciler(self.cluster, self.informers, self.writer, self.tell, self.now)
+        self.reconciler = Reconciler(self.cluster, self.informers, self.writer, self.record_event, self.now)
 
     def may_write(self) -> bool:
         return self.leads()
 
     def now(self) -> datetime:
-        return self.today or datetime.now(UTC)
+        return self.fixed_time or datetime.now(UTC)
 
-    def tell(self, _: Manifest, news: Event) -> None:
-        self.told.append(news)
+    def record_event(self, _: Manifest, news: Event) -> None:
+        self.events.append(news)
 
     @property
     def pod(self) -> Manifest | None:
@@ -85,13 +85,13 @@ class ReconcilerNamespace:
     def stateful_set(self) -> Manifest | None:
         return self.informers.stateful_sets.get(self.key)
 
-    async def begin(self, **spec: Any) -> Manifest:
+    async def create_server(self, **spec: Any) -> Manifest:
         """A new server, heard of but not reconciled."""
-        found = await made(self.cluster, self.namespace, **spec)
+        found = await create_server(self.cluster, self.namespace, **spec)
         await until_async(lambda: self.key in self.informers.servers)
         return found
 
-    async def reconciled(self) -> float | None:
+    async def reconcile(self) -> float | None:
         """Repeated, as its controller would, when somebody else was writing at the same time."""
         async with asyncio.timeout(60):
             while True:
@@ -100,12 +100,12 @@ class ReconcilerNamespace:
                 except Conflict:
                     await asyncio.sleep(0.05)
 
-    async def change(self, **spec: Any) -> None:
+    async def change_spec(self, **spec: Any) -> None:
         """A new spec, heard of and reconciled."""
         live = await self.live(DITTO_SERVERS)
         changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**BY_HAND, **spec}})
-        await until_async(lambda: self.informers.servers.version(self.key) >= int(version(changed)))
-        await self.reconciled()
+        await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
+        await self.reconcile()
 
     async def put_secret(self, name: str, **values: str) -> None:
         """Made or replaced, and heard of."""
@@ -114,9 +114,9 @@ class ReconcilerNamespace:
         manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
         put = await self.cluster.apply(SECRETS, manifest)
         metadata_of = self.informers.secrets_metadata
-        await until_async(lambda: metadata_of.version((self.namespace, name)) >= int(version(put)))
+        await until_async(lambda: metadata_of.version((self.namespace, name)) >= int(resource_version(put)))
 
-    async def remove(self, resource: Resource, name: str) -> None:
+    async def delete(self, resource: Resource, name: str) -> None:
         await self.cluster.delete(resource, await self.live(resource, name))
         store = self.informers.secrets_metadata if resource == SECRETS else self.informers.stateful_sets
         await until_async(lambda: (self.namespace, name) not in store)
@@ -124,7 +124,7 @@ class ReconcilerNamespace:
     async def live(self, resource: Resource, name: str = "files") -> Manifest:
         return await self.cluster.get(resource, name, self.namespace)
 
-    async def is_there(self, resource: Resource, name: str = "files") -> bool:
+    async def exists(self, resource: Resource, name: str = "files") -> bool:
         try:
             await self.live(resource, name)
         except NotFound:
@@ -139,6 +139,6 @@ class ReconcilerNamespace:
         template: Manifest = (await self.live(STATEFUL_SETS))["spec"]["template"]
         return template
 
-    async def postgres(self) -> dict[str, str]:
+    async def postgres_credentials(self) -> dict[str, str]:
         data = (await self.live(SECRETS, "files-postgres"))["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}

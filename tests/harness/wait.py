@@ -27,7 +27,7 @@ async def until_async(holds: Callable[[], bool], seconds: float = _SECONDS) -> N
 
 
 @asynccontextmanager
-async def beside(
+async def run_beside(
     work: Coroutine[Any, Any, None], ready: Coroutine[Any, Any, None], seconds: float
 ) -> AsyncIterator[None]:
     """Once it is ready, which takes so many seconds at most; the work goes on inside, and is cancelled at the end."""

@@ -18,7 +18,7 @@ from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import connected, watching
+from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until_async
 from tests.harness.warning_events import event
@@ -77,7 +77,7 @@ class World:
 
 @pytest.fixture
 async def world(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[World]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         yield World(informers, namespace)
 
 

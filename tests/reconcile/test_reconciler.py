@@ -27,7 +27,7 @@ from app.storage.rollout import blocks
 from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, version, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
 from tests.harness.server_table import jwt, s3
 from tests.harness.wait import until_async
 
@@ -41,7 +41,7 @@ KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         yield ReconcilerNamespace(cluster, informers, namespace)
 
 
@@ -57,13 +57,13 @@ def unwatched(site: ReconcilerNamespace, *known: Manifest) -> ReconcilerNamespac
 
 
 async def test_everything_that_a_server_needs_is_made(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     for suffix in ("headless", "file", "api"):
-        assert await site.is_there(SERVICES, f"files-{suffix}")
+        assert await site.exists(SERVICES, f"files-{suffix}")
 
-    assert await site.is_there(CONFIG_MAPS, "files-config")
-    assert await site.is_there(STATEFUL_SETS)
+    assert await site.exists(CONFIG_MAPS, "files-config")
+    assert await site.exists(STATEFUL_SETS)
 
     for name in ("files-jwt-secret", "files-admin-bootstrap-credentials"):
         assert not (await site.live(SECRETS, name))["metadata"].get("ownerReferences")
@@ -73,67 +73,67 @@ async def test_everything_that_a_server_needs_is_made(site: ReconcilerNamespace)
 
 
 async def test_what_is_made_is_not_written_again(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     names = ((CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (SECRETS, "files-jwt-secret"))
-    before = [version(await site.live(*each)) for each in names]
+    before = [resource_version(await site.live(*each)) for each in names]
     generation = (await site.live(STATEFUL_SETS))["metadata"]["generation"]
-    await site.reconciled()
+    await site.reconcile()
 
-    assert [version(await site.live(*each)) for each in names] == before
+    assert [resource_version(await site.live(*each)) for each in names] == before
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == generation
 
 
 async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: ReconcilerNamespace) -> None:
     assert await site.reconciler.reconcile(site.key) is None
 
-    going = await site.begin()
+    going = await site.create_server()
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     other = unwatched(site, going)
 
     assert await other.reconciler.reconcile(site.key) is None
-    assert not await site.is_there(CONFIG_MAPS, "files-config")
+    assert not await site.exists(CONFIG_MAPS, "files-config")
 
 
 async def test_nothing_is_made_of_a_server_that_nobody_judged(site: ReconcilerNamespace) -> None:
-    live = await site.begin()
+    live = await site.create_server()
     other = unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 8080}})
     await other.reconciler.reconcile(site.key)
 
     assert await site.condition("Stalled") == ("True", "InvalidSpec")
-    assert [each.reason for each in other.told] == ["InvalidSpec"]
-    assert not await site.is_there(CONFIG_MAPS, "files-config")
+    assert [each.reason for each in other.events] == ["InvalidSpec"]
+    assert not await site.exists(CONFIG_MAPS, "files-config")
 
 
 async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-file", "namespace": site.namespace}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
-    await site.begin()
+    await site.create_server()
 
-    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_SECONDS
     assert await site.condition("Stalled") == ("True", "NameTaken")
     assert await site.live(SERVICES, "files-file") == before
 
 
 async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
-    await site.begin(**s3(endpointKey="no key"))
+    await site.create_server(**s3(endpointKey="no key"))
 
     with pytest.raises(ClusterError):
-        await site.reconciled()
+        await site.reconcile()
     assert await site.condition("Reconciling") == ("True", "WriteFailed")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
 
 
 async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credentials(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services": "1"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
-    await site.begin(**s3())
+    await site.create_server(**s3())
 
     with pytest.raises(Unavailable, match='services "files-file" is forbidden: exceeded quota: none'):
-        await site.reconciled()
+        await site.reconcile()
 
     before = await site.template()
 
@@ -143,14 +143,14 @@ async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credent
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
 
     with pytest.raises(Unavailable):
-        await site.reconciled()
+        await site.reconcile()
     assert await site.template() != before
-    assert await site.is_there(SERVICES, "files-headless")
+    assert await site.exists(SERVICES, "files-headless")
 
 
 async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: ReconcilerNamespace) -> None:
-    live = await site.begin()
-    await site.reconciled()
+    live = await site.create_server()
+    await site.reconcile()
     config = await site.live(CONFIG_MAPS, "files-config")
     after = await site.cluster.replace(CONFIG_MAPS, {**config, "data": {}})
     status = (await site.live(DITTO_SERVERS))["status"]
@@ -164,88 +164,88 @@ async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Reconciler
 
 
 async def test_who_leads_no_longer_says_nothing(site: ReconcilerNamespace) -> None:
-    await site.begin()
+    await site.create_server()
     site.leads = lambda: False
 
     with pytest.raises(NotLeading):
         await site.reconciler.reconcile(site.key)
     assert "conditions" not in (await site.live(DITTO_SERVERS))["status"]
-    assert not await site.is_there(CONFIG_MAPS, "files-config")
+    assert not await site.exists(CONFIG_MAPS, "files-config")
 
 
 async def test_the_pod_waits_for_its_credentials(site: ReconcilerNamespace) -> None:
-    await site.begin(**s3())
-    await site.reconciled()
+    await site.create_server(**s3())
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
 
     await site.put_secret("s3", accessKeyId="AKIA")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
 
     await site.put_secret("s3", **KEYS)
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("True", "Found")
-    assert await site.is_there(STATEFUL_SETS)
+    assert await site.exists(STATEFUL_SETS)
 
 
 async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: ReconcilerNamespace) -> None:
-    other = unwatched(site, await site.begin(**s3()))
+    other = unwatched(site, await site.create_server(**s3()))
 
     # Nothing will say when they can be read.
     with pytest.raises(Unavailable, match='Could not verify S3 credentials Secret "s3"'):
-        await other.reconciled()
+        await other.reconcile()
     assert await site.condition("CredentialsReady") == ("Unknown", "SecretUnreadable")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
 
 
 async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
-    await site.begin(**s3())
-    await site.reconciled()
+    await site.create_server(**s3())
+    await site.reconcile()
     before = await site.template()
     await site.put_secret("s3", accessKeyId="AKIA2")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.template() == before
     assert await site.condition("CredentialsReady") == ("False", "SecretIncomplete")
 
     await site.put_secret("s3", accessKeyId="AKIA2", secretAccessKey="two")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.template() != before
-    assert [each.reason for each in site.told] == ["SecretIncomplete", "Restarting"]
+    assert [each.reason for each in site.events] == ["SecretIncomplete", "Restarting"]
 
 
 async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site: ReconcilerNamespace) -> None:
-    await site.begin(image="example.com/dittofs:typo")
-    await site.reconciled()
+    await site.create_server(image="example.com/dittofs:typo")
+    await site.reconcile()
     await until_async(lambda: site.pod is not None)
     former = site.pod
-    await site.change(image="example.com/dittofs:1")
+    await site.change_spec(image="example.com/dittofs:1")
     await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
-    await site.reconciled()
+    await site.reconcile()
 
-    assert site.told[-1].reason == "PodReplaced"
+    assert site.events[-1].reason == "PodReplaced"
 
     await until_async(lambda: bool(site.pod and former and site.pod["metadata"]["uid"] != former["metadata"]["uid"]))
     [container] = (await site.live(PODS, "files-0"))["spec"]["containers"]
 
     assert container["image"] == "example.com/dittofs:1"
 
-    told = list(site.told)
-    await site.reconciled()
+    told = list(site.events)
+    await site.reconcile()
 
-    assert site.told == told
+    assert site.events == told
 
 
 async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
-    server = await site.begin(**s3())
-    await site.reconciled()
+    server = await site.create_server(**s3())
+    await site.reconcile()
     known = site.informers.servers
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
     going = {**server, "metadata": {**server["metadata"], "resourceVersion": str(2**62)}}
@@ -255,25 +255,25 @@ async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Reconcil
         return True
 
     site.leads = goes
-    await site.reconciled()
+    await site.reconcile()
 
     assert site.key not in known
-    assert site.told == []
+    assert site.events == []
 
 
 async def test_a_server_is_stopped_though_its_credentials_are_broken(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
-    await site.begin(**s3())
-    await site.reconciled()
+    await site.create_server(**s3())
+    await site.reconcile()
     before = await site.template()
-    await site.remove(SECRETS, "s3")
-    await site.change(replicas=0, **s3())
+    await site.delete(SECRETS, "s3")
+    await site.change_spec(replicas=0, **s3())
     found = await site.live(STATEFUL_SETS)
 
     assert found["spec"]["replicas"] == 0
     assert found["spec"]["template"] == before
 
-    await site.change(replicas=0, nfsPort=2050, **s3())
+    await site.change_spec(replicas=0, nfsPort=2050, **s3())
 
     assert (await site.live(STATEFUL_SETS))["metadata"]["generation"] == found["metadata"]["generation"]
 
@@ -281,58 +281,58 @@ async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Recon
 async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_may_need_it(
     site: ReconcilerNamespace,
 ) -> None:
-    await site.begin()
-    await site.reconciled()
-    await site.remove(SECRETS, "files-jwt-secret")
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
+    await site.delete(SECRETS, "files-jwt-secret")
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
-    assert "generated Secret files-jwt-secret is gone: put it back" in site.told[-1].message
-    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    assert "generated Secret files-jwt-secret is gone: put it back" in site.events[-1].message
+    assert not await site.exists(SECRETS, "files-jwt-secret")
 
-    await site.remove(STATEFUL_SETS, "files")
-    await site.reconciled()
+    await site.delete(STATEFUL_SETS, "files")
+    await site.reconcile()
 
-    assert await site.is_there(SECRETS, "files-jwt-secret")
+    assert await site.exists(SECRETS, "files-jwt-secret")
     assert await site.condition("CredentialsReady") == ("True", "Found")
 
 
 async def test_a_secret_is_generated_for_a_server_that_named_its_own_before(site: ReconcilerNamespace) -> None:
     await site.put_secret("mine", key="x" * 32)
-    await site.begin(**jwt(name="mine", key="key"))
-    await site.reconciled()
+    await site.create_server(**jwt(name="mine", key="key"))
+    await site.reconcile()
 
-    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    assert not await site.exists(SECRETS, "files-jwt-secret")
 
-    await site.change()
+    await site.change_spec()
 
-    assert await site.is_there(SECRETS, "files-jwt-secret")
+    assert await site.exists(SECRETS, "files-jwt-secret")
 
 
 async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url=DSN)
-    await site.begin(**POSTGRES)
-    await site.reconciled()
+    await site.create_server(**POSTGRES)
+    await site.reconcile()
 
-    assert (await site.postgres())["host"] == "db.example.com"
+    assert (await site.postgres_credentials())["host"] == "db.example.com"
 
-    before = version(await site.live(SECRETS, "files-postgres"))
-    await site.reconciled()
+    before = resource_version(await site.live(SECRETS, "files-postgres"))
+    await site.reconcile()
 
-    assert version(await site.live(SECRETS, "files-postgres")) == before
+    assert resource_version(await site.live(SECRETS, "files-postgres")) == before
 
     await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
-    await site.reconciled()
+    await site.reconcile()
 
-    assert (await site.postgres())["host"] == "db2.example.com"
-    assert (await site.postgres())["password"] == "hunter2"
+    assert (await site.postgres_credentials())["host"] == "db2.example.com"
+    assert (await site.postgres_credentials())["password"] == "hunter2"
 
 
 async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespace) -> None:
     """The versions at which the two Secrets agreed belong to a history that etcd no longer has."""
     await site.put_secret("dsn", url=DSN)
-    await site.begin(**POSTGRES)
-    await site.reconciled()
+    await site.create_server(**POSTGRES)
+    await site.reconcile()
     await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
     metadata = site.informers.secrets_metadata
     dsn, parts = ((site.namespace, name) for name in ("dsn", "files-postgres"))
@@ -342,76 +342,76 @@ async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespac
     metadata.forget_versions(None)
     for secret in kept:
         metadata.put(secret)
-    await site.reconciled()
+    await site.reconcile()
 
-    assert (await site.postgres())["host"] == "db2.example.com"
+    assert (await site.postgres_credentials())["host"] == "db2.example.com"
 
 
 async def test_the_parts_of_a_connection_string_go_with_it(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url=DSN)
-    await site.begin(**POSTGRES)
-    await site.reconciled()
-    await site.change()
+    await site.create_server(**POSTGRES)
+    await site.reconcile()
+    await site.change_spec()
 
-    assert not await site.is_there(SECRETS, "files-postgres")
-    assert await site.is_there(SECRETS, "dsn")
+    assert not await site.exists(SECRETS, "files-postgres")
+    assert await site.exists(SECRETS, "dsn")
 
 
 async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of_it(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url="hunter2 is the password")
-    await site.begin(**POSTGRES)
-    await site.reconciled()
-    [news] = site.told
+    await site.create_server(**POSTGRES)
+    await site.reconcile()
+    [news] = site.events
 
     assert news.reason == "SecretIncomplete"
     assert 'Postgres Secret "dsn" key "url": expected postgres://' in news.message
     assert "hunter2" not in news.message
-    assert not await site.is_there(SECRETS, "files-postgres")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(SECRETS, "files-postgres")
+    assert not await site.exists(STATEFUL_SETS)
 
 
 async def test_a_connection_string_that_is_optional_may_be_absent(site: ReconcilerNamespace) -> None:
     reference = {**POSTGRES["database"]["postgresSecretRef"], "optional": True}  # type: ignore[dict-item]
-    await site.begin(database={"type": "postgres", "postgresSecretRef": reference})
-    await site.reconciled()
+    await site.create_server(database={"type": "postgres", "postgresSecretRef": reference})
+    await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("True", "Found")
-    assert not await site.is_there(SECRETS, "files-postgres")
+    assert not await site.exists(SECRETS, "files-postgres")
 
 
 async def test_a_reference_that_names_no_secret_is_told(site: ReconcilerNamespace) -> None:
-    await site.begin(database={"type": "postgres", "postgresSecretRef": {"key": "url"}})
-    await site.reconciled()
+    await site.create_server(database={"type": "postgres", "postgresSecretRef": {"key": "url"}})
+    await site.reconcile()
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
-    assert "Postgres Secret is not named" in site.told[-1].message
+    assert "Postgres Secret is not named" in site.events[-1].message
 
 
 async def test_the_metrics_service_goes_when_metrics_are_off(site: ReconcilerNamespace) -> None:
-    await site.begin(metrics={"enabled": True})
-    await site.reconciled()
+    await site.create_server(metrics={"enabled": True})
+    await site.reconcile()
 
-    assert await site.is_there(SERVICES, "files-metrics")
+    assert await site.exists(SERVICES, "files-metrics")
 
-    await site.change(metrics={"enabled": False})
+    await site.change_spec(metrics={"enabled": False})
 
-    assert not await site.is_there(SERVICES, "files-metrics")
-    assert await site.is_there(SERVICES, "files-file")
+    assert not await site.exists(SERVICES, "files-metrics")
+    assert await site.exists(SERVICES, "files-file")
 
 
 async def test_a_service_of_somebody_else_is_left_where_ours_would_be(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-metrics", "namespace": site.namespace, "labels": {"app": "dittofs-server"}}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     before = await site.cluster.create(SERVICES, theirs)
-    await site.begin()
+    await site.create_server()
     await until_async(lambda: (site.namespace, "files-metrics") in site.informers.services)
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.live(SERVICES, "files-metrics") == before
 
 
 async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: ReconcilerNamespace) -> None:
     """However long there has been the server: a content volume can be added later."""
-    await site.begin()
+    await site.create_server()
     # Both are told in whole seconds.
     await asyncio.sleep(1.1)
     claim = {
@@ -424,28 +424,28 @@ async def test_a_claim_that_waits_for_too_long_is_looked_at_in_time(site: Reconc
     }
     made = await site.cluster.create(CLAIMS, {"apiVersion": "v1", "kind": CLAIMS.kind, **claim})
     created = datetime.fromisoformat(made["metadata"]["creationTimestamp"])
-    site.today = created + timedelta(seconds=100)
+    site.fixed_time = created + timedelta(seconds=100)
     await until_async(lambda: (site.namespace, "metadata-files-0") in site.informers.claims)
 
-    assert await site.reconciled() == CLAIM_PATIENCE_SECONDS - 100 + 1
+    assert await site.reconcile() == CLAIM_PATIENCE_SECONDS - 100 + 1
     assert await site.condition("StorageReady") == ("False", "ClaimPending")
 
-    site.today = created + timedelta(seconds=CLAIM_PATIENCE_SECONDS)
-    await site.reconciled()
+    site.fixed_time = created + timedelta(seconds=CLAIM_PATIENCE_SECONDS)
+    await site.reconcile()
 
     assert await site.condition("StorageReady") == ("False", "ClaimOverdue")
 
     # The StatefulSet's controller makes the cache's claim some time after this one.
     await until_async(lambda: (site.namespace, "cache-files-0") in site.informers.claims)
-    site.today += timedelta(minutes=1)
+    site.fixed_time += timedelta(minutes=1)
 
-    assert await site.reconciled() is None
+    assert await site.reconcile() is None
 
 
 async def test_it_is_said_since_when_by_the_clock(site: ReconcilerNamespace) -> None:
-    await site.begin()
+    await site.create_server()
     before = datetime.now(UTC).replace(microsecond=0)
-    await Reconciler(site.cluster, site.informers, site.writer, site.tell).reconcile(site.key)
+    await Reconciler(site.cluster, site.informers, site.writer, site.record_event).reconcile(site.key)
     found = conditions(await site.live(DITTO_SERVERS))["Ready"]
 
     assert before <= datetime.fromisoformat(found["lastTransitionTime"]) <= datetime.now(UTC)
@@ -454,12 +454,12 @@ async def test_it_is_said_since_when_by_the_clock(site: ReconcilerNamespace) -> 
 async def test_a_rejected_statefulset_holds_up_nothing(site: ReconcilerNamespace) -> None:
     """By a key that no Secret can have: no section is at fault that could stay as it is."""
     await site.put_secret("s3", **KEYS)
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     before = await site.template()
 
     with pytest.raises(ClusterError, match="Invalid value"):
-        await site.change(nfsPort=2050, cache={"size": "2GB"}, **s3(endpointKey="no key"))
+        await site.change_spec(nfsPort=2050, cache={"size": "2GB"}, **s3(endpointKey="no key"))
 
     [port] = (await site.live(SERVICES, "files-file"))["spec"]["ports"]
 
@@ -483,11 +483,11 @@ async def test_a_rejected_section_keeps_its_value(site: ReconcilerNamespace, sec
     """It slipped in while the webhook was down. What else changed is applied, credentials above all."""
     good = {"resources": {"limits": {"memory": "2Gi"}}, "securityContext": {"runAsUser": 1000}}
     await site.put_secret("s3", **KEYS)
-    await site.begin(**good, **s3())
-    await site.reconciled()
+    await site.create_server(**good, **s3())
+    await site.reconcile()
     before = await site.template()
 
-    await site.change(**{**good, **sections}, image="example.com/dittofs:2", **s3())
+    await site.change_spec(**{**good, **sections}, image="example.com/dittofs:2", **s3())
 
     assert await site.condition("Stalled") == ("True", "SectionRejected")
 
@@ -505,30 +505,30 @@ async def test_a_rejected_section_keeps_its_value(site: ReconcilerNamespace, sec
     assert after["spec"]["securityContext"] == before["spec"]["securityContext"]
 
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
-    written = version(await site.live(STATEFUL_SETS))
-    await site.reconciled()
+    written = resource_version(await site.live(STATEFUL_SETS))
+    await site.reconcile()
 
-    assert version(await site.live(STATEFUL_SETS)) != written
-    assert [event.type for event in site.told if event.reason == "SectionRejected"] == ["Warning"]
+    assert resource_version(await site.live(STATEFUL_SETS)) != written
+    assert [event.type for event in site.events if event.reason == "SectionRejected"] == ["Warning"]
 
-    await site.change(**good, **s3())
+    await site.change_spec(**good, **s3())
 
     assert await site.condition("Stalled") == ("False", "Reconciled")
 
 
 async def test_a_recreated_server_is_judged_anew(site: ReconcilerNamespace) -> None:
     """It has the name and the generation of the one before."""
-    await site.begin(securityContext={"runAsUser": -1})
-    await site.reconciled()
+    await site.create_server(securityContext={"runAsUser": -1})
+    await site.reconcile()
 
     assert await site.condition("Stalled") == ("True", "SectionRejected")
 
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
     await until_async(lambda: site.key not in site.informers.servers)
 
-    await site.begin(securityContext={"runAsUser": 1000})
+    await site.create_server(securityContext={"runAsUser": 1000})
     async with asyncio.timeout(120):
-        while not await site.is_there(STATEFUL_SETS):
+        while not await site.exists(STATEFUL_SETS):
             with suppress(ClusterError):  # The objects of the former one are yet to go.
                 await site.reconciler.reconcile(site.key)
             await asyncio.sleep(0.05)
@@ -539,11 +539,11 @@ async def test_a_recreated_server_is_judged_anew(site: ReconcilerNamespace) -> N
 )
 async def test_a_new_server_runs_with_its_sections_or_not(site: ReconcilerNamespace, sections: Manifest) -> None:
     """A field that no pod has is not dropped without a word."""
-    await site.begin(**sections)
+    await site.create_server(**sections)
 
-    await site.reconciled()
+    await site.reconcile()
 
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
 
     message = conditions(await site.live(DITTO_SERVERS))["Stalled"]["message"]
 
@@ -551,44 +551,44 @@ async def test_a_new_server_runs_with_its_sections_or_not(site: ReconcilerNamesp
 
 
 async def test_a_rejected_section_creates_no_pod(site: ReconcilerNamespace) -> None:
-    await site.begin(securityContext={"runAsUser": -1})
+    await site.create_server(securityContext={"runAsUser": -1})
 
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("Stalled") == ("True", "SectionRejected")
     assert await site.condition("Ready") == ("False", "SectionRejected")
-    assert not await site.is_there(STATEFUL_SETS)
-    assert await site.is_there(SERVICES, "files-file")
+    assert not await site.exists(STATEFUL_SETS)
+    assert await site.exists(SERVICES, "files-file")
 
-    await site.change(securityContext={"runAsUser": 1000})
+    await site.change_spec(securityContext={"runAsUser": 1000})
 
-    assert await site.is_there(STATEFUL_SETS)
+    assert await site.exists(STATEFUL_SETS)
 
 
 async def test_a_rejected_configmap_holds_up_no_service(site: ReconcilerNamespace) -> None:
     """The pod waits: it must not start with a configuration that is not there, nor with the former one."""
     metadata = {"name": "files-config", "namespace": site.namespace}
     await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-    await site.begin()
+    await site.create_server()
 
-    assert await site.reconciled() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_SECONDS
 
     assert await site.condition("Stalled") == ("True", "NameTaken")
-    assert await site.is_there(SERVICES, "files-file")
-    assert not await site.is_there(STATEFUL_SETS)
+    assert await site.exists(SERVICES, "files-file")
+    assert not await site.exists(STATEFUL_SETS)
 
 
 async def test_a_taken_service_name_holds_up_no_pod(site: ReconcilerNamespace) -> None:
     metadata = {"name": "files-headless", "namespace": site.namespace}
     theirs = {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"ports": [{"port": 80}]}}
     await site.cluster.create(SERVICES, theirs)
-    await site.begin()
+    await site.create_server()
 
-    await site.reconciled()
+    await site.reconcile()
 
     assert await site.condition("Stalled") == ("True", "NameTaken")
-    assert await site.is_there(STATEFUL_SETS)
-    assert await site.is_there(SERVICES, "files-api")
+    assert await site.exists(STATEFUL_SETS)
+    assert await site.exists(SERVICES, "files-api")
 
 
 async def endpoint(site: ReconcilerNamespace) -> str | None:
@@ -599,12 +599,12 @@ async def endpoint(site: ReconcilerNamespace) -> str | None:
 async def test_the_endpoint_follows_the_live_service(site: ReconcilerNamespace) -> None:
     """A Service that cannot be changed stays where it was, and clients with it."""
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"services.nodeports": "0"}}}
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
 
     with pytest.raises(ClusterError, match="exceeded quota"):
-        await site.change(service={"type": "NodePort"}, nfsPort=2050)
+        await site.change_spec(service={"type": "NodePort"}, nfsPort=2050)
 
     assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2049"
 
@@ -628,16 +628,16 @@ async def test_a_service_leaves_its_former_type(
     site: ReconcilerNamespace, former: str, theirs: Manifest, wanted: str
 ) -> None:
     """Though another manager has set what only fits that type."""
-    await site.begin(service={"type": "ClusterIP"})
-    await site.reconciled()
+    await site.create_server(service={"type": "ClusterIP"})
+    await site.reconcile()
     metadata = {"name": "files-file", "namespace": site.namespace}
     spec = {"type": former, **theirs}
     await site.cluster.apply(
         SERVICES, {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}, "they"
     )
-    await site.change(service={"type": former})
+    await site.change_spec(service={"type": former})
 
-    await site.change(service={"type": wanted})
+    await site.change_spec(service={"type": wanted})
 
     live = (await site.live(SERVICES, "files-file"))["spec"]
 
@@ -648,8 +648,8 @@ async def test_a_service_leaves_its_former_type(
 
 
 async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespace) -> None:
-    await site.begin()
-    await site.reconciled()
+    await site.create_server()
+    await site.reconcile()
     belongings = {
         STATEFUL_SETS: ("files",),
         CONFIG_MAPS: ("files-config",),
@@ -666,7 +666,7 @@ async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespac
         for name in names:
             before[name] = await unlabelled(site, resource, name)
             await until_async(lambda s=stores[resource], n=name: (site.namespace, n) not in s)  # type: ignore[misc]
-    await site.reconciled()
+    await site.reconcile()
 
     for resource, names in belongings.items():
         for name in names:

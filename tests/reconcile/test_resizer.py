@@ -30,10 +30,10 @@ from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import connected, version, watching
+from tests.harness.reconciler_namespace import connect, resource_version, run_informers
 from tests.harness.server_table import claim
 from tests.harness.volume_driver import Manner, VolumeDriver
-from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identified, sizes, until_adopted
+from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity, template_sizes, until_adopted
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -46,18 +46,18 @@ CLAIM = "cache-files-0"
 async def site(
     control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
 ) -> AsyncIterator[ExpansionNamespace]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         yield ExpansionNamespace(cluster, informers, namespace)
 
 
 async def test_volumes_grow_while_the_pod_goes_on(site: ExpansionNamespace) -> None:
-    pod = await site.created(contentSize="1Gi")
+    pod = await site.create_ready_server(contentSize="1Gi")
     before = await site.live(STATEFUL_SETS)
-    await site.wants(metadataSize="2Gi", contentSize="3Gi", cacheSize="4Gi")
-    await site.settled()
+    await site.change_sizes(metadataSize="2Gi", contentSize="3Gi", cacheSize="4Gi")
+    await site.settle()
 
-    assert await site.sizes() == {"metadata-files-0": 2, "content-files-0": 3, "cache-files-0": 4}
-    assert await site.templates() == {"metadata": "2Gi", "content": "3Gi", "cache": "4Gi"}
+    assert await site.claim_sizes() == {"metadata-files-0": 2, "content-files-0": 3, "cache-files-0": 4}
+    assert await site.template_sizes() == {"metadata": "2Gi", "content": "3Gi", "cache": "4Gi"}
 
     after = await site.live(STATEFUL_SETS)
 
@@ -77,12 +77,12 @@ async def same_pod(site: ExpansionNamespace, pod: Manifest) -> bool:
 
 
 async def test_the_server_is_ready_all_the_while(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     unready = await watched(site, lambda found: conditions(found)["Ready"]["status"] != "True")
-    await site.wants(cacheSize="2Gi")
-    await site.settled()
+    await site.change_sizes(cacheSize="2Gi")
+    await site.settle()
 
-    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "2Gi"}
     assert [conditions(each)["Ready"] for each in unready] == []
 
 
@@ -96,17 +96,17 @@ async def watched(site: ExpansionNamespace, marks: Callable[[Manifest], bool]) -
 
 
 async def test_what_others_have_in_the_statefulset_stays_theirs(site: ExpansionNamespace) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     others = {
         "metadata": {"name": "files", "namespace": site.namespace, "annotations": {"example.com/by": "another"}},
         "spec": {"updateStrategy": {"rollingUpdate": {"partition": 1}}, "minReadySeconds": 5},
     }
     await site.cluster.apply(STATEFUL_SETS, {"apiVersion": "apps/v1", "kind": "StatefulSet", **others}, "another")
-    await site.wants(cacheSize="2Gi")
-    await site.settled()
+    await site.change_sizes(cacheSize="2Gi")
+    await site.settle()
     made = await site.live(STATEFUL_SETS)
 
-    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "2Gi"}
     assert made["metadata"]["annotations"]["example.com/by"] == "another"
     assert made["spec"]["updateStrategy"]["rollingUpdate"]["partition"] == 1
     assert made["spec"]["minReadySeconds"] == 5
@@ -118,13 +118,13 @@ async def test_what_others_have_in_the_statefulset_stays_theirs(site: ExpansionN
 
 
 async def test_growth_waits_for_no_secret(site: ExpansionNamespace) -> None:
-    pod = await site.created()
-    await site.remove(SECRETS, "files-jwt-secret")
-    await site.wants(cacheSize="2Gi")
+    pod = await site.create_ready_server()
+    await site.delete(SECRETS, "files-jwt-secret")
+    await site.change_sizes(cacheSize="2Gi")
 
-    assert "files-jwt-secret is gone" in await site.until("SecretNotFound", "CredentialsReady")
+    assert "files-jwt-secret is gone" in await site.reconcile_until("SecretNotFound", "CredentialsReady")
 
-    await site.until("Bound")
+    await site.reconcile_until("Bound")
     await until_grown(site, cache="2Gi")
 
     assert await same_pod(site, pod)
@@ -133,9 +133,9 @@ async def test_growth_waits_for_no_secret(site: ExpansionNamespace) -> None:
 async def until_grown(site: ExpansionNamespace, **templates: str) -> None:
     """While something else keeps the server from being settled."""
     async with asyncio.timeout(30):
-        while not site.stateful_set or not templates.items() <= sizes(site.stateful_set).items():
+        while not site.stateful_set or not templates.items() <= template_sizes(site.stateful_set).items():
             with suppress(ClusterError):
-                await site.reconciled()
+                await site.reconcile()
             await asyncio.sleep(0.02)
 
 
@@ -144,10 +144,10 @@ async def until_grown(site: ExpansionNamespace, **templates: str) -> None:
     [("1Gi", "1024Mi", False), ("2Gi", "2048Mi", False), ("1Gi", "1025Mi", True)],
 )
 async def test_sizes_are_amounts(site: ExpansionNamespace, live: str, wanted: str, *, grows: bool) -> None:
-    await site.created(cacheSize=live)
+    await site.create_ready_server(cacheSize=live)
     before = await site.live(STATEFUL_SETS)
-    await site.wants(cacheSize=wanted)
-    await site.settled()
+    await site.change_sizes(cacheSize=wanted)
+    await site.settle()
     after = await site.live(STATEFUL_SETS)
 
     assert (after["metadata"]["uid"] != before["metadata"]["uid"]) is grows
@@ -166,72 +166,72 @@ async def test_a_claim_in_decimal_units_grows_to_what_is_asked_for(site: Expansi
         },
     }
     await site.cluster.create(CLAIMS, claim)
-    await site.created(cacheSize="6Gi")
+    await site.create_ready_server(cacheSize="6Gi")
 
     assert (await site.live(CLAIMS, CLAIM))["status"]["capacity"]["storage"] == "6Gi"
 
 
 async def test_a_size_that_shrinks_is_left_as_it_is_and_told_of(site: ExpansionNamespace) -> None:
-    pod = await site.created(cacheSize="2Gi")
-    await site.wants(cacheSize="1Gi")
+    pod = await site.create_ready_server(cacheSize="2Gi")
+    await site.change_sizes(cacheSize="1Gi")
 
-    assert "asks for 2Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+    assert "asks for 2Gi, more than storage.cacheSize 1Gi" in await site.reconcile_until("ClaimLarger")
 
-    await site.settled()
+    await site.settle()
 
     assert (await site.live(CLAIMS, CLAIM))["spec"]["resources"]["requests"]["storage"] == "2Gi"
-    assert ("Warning", "ClaimLarger") in {(each.type, each.reason) for each in site.told}
+    assert ("Warning", "ClaimLarger") in {(each.type, each.reason) for each in site.events}
     assert await same_pod(site, pod)
 
 
 async def test_two_growths_in_a_row_end_with_the_second(site: ExpansionNamespace) -> None:
-    pod = await site.created()
-    await site.wants(cacheSize="2Gi")
+    pod = await site.create_ready_server()
+    await site.change_sizes(cacheSize="2Gi")
     for _ in range(4):
-        await site.reconciled()
-    await site.wants(cacheSize="3Gi")
-    await site.settled()
+        await site.reconcile()
+    await site.change_sizes(cacheSize="3Gi")
+    await site.settle()
 
-    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 3}
-    assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
+    assert await site.claim_sizes() == {"metadata-files-0": 1, CLAIM: 3}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "3Gi"}
     assert await same_pod(site, pod)
 
 
 async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     driver.manner = Manner(seconds=3600)
-    pod = await site.created()
-    await site.wants(cacheSize="8Gi")
-    await site.until("Resizing")
-    await site.wants()
-    await site.settled()
+    pod = await site.create_ready_server()
+    await site.change_sizes(cacheSize="8Gi")
+    await site.reconcile_until("Resizing")
+    await site.change_sizes()
+    await site.settle()
     claim = await site.live(CLAIMS, CLAIM)
 
     assert claim["spec"]["resources"]["requests"]["storage"] == str(2**30 + 1)
-    assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "1Gi"}
     assert await same_pod(site, pod)
 
 
 async def test_a_server_that_is_stopped_grows(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     await site.edit(spec={**site.spec(), "replicas": 0})
-    await site.settled()
+    await site.settle()
     await until_async(lambda: site.pod is None, SECONDS)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
-    await site.settled()
+    await site.settle()
 
-    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
-    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert await site.claim_sizes() == {"metadata-files-0": 1, CLAIM: 2}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "2Gi"}
     assert await site.condition("Ready") == ("True", "Stopped")
 
 
 async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     driver.remove_class()
     await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is None)
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "service": {"annotations": {"example.com/a": "b"}}})
-    said = await site.until("ResizeRefused", "Stalled")
+    said = await site.reconcile_until("ResizeRefused", "Stalled")
 
     assert "does not exist" in said
     assert "it can stay at 1Gi" in said
@@ -240,9 +240,9 @@ async def test_a_class_that_is_gone_keeps_a_volume_from_growing_and_nothing_else
 
     driver.put_class(expandable=True)
     await until_async(lambda: site.informers.storage_classes.named(site.storage_class) is not None)
-    await site.settled()
+    await site.settle()
 
-    assert await site.sizes() == {"metadata-files-0": 1, CLAIM: 2}
+    assert await site.claim_sizes() == {"metadata-files-0": 1, CLAIM: 2}
     assert await same_pod(site, pod)
 
 
@@ -254,36 +254,36 @@ def expandable(site: ExpansionNamespace) -> bool:
 async def test_a_class_that_cannot_expand_is_named_with_what_can(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
-    await site.created()
+    await site.create_ready_server()
     driver.put_class(expandable=False)
     await until_async(lambda: not expandable(site))
-    await site.wants(cacheSize="2Gi")
+    await site.change_sizes(cacheSize="2Gi")
 
-    assert "cannot expand volumes; classes that can:" in await site.until("ResizeRefused", "Stalled")
-    assert await site.reconciled() == REFUSED_SECONDS
+    assert "cannot expand volumes; classes that can:" in await site.reconcile_until("ResizeRefused", "Stalled")
+    assert await site.reconcile() == REFUSED_SECONDS
 
 
 async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
     driver.manner = Manner(most="4Gi")
-    pod = await site.created()
-    await site.wants(metadataSize="2Gi", cacheSize="8Gi")
-    said = await site.until("ResizeRefused", "Stalled")
+    pod = await site.create_ready_server()
+    await site.change_sizes(metadataSize="2Gi", cacheSize="8Gi")
+    said = await site.reconcile_until("ResizeRefused", "Stalled")
 
     assert said == (
         "storage.cacheSize 8Gi is refused, volume claim cache-files-0 stays at 1Gi: no volume has more than 4Gi; "
         "ask for 1Gi or more, and less than 8Gi"
     )
-    assert (await site.sizes())["metadata-files-0"] == 2
+    assert (await site.claim_sizes())["metadata-files-0"] == 2
     assert await site.condition("Ready") == ("True", "Available")
 
-    await site.wants(metadataSize="2Gi", cacheSize="4Gi")
-    await site.settled()
+    await site.change_sizes(metadataSize="2Gi", cacheSize="4Gi")
+    await site.settle()
 
     assert await site.condition("Stalled") == ("False", "Reconciled")
-    assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 4}
-    assert await site.templates() == {"metadata": "2Gi", "cache": "4Gi"}
+    assert await site.claim_sizes() == {"metadata-files-0": 2, CLAIM: 4}
+    assert await site.template_sizes() == {"metadata": "2Gi", "cache": "4Gi"}
     assert await same_pod(site, pod)
 
 
@@ -291,11 +291,11 @@ async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
     driver.manner = Manner(most="1Gi")
-    pod = await site.created()
-    await site.wants(cacheSize="8Gi")
-    await site.until("ResizeRefused", "Stalled")
-    await site.wants()
-    await site.settled()
+    pod = await site.create_ready_server()
+    await site.change_sizes(cacheSize="8Gi")
+    await site.reconcile_until("ResizeRefused", "Stalled")
+    await site.change_sizes()
+    await site.settle()
 
     assert await site.condition("StorageReady") == ("True", "Bound")
     assert await site.condition("Stalled") == ("False", "Reconciled")
@@ -303,28 +303,28 @@ async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(
 
 
 async def test_a_quota_is_told_of_and_the_rest_grows(site: ExpansionNamespace) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     quota = {"metadata": {"name": "disks", "namespace": site.namespace}, "spec": {"hard": {"requests.storage": "4Gi"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
     await until_enforced(site)
-    await site.wants(metadataSize="2Gi", cacheSize="8Gi")
-    said = await site.until("ResizeRefused", "Stalled")
+    await site.change_sizes(metadataSize="2Gi", cacheSize="8Gi")
+    said = await site.reconcile_until("ResizeRefused", "Stalled")
 
     assert "exceeded quota: disks" in said
     assert "ask for 1Gi or more, and less than 8Gi" in said
 
     await until_async(lambda: capacity(site, "metadata-files-0") == "2Gi")
     await until_grown(site, metadata="2Gi")
-    await site.until("ResizeRefused", "Stalled")
+    await site.reconcile_until("ResizeRefused", "Stalled")
 
-    assert await site.templates() == {"metadata": "2Gi", "cache": "1Gi"}
+    assert await site.template_sizes() == {"metadata": "2Gi", "cache": "1Gi"}
     with pytest.raises(Unavailable, match="exceeded quota"):
-        await site.reconciled()
+        await site.reconcile()
 
-    await site.wants(metadataSize="2Gi", cacheSize="2Gi")
-    await site.settled()
+    await site.change_sizes(metadataSize="2Gi", cacheSize="2Gi")
+    await site.settle()
 
-    assert await site.sizes() == {"metadata-files-0": 2, CLAIM: 2}
+    assert await site.claim_sizes() == {"metadata-files-0": 2, CLAIM: 2}
     assert await same_pod(site, pod)
 
 
@@ -338,28 +338,30 @@ async def until_enforced(site: ExpansionNamespace) -> None:
 
 
 async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site: ExpansionNamespace) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     claim = await site.live(CLAIMS, CLAIM)
     operations = [{"op": "replace", "path": "/spec/resources/requests/storage", "value": "3Gi"}]
     path = f"/api/v1/namespaces/{site.namespace}/persistentvolumeclaims/{CLAIM}"
     request = Request("PATCH", path, [("fieldManager", "another")], operations, "application/json-patch+json")
     await site.cluster._answer(request, "PersistentVolumeClaim")
 
-    assert "asks for 3Gi, more than storage.cacheSize 1Gi" in await site.until("ClaimLarger")
+    assert "asks for 3Gi, more than storage.cacheSize 1Gi" in await site.reconcile_until("ClaimLarger")
 
     await until_async(lambda: capacity(site) == "3Gi")
-    await site.settled()
-    written = version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))
+    await site.settle()
+    claim_version = resource_version(await site.live(CLAIMS, CLAIM))
+    stateful_set_version = resource_version(await site.live(STATEFUL_SETS))
 
-    assert await site.reconciled() is None
-    assert (version(await site.live(CLAIMS, CLAIM)), version(await site.live(STATEFUL_SETS))) == written
+    assert await site.reconcile() is None
+    assert resource_version(await site.live(CLAIMS, CLAIM)) == claim_version
+    assert resource_version(await site.live(STATEFUL_SETS)) == stateful_set_version
     assert claim["metadata"]["uid"] == (await site.live(CLAIMS, CLAIM))["metadata"]["uid"]
 
-    await site.wants(cacheSize="3Gi")
-    await site.settled()
+    await site.change_sizes(cacheSize="3Gi")
+    await site.settle()
 
     assert await site.condition("StorageReady") == ("True", "Bound")
-    assert await site.templates() == {"metadata": "1Gi", "cache": "3Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "3Gi"}
     assert await same_pod(site, pod)
 
 
@@ -369,12 +371,12 @@ def capacity(site: ExpansionNamespace, claim: str = CLAIM) -> str | None:
 
 
 async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: ExpansionNamespace) -> None:
-    await site.created(metadataSize="3Gi")
+    await site.create_ready_server(metadataSize="3Gi")
     await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
     await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.informers.servers, SECONDS)
-    await site.created(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
+    await site.create_ready_server(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
 
-    assert await site.sizes() == {"metadata-files-0": 3, CLAIM: 2}
+    assert await site.claim_sizes() == {"metadata-files-0": 3, CLAIM: 2}
 
 
 async def claimed(site: ExpansionNamespace, name: str, storage_class: str) -> Manifest:
@@ -396,9 +398,9 @@ async def test_a_claim_of_another_class_is_reported_and_kept(site: ExpansionName
     driver.bind(left)
     await is_bound(site, "metadata-files-0")
 
-    await site.created(until="StorageClassDiffers")
+    await site.create_ready_server(until="StorageClassDiffers")
 
-    await site.settled()
+    await site.settle()
     server = await site.live(DITTO_SERVERS)
     metadata, cache = server["status"]["volumes"]
 
@@ -406,17 +408,17 @@ async def test_a_claim_of_another_class_is_reported_and_kept(site: ExpansionName
     assert (metadata["storageClass"], metadata["phase"]) == ("elsewhere", "Bound")
     assert "message" not in cache
     assert await site.condition("Ready") == ("True", "Available")
-    assert [each.reason for each in site.told].count("StorageClassDiffers") == 1
-    assert await site.reconciled() is None
-    assert version(await site.live(DITTO_SERVERS)) == version(server)
+    assert [each.reason for each in site.events].count("StorageClassDiffers") == 1
+    assert await site.reconcile() is None
+    assert resource_version(await site.live(DITTO_SERVERS)) == resource_version(server)
     assert (await site.live(CLAIMS, "metadata-files-0"))["metadata"]["uid"] == left["metadata"]["uid"]
 
 
 async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     left = await claimed(site, "metadata-files-0", "")
-    await site.begin_sized()
+    await site.create_sized_server()
 
-    said = await site.until("ClaimPending")
+    said = await site.reconcile_until("ClaimPending")
 
     assert said == (
         f"volume claim metadata-files-0, created {left['metadata']['creationTimestamp']} before this server, "
@@ -427,7 +429,7 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionN
 
     first = (await site.live(DITTO_SERVERS))["status"]["volumes"][0]
     await until_async(lambda: capacity(site) == "1Gi", SECONDS)
-    await site.until("ClaimPending")
+    await site.reconcile_until("ClaimPending")
 
     assert (await site.live(DITTO_SERVERS))["status"]["volumes"][0] == first
 
@@ -435,25 +437,25 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionN
     await until_async(lambda: site.pod is not None, SECONDS)
     await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
 
-    assert await site.until("Bound") == "every claim is bound"
+    assert await site.reconcile_until("Bound") == "every claim is bound"
 
 
 async def test_a_claim_about_to_be_bound_is_reused(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     """As after a restore from a snapshot, which makes the claim first."""
     left = await claimed(site, "metadata-files-0", "")
-    await site.begin_sized()
-    await site.until("ClaimPending")
+    await site.create_sized_server()
+    await site.reconcile_until("ClaimPending")
 
     driver.bind(left)
 
-    assert "metadata-files-0 is without a StorageClass" in await site.until("StorageClassDiffers")
+    assert "metadata-files-0 is without a StorageClass" in await site.reconcile_until("StorageClassDiffers")
 
 
 @pytest.fixture
 def impatient(site: ExpansionNamespace) -> ExpansionNamespace:
     """A file system that does not grow while it is in use is not waited for."""
     site.reconciler = Reconciler(
-        site.cluster, site.informers, site.writer, site.tell, site.now, resize_patience=timedelta(seconds=1)
+        site.cluster, site.informers, site.writer, site.record_event, site.now, resize_patience=timedelta(seconds=1)
     )
     return site
 
@@ -461,12 +463,12 @@ def impatient(site: ExpansionNamespace) -> ExpansionNamespace:
 async def test_an_offline_resize_restarts_the_pod_once(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
-    pod = await site.created()
-    await site.wants(cacheSize="2Gi")
-    await site.until("Bound")
+    pod = await site.create_ready_server()
+    await site.change_sizes(cacheSize="2Gi")
+    await site.reconcile_until("Bound")
 
-    assert (await site.sizes())[CLAIM] == 2
-    assert [each.message for each in site.told if each.reason == "Restarting"] == [
+    assert (await site.claim_sizes())[CLAIM] == 2
+    assert [each.message for each in site.events if each.reason == "Restarting"] == [
         "the pod restarts: the file system of volume claim cache-files-0 cannot grow while it is in use"
     ]
     assert not await same_pod(site, pod)
@@ -476,17 +478,17 @@ async def test_an_offline_resize_has_its_time_before_the_pod_restarts(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
     driver.manner = Manner(offline=True)
-    pod = await site.created()
-    await site.wants(cacheSize="2Gi")
-    said = await site.until("FileSystemResizePending")
+    pod = await site.create_ready_server()
+    await site.change_sizes(cacheSize="2Gi")
+    said = await site.reconcile_until("FileSystemResizePending")
 
     assert said.endswith("the pod is restarted if the kubelet cannot do that while it is in use")
 
     await until_grown(site, cache="2Gi")
     later = None
     while not later:  # What is known may be out of date the first time.
-        await site.until("FileSystemResizePending")
-        later = site.later
+        await site.reconcile_until("FileSystemResizePending")
+        later = site.requeue_after
 
     assert 60 < later <= 121
     assert await same_pod(site, pod)
@@ -497,31 +499,31 @@ async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(
 ) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
-    pod = await site.created()
+    pod = await site.create_ready_server()
     live = await site.live(DITTO_SERVERS)
     metadata = {**live["metadata"], "annotations": {RESTART_FOR_RESIZE: "never"}}
     await site.edit(metadata=metadata, spec=site.spec(cacheSize="2Gi"))
 
-    assert RESTART_FOR_RESIZE in await site.until("FileSystemResizePending")
+    assert RESTART_FOR_RESIZE in await site.reconcile_until("FileSystemResizePending")
 
     await until_grown(site, cache="2Gi")
-    await site.reconciled()
+    await site.reconcile()
 
     assert await same_pod(site, pod)
 
 
 async def test_a_volume_that_is_added_restarts_the_pod_once(site: ExpansionNamespace) -> None:
-    pod = await site.created()
-    await site.wants(contentSize="1Gi")
+    pod = await site.create_ready_server()
+    await site.change_sizes(contentSize="1Gi")
     await until_restarted(site, pod)
-    await site.ready()
+    await site.make_pod_ready()
     renewed = await site.live(PODS, "files-0")
 
     assert {each["name"] for each in renewed["spec"]["volumes"]} >= {"metadata", "content", "cache"}
     assert {each["name"] for each in renewed["spec"]["containers"][0]["volumeMounts"]} >= {"content"}
-    assert list(await site.templates()) == ["metadata", "content", "cache"]
-    assert await site.sizes() == {"metadata-files-0": 1, "content-files-0": 1, CLAIM: 1}
-    assert [each.message for each in site.told if each.reason == "Restarting"] == [
+    assert list(await site.template_sizes()) == ["metadata", "content", "cache"]
+    assert await site.claim_sizes() == {"metadata-files-0": 1, "content-files-0": 1, CLAIM: 1}
+    assert [each.message for each in site.events if each.reason == "Restarting"] == [
         "the pod restarts: volume content was added, and the volumes of a pod cannot change"
     ]
 
@@ -529,21 +531,21 @@ async def test_a_volume_that_is_added_restarts_the_pod_once(site: ExpansionNames
 async def until_restarted(site: ExpansionNamespace, pod: Manifest) -> None:
     async with asyncio.timeout(30):
         while site.pod is None or site.pod["metadata"]["uid"] == pod["metadata"]["uid"]:
-            await site.reconciled()
+            await site.reconcile()
             await asyncio.sleep(0.02)
 
 
 async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_no_secret_can_be_read(
     site: ExpansionNamespace,
 ) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
-    await site.remove(SECRETS, "files-jwt-secret")
+    await site.delete(SECRETS, "files-jwt-secret")
     await until_async(lambda: site.stateful_set is None, SECONDS)
-    await site.reconciled()
+    await site.reconcile()
 
-    assert await site.is_there(STATEFUL_SETS)
-    assert not await site.is_there(SECRETS, "files-jwt-secret")
+    assert await site.exists(STATEFUL_SETS)
+    assert not await site.exists(SECRETS, "files-jwt-secret")
 
     await until_adopted(site)
 
@@ -589,12 +591,12 @@ async def allow_data_loss(site: ExpansionNamespace) -> None:
 
 @pytest.mark.parametrize("claim", ["metadata-files-0", CLAIM])
 async def test_no_restart_while_a_claim_is_deleted(site: ExpansionNamespace, claim: str) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     template = await site.template()
     await delete_claim(site, claim)
 
     await rotate(site)
-    held = await site.until("RestartHeldBack", "Stalled")
+    held = await site.reconcile_until("RestartHeldBack", "Stalled")
 
     assert f"volume claim {claim} is being deleted" in held
     assert ALLOW_DATA_LOSS in held
@@ -603,10 +605,12 @@ async def test_no_restart_while_a_claim_is_deleted(site: ExpansionNamespace, cla
     assert await site.condition("Ready") == ("True", "Available")
     assert await site.template() == template
     assert await same_pod(site, pod)
-    assert {("Warning", "RestartHeldBack"), ("Warning", "ClaimTerminating")} <= {(e.type, e.reason) for e in site.told}
+    assert {("Warning", "RestartHeldBack"), ("Warning", "ClaimTerminating")} <= {
+        (e.type, e.reason) for e in site.events
+    }
 
     await allow_data_loss(site)
-    await site.until("Reconciled", "Stalled")
+    await site.reconcile_until("Reconciled", "Stalled")
 
     assert await site.template() != template
 
@@ -615,7 +619,7 @@ async def test_a_deleted_claim_is_restored_from_its_volume(
     site: ExpansionNamespace, control_plane: ControlPlane
 ) -> None:
     """As the README says, with kubectl."""
-    await site.created()
+    await site.create_ready_server()
     await delete_claim(site)
     volume = (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"]
 
@@ -626,7 +630,7 @@ async def test_a_deleted_claim_is_restored_from_its_volume(
     await kubectl("patch", "persistentvolume", volume, "--patch", retain)
     await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}=true")
     await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":0}}')
-    await site.until("Stopped", "Ready")
+    await site.reconcile_until("Stopped", "Ready")
     await edit_finalizers(site, CLAIM, [])
     await kubectl("wait", "--for=delete", f"persistentvolumeclaim/{CLAIM}", "--timeout=60s")
     release = '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'
@@ -634,22 +638,22 @@ async def test_a_deleted_claim_is_restored_from_its_volume(
     await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}-")
     await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
 
-    await site.until("Bound")
+    await site.reconcile_until("Bound")
 
     assert (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"] == volume
 
 
 async def test_a_stop_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     await delete_claim(site)
 
     await rotate(site, replicas=0)
-    await site.until("RestartHeldBack", "Stalled")
+    await site.reconcile_until("RestartHeldBack", "Stalled")
 
     assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 1
 
     await allow_data_loss(site)
-    await site.until("Reconciled", "Stalled")
+    await site.reconcile_until("Reconciled", "Stalled")
 
     assert (await site.live(STATEFUL_SETS))["spec"]["replicas"] == 0
 
@@ -657,14 +661,14 @@ async def test_a_stop_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace
 async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
     driver.manner = Manner(offline=True)
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await delete_claim(site, "metadata-files-0")
 
-    await site.wants(cacheSize="2Gi")
-    await site.until("RestartHeldBack", "Stalled")
+    await site.change_sizes(cacheSize="2Gi")
+    await site.reconcile_until("RestartHeldBack", "Stalled")
 
     assert await same_pod(site, pod)
-    assert site.later is None
+    assert site.requeue_after is None
 
     await allow_data_loss(site)
     await edit_finalizers(site, "metadata-files-0", [])
@@ -673,19 +677,19 @@ async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: ExpansionNa
 
 async def test_a_stuck_pod_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace) -> None:
     """The change is in the StatefulSet already, and the former pod in its way."""
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await set_partition(site, 1)
     await rotate(site)
     await until_async(lambda: site.informers.servers.get(site.key) is not None)
-    await site.reconciled()
+    await site.reconcile()
     unready = {"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": NOON}]}
     live = await site.live(PODS, "files-0")
-    await site.cluster.patch_status(PODS, {"metadata": identified(live), "status": unready})
+    await site.cluster.patch_status(PODS, {"metadata": identity(live), "status": unready})
 
     await delete_claim(site)
     await set_partition(site, 0)
     await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
-    await site.until("RestartHeldBack", "Stalled")
+    await site.reconcile_until("RestartHeldBack", "Stalled")
 
     assert await same_pod(site, pod)
 
@@ -711,19 +715,19 @@ def _partition(site: ExpansionNamespace) -> int | None:
 
 async def test_no_restart_for_a_claim_removed_by_force(site: ExpansionNamespace) -> None:
     """Its finalizer was taken away: the pod still has the volume, and the next one would get an empty one."""
-    pod = await site.created()
-    site.today = datetime.now(UTC) + timedelta(minutes=1)
+    pod = await site.create_ready_server()
+    site.fixed_time = datetime.now(UTC) + timedelta(minutes=1)
     live = await site.live(CLAIMS, CLAIM)
     await site.cluster.delete(CLAIMS, live)
     with suppress(NotFound):
         await edit_finalizers(site, CLAIM, [])
     await until_async(lambda: site.informers.claim((site.namespace, CLAIM)) is None)
 
-    assert "does not exist any more" in await site.until("ClaimMissing")
+    assert "does not exist any more" in await site.reconcile_until("ClaimMissing")
 
     await rotate(site)
 
-    assert "does not exist any more" in await site.until("RestartHeldBack", "Stalled")
+    assert "does not exist any more" in await site.reconcile_until("RestartHeldBack", "Stalled")
     assert await same_pod(site, pod)
 
 
@@ -740,16 +744,16 @@ async def test_a_claim_without_labels_grows(site: ExpansionNamespace) -> None:
         },
     }
     await site.cluster.create(CLAIMS, claim)
-    await site.created()
+    await site.create_ready_server()
 
-    await site.wants(cacheSize="2Gi")
-    await site.settled()
+    await site.change_sizes(cacheSize="2Gi")
+    await site.settle()
 
     live = await site.live(CLAIMS, CLAIM)
 
     assert "app" not in (live["metadata"].get("labels") or {})
     assert live["status"]["capacity"]["storage"] == "2Gi"
-    assert await site.templates() == {"metadata": "1Gi", "cache": "2Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "2Gi"}
 
 
 async def test_an_unobserved_claim_keeps_its_template(site: ExpansionNamespace) -> None:
@@ -760,17 +764,17 @@ async def test_an_unobserved_claim_keeps_its_template(site: ExpansionNamespace) 
         DITTO_SERVERS, {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     )
     await until_async(lambda: site.key in site.informers.servers)
-    await site.until("Stopped", "Ready")
+    await site.reconcile_until("Stopped", "Ready")
 
     await site.edit(spec={**site.spec(cacheSize="2Gi"), "replicas": 0})
-    await site.until("Stopped", "Ready")
+    await site.reconcile_until("Stopped", "Ready")
 
-    assert await site.templates() == {"metadata": "1Gi", "cache": "1Gi"}
+    assert await site.template_sizes() == {"metadata": "1Gi", "cache": "1Gi"}
 
     await site.edit(spec=site.spec(cacheSize="2Gi"))
-    await site.until("Bound")
+    await site.reconcile_until("Bound")
 
-    assert (await site.sizes())[CLAIM] == 2
+    assert (await site.claim_sizes())[CLAIM] == 2
 
 
 async def others_set(site: ExpansionNamespace) -> None:
@@ -799,7 +803,7 @@ class Flaky(Cluster):
 @pytest.mark.parametrize("method", ["POST", "GET", "PATCH"])
 async def test_a_failure_costs_no_fields_of_others(site: ExpansionNamespace, method: str) -> None:
     """At the call that recreates the StatefulSet, or at those that give its fields back."""
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await others_set(site)
     failures = {"left": 2}
 
@@ -814,9 +818,9 @@ async def test_a_failure_costs_no_fields_of_others(site: ExpansionNamespace, met
     before = (await site.live(STATEFUL_SETS))["metadata"]["uid"]
     flaky = Flaky(site.cluster, fails)
     site.writer = Writer(flaky, site.informers, site.may_write)
-    site.reconciler = Reconciler(flaky, site.informers, site.writer, site.tell, site.now)
-    await site.wants(cacheSize="2Gi")
-    await site.settled()
+    site.reconciler = Reconciler(flaky, site.informers, site.writer, site.record_event, site.now)
+    await site.change_sizes(cacheSize="2Gi")
+    await site.settle()
     await until_async(lambda: site.reconciler._resizer._removed == {})
 
     recreated = await site.live(STATEFUL_SETS)
@@ -833,21 +837,21 @@ async def test_a_failure_costs_no_fields_of_others(site: ExpansionNamespace, met
 
 async def test_a_pod_without_its_statefulset_is_held_too(site: ExpansionNamespace) -> None:
     """What would be created is not what the pod was made of, and would replace it."""
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await delete_claim(site)
     await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
     await until_async(lambda: site.stateful_set is None)
 
     await rotate(site)
-    await site.until("RestartHeldBack", "Stalled")
+    await site.reconcile_until("RestartHeldBack", "Stalled")
 
-    assert not await site.is_there(STATEFUL_SETS)
+    assert not await site.exists(STATEFUL_SETS)
     assert await same_pod(site, pod)
 
     await allow_data_loss(site)
-    await site.until("Reconciled", "Stalled")
+    await site.reconcile_until("Reconciled", "Stalled")
 
-    assert await site.is_there(STATEFUL_SETS)
+    assert await site.exists(STATEFUL_SETS)
 
 
 async def test_a_stopped_server_starts_without_a_false_alarm(site: ExpansionNamespace) -> None:
@@ -856,10 +860,10 @@ async def test_a_stopped_server_starts_without_a_false_alarm(site: ExpansionName
     manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec}
     await site.cluster.create(DITTO_SERVERS, manifest)
     await until_async(lambda: site.key in site.informers.servers)
-    await site.until("Stopped", "Ready")
-    site.today = datetime.now(UTC) + timedelta(minutes=1)
+    await site.reconcile_until("Stopped", "Ready")
+    site.fixed_time = datetime.now(UTC) + timedelta(minutes=1)
 
     await site.edit(spec=site.spec())
-    await site.reconciled()
+    await site.reconcile()
 
-    assert "ClaimMissing" not in {event.reason for event in site.told}
+    assert "ClaimMissing" not in {event.reason for event in site.events}

@@ -14,7 +14,7 @@ from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connected, watching
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.volume_expansion import SECONDS, ExpansionNamespace
 from tests.harness.wait import until_async
@@ -29,7 +29,7 @@ FINALIZER = "example.com/in-use"
 async def site(
     control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
 ) -> AsyncIterator[ExpansionNamespace]:
-    async with connected(control_plane) as cluster, watching(cluster, namespace) as informers:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
         yield ExpansionNamespace(cluster, informers, namespace)
 
 
@@ -53,9 +53,9 @@ async def remove_labels(site: ExpansionNamespace, *names: str) -> Manifest:
 
 async def until_missed(site: ExpansionNamespace) -> float | None:
     """Reconciles until the pod is missed, and again once it has been missed for long enough."""
-    await site.reconciled()
-    site.today = datetime.now(UTC) + SEARCH_DELAY + timedelta(seconds=1)
-    return await site.reconciled()
+    await site.reconcile()
+    site.fixed_time = datetime.now(UTC) + SEARCH_DELAY + timedelta(seconds=1)
+    return await site.reconcile()
 
 
 async def delete_claim(site: ReconcilerNamespace, name: str) -> None:
@@ -83,14 +83,14 @@ async def message(site: ReconcilerNamespace, kind: str) -> str:
 async def test_a_pod_without_labels_is_reported(
     site: ExpansionNamespace, control_plane: ControlPlane, names: tuple[str, ...]
 ) -> None:
-    pod = await site.created()
+    pod = await site.create_ready_server()
     await remove_labels(site, *names)
 
     await until_missed(site)
 
     assert await site.condition("Ready") == ("False", "PodLabelsMissing")
     assert await site.condition("Stalled") == ("True", "PodLabelsMissing")
-    assert [told.reason for told in site.told][-1] == "PodLabelsMissing"
+    assert [told.reason for told in site.events][-1] == "PodLabelsMissing"
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
 
     command = (await message(site, "Ready")).partition("run: kubectl ")[2].partition(";")[0]
@@ -103,37 +103,37 @@ async def test_a_pod_without_labels_is_reported(
         ),
         SECONDS,
     )
-    await site.until("Reconciled", "Stalled")
-    await site.until("Available", "Ready")
+    await site.reconcile_until("Reconciled", "Stalled")
+    await site.reconcile_until("Available", "Ready")
 
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
 
 
 async def test_a_missed_pod_is_looked_for_in_time(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     await remove_labels(site)
     before = gets(site)
 
-    assert 0 < (await site.reconciled() or 0) <= SEARCH_DELAY.total_seconds() + 1
+    assert 0 < (await site.reconcile() or 0) <= SEARCH_DELAY.total_seconds() + 1
     assert gets(site) == before
 
     assert await until_missed(site) == RECHECK.total_seconds()
     assert gets(site) == before + 1
 
-    await site.reconciled()
+    await site.reconcile()
 
     assert gets(site) == before + 1
 
 
 async def test_a_deleted_pod_is_replaced_without_a_look(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     await remove_labels(site)
     await until_missed(site)
 
     await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
     await until_async(lambda: site.pod is not None, SECONDS)
     before = gets(site)
-    await site.reconciled()
+    await site.reconcile()
 
     assert gets(site) == before
     assert await site.condition("Ready") == ("False", "PodStarting")
@@ -143,22 +143,22 @@ async def test_a_deleted_pod_is_replaced_without_a_look(site: ExpansionNamespace
 async def test_a_pod_that_is_not_there_is_asked_for_once(site: ExpansionNamespace) -> None:
     quota = {"metadata": {"name": "none", "namespace": site.namespace}, "spec": {"hard": {"pods": "0"}}}
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
-    await site.begin_sized()
-    await site.reconciled()
+    await site.create_sized_server()
+    await site.reconcile()
     await until_async(lambda: bool(((site.stateful_set or {}).get("status") or {}).get("observedGeneration")), SECONDS)
-    await site.reconciled()
+    await site.reconcile()
     before = gets(site)
 
     for _ in range(3):
         await until_missed(site)
-        site.today = datetime.now(UTC) + timedelta(hours=1)
-        await site.reconciled()
+        site.fixed_time = datetime.now(UTC) + timedelta(hours=1)
+        await site.reconcile()
 
     assert gets(site) == before + 1
 
 
 async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespace) -> None:
-    await site.created()
+    await site.create_ready_server()
     template = await site.template()
     claim = "metadata-files-0"
     await edit_metadata(site, CLAIMS, claim, finalizers=[FINALIZER])
@@ -168,7 +168,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespac
 
     live = await site.live(DITTO_SERVERS)
     await site.edit(spec={**live["spec"], "image": "example.com/dittofs:2"})
-    held = await site.until("RestartHeldBack", "Stalled")
+    held = await site.reconcile_until("RestartHeldBack", "Stalled")
 
     assert f"volume claim {claim} is being deleted" in held
     assert await site.template() == template
@@ -182,8 +182,8 @@ async def test_a_foreign_pod_of_the_name_is_reported(site: ExpansionNamespace) -
     metadata = {"name": "files-0", "namespace": site.namespace}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
     await site.cluster.create(PODS, pod)
-    await site.begin_sized()
-    await site.reconciled()
+    await site.create_sized_server()
+    await site.reconcile()
     await until_async(lambda: bool(((site.stateful_set or {}).get("status") or {}).get("observedGeneration")), SECONDS)
 
     await until_missed(site)

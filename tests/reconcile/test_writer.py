@@ -15,7 +15,7 @@ from app.storage.difference import marked
 from app.storage.objects import Owner
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import connected, made, owner_of, version
+from tests.harness.reconciler_namespace import connect, create_server, owner_of, resource_version
 
 pytestmark = pytest.mark.anyio
 
@@ -57,8 +57,8 @@ class Desk:
 
 @pytest.fixture
 async def desk(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[Desk]:
-    async with connected(control_plane) as cluster:
-        yield Desk(cluster, await made(cluster, namespace))
+    async with connect(control_plane) as cluster:
+        yield Desk(cluster, await create_server(cluster, namespace))
 
 
 async def test_what_there_is_not_is_made_and_known_at_once(desk: Desk) -> None:
@@ -70,7 +70,7 @@ async def test_what_there_is_not_is_made_and_known_at_once(desk: Desk) -> None:
 async def test_what_is_as_it_is_wanted_is_left_alone(desk: Desk) -> None:
     first = await desk.ensured(a="1")
     await desk.ensured(a="1")
-    assert version(await desk.live()) == version(first)
+    assert resource_version(await desk.live()) == resource_version(first)
 
 
 async def test_others_have_their_turn_between_two_objects_that_are_as_they_are_wanted(desk: Desk) -> None:
@@ -116,7 +116,7 @@ async def test_an_object_that_nobody_has_heard_of_yet_is_found(desk: Desk) -> No
 
 async def test_what_another_has_just_made_as_it_is_wanted_is_known_at_once(desk: Desk) -> None:
     theirs = await desk.cluster.create(CONFIG_MAPS, marked(desk.wanted(a="1")))
-    assert version(await desk.ensured(a="1")) == version(theirs)
+    assert resource_version(await desk.ensured(a="1")) == resource_version(theirs)
     assert desk.informers.config_maps.get((desk.owner.namespace, "files-config"))
 
 
@@ -289,7 +289,8 @@ async def test_who_may_not_write_makes_nothing(desk: Desk) -> None:
         with pytest.raises(NotFound):
             await desk.live(kind)
 
-    assert version(await desk.cluster.get(DITTO_SERVERS, "files", desk.owner.namespace)) == version(desk.server)
+    live = await desk.cluster.get(DITTO_SERVERS, "files", desk.owner.namespace)
+    assert resource_version(live) == resource_version(desk.server)
 
 
 @pytest.mark.parametrize("applied", [False, True], ids=["made", "changed since"])
