@@ -75,7 +75,7 @@ OUTPUTS = {"text": text, "json": json, "github": github}
 
 
 async def _findings(document: Document, reader: Reader) -> list[Finding]:
-    change = Change.of(document.object)
+    change = Change.read(document.object)
     if await _exists(change, reader):
         # The volumes that it has are no surprise.
         change = replace(change, exists=True)

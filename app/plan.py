@@ -12,7 +12,7 @@ from app.cluster.reader import Reader
 from app.cluster.snapshot import objects
 from app.cluster.survey import Survey, survey
 from app.manifests import Document
-from app.storage.defaults import fill
+from app.storage.defaulting import set_defaults
 from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
 from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
@@ -98,8 +98,8 @@ OUTPUTS = {"text": text, "json": json}
 async def _outcome(manifest: Mapping[str, Any], reader: Reader, found: Survey) -> Outcome:
     key = manifest["metadata"]["namespace"], str(manifest["metadata"].get("name") or "")
     live = found.servers.get(key)
-    new, old = fill(manifest), live and fill(live)
-    change = Change.of(new, old)
+    new, old = set_defaults(manifest), live and set_defaults(live)
+    change = Change.read(new, old)
     findings = judge_manifest(manifest, change, await gather(reader, needs(change)))
     outcome = Outcome(*key, is_new=live is None, findings=findings)
     if outcome.refused:

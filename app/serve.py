@@ -129,7 +129,7 @@ async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator
             if operator is None:
                 return await gather(cluster, needs)
             known, left = operator.informers.known(needs)
-            return known.joined(await gather(operator.informers, left)) if left else known
+            return known.merge(await gather(operator.informers, left)) if left else known
 
         yield look_up, operator, files or _self_managed(cluster, settings)
 

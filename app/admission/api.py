@@ -21,7 +21,7 @@ from app.admission.review import (
     read_review,
     refused,
 )
-from app.storage.defaults import fill
+from app.storage.defaulting import set_defaults
 from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings
 from app.storage.rules import Change, judge, needs
@@ -88,14 +88,14 @@ def health(why_not_ready: Callable[[], str | None]) -> FastAPI:
 async def _mutated(review: Review) -> Answer:
     if review.operation not in ("CREATE", "UPDATE"):
         return allowed(review)
-    filled = fill(review.object)
+    filled = set_defaults(review.object)
     return allowed(review) if filled is review.object else patched(review, patch(review.object, filled))
 
 
 async def _validated(review: Review, gather: Gather) -> Answer:
     if review.operation not in ("CREATE", "UPDATE"):
         return allowed(review)
-    change = Change.of(review.object, review.old_object if review.operation == "UPDATE" else None)
+    change = Change.read(review.object, review.old_object if review.operation == "UPDATE" else None)
     findings = judge(change, await gather(needs(change)))
     reasons = rejections(findings)
     return denied(review, reasons, warnings(findings)) if reasons else allowed(review, warnings(findings))

@@ -4,7 +4,7 @@ from typing import TypeVar
 
 from app.storage.objects import servers_given
 from app.storage.reading import read
-from app.storage.references import secret_references
+from app.storage.secret_references import secret_references
 from app.storage.unstructured import Manifest, ObjectKey
 
 Name = TypeVar("Name")

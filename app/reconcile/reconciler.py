@@ -49,23 +49,23 @@ from app.storage.objects import (
 )
 from app.storage.pod import CONFIG_HASH, pod_name
 from app.storage.reading import field_name, read
-from app.storage.references import (
+from app.storage.resize import ALLOW_DATA_LOSS, Phase, initial_templates, restart_due, restart_hold, volume_states
+from app.storage.rollout import blocks
+from app.storage.rules import invalid_findings
+from app.storage.secret_references import (
     JWT_PATH,
     POSTGRES_PATH,
     SecretReference,
     consumed_references,
     generated_references,
     postgres_secret_name,
-    unusable,
+    why_not_usable,
 )
-from app.storage.resize import ALLOW_DATA_LOSS, Phase, initial_templates, restart_due, restart_hold, volume_states
-from app.storage.rollout import blocks
-from app.storage.rules import invalid_findings
 from app.storage.sections import (
     changed_sections,
     rejected_sections,
     section_findings,
-    stateful_set_to_try,
+    stateful_set_for_dry_run,
     with_live_sections,
 )
 from app.storage.spec import DittoServer, Spec
@@ -306,7 +306,7 @@ class Reconciler:
         for reference in consumed_references(owner.name, spec):
             found = await self._informers.secret((owner.namespace, reference.secret)) if reference.secret else None
             secret: Secret | Unknown | None = found.secret if isinstance(found, SecretDigest) else found
-            if finding := unusable(reference, secret):
+            if finding := why_not_usable(reference, secret):
                 problem = Problem(_reason_of_unusable(secret), finding.message)
                 return Credentials({}, problem, unknown=isinstance(secret, Unknown))
             if isinstance(found, SecretDigest) and reference.secret:
@@ -403,7 +403,7 @@ class Reconciler:
             return []
         dry_run: DryRun | Unknown
         try:
-            dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_to_try(owner, spec, sections))
+            dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections))
         except ClusterError as error:
             # A webhook of others may not know dry runs; the types of core/v1 have to do then.
             dry_run = Unknown(str(error))

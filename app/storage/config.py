@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from app.storage.references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
+from app.storage.secret_references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
 from app.storage.spec import (
     DEFAULT_ADMIN,
     DEFAULT_CACHE,

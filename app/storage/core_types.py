@@ -11,7 +11,8 @@ from typing import Any
 from app.storage import quantity
 from app.storage.core_v1 import CORE_V1, KUBERNETES
 from app.storage.finding import Finding, rejection
-from app.storage.reading import LONGEST_NAME, closest_field, field_name
+from app.storage.names import MAX_NAME_CHARACTERS
+from app.storage.reading import closest_field, field_name
 
 MOST_VIOLATIONS = 10
 
@@ -50,7 +51,7 @@ def _nested_violations(schema: Schema, value: Any, path: str) -> Iterator[Findin
             yield from _violations(schema["items"], item, f"{path}[{index}]")
 
     for key, item in value.items() if "additionalProperties" in schema else ():
-        yield from _violations(schema["additionalProperties"], item, f"{path}[{key[:LONGEST_NAME]}]")
+        yield from _violations(schema["additionalProperties"], item, f"{path}[{key[:MAX_NAME_CHARACTERS]}]")
 
 
 def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
@@ -61,7 +62,7 @@ def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
     for name, item in value.items():
         field = CORE_V1[kind].get(name)
         if field is None:
-            yield _unknown_field(kind, name[:LONGEST_NAME], path)
+            yield _unknown_field(kind, name[:MAX_NAME_CHARACTERS], path)
         else:
             yield from _violations(field, item, f"{path}.{name}")
 
@@ -77,7 +78,7 @@ def _request_violations(resources: Mapping[str, Any], path: str) -> Iterator[Fin
     """Compares requests with limits, which no schema does (validateContainerResourceRequirements)."""
     limits = resources.get("limits", {})
     for name, request in resources.get("requests", {}).items():
-        resource, overcommitted = name[:LONGEST_NAME], _can_be_overcommitted(name)
+        resource, overcommitted = name[:MAX_NAME_CHARACTERS], _can_be_overcommitted(name)
 
         if name not in limits:
             if not overcommitted:

@@ -6,8 +6,8 @@ Each CEL rule says what a function of `rules` says; one table of servers holds b
 from itertools import combinations
 from typing import Any
 
-from app.storage.ports import TAKEN_PORTS
-from app.storage.rules import NAME_CHARACTERS, NAME_PATTERN
+from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
+from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status import Status
@@ -33,8 +33,9 @@ _LIVE_VOLUMES_STAY = (
     },
 )
 _NAME_FITS = {
-    "rule": f"size(self.metadata.name) <= {NAME_CHARACTERS} && self.metadata.name.matches('{NAME_PATTERN}')",
-    "message": f"metadata.name must have at most {NAME_CHARACTERS} lower-case letters, digits and dashes, "
+    "rule": f"size(self.metadata.name) <= {MAX_SERVER_NAME_CHARACTERS} && "
+    f"self.metadata.name.matches('{SERVER_NAME_PATTERN}')",
+    "message": f"metadata.name must have at most {MAX_SERVER_NAME_CHARACTERS} lower-case letters, digits and dashes, "
     "beginning with a letter, to name Services and pods",
 }
 
@@ -113,7 +114,7 @@ def _free_ports() -> list[Schema]:
         }
         for name, field, port, there in _LISTENERS
         if name in ("api", "metrics")
-        for taken, protocol in TAKEN_PORTS.items()
+        for taken, protocol in FIXED_PORTS.items()
     ]
 
 

@@ -13,8 +13,8 @@ from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
 from app.storage.pod import pod_name
 from app.storage.reading import read
-from app.storage.references import consumed_references, generated_references
 from app.storage.resize import RESTART_FOR_RESIZE, Phase, VolumeState, restart_hold, volume_states
+from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import doubt, is_bound, is_of_another_class, storage_class_of

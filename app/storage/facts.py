@@ -1,7 +1,7 @@
-"""What the rules ask of a cluster, and the answers: storage classes, the claims of a server, traits of Secret values.
+"""The questions that the rules ask of a cluster, and the answers: StorageClasses, claims, traits of Secret values.
 
-Never a value: a Secret is reduced to the names of its keys and what a person should be warned about. Unknown is not
-absent: None says that the cluster was asked and has no such object, `Unknown` that it could not be asked.
+It never holds a Secret's value, only the names of its keys and what a person should be warned about. Unknown is not
+absent: None says that the cluster has no such object, `Unknown` that the cluster gave no answer.
 """
 
 import base64
@@ -16,18 +16,21 @@ from urllib.parse import urlsplit
 
 from app.storage.unstructured import is_terminating
 
-JWT_SECRET_CHARACTERS = 32
+MIN_JWT_SECRET_CHARACTERS = 32
+
 _SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
 _DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
+_RESIZE_ERRORS = ("ControllerResizeError", "NodeResizeError")
+_REQUESTED_SIZE = ("f:spec", "f:resources", "f:requests", "f:storage")
 
 
 @dataclass(frozen=True)
 class Unknown:
-    """The look-up gave no answer; `why` is for a person to read, one line, without a Secret's value in it."""
+    """The lookup gave no answer; `why` is for a person to read, one line, without a Secret's value in it."""
 
     why: str
 
@@ -36,7 +39,7 @@ class Unknown:
 class StorageClass:
     """`created` is the RFC 3339 creationTimestamp, empty where there is none, as in a file.
 
-    `waits_for_pod` says that no volume is made before a pod that wants it has a node.
+    `waits_for_pod` says that a volume is only provisioned once the pod that wants it has a node.
     """
 
     name: str
@@ -50,6 +53,7 @@ class StorageClass:
     def read(cls, manifest: Mapping[str, Any]) -> "StorageClass":
         metadata = manifest["metadata"]
         annotations = metadata.get("annotations") or {}
+
         return cls(
             name=metadata["name"],
             is_default=any(annotations.get(key) == "true" for key in _DEFAULT_CLASS_ANNOTATIONS),
@@ -62,7 +66,7 @@ class StorageClass:
 
 @dataclass(frozen=True)
 class StorageClasses:
-    """The classes that are known; `gap` says why there may be more of them, None that these are all."""
+    """The classes that are known; `gap` says why there may be more of them, and is None when these are all."""
 
     known: tuple[StorageClass, ...] = ()
     gap: str | None = None
@@ -74,7 +78,7 @@ class StorageClasses:
     def default(self) -> StorageClass | None:
         """The class of a claim that names none: the newest default, the first by name among equally old ones.
 
-        The rule is the API server's own (admission plugin DefaultStorageClass).
+        The rule is that of the API server's admission plugin DefaultStorageClass.
         """
         defaults = sorted((known for known in self.known if known.is_default), key=lambda known: known.name)
         return max(defaults, key=lambda known: known.created, default=None)
@@ -84,10 +88,10 @@ class StorageClasses:
 class Claim:
     """A PersistentVolumeClaim as it is; `capacity` is the quantity that its bound volume has, None while unbound.
 
-    `requested` is the quantity that it asks for, and `requested_by` the field managers that made it ask for that.
-    `given_up` is the quantity to which its driver has declared that the volume cannot grow, and `said` what the driver
-    says of what goes wrong. `waits_for_pod_since` is when the volume had grown but for its file system, and `created`
-    the creationTimestamp, both in RFC 3339, the latter empty where there is none, as in a file.
+    `requested` is the quantity that it asks for, and `requested_by` are the field managers that set that.
+    `infeasible_size` is the quantity to which the driver has declared that it cannot expand the volume, and
+    `resize_error` is the driver's message. `waits_for_pod_since` is when only the file system remained to be expanded,
+    and `created` the creationTimestamp, both in RFC 3339, the latter empty where there is none, as in a file.
 
     `volume` names the PersistentVolume that it is bound to. A `terminating` claim has been deleted and is there only
     until the pod that uses it ends; its data may be lost then.
@@ -99,8 +103,8 @@ class Claim:
     phase: str = "Pending"
     requested: str | None = None
     requested_by: frozenset[str] = frozenset()
-    given_up: str | None = None
-    said: str = ""
+    infeasible_size: str | None = None
+    resize_error: str = ""
     waits_for_pod_since: str | None = None
     created: str = ""
     volume: str | None = None
@@ -110,8 +114,9 @@ class Claim:
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
         spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
         requested = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
-        conditions = {each["type"]: each for each in status.get("conditions") or [] if each["status"] == "True"}
-        errors = [conditions[kind].get("message") or "" for kind in _RESIZE_ERRORS if kind in conditions]
+        conditions = {item["type"]: item for item in status.get("conditions") or [] if item["status"] == "True"}
+        resize_errors = [conditions[name].get("message") or "" for name in _RESIZE_ERRORS if name in conditions]
+
         return cls(
             name=manifest["metadata"]["name"],
             storage_class=spec.get("storageClassName"),
@@ -119,8 +124,8 @@ class Claim:
             phase=status.get("phase") or "Pending",
             requested=requested,
             requested_by=frozenset(str(entry.get("manager")) for entry in size_entries(manifest)),
-            given_up=_given_up(status, requested),
-            said=" ".join("; ".join(filter(None, errors)).split()),
+            infeasible_size=_infeasible_size(status, requested),
+            resize_error=" ".join("; ".join(filter(None, resize_errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
             created=manifest["metadata"].get("creationTimestamp") or "",
             volume=spec.get("volumeName"),
@@ -128,26 +133,22 @@ class Claim:
         )
 
 
-_RESIZE_ERRORS = ("ControllerResizeError", "NodeResizeError")
-_SIZE = ("f:spec", "f:resources", "f:requests", "f:storage")
-
-
 def size_entries(claim: Mapping[str, Any]) -> list[Any]:
-    """Of a claim's managedFields those of who made it ask for the size that it asks for."""
-    entries = claim["metadata"].get("managedFields") or []
-    return [entry for entry in entries if _sets_size(entry.get("fieldsV1") or {})]
+    """Returns the managedFields entries of those who set the size that the claim asks for."""
+    entries = []
+    for entry in claim["metadata"].get("managedFields") or []:
+        fields = entry.get("fieldsV1") or {}
+        for name in _REQUESTED_SIZE:
+            fields = fields.get(name)
+            if fields is None:
+                break
+        else:
+            entries.append(entry)
+    return entries
 
 
-def _sets_size(fields: Mapping[str, Any]) -> bool:
-    for name in _SIZE:
-        if name not in fields:
-            return False
-        fields = fields[name]
-    return True
-
-
-def _given_up(status: Mapping[str, Any], requested: str | None) -> str | None:
-    """The driver's verdict is on one size (KEP-1790), and no longer holds when the claim asks for another one."""
+def _infeasible_size(status: Mapping[str, Any], requested: str | None) -> str | None:
+    """Returns the size that the driver's verdict is about (KEP-1790); it no longer holds for another size."""
     state = (status.get("allocatedResourceStatuses") or {}).get("storage") or ""
     if not state.endswith("ResizeInfeasible"):
         return None
@@ -155,7 +156,7 @@ def _given_up(status: Mapping[str, Any], requested: str | None) -> str | None:
 
 
 class Trait(Flag):
-    """Something about a Secret's value that a person should know, and that does not give the value away."""
+    """A property of a Secret's value that a person should know about, and that does not give the value away."""
 
     EMPTY = auto()
     PADDED = auto()  # white space around it
@@ -178,10 +179,11 @@ class Secret:
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
-        """Looks at `data`, base64, and as the API server does with a manifest, at `stringData` over it."""
+        """Reads `data`, which is in base64, and `stringData`, which wins as in the API server."""
         encoded = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
-        keys = {key: _traits(value) for key, value in sorted({**encoded, **plain}.items())}
+        keys = {key: _value_traits(value) for key, value in sorted({**encoded, **plain}.items())}
+
         return cls(keys, terminating=bool((manifest.get("metadata") or {}).get("deletionTimestamp")))
 
 
@@ -195,10 +197,10 @@ class Cause:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The API server's answer to an object that it was asked to create without storing it.
+    """The API server's answer to a dry run, in which it was asked to create an object without storing it.
 
     It accepts the object when there are no `causes`. `decoded` is False when it could not read the object, and so has
-    not looked at the values in it.
+    not checked the values in it.
     """
 
     causes: tuple[Cause, ...] = ()
@@ -208,14 +210,13 @@ class DryRun:
 
 @dataclass(frozen=True)
 class Needs:
-    """What has to be looked up before a change can be judged: names of Secrets and claims in `namespace`.
+    """The lookups that a change needs before it can be judged: Secrets and claims by their names in `namespace`.
 
-    Of the `storage_classes` the one named matters most, the default one where that is None, and none where it is empty.
-    `stateful_set` is the one that the API server is asked to create without storing it, None when there is nothing to
-    ask.
+    `storage_class` is the class that has to be among the `storage_classes`: the default one where it is None, and none
+    where it is empty. `stateful_set` is the one for a dry run, None when there is nothing to ask.
 
     `leftovers` are claims that an earlier server of the name may have left. Few servers have any, and those that exist
-    are seldom new: that an informer has none is answer enough, and spares each CREATE two requests or three.
+    are seldom new: it is enough that an informer has none, which spares each CREATE two requests or three.
     """
 
     namespace: str = "default"
@@ -227,13 +228,13 @@ class Needs:
     stateful_set: Mapping[str, Any] | None = None
 
     def __bool__(self) -> bool:
-        """Whether there is anything to look up."""
+        """Tells whether there is anything to look up."""
         return bool(self.storage_classes or self.secrets or self.claims or self.leftovers or self.stateful_set)
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What was found out for one judgement; an object that nobody asked for is in none of the mappings.
+    """The answers to Needs, for one judgement; an object that nobody asked for is in none of the mappings.
 
     `dry_run` is None when no API server was asked.
     """
@@ -243,31 +244,29 @@ class Facts:
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
     dry_run: DryRun | Unknown | None = None
 
-    def joined(self, other: "Facts") -> "Facts":
-        """With what others found out; of the classes the better known ones count."""
+    def merge(self, other: "Facts") -> "Facts":
+        """Returns these facts together with other ones; a complete list of classes wins over one with a gap."""
         classes = other.storage_classes if self.storage_classes.gap else self.storage_classes
         dry_run = self.dry_run or other.dry_run
         return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims}, dry_run)
 
 
-def _traits(value: bytes) -> Trait:
+def _value_traits(value: bytes) -> Trait:
     text = value.decode(errors="replace")
-    found = {
+    traits = {
         Trait.EMPTY: not text.strip(),
         Trait.PADDED: text != text.strip(),
-        Trait.SHORT: len(text) < JWT_SECRET_CHARACTERS,
+        Trait.SHORT: len(text) < MIN_JWT_SECRET_CHARACTERS,
         Trait.BCRYPT: bool(_BCRYPT.match(text)),
         Trait.UNSENDABLE: not _SENDABLE.fullmatch(text.strip()),
     }
-    return reduce(or_, (trait for trait, holds in found.items() if holds), _url_trait(text))
 
-
-def _url_trait(text: str) -> Trait:
     try:
         url = urlsplit(text.strip())
-        host = url.hostname
+        is_url = url.scheme in ("http", "https") and bool(url.hostname)
     except ValueError:
-        return Trait.NOT_A_URL
-    if url.scheme not in ("http", "https") or not host:
-        return Trait.NOT_A_URL
-    return Trait.PLAIN_HTTP if url.scheme == "http" else Trait(0)
+        is_url = False
+    traits[Trait.NOT_A_URL] = not is_url
+    traits[Trait.PLAIN_HTTP] = is_url and url.scheme == "http"
+
+    return reduce(or_, (trait for trait, holds in traits.items() if holds), Trait(0))

@@ -1,4 +1,4 @@
-"""What a rule has to say about a DittoServer, a reason to reject it or a warning; and what is wrong with a live one."""
+"""Findings, which reject a DittoServer or warn about it, and problems of a server that is live."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ class Finding:
 
     @property
     def severity(self) -> str:
-        """As programs read it."""
+        """Returns the word that programs read."""
         return "error" if self.rejects else "warning"
 
 
@@ -26,8 +26,8 @@ def warning(path: str, message: str) -> Finding:
     return Finding(path, one_line(message))
 
 
-def in_order(findings: Iterable[Finding]) -> list[Finding]:
-    """Rejections by path, then warnings as they come."""
+def sort_findings(findings: Iterable[Finding]) -> list[Finding]:
+    """Puts rejections first, by their path, and then warnings in the order they came in."""
     return sorted(findings, key=lambda finding: (not finding.rejects, finding.path if finding.rejects else ""))
 
 
@@ -41,12 +41,14 @@ def warnings(findings: Iterable[Finding]) -> list[Finding]:
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with a live server: `reason` is one word for programs, `message` a line that names the thing."""
+    """A problem of a live server: `reason` is one word for programs, `message` one line that names what is affected."""
 
     reason: str
     message: str
 
 
 def one_line(text: str) -> str:
-    """Replaces what does not print by spaces: the API server drops a warning with it, a terminal may obey it."""
-    return text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
+    """Replaces unprintable characters with spaces: the API server drops a warning with one, a terminal may obey it."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else " " for character in text)

@@ -1,6 +1,6 @@
-"""What Kubernetes requires of the metadata of any object (ObjectMeta of meta/v1), for those who read manifests.
+"""Checks the metadata of a manifest (ObjectMeta of meta/v1) by the rules of apimachinery's ValidateObjectMeta.
 
-The API server checks all of it before it asks a webhook. Source of the rules: ValidateObjectMeta of apimachinery.
+A review needs none of this: the API server checks metadata before it calls a webhook.
 """
 
 import re
@@ -8,12 +8,12 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
-from app.storage.names import is_qualified_name
-from app.storage.reading import LONGEST_NAME, ReadingProblem
+from app.storage.names import MAX_NAME_CHARACTERS, is_qualified_name
+from app.storage.reading import FieldError
 from app.storage.schema import Schema
 
-ANNOTATIONS_BYTES = 256 * 1024
-MOST_PROBLEMS = 20
+MAX_ANNOTATIONS_BYTES = 256 * 1024
+MAX_ERRORS = 20
 
 _STRING: Schema = {"type": "string"}
 _BOOLEAN: Schema = {"type": "boolean"}
@@ -31,7 +31,7 @@ def _object(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties}
 
 
-METADATA = _object(
+METADATA_SCHEMA = _object(
     name=_STRING,
     generateName=_STRING,
     namespace=_STRING,
@@ -76,49 +76,44 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     "array": (list, "must be a list"),
 }
 _WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_VALUE = re.compile(f"({_WORD})?")
+_LABEL_VALUE = re.compile(f"({_WORD})?")
 _NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:\d\d)")
-_A_QUALIFIED_NAME = "must be up to 63 letters, digits, dashes, dots and underscores, perhaps after a domain and a slash"
+_NAMESPACE_LIMIT = "must be up to 63 lower-case letters, digits and dashes, as no other namespace can exist"
+_LABEL_LIMIT = "must be up to 63 letters, digits, dashes, dots and underscores"
+_QUALIFIED_NAME_LIMIT = f"{_LABEL_LIMIT}, perhaps after a domain and a slash"
 
 
-def metadata_problems(metadata: Any) -> list[ReadingProblem]:
-    """Empty for metadata that the API server takes; a value of the wrong type is not looked at any further."""
-    wrong_types = list(_wrong_types(metadata, METADATA, "metadata"))
-    problems = wrong_types or list(_wrong_values(metadata or {}))
-    return problems[:MOST_PROBLEMS]
+def metadata_errors(metadata: Any) -> list[FieldError]:
+    """Returns nothing for metadata that the API server accepts; values of the wrong type hide all other errors."""
+    type_errors = list(_type_errors(metadata, METADATA_SCHEMA, "metadata"))
+    errors = type_errors or list(_value_errors(metadata or {}))
+    return errors[:MAX_ERRORS]
 
 
-def _wrong_types(value: Any, schema: Schema, path: str) -> Iterator[ReadingProblem]:
-    """A null is as good as nothing, as everywhere in Kubernetes."""
+def field_path(parent: str, name: str) -> str:
+    """Returns the path of a field, whose name is in brackets when it is not a plain word."""
+    shortened = name[:MAX_NAME_CHARACTERS]
+    return f"{parent}.{shortened}" if re.fullmatch("[A-Za-z0-9]+", name) else f"{parent}[{shortened}]"
+
+
+def _type_errors(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
+    # As everywhere in Kubernetes, a null stands for a field that was left out.
     if value is None:
         return
 
     expected, message = _EXPECTED[schema["type"]]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        yield ReadingProblem(path, f"{path} {message}")
+        yield FieldError(path, f"{path} {message}")
     elif schema.get("format") and not _is_time(value):
-        yield ReadingProblem(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
-    else:
-        for inner, field, inner_path in _members(value, schema, path):
-            yield from _wrong_types(inner, field, inner_path)
-
-
-def _members(value: Any, schema: Schema, path: str) -> Iterator[tuple[Any, Schema, str]]:
-    """What is known to be in a value, with its schema and path."""
-    if isinstance(value, list):
+        yield FieldError(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
+    elif isinstance(value, list):
         for position, item in enumerate(value):
-            yield item, schema["items"], f"{path}[{position}]"
+            yield from _type_errors(item, schema["items"], f"{path}[{position}]")
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if field := schema.get("properties", {}).get(name) or schema.get("additionalProperties"):
-                yield item, field, member(path, name)
-
-
-def member(path: str, name: str) -> str:
-    """The path of a member, whose name is in brackets when it is not a plain word."""
-    shortened = name[:LONGEST_NAME]
-    return f"{path}.{shortened}" if re.fullmatch("[A-Za-z0-9]+", name) else f"{path}[{shortened}]"
+                yield from _type_errors(item, field, field_path(path, name))
 
 
 def _is_time(value: str) -> bool:
@@ -129,51 +124,47 @@ def _is_time(value: str) -> bool:
         return False
 
 
-def _wrong_values(metadata: Mapping[str, Any]) -> Iterator[ReadingProblem]:
+def _value_errors(metadata: Mapping[str, Any]) -> Iterator[FieldError]:
     namespace = metadata.get("namespace")
     if namespace and not _NAMESPACE.fullmatch(namespace):
-        limit = "must be up to 63 lower-case letters, digits and dashes, as no other namespace can exist"
-        yield ReadingProblem("metadata.namespace", f"metadata.namespace {limit}")
+        yield FieldError("metadata.namespace", f"metadata.namespace {_NAMESPACE_LIMIT}")
 
-    yield from _wrong_labels(metadata.get("labels") or {})
-    yield from _wrong_annotations(metadata.get("annotations") or {})
+    for key, value in (metadata.get("labels") or {}).items():
+        path = field_path("metadata.labels", key)
+        if not is_qualified_name(key):
+            yield FieldError(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
+        if not _LABEL_VALUE.fullmatch(value or ""):
+            yield FieldError(path, f"{path} {_LABEL_LIMIT}")
+
+    yield from _annotation_errors(metadata.get("annotations") or {})
 
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
         if not is_qualified_name(finalizer or ""):
             path = f"metadata.finalizers[{position}]"
-            yield ReadingProblem(path, f"{path} {_A_QUALIFIED_NAME}")
+            yield FieldError(path, f"{path} {_QUALIFIED_NAME_LIMIT}")
 
-    yield from _wrong_owners(metadata.get("ownerReferences") or [])
-
-
-def _wrong_labels(labels: Mapping[str, str | None]) -> Iterator[ReadingProblem]:
-    for key, value in labels.items():
-        path = member("metadata.labels", key)
-        if not is_qualified_name(key):
-            yield ReadingProblem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
-        if not _VALUE.fullmatch(value or ""):
-            yield ReadingProblem(path, f"{path} must be up to 63 letters, digits, dashes, dots and underscores")
+    yield from _owner_reference_errors(metadata.get("ownerReferences") or [])
 
 
-def _wrong_annotations(annotations: Mapping[str, str | None]) -> Iterator[ReadingProblem]:
+def _annotation_errors(annotations: Mapping[str, str | None]) -> Iterator[FieldError]:
     for key in annotations:
         if not is_qualified_name(key.lower()):
-            path = member("metadata.annotations", key)
-            yield ReadingProblem(path, f"the key of {path} {_A_QUALIFIED_NAME}")
+            path = field_path("metadata.annotations", key)
+            yield FieldError(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
 
     size = sum(len(key.encode()) + len((value or "").encode()) for key, value in annotations.items())
-    if size > ANNOTATIONS_BYTES:
+    if size > MAX_ANNOTATIONS_BYTES:
         path = "metadata.annotations"
-        yield ReadingProblem(path, f"{path} must have at most {ANNOTATIONS_BYTES} bytes in all")
+        yield FieldError(path, f"{path} must have at most {MAX_ANNOTATIONS_BYTES} bytes in all")
 
 
-def _wrong_owners(owners: list[Any]) -> Iterator[ReadingProblem]:
-    for position, owner in enumerate(owners):
+def _owner_reference_errors(references: list[Any]) -> Iterator[FieldError]:
+    for position, reference in enumerate(references):
         for name in ("apiVersion", "kind", "name", "uid"):
-            if not (owner or {}).get(name):
+            if not (reference or {}).get(name):
                 path = f"metadata.ownerReferences[{position}].{name}"
-                yield ReadingProblem(path, f"{path} is required")
+                yield FieldError(path, f"{path} is required")
 
-    controllers = [owner for owner in owners if (owner or {}).get("controller")]
+    controllers = [reference for reference in references if (reference or {}).get("controller")]
     if len(controllers) > 1:
-        yield ReadingProblem("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")
+        yield FieldError("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")

@@ -1,36 +1,48 @@
-"""Names that the API server accepts, by the rules of k8s.io/apimachinery."""
+"""Names that the API server accepts, by the rules of k8s.io/apimachinery, and those that a DittoServer can have."""
 
 import re
 
-from app.storage.reading import LONGEST_NAME
+MAX_NAME_CHARACTERS = 253
+
+# The StatefulSet controller labels a server's pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
+MAX_SERVER_NAME_CHARACTERS = 52
+SERVER_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NAME_PART = re.compile("([a-zA-Z0-9][-a-zA-Z0-9_.]*)?[a-zA-Z0-9]")
-_NAME_PART_CHARACTERS = 63
+_MAX_NAME_PART_CHARACTERS = 63
 _SECRET_KEY = re.compile("[-._a-zA-Z0-9]+")
 
 
+def is_server_name(name: str) -> bool:
+    """Tells whether the name of a DittoServer can be part of the names of its pods and Services."""
+    return len(name) <= MAX_SERVER_NAME_CHARACTERS and re.fullmatch(SERVER_NAME_PATTERN, name) is not None
+
+
 def is_subdomain(name: str) -> bool:
-    """Whether a Secret, for one, can have this name."""
-    return len(name) <= LONGEST_NAME and bool(_SUBDOMAIN.fullmatch(name))
+    """Tells whether an object such as a Secret can have this name."""
+    return len(name) <= MAX_NAME_CHARACTERS and bool(_SUBDOMAIN.fullmatch(name))
 
 
 def is_qualified_name(key: str) -> bool:
-    """Whether a label or a finalizer can have this name: up to 63 characters, perhaps after a subdomain and a slash."""
+    """Tells whether a label or a finalizer can have this name.
+
+    It has up to 63 characters, which may follow a subdomain and a slash.
+    """
     prefix, slash, name = key.rpartition("/")
     if slash and not is_subdomain(prefix):
         return False
-    return len(name) <= _NAME_PART_CHARACTERS and bool(_NAME_PART.fullmatch(name))
+    return len(name) <= _MAX_NAME_PART_CHARACTERS and bool(_NAME_PART.fullmatch(name))
 
 
 def is_annotation_key(key: str) -> bool:
-    """Whether it is a qualified name; unlike a label's, the prefix of an annotation may have capital letters."""
+    """Tells whether it is a qualified name; unlike a label's, the prefix of an annotation may have capital letters."""
     prefix, slash, name = key.rpartition("/")
     return is_qualified_name(f"{prefix.lower()}{slash}{name}")
 
 
 def is_secret_key(key: str) -> bool:
-    if len(key) > LONGEST_NAME or key == "." or key.startswith(".."):
+    if len(key) > MAX_NAME_CHARACTERS or key == "." or key.startswith(".."):
         return False
     return bool(_SECRET_KEY.fullmatch(key))

@@ -8,7 +8,7 @@ from typing import Any
 from app.storage.config import config_yaml
 from app.storage.pod import CONFIG_FILE, CONFIG_HASH, config_map_name, pod_template
 from app.storage.ports import listeners
-from app.storage.references import (
+from app.storage.secret_references import (
     JWT_KEY,
     PASSWORD_KEY,
     USERNAME_KEY,

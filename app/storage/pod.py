@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from app.storage.ports import NFS_PORT, SMB_PORT, listeners
-from app.storage.references import (
+from app.storage.secret_references import (
     JWT_PATH,
     PASSWORD_PATH,
     POSTGRES_KEYS,

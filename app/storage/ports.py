@@ -6,7 +6,7 @@ from app.storage.spec import DEFAULT_CONTROL_PLANE, DEFAULT_METRICS, DEFAULT_SMB
 
 # The server listens there whatever its configuration says.
 NFS_PORT, SMB_PORT = 12049, 1445
-TAKEN_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
+FIXED_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 
 @dataclass(frozen=True)

@@ -259,13 +259,17 @@ def _taken_back(volume: Volume, claim: Claim, live_state: LiveState) -> VolumeSt
 
 
 def _growing(volume: Volume, claim: Claim, live_state: LiveState) -> VolumeState:
-    if claim.given_up and claim.requested and quantity.parse(claim.given_up) == quantity.parse(claim.requested):
-        said = claim.said or f"the driver of volume claim {claim.name} gave it up"
+    if (
+        claim.infeasible_size
+        and claim.requested
+        and quantity.parse(claim.infeasible_size) == quantity.parse(claim.requested)
+    ):
+        said = claim.resize_error or f"the driver of volume claim {claim.name} gave it up"
         return VolumeState(volume, claim, Phase.RESIZE_REFUSED, _refused(volume, claim, said))
     if claim.waits_for_pod_since:
         message = f"volume claim {claim.name} has grown but for its file system; {_waits_for(live_state)}"
         return VolumeState(volume, claim, Phase.FILE_SYSTEM_RESIZE_PENDING, message)
-    said = f": {claim.said}" if claim.said else ""
+    said = f": {claim.resize_error}" if claim.resize_error else ""
     message = f"volume claim {claim.name} grows from {claim.capacity} to {claim.requested}{said}"
     return VolumeState(volume, claim, Phase.RESIZING, message)
 
@@ -279,7 +283,7 @@ def _waits_for(live_state: LiveState) -> str:
 
 
 def _refused(volume: Volume, claim: Claim, said: str) -> str:
-    below = claim.requested if claim.given_up else volume.size
+    below = claim.requested if claim.infeasible_size else volume.size
     stays = f"volume claim {claim.name} stays at {claim.capacity}"
     return f"{_asked(volume)} is refused, {stays}: {said}; ask for {claim.capacity} or more, and less than {below}"
 

@@ -59,7 +59,7 @@ def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
     return tuple(section for section in SECTIONS if _changed(section.value(new), section.value(old) if old else {}))
 
 
-def stateful_set_to_try(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
+def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
     """Renders the server's StatefulSet without what would keep the API server from looking at the changed sections."""
     hopeless = [section for section in SECTIONS if _is_hopeless(section, spec, changed)]
     return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in hopeless}), None)

@@ -1,7 +1,7 @@
-"""Judges a DittoServer in a manifest as strictly as `kubectl apply`: what is rejected before a webhook is asked, too.
+"""Judges a DittoServer in a manifest as strictly as `kubectl apply`, which rejects some before a webhook is called.
 
-Through the webhook an unknown field is a warning at most: by then the API server has rejected it or dropped it, as the
-client wished (fieldValidation). For a manifest nobody has decided yet, and kubectl wishes it to be rejected.
+In a review an unknown field is a warning at most: by then the API server has rejected it or dropped it, as the client
+wished (fieldValidation). A manifest has not been through that, and kubectl asks for unknown fields to be rejected.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,11 +9,12 @@ from itertools import islice
 from typing import Any
 
 from app.storage.facts import Facts
-from app.storage.finding import Finding, in_order, rejection, rejections
-from app.storage.metadata import METADATA, member, metadata_problems
-from app.storage.reading import MOST_UNKNOWN, closest_field
-from app.storage.rules import RULES, Change, fields_are_known, judge, of_another_version
+from app.storage.finding import Finding, rejection, rejections, sort_findings
+from app.storage.metadata import METADATA_SCHEMA, field_path, metadata_errors
+from app.storage.reading import MAX_UNKNOWN_FIELDS, closest_field
+from app.storage.rules import RULES, Change, fields_are_known, judge
 from app.storage.schema import Schema, spec_schema, structural
+from app.storage.spec import API_VERSION
 from app.storage.status import Status
 
 _ANY: Schema = {}
@@ -21,7 +22,7 @@ _ROOT: Schema = {
     "properties": {
         "apiVersion": _ANY,
         "kind": _ANY,
-        "metadata": METADATA,
+        "metadata": METADATA_SCHEMA,
         "spec": spec_schema(),
         "status": structural(Status),
     }
@@ -30,59 +31,60 @@ _RULES = tuple(rule for rule in RULES if rule is not fields_are_known)
 
 
 def judge_manifest(manifest: Mapping[str, Any], change: Change, facts: Facts) -> list[Finding]:
-    """All findings, rejections first; the change is to what the manifest says, from what there is.
+    """Returns all findings, rejections first; the change leads from the live server to what the manifest says.
 
-    Unlike a review, a manifest with an unchanged spec can be rejected: for its metadata, or a field that is unknown.
+    Unlike a review, a manifest with an unchanged spec can be rejected: for its metadata, or an unknown field.
     """
-    if wrong := of_another_version(manifest):
-        return wrong
+    # An API server calls no webhook about any other version.
+    if manifest.get("apiVersion") != API_VERSION:
+        return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")]
 
-    judged = judge(change, facts, _RULES)
-    paths = {finding.path for finding in rejections(judged)}
-    strict = [*unknown_fields(manifest), *_wrong_metadata(manifest)]
-    return in_order([*judged, *(finding for finding in strict if finding.path not in paths)])
+    findings = judge(change, facts, _RULES)
+    paths = {finding.path for finding in rejections(findings)}
+
+    strict = unknown_fields(manifest)
+    strict += [rejection(error.path, error.message) for error in metadata_errors(manifest.get("metadata"))]
+    return sort_findings([*findings, *(finding for finding in strict if finding.path not in paths)])
 
 
 def unknown_fields(manifest: Mapping[str, Any]) -> list[Finding]:
-    """A rejection for each of the first ten fields that a DittoServer does not have, with the one that was meant."""
-    return list(islice(_unknown_fields(manifest, _ROOT, ""), MOST_UNKNOWN))
+    """Returns a rejection for each of the first ten fields that a DittoServer does not have, with a suggestion."""
+    return list(islice(_unknown_fields(manifest, _ROOT, ""), MAX_UNKNOWN_FIELDS))
 
 
-def _unknown_fields(value: Any, schema: Schema, at: str) -> Iterator[Finding]:
+def _unknown_fields(value: Any, schema: Schema, parent: str) -> Iterator[Finding]:
     if isinstance(value, list) and "items" in schema:
         for position, item in enumerate(value):
-            yield from _unknown_fields(item, schema["items"], f"{at}[{position}]")
+            yield from _unknown_fields(item, schema["items"], f"{parent}[{position}]")
         return
+
     if not isinstance(value, Mapping) or "properties" not in schema:
         return
 
     for name, item in value.items():
-        path = member(at, name).removeprefix(".")
+        path = field_path(parent, name).removeprefix(".")
         if name in schema["properties"]:
             yield from _unknown_fields(item, schema["properties"][name], path)
         # kubectl drops a null before anybody could complain about it.
         elif item is not None:
-            yield rejection(path, f'unknown field "{path}"{_suggestion(name, schema, at)}')
+            meant = _meant_path(name, schema, parent)
+            advice = f'; did you mean "{meant}"?' if meant else ""
+            yield rejection(path, f'unknown field "{path}"{advice}')
 
 
-def _suggestion(name: str, schema: Schema, at: str) -> str:
-    """The field of this name of the only other section that has one, or else the closest field of the same section."""
-    elsewhere = list(_paths_of(name, _ROOT, ""))
-    if len(elsewhere) == 1:
-        return f'; did you mean "{elsewhere[0]}"?'
+def _meant_path(name: str, schema: Schema, parent: str) -> str | None:
+    """Returns the field of this name if just one section has one, or else the closest field of the same section."""
+    namesakes = list(_paths_of(name, _ROOT, ""))
+    if len(namesakes) == 1:
+        return namesakes[0]
 
     closest = closest_field(name, schema["properties"])
-    return f'; did you mean "{member(at, closest).removeprefix(".")}"?' if closest else ""
+    return field_path(parent, closest).removeprefix(".") if closest else None
 
 
-def _paths_of(name: str, schema: Schema, at: str) -> Iterator[str]:
+def _paths_of(name: str, schema: Schema, parent: str) -> Iterator[str]:
     for known, field in schema.get("properties", {}).items():
-        path = member(at, known).removeprefix(".")
+        path = field_path(parent, known).removeprefix(".")
         if known == name:
             yield path
         yield from _paths_of(name, field, path)
-
-
-def _wrong_metadata(manifest: Mapping[str, Any]) -> Iterator[Finding]:
-    for problem in metadata_problems(manifest.get("metadata")):
-        yield rejection(problem.path, problem.message)

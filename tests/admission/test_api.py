@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.admission.api import BODY_BYTES, health, webhook
-from app.storage.defaults import fill
+from app.storage.defaulting import set_defaults
 from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
 from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.admission.reviews import Json, client, review
@@ -43,11 +43,11 @@ async def test_defaults_come_back_as_a_patch() -> None:
     response = await ask(MUTATE_PATH, review(server()))
     operations = orjson.loads(base64.b64decode(response["patch"]))
     assert {"op": "add", "path": "/spec/storage/cacheSize", "value": "5Gi"} in operations
-    assert jsonpatch.apply_patch(server(), operations) == fill(server())
+    assert jsonpatch.apply_patch(server(), operations) == set_defaults(server())
 
 
 async def test_a_server_with_everything_in_it_gets_no_patch() -> None:
-    assert await ask(MUTATE_PATH, review(fill(server()))) == {"uid": "u-1", "allowed": True}
+    assert await ask(MUTATE_PATH, review(set_defaults(server()))) == {"uid": "u-1", "allowed": True}
 
 
 async def test_a_broken_object_is_left_for_validation_to_reject() -> None:
@@ -110,7 +110,7 @@ async def test_any_json_in_the_spec_gets_an_answer_and_a_patch_that_applies(spec
     response = await ask(MUTATE_PATH, review(manifest))
     operations = orjson.loads(base64.b64decode(response.get("patch", "") or b"W10="))
 
-    assert jsonpatch.apply_patch(manifest, operations) == fill(manifest)
+    assert jsonpatch.apply_patch(manifest, operations) == set_defaults(manifest)
     assert (await ask(VALIDATE_PATH, review(manifest)))["allowed"] in (True, False)
 
 

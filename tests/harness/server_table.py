@@ -290,8 +290,8 @@ VERBATIM = (
     ),
     _in_a_cluster("part of a byte", server(resources={"limits": {"memory": "500m"}})),
     _row("an image without a name", server(image=""), "image must not be empty"),
-    _row("an image with a line break", server(image="dittofs:1\n"), r'image "dittofs:1\n" has white space in it'),
-    _row("an image of two words", server(image="a b"), 'image "a b" has white space in it'),
+    _row("an image with a line break", server(image="dittofs:1\n"), r'image "dittofs:1\n" contains white space'),
+    _row("an image of two words", server(image="a b"), 'image "a b" contains white space'),
     _row("a Secret of no name", server(**s3(secretName="A b")), 'Secret "A b" cannot exist by that name'),
     _row(
         "keys that no Secret has",

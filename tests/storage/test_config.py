@@ -5,7 +5,7 @@ import yaml
 
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.reading import read
-from app.storage.references import consumed_references
+from app.storage.secret_references import consumed_references
 from app.storage.spec import Spec
 from tests.harness.server_table import jwt, s3, server
 

@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 
 from app.storage.config import config_yaml
-from app.storage.defaults import fill
+from app.storage.defaulting import set_defaults
 from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
 from app.storage.reading import read
-from app.storage.references import consumed_references
+from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import jwt, s3, server, storage
@@ -30,7 +30,7 @@ def live_state(*claims: Claim, **known: Any) -> LiveState:
 
 
 def effects(new: Manifest, old: Manifest | None = None, found: LiveState | None = None) -> list[Effect]:
-    return edit(fill(old or server()), fill(new), found or live_state())
+    return edit(set_defaults(old or server()), set_defaults(new), found or live_state())
 
 
 def test_what_stays_as_it_is_has_no_effect() -> None:
@@ -199,7 +199,7 @@ def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
 
 
 def test_without_the_claims_a_size_is_a_field_as_any_other() -> None:
-    assert edit(fill(server()), fill(server(**storage(cacheSize="20Gi"))), None) == [
+    assert edit(set_defaults(server()), set_defaults(server(**storage(cacheSize="20Gi"))), None) == [
         Effect("storage.cacheSize", "5Gi to 20Gi", restarts=False)
     ]
 

@@ -78,17 +78,17 @@ ASKED: Any = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
 
 def test_a_claim_tells_how_its_growth_goes() -> None:
     found = Claim.read({"metadata": {"name": "x"}, "status": GROWING})
-    assert (found.given_up, found.said) == ("20Gi", "at most 16Gi")
+    assert (found.infeasible_size, found.resize_error) == ("20Gi", "at most 16Gi")
     assert found.waits_for_pod_since == "2026-02-01T12:00:00Z"
 
 
 @pytest.mark.parametrize(
-    ("state", "given_up"), [("NodeResizeInfeasible", "10Gi"), ("ControllerResizeInProgress", None), (None, None)]
+    ("state", "infeasible_size"), [("NodeResizeInfeasible", "10Gi"), ("ControllerResizeInProgress", None), (None, None)]
 )
-def test_only_a_driver_that_gave_up_has_given_up(state: str | None, given_up: str | None) -> None:
+def test_only_a_driver_that_gave_up_has_given_up(state: str | None, infeasible_size: str | None) -> None:
     spec = {"resources": {"requests": {"storage": "10Gi"}}}
     status = {"allocatedResourceStatuses": {"storage": state}}
-    assert Claim.read({"metadata": {"name": "x"}, "spec": spec, "status": status}).given_up == given_up
+    assert Claim.read({"metadata": {"name": "x"}, "spec": spec, "status": status}).infeasible_size == infeasible_size
 
 
 def test_a_claim_tells_who_made_it_ask_for_its_size() -> None:
@@ -109,8 +109,8 @@ def test_facts_are_joined_to_those_that_others_found_out() -> None:
     other = Facts(secrets={"b": None}, claims={"y": None}, dry_run=DryRun())
     both = Facts(classes, {"a": secret, "b": None}, {"x": Claim("x"), "y": None}, DryRun())
 
-    assert one.joined(other) == other.joined(one) == both
-    assert Facts().joined(Facts()) == Facts()
+    assert one.merge(other) == other.merge(one) == both
+    assert Facts().merge(Facts()) == Facts()
 
 
 @pytest.mark.parametrize(

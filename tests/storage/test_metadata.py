@@ -3,23 +3,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from app.storage.metadata import ANNOTATIONS_BYTES, MOST_PROBLEMS, member, metadata_problems
+from app.storage.metadata import MAX_ANNOTATIONS_BYTES, MAX_ERRORS, field_path, metadata_errors
 from tests.harness.json_strategies import ANY_JSON
 
 
 def paths(metadata: Any) -> list[str]:
-    return [problem.path for problem in metadata_problems(metadata)]
+    return [error.path for error in metadata_errors(metadata)]
 
 
 @given(ANY_JSON)
 def test_any_json_is_judged(metadata: Any) -> None:
-    assert len(metadata_problems(metadata)) <= MOST_PROBLEMS
-    metadata_problems({"labels": metadata, "annotations": metadata, "ownerReferences": [metadata]})
+    assert len(metadata_errors(metadata)) <= MAX_ERRORS
+    metadata_errors({"labels": metadata, "annotations": metadata, "ownerReferences": [metadata]})
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"name": "a", "labels": None, "finalizers": [], "unknown": 1}])
 def test_good_metadata_has_no_problem(metadata: Any) -> None:
-    assert metadata_problems(metadata) == []
+    assert metadata_errors(metadata) == []
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_good_metadata_has_no_problem(metadata: Any) -> None:
     ],
 )
 def test_a_problem_has_its_path_and_what_was_expected(metadata: Any, path: str, message: str) -> None:
-    [problem] = metadata_problems(metadata)
+    [error] = metadata_errors(metadata)
 
-    assert problem.path == path
-    assert message in problem.message
+    assert error.path == path
+    assert message in error.message
 
 
 def test_an_owner_lacks_what_identifies_it() -> None:
@@ -64,8 +64,8 @@ def test_there_is_one_controller() -> None:
 
 
 def test_annotations_have_a_size_in_all() -> None:
-    assert paths({"annotations": {"a": "x" * (ANNOTATIONS_BYTES - 1)}}) == []
-    assert paths({"annotations": {"a": "x" * ANNOTATIONS_BYTES}}) == ["metadata.annotations"]
+    assert paths({"annotations": {"a": "x" * (MAX_ANNOTATIONS_BYTES - 1)}}) == []
+    assert paths({"annotations": {"a": "x" * MAX_ANNOTATIONS_BYTES}}) == ["metadata.annotations"]
 
 
 def test_a_long_domain_is_no_catastrophe() -> None:
@@ -73,5 +73,5 @@ def test_a_long_domain_is_no_catastrophe() -> None:
 
 
 def test_the_path_of_a_member_is_one_that_can_be_looked_up() -> None:
-    assert member("a", "b") == "a.b"
-    assert member("a", "b.c/d") == "a[b.c/d]"
+    assert field_path("a", "b") == "a.b"
+    assert field_path("a", "b.c/d") == "a[b.c/d]"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.reading import ReadingProblem, read
+from app.storage.reading import FieldError, read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
 from tests.harness.json_strategies import ANY_JSON
@@ -23,7 +23,7 @@ def test_any_json_in_any_field_of_the_spec_can_be_read(spec: dict[str, Any]) -> 
 
 def test_what_cannot_be_read_is_left_out_and_the_rest_is_there() -> None:
     reading = read({"spec": {"nfsPort": "x", "replicas": 0, "storage": {"metadataSize": "1Gi"}}})
-    assert reading.problems == (ReadingProblem("spec.nfsPort", "nfsPort must be an integer"),)
+    assert reading.errors == (FieldError("spec.nfsPort", "nfsPort must be an integer"),)
     assert reading.server.spec.replicas == 0
     assert reading.server.spec.nfs_port == 2049
 
@@ -31,22 +31,20 @@ def test_what_cannot_be_read_is_left_out_and_the_rest_is_there() -> None:
 def test_a_section_that_lacks_a_required_field_is_left_out_as_a_whole() -> None:
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, "identity": {"jwt": {"secretRef": {"name": "x"}}}}})
 
-    assert reading.problems == (
-        ReadingProblem("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),
-    )
+    assert reading.errors == (FieldError("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),)
     assert reading.server.spec.identity is not None
     assert reading.server.spec.identity.jwt is None
 
 
 @pytest.mark.parametrize("manifest", [{}, {"spec": None}, {"spec": {"storage": {}}}, {"spec": {"storage": None}}])
 def test_a_missing_metadata_size_is_told_once(manifest: Any) -> None:
-    assert read(manifest).problems == (ReadingProblem("spec.storage.metadataSize", "storage.metadataSize is required"),)
+    assert read(manifest).errors == (FieldError("spec.storage.metadataSize", "storage.metadataSize is required"),)
 
 
 def test_the_path_of_an_annotation_is_in_brackets() -> None:
     annotations = {"example.com/a": 1}
-    [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).problems
-    assert problem.path == "spec.service.annotations[example.com/a]"
+    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).errors
+    assert error.path == "spec.service.annotations[example.com/a]"
 
 
 def test_fields_that_a_server_does_not_have_are_unknown_by_their_path() -> None:
@@ -60,8 +58,8 @@ def test_a_flood_of_unknown_fields_is_cut_short() -> None:
 
 def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:
     annotations = {"x" * 10**6: 1}
-    [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).problems
-    assert problem.path == "spec.service.annotations." + "x" * 253
+    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).errors
+    assert error.path == "spec.service.annotations." + "x" * 253
 
 
 @pytest.mark.parametrize(
@@ -78,20 +76,20 @@ def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:
     ],
 )
 def test_user_text_is_never_a_format_string(spec: Any, expected: str, text: str) -> None:
-    [problem] = read(server(**spec(text))).problems
+    [error] = read(server(**spec(text))).errors
 
-    assert expected in problem.message
-    assert "cacheSize" not in spec(text).get("storage", {}) or f'not "{text}"' in problem.message
+    assert expected in error.message
+    assert "cacheSize" not in spec(text).get("storage", {}) or f'not "{text}"' in error.message
 
 
 def test_what_is_no_object_is_told_of_the_whole() -> None:
-    assert read(["x"]).problems == (ReadingProblem("", "DittoServer must be an object"),)
+    assert read(["x"]).errors == (FieldError("", "DittoServer must be an object"),)
 
 
 def test_a_flood_of_wrong_entries_is_one_problem() -> None:
     flood = {f"example.com/{number}": number for number in range(100_000)}
-    [problem] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": flood}}}).problems
-    assert problem.message == "service.annotations must have at most 256 entries"
+    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": flood}}}).errors
+    assert error.message == "service.annotations must have at most 256 entries"
 
 
 def test_many_problems_beside_many_unknown_fields_are_cut_out_in_one_go() -> None:
@@ -100,5 +98,5 @@ def test_many_problems_beside_many_unknown_fields_are_cut_out_in_one_go() -> Non
     unknown = dict.fromkeys(map(str, range(100_000)))
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, **wrong, **unknown}})
 
-    assert len(reading.problems) == 256
+    assert len(reading.errors) == 256
     assert reading.server.spec.storage.metadata_size == "1Gi"

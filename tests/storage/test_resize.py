@@ -347,13 +347,13 @@ def test_a_growth_that_goes_on_says_so_and_what_the_driver_has_to_say() -> None:
     assert cache(live_state(growing), "10Gi").phase == Phase.RESIZING
     assert cache(live_state(growing), "10Gi").message == "volume claim cache-files-0 grows from 5Gi to 10Gi"
 
-    failing = replace(growing, said="no space on the array")
+    failing = replace(growing, resize_error="no space on the array")
 
     assert cache(live_state(failing), "10Gi").message.endswith("grows from 5Gi to 10Gi: no space on the array")
 
 
 def test_what_the_driver_gave_up_is_told_in_its_words_with_the_range_that_is_left() -> None:
-    found = live_state(claim("5Gi", "20Gi", ours=True, given_up="20480Mi", said="at most 16Gi"))
+    found = live_state(claim("5Gi", "20Gi", ours=True, infeasible_size="20480Mi", resize_error="at most 16Gi"))
 
     assert cache(found, "20Gi").phase == Phase.RESIZE_REFUSED
     assert cache(found, "20Gi").message == (
@@ -363,26 +363,26 @@ def test_what_the_driver_gave_up_is_told_in_its_words_with_the_range_that_is_lef
 
 
 def test_a_driver_that_gave_up_without_a_word_is_named() -> None:
-    found = live_state(claim("5Gi", "20Gi", ours=True, given_up="20Gi"))
+    found = live_state(claim("5Gi", "20Gi", ours=True, infeasible_size="20Gi"))
     assert "the driver of volume claim cache-files-0 gave it up" in cache(found, "20Gi").message
 
 
 def test_what_the_driver_gave_up_is_no_verdict_on_another_size() -> None:
-    found = live_state(claim("5Gi", "16Gi", ours=True, given_up="20Gi", said="at most 16Gi"))
+    found = live_state(claim("5Gi", "16Gi", ours=True, infeasible_size="20Gi", resize_error="at most 16Gi"))
     assert cache(found, "16Gi").phase == Phase.RESIZING
     assert step(found, cacheSize="20Gi") == ChangeClaims({"cache-files-0": "20Gi"})
 
 
 @pytest.mark.parametrize(("size", "request_"), [("16Gi", "16Gi"), ("5Gi", str(5 * 2**30 + 1))])
 def test_a_growth_is_taken_back_as_far_as_the_api_server_allows(size: str, request_: str) -> None:
-    found = live_state(claim("5Gi", "20Gi", ours=True, given_up="20Gi"), stateful_set=live(cacheSize="20Gi"))
+    found = live_state(claim("5Gi", "20Gi", ours=True, infeasible_size="20Gi"), stateful_set=live(cacheSize="20Gi"))
     assert step(found, cacheSize=size) == ChangeClaims({"cache-files-0": request_})
     after = live_state(claim("5Gi", request_, ours=True), stateful_set=live(cacheSize="20Gi"))
     assert sizes_made(after, cacheSize=size)["cache"] == size
 
 
 def test_a_growth_that_is_taken_back_altogether_leaves_nothing_to_complain_of() -> None:
-    found = cache(live_state(claim("5Gi", str(5 * 2**30 + 1), ours=True, given_up="20Gi")), "5Gi")
+    found = cache(live_state(claim("5Gi", str(5 * 2**30 + 1), ours=True, infeasible_size="20Gi")), "5Gi")
     assert (found.phase, found.message, found.larger) == (Phase.BOUND, "", False)
 
 

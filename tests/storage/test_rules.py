@@ -42,11 +42,11 @@ QUIET = Facts(storage_classes=CLASSES, secrets={"s3": S3_SECRET})
 
 
 def rejected(manifest: Manifest, old: Manifest | None = None, facts: Facts = QUIET) -> list[str]:
-    return [finding.message for finding in rejections(judge(Change.of(manifest, old), facts))]
+    return [finding.message for finding in rejections(judge(Change.read(manifest, old), facts))]
 
 
 def warned(manifest: Manifest, old: Manifest | None = None, facts: Facts = QUIET) -> list[str]:
-    return [finding.message for finding in warnings(judge(Change.of(manifest, old), facts))]
+    return [finding.message for finding in warnings(judge(Change.read(manifest, old), facts))]
 
 
 def secret(**data: str) -> Facts:
@@ -72,7 +72,7 @@ def test_a_good_server_gets_no_warning() -> None:
 
 def test_rejections_are_sorted_by_their_path_and_come_before_warnings() -> None:
     broken = server(nfsPort=0, controlPlane={"port": 80}, replicas=2, **storage(cacheSize="x"))
-    found = judge(Change.of(broken), QUIET)
+    found = judge(Change.read(broken), QUIET)
 
     assert [finding.path for finding in found] == [
         "spec.nfsPort",
@@ -137,7 +137,7 @@ def test_white_space_around_a_key_is_one_warning() -> None:
 def test_a_long_name_is_no_error_beside_sections(characters: int) -> None:
     manifest = server("a" * characters, resources={"limits": {"memory": "1Gi"}})
 
-    assert needs(Change.of(manifest)).stateful_set
+    assert needs(Change.read(manifest)).stateful_set
     assert rejected(manifest) == [
         "metadata.name must have at most 52 lower-case letters, digits and dashes, beginning with a letter, "
         "to name Services and pods"
@@ -175,8 +175,8 @@ def test_whether_there_is_a_default_class_may_be_unknown() -> None:
 
 
 def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
-    assert needs(Change.of(server())).storage_class == "fast"
-    assert needs(Change.of(server(storage={"metadataSize": "1Gi"}))).storage_class is None
+    assert needs(Change.read(server())).storage_class == "fast"
+    assert needs(Change.read(server(storage={"metadataSize": "1Gi"}))).storage_class is None
 
 
 @pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
@@ -196,12 +196,12 @@ def test_volumes_bound_by_hand_need_no_class_unless_a_claim_is_of_one() -> None:
     manifest = server(**storage(storageClassName=""))
     nameless = {**manifest, "metadata": {"generateName": "files-"}}
 
-    assert not needs(Change.of(nameless))
+    assert not needs(Change.read(nameless))
 
-    for found in (needs(Change.of(manifest)), needs(Change.of({**nameless, "spec": {**manifest["spec"], **s3()}}))):
+    for found in (needs(Change.read(manifest)), needs(Change.read({**nameless, "spec": {**manifest["spec"], **s3()}}))):
         assert found
 
-    assert needs(Change.of(manifest)).storage_classes
+    assert needs(Change.read(manifest)).storage_classes
     assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
 
 
@@ -233,7 +233,7 @@ class TestTransitions:
         assert rejected(*self.resized("6144Mi"), facts=self.live(capacity="6Gi")) == []
 
     def test_the_same_amount_in_other_words_is_no_change(self) -> None:
-        change = Change.of(server(**storage(cacheSize="1Gi")), server(**storage(cacheSize="1024Mi")))
+        change = Change.read(server(**storage(cacheSize="1Gi")), server(**storage(cacheSize="1024Mi")))
         assert needs(change).claims == frozenset()
 
     def test_a_size_that_is_left_out_again_is_the_default_one(self) -> None:
@@ -247,7 +247,7 @@ class TestTransitions:
     def test_a_content_volume_added_is_held_to_its_claim_of_an_earlier_life(self, size: str, says: str) -> None:
         new, old = server(**storage(contentSize=size)), server()
 
-        assert needs(Change.of(new, old)).claims == {"content-files-0"}
+        assert needs(Change.read(new, old)).claims == {"content-files-0"}
 
         facts = Facts(CLASSES, claims={"content-files-0": Claim("content-files-0", "slow", "6Gi")})
         messages = rejected(new, old, facts)
@@ -302,7 +302,7 @@ class TestTransitions:
 class TestLeftovers:
     @pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
     def test_the_table_of_leftovers_is_judged_as_it_says(self, row: Leftover) -> None:
-        findings = judge(Change.of(row.manifest), left(*row.claims))
+        findings = judge(Change.read(row.manifest), left(*row.claims))
 
         for messages, says in (
             (messages_of(rejections(findings)), row.says),
@@ -313,14 +313,14 @@ class TestLeftovers:
                 assert said in message
 
     def test_a_new_server_asks_for_its_claims(self) -> None:
-        asked = needs(Change.of(server(**storage(contentSize="1Gi"))))
+        asked = needs(Change.read(server(**storage(contentSize="1Gi"))))
 
         assert asked.leftovers == {"metadata-files-0", "content-files-0", "cache-files-0"}
         assert asked.claims == frozenset()
 
     @pytest.mark.parametrize("metadata", [{"generateName": "files-"}, {"name": "a" * 53}, {"name": "../x"}, {}])
     def test_a_name_unknown_or_rejected_asks_for_no_claim(self, metadata: Manifest) -> None:
-        assert needs(Change.of({**server(), "metadata": metadata})).leftovers == frozenset()
+        assert needs(Change.read({**server(), "metadata": metadata})).leftovers == frozenset()
 
     def test_a_content_volume_added_later_is_warned_about(self) -> None:
         facts = Facts(CLASSES, claims={"content-files-0": Claim("content-files-0", "slow", "1Gi", "Bound")})
@@ -331,13 +331,13 @@ class TestLeftovers:
 
     def test_claims_of_a_server_that_exists_are_its_own(self) -> None:
         claims = {"cache-files-0": Claim("cache-files-0", "slow", "6Gi", "Bound")}
-        change = replace(Change.of(server()), exists=True)
+        change = replace(Change.read(server()), exists=True)
 
         [finding] = judge(change, Facts(CLASSES, claims=claims))
 
         assert "must be at least 6Gi" in finding.message
         assert (
-            judge(replace(Change.of(server(**storage(cacheSize="6Gi"))), exists=True), Facts(CLASSES, claims=claims))
+            judge(replace(Change.read(server(**storage(cacheSize="6Gi"))), exists=True), Facts(CLASSES, claims=claims))
             == []
         )
 
@@ -388,7 +388,7 @@ class TestLeftovers:
         manifest, claims = json.loads(text)
         created = [{**each, "metadata": {"creationTimestamp": NOON, **each["metadata"]}} for each in claims]
 
-        for finding in judge(Change.of(manifest), left(*created)):
+        for finding in judge(Change.read(manifest), left(*created)):
             assert finding.rejects or len(finding.message) <= WARNING_CHARACTERS
 
 
@@ -412,13 +412,13 @@ class TestAnUpdateThatLeavesTheSpec:
     @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
     def test_is_admitted_whatever_the_spec_says(self, row: Row) -> None:
         deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": []}
-        change = Change.of(row.manifest | {"metadata": {**row.manifest["metadata"], **deleting}}, row.manifest)
+        change = Change.read(row.manifest | {"metadata": {**row.manifest["metadata"], **deleting}}, row.manifest)
         assert needs(change) == Needs()
         assert judge(change, Facts()) == []
 
     def test_looks_up_nothing_that_another_field_asks_for(self) -> None:
         old = server(**s3())
-        change = Change.of(server(nfsPort=2050, **s3()), old)
+        change = Change.read(server(nfsPort=2050, **s3()), old)
         assert needs(change) == Needs(storage_class="fast")
         assert judge(change, Facts(storage_classes=StorageClasses())) == []
 
@@ -429,7 +429,7 @@ class TestAnUpdateThatChangesSomethingElse:
     @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
     def test_is_admitted_whatever_goes_verbatim(self, row: Row) -> None:
         changed = {**row.manifest, "spec": {**row.manifest["spec"], "nfsPort": 2050}}
-        change = Change.of(changed, row.manifest)
+        change = Change.read(changed, row.manifest)
 
         assert needs(change) == Needs(storage_class="fast")
         assert judge(change, Facts()) == []
@@ -452,7 +452,7 @@ class TestADryRun:
         manifest = server(resources={"limits": {"memory": "1Gi"}})
         manifest["metadata"]["namespace"] = "media"
 
-        stateful_set = needs(Change.of(manifest)).stateful_set
+        stateful_set = needs(Change.read(manifest)).stateful_set
 
         assert stateful_set
         assert (stateful_set["kind"], stateful_set["metadata"]["name"]) == ("StatefulSet", "files")
@@ -460,20 +460,20 @@ class TestADryRun:
         assert "ownerReferences" not in stateful_set["metadata"]
 
     def test_is_not_asked_for_without_a_section(self) -> None:
-        assert needs(Change.of(server(image="a:1", **s3()))).stateful_set is None
+        assert needs(Change.read(server(image="a:1", **s3()))).stateful_set is None
 
     @pytest.mark.parametrize("section", ["resources", "securityContext", "podSecurityContext"])
     def test_is_asked_for_when_a_section_changes(self, section: str) -> None:
         old, new = server(**{section: {"a": 1}}), server(**{section: {"a": 2}})
 
-        assert needs(Change.of(new, old)).stateful_set
-        assert needs(Change.of(server(image="a:1", **{section: {"a": 1}}), old)).stateful_set is None
-        assert needs(Change.of(server(), old)).stateful_set is None
+        assert needs(Change.read(new, old)).stateful_set
+        assert needs(Change.read(server(image="a:1", **{section: {"a": 1}}), old)).stateful_set is None
+        assert needs(Change.read(server(), old)).stateful_set is None
 
     def test_of_a_generated_name_has_five_more_characters(self) -> None:
         manifest = {**server(resources={"limits": {"cpu": 1}}), "metadata": {"generateName": "files-"}}
 
-        stateful_set = needs(Change.of(manifest)).stateful_set
+        stateful_set = needs(Change.read(manifest)).stateful_set
 
         assert stateful_set
         assert stateful_set["metadata"]["name"] == "files-xxxxx"
@@ -557,7 +557,7 @@ class TestSecrets:
         assert message == "identity.jwt.secretRef.name is not set; there is no Secret to read"
 
     def test_one_is_looked_up_again_when_its_reference_changed(self) -> None:
-        change = Change.of(server(**s3(endpointKey="url")), server(**s3()))
+        change = Change.read(server(**s3(endpointKey="url")), server(**s3()))
         assert needs(change).secrets == {"s3"}
 
     def test_every_reference_is_looked_up_for_a_new_server(self) -> None:
@@ -575,7 +575,7 @@ class TestSecrets:
         claims = frozenset({"metadata-files-0", "cache-files-0"})
         wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets, leftovers=claims)
 
-        assert needs(Change.of(manifest)) == wanted
+        assert needs(Change.read(manifest)) == wanted
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from app.storage.sections import (
     changed_sections,
     rejected_sections,
     section_findings,
-    stateful_set_to_try,
+    stateful_set_for_dry_run,
     with_live_sections,
 )
 from app.storage.spec import Spec
@@ -70,7 +70,7 @@ class TestASectionIsJudged:
 
 class TestWhatIsTried:
     def try_out(self, new: Spec, old: Spec | None = None) -> Any:
-        return stateful_set_to_try(OWNER, new, changed_sections(new, old))["spec"]["template"]["spec"]
+        return stateful_set_for_dry_run(OWNER, new, changed_sections(new, old))["spec"]["template"]["spec"]
 
     def test_has_the_sections_and_the_rest_of_the_server(self) -> None:
         tried = self.try_out(spec(resources=BAD, securityContext={"runAsUser": -1}, image="a:1"))
@@ -249,7 +249,7 @@ def test_no_section_and_no_answer_breaks_a_rule(
     for tried in (None, Unknown("why"), answer):
         assert all(finding.path.startswith("spec") for finding in section_findings(new, changed, tried))
 
-    assert stateful_set_to_try(OWNER, new, changed)["kind"] == "StatefulSet"
+    assert stateful_set_for_dry_run(OWNER, new, changed)["kind"] == "StatefulSet"
 
 
 def template(**sections: Any) -> Any:

@@ -686,7 +686,7 @@ def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
 
 
 def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
-    refused = growing(given_up="10Gi", said="at most 8Gi")
+    refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
     found = reasons(refused, live(**TEN))
 
     assert found["Stalled"] == ("True", "ResizeRefused")
@@ -699,12 +699,12 @@ def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
 
 def test_what_is_refused_is_told_before_what_goes_on() -> None:
     metadata = Claim("metadata-files-0", "fast", "5Gi", "Bound", "10Gi")
-    both = running(claims={metadata.name: metadata, GROWING.name: replace(GROWING, given_up="10Gi")})
+    both = running(claims={metadata.name: metadata, GROWING.name: replace(GROWING, infeasible_size="10Gi")})
     assert reasons(both, live(**TEN))["StorageReady"] == ("False", "ResizeRefused")
 
 
 def test_a_refused_growth_is_told_once_and_one_that_goes_on_is_no_news() -> None:
-    refused = growing(given_up="10Gi", said="at most 8Gi")
+    refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
     before = said(growing(), live(**TEN))
     assert [each.reason for each in told(before, refused, live(**TEN))] == ["ResizeRefused"]
     assert told(said(running()), growing(), live(**TEN)) == []

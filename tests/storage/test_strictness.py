@@ -15,7 +15,7 @@ QUIET = Facts(storage_classes=StorageClasses((StorageClass("fast", is_default=Tr
 
 
 def judged(manifest: Manifest, old: Manifest | None = None) -> list[Finding]:
-    return judge_manifest(manifest, Change.of(manifest, old), QUIET)
+    return judge_manifest(manifest, Change.read(manifest, old), QUIET)
 
 
 def test_a_good_server_has_no_finding() -> None:

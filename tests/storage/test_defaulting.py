@@ -3,25 +3,25 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from app.storage.defaults import fill
+from app.storage.defaulting import set_defaults
 from tests.harness.json_strategies import ANY_JSON
 from tests.harness.server_table import server, storage
 
 
 def test_a_given_cache_size_is_kept() -> None:
-    assert fill(server(**storage(cacheSize="7Gi")))["spec"]["storage"]["cacheSize"] == "7Gi"
+    assert set_defaults(server(**storage(cacheSize="7Gi")))["spec"]["storage"]["cacheSize"] == "7Gi"
 
 
 def test_an_absent_cache_size_is_five_gibibytes() -> None:
-    assert fill(server())["spec"]["storage"]["cacheSize"] == "5Gi"
+    assert set_defaults(server())["spec"]["storage"]["cacheSize"] == "5Gi"
 
 
 def test_a_null_is_filled_like_an_absent_field() -> None:
-    assert fill(server(nfsPort=None))["spec"]["nfsPort"] == 2049
+    assert set_defaults(server(nfsPort=None))["spec"]["nfsPort"] == 2049
 
 
 def test_defaults_fill_only_inside_sections_that_were_written() -> None:
-    filled = fill(server(smb={"timeouts": {}}))["spec"]
+    filled = set_defaults(server(smb={"timeouts": {}}))["spec"]
 
     assert filled["smb"]["timeouts"] == {"read": "5m", "write": "30s", "idle": "5m", "shutdown": "30s"}
     assert filled["smb"]["port"] == 445
@@ -31,20 +31,20 @@ def test_defaults_fill_only_inside_sections_that_were_written() -> None:
 
 def test_unknown_fields_survive() -> None:
     manifest = server(fromTheFuture={"a": [1]}) | {"status": {"phase": "Running"}}
-    filled = fill(manifest)
+    filled = set_defaults(manifest)
     assert filled["spec"]["fromTheFuture"] == {"a": [1]}
     assert filled["status"] == {"phase": "Running"}
 
 
 @pytest.mark.parametrize("broken", [None, [], {}, server(smb="on"), server(nfsPort="x"), server(storage={})])
 def test_a_broken_object_is_passed_through(broken: Any) -> None:
-    assert fill(broken) is broken
+    assert set_defaults(broken) is broken
 
 
 @given(ANY_JSON, ANY_JSON)
 def test_filling_twice_changes_nothing(section: Any, field: Any) -> None:
-    once = fill(server(smb=section, resources=field))
-    assert fill(once) == once
+    once = set_defaults(server(smb=section, resources=field))
+    assert set_defaults(once) == once
 
 
 def test_every_default_of_the_contract_is_filled() -> None:
@@ -59,7 +59,7 @@ def test_every_default_of_the_contract_is_filled() -> None:
         "service": {},
     }
 
-    assert fill(server(**written))["spec"] == {
+    assert set_defaults(server(**written))["spec"] == {
         "image": "marmos91c/dittofs:latest",
         "replicas": 1,
         "storage": {"metadataSize": "10Gi", "storageClassName": "fast", "cacheSize": "5Gi"},

@@ -4,12 +4,12 @@ import pytest
 
 from app.storage.facts import Secret, Unknown
 from app.storage.reading import read
-from app.storage.references import (
+from app.storage.secret_references import (
     consumed_references,
     generated_references,
-    judge_secret,
+    secret_findings,
     secret_references,
-    unusable,
+    why_not_usable,
 )
 from tests.harness.server_table import jwt, s3, server
 
@@ -26,14 +26,14 @@ def test_each_reference_has_its_path_and_s3_is_first() -> None:
 
 def test_a_finding_has_the_path_of_its_reference() -> None:
     [reference] = secret_references(read(server(**jwt(name="jwt", key="k"))).server.spec)
-    [finding] = judge_secret(reference, Secret({}))
+    [finding] = secret_findings(reference, Secret({}))
     assert finding.path == "spec.identity.jwt.secretRef"
     assert finding.message == 'JWT Secret "jwt" missing key "k"'
 
 
 def unusable_because(manifest: Any, secret: Secret | Unknown | None) -> str | None:
     [reference] = secret_references(read(manifest).server.spec)
-    finding = unusable(reference, secret)
+    finding = why_not_usable(reference, secret)
     return finding.message if finding else None
 
 
@@ -98,7 +98,7 @@ def test_a_terminating_secret_draws_one_warning() -> None:
     [reference] = secret_references(read(server(**s3())).server.spec)
     deleted = Secret.read({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
 
-    [finding] = judge_secret(reference, deleted)
+    [finding] = secret_findings(reference, deleted)
 
     assert finding.message == 'S3 credentials Secret "s3" is being deleted; create it again once it is gone'
     assert not finding.rejects

@@ -1,0 +1,206 @@
+"""The Secrets that a DittoServer names or gets generated, and the findings about them, such as a missing key."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from app.storage.facts import MIN_JWT_SECRET_CHARACTERS, Secret, Trait, Unknown
+from app.storage.finding import Finding, rejection, warning
+from app.storage.spec import SecretKey, Spec
+
+S3_PATH = "spec.s3.credentialsSecretRef"
+JWT_PATH = "spec.identity.jwt.secretRef"
+PASSWORD_PATH = "spec.identity.admin.passwordSecretRef"  # noqa: S105 - a path
+POSTGRES_PATH = "spec.database.postgresSecretRef"
+
+# Keys of the generated Secrets.
+JWT_KEY = "jwt-secret"
+USERNAME_KEY, PASSWORD_KEY = "username", "password"
+POSTGRES_KEYS = ("host", "port", "database", "user", "password", "sslmode")
+
+_COMPLAINTS = {
+    Trait.EMPTY: "is empty",
+    Trait.PADDED: "has white space around its value",
+}
+_S3_COMPLAINTS = {
+    **_COMPLAINTS,
+    Trait.UNSENDABLE: "has characters that no HTTP header can carry; "
+    "look for a line break, a byte order mark or a space inside it",
+}
+_ENDPOINT_COMPLAINTS = {
+    **_S3_COMPLAINTS,
+    Trait.NOT_A_URL: "is not a URL that starts with https:// or http://",
+    Trait.PLAIN_HTTP: "is plain http; data travels unencrypted",
+}
+_JWT_COMPLAINTS = {
+    **_COMPLAINTS,
+    Trait.SHORT: f"has fewer than {MIN_JWT_SECRET_CHARACTERS} characters; the server will not start",
+}
+_PASSWORD_COMPLAINTS = {
+    **_COMPLAINTS,
+    Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself",
+}
+
+# One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
+_HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL}
+
+# With such a value the server does not start.
+_FATAL_TRAITS = Trait.EMPTY | Trait.SHORT
+
+
+@dataclass(frozen=True)
+class ReferencedKey:
+    """A key that the server reads; `complaints` are the traits of its value that are worth a warning, worst first."""
+
+    name: str
+    complaints: Mapping[Trait, str]
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class SecretReference:
+    """`secret` is None when the reference names no Secret; `optional` says that the Secret itself may be absent."""
+
+    path: str
+    title: str
+    secret: str | None
+    keys: tuple[ReferencedKey, ...]
+    optional: bool = False
+
+
+def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
+    """Returns every Secret that the spec names, S3 first."""
+    references = []
+    if spec.s3 and (s3 := spec.s3.credentials_secret_ref):
+        keys = (
+            ReferencedKey(s3.access_key_id_key, _S3_COMPLAINTS),
+            ReferencedKey(s3.secret_access_key_key, _S3_COMPLAINTS),
+            ReferencedKey(s3.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
+        )
+        references.append(SecretReference(S3_PATH, "S3 credentials", s3.secret_name, keys))
+
+    identity, database = spec.identity, spec.database
+    if identity and identity.jwt:
+        references.append(_reference(JWT_PATH, "JWT", identity.jwt.secret_ref, _JWT_COMPLAINTS))
+    if identity and identity.admin and (password := identity.admin.password_secret_ref):
+        references.append(_reference(PASSWORD_PATH, "admin password", password, _PASSWORD_COMPLAINTS))
+    if database and (dsn := database.postgres_secret_ref):
+        references.append(_reference(POSTGRES_PATH, "Postgres", dsn, _COMPLAINTS))
+    return tuple(references)
+
+
+def _reference(path: str, title: str, key: SecretKey, complaints: Mapping[Trait, str]) -> SecretReference:
+    optional = bool(key.optional)
+    return SecretReference(path, title, key.name, (ReferencedKey(key.key, complaints, optional),), optional)
+
+
+def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
+    """Returns the Secrets that are generated for a server because its spec names none.
+
+    A reference without the name of a Secret names none.
+    """
+    named = {reference.path for reference in secret_references(spec) if reference.secret}
+    jwt, password = ReferencedKey(JWT_KEY, _JWT_COMPLAINTS), ReferencedKey(PASSWORD_KEY, _PASSWORD_COMPLAINTS)
+
+    # These are no models of the spec: the name of a server that is about to be rejected can be of any length.
+    generated = (
+        SecretReference(JWT_PATH, "JWT", jwt_secret_name(name), (jwt,)),
+        SecretReference(PASSWORD_PATH, "admin password", admin_secret_name(name), (password,)),
+    )
+    return tuple(reference for reference in generated if reference.path not in named)
+
+
+def consumed_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
+    """Returns every Secret whose values the server's pod gets, named or generated."""
+    generated = generated_references(name, spec)
+    replaced = {reference.path for reference in generated}
+    return (*(reference for reference in secret_references(spec) if reference.path not in replaced), *generated)
+
+
+def jwt_secret_name(server: str) -> str:
+    return f"{server}-jwt-secret"
+
+
+def admin_secret_name(server: str) -> str:
+    return f"{server}-admin-bootstrap-credentials"
+
+
+def postgres_secret_name(server: str) -> str:
+    return f"{server}-postgres"
+
+
+def overwritten_references(name: str, spec: Spec) -> list[SecretReference]:
+    """Returns the references to the Secret into which the operator writes the parts of the connection string.
+
+    They can never be satisfied, unless they read one of those parts, such as the password.
+    """
+    references = secret_references(spec)
+    is_written = name and any(reference.path == POSTGRES_PATH and reference.secret for reference in references)
+    if not is_written:
+        return []
+
+    return [
+        reference
+        for reference in references
+        if reference.secret == postgres_secret_name(name)
+        and (
+            reference.path == POSTGRES_PATH
+            or any(key.name not in POSTGRES_KEYS for key in reference.keys if not key.optional)
+        )
+    ]
+
+
+def secret_findings(reference: SecretReference, secret: Secret | Unknown | None) -> Iterator[Finding]:
+    """Warns about a Secret, and about keys that are missing or have bad values; None stands for a missing Secret."""
+    title = _title(reference)
+    if isinstance(secret, Unknown):
+        yield warning(reference.path, f"Could not verify {title}: {secret.why}")
+    elif secret is not None and secret.terminating:
+        yield warning(reference.path, f"{title} is being deleted; create it again once it is gone")
+    elif secret is not None:
+        yield from _key_findings(reference, secret)
+    elif not reference.optional:
+        yield warning(reference.path, f"{title} not found; ensure it exists before DittoFS pod starts")
+
+
+def why_not_usable(reference: SecretReference, secret: Secret | Unknown | None) -> Finding | None:
+    """Returns what keeps a pod from starting with this Secret, such as half of a rotation; None when nothing does.
+
+    This is laxer than secret_findings: white space may well be part of a password.
+    """
+    if not reference.secret:
+        return rejection(reference.path, f"{reference.title} Secret is not named; set name in {reference.path}")
+
+    if secret is None and reference.optional:
+        return None
+
+    if not isinstance(secret, Secret) or secret.terminating:
+        return next(secret_findings(reference, secret))
+
+    keys = (
+        replace(key, complaints={trait: text for trait, text in key.complaints.items() if trait in _FATAL_TRAITS})
+        for key in reference.keys
+    )
+    return next(_key_findings(replace(reference, keys=tuple(keys)), secret), None)
+
+
+def _key_findings(reference: SecretReference, secret: Secret) -> Iterator[Finding]:
+    title = _title(reference)
+    for key in reference.keys:
+        if key.name not in secret.keys:
+            if not key.optional:
+                yield warning(reference.path, f'{title} missing key "{key.name}"')
+            continue
+
+        traits = secret.keys[key.name]
+        for trait, hidden in _HIDDEN_TRAITS.items():
+            if trait in traits and trait in key.complaints:
+                traits &= ~hidden
+                break
+
+        for trait, complaint in key.complaints.items():
+            if trait in traits:
+                yield warning(reference.path, f'{title} key "{key.name}" {complaint}')
+
+
+def _title(reference: SecretReference) -> str:
+    return f'{reference.title} Secret "{reference.secret}"'
