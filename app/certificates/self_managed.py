@@ -19,7 +19,7 @@ from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import SECRETS, ClusterError, Conflict
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
-from app.storage.status import Event
+from app.storage.events import Event
 from app.storage.unstructured import Manifest
 from certs.authority import Leaf
 from certs.replica import Replica

@@ -11,7 +11,7 @@ from typing import Any
 
 from app.cluster.client import Cluster
 from app.cluster.reader import EVENTS, ClusterError, Conflict, NamespaceTerminating, NotFound
-from app.storage.status import Event
+from app.storage.events import Event
 from app.storage.unstructured import Manifest
 
 COMPONENT = "dittofs-operator"

@@ -31,6 +31,7 @@ from app.storage import postgres
 from app.storage.config import config_hash, config_yaml, consumed
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
+from app.storage.events import Event, transition_events
 from app.storage.evidence import Node, NodeState, words
 from app.storage.facts import Claim, DryRun, Secret, Unknown
 from app.storage.finding import Finding, Problem
@@ -73,11 +74,9 @@ from app.storage.status import (
     CLAIM_PATIENCE_SECONDS,
     SERVICE_MISSING,
     SERVICE_OUTDATED,
-    Event,
     Observation,
     conditions,
     status,
-    transition_events,
 )
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 

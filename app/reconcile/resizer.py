@@ -17,6 +17,7 @@ from app.cluster.reader import (
 )
 from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.reconcile.writer import NotLeading, Writer
+from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.objects import Owner
 from app.storage.pod import pod_name
@@ -36,7 +37,6 @@ from app.storage.resize import (
     restart_hold,
 )
 from app.storage.spec import DittoServer
-from app.storage.status import Event
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating
 from app.storage.volumes import volumes
 

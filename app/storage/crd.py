@@ -10,7 +10,7 @@ from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
-from app.storage.status import Status
+from app.storage.status_schema import Status
 
 _API_PORT = f"(has(self.controlPlane) ? self.controlPlane.port : {ControlPlane().port})"
 # Who listens, where the port is written, the port, and when there is such a listener at all.

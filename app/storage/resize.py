@@ -48,6 +48,9 @@ class Phase(StrEnum):
     RESIZE_REFUSED = "ResizeRefused"
 
 
+EXPANSION_PHASES = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
+
+
 @dataclass(frozen=True)
 class VolumeState:
     """What becomes of a volume. `request` is what its claim is to ask for from now on, None when it is left as it is.

@@ -1,11 +1,9 @@
-"""What a DittoServer's status can say, as models for the schema, and what it says of what was found."""
+"""What a DittoServer's status says of what was found."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Any, Literal
-
-from pydantic import Field
+from typing import Any
 
 from app.storage.adoption import why_not_adopted
 from app.storage.containers import CRASH_REASONS
@@ -16,94 +14,22 @@ from app.storage.finding import Finding, Problem
 from app.storage.live import LiveState
 from app.storage.objects import controller
 from app.storage.pod import pod_name
-from app.storage.resize import Phase, VolumeState, volume_states
+from app.storage.resize import EXPANSION_PHASES, Phase, VolumeState, volume_states
 from app.storage.rollout import is_current, is_ready
-from app.storage.spec import DittoServer, Model, Name, Within
+from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import class_difference, described_class, is_of_another_class, storage_class_of
-
-Message = Annotated[str, Field(max_length=32768)]
-
-
-class Condition(Model):
-    """One aspect of the server (meta/v1 Condition)."""
-
-    type: Annotated[str, Field(max_length=316)]
-    """Ready, Reconciling, Stalled, StorageReady or CredentialsReady."""
-    status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
-    observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
-    """The generation of the spec that it was seen for."""
-    last_transition_time: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
-    """When its status last changed."""
-    reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    """Why, in one word for programs."""
-    message: Message = Field(default_factory=str)
-    """Why, for people."""
-
-
-class VolumeStatus(Model):
-    """One volume of the server."""
-
-    name: Name
-    """metadata, content or cache."""
-    claim: Name | None = None
-    """The name of its claim."""
-    storage_class: Name | None = None
-    """The StorageClass of its claim."""
-    requested: Name | None = None
-    """The size that the spec asks for."""
-    capacity: Name | None = None
-    """The size that it has."""
-    phase: Name | None = None
-    """The claim's phase, or what is being done to it."""
-    message: Message | None = None
-    """What a person should know about it."""
-
-
-def _map_by(key: str) -> dict[str, object]:
-    return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
-
-
-class Status(Model):
-    """What the server is."""
-
-    observed_generation: Annotated[int, Field(json_schema_extra={"format": "int64"})] | None = None
-    """The generation of the spec that this status was made for, -1 before the first look."""
-    available_replicas: Annotated[int, Within(0)] | None = None
-    """How many pods are available."""
-    nfs_endpoint: Annotated[str, Field(max_length=1024)] | None = None
-    """Where NFS is served."""
-    phase: Literal["Pending", "Running", "Failed", "Stopped"] | None = None
-    """Pending, Running, Failed or Stopped."""
-    conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_map_by("type"))] | None = None
-    """Aspects of the server, one entry a type."""
-    volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
-    """The server's volumes."""
-
 
 # A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
 CLAIM_PATIENCE_SECONDS = 300
 # The reasons when a Service does not exist, and when it is not as the spec asks: it may be more public than it should.
 SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
 SERVICE_TERMINATING = "ServiceTerminating"
-_GROWING = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
-# Of the reasons of StorageReady those that are no news by themselves; Stalled tells of what is refused.
-_QUIET = ("Bound", "ClaimPending", *Phase)
 _ABSENT = {
     Phase.TERMINATING: "ClaimTerminating",
     Phase.MISSING: "ClaimMissing",
     Phase.UNKNOWN: "ClaimUnknown",
 }
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a person would look for in the Events of a server."""
-
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -180,35 +106,6 @@ def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {each["type"]: each for each in (manifest.get("status") or {}).get("conditions") or []}
 
 
-def transition_events(
-    before: Mapping[str, Mapping[str, Any]], after: Mapping[str, Mapping[str, Any]]
-) -> Iterator[Event]:
-    """What changed from some conditions to others that a person would look for; the same twice is no news.
-
-    Nothing of a server whose namespace is being deleted: no Event can be created there.
-    """
-    if after["Ready"]["reason"] == "NamespaceTerminating":
-        return
-    for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
-        if (
-            after[kind]["status"] == bad
-            and after[kind]["reason"] != "NotRead"
-            and not _is_same(before.get(kind), after[kind])
-        ):
-            yield Event("Warning", after[kind]["reason"], after[kind]["message"])
-    storage, former = after["StorageReady"], before.get("StorageReady")
-    if storage["reason"] not in _QUIET and not _is_same(former, storage):
-        yield Event("Warning", storage["reason"], storage["message"])
-    if storage["status"] == "True" and former and former["reason"] in _GROWING:
-        yield Event("Normal", "Resized", "every volume has the size that the spec asks for")
-    if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
-        yield Event("Normal", "Available", after["Ready"]["message"])
-
-
-def _is_same(one: Mapping[str, Any] | None, other: Mapping[str, Any]) -> bool:
-    return one is not None and all(one[name] == other[name] for name in ("status", "reason", "message"))
-
-
 def _conditions(
     server: DittoServer,
     observation: Observation,
@@ -252,7 +149,7 @@ def _first(problems: Iterable[Problem | None]) -> Problem | None:
 
 def _growth_problem(states: Sequence[VolumeState]) -> Problem | None:
     """What keeps a volume from being as large as it should; first what a person has to see to."""
-    growing = [state for state in states if state.phase in _GROWING]
+    growing = [state for state in states if state.phase in EXPANSION_PHASES]
     growing.sort(key=lambda state: state.phase != Phase.RESIZE_REFUSED)
     return Problem(growing[0].phase, growing[0].message) if growing else None
 

@@ -15,7 +15,7 @@ from app.storage.reading import MAX_UNKNOWN_FIELDS, closest_field
 from app.storage.rules import RULES, Change, fields_are_known, judge
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import API_VERSION
-from app.storage.status import Status
+from app.storage.status_schema import Status
 
 _ANY: Schema = {}
 _ROOT: Schema = {

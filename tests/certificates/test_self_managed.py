@@ -21,8 +21,8 @@ from app.admission.server import WebhookServer
 from app.certificates.ca_bundles import MANAGER
 from app.certificates.self_managed import CheckTiming, SelfManagedCertificate
 from app.cluster.client import Cluster
+from app.storage.events import Event
 from app.storage.facts import Facts, Needs
-from app.storage.status import Event
 from app.storage.webhook_configurations import webhook_configurations
 from certs.authority import Authority, certificates
 from certs.rotation import CA, CA_KEY, FORMER, NEXT, SERVING, SERVING_KEY, CertificateOptions

@@ -13,7 +13,7 @@ import pytest
 from app.cluster.client import Cluster
 from app.cluster.events import BURST, MESSAGE_CHARACTERS, EventRecorder, _SpamFilter
 from app.cluster.reader import EVENTS
-from app.storage.status import Event
+from app.storage.events import Event
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server
 from tests.harness.wait import until_async

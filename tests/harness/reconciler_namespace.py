@@ -13,8 +13,9 @@ from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Conflict, NotFound, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
+from app.storage.events import Event
 from app.storage.objects import Owner
-from app.storage.status import Event, conditions
+from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server

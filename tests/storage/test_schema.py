@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from app.storage.schema import spec_schema, structural
-from app.storage.status import Status
+from app.storage.status_schema import Status
 
 
 def nodes(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:

@@ -1,118 +1,48 @@
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
 from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import Problem, rejection
-from app.storage.live import LiveState
-from app.storage.reading import read
-from app.storage.schema import structural
-from app.storage.status import Event, Observation, Status, conditions, status, transition_events
+from app.storage.status import Observation, conditions
 from app.storage.unstructured import Manifest
-from tests.harness.server_table import server, storage
+from tests.harness.observations import (
+    BOTH_CLASSES,
+    CLASSES,
+    ENDPOINT,
+    FAST,
+    GROWING,
+    LARGER_CACHE,
+    LATER,
+    NOON,
+    PENDING,
+    READY,
+    SERVICE,
+    altered,
+    bound,
+    condition,
+    dittoserver,
+    events_of,
+    growing,
+    of_class,
+    pod,
+    reasons,
+    running,
+    starting,
+    stateful_set,
+    status_of,
+    waiting,
+)
+from tests.harness.server_table import storage
 from tests.harness.warning_events import warning
-
-NOON, LATER = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
-FAST = StorageClass("fast", is_default=True, provisioner="example.com/fast")
-CLASSES = StorageClasses((FAST,))
-ENDPOINT = "files-file.here.svc.cluster.local:2049"
-READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
-
-
-SERVICE: Manifest = {
-    "metadata": {"name": "files-file", "namespace": "here"},
-    "spec": {"ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}]},
-}
-
-
-def live(former: Manifest | None = None, generation: int = 3, **spec: Any) -> Manifest:
-    manifest = server(**spec)
-    metadata = {"name": "files", "namespace": "here", "generation": generation}
-    return {**manifest, "metadata": metadata, "status": former}
-
-
-def stateful_set(available: int = 0, **found: Any) -> Manifest:
-    settled = {"observedGeneration": 5, "replicas": 1, "currentRevision": "a", "updateRevision": "a"}
-    status = {**settled, "availableReplicas": available, **found}
-    templates = [{"metadata": {"name": name}} for name in ("metadata", "cache")]
-    return {"metadata": {"generation": 5}, "spec": {"replicas": 1, "volumeClaimTemplates": templates}, "status": status}
-
-
-def bound(*names: str) -> dict[str, Claim]:
-    return {f"{name}-files-0": Claim(f"{name}-files-0", "fast", "10Gi", "Bound") for name in names}
-
-
-CLAIMS = bound("metadata", "cache")
-
-
-def but(observation: Observation, **found: Any) -> Observation:
-    """The same with something else found, be it in the situation or not."""
-    live_state = {name: value for name, value in found.items() if name in LiveState.__dataclass_fields__}
-    rest = {name: value for name, value in found.items() if name not in live_state}
-    return replace(observation, live_state=replace(observation.live_state, **live_state), **rest)
-
-
-def starting(**found: Any) -> Observation:
-    """Everything is made, and nothing stands in the way of the pod but what `found` says."""
-    live_state = LiveState(CLAIMS, CLASSES, stateful_set=stateful_set(), is_new=True)
-    return but(Observation(live_state=live_state, file_service=SERVICE), **found)
-
-
-def running(**found: Any) -> Observation:
-    return starting(stateful_set=stateful_set(1), pod={"status": READY}, **found)
-
-
-def pod(**container: Any) -> Manifest:
-    return {"status": {"containerStatuses": [{"image": "dittofs:1", **container}]}}
-
-
-def waiting(reason: str, **more: Any) -> Manifest:
-    return {"state": {"waiting": {"reason": reason, **more}}}
-
-
-def said(observation: Observation, manifest: Manifest | None = None, now: str = NOON) -> Manifest:
-    manifest = manifest or live()
-    return status(read(manifest).server, manifest, observation, now)
-
-
-def condition(kind: str, observation: Observation, manifest: Manifest | None = None) -> Mapping[str, Any]:
-    return conditions({"status": said(observation, manifest)})[kind]
-
-
-def reasons(observation: Observation, manifest: Manifest | None = None) -> dict[str, tuple[str, str]]:
-    """Status and reason of each condition."""
-    found = conditions({"status": said(observation, manifest)})
-    return {kind: (each["status"], each["reason"]) for kind, each in found.items()}
-
-
-def told(before: Manifest | None, observation: Observation, manifest: Manifest | None = None) -> list[Event]:
-    return list(transition_events(conditions({"status": before}), conditions({"status": said(observation, manifest)})))
-
-
-def test_conditions_and_volumes_are_maps_for_server_side_apply() -> None:
-    fields = structural(Status)["properties"]
-    assert fields["conditions"]["x-kubernetes-list-map-keys"] == ["type"]
-    assert fields["volumes"]["x-kubernetes-list-map-keys"] == ["name"]
-
-
-def test_a_condition_is_one_of_meta_v1() -> None:
-    condition = structural(Status)["properties"]["conditions"]["items"]
-    assert condition["required"] == ["type", "status", "lastTransitionTime", "reason"]
-    assert condition["properties"]["lastTransitionTime"]["format"] == "date-time"
-
-
-def test_whatever_is_said_is_what_the_schema_knows() -> None:
-    Status.model_validate(said(running()))
 
 
 def test_a_server_that_runs_says_where() -> None:
-    found = said(running())
+    status = status_of(running())
 
-    assert (found["observedGeneration"], found["availableReplicas"], found["phase"]) == (3, 1, "Running")
-    assert found["nfsEndpoint"] == ENDPOINT
+    assert (status["observedGeneration"], status["availableReplicas"], status["phase"]) == (3, 1, "Running")
+    assert status["nfsEndpoint"] == ENDPOINT
     assert reasons(running()) == {
         "Ready": ("True", "Available"),
         "Reconciling": ("False", "Reconciled"),
@@ -120,19 +50,21 @@ def test_a_server_that_runs_says_where() -> None:
         "StorageReady": ("True", "Bound"),
         "CredentialsReady": ("True", "Found"),
     }
-    assert {each["observedGeneration"] for each in found["conditions"]} == {3}
+    assert {condition["observedGeneration"] for condition in status["conditions"]} == {3}
 
 
 def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
-    first = said(but(Observation(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True))
+    first = status_of(
+        altered(Observation(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True)
+    )
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
-    assert said(starting(claims=claims, pod={"status": {}}), live(first), LATER) == first
+    assert status_of(starting(claims=claims, pod={"status": {}}), dittoserver(first), LATER) == first
 
 
 def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
-    before = said(starting())
-    crashed = said(starting(pod=pod(**waiting("CrashLoopBackOff"))), live(before), LATER)
-    after = said(running(), live(before), LATER)
+    before = status_of(starting())
+    crashed = status_of(starting(pod=pod(**waiting("CrashLoopBackOff"))), dittoserver(before), LATER)
+    after = status_of(running(), dittoserver(before), LATER)
 
     assert conditions({"status": crashed})["Ready"]["lastTransitionTime"] == NOON
     assert conditions({"status": after})["Ready"]["lastTransitionTime"] == LATER
@@ -140,7 +72,7 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "reason", "message"),
+    ("changes", "reason", "message"),
     [
         ({}, "PodStarting", "the pod is not ready yet"),
         ({"pod": {"status": READY}}, "PodStarting", "the pod is not ready yet"),
@@ -204,53 +136,58 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
         ({"rejections": [rejection("a", "one"), rejection("b", "two")]}, "InvalidSpec", "one; two"),
     ],
 )
-def test_what_is_not_ready_says_why(found: Manifest, reason: str, message: str) -> None:
-    ready = condition("Ready", starting(**found))
+def test_what_is_not_ready_says_why(changes: Manifest, reason: str, message: str) -> None:
+    ready = condition("Ready", starting(**changes))
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert message in ready["message"]
 
 
 def test_a_service_unlike_the_spec_is_reported() -> None:
     """It may be open to more clients than it should be, or not where the spec says."""
-    found = reasons(running(services=Problem("ServiceOutdated", "x")))
+    by_type = reasons(running(services=Problem("ServiceOutdated", "x")))
 
-    assert found["Ready"] == ("False", "ServiceOutdated")
-    assert found["CredentialsReady"] == ("True", "Found")
+    assert by_type["Ready"] == ("False", "ServiceOutdated")
+    assert by_type["CredentialsReady"] == ("True", "Found")
 
 
 def test_the_endpoint_is_that_of_the_live_service() -> None:
     moved = {**SERVICE, "spec": {"ports": [{"name": "nfs", "port": 2050}]}}
 
-    assert said(running(file_service=moved))["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
+    assert status_of(running(file_service=moved))["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
     assert condition("Ready", running(file_service=moved))["message"].endswith(":2050")
 
     for service in (None, {**SERVICE, "spec": {}}):
-        assert "nfsEndpoint" not in said(running(file_service=service))
+        assert "nfsEndpoint" not in status_of(running(file_service=service))
 
 
 @pytest.mark.parametrize(
-    ("found", "status", "reason", "message"),
+    ("changes", "status", "reason", "message"),
     [
         ({"claims": bound("metadata"), "is_new": False}, "False", "ClaimMissing", "cache-files-0 does not exist"),
         ({"claims": {}, "claims_gap": "forbidden: no"}, "Unknown", "ClaimUnknown", "is unknown: forbidden: no"),
         (
-            {"claims": {**CLAIMS, "cache-files-0": Claim("cache-files-0", "fast", "5Gi", "Bound", terminating=True)}},
+            {
+                "claims": {
+                    **bound("metadata"),
+                    "cache-files-0": Claim("cache-files-0", "fast", "5Gi", "Bound", terminating=True),
+                }
+            },
             "False",
             "ClaimTerminating",
             "cache-files-0 is being deleted",
         ),
     ],
 )
-def test_a_claim_that_is_not_there_is_reported(found: Manifest, status: str, reason: str, message: str) -> None:
+def test_a_claim_that_is_not_there_is_reported(changes: Manifest, status: str, reason: str, message: str) -> None:
     """A pod that runs goes on, with the data that it still has."""
-    observation = running(**found)
+    observation = running(**changes)
     storage_ready = condition("StorageReady", observation)
 
     assert (storage_ready["status"], storage_ready["reason"]) == (status, reason)
     assert message in storage_ready["message"]
     assert condition("Ready", observation)["status"] == "True"
-    assert ("Warning", reason) in {(event.type, event.reason) for event in told(said(running()), observation)}
-    assert told(said(observation), observation) == []
+    assert ("Warning", reason) in {(event.type, event.reason) for event in events_of(status_of(running()), observation)}
+    assert events_of(status_of(observation), observation) == []
 
 
 def test_a_restart_that_is_held_back_is_stalled() -> None:
@@ -258,18 +195,18 @@ def test_a_restart_that_is_held_back_is_stalled() -> None:
 
     assert reasons(observation)["Stalled"] == ("True", "RestartHeldBack")
     assert reasons(observation)["Ready"] == ("True", "Available")
-    assert [event.reason for event in told(said(running()), observation)] == ["RestartHeldBack"]
+    assert [event.reason for event in events_of(status_of(running()), observation)] == ["RestartHeldBack"]
 
 
 def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "panic at 12:00"}}
     backed_off = pod(**waiting("CrashLoopBackOff", message="back-off 20s"), lastState=ended, restartCount=2)
     again = pod(state={"running": {}}, lastState=ended, restartCount=3)
-    assert said(starting(pod=backed_off)) == said(starting(pod=again))
+    assert status_of(starting(pod=backed_off)) == status_of(starting(pod=again))
 
 
 @pytest.mark.parametrize(
-    ("seen", "spec", "phase"),
+    ("observation", "spec", "phase"),
     [
         (starting(), {}, "Pending"),
         (running(), {}, "Running"),
@@ -281,34 +218,34 @@ def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next()
     ],
 )
 def test_the_phase_is_one_word_for_it(observation: Observation, spec: Manifest, phase: str) -> None:
-    assert said(observation, live(**spec))["phase"] == phase
+    assert status_of(observation, dittoserver(**spec))["phase"] == phase
 
 
 def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() -> None:
-    stopped = live(replicas=0)
+    stopped = dittoserver(replicas=0)
 
     assert reasons(starting(), stopped)["Ready"] == ("False", "Stopping")
 
     ended = starting(stateful_set=stateful_set(replicas=0))
 
     assert reasons(ended, stopped)["Ready"] == ("True", "Stopped")
-    assert reasons(but(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
+    assert reasons(altered(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
 
 
 @pytest.mark.parametrize(
-    ("seen", "reconciling", "stalled"),
+    ("observation", "reconciling", "stalled"),
     [
         (running(failure=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
         (running(services=Problem("ServiceOutdated", "x")), ("True", "ServiceOutdated"), ("False", "Reconciled")),
         (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
         (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
         (
-            but(running(), stateful_set=stateful_set(1, observedGeneration=4)),
+            altered(running(), stateful_set=stateful_set(1, observedGeneration=4)),
             ("True", "RollingOut"),
             ("False", "Reconciled"),
         ),
         (
-            but(running(), stateful_set=stateful_set(1, updateRevision="b")),
+            altered(running(), stateful_set=stateful_set(1, updateRevision="b")),
             ("True", "RollingOut"),
             ("False", "Reconciled"),
         ),
@@ -319,14 +256,14 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
 def test_a_server_is_worked_on_or_stalled_but_never_both(
     observation: Observation, reconciling: tuple[str, str], stalled: tuple[str, str]
 ) -> None:
-    found = reasons(observation)
-    assert (found["Reconciling"], found["Stalled"]) == (reconciling, stalled)
+    by_type = reasons(observation)
+    assert (by_type["Reconciling"], by_type["Stalled"]) == (reconciling, stalled)
 
 
 def test_a_server_that_serves_is_ready_while_its_credentials_are_being_rotated() -> None:
-    found = reasons(running(credentials=Problem("SecretIncomplete", "x")))
-    assert found["Ready"] == ("True", "Available")
-    assert found["CredentialsReady"] == ("False", "SecretIncomplete")
+    by_type = reasons(running(credentials=Problem("SecretIncomplete", "x")))
+    assert by_type["Ready"] == ("True", "Available")
+    assert by_type["CredentialsReady"] == ("False", "SecretIncomplete")
 
 
 def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
@@ -338,20 +275,19 @@ def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
     failed = running(failure=Problem("WriteFailed", "no answer"))
 
     assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
-    assert told(None, starting(failure=failed.failure)) == []
+    assert events_of(None, starting(failure=failed.failure)) == []
 
-    found = said(running(credentials=Problem("SecretIncomplete", "x")))
+    before = status_of(running(credentials=Problem("SecretIncomplete", "x")))
 
-    assert reasons(failed, live(found))["CredentialsReady"] == ("False", "SecretIncomplete")
-    assert told(found, failed, live(found)) == []
+    assert reasons(failed, dittoserver(before))["CredentialsReady"] == ("False", "SecretIncomplete")
+    assert events_of(before, failed, dittoserver(before)) == []
 
 
-PENDING = Claim("metadata-files-0", "fast")
 WAITS = StorageClasses((StorageClass("fast", waits_for_pod=True),))
 
 
 @pytest.mark.parametrize(
-    ("claim", "found", "reason", "message"),
+    ("claim", "changes", "reason", "message"),
     [
         (PENDING, {}, "ClaimPending", 'is Pending: it waits for example.com/fast of StorageClass "fast"'),
         (PENDING, {"classes": WAITS}, "ClaimPending", 'StorageClass "fast" waits until the pod has a node'),
@@ -375,31 +311,23 @@ WAITS = StorageClasses((StorageClass("fast", waits_for_pod=True),))
     ],
 )
 def test_a_claim_without_a_volume_says_what_it_waits_for(
-    claim: Claim | None, found: Manifest, reason: str, message: str
+    claim: Claim | None, changes: Manifest, reason: str, message: str
 ) -> None:
     claims = {**bound("cache"), **({claim.name: claim} if claim else {})}
-    ready = condition("StorageReady", starting(claims=claims, **found))
+    ready = condition("StorageReady", starting(claims=claims, **changes))
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert message in ready["message"]
 
 
-SLOW = StorageClass("slow", provisioner="example.com/slow")
-BOTH = StorageClasses((FAST, SLOW))
 DIFFERS = (
     'volume claim metadata-files-0 is of StorageClass "slow", not "fast" as the spec asks; '
     "volumes cannot move; for another class, copy the data to a DittoServer of another name"
 )
 
 
-def of_class(storage_class: str | None, **found: Any) -> Observation:
-    """It runs, and the claim of its metadata is of this class."""
-    metadata = replace(bound("metadata")["metadata-files-0"], storage_class=storage_class)
-    return running(claims={**bound("cache"), metadata.name: metadata}, classes=BOTH, **found)
-
-
 def test_a_claim_of_another_class_is_reported() -> None:
     ready = condition("StorageReady", of_class("slow"))
-    metadata, cache = said(of_class("slow"))["volumes"]
+    metadata, cache = status_of(of_class("slow"))["volumes"]
 
     assert (ready["status"], ready["reason"], ready["message"]) == ("True", "StorageClassDiffers", DIFFERS)
     assert (metadata["storageClass"], metadata["message"]) == ("slow", DIFFERS)
@@ -420,9 +348,9 @@ def test_a_claim_of_another_class_is_reported() -> None:
     ],
 )
 def test_a_class_differs_only_from_one_asked_for(wanted: str | None, claimed: str | None, reason: str) -> None:
-    observation = but(of_class(claimed), claims={claim.name: claim for claim in claims_of(claimed)})
+    observation = altered(of_class(claimed), claims={claim.name: claim for claim in claims_of(claimed)})
 
-    assert condition("StorageReady", observation, live(**storage(storageClassName=wanted)))["reason"] == reason
+    assert condition("StorageReady", observation, dittoserver(**storage(storageClassName=wanted)))["reason"] == reason
 
 
 def claims_of(storage_class: str | None) -> list[Claim]:
@@ -431,9 +359,9 @@ def claims_of(storage_class: str | None) -> list[Claim]:
 
 def test_a_claim_can_be_larger_and_of_another_class() -> None:
     claim = Claim("cache-files-0", "slow", "20Gi", "Bound", "20Gi")
-    observation = running(claims={**bound("metadata"), claim.name: claim}, classes=BOTH)
+    observation = running(claims={**bound("metadata"), claim.name: claim}, classes=BOTH_CLASSES)
 
-    ready, volume = condition("StorageReady", observation), said(observation)["volumes"][1]
+    ready, volume = condition("StorageReady", observation), status_of(observation)["volumes"][1]
 
     assert ready["reason"] == "StorageClassDiffers"
 
@@ -442,18 +370,13 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
         assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
 
 
-def test_another_class_is_told_once() -> None:
-    assert [each.reason for each in told(said(running()), of_class("slow"))] == ["StorageClassDiffers"]
-    assert told(said(of_class("slow")), of_class("slow")) == []
-
-
 OLD = replace(PENDING, created="2026-01-01T00:00:00Z")
 BEFORE = "volume claim metadata-files-0, created 2026-01-01T00:00:00Z before this server,"
 DELETE = "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
 
 
 @pytest.mark.parametrize(
-    ("claim", "found", "reason", "message"),
+    ("claim", "changes", "reason", "message"),
     [
         (
             OLD,
@@ -496,14 +419,14 @@ DELETE = "delete the claim and pod files-0 to have both made again, unless the c
         ),
     ],
 )
-def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, found: Manifest, reason: str, message: str) -> None:
+def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, changes: Manifest, reason: str, message: str) -> None:
     claims = {**bound("cache"), claim.name: claim}
-    observation = starting(**{"claims": claims, "classes": BOTH, "leftovers": [claim.name], **found})
+    observation = starting(**{"claims": claims, "classes": BOTH_CLASSES, "leftovers": [claim.name], **changes})
 
     ready = condition("StorageReady", observation)
 
     assert (ready["status"], ready["reason"], ready["message"]) == ("False", reason, message)
-    assert said(observation)["volumes"][0]["message"] == message
+    assert status_of(observation)["volumes"][0]["message"] == message
 
 
 LATER_CLASS = StorageClass("later", waits_for_pod=True)
@@ -568,7 +491,7 @@ def test_a_pending_claim_quotes_its_provisioner() -> None:
     message = f'volume claim {PENDING.name} is Pending: failed to provision volume with StorageClass "fast": disk full'
 
     assert condition("StorageReady", observation)["message"] == message
-    assert said(observation)["volumes"][0]["message"] == message
+    assert status_of(observation)["volumes"][0]["message"] == message
 
 
 def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
@@ -579,41 +502,41 @@ def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
     )
 
     assert reasons(observation)["Ready"] == ("False", "ClaimPending")
-    assert reasons(but(observation, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
+    assert reasons(altered(observation, claims=bound("metadata", "cache")))["Ready"] == ("False", "Unschedulable")
 
 
 def test_a_server_stops_only_when_its_node_answers() -> None:
     lost = Node("n1", NodeState.UNREACHABLE, NOON)
     pod = {"metadata": {"deletionTimestamp": "2026-02-01T11:00:00Z"}, "spec": {"nodeName": "n1"}}
-    assert reasons(starting(pod=pod, node=lost), live(replicas=0))["Ready"] == ("False", "NodeLost")
+    assert reasons(starting(pod=pod, node=lost), dittoserver(replicas=0))["Ready"] == ("False", "NodeLost")
 
 
 def test_a_cause_keeps_its_words_between_two_reports() -> None:
     """An older kubelet gives the registry's answer once, and then only that it waits."""
     answer = "failed to resolve reference: 401 Unauthorized"
-    first = said(starting(pod=pod(**waiting("ErrImagePull", message=answer))))
+    first = status_of(starting(pod=pod(**waiting("ErrImagePull", message=answer))))
     then = starting(pod=pod(**waiting("ImagePullBackOff", message='Back-off pulling image "dittofs:1"')))
 
-    assert said(then, live(first), LATER) == first
+    assert status_of(then, dittoserver(first), LATER) == first
     assert "401 Unauthorized" in conditions({"status": first})["Ready"]["message"]
 
 
 def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
-    nameless = live(storage={"metadataSize": "10Gi"})
+    nameless = dittoserver(storage={"metadataSize": "10Gi"})
 
-    assert said(but(Observation(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
+    assert status_of(altered(Observation(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
     assert reasons(Observation(), nameless)["StorageReady"] == ("False", "NoDefaultStorageClass")
 
-    unknown = condition("StorageReady", but(Observation(), classes=StorageClasses(gap="forbidden")), nameless)
+    unknown = condition("StorageReady", altered(Observation(), classes=StorageClasses(gap="forbidden")), nameless)
 
     assert unknown["reason"] == "ClaimPending"
 
 
 def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
-    assert [each["name"] for each in said(starting())["volumes"]] == ["metadata", "cache"]
+    assert [volume["name"] for volume in status_of(starting())["volumes"]] == ["metadata", "cache"]
 
     claims = {**bound("metadata"), "content-files-0": Claim("content-files-0", "slow", phase="Lost")}
-    metadata, content, cache = said(starting(claims=claims), live(**storage(contentSize="20Gi")))["volumes"]
+    metadata, content, cache = status_of(starting(claims=claims), dittoserver(**storage(contentSize="20Gi")))["volumes"]
 
     assert metadata == {
         "name": "metadata",
@@ -628,58 +551,15 @@ def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
     assert (cache["requested"], cache["phase"], "capacity" in cache) == ("5Gi", "Pending", False)
 
 
-def test_what_becomes_true_is_told_once() -> None:
-    available = Event("Normal", "Available", f"NFS is served at {ENDPOINT}")
-
-    assert told(None, running()) == [available]
-    assert told(said(starting()), running()) == [available]
-    assert told(said(running()), running()) == []
-    assert told(None, starting(claims={})) == []
-
-
-@pytest.mark.parametrize(
-    ("found", "reason"),
-    [
-        ({"taken": Problem("NameTaken", "x")}, "NameTaken"),
-        ({"rejections": [rejection("a", "x")]}, "InvalidSpec"),
-        ({"credentials": Problem("SecretNotFound", "x")}, "SecretNotFound"),
-        ({"credentials": Problem("SecretUnreadable", "x"), "credentials_unknown": True}, "SecretUnreadable"),
-        ({"claims": {"metadata-files-0": PENDING}, "overdue": [PENDING.name]}, "ClaimOverdue"),
-        ({"claims": {"metadata-files-0": replace(PENDING, phase="Lost")}}, "ClaimLost"),
-        ({"classes": StorageClasses(), "claims": {}}, "StorageClassNotFound"),
-    ],
-)
-def test_what_goes_wrong_is_told_once_for_each_cause(found: Manifest, reason: str) -> None:
-    observation = starting(**found)
-    assert [(each.type, each.reason) for each in told(said(starting()), observation)] == [("Warning", reason)]
-    assert told(said(observation), observation) == []
-
-
-def test_another_cause_of_the_same_trouble_is_news() -> None:
-    one, other = (starting(credentials=Problem("SecretNotFound", message)) for message in ("one", "other"))
-    assert [each.message for each in told(said(one), other)] == ["other"]
-
-
-GROWING = Claim("cache-files-0", "fast", "5Gi", "Bound", "10Gi")
-
-
-def growing(**found: Any) -> Observation:
-    """It runs, and its cache is to grow to 10Gi."""
-    return running(claims={**bound("metadata"), "cache-files-0": replace(GROWING, **found)})
-
-
-TEN: Manifest = storage(cacheSize="10Gi")
-
-
 def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
-    found = reasons(growing(), live(**TEN))
+    by_type = reasons(growing(), dittoserver(**LARGER_CACHE))
 
-    assert found["StorageReady"] == ("False", "Resizing")
-    assert found["Ready"] == ("True", "Available")
-    assert found["Reconciling"] == ("True", "Resizing")
-    assert found["Stalled"] == ("False", "Reconciled")
+    assert by_type["StorageReady"] == ("False", "Resizing")
+    assert by_type["Ready"] == ("True", "Available")
+    assert by_type["Reconciling"] == ("True", "Resizing")
+    assert by_type["Stalled"] == ("False", "Reconciled")
 
-    volume = said(growing(), live(**TEN))["volumes"][1]
+    volume = status_of(growing(), dittoserver(**LARGER_CACHE))["volumes"][1]
 
     assert (volume["requested"], volume["capacity"], volume["phase"]) == ("10Gi", "5Gi", "Resizing")
     assert volume["message"] == "volume claim cache-files-0 grows from 5Gi to 10Gi"
@@ -687,64 +567,48 @@ def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
 
 def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
     refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
-    found = reasons(refused, live(**TEN))
+    by_type = reasons(refused, dittoserver(**LARGER_CACHE))
 
-    assert found["Stalled"] == ("True", "ResizeRefused")
-    assert found["StorageReady"] == ("False", "ResizeRefused")
-    assert found["Ready"] == ("True", "Available")
-    assert found["Reconciling"] == ("False", "Reconciled")
-    assert said(refused, live(**TEN))["phase"] == "Running"
-    assert "at most 8Gi" in condition("Stalled", refused, live(**TEN))["message"]
+    assert by_type["Stalled"] == ("True", "ResizeRefused")
+    assert by_type["StorageReady"] == ("False", "ResizeRefused")
+    assert by_type["Ready"] == ("True", "Available")
+    assert by_type["Reconciling"] == ("False", "Reconciled")
+    assert status_of(refused, dittoserver(**LARGER_CACHE))["phase"] == "Running"
+    assert "at most 8Gi" in condition("Stalled", refused, dittoserver(**LARGER_CACHE))["message"]
 
 
 def test_what_is_refused_is_told_before_what_goes_on() -> None:
     metadata = Claim("metadata-files-0", "fast", "5Gi", "Bound", "10Gi")
     both = running(claims={metadata.name: metadata, GROWING.name: replace(GROWING, infeasible_size="10Gi")})
-    assert reasons(both, live(**TEN))["StorageReady"] == ("False", "ResizeRefused")
-
-
-def test_a_refused_growth_is_told_once_and_one_that_goes_on_is_no_news() -> None:
-    refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
-    before = said(growing(), live(**TEN))
-    assert [each.reason for each in told(before, refused, live(**TEN))] == ["ResizeRefused"]
-    assert told(said(running()), growing(), live(**TEN)) == []
-
-
-def test_a_volume_that_has_grown_is_told_of() -> None:
-    resize_result = growing(capacity="10Gi")
-    before = said(growing(), live(**TEN))
-
-    assert Event("Normal", "Resized", "every volume has the size that the spec asks for") in told(
-        before, resize_result, live(**TEN)
-    )
+    assert reasons(both, dittoserver(**LARGER_CACHE))["StorageReady"] == ("False", "ResizeRefused")
 
 
 def test_a_claim_that_is_larger_than_it_should_be_is_a_warning_and_no_problem() -> None:
     larger = growing(capacity="20Gi", requested="20Gi")
-    assert reasons(larger, live(**TEN))["StorageReady"] == ("True", "ClaimLarger")
-    [warning] = told(said(running()), larger, live(**TEN))
+    assert reasons(larger, dittoserver(**LARGER_CACHE))["StorageReady"] == ("True", "ClaimLarger")
+    [warning] = events_of(status_of(running()), larger, dittoserver(**LARGER_CACHE))
     assert (warning.type, warning.reason) == ("Warning", "ClaimLarger")
 
 
 def test_a_growth_that_could_not_be_asked_for_is_yet_to_be_done() -> None:
-    found = condition("Reconciling", growing(), live(**TEN))
-    failed = but(running(), growth=Problem("WriteFailed", "no answer"))
-    assert found["status"] == "True"
+    reconciling = condition("Reconciling", growing(), dittoserver(**LARGER_CACHE))
+    failed = altered(running(), growth=Problem("WriteFailed", "no answer"))
+    assert reconciling["status"] == "True"
     assert condition("Reconciling", failed)["message"] == "no answer"
 
 
-@pytest.mark.parametrize("found", [None, {"metadata": {"generation": 1, "uid": "s"}}])
-def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(found: Manifest | None) -> None:
+@pytest.mark.parametrize("between", [None, {"metadata": {"generation": 1, "uid": "s"}}])
+def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(between: Manifest | None) -> None:
     ready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
-    assert condition("Ready", starting(stateful_set=found, pod=ready))["status"] == "True"
+    assert condition("Ready", starting(stateful_set=between, pod=ready))["status"] == "True"
     unready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}
-    assert condition("Ready", starting(stateful_set=found, pod=unready))["status"] == "False"
+    assert condition("Ready", starting(stateful_set=between, pod=unready))["status"] == "False"
 
 
 def test_without_a_statefulset_there_is_something_to_do() -> None:
     leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
-    assert reasons(running(), live())["Reconciling"] == ("False", "Reconciled")
-    assert reasons(but(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetTerminating")
+    assert reasons(running(), dittoserver())["Reconciling"] == ("False", "Reconciled")
+    assert reasons(altered(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetTerminating")
 
 
 def test_a_claim_that_is_heard_first_is_not_blamed_first() -> None:
@@ -752,7 +616,7 @@ def test_a_claim_that_is_heard_first_is_not_blamed_first() -> None:
     cache = {"cache-files-0": Claim("cache-files-0", "fast", phase="Pending")}
     metadata = {"metadata-files-0": Claim("metadata-files-0", "fast", phase="Pending")}
 
-    statuses = [said(starting(claims=claims))["conditions"] for claims in ({}, cache, {**cache, **metadata})]
+    statuses = [status_of(starting(claims=claims))["conditions"] for claims in ({}, cache, {**cache, **metadata})]
 
     assert statuses[0] == statuses[1] == statuses[2]
 
@@ -778,7 +642,7 @@ def test_a_pod_between_two_statefulsets_is_available(between: Manifest) -> None:
     recreating = starting(stateful_set=orphaned, pod=HELD_POD)
 
     assert reasons(recreating)["Ready"] == ("True", "Available")
-    assert said(recreating)["availableReplicas"] == 1
+    assert status_of(recreating)["availableReplicas"] == 1
 
     unready = {**HELD_POD, "status": {}}
 

@@ -1,0 +1,48 @@
+"""Derives the Events of a DittoServer from its conditions. It sends none: that is left to `app.cluster.events`."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from app.storage.resize import EXPANSION_PHASES, Phase
+
+Conditions = Mapping[str, Mapping[str, Any]]
+
+# Reasons of StorageReady that deserve no Event: they are normal, or Stalled reports them.
+_NO_EVENT = ("Bound", "ClaimPending", *Phase)
+
+
+@dataclass(frozen=True)
+class Event:
+    """A Kubernetes Event about a server."""
+
+    type: Literal["Normal", "Warning"]
+    reason: str
+    message: str
+
+
+def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
+    """Yields what an administrator should learn from a change of the conditions; unchanged conditions yield nothing.
+
+    A namespace that is being deleted accepts no Events, so a server in one yields none.
+    """
+    if after["Ready"]["reason"] == "NamespaceTerminating":
+        return
+
+    for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
+        condition = after[kind]
+        if condition["status"] == bad and condition["reason"] != "NotRead" and _is_new(condition, before.get(kind)):
+            yield Event("Warning", condition["reason"], condition["message"])
+
+    storage, earlier_storage = after["StorageReady"], before.get("StorageReady")
+    if storage["reason"] not in _NO_EVENT and _is_new(storage, earlier_storage):
+        yield Event("Warning", storage["reason"], storage["message"])
+    if storage["status"] == "True" and earlier_storage and earlier_storage["reason"] in EXPANSION_PHASES:
+        yield Event("Normal", "Resized", "every volume has the size that the spec asks for")
+
+    if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
+        yield Event("Normal", "Available", after["Ready"]["message"])
+
+
+def _is_new(condition: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> bool:
+    return earlier is None or any(condition[name] != earlier[name] for name in ("status", "reason", "message"))

@@ -1,0 +1,104 @@
+"""Observations of a DittoServer that starts, runs or grows, and what its status and its Events say of them."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from app.storage.events import Event, transition_events
+from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.live import LiveState
+from app.storage.reading import read
+from app.storage.status import Observation, conditions, status
+from app.storage.unstructured import Manifest
+from tests.harness.server_table import server, storage
+
+NOON, LATER = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
+ENDPOINT = "files-file.here.svc.cluster.local:2049"
+
+FAST = StorageClass("fast", is_default=True, provisioner="example.com/fast")
+SLOW = StorageClass("slow", provisioner="example.com/slow")
+CLASSES = StorageClasses((FAST,))
+BOTH_CLASSES = StorageClasses((FAST, SLOW))
+
+SERVICE: Manifest = {
+    "metadata": {"name": "files-file", "namespace": "here"},
+    "spec": {"ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}]},
+}
+READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
+
+PENDING = Claim("metadata-files-0", "fast")
+GROWING = Claim("cache-files-0", "fast", "5Gi", "Bound", "10Gi")
+LARGER_CACHE: Manifest = storage(cacheSize="10Gi")
+
+
+def dittoserver(earlier_status: Manifest | None = None, generation: int = 3, **spec: Any) -> Manifest:
+    metadata = {"name": "files", "namespace": "here", "generation": generation}
+    return {**server(**spec), "metadata": metadata, "status": earlier_status}
+
+
+def stateful_set(available: int = 0, **changes: Any) -> Manifest:
+    settled = {"observedGeneration": 5, "replicas": 1, "currentRevision": "a", "updateRevision": "a"}
+    status = {**settled, "availableReplicas": available, **changes}
+    templates = [{"metadata": {"name": name}} for name in ("metadata", "cache")]
+    return {"metadata": {"generation": 5}, "spec": {"replicas": 1, "volumeClaimTemplates": templates}, "status": status}
+
+
+def bound(*names: str) -> dict[str, Claim]:
+    return {f"{name}-files-0": Claim(f"{name}-files-0", "fast", "10Gi", "Bound") for name in names}
+
+
+def pod(**container: Any) -> Manifest:
+    return {"status": {"containerStatuses": [{"image": "dittofs:1", **container}]}}
+
+
+def waiting(reason: str, **more: Any) -> Manifest:
+    return {"state": {"waiting": {"reason": reason, **more}}}
+
+
+def altered(observation: Observation, **changes: Any) -> Observation:
+    """Returns the observation with other fields, those of its live state included."""
+    of_live_state = {name: value for name, value in changes.items() if name in LiveState.__dataclass_fields__}
+    others = {name: value for name, value in changes.items() if name not in of_live_state}
+    return replace(observation, live_state=replace(observation.live_state, **of_live_state), **others)
+
+
+def starting(**changes: Any) -> Observation:
+    """Returns what is observed once every object is applied and only the pod is not ready, with the changes."""
+    live_state = LiveState(bound("metadata", "cache"), CLASSES, stateful_set=stateful_set(), is_new=True)
+    return altered(Observation(live_state=live_state, file_service=SERVICE), **changes)
+
+
+def running(**changes: Any) -> Observation:
+    return starting(stateful_set=stateful_set(1), pod={"status": READY}, **changes)
+
+
+def growing(**claim: Any) -> Observation:
+    """Returns what is observed of a server that runs while its cache grows to 10Gi."""
+    return running(claims={**bound("metadata"), GROWING.name: replace(GROWING, **claim)})
+
+
+def of_class(storage_class: str | None) -> Observation:
+    """Returns what is observed of a server that runs with a metadata claim of this class."""
+    metadata = replace(bound("metadata")["metadata-files-0"], storage_class=storage_class)
+    return running(claims={**bound("cache"), metadata.name: metadata}, classes=BOTH_CLASSES)
+
+
+def status_of(observation: Observation, manifest: Manifest | None = None, now: str = NOON) -> Manifest:
+    manifest = manifest or dittoserver()
+    return status(read(manifest).server, manifest, observation, now)
+
+
+def condition(kind: str, observation: Observation, manifest: Manifest | None = None) -> Mapping[str, Any]:
+    return conditions({"status": status_of(observation, manifest)})[kind]
+
+
+def reasons(observation: Observation, manifest: Manifest | None = None) -> dict[str, tuple[str, str]]:
+    """Returns the status and the reason of each condition."""
+    by_type = conditions({"status": status_of(observation, manifest)})
+    return {kind: (condition["status"], condition["reason"]) for kind, condition in by_type.items()}
+
+
+def events_of(before: Manifest | None, observation: Observation, manifest: Manifest | None = None) -> list[Event]:
+    """Returns the Events of a change from one status to that of the observation."""
+    after = status_of(observation, manifest)
+    return list(transition_events(conditions({"status": before}), conditions({"status": after})))

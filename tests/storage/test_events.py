@@ -1,0 +1,76 @@
+from dataclasses import replace
+
+import pytest
+
+from app.storage.events import Event
+from app.storage.facts import StorageClasses
+from app.storage.finding import Problem, rejection
+from app.storage.unstructured import Manifest
+from tests.harness.observations import (
+    ENDPOINT,
+    LARGER_CACHE,
+    PENDING,
+    dittoserver,
+    events_of,
+    growing,
+    of_class,
+    running,
+    starting,
+    status_of,
+)
+
+
+def test_another_class_is_reported_once() -> None:
+    assert [event.reason for event in events_of(status_of(running()), of_class("slow"))] == ["StorageClassDiffers"]
+    assert events_of(status_of(of_class("slow")), of_class("slow")) == []
+
+
+def test_a_server_reports_once_that_it_is_available() -> None:
+    available = Event("Normal", "Available", f"NFS is served at {ENDPOINT}")
+
+    assert events_of(None, running()) == [available]
+    assert events_of(status_of(starting()), running()) == [available]
+    assert events_of(status_of(running()), running()) == []
+    assert events_of(None, starting(claims={})) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"taken": Problem("NameTaken", "x")}, "NameTaken"),
+        ({"rejections": [rejection("a", "x")]}, "InvalidSpec"),
+        ({"credentials": Problem("SecretNotFound", "x")}, "SecretNotFound"),
+        ({"credentials": Problem("SecretUnreadable", "x"), "credentials_unknown": True}, "SecretUnreadable"),
+        ({"claims": {"metadata-files-0": PENDING}, "overdue": [PENDING.name]}, "ClaimOverdue"),
+        ({"claims": {"metadata-files-0": replace(PENDING, phase="Lost")}}, "ClaimLost"),
+        ({"classes": StorageClasses(), "claims": {}}, "StorageClassNotFound"),
+    ],
+)
+def test_each_problem_is_reported_once(changes: Manifest, reason: str) -> None:
+    observation = starting(**changes)
+    before = status_of(starting())
+
+    assert [(event.type, event.reason) for event in events_of(before, observation)] == [("Warning", reason)]
+    assert events_of(status_of(observation), observation) == []
+
+
+def test_a_new_message_is_reported_again() -> None:
+    one, other = (starting(credentials=Problem("SecretNotFound", message)) for message in ("one", "other"))
+
+    assert [event.message for event in events_of(status_of(one), other)] == ["other"]
+
+
+def test_only_a_rejected_expansion_is_reported() -> None:
+    refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
+    before = status_of(growing(), dittoserver(**LARGER_CACHE))
+
+    assert [event.reason for event in events_of(before, refused, dittoserver(**LARGER_CACHE))] == ["ResizeRefused"]
+    assert events_of(status_of(running()), growing(), dittoserver(**LARGER_CACHE)) == []
+
+
+def test_a_finished_expansion_is_reported() -> None:
+    grown = growing(capacity="10Gi")
+    before = status_of(growing(), dittoserver(**LARGER_CACHE))
+
+    resized = Event("Normal", "Resized", "every volume has the size that the spec asks for")
+    assert resized in events_of(before, grown, dittoserver(**LARGER_CACHE))
