@@ -22,8 +22,9 @@ from app import df as listing
 from app import logs, manifests
 from app import plan as planning
 from app.admission.review import creation
+from app.cluster.errors import ClusterError
 from app.cluster.lookup import DEADLINE, Overlay
-from app.cluster.reader import ClusterError, Reader
+from app.cluster.reader import Reader
 from app.cluster.snapshot import DEFAULT_NAMESPACE, Snapshot
 from app.cluster.survey import Stats, Survey, survey
 from app.settings import ENVIRONMENT_PREFIX, AddressType, Settings, users_kubeconfig

@@ -7,8 +7,9 @@ from typing import Any
 import click
 import orjson
 
+from app.cluster.errors import ClusterError
 from app.cluster.lookup import gather
-from app.cluster.reader import DITTO_SERVERS, ClusterError, Reader
+from app.cluster.reader import DITTO_SERVERS, Reader
 from app.manifests import Document
 from app.storage.finding import Finding, one_line, rejections, warnings
 from app.storage.rules import Change, needs

@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import pytest
 
 from app.cluster.client import Cluster, Request
+from app.cluster.errors import ClusterError, Conflict, Unavailable
 from app.cluster.informers import Informers
-from app.cluster.reader import PODS, STATEFUL_SETS, ClusterError, Conflict, Unavailable
+from app.cluster.reader import PODS, STATEFUL_SETS
 from app.cluster.store import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer

@@ -15,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.cluster.client import Cluster, Request
-from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, ClusterError, Conflict, NotFound, Resource
+from app.cluster.errors import ClusterError, Conflict, NotFound
+from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.storage.objects import stateful_set

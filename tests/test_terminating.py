@@ -7,17 +7,8 @@ from contextlib import suppress
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.reader import (
-    CONFIG_MAPS,
-    DITTO_SERVERS,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    Conflict,
-    NotFound,
-    Resource,
-)
+from app.cluster.errors import Conflict, NotFound
+from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.cluster.store import Store
 from app.reconcile.reconciler import TAKEN_SECONDS
 from app.storage.status import conditions

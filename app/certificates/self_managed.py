@@ -16,7 +16,8 @@ from typing import Any
 from app.admission.server import EXPIRY, ServingCertificate
 from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
-from app.cluster.reader import SECRETS, ClusterError, Conflict
+from app.cluster.errors import ClusterError, Conflict
+from app.cluster.reader import SECRETS
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
 from app.storage.events import Event

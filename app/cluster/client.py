@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import re
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -24,24 +25,21 @@ from kubernetes_asyncio.config.incluster_config import InClusterConfigLoader
 from kubernetes_asyncio.config.kube_config import KubeConfigLoader
 from prometheus_client import Counter
 
-from app.cluster.kubeconfig import NotYaml, authenticate, select
-from app.cluster.reader import (
-    DITTO_SERVERS,
+from app.cluster.errors import (
     ClusterError,
     Conflict,
-    Expired,
-    Forbidden,
     Invalid,
-    Listing,
-    NamespaceTerminating,
     NotFound,
     NotServed,
-    Resource,
     Unavailable,
     Undecodable,
+    UnknownPath,
     Unreachable,
+    error_from,
+    shorten,
 )
-from app.cluster.verdict import causes, decoding_causes, parse_warnings
+from app.cluster.kubeconfig import NotYaml, authenticate, select
+from app.cluster.reader import DITTO_SERVERS, Listing, Resource
 from app.storage.facts import DryRun
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
@@ -61,7 +59,9 @@ REQUESTS = Counter(
 # Webhooks of others may take 10 s, and the API server answers for them then: that concerns one object, not the server.
 _WRITE_FACTOR = 1.5
 _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps the token
-_MESSAGE_CHARACTERS = 400
+# Code, agent and quoted text (RFC 7234, 5.5), as k8s.io/apimachinery writes and reads them.
+_WARNING = re.compile(r'\d{3} \S+ "((?:[^"\\]|\\.)*)"')
+_ESCAPED_CHARACTER = re.compile(r"\\(.)")
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
@@ -74,10 +74,6 @@ _AS_US = (("fieldManager", FIELD_MANAGER),)
 _STRICTLY_AS_US = (*_AS_US, ("fieldValidation", "Strict"))
 # The loader takes a well-formed kubeconfig for granted: these are its ways to say that one is not.
 _MALFORMED = (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
-
-
-class _NoSuchPath(Unavailable):
-    """Somebody, perhaps not the API server, says 404 to a request that names no object."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +213,7 @@ class Cluster:
             request = Request("GET", selection.path, query, accept=selection.accept(listed=True))
             try:
                 page = await self._answer(request, selection.list_kind)
-            except _NoSuchPath:
+            except UnknownPath:
                 await self._check_resource(selection.resource)
                 raise
             yield {**page, "items": page.get("items") or []}
@@ -237,8 +233,8 @@ class Cluster:
             request, aiohttp.ClientTimeout(connect=self._patience, sock_read=idle_seconds)
         ) as response:
             if response.status != 200:
-                refusal = _refusal(response.status, _parsed(await response.content.read()))
-                if isinstance(refusal, _NoSuchPath):
+                refusal = error_from(response.status, _parsed(await response.content.read()))
+                if isinstance(refusal, UnknownPath):
                     await self._check_resource(selection.resource)
                 raise refusal
             rest = b""
@@ -341,7 +337,7 @@ class Cluster:
 
     def _check(self, status: int, answer: Any, kinds: Sequence[str]) -> dict[str, Any]:
         if not 200 <= status < 300:
-            raise _refusal(status, answer)
+            raise error_from(status, answer)
         if not isinstance(answer, dict) or (kinds and answer.get("kind") not in kinds):
             # Something in between answered: that there is nothing must not be concluded from it.
             expected = kinds[0] if kinds else "JSON object"
@@ -503,6 +499,12 @@ def _parsed(body: bytes) -> Any:
         return None
 
 
+def parse_warnings(headers: Iterable[str]) -> tuple[str, ...]:
+    """Returns the texts of all `Warning` headers, each text once. A header may hold several."""
+    texts = (_ESCAPED_CHARACTER.sub(r"\1", text) for header in headers for text in _WARNING.findall(header))
+    return tuple(dict.fromkeys(texts))
+
+
 def _why_not_served(versions: Sequence[str]) -> str:
     """By the versions of the group that the API server serves."""
     group, _, version = DITTO_SERVERS.version.partition("/")
@@ -515,43 +517,13 @@ def _why_not_served(versions: Sequence[str]) -> str:
     return f"{crd} is not established: kubectl describe crd {DITTO_SERVERS.plural}.{group} says why"
 
 
-def _refusal(status: int, answer: Any) -> ClusterError:
-    if not isinstance(answer, dict) or answer.get("kind") != "Status":
-        error = _NoSuchPath if status == 404 else Unavailable
-        return error(f"HTTP status {status}, without a Kubernetes Status")
-    message = _one_line(answer.get("message") or answer.get("reason") or f"HTTP status {status}")
-    if status == 404:
-        # A server that does not know the resource says 404 as well, but names no object.
-        named = (answer.get("details") or {}).get("name")
-        return NotFound(message) if named else _NoSuchPath(message)
-    if status == 403 and _is_namespace_terminating(answer):
-        return NamespaceTerminating(f"forbidden: {message}")
-    if status in (401, 403):
-        return Forbidden(f"forbidden: {message}")
-    if status in (400, 422):
-        undecodable = decoding_causes(answer.get("message") or "")
-        return Undecodable(message, undecodable) if undecodable else Invalid(message, causes(answer))
-    return {409: Conflict, 410: Expired}.get(status, Unavailable)(message)
-
-
-def _is_namespace_terminating(status: Mapping[str, Any]) -> bool:
-    """By the cause that the admission plugin NamespaceLifecycle gives (corev1.NamespaceTerminatingCause)."""
-    causes_given = (status.get("details") or {}).get("causes") or []
-    return any(cause.get("reason") == "NamespaceTerminating" for cause in causes_given)
-
-
 def _why(error: Exception) -> str:
     # aiohttp's own text has the address of an SSL context in it.
     cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
     if isinstance(cause, OSError) and not isinstance(cause, ssl.SSLError) and cause.errno and cause.errno > 0:
         said = os.strerror(cause.errno)
         return f"{said}: {cause.filename}" if cause.filename else said
-    return _one_line(str(cause)) or type(cause).__name__
-
-
-def _one_line(text: str) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[:_MESSAGE_CHARACTERS]}…"
+    return shorten(str(cause)) or type(cause).__name__
 
 
 def _version() -> str:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.reader import EVENTS, ClusterError, Conflict, NamespaceTerminating, NotFound
+from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, NotFound
+from app.cluster.reader import EVENTS
 from app.storage.events import Event
 from app.storage.unstructured import Manifest
 

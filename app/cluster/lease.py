@@ -17,7 +17,8 @@ from typing import Any
 from prometheus_client import Gauge
 
 from app.cluster.client import Cluster
-from app.cluster.reader import LEASES, ClusterError, Conflict, NotFound
+from app.cluster.errors import ClusterError, Conflict, NotFound
+from app.cluster.reader import LEASES
 
 NAME = "dittofs-operator"
 

@@ -4,18 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from app.cluster.reader import (
-    CLAIMS,
-    SECRETS,
-    STATEFUL_SETS,
-    STORAGE_CLASSES,
-    ClusterError,
-    Listing,
-    NotFound,
-    Reader,
-    Resource,
-    Unavailable,
-)
+from app.cluster.errors import ClusterError, NotFound, Unavailable
+from app.cluster.reader import CLAIMS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Reader, Resource
 from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
 from app.manifests import Document
 from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown

@@ -10,7 +10,7 @@ from time import monotonic
 import orjson
 
 from app.cluster.client import WATCH_IDLE_SECONDS, Cluster, Selection
-from app.cluster.reader import ClusterError, Expired, Forbidden, Invalid, NotServed, Unavailable
+from app.cluster.errors import ClusterError, Expired, Forbidden, Invalid, NotServed, Unavailable
 from app.cluster.store import ReflectorStore, version_of
 from app.storage.unstructured import Manifest, ObjectKey, key_of
 

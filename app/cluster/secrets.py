@@ -10,7 +10,8 @@ from typing import Any
 import orjson
 
 from app.cluster.client import Cluster
-from app.cluster.reader import SECRETS, ClusterError, NotFound
+from app.cluster.errors import ClusterError, NotFound
+from app.cluster.reader import SECRETS
 from app.cluster.store import Store, full_name, version_of
 from app.storage.facts import Secret, Trait, Unknown
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of

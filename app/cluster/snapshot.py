@@ -8,17 +8,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.cluster.reader import (
-    CLAIMS,
-    DITTO_SERVERS,
-    PODS,
-    SECRETS,
-    STATEFUL_SETS,
-    STORAGE_CLASSES,
-    Listing,
-    NotFound,
-    Resource,
-)
+from app.cluster.errors import NotFound
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Resource
 from app.manifests import Document, files, read
 from app.storage import quantity
 from app.storage.facts import DryRun

@@ -8,18 +8,8 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.cluster.reader import (
-    CLAIMS,
-    DITTO_SERVERS,
-    PODS,
-    STATEFUL_SETS,
-    STORAGE_CLASSES,
-    ClusterError,
-    Listing,
-    Reader,
-    Resource,
-    Unavailable,
-)
+from app.cluster.errors import ClusterError, Unavailable
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Reader, Resource
 from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState

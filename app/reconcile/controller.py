@@ -8,8 +8,8 @@ from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from app.cluster.errors import ClusterError
 from app.cluster.informers import Informers
-from app.cluster.reader import ClusterError
 from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler

@@ -9,21 +9,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from app.cluster.client import Cluster
+from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, NotFound, Unavailable, Unreachable
 from app.cluster.informers import Informers
-from app.cluster.reader import (
-    CONFIG_MAPS,
-    NODES,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    ClusterError,
-    Conflict,
-    NamespaceTerminating,
-    NotFound,
-    Unavailable,
-    Unreachable,
-)
+from app.cluster.reader import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES, STATEFUL_SETS
 from app.cluster.secrets import SecretDigest
 from app.reconcile.resizer import EventSink, Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer

@@ -4,17 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from app.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NamespaceTerminating
 from app.cluster.informers import Informers
-from app.cluster.reader import (
-    CLAIMS,
-    PODS,
-    STATEFUL_SETS,
-    ClusterError,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NamespaceTerminating,
-)
+from app.cluster.reader import CLAIMS, PODS, STATEFUL_SETS
 from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.reconcile.writer import NotLeading, Writer
 from app.storage.events import Event

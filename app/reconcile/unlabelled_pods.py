@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from app.cluster.errors import ClusterError, Forbidden, NotFound
 from app.cluster.informers import Informers
-from app.cluster.reader import PODS, ClusterError, Forbidden, NotFound
+from app.cluster.reader import PODS
 from app.storage.pod import pod_name
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating
 

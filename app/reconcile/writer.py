@@ -5,22 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster
+from app.cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavailable
 from app.cluster.informers import Informers, is_from_creator
-from app.cluster.reader import (
-    CLAIMS,
-    CONFIG_MAPS,
-    DITTO_SERVERS,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    ClusterError,
-    Conflict,
-    Invalid,
-    NotFound,
-    Resource,
-    Unavailable,
-)
+from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.storage.difference import differs, marked
 from app.storage.evidence import words
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types

@@ -11,7 +11,7 @@ import yaml
 
 from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
 from app.cluster.client import Cluster
-from app.cluster.reader import Conflict
+from app.cluster.errors import Conflict
 from app.storage.webhook_configurations import webhook_configurations
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.wait import until_async

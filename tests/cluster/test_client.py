@@ -16,20 +16,9 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.cluster.client import FIELD_MANAGER, Cluster, Selection
-from app.cluster.reader import (
-    CONFIG_MAPS,
-    EVENTS,
-    SECRETS,
-    STATEFUL_SETS,
-    STORAGE_CLASSES,
-    Conflict,
-    Forbidden,
-    Invalid,
-    NotFound,
-    Resource,
-    Unavailable,
-)
+from app.cluster.client import FIELD_MANAGER, Cluster, Selection, parse_warnings
+from app.cluster.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
+from app.cluster.reader import CONFIG_MAPS, EVENTS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Resource
 from app.storage.facts import DryRun
 from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
@@ -567,6 +556,23 @@ async def told(folder: Path, header: str) -> Cluster:
         with pytest.raises(Unavailable):
             await cluster.get(SECRETS, "s3")
         return cluster
+
+
+@pytest.mark.parametrize(
+    ("headers", "texts"),
+    [
+        ([], ()),
+        (['299 - "one"'], ("one",)),
+        (['299 - "one"', '299 - "two"'], ("one", "two")),
+        (['299 - "one", 299 kube "two" "Fri, 27 Nov 2026 03:58:39 GMT"'], ("one", "two")),
+        (['299 - "one"', '299 - "one"'], ("one",)),
+        ([r'299 - "say \"so\", or \\ not"'], (r'say "so", or \ not',)),
+        (['299 - "größer"'], ("größer",)),
+        (["299 - unquoted", '29 - "short"', '299 - "open'], ()),
+    ],
+)
+def test_warnings_are_read_from_headers(headers: list[str], texts: tuple[str, ...]) -> None:
+    assert parse_warnings(headers) == texts
 
 
 def a_stateful_set(namespace: str, **container: Any) -> dict[str, Any]:

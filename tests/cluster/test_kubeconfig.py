@@ -13,8 +13,9 @@ import pytest
 import yaml
 
 from app.cluster.client import Cluster
+from app.cluster.errors import Unavailable
 from app.cluster.kubeconfig import WORKAROUND, authenticate, select
-from app.cluster.reader import Resource, Unavailable
+from app.cluster.reader import Resource
 from app.settings import users_kubeconfig
 from tests.controlplane.cluster import ControlPlane
 

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster
+from app.cluster.errors import Forbidden, NotFound
 from app.cluster.lookup import Overlay, gather
-from app.cluster.reader import Forbidden, Listing, NotFound, Reader, Resource
+from app.cluster.reader import Listing, Reader, Resource
 from app.cluster.snapshot import Snapshot
 from app.manifests import parse
 from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Trait, Unknown

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, NotFound
+from app.cluster.errors import NotFound
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES
 from app.cluster.snapshot import CHECK_SECONDS, Snapshot
 from app.syntax import UnusableInput
 

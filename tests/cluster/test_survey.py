@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster
+from app.cluster.errors import Forbidden, NotFound, Unavailable
 from app.cluster.lookup import Overlay
-from app.cluster.reader import Forbidden, NotFound, Unavailable
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, survey
 from app.storage.usage import Usage

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
+from app.cluster.errors import Conflict, NotFound
 from app.cluster.informers import Informers
-from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Conflict, NotFound, Resource
+from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.storage.events import Event

@@ -4,7 +4,8 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, ClusterError
+from app.cluster.errors import ClusterError
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS
 from app.storage import quantity
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions

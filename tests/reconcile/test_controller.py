@@ -11,8 +11,9 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
+from app.cluster.errors import Unavailable
 from app.cluster.informers import Informers
-from app.cluster.reader import STATEFUL_SETS, Unavailable
+from app.cluster.reader import STATEFUL_SETS
 from app.reconcile.controller import AT_ONCE, Controller
 from app.reconcile.reconciler import Reconciler
 from app.storage.facts import StorageClass

@@ -7,20 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from app.cluster.errors import ClusterError, Conflict, Unavailable
 from app.cluster.informers import Informers
-from app.cluster.reader import (
-    CLAIMS,
-    CONFIG_MAPS,
-    DITTO_SERVERS,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    ClusterError,
-    Conflict,
-    Resource,
-    Unavailable,
-)
+from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
 from app.reconcile.writer import NotLeading
 from app.storage.rollout import blocks

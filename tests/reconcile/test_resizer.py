@@ -9,19 +9,8 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster, Request
-from app.cluster.reader import (
-    CLAIMS,
-    DITTO_SERVERS,
-    PODS,
-    SECRETS,
-    SERVICES,
-    STATEFUL_SETS,
-    ClusterError,
-    Conflict,
-    NotFound,
-    Resource,
-    Unavailable,
-)
+from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
 from app.reconcile.writer import Writer
 from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE

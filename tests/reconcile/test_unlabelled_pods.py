@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Conflict, Resource
+from app.cluster.errors import Conflict
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from app.cluster.client import FIELD_MANAGER, Cluster
+from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
 from app.cluster.informers import Informers
-from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, ClusterError, Conflict, NotFound, Unavailable
+from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS
 from app.reconcile.writer import NameTaken, NotLeading, Writer, merged_entries
 from app.storage.difference import marked
 from app.storage.objects import Owner
