@@ -61,12 +61,11 @@ format: install ## Put the code in its usual form
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
-manifests: install ## Write the generated manifests and parts of the chart again
-	@$(BIN)/python -m manifests
+manifests: install ## Generate the manifests, parts of the chart and the reference pages
+	@helm=$$($(BIN)/python -m tests.helm.build) && $(BIN)/python -m manifests "$$helm"
 
-schema: install ## Write the types of core/v1 again, as the API server of the tests publishes them
-	@$(BIN)/python -m tests.controlplane.build
-	@$(BIN)/python -m manifests.core_v1
+schema: install ## Generate the types of core/v1 from what the API server of the tests publishes
+	@$(BIN)/python -m tests.controlplane.openapi /openapi/v3/api/v1 | $(BIN)/python -m manifests.core_v1
 
 lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock

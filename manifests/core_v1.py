@@ -1,17 +1,16 @@
-"""`make schema`: writes `app/storage/core_v1.py` from what the API server of the tests publishes at /openapi/v3."""
+"""Writes `app/storage/core_v1.py` from the OpenAPI document of core/v1 on standard input; `make schema` runs it.
+
+An API server publishes the document at /openapi/v3/api/v1.
+"""
 
 import json
-import os
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.controlplane.build import programs
-from tests.controlplane.cluster import ControlPlane
-
 FILE = Path(__file__).parent.parent / "app/storage/core_v1.py"
-# The types of a DittoServer's sections that go into the pod verbatim; the types of their fields come along.
+# The types of the sections of a DittoServer that go into the pod verbatim; the types of their fields are added.
 TYPES = ("PodSecurityContext", "ResourceRequirements", "SecurityContext")
 
 Schema = Mapping[str, Any]
@@ -27,7 +26,7 @@ CORE_V1: dict[str, dict[str, dict[str, Any]]] = {{
 
 
 def module(document: Schema) -> str:
-    """Renders the module from the OpenAPI document of core/v1, in the form that `make format` leaves alone."""
+    """Renders the module from the OpenAPI document of core/v1, formatted as `make format` would."""
     schemas = {_short(name): schema for name, schema in document["components"]["schemas"].items()}
     types = {name: schemas[name]["properties"] for name in sorted(_needed(schemas))}
 
@@ -39,25 +38,25 @@ def module(document: Schema) -> str:
     return "".join([*lines, "}\n"])
 
 
-def published(control_plane: ControlPlane) -> str:
-    """The module as it should be, by the word of a running API server."""
-    return module(control_plane.get("/openapi/v3/api/v1"))
-
-
 def _needed(schemas: Mapping[str, Schema]) -> set[str]:
+    """Returns the names of TYPES and of all types that their fields refer to, directly or not."""
     needed: set[str] = set()
-    left = [*TYPES]
-    while left:
-        name = left.pop()
+    pending = [*TYPES]
+
+    while pending:
+        name = pending.pop()
         if name in needed:
             continue
         needed.add(name)
-        left += [ref for field in schemas[name]["properties"].values() for ref in _references(_field(field))]
+        pending += [ref for field in schemas[name]["properties"].values() for ref in _references(_field(field))]
+
     return needed
 
 
 def _field(schema: Schema) -> dict[str, Any]:
-    """What a value may be. Every integer has 64 bits; what is required is left out: the API server does not insist."""
+    """Returns what a value may be. Every integer has 64 bits. Required fields are not marked: the API server reads an
+    object that lacks one.
+    """
     [schema] = schema.get("allOf") or [schema]
     if "$ref" in schema:
         name = _short(schema["$ref"].rpartition("/")[2])
@@ -82,5 +81,4 @@ def _short(name: str) -> str:
 
 
 if __name__ == "__main__":
-    with TemporaryDirectory() as folder, ControlPlane(programs(os.environ), Path(folder)) as control_plane:
-        FILE.write_text(published(control_plane))
+    FILE.write_text(module(json.load(sys.stdin)))
