@@ -437,7 +437,7 @@ def test_of_a_certificate_that_nobody_renews_an_alert_tells_in_time(
 ) -> None:
     """`least` are the days that a certificate has left at least when all is well."""
     rules = one("PrometheusRule", *ALERTS, *values)["spec"]["groups"][0]["rules"]
-    expressions = [each["expr"] for each in rules if each["alert"] == "DittofsCertificateIsNotRenewed"]
+    expressions = [each["expr"] for each in rules if each["alert"] == "DittofsCertificateRenewalOverdue"]
     found = [re.search(r'certificate="(\w+)"}\) < (\d+)$', each) for each in expressions]
     assert {each[1]: int(each[2]) / 86400 for each in found if each} == least
 
