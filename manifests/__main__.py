@@ -61,7 +61,7 @@ def files_from_chart(helm: Path) -> Mapping[Path, str]:
 def render_chart(helm: Path, *values: str) -> list[Manifest]:
     """Renders the chart on disk, without its hooks; each of the `values` is as for --set."""
     flags = [part for value in values for part in ("--set", value)]
-    command = (helm, "template", NAME, CHART, "--namespace", NAMESPACE, "--no-hooks", *flags)
+    command = [str(helm), "template", NAME, str(CHART), "--namespace", NAMESPACE, "--no-hooks", *flags]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
     return [manifest for manifest in yaml.safe_load_all(text) if manifest]
