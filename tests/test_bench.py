@@ -14,7 +14,7 @@ from tests.bench.load import Ask, Load
 from tests.bench.reconciling import belongings, new_servers
 from tests.bench.shares import parts
 from tests.bench.yes import YesWebhook
-from tests.harness.fleet import processor_seconds_of
+from tests.harness.fleet import cpu_seconds
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import s3, server
 
@@ -96,12 +96,12 @@ def test_a_load_is_answered_over_as_many_connections_as_asked_for(yes: YesWebhoo
     refused = Ask("GET", VALIDATE_PATH, b"")
     with yes:
         load = Load(yes.url, Operator(tmp_path).trust)
-        before = processor_seconds_of(yes.pid)
+        before = cpu_seconds(yes.pid)
         answers = load.slice(cycle([asked]), 4, 0.5)
         paced = load.slice(cycle([asked]), 4, 1, rate=20)
         [failure, *_] = load.slice(cycle([refused]), 1, 0.2).failures
 
-        assert processor_seconds_of(yes.pid) > before
+        assert cpu_seconds(yes.pid) > before
 
     assert answers.failures == []
     assert answers.rate == len(answers.milliseconds) / 0.5

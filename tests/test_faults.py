@@ -49,7 +49,7 @@ def behind(
 ) -> Iterator[OperatorNamespace]:
     """The operator is at work behind the proxy, and needs no Lease. If one of each kind hangs, a worker is left."""
     workers = f"--workers={len(KINDS) + 1}"
-    with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", workers, through=proxy) as running:
+    with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", workers, proxy=proxy) as running:
         yield running
 
 
@@ -65,7 +65,7 @@ def parts(name: str) -> set[tuple[str, str]]:
 
 
 def objects(operated: OperatorNamespace) -> Objects:
-    return {(each["kind"], each["metadata"]["name"]): each for kind in KINDS for each in operated.all(kind)}
+    return {(each["kind"], each["metadata"]["name"]): each for kind in KINDS for each in operated.list_all(kind)}
 
 
 def is_complete(name: str, among: Objects) -> bool:
@@ -191,7 +191,7 @@ def test_a_burst_goes_on_where_the_api_server_left_off(behind: OperatorNamespace
 def test_what_is_deleted_while_no_watch_is_open_is_noticed(
     behind: OperatorNamespace, proxy: Proxy, forgotten: bool
 ) -> None:
-    behind.secret("jwt", key="k" * 40)
+    behind.put_secret("jwt", key="k" * 40)
     behind.apply(files(identity=jwt_of("jwt")))
     until(lambda: credentials(behind) == "Found")
     template = behind.template("files")
@@ -207,7 +207,7 @@ def test_what_is_deleted_while_no_watch_is_open_is_noticed(
     refused.remove()
     until(lambda: credentials(behind) == "SecretNotFound", SECONDS)
     until(lambda: behind.get("configmap", "files-config") is not None, SECONDS)
-    behind.secret("jwt", key="k" * 40)
+    behind.put_secret("jwt", key="k" * 40)
     until(lambda: credentials(behind) == "Found", SECONDS)
 
     assert behind.template("files") == template
@@ -287,12 +287,12 @@ def test_what_failed_is_done_again_and_only_that(behind: OperatorNamespace, prox
 
 
 def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: OperatorNamespace, proxy: Proxy) -> None:
-    behind.secret("jwt", key="k" * 40)
+    behind.put_secret("jwt", key="k" * 40)
     behind.apply(files(identity=jwt_of("jwt")))
     until(lambda: credentials(behind) == "Found", SECONDS)
     template = behind.template("files")
     with proxy.fault(lambda request: request.path.endswith("/secrets/jwt"), times=3, answer=500) as fault:
-        behind.secret("jwt", key="l" * 40)
+        behind.put_secret("jwt", key="l" * 40)
         until(lambda: behind.template("files") != template, SECONDS)
 
     assert fault.taken == 3
@@ -393,7 +393,7 @@ def test_a_change_is_made_once_wherever_the_operator_is_killed(
 ) -> None:
     most = [f"files-{number}" for number in range(8)]
     behind.apply(*map(files, ["first", *most]))
-    until(lambda: len(behind.all("pods")) == len(most) + 1, SECONDS)
+    until(lambda: len(behind.list_all("pods")) == len(most) + 1, SECONDS)
     made = completed(behind, "first", *most)
     written = len(writes(proxy))
     change(behind, "first")
@@ -420,7 +420,7 @@ def led(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy
 ) -> Iterator[OperatorNamespace]:
     """The operator is at work behind the proxy, as the holder of the Lease."""
-    with OperatorNamespace(control_plane, namespace, tmp_path, through=proxy) as running:
+    with OperatorNamespace(control_plane, namespace, tmp_path, proxy=proxy) as running:
         until(lambda: bool(holder(running)))
         yield running
 

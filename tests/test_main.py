@@ -281,7 +281,7 @@ def test_what_is_rendered_is_no_difference_to_what_was_made(operated: OperatorNa
         yaml.safe_dump(server(**storage(cacheSize="1024Mi", contentSize="1Ti"), resources={"limits": {"cpu": 2}}))
     )
     operated.kubectl("apply", "-f", str(manifest))
-    operated.settled("files")
+    operated.wait_until_observed("files")
     rendered = run("render", str(manifest)).stdout
 
     assert operated.kubectl("diff", "-f", "-", input=rendered) == ""

@@ -102,7 +102,7 @@ def test_a_repeated_cause_is_written_once(operated: OperatorNamespace) -> None:
 
 
 def refusals(operated: OperatorNamespace) -> list[int]:
-    return [event["count"] for event in operated.all("events") if event["reason"] == "FailedCreate"]
+    return [event["count"] for event in operated.list_all("events") if event["reason"] == "FailedCreate"]
 
 
 def test_forged_events_change_nothing(operated: OperatorNamespace) -> None:
@@ -206,7 +206,7 @@ def test_without_events_the_operator_works_as_before(
 ) -> None:
     """An older chart's role does not let it watch them, and an etcd of their own may be down."""
     with Proxy(control_plane, tmp_path) as proxy:
-        operated = OperatorNamespace(control_plane, namespace, tmp_path, through=proxy)
+        operated = OperatorNamespace(control_plane, namespace, tmp_path, proxy=proxy)
         proxy.fault(lambda request: request.method == "GET" and request.path.endswith("/events"), **harm)
         with operated:
             operated.apply(server("files"))

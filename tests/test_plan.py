@@ -21,7 +21,7 @@ from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import s3, server, storage
-from tests.harness.volume_driver import Manner, VolumeDriver
+from tests.harness.volume_driver import Expansion, VolumeDriver
 from tests.harness.wait import until
 
 pytestmark = pytest.mark.anyio
@@ -243,14 +243,14 @@ EDITS: tuple[Manifest, ...] = (
 async def test_the_operator_does_what_was_planned(operated: OperatorNamespace) -> None:
     """Each edit after the other: the pod template is another one, or its hash is, when a restart was planned."""
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
     for spec in EDITS:
         before = operated.template("files")
         [outcome] = (await live(operated, server(**spec))).outcomes
         assert outcome.effects
         assert "StatefulSet files" not in [effect.what for effect in outcome.effects]
         operated.apply(server(**spec))
-        operated.settled("files")
+        operated.wait_until_observed("files")
         assert outcome.restarts == (pod_of(operated.template("files")) != pod_of(before)), spec
 
 
@@ -273,7 +273,7 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNames
         until(lambda: reason(operated) == "Bound" and operated.get("pod", "files-0") is not None)
         pod = operated.get("pod", "files-0")["metadata"]["uid"]
 
-        driver.manner = Manner(most="10Gi")
+        driver.expansion = Expansion(most="10Gi")
         claim, grows = "claim cache-files-0", f"class {driver.storage_class} expands online"
 
         assert await told(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
@@ -298,7 +298,7 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNames
 
 def reason(operated: OperatorNamespace) -> str:
     """Of StorageReady, when it is about the current generation."""
-    operated.settled("files")
+    operated.wait_until_observed("files")
     return str((operated.condition("files", "StorageReady") or {}).get("reason"))
 
 
@@ -314,7 +314,7 @@ async def cache(operated: OperatorNamespace) -> Entry:
 
 async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
     operated.kubectl("create", "serviceaccount", "viewer")
     operated.kubectl("create", "role", "viewer", "--verb=list", "--resource=dittoservers.dittofs.dittofs.com")
     operated.kubectl(

@@ -85,16 +85,14 @@ def test_every_permission_is_used_and_no_call_is_refused(
 ) -> None:
     namespace = "confined" if confined else "everywhere"
     enforcing.kubectl("create", "namespace", namespace)
-    shipped = granted(permissions(namespace, confined=confined, makes_its_own=True))
+    shipped = granted(permissions(namespace, confined=confined, self_managed=True))
     # That it may not list the classes, nor look up a node, an operator that is confined learns by asking.
     asked = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
     expected = asked if confined else set()
     with Proxy(enforcing, tmp_path) as proxy:
-        operated = OperatorNamespace(
-            enforcing, namespace, tmp_path, through=proxy, confined=confined, makes_its_own=True
-        )
+        operated = OperatorNamespace(enforcing, namespace, tmp_path, proxy=proxy, confined=confined, self_managed=True)
         if not confined:
-            operated.operator = Operator(tmp_path, *operated.flags, makes_its_own=True)
+            operated.operator = Operator(tmp_path, *operated.flags, self_managed=True)
         operated.register()
         # As before Kubernetes 1.32: what is watched is listed first.
         proxy.fault(lambda request: "sendInitialEvents" in request.query, answer=422)
@@ -135,7 +133,7 @@ def everything(operated: OperatorNamespace, proxy: Proxy) -> None:
 
 
 def make(operated: OperatorNamespace) -> None:
-    operated.secret("dsn", dsn="postgres://u:p@db:5432/files")
+    operated.put_secret("dsn", dsn="postgres://u:p@db:5432/files")
     database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
     operated.apply(server(metrics={"enabled": True}, database=database))
     until(lambda: operated.template("files") is not None)
@@ -177,13 +175,13 @@ def change(operated: OperatorNamespace) -> None:
     """Twice, of which the second Event is the first one counted."""
     for password in ("q", "r"):
         before = operated.template("files")
-        operated.secret("dsn", dsn=f"postgres://u:{password}@db:5432/files")
+        operated.put_secret("dsn", dsn=f"postgres://u:{password}@db:5432/files")
         until(lambda before=before: operated.template("files") != before)  # type: ignore[misc]
     until(lambda: restarts(operated) == [2])
 
 
 def restarts(operated: OperatorNamespace) -> list[int]:
-    return [each["count"] for each in operated.all("events") if each["reason"] == "Restarting"]
+    return [each["count"] for each in operated.list_all("events") if each["reason"] == "Restarting"]
 
 
 def change_what_cannot_be_applied(operated: OperatorNamespace, proxy: Proxy) -> None:

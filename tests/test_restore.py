@@ -19,7 +19,7 @@ from app.storage.crd import custom_resource_definition
 from app.storage.pod import CONFIG_HASH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.fleet import quiet
+from tests.harness.fleet import wait_until_quiet
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import s3, server
 from tests.harness.wait import until
@@ -55,7 +55,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
 def site(plane: Plane, tmp_path: Path) -> Iterator[OperatorNamespace]:
     """The operator is at work, with a certificate of its own that the API server trusts."""
     (tmp_path / "operator").mkdir()
-    site = OperatorNamespace(plane, "site", tmp_path / "operator", makes_its_own=True)
+    site = OperatorNamespace(plane, "site", tmp_path / "operator", self_managed=True)
     site.register()
     with site:
         yield site
@@ -80,9 +80,9 @@ def is_admitted(site: OperatorNamespace, name: str, **change: Any) -> bool:
 
 
 def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Plane, tmp_path: Path) -> None:
-    site.secret("s3", accessKeyId="one", secretAccessKey="key")
+    site.put_secret("s3", accessKeyId="one", secretAccessKey="key")
     site.apply(server("kept", **s3()), server("idle"), server("deleted"), server("late"))
-    site.settled("kept", "idle", "deleted", "late")
+    site.wait_until_observed("kept", "idle", "deleted", "late")
 
     # The backup has a server that lacks objects.
     site.operator.signal(SIGSTOP)
@@ -94,15 +94,15 @@ def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Pla
     # The backup does not have what happens from now on.
     until(lambda: bool(site.template("late")))
     first_hash = config_hash(site, "kept")
-    site.secret("s3", accessKeyId="two", secretAccessKey="key")
+    site.put_secret("s3", accessKeyId="two", secretAccessKey="key")
     site.apply(server("lost"))
-    site.settled("lost")
+    site.wait_until_observed("lost")
     until(lambda: config_hash(site, "kept") != first_hash)
     site.kubectl("delete", "dittoserver", "deleted")
     former = site.get("secret", "site-tls")["data"]
     site.kubectl("delete", "secret", "site-tls")
     until(lambda: (site.get("secret", "site-tls") or {"data": former})["data"] != former)
-    quiet(site)
+    wait_until_quiet(site)
 
     with plane.stopped() as data:
         shutil.rmtree(data)
@@ -122,12 +122,12 @@ def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Pla
     # What was lost is created again, and only where its server exists.
     until(lambda: bool(site.template("late")), LIMIT_SECONDS)
 
-    assert {each["metadata"]["name"] for each in site.all("statefulset")} == {"kept", "idle", "deleted", "late"}
+    assert {each["metadata"]["name"] for each in site.list_all("statefulset")} == {"kept", "idle", "deleted", "late"}
 
     # The value that the operator knew is not taken for the one in the Secret.
     assert config_hash(site, "kept") == first_hash
 
-    site.secret("s3", accessKeyId="three", secretAccessKey="key")
+    site.put_secret("s3", accessKeyId="three", secretAccessKey="key")
     until(lambda: config_hash(site, "kept") != first_hash, LIMIT_SECONDS)
 
-    assert not [each for each in quiet(site)[written:] if each.name.startswith(("idle", "deleted", "lost"))]
+    assert not [each for each in wait_until_quiet(site)[written:] if each.name.startswith(("idle", "deleted", "lost"))]

@@ -23,15 +23,15 @@ from tests.harness.background import Background
 from tests.harness.fleet import (
     S3_VALUES,
     ClusterWideOperator,
-    busy,
-    create,
+    create_all,
+    is_busy,
     large_secret,
-    made,
-    many,
-    memory_of,
+    memory_megabytes,
     metric,
-    named,
-    quiet,
+    namespaced_server,
+    numbered_servers,
+    wait_until_created,
+    wait_until_quiet,
 )
 from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.operator_process import Operator
@@ -86,11 +86,11 @@ def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, 
 def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
     operated: OperatorNamespace, spec: Manifest, claims: int, most: int
 ) -> None:
-    operated.secret("s3", **S3_VALUES)
+    operated.put_secret("s3", **S3_VALUES)
     operated.apply(server("files", **spec))
-    until(lambda: len(operated.all("persistentvolumeclaims")) == claims)
+    until(lambda: len(operated.list_all("persistentvolumeclaims")) == claims)
     until(lambda: operated.get("pod", "files-0") is not None)
-    writes = quiet(operated)
+    writes = wait_until_quiet(operated)
     counted = [each for each in writes if (each.verb, each.resource) != ("create", "secrets")]
     table(*((f"{each.verb} {each.resource} {each.name}", str(each.code)) for each in writes))
 
@@ -100,17 +100,17 @@ def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
 def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
     control_plane: ControlPlane, operated: OperatorNamespace
 ) -> None:
-    create(control_plane, DITTO_SERVERS, many(SOME, operated.namespace, replicas=0))
-    made(operated, SOME)
-    quiet(operated)
+    create_all(control_plane, DITTO_SERVERS, numbered_servers(SOME, operated.namespace, replicas=0))
+    wait_until_created(operated, SOME)
+    wait_until_quiet(operated)
     operated.operator.stop()
     before = len(operated.requests())
     begun = monotonic()
     operated.operator.start()
     until(lambda: metric(operated.operator, "controller_runtime_reconcile_total") >= SOME, 60)
-    until(lambda: not busy(operated.operator), 60)
+    until(lambda: not is_busy(operated.operator), 60)
     seconds = monotonic() - begun
-    quiet(operated)
+    wait_until_quiet(operated)
     restarted = operated.requests()[before:]
     sleep(60)
     idle = operated.requests()[before + len(restarted) :]
@@ -128,16 +128,16 @@ def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
 def test_a_secret_that_many_servers_share_is_read_once_a_change(
     control_plane: ControlPlane, operated: OperatorNamespace
 ) -> None:
-    operated.secret("s3", **S3_VALUES)
-    create(control_plane, DITTO_SERVERS, many(SHARING, operated.namespace, replicas=0, **s3()))
-    made(operated, SHARING)
-    quiet(operated)
+    operated.put_secret("s3", **S3_VALUES)
+    create_all(control_plane, DITTO_SERVERS, numbered_servers(SHARING, operated.namespace, replicas=0, **s3()))
+    wait_until_created(operated, SHARING)
+    wait_until_quiet(operated)
     before, templates = len(operated.requests()), hashes(operated)
-    operated.secret("s3", **{**S3_VALUES, "secretAccessKey": "rotated"})
+    operated.put_secret("s3", **{**S3_VALUES, "secretAccessKey": "rotated"})
     begun = monotonic()
     until(lambda: hashes(operated).isdisjoint(templates), 60)
     seconds = monotonic() - begun
-    quiet(operated)
+    wait_until_quiet(operated)
     asked = operated.requests()[before:]
     table((f"until the last of {SHARING} changed", f"{seconds:.1f} s"), *kinds("rotation", asked))
     reads = [each for each in asked if (each.verb, each.resource, each.name) == ("get", "secrets", "s3")]
@@ -161,20 +161,20 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
     operated = operated_everywhere
     steps = operated.operator.folder / "steps.json"
     operated.operator.module = ("tests.harness.event_loop_steps", steps)
-    operated.secret("s3", **S3_VALUES)
+    operated.put_secret("s3", **S3_VALUES)
     begun = monotonic()
-    create(control_plane, SECRETS, (large_secret(f"foreign-{n}", "default") for n in range(foreign)))
-    create(control_plane, DITTO_SERVERS, many(servers, operated.namespace, **s3()))
+    create_all(control_plane, SECRETS, (large_secret(f"foreign-{n}", "default") for n in range(foreign)))
+    create_all(control_plane, DITTO_SERVERS, numbered_servers(servers, operated.namespace, **s3()))
     there = monotonic()
-    manifest = named("reviewed", operated.namespace, **s3())
+    manifest = namespaced_server("reviewed", operated.namespace, **s3())
     with operated, Reviews(operated.operator, manifest) as reviews:
-        made(operated, servers)
+        wait_until_created(operated, servers)
         done = monotonic()
         # Which every one of them may have to do with.
         operated.kubectl("annotate", "storageclass", "fast", f"looked-at-by={operated.namespace}")
-        made(operated, servers)
-        memory = memory_of(operated.operator.pid)
-    told = [each for each in operated.all("events") if each["involvedObject"]["kind"] == KIND]
+        wait_until_created(operated, servers)
+        memory = memory_megabytes(operated.operator.pid)
+    told = [each for each in operated.list_all("events") if each["involvedObject"]["kind"] == KIND]
     longest = json.loads(steps.read_text())
     table(
         ("foreign Secrets and servers made", f"{there - begun:.1f} s"),
@@ -199,7 +199,7 @@ def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
 
 def hashes(operated: OperatorNamespace) -> set[str]:
     """What the pods of the servers read, a digest for each."""
-    return {live_hash(each) or "" for each in operated.all("statefulsets")}
+    return {live_hash(each) or "" for each in operated.list_all("statefulsets")}
 
 
 def table(*rows: tuple[str, str]) -> None:

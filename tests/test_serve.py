@@ -201,9 +201,9 @@ def test_without_reconciling_nothing_is_made(
 
 
 def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(operated: OperatorNamespace) -> None:
-    operated.secret("s3", accessKeyId="id", secretAccessKey="key")
+    operated.put_secret("s3", accessKeyId="id", secretAccessKey="key")
     operated.apply(server(**s3()))
-    operated.settled("files")
+    operated.wait_until_observed("files")
     review = creation(server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2")
     before = len(operated.requests())
 
@@ -241,7 +241,7 @@ def test_leftovers_are_known_without_a_request(operated: OperatorNamespace) -> N
 
 def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
     operated.operator.signal(signal.SIGTERM)
     until(lambda: operated.get("lease", "dittofs-operator")["spec"]["holderIdentity"] == "")
 
@@ -257,7 +257,7 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
 @pytest.fixture
 def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
     """Registered but not started: it will make its own certificate."""
-    own = OperatorNamespace(control_plane, namespace, tmp_path, makes_its_own=True)
+    own = OperatorNamespace(control_plane, namespace, tmp_path, self_managed=True)
     own.register()
     yield own
     own.kubectl("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", namespace)
@@ -265,7 +265,7 @@ def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) 
 
 def about_the_secret(own: OperatorNamespace) -> list[str]:
     """The reasons of the Events, in alphabetical order."""
-    about = [each for each in own.all("events") if each["involvedObject"]["name"] == f"{own.namespace}-tls"]
+    about = [each for each in own.list_all("events") if each["involvedObject"]["name"] == f"{own.namespace}-tls"]
     return sorted(each["reason"] for each in about)
 
 
@@ -371,7 +371,7 @@ def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace)
     plane.kubectl("delete", "crd", "others.dittofs.dittofs.com")
     until(lambda: site.operator.why_not_ready() == "ok")
     site.apply(server())
-    site.settled("files")
+    site.wait_until_observed("files")
 
     # An API server that is away changes nothing, and without the CRD there is nothing to be ready for.
     plane.stop_apiserver()

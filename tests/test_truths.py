@@ -97,7 +97,7 @@ def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated
 
 def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
 
     assert operated.get("dittoserver", "files")["spec"]["storage"]["cacheSize"] == "5Gi"
     assert claim_templates(operated)[-1]["spec"]["resources"]["requests"] == {"storage": "5Gi"}
@@ -119,17 +119,17 @@ def test_3_claims_are_kept_when_the_server_is_stopped(operated: OperatorNamespac
 
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
-    claims = operated.all("pvc")
+    claims = operated.list_all("pvc")
     operated.apply(server(replicas=0))
     until(lambda: operated.get("pod", "files-0") is None)
 
     assert uids(operated, *CLAIMS) == sorted(each["metadata"]["uid"] for each in claims)
-    assert not [each for each in operated.all("pvc") if each["metadata"].get("ownerReferences")]
+    assert not [each for each in operated.list_all("pvc") if each["metadata"].get("ownerReferences")]
 
 
 def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operated: OperatorNamespace) -> None:
     names = {"accessKeyIdKey": "id", "secretAccessKeyKey": "key", "endpointKey": "url"}
-    operated.secret("other", id="a", key="b")
+    operated.put_secret("other", id="a", key="b")
     operated.apply(server(s3={"credentialsSecretRef": {"secretName": "other", **names}}))
     running(operated, "files")
 
@@ -139,7 +139,7 @@ def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operate
 
 
 def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(operated: OperatorNamespace) -> None:
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     operated.apply(server(s3={**s3()["s3"], "region": "eu-central-1"}), server("local"))
     running(operated, "files", "local")
 
@@ -154,11 +154,11 @@ def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(ope
 
 @pytest.mark.alone
 def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: OperatorNamespace) -> None:
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
     before, spec = operated.template("files"), operated.get("dittoserver", "files")["spec"]
-    operated.secret("s3", **KEYS | {"secretAccessKey": "c"})
+    operated.put_secret("s3", **KEYS | {"secretAccessKey": "c"})
     until(lambda: hash_of(operated.template("files")) != hash_of(before), seconds=2)
 
     assert without_hash(operated.template("files")) == without_hash(before)
@@ -189,7 +189,7 @@ def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: Op
 
     assert said(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
 
-    admitting.secret("s3", accessKeyId="a")
+    admitting.put_secret("s3", accessKeyId="a")
     lacking = 'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"\n'
 
     assert said(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
@@ -201,10 +201,10 @@ def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
 ) -> None:
     with (
         Proxy(control_plane, tmp_path) as proxy,
-        OperatorNamespace(control_plane, namespace, tmp_path, through=proxy) as slow,
+        OperatorNamespace(control_plane, namespace, tmp_path, proxy=proxy) as slow,
     ):
         for admitting in registered(slow, control_plane):
-            admitting.secret("s3", **KEYS)
+            admitting.put_secret("s3", **KEYS)
             assert "Warning" not in said(admitting, server(**s3()), "--dry-run=server")
             assert ("get", "secrets", "s3") in [(each.verb, each.resource, each.name) for each in slow.requests()]
             with proxy.fault(lambda request: request.path.endswith("/secrets/late"), hang=True):
@@ -214,7 +214,7 @@ def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
 
 
 def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: OperatorNamespace) -> None:
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
     before = operated.template("files")
@@ -222,7 +222,7 @@ def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Op
     edited = server(nfsPort=2050, service={"annotations": {"example.com/a": "b"}}, **bucket)
     edited["metadata"]["labels"] = {"example.com/team": "a"}
     operated.apply(edited)
-    operated.settled("files")
+    operated.wait_until_observed("files")
 
     assert operated.template("files") == before
 
@@ -233,24 +233,24 @@ def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Op
 
 
 def test_what_the_pod_consumes_changes_its_template(operated: OperatorNamespace) -> None:
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
     region = {"s3": {**s3()["s3"], "region": "eu-central-1"}}
     for change in (region, s3(endpointKey="url"), {**s3(endpointKey="url"), "image": "example.com/dittofs:2"}):
         before = operated.template("files")
         operated.apply(server(**change))
-        operated.settled("files")
+        operated.wait_until_observed("files")
         assert operated.template("files") != before
 
 
 def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    until(lambda: len(operated.all("pvc")) == len(CLAIMS))
+    until(lambda: len(operated.list_all("pvc")) == len(CLAIMS))
     running(operated, "files")
     kept, secrets, template = uids(operated, *CLAIMS), data_of(operated, *GENERATED), operated.template("files")
     operated.kubectl("delete", "dittoserver", "files")
-    until(lambda: not [each for kind in OWNED for each in operated.all(kind) if of_files(each)], SECONDS)
+    until(lambda: not [each for kind in OWNED for each in operated.list_all(kind) if of_files(each)], SECONDS)
 
     assert uids(operated, *CLAIMS) == kept
 
@@ -274,7 +274,7 @@ def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(
 
 def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
     config = operated.get("configmap", "files-config")
     operated.kubectl("annotate", "service", "files-file", "example.com/balancer=a")
     operated.kubectl("label", "service", "files-file", "example.com/team=a")
@@ -313,12 +313,12 @@ def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: 
 def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: OperatorNamespace) -> None:
     operated.apply(server(**s3()))
     until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
-    operated.secret("s3", accessKeyId="a")
+    operated.put_secret("s3", accessKeyId="a")
     until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
 
     assert operated.get("statefulset", "files") is None
 
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     until(lambda: bool(operated.get("statefulset", "files")))
     until(lambda: condition(operated, "CredentialsReady") == ("True", "Found"))
     until(lambda: warnings(operated).keys() == {"SecretNotFound", "SecretIncomplete"})
@@ -327,7 +327,7 @@ def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: 
 
 
 def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: OperatorNamespace) -> None:
-    operated.secret("s3", **KEYS)
+    operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
     running(operated, "files")
     before = operated.template("files")
@@ -341,7 +341,7 @@ def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: OperatorN
 
     assert operated.template("files") == before
 
-    operated.secret("s3", accessKeyId="c", secretAccessKey="d")
+    operated.put_secret("s3", accessKeyId="c", secretAccessKey="d")
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
 
@@ -355,7 +355,7 @@ def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: O
 
 def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    operated.settled("files")
+    operated.wait_until_observed("files")
     before = made(operated)
     operated.operator.stop()
     slip_in(operated, server(nfsPort=8080, image="example.com/dittofs:2"))
@@ -398,8 +398,8 @@ def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operator
 def test_no_value_of_a_secret_is_ever_told(operated: OperatorNamespace) -> None:
     marks = [f"m4rk{token_hex(16)}" for _ in range(8)]
     access, secret, token, password, dsn, broken, half, other = marks
-    operated.secret("s3", accessKeyId=access, secretAccessKey=secret, endpoint=f"ftp://{other}")
-    operated.secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{dsn}@db:5432/files")
+    operated.put_secret("s3", accessKeyId=access, secretAccessKey=secret, endpoint=f"ftp://{other}")
+    operated.put_secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{dsn}@db:5432/files")
     identity = {
         **jwt(name="keys", key="jwt")["identity"],
         "admin": {"passwordSecretRef": {"name": "keys", "key": "admin"}},
@@ -410,7 +410,7 @@ def test_no_value_of_a_secret_is_ever_told(operated: OperatorNamespace) -> None:
 
     assert dsn in decoded(data_of(operated, "files-postgres")[0]["password"])
 
-    operated.secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{broken}@db:{broken}/files")
+    operated.put_secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{broken}@db:{broken}/files")
     until(lambda: 'key "dsn": expected' in credentials(operated))
     operated.patch("secret", "s3", stringData={"accessKeyId": half}, data={"secretAccessKey": None})
     until(lambda: "missing key" in credentials(operated))
@@ -490,7 +490,7 @@ def claim_templates(operated: OperatorNamespace) -> list[Any]:
 
 
 def uids(operated: OperatorNamespace, *names: str, kind: str = "pvc") -> list[str]:
-    return sorted(each["metadata"]["uid"] for each in operated.all(kind) if each["metadata"]["name"] in names)
+    return sorted(each["metadata"]["uid"] for each in operated.list_all(kind) if each["metadata"]["name"] in names)
 
 
 def owner(operated: OperatorNamespace, kind: str, name: str) -> Any:
@@ -509,7 +509,11 @@ def data_of(operated: OperatorNamespace, *names: str) -> list[dict[str, str]]:
 
 def made(operated: OperatorNamespace) -> list[Any]:
     """As they are asked to be."""
-    found = [operated.get("statefulset", "files"), *operated.all("services"), operated.get("configmap", "files-config")]
+    found = [
+        operated.get("statefulset", "files"),
+        *operated.list_all("services"),
+        operated.get("configmap", "files-config"),
+    ]
     return [each.get("spec") or each["data"] for each in found]
 
 
@@ -525,7 +529,7 @@ def credentials(operated: OperatorNamespace) -> str:
 
 
 def warned(operated: OperatorNamespace) -> list[Any]:
-    return [each for each in operated.all("events") if (each["source"].get("component"), each["type"]) == WARNING]
+    return [each for each in operated.list_all("events") if (each["source"].get("component"), each["type"]) == WARNING]
 
 
 def warnings(operated: OperatorNamespace) -> dict[str, str]:

@@ -126,9 +126,9 @@ def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator
 
     causes = response.get("status", {}).get("details", {}).get("causes", [])
 
-    assert len(causes) == len(row.says)
+    assert len(causes) == len(row.errors)
 
-    for text in row.says:
+    for text in row.errors:
         assert any(text in cause["message"] for cause in causes), causes
 
 
@@ -262,8 +262,8 @@ def test_the_webhook_says_the_same_of_leftovers(
     assert response["allowed"] is row.admitted
 
     causes = response.get("status", {}).get("details", {}).get("causes", [])
-    assert_said([cause["message"] for cause in causes], row.says)
-    assert_said(response.get("warnings", []), row.warns)
+    assert_said([cause["message"] for cause in causes], row.errors)
+    assert_said(response.get("warnings", []), row.warnings)
 
 
 @pytest.mark.parametrize("command", ["check", "plan"])
@@ -283,7 +283,7 @@ def test_commands_say_the_same_of_leftovers(
         response = live.post(VALIDATE_PATH, review(row.manifest))
         messages = [finding["message"] for finding in outcome["findings"] if finding["severity"] == "warning"]
         assert messages == response.get("warnings", []), row.title
-        assert_said([each["message"] for each in outcome["findings"] if each["severity"] == "error"], row.says)
+        assert_said([each["message"] for each in outcome["findings"] if each["severity"] == "error"], row.errors)
 
 
 def create(api_server: httpx.Client, manifest: Manifest) -> None:

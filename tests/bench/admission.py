@@ -23,7 +23,15 @@ from tests.bench.surroundings import cluster, load_on, register
 from tests.bench.yes import YesWebhook
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.background import Background
-from tests.harness.fleet import S3_VALUES, ClusterWideOperator, busy, create, many, named, processor_seconds_of
+from tests.harness.fleet import (
+    S3_VALUES,
+    ClusterWideOperator,
+    cpu_seconds,
+    create_all,
+    is_busy,
+    namespaced_server,
+    numbered_servers,
+)
 from tests.harness.operator_namespace import Namespace
 from tests.harness.server_table import s3, server
 
@@ -70,9 +78,9 @@ def webhooks() -> Iterator[Webhooks]:
             register(Namespace(control_plane, name), url, folder / "ca.crt")
         for name in (NONE, YES, OURS, CROWD):
             there = Namespace(control_plane, name)
-            there.secret("s3", **S3_VALUES)
+            there.put_secret("s3", **S3_VALUES)
             there.apply(server(**s3()))
-            there.settled("files")
+            there.wait_until_observed("files")
         yield Webhooks(control_plane, operated, yes)
 
 
@@ -113,7 +121,7 @@ def _during_a_burst(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
         for at_once in cycle(AT_ONCE[THROUGH]):
             for name in names:
                 _add(slices, name, at_once, load.slice(asks[name], at_once, sizes.seconds / 2))
-            done = not newcomers.is_alive() and not busy(both.operated.operator)
+            done = not newcomers.is_alive() and not is_busy(both.operated.operator)
             if done and len(slices) == len(names) * len(AT_ONCE[THROUGH]):
                 break
     say(f"  {sizes.many} servers reconciled meanwhile")
@@ -131,9 +139,9 @@ def _straight(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
         say(f"  round {number + 1} of {sizes.rounds}")
         for at_once in AT_ONCE[STRAIGHT]:
             for name in _in_turn((YES, OURS), number):
-                before = processor_seconds_of(both.processes[name])
+                before = cpu_seconds(both.processes[name])
                 _add(slices, name, at_once, both.straight[name].slice(asks, at_once, sizes.seconds))
-                taken[name] += processor_seconds_of(both.processes[name]) - before
+                taken[name] += cpu_seconds(both.processes[name]) - before
     yield from _percentiles(STRAIGHT, slices, least_rate=1500.0)
     costs = {name: 1e6 * taken[name] / _count(slices, name) for name in taken}
     for name, microseconds in costs.items():
@@ -162,7 +170,7 @@ class Newcomers(Background):
         self._count = count
 
     def run(self) -> None:
-        create(self._control_plane, DITTO_SERVERS, many(self._count, CROWD, **s3()))
+        create_all(self._control_plane, DITTO_SERVERS, numbered_servers(self._count, CROWD, **s3()))
 
 
 class Busy(Background):
@@ -180,7 +188,7 @@ class Busy(Background):
 def dry_runs(namespace: str) -> Iterator[Ask]:
     """A create and an update in turn, of which nothing is kept."""
     path = Selection(DITTO_SERVERS, namespace).path
-    new = json.dumps(named("asked-for", namespace, **s3())).encode()
+    new = json.dumps(namespaced_server("asked-for", namespace, **s3())).encode()
     change = json.dumps({"spec": {"nfsPort": 2050}}).encode()
     expected = b'"kind":"DittoServer"'
     return cycle(

@@ -25,14 +25,14 @@ from tests.bench.surroundings import cluster
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.fleet import (
     S3_VALUES,
-    busy,
-    create,
+    create_all,
+    is_busy,
     large_secret,
-    memory_of,
+    memory_megabytes,
     metric,
-    named,
-    quiet,
-    shared_out,
+    namespaced_server,
+    run_jobs,
+    wait_until_quiet,
 )
 from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.server_table import s3
@@ -98,9 +98,9 @@ def _operated() -> Iterator[OperatorNamespace]:
         folder.mkdir()
         operated = OperatorNamespace(control_plane, NAMESPACE, folder)
         for name in ("s3", "shared", "single"):
-            operated.secret(name, **S3_VALUES)
+            operated.put_secret(name, **S3_VALUES)
         with operated:
-            quiet(operated)
+            wait_until_quiet(operated)
             yield operated
 
 
@@ -121,7 +121,7 @@ async def _make_bare(control_plane: ControlPlane, number: int) -> None:
             await client.create(resource, manifest)
 
     async with Cluster.connect(control_plane.kubeconfig) as client:
-        await shared_out(map(make, new_servers(number, 0)), CONNECTIONS)
+        await run_jobs(map(make, new_servers(number, 0)), CONNECTIONS)
 
 
 def _bare_rotation(control_plane: ControlPlane, sizes: Sizes) -> float:
@@ -137,14 +137,14 @@ async def _change_templates(control_plane: ControlPlane, number: int) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as client:
         servers = (await client.list(DITTO_SERVERS, NAMESPACE)).items[:number]
         templates = (_stateful_set(each, "1" * 64) for each in servers)
-        await shared_out((client.apply(STATEFUL_SETS, each) for each in templates), CONNECTIONS)
+        await run_jobs((client.apply(STATEFUL_SETS, each) for each in templates), CONNECTIONS)
 
 
 def new_servers(number: int, sharing: int) -> Iterator[Manifest]:
     """The first share a Secret with the others of them, the next has one of its own, and the rest have another."""
     for each in range(number):
         secret = "shared" if each < sharing else "single" if each == sharing else "s3"
-        yield named(f"s{each}", NAMESPACE, **s3(secretName=secret))
+        yield namespaced_server(f"s{each}", NAMESPACE, **s3(secretName=secret))
 
 
 def belongings(server: Manifest) -> Iterator[tuple[Resource, Manifest]]:
@@ -167,7 +167,7 @@ def _owner(server: Manifest) -> Owner:
 
 
 def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, say: Say) -> Cost:
-    idle = memory_of(operated.operator.pid)["VmRSS"]
+    idle = memory_megabytes(operated.operator.pid)["VmRSS"]
     before = len(operated.requests())
     sharing = sizes.sharing if number == sizes.many else 0
     seconds = asyncio.run(
@@ -176,7 +176,7 @@ def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, s
             DITTO_SERVERS,
             number,
             is_observed,
-            lambda: create(operated.control_plane, DITTO_SERVERS, new_servers(number, sharing), CONNECTIONS),
+            lambda: create_all(operated.control_plane, DITTO_SERVERS, new_servers(number, sharing), CONNECTIONS),
         )
     )
     asked = operated.requests()[before:]
@@ -193,7 +193,7 @@ def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, s
         secrets=len([each for each in asked if each.verb == "create" and each.resource == "secrets"]) / number,
         reads=len([each for each in asked if each.verb in ("get", "list")]) / number,
         idle_memory=idle,
-        memory=memory_of(operated.operator.pid)["VmRSS"],
+        memory=memory_megabytes(operated.operator.pid)["VmRSS"],
     )
 
 
@@ -243,7 +243,7 @@ def reconciled_nothing(operated: OperatorNamespace, seconds: float = 3.0) -> boo
     """Whether nothing was reconciled for so long."""
     before = metric(operated.operator, "controller_runtime_reconcile_total")
     sleep(seconds)
-    return metric(operated.operator, "controller_runtime_reconcile_total") == before and not busy(operated.operator)
+    return metric(operated.operator, "controller_runtime_reconcile_total") == before and not is_busy(operated.operator)
 
 
 def _figures(cost: Cost) -> Iterator[Figure]:
@@ -272,7 +272,7 @@ def _resizer(costs: list[Cost]) -> Iterator[Figure]:
 
 def _later(operated: OperatorNamespace, bare_rotation: float, sizes: Sizes, say: Say) -> Iterator[Figure]:
     number = sizes.many
-    memory = memory_of(operated.operator.pid)["VmHWM"]
+    memory = memory_megabytes(operated.operator.pid)["VmHWM"]
     yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=150)
     for name, servers in (("single", 1), ("shared", sizes.sharing)):
         seconds = _rotated(operated, name, servers)
@@ -282,23 +282,23 @@ def _later(operated: OperatorNamespace, bare_rotation: float, sizes: Sizes, say:
     settled(operated)
     yield from _restarted(operated, say)
     yield from _idle(operated, sizes, say)
-    before = memory_of(operated.operator.pid)["VmRSS"]
+    before = memory_megabytes(operated.operator.pid)["VmRSS"]
     yield Figure(MEMORY, f"{number} servers, after a restart", before, "MB", at_most=150)
-    create(operated.control_plane, SECRETS, (large_secret(f"foreign-{n}", NAMESPACE) for n in range(sizes.foreign)))
+    create_all(operated.control_plane, SECRETS, (large_secret(f"foreign-{n}", NAMESPACE) for n in range(sizes.foreign)))
     settled(operated)
-    with_foreign = memory_of(operated.operator.pid)["VmRSS"]
+    with_foreign = memory_megabytes(operated.operator.pid)["VmRSS"]
     yield Figure(MEMORY, f"the same with {sizes.foreign} foreign Secrets of 1 MB", with_foreign, "MB", at_most=150)
     yield from _churned(operated, sizes, say)
 
 
 def _rotated(operated: OperatorNamespace, secret: str, servers: int) -> float:
-    former = {each["metadata"]["name"]: live_hash(each) for each in operated.all("statefulsets")}
+    former = {each["metadata"]["name"]: live_hash(each) for each in operated.list_all("statefulsets")}
 
     def has_changed(stateful_set: Manifest) -> bool:
         return live_hash(stateful_set) != former[stateful_set["metadata"]["name"]]
 
     def rotate() -> None:
-        operated.secret(secret, **{**S3_VALUES, "secretAccessKey": "rotated"})
+        operated.put_secret(secret, **{**S3_VALUES, "secretAccessKey": "rotated"})
 
     return asyncio.run(until_all(operated.control_plane, STATEFUL_SETS, servers, has_changed, rotate))
 
@@ -309,9 +309,9 @@ def _restarted(operated: OperatorNamespace, say: Say) -> Iterator[Figure]:
     before = len(operated.requests())
     begun = monotonic()
     operated.operator.start()
-    servers = len(operated.all("dittoservers"))
+    servers = len(operated.list_all("dittoservers"))
     until(lambda: metric(operated.operator, "controller_runtime_reconcile_total") >= servers, SECONDS, pause=0.2)
-    until(lambda: not busy(operated.operator), SECONDS, pause=0.2)
+    until(lambda: not is_busy(operated.operator), SECONDS, pause=0.2)
     seconds = monotonic() - begun
     settled(operated)
     asked = operated.requests()[before:]
@@ -335,9 +335,9 @@ def _churned(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Fi
     """Of the time, a tenth is to get used to it: what is taken from then on is growth."""
     say(f"churn for {sizes.churn_seconds:.0f} s")
     asyncio.run(_churn(operated.control_plane, sizes.many, sizes.churn_seconds / 10))
-    before = memory_of(operated.operator.pid)["VmRSS"]
+    before = memory_megabytes(operated.operator.pid)["VmRSS"]
     asyncio.run(_churn(operated.control_plane, sizes.many, sizes.churn_seconds))
-    after = memory_of(operated.operator.pid)["VmRSS"]
+    after = memory_megabytes(operated.operator.pid)["VmRSS"]
     yield Figure(MEMORY, "before the churn", before, "MB")
     yield Figure(MEMORY, f"after {sizes.churn_seconds / 60:.3g} minutes of it", after, "MB", at_most=150)
     yield Figure(MEMORY, "after to before", after / before, at_most=1.1)
@@ -350,7 +350,7 @@ async def _churn(control_plane: ControlPlane, servers: int, seconds: float) -> N
         for number in count():
             if monotonic() > end:
                 return
-            manifest = named(f"s{number % servers}", NAMESPACE, **s3())
+            manifest = namespaced_server(f"s{number % servers}", NAMESPACE, **s3())
             if number % 2:
                 live = await client.get(DITTO_SERVERS, manifest["metadata"]["name"], NAMESPACE)
                 await client.delete(DITTO_SERVERS, live)

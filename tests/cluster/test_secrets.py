@@ -16,7 +16,7 @@ from app.cluster.secrets import SecretDigest, SecretDigests, identity
 from app.cluster.store import Store
 from app.storage.facts import Trait, Unknown
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.gc_objects import tracked_more
+from tests.harness.gc_objects import count_new_gc_objects
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -154,7 +154,7 @@ async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_t
                 data = {"username": "YWRtaW4=", "password": "aHVudGVyMg=="}
                 found.secrets.learn({"metadata": metadata, "data": data})
 
-        assert tracked_more(learn) < 100
+        assert count_new_gc_objects(learn) < 100
 
 
 async def test_digests_are_forgotten_when_versions_go_back(control_plane: ControlPlane, namespace: str) -> None:

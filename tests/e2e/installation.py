@@ -46,7 +46,7 @@ def ready_replicas(cluster: ControlPlane) -> int:
 
 
 def served(operator: Namespace) -> list[str]:
-    pods = [each for each in operator.all("pods") if "deletionTimestamp" not in each["metadata"]]
+    pods = [each for each in operator.list_all("pods") if "deletionTimestamp" not in each["metadata"]]
     return [ssl.get_server_certificate((each["status"]["podIP"], 9443)) for each in pods]
 
 

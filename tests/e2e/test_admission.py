@@ -93,7 +93,7 @@ def upgrade(cluster: ControlPlane, *, short_lived: bool) -> None:
     given = [part for name, value in days.items() for part in ("--set-json", f"{name}={value}")]
     helm(cluster, "upgrade", NAME, CHART, *values(), *given, *patiently())
     # What the former ones make until they have ended is as long-lived as they were told.
-    until(lambda: len(Namespace(cluster, NAMESPACE).all("pods")) == REPLICAS, SECONDS, pause=0.5)
+    until(lambda: len(Namespace(cluster, NAMESPACE).list_all("pods")) == REPLICAS, SECONDS, pause=0.5)
 
 
 def begin_anew(operator: Namespace) -> None:
@@ -121,11 +121,11 @@ def secret_value(operator: Namespace, key: str) -> str:
 def told(operator: Namespace) -> set[str]:
     """The reasons of the Events about the Secret that there is."""
     uid = secret_uid(operator)
-    return {each["reason"] for each in operator.all("events") if each["involvedObject"].get("uid") == uid}
+    return {each["reason"] for each in operator.list_all("events") if each["involvedObject"].get("uid") == uid}
 
 
 def kill_a_replica(cluster: ControlPlane) -> None:
-    [pod, *_] = Namespace(cluster, NAMESPACE).all("pods")
+    [pod, *_] = Namespace(cluster, NAMESPACE).list_all("pods")
     kill(process_of(pod["metadata"]["name"]), signal.SIGKILL)
 
 

@@ -46,7 +46,7 @@ def serving(operator: Namespace, authority: Authority) -> int:
 
 def replicas(operator: Namespace) -> set[str]:
     """Also what is on its way out."""
-    return {each["metadata"]["uid"] for each in operator.all("pods")}
+    return {each["metadata"]["uid"] for each in operator.list_all("pods")}
 
 
 def test_no_admission_fails_on_the_way_to_cert_manager_and_back(

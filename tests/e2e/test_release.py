@@ -17,7 +17,7 @@ EARLIER = "earlier"
 def uninstall(operator: Namespace) -> str:
     """Returns when nothing of it runs any more."""
     said = helm(operator.control_plane, "uninstall", NAME)
-    until(lambda: operator.all("pods") == [], seconds=POD_SECONDS)
+    until(lambda: operator.list_all("pods") == [], seconds=POD_SECONDS)
     return said
 
 
@@ -28,7 +28,7 @@ def at_work(user: Namespace) -> Any:
 
 
 def uids(user: Namespace, *kinds: str) -> dict[str, str]:
-    return {each["metadata"]["name"]: each["metadata"]["uid"] for kind in kinds for each in user.all(kind)}
+    return {each["metadata"]["name"]: each["metadata"]["uid"] for kind in kinds for each in user.list_all(kind)}
 
 
 def is_reached_at_nodes(user: Namespace) -> bool:
@@ -37,7 +37,7 @@ def is_reached_at_nodes(user: Namespace) -> bool:
 
 def test_helm_test_succeeds_and_leaves_nothing_behind(cluster: Cluster) -> None:
     assert "Succeeded" in helm(cluster, "test", NAME)
-    until(lambda: len(Namespace(cluster, NAMESPACE).all("pods")) == REPLICAS)
+    until(lambda: len(Namespace(cluster, NAMESPACE).list_all("pods")) == REPLICAS)
 
 
 def test_an_upgrade_brings_the_new_definition_and_restarts_no_server(
@@ -59,7 +59,7 @@ def test_an_upgrade_brings_the_new_definition_and_restarts_no_server(
     assert applied(user, at_nodes).returncode == 0
 
     until(lambda: is_reached_at_nodes(user), seconds=POD_SECONDS)
-    user.settled("files")
+    user.wait_until_observed("files")
 
     assert at_work(user) == before
 
@@ -85,7 +85,7 @@ def test_servers_run_on_without_the_operator_and_are_taken_up_by_the_next(
 
     helm(cluster, "install", NAME, CHART, *values(), *patiently())
     until(lambda: is_reached_at_nodes(user), seconds=POD_SECONDS)
-    user.settled("files")
+    user.wait_until_observed("files")
 
     assert at_work(user) == before
     assert uids(operator, "secrets")[f"{NAME}-tls"] == certificates

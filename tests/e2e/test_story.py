@@ -32,7 +32,7 @@ def operator_does_not_crash(cluster: Cluster) -> Iterator[None]:
 
 
 def restarts(cluster: Cluster) -> dict[str, int]:
-    statuses = {each["metadata"]["name"]: each["status"] for each in Namespace(cluster, NAMESPACE).all("pods")}
+    statuses = {each["metadata"]["name"]: each["status"] for each in Namespace(cluster, NAMESPACE).list_all("pods")}
     return {name: status["containerStatuses"][0]["restartCount"] for name, status in statuses.items()}
 
 
@@ -50,7 +50,7 @@ def test_the_samples_run_on_volumes_of_the_sizes_that_they_name(user: Namespace)
 
     for each in servers:
         ready(user, each["metadata"]["name"])
-    claims = {claim["metadata"]["name"]: claim for claim in user.all("persistentvolumeclaims")}
+    claims = {claim["metadata"]["name"]: claim for claim in user.list_all("persistentvolumeclaims")}
 
     assert {claim["status"]["phase"] for claim in claims.values()} == {"Bound"}
     assert claims["content-memory-and-disk-0"]["status"]["capacity"]["storage"] == "50Gi"
@@ -72,7 +72,7 @@ def test_a_server_that_cannot_work_is_rejected(user: Namespace) -> None:
     assert answer.returncode == 1
     assert 'StorageClass "premium" does not exist in cluster' in answer.stderr
     assert "local" in answer.stderr
-    assert user.all("dittoservers") == []
+    assert user.list_all("dittoservers") == []
 
 
 def test_a_missing_secret_is_a_warning_and_the_server_starts_when_it_comes(user: Namespace) -> None:
@@ -82,12 +82,12 @@ def test_a_missing_secret_is_a_warning_and_the_server_starts_when_it_comes(user:
     assert 'Warning: S3 credentials Secret "keys" not found' in answer.stderr
 
     until(lambda: (user.condition("files", "CredentialsReady") or {}).get("reason") == "SecretNotFound")
-    user.secret("keys", **KEYS)
+    user.put_secret("keys", **KEYS)
     ready(user)
 
 
 def test_changed_s3_keys_restart_the_pod_which_has_them_and_its_data(user: Namespace) -> None:
-    user.secret("keys", **KEYS)
+    user.put_secret("keys", **KEYS)
     user.apply(s3_server())
     ready(user)
     before, first = seen_inside(user), pod(user)
@@ -99,7 +99,7 @@ def test_changed_s3_keys_restart_the_pod_which_has_them_and_its_data(user: Names
         "AWS_REGION": "eu-west-1",
     }
 
-    user.secret("keys", **KEYS | {"secretAccessKey": "second-secret"})
+    user.put_secret("keys", **KEYS | {"secretAccessKey": "second-secret"})
     until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
     until(lambda: is_ready(user), seconds=POD_SECONDS)
     after = seen_inside(user)
@@ -175,9 +175,12 @@ def test_a_deleted_server_leaves_its_claims_and_takes_them_back_with_its_data(us
     ready(user)
     before = seen_inside(user)
     user.kubectl("delete", "dittoserver", "files")
-    until(lambda: user.all("pods") == user.all("statefulsets") == user.all("services") == [], seconds=POD_SECONDS)
+    until(
+        lambda: user.list_all("pods") == user.list_all("statefulsets") == user.list_all("services") == [],
+        seconds=POD_SECONDS,
+    )
 
-    assert {claim["status"]["phase"] for claim in user.all("persistentvolumeclaims")} == {"Bound"}
+    assert {claim["status"]["phase"] for claim in user.list_all("persistentvolumeclaims")} == {"Bound"}
 
     user.apply(server())
     ready(user)
@@ -204,7 +207,7 @@ def test_volumes_grow_under_a_pod_that_goes_on(user: Namespace) -> None:
 
 
 def capacities(user: Namespace) -> dict[str, str]:
-    claims = user.all("persistentvolumeclaims")
+    claims = user.list_all("persistentvolumeclaims")
     return {each["metadata"]["name"]: each["status"]["capacity"]["storage"] for each in claims}
 
 
@@ -218,11 +221,11 @@ def test_nfs_and_smb_are_reached_at_their_ports_of_the_service(user: Namespace) 
 
 
 def test_the_operator_runs_as_nobody_with_nothing_to_write_to_and_logs_no_secret(user: Namespace) -> None:
-    user.secret("keys", **KEYS)
+    user.put_secret("keys", **KEYS)
     user.apply(s3_server())
     ready(user)
     operator = Namespace(user.control_plane, NAMESPACE)
-    for replica in operator.all("pods"):
+    for replica in operator.list_all("pods"):
         assert "first-secret" not in operator.kubectl("logs", replica["metadata"]["name"])
 
     assert ready_replicas(user.control_plane) == REPLICAS

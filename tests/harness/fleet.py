@@ -33,21 +33,21 @@ class ClusterWideOperator(OperatorNamespace):
         self.operator = Operator(folder, "--kubeconfig", self.kubeconfig)
 
 
-def create(
+def create_all(
     control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int = CONNECTIONS
 ) -> None:
     """All of them, a few at once; kubectl would take minutes."""
-    asyncio.run(_create(control_plane, resource, manifests, connections))
+    asyncio.run(_create_all(control_plane, resource, manifests, connections))
 
 
-async def _create(
+async def _create_all(
     control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        await shared_out((cluster.create(resource, each) for each in manifests), connections)
+        await run_jobs((cluster.create(resource, each) for each in manifests), connections)
 
 
-async def shared_out(jobs: Iterable[Awaitable[object]], connections: int) -> None:
+async def run_jobs(jobs: Iterable[Awaitable[object]], connections: int) -> None:
     """Each is awaited once, so many at a time, and made when its turn has come."""
 
     async def work() -> None:
@@ -60,11 +60,11 @@ async def shared_out(jobs: Iterable[Awaitable[object]], connections: int) -> Non
             group.create_task(work())
 
 
-def many(count: int, namespace: str, **spec: Any) -> Iterator[Manifest]:
-    return (named(f"s{n}", namespace, **spec) for n in range(count))
+def numbered_servers(count: int, namespace: str, **spec: Any) -> Iterator[Manifest]:
+    return (namespaced_server(f"s{n}", namespace, **spec) for n in range(count))
 
 
-def named(name: str, namespace: str, **spec: Any) -> Manifest:
+def namespaced_server(name: str, namespace: str, **spec: Any) -> Manifest:
     manifest = server(name, **spec)
     return {**manifest, "metadata": {**manifest["metadata"], "namespace": namespace}}
 
@@ -79,7 +79,7 @@ def large_secret(name: str, namespace: str) -> Manifest:
     }
 
 
-def quiet(operated: OperatorNamespace) -> list[Request]:
+def wait_until_quiet(operated: OperatorNamespace) -> list[Request]:
     """All writes, once none has come for a while."""
     writes, since = operated.writes(), monotonic()
     while monotonic() < since + QUIET_SECONDS:
@@ -89,14 +89,14 @@ def quiet(operated: OperatorNamespace) -> list[Request]:
     return writes
 
 
-def made(operated: OperatorNamespace, servers: int) -> None:
+def wait_until_created(operated: OperatorNamespace, servers: int) -> None:
     """Waits until each server has a StatefulSet, and nothing is left to do."""
     # What asks is not to be what takes the time.
-    until(lambda: count(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
-    until(lambda: not busy(operated.operator), 60, pause=0.5)
+    until(lambda: count_objects(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
+    until(lambda: not is_busy(operated.operator), 60, pause=0.5)
 
 
-def count(operated: OperatorNamespace, resource: Resource) -> int:
+def count_objects(operated: OperatorNamespace, resource: Resource) -> int:
     """How many there are in the namespace, without the cost of having them sent."""
     path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
     found = operated.control_plane.get(path)
@@ -110,18 +110,18 @@ def metric(operator: Operator, name: str) -> float:
     return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
 
 
-def busy(operator: Operator) -> bool:
+def is_busy(operator: Operator) -> bool:
     """Whether there is something that it would do next."""
     return metric(operator, "workqueue_depth") + metric(operator, "controller_runtime_active_workers") > 0
 
 
-def memory_of(process: int) -> dict[str, float]:
+def memory_megabytes(process: int) -> dict[str, float]:
     """What is resident, now and at most, in megabytes."""
     lines = re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return {name: int(kilobytes) / 1024 for name, kilobytes in lines}
 
 
-def processor_seconds_of(process: int) -> float:
+def cpu_seconds(process: int) -> float:
     """What it has taken of a processor since it began, in itself and in the kernel."""
     after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

@@ -4,7 +4,7 @@ import gc
 from collections.abc import Callable
 
 
-def tracked_more(do: Callable[[], None]) -> int:
+def count_new_gc_objects(do: Callable[[], None]) -> int:
     """The objects that it looks through after `do`, and did not before."""
     gc.collect()
     before = len(gc.get_objects())

@@ -75,12 +75,12 @@ class Namespace:
         """None when there is no such object."""
         return self.control_plane.get(f"{self._path(kind)}/{name}")
 
-    def all(self, kind: str) -> list[Any]:
+    def list_all(self, kind: str) -> list[Any]:
         resource, listed = RESOURCES[kind], self.control_plane.get(self._path(kind))
         about = {"apiVersion": resource.version, "kind": resource.kind}
         return [{**about, **item} for item in listed["items"]]
 
-    def secret(self, name: str, **values: str) -> None:
+    def put_secret(self, name: str, **values: str) -> None:
         """Made, or changed to have exactly these keys."""
         # What stringData no longer has, kubectl apply would leave in data.
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
@@ -98,10 +98,10 @@ class Namespace:
 
     def events(self, server: str) -> dict[str, str]:
         """Message by reason."""
-        items = [each for each in self.all("events") if each["involvedObject"]["kind"] == "DittoServer"]
+        items = [each for each in self.list_all("events") if each["involvedObject"]["kind"] == "DittoServer"]
         return {each["reason"]: each["message"] for each in items if each["involvedObject"]["name"] == server}
 
-    def settled(self, *servers: str) -> None:
+    def wait_until_observed(self, *servers: str) -> None:
         """Waits until each has been looked at in its current generation."""
         until(lambda: all(self._is_observed(server) for server in servers))
 
@@ -115,9 +115,9 @@ class Namespace:
 
 
 class OperatorNamespace(Namespace):
-    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server `through` a
-    proxy; kubectl never does. Where it is `confined`, it has no permission outside of the namespace. With
-    `makes_its_own` it is given no certificate; Secret and webhook configurations are named after the namespace.
+    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server through a
+    `proxy`; kubectl never does. Where it is `confined`, it has no permission outside of the namespace. With
+    `self_managed` it is given no certificate; Secret and webhook configurations are named after the namespace.
     """
 
     def __init__(
@@ -126,17 +126,17 @@ class OperatorNamespace(Namespace):
         namespace: str,
         folder: Path,
         *flags: str | Path,
-        through: Proxy | None = None,
+        proxy: Proxy | None = None,
         confined: bool = False,
-        makes_its_own: bool = False,
+        self_managed: bool = False,
     ) -> None:
         super().__init__(control_plane, namespace)
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.apply(*permissions(namespace, confined=confined, makes_its_own=makes_its_own), FAST)
-        self.kubeconfig = (through or control_plane).kubeconfig_for(ACCOUNT, namespace)
-        own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if makes_its_own else ()
+        self.apply(*permissions(namespace, confined=confined, self_managed=self_managed), FAST)
+        self.kubeconfig = (proxy or control_plane).kubeconfig_for(ACCOUNT, namespace)
+        own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if self_managed else ()
         self.flags = ("--kubeconfig", self.kubeconfig, *own, *flags)
-        self.operator = Operator(folder, "--namespace", namespace, *self.flags, makes_its_own=makes_its_own)
+        self.operator = Operator(folder, "--namespace", namespace, *self.flags, self_managed=self_managed)
 
     def __enter__(self) -> Self:
         self.operator.start()
@@ -183,10 +183,10 @@ def registration(url: str, namespace: str, **trust: str) -> list[Manifest]:
     return made
 
 
-def permissions(namespace: str, *, confined: bool = False, makes_its_own: bool = False) -> list[Manifest]:
+def permissions(namespace: str, *, confined: bool = False, self_managed: bool = False) -> list[Manifest]:
     """The ServiceAccount and what the chart binds to it, by the name of the namespace where it has no other."""
     named = (f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false")
-    given = () if makes_its_own else ("certificates.provider=secret", "certificates.secretName=files")
+    given = () if self_managed else ("certificates.provider=secret", "certificates.secretName=files")
     where = (f"namespaces={{{namespace}}}",) if confined else ()
     made = manifests(namespace, namespace, *named, *given, *where)
     return [each for each in made if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]

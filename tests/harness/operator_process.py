@@ -28,15 +28,15 @@ _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 class Operator:
     """Runs inside a `with`; `facts` are flags such as `--snapshot PATH`. It keeps its ports when started again.
 
-    With `makes_its_own` it is given no certificate, and has to make one.
+    With `self_managed` it is given no certificate, and has to make one.
     """
 
-    def __init__(self, folder: Path, *facts: str | Path, makes_its_own: bool = False) -> None:
+    def __init__(self, folder: Path, *facts: str | Path, self_managed: bool = False) -> None:
         self.folder = folder
         self.module: tuple[str | Path, ...] = ("app",)
         self.log = folder / "operator.log"
         self._facts = facts
-        self._pair = () if makes_its_own else ("--tls-cert", folder / "tls.crt", "--tls-key", folder / "tls.key")
+        self._pair = () if self_managed else ("--tls-cert", folder / "tls.crt", "--tls-key", folder / "tls.key")
         self._port, self._health_port = free_port(), free_port()
         self.url = f"https://localhost:{self._port}"
         self.health_url = f"http://127.0.0.1:{self._health_port}"

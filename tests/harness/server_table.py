@@ -34,19 +34,19 @@ def jwt(**reference: Any) -> Manifest:
 
 @dataclass(frozen=True)
 class Row:
-    """`says` is what the webhook's rejection contains, one text a finding; empty for a server that is admitted.
+    """`errors` are texts that the webhook's rejection contains, one for each finding; none when it admits the server.
 
-    What only a cluster knows, it says in a dry run; without one the server is admitted.
+    Some errors only a dry run in a cluster finds; without one the server is admitted.
     """
 
     title: str
     manifest: Manifest
-    says: tuple[str, ...] = field(default=())
+    errors: tuple[str, ...] = field(default=())
     only_a_cluster_knows: bool = False
 
     @property
     def admitted(self) -> bool:
-        return not self.says
+        return not self.errors
 
 
 def _row(title: str, manifest: Manifest, *says: str) -> Row:
@@ -316,16 +316,16 @@ VERBATIM = (
 
 @dataclass(frozen=True)
 class Edit:
-    """From one DittoServer to another whose volumes are not there yet; `says` as in a Row."""
+    """From one DittoServer to another whose volumes do not exist yet; `errors` as in a Row."""
 
     title: str
     old: Manifest
     new: Manifest
-    says: tuple[str, ...] = field(default=())
+    errors: tuple[str, ...] = field(default=())
 
     @property
     def admitted(self) -> bool:
-        return not self.says
+        return not self.errors
 
 
 _CLASS_IS_KEPT = "storage.storageClassName cannot change"
@@ -368,17 +368,17 @@ CLAIM = "PersistentVolumeClaim"
 
 @dataclass(frozen=True)
 class Leftover:
-    """A new server whose claims exist already; `says` as in a Row, and `warns` likewise of the warnings, in order."""
+    """A new server whose claims exist already; `errors` as in a Row, and likewise the `warnings`, in order."""
 
     title: str
     manifest: Manifest
     claims: tuple[Manifest, ...]
-    says: tuple[str, ...] = field(default=())
-    warns: tuple[str, ...] = field(default=())
+    errors: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
     @property
     def admitted(self) -> bool:
-        return not self.says
+        return not self.errors
 
 
 def claim(name: str, requested: str, storage_class: str, **metadata: Any) -> Manifest:
@@ -408,13 +408,13 @@ LEFTOVERS = (
         "the same size and class",
         server("same"),
         (bound("cache-same-0", "5Gi", "fast"),),
-        warns=('volume claim cache-same-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
+        warnings=('volume claim cache-same-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
     ),
     Leftover(
         "the labels of a server",
         server("labelled"),
         (bound("cache-labelled-0", "5Gi", "fast", labels=_LABELS),),
-        warns=('cache-labelled-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
+        warnings=('cache-labelled-0 exists and is reused with its data: 5Gi of StorageClass "fast"',),
     ),
     Leftover(
         "every volume",
@@ -424,38 +424,40 @@ LEFTOVERS = (
             bound("content-every-0", "1Ti", "slow"),
             bound("metadata-every-0", "10Gi", "fast"),
         ),
-        warns=("metadata-every-0 exists", "content-every-0 exists", "cache-every-0 exists"),
+        warnings=("metadata-every-0 exists", "content-every-0 exists", "cache-every-0 exists"),
     ),
     Leftover("a content volume that is not asked for", server("unasked"), (bound("content-unasked-0", "9Gi", "slow"),)),
     Leftover(
         "a larger one",
         server("larger"),
         (bound("cache-larger-0", "6Gi", "fast"),),
-        says=("storage.cacheSize must be at least 6Gi, which volume claim cache-larger-0 has; volumes cannot shrink",),
+        errors=(
+            "storage.cacheSize must be at least 6Gi, which volume claim cache-larger-0 has; volumes cannot shrink",
+        ),
     ),
     Leftover(
         "two larger ones",
         server("larger2"),
         (bound("cache-larger2-0", "6Gi", "fast"), bound("metadata-larger2-0", "11Gi", "slow")),
-        says=("storage.cacheSize must be at least 6Gi", "storage.metadataSize must be at least 11Gi"),
+        errors=("storage.cacheSize must be at least 6Gi", "storage.metadataSize must be at least 11Gi"),
     ),
     Leftover(
         "a smaller one that can grow",
         server("grows", **storage(storageClassName=ELASTIC)),
         (bound("cache-grows-0", "2Gi", ELASTIC),),
-        warns=('is reused with its data: 2Gi, growing to 5Gi, of StorageClass "elastic"',),
+        warnings=('is reused with its data: 2Gi, growing to 5Gi, of StorageClass "elastic"',),
     ),
     Leftover(
         "a smaller one of another class that can grow",
         server("otherwise"),
         (bound("cache-otherwise-0", "2Gi", ELASTIC),),
-        warns=('2Gi, growing to 5Gi, of StorageClass "elastic", not "fast"',),
+        warnings=('2Gi, growing to 5Gi, of StorageClass "elastic", not "fast"',),
     ),
     Leftover(
         "a smaller one that cannot grow",
         server("fixed", **storage(storageClassName="slow")),
         (bound("cache-fixed-0", "2Gi", "slow"),),
-        says=(
+        errors=(
             'storage.cacheSize cannot grow: StorageClass "slow" of volume claim cache-fixed-0 cannot expand volumes',
         ),
     ),
@@ -463,13 +465,13 @@ LEFTOVERS = (
         "a smaller one that can grow, of a server bound by hand",
         server("handgrown", **_BY_HAND),
         (bound("cache-handgrown-0", "2Gi", ELASTIC),),
-        warns=('2Gi, growing to 5Gi, of StorageClass "elastic", not without one',),
+        warnings=('2Gi, growing to 5Gi, of StorageClass "elastic", not without one',),
     ),
     Leftover(
         "another class",
         server("other"),
         (bound("cache-other-0", "5Gi", "slow"),),
-        warns=(
+        warnings=(
             'reused with its data: 5Gi of StorageClass "slow", not "fast"; '
             'for "fast", delete the claim and its data, or choose another server name',
         ),
@@ -478,31 +480,31 @@ LEFTOVERS = (
         "another class than the default one",
         server("default", storage={"metadataSize": "10Gi"}),
         (bound("cache-default-0", "5Gi", "slow"),),
-        warns=('5Gi of StorageClass "slow", not "fast"; for "fast", delete',),
+        warnings=('5Gi of StorageClass "slow", not "fast"; for "fast", delete',),
     ),
     Leftover(
         "a volume bound by hand",
         server("hand", **_BY_HAND),
         (bound("cache-hand-0", "5Gi", ""),),
-        warns=("volume claim cache-hand-0 exists and is reused with its data: 5Gi without a StorageClass",),
+        warnings=("volume claim cache-hand-0 exists and is reused with its data: 5Gi without a StorageClass",),
     ),
     Leftover(
         "a volume bound by hand where a class is asked for",
         server("handmade"),
         (bound("cache-handmade-0", "5Gi", ""),),
-        warns=('5Gi without a StorageClass, not "fast"; for "fast", delete',),
+        warnings=('5Gi without a StorageClass, not "fast"; for "fast", delete',),
     ),
     Leftover(
         "a volume bound by hand that is too small",
         server("handsmall", **_BY_HAND),
         (bound("cache-handsmall-0", "2Gi", ""),),
-        says=("cannot grow: volume claim cache-handsmall-0 is bound to a volume without a StorageClass",),
+        errors=("cannot grow: volume claim cache-handsmall-0 is bound to a volume without a StorageClass",),
     ),
     Leftover(
         "one that was never bound",
         server("unbound"),
         (claim("cache-unbound-0", "7Gi", "slow"),),
-        warns=(
+        warnings=(
             'is not bound yet: the server waits for 7Gi of StorageClass "slow", not "fast"; '
             "delete the claim unless it is about to be bound, as after a restore",
         ),
@@ -511,19 +513,19 @@ LEFTOVERS = (
         "one that is bound when a pod uses it",
         server("waits", **storage(storageClassName=LATER)),
         (claim("cache-waits-0", "5Gi", LATER),),
-        warns=('is reused: 5Gi of StorageClass "later", bound once the pod has a node',),
+        warnings=('is reused: 5Gi of StorageClass "later", bound once the pod has a node',),
     ),
     Leftover(
         "one of a class that is gone",
         server("classless"),
         (claim("cache-classless-0", "5Gi", "gone"),),
-        warns=('is not bound yet, and StorageClass "gone" does not exist: delete the claim, or create that class',),
+        warnings=('is not bound yet, and StorageClass "gone" does not exist: delete the claim, or create that class',),
     ),
     Leftover(
         "one that is being deleted",
         server("leaving"),
         (bound("cache-leaving-0", "6Gi", "slow", deletionTimestamp="2026-01-01T00:00:00Z"),),
-        warns=(
+        warnings=(
             "volume claim cache-leaving-0 is being deleted with its data; the server waits, then gets a new volume",
         ),
     ),
@@ -531,6 +533,6 @@ LEFTOVERS = (
         "one that has lost its volume",
         server("lost"),
         ({**claim("cache-lost-0", "5Gi", "fast"), "status": {"phase": "Lost"}},),
-        warns=("volume claim cache-lost-0 has lost its volume, and the server waits for it; restore the volume",),
+        warnings=("volume claim cache-lost-0 has lost its volume, and the server waits for it; restore the volume",),
     ),
 )

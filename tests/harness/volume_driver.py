@@ -21,7 +21,7 @@ _MERGE_PATCH = {"Content-Type": "application/merge-patch+json"}
 
 
 @dataclass(frozen=True)
-class Manner:
+class Expansion:
     """How volumes grow: after so many seconds, only when no pod uses them, or not beyond `most`."""
 
     seconds: float = 0.0
@@ -29,19 +29,20 @@ class Manner:
     most: str | None = None
 
 
-ONLINE = Manner()
+ONLINE = Expansion()
 
 
 class VolumeDriver(Background):
     """At work in one namespace inside a `with`, for its own StorageClass, which has the namespace's name.
 
-    `manner` can be changed at any time, and `manners` are those of single claims. It never makes a volume smaller.
+    `expansion` can be changed at any time, and `claim_expansions` are those of single
+    claims. It never makes a volume smaller.
     """
 
     def __init__(self, control_plane: ControlPlane, namespace: str) -> None:
         super().__init__()
-        self.manner = ONLINE
-        self.manners: dict[str, Manner] = {}
+        self.expansion = ONLINE
+        self.claim_expansions: dict[str, Expansion] = {}
         self.namespace = namespace
         self._grown_since: dict[tuple[str, str], float] = {}
         self._pods: dict[str, str] = {}
@@ -107,13 +108,13 @@ class VolumeDriver(Background):
         name, wanted = claim["metadata"]["name"], claim["spec"]["resources"]["requests"]["storage"]
         if quantity.parse(wanted) <= quantity.parse(claim["status"]["capacity"]["storage"]):
             return
-        manner = self.manners.get(name, self.manner)
+        expansion = self.claim_expansions.get(name, self.expansion)
         since = self._grown_since.setdefault((name, wanted), monotonic())
-        if manner.most and quantity.parse(wanted) > quantity.parse(manner.most):
-            self._refuse(claim, f"no volume has more than {manner.most}")
-        elif monotonic() - since < manner.seconds:
+        if expansion.most and quantity.parse(wanted) > quantity.parse(expansion.most):
+            self._refuse(claim, f"no volume has more than {expansion.most}")
+        elif monotonic() - since < expansion.seconds:
             self._say(claim, "ControllerResizeInProgress", wanted, _condition("Resizing"))
-        elif manner.offline:
+        elif expansion.offline:
             self._grow_offline(claim, wanted)
         else:
             self._grow(claim, wanted)

@@ -2,7 +2,7 @@ import pickle
 
 from app.reconcile.dependents import Dependents
 from app.storage.unstructured import ObjectKey
-from tests.harness.gc_objects import tracked_more
+from tests.harness.gc_objects import count_new_gc_objects
 from tests.harness.server_table import jwt, s3, server, storage
 
 ONE, TWO = ("default", "one"), ("default", "two")
@@ -61,4 +61,4 @@ def test_a_server_more_is_nothing_more_for_the_garbage_collector_to_look_through
         for number in range(1000):
             dependents.put(("default", f"s{number}"), server(f"s{number}", **s3(secretName="shared")))
 
-    assert tracked_more(put) < 100
+    assert count_new_gc_objects(put) < 100

@@ -21,7 +21,7 @@ from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import connect, resource_version, run_informers
 from tests.harness.server_table import claim
-from tests.harness.volume_driver import Manner, VolumeDriver
+from tests.harness.volume_driver import Expansion, VolumeDriver
 from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity, template_sizes, until_adopted
 from tests.harness.wait import until_async
 
@@ -187,7 +187,7 @@ async def test_two_growths_in_a_row_end_with_the_second(site: ExpansionNamespace
 
 
 async def test_a_growth_that_is_taken_back_at_once_is_no_growth(site: ExpansionNamespace, driver: VolumeDriver) -> None:
-    driver.manner = Manner(seconds=3600)
+    driver.expansion = Expansion(seconds=3600)
     pod = await site.create_ready_server()
     await site.change_sizes(cacheSize="8Gi")
     await site.reconcile_until("Resizing")
@@ -255,7 +255,7 @@ async def test_a_class_that_cannot_expand_is_named_with_what_can(
 async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
-    driver.manner = Manner(most="4Gi")
+    driver.expansion = Expansion(most="4Gi")
     pod = await site.create_ready_server()
     await site.change_sizes(metadataSize="2Gi", cacheSize="8Gi")
     said = await site.reconcile_until("ResizeRefused", "Stalled")
@@ -279,7 +279,7 @@ async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(
 async def test_what_the_driver_refuses_can_be_lowered_to_what_there_is(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
-    driver.manner = Manner(most="1Gi")
+    driver.expansion = Expansion(most="1Gi")
     pod = await site.create_ready_server()
     await site.change_sizes(cacheSize="8Gi")
     await site.reconcile_until("ResizeRefused", "Stalled")
@@ -451,7 +451,7 @@ def impatient(site: ExpansionNamespace) -> ExpansionNamespace:
 
 async def test_an_offline_resize_restarts_the_pod_once(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
-    driver.manner = Manner(offline=True)
+    driver.expansion = Expansion(offline=True)
     pod = await site.create_ready_server()
     await site.change_sizes(cacheSize="2Gi")
     await site.reconcile_until("Bound")
@@ -466,7 +466,7 @@ async def test_an_offline_resize_restarts_the_pod_once(impatient: ExpansionNames
 async def test_an_offline_resize_has_its_time_before_the_pod_restarts(
     site: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
-    driver.manner = Manner(offline=True)
+    driver.expansion = Expansion(offline=True)
     pod = await site.create_ready_server()
     await site.change_sizes(cacheSize="2Gi")
     said = await site.reconcile_until("FileSystemResizePending")
@@ -487,7 +487,7 @@ async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(
     impatient: ExpansionNamespace, driver: VolumeDriver
 ) -> None:
     site = impatient
-    driver.manner = Manner(offline=True)
+    driver.expansion = Expansion(offline=True)
     pod = await site.create_ready_server()
     live = await site.live(DITTO_SERVERS)
     metadata = {**live["metadata"], "annotations": {RESTART_FOR_RESIZE: "never"}}
@@ -649,7 +649,7 @@ async def test_a_stop_waits_for_a_claim_that_is_deleted(site: ExpansionNamespace
 
 async def test_a_resize_waits_for_a_claim_that_is_deleted(impatient: ExpansionNamespace, driver: VolumeDriver) -> None:
     site = impatient
-    driver.manner = Manner(offline=True)
+    driver.expansion = Expansion(offline=True)
     pod = await site.create_ready_server()
     await delete_claim(site, "metadata-files-0")
 

@@ -58,7 +58,7 @@ def secret(**data: str) -> Facts:
 )
 def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
     messages = rejected(row.manifest)
-    says = () if row.only_a_cluster_knows else row.says
+    says = () if row.only_a_cluster_knows else row.errors
 
     assert len(messages) == len(says)
 
@@ -182,8 +182,8 @@ def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
 @pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
 def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row: Row) -> None:
     messages = [finding.message for finding in invalid_findings(read(row.manifest))]
-    assert len(messages) == len(row.says)
-    for said in row.says:
+    assert len(messages) == len(row.errors)
+    for said in row.errors:
         assert any(said in message for message in messages), messages
 
 
@@ -209,8 +209,8 @@ class TestTransitions:
     @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
     def test_the_table_of_changes_is_judged_as_it_says(self, edit: Edit) -> None:
         messages = rejected(edit.new, edit.old)
-        assert len(messages) == len(edit.says)
-        for said, message in zip(edit.says, messages, strict=True):
+        assert len(messages) == len(edit.errors)
+        for said, message in zip(edit.errors, messages, strict=True):
             assert said in message
 
     def test_an_unreadable_content_size_is_not_a_removed_one(self) -> None:
@@ -305,8 +305,8 @@ class TestLeftovers:
         findings = judge(Change.read(row.manifest), left(*row.claims))
 
         for messages, says in (
-            (messages_of(rejections(findings)), row.says),
-            (messages_of(warnings(findings)), row.warns),
+            (messages_of(rejections(findings)), row.errors),
+            (messages_of(warnings(findings)), row.warnings),
         ):
             assert len(messages) == len(says), messages
             for message, said in zip(messages, says, strict=True):
