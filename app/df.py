@@ -63,7 +63,7 @@ OUTPUTS = {"text": text, "json": json}
 
 def _cells(row: Row) -> tuple[str, ...]:
     entry = row.entry
-    used = f"{quantity.text(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
+    used = f"{quantity.format_bytes(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
     sizes = entry.storage_class or "-", entry.requested or "-", entry.capacity or "-", used
     cells = row.namespace, row.server, entry.name, *sizes, entry.phase, entry.message
     return tuple(map(one_line, cells))

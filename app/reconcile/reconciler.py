@@ -16,7 +16,7 @@ from app.cluster.secrets import SecretDigest
 from app.reconcile.resizer import EventSink, Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage import postgres
-from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.events import Event, transition_events
@@ -313,7 +313,7 @@ class Reconciler:
         [name] = reference.keys
         secret = await self._cluster.get(SECRETS, reference.secret, owner.namespace)
         try:
-            fields = postgres.fields(decoded(secret, name.name))
+            fields = postgres.parse_dsn(decoded(secret, name.name))
         except ValueError as error:
             problem = Problem("SecretIncomplete", f'Postgres Secret "{reference.secret}" key "{name.name}": {error}')
             return replace(credentials, problem=problem)
@@ -403,7 +403,7 @@ class Reconciler:
         """
         if not credentials.problem:
             references = consumed_references(owner.name, spec)
-            return config_hash(config_yaml(spec), consumed(references, credentials.digests))
+            return config_hash(config_yaml(spec), consumed_digests(references, credentials.digests))
         if live is None:
             return self._orphan_hash(owner)
         stops = not spec.replicas and live["spec"]["replicas"]

@@ -1,4 +1,4 @@
-"""What a server reads: its config.yaml, and the hash of all that its pod consumes. Neither has a secret value in it."""
+"""Renders the config.yaml of a server, and hashes everything that its pod consumes. Neither has a secret value in it."""
 
 import hashlib
 import json
@@ -20,7 +20,8 @@ from app.storage.spec import (
 
 # The pod's grace period is longer, so that connections are drained before it is killed.
 SHUTDOWN_TIMEOUT = "90s"
-# The server overrides by DITTOFS_* only what its file has; these are never connected to.
+
+# The server overrides with DITTOFS_* only what its file has; it never connects to these.
 _POSTGRES_PLACEHOLDERS = {
     "host": "from-environment",
     "port": 5432,
@@ -29,22 +30,32 @@ _POSTGRES_PLACEHOLDERS = {
     "password": "from-environment",
     "sslmode": "prefer",
 }
-# As for the one that is generated where none is named.
-_JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
-_ENCODER = json.JSONEncoder(ensure_ascii=False)
+# The durations for a spec without identity.jwt, whose signing secret is generated.
+_DEFAULT_JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
 _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
+
+# Characters that YAML allows only escaped, and that json leaves as they are.
+_UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
 def config_yaml(spec: Spec) -> str:
-    """The file as DittoFS of February 2026 reads it."""
+    """Returns the configuration file in the form that DittoFS of February 2026 reads."""
     api, cache = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.cache or DEFAULT_CACHE
     metrics = spec.metrics or DEFAULT_METRICS
     identity = spec.identity or DEFAULT_IDENTITY
-    jwt = identity.jwt or _JWT
+    jwt = identity.jwt or _DEFAULT_JWT
+
+    if spec.database and spec.database.postgres_secret_ref:
+        database: dict[str, Any] = {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
+    else:
+        # This is for a type of postgres without a Secret, too: admission has warned, and SQLite at least starts.
+        sqlite = (spec.database and spec.database.sqlite) or DEFAULT_SQLITE
+        database = {"type": "sqlite", "sqlite": {"path": sqlite.path}}
+
     content = {
         "logging": {"level": "INFO", "format": "json", "output": "stdout"},
         "shutdown_timeout": SHUTDOWN_TIMEOUT,
-        "database": _database(spec),
+        "database": database,
         "controlplane": {
             "host": "0.0.0.0",  # noqa: S104 - Services reach it there
             "port": api.port,
@@ -58,52 +69,41 @@ def config_yaml(spec: Spec) -> str:
         "metrics": {"enabled": metrics.enabled, "port": metrics.port},
         "admin": {"username": (identity.admin or DEFAULT_ADMIN).username},
     }
-    return "".join(f"{line}\n" for line in _yaml(content))
+    return "".join(f"{line}\n" for line in _yaml_lines(content))
+
+
+def _yaml_lines(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Yields YAML in block style, with scalars in JSON, which YAML contains."""
+    for key, value in section.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{key}:"
+            yield from _yaml_lines(value, f"{indent}  ")
+            continue
+
+        # With ensure_ascii, json escapes an emoji as two surrogates, which YAML refuses.
+        scalar = json.dumps(value, ensure_ascii=False)
+        escaped = _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", scalar)
+        yield f"{indent}{key}: {escaped}"
 
 
 def config_hash(config: str, consumed: Iterable[tuple[str, str]]) -> str:
-    """SHA-256 over the file and the label and digest of each value; each part has its length before it."""
+    """Returns the SHA-256 of the file and the label and digest of each value; each part has its length before it."""
     parts = [config, *(part for pair in consumed for part in pair)]
     framed = b"".join(len(part.encode()).to_bytes(8, "big") + part.encode() for part in parts)
     return hashlib.sha256(framed).hexdigest()
 
 
-def consumed(
+def consumed_digests(
     references: Iterable[SecretReference], digests: Mapping[str, Mapping[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    """Label and digest of each value that the pod gets; `digests` are by Secret and key.
+    """Yields the label and digest of each value that the pod gets; `digests` are by Secret and key.
 
     Of the S3 Secret every key counts: what the spec does not name may still be what a person rotates with the rest.
     """
     for reference in sorted(references, key=lambda reference: reference.path):
-        there_are = digests.get(reference.secret or "", {})
-        named = [key.name for key in reference.keys]
-        for key in sorted(there_are if reference.path == S3_PATH else named):
-            if key in there_are:
-                yield f"{_LABELS[reference.path]}:{key}", there_are[key]
+        known = digests.get(reference.secret or "", {})
+        keys = known if reference.path == S3_PATH else [key.name for key in reference.keys]
 
-
-def _database(spec: Spec) -> dict[str, Any]:
-    database = spec.database
-    if database and database.postgres_secret_ref:
-        return {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
-    # Also where type says postgres and no Secret is named: admission warned, and SQLite at least starts.
-    return {"type": "sqlite", "sqlite": {"path": ((database and database.sqlite) or DEFAULT_SQLITE).path}}
-
-
-def _yaml(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Block style with scalars in JSON, which YAML contains."""
-    for key, value in section.items():
-        if isinstance(value, Mapping):
-            yield f"{indent}{key}:"
-            yield from _yaml(value, f"{indent}  ")
-        else:
-            yield f"{indent}{key}: {_scalar(value)}"
-
-
-def _scalar(value: str | int) -> str:
-    # json escapes an emoji as two surrogates, which YAML refuses; what YAML allows only escaped, json leaves as it is.
-    text = _ENCODER.encode(value)
-    return re.sub(
-        "[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]", lambda match: f"\\u{ord(match[0]):04x}", text
-    )
+        for key in sorted(keys):
+            if key in known:
+                yield f"{_LABELS[reference.path]}:{key}", known[key]

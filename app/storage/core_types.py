@@ -112,7 +112,7 @@ def _is_quantity(value: Any) -> bool:
 
 def _comparable(value: str | float) -> Decimal:
     """The amount of a quantity, which may be a number and have spaces around it. Raises ValueError."""
-    return quantity.amount(str(value).strip(" "))
+    return quantity.parse_exact(str(value).strip(" "))
 
 
 _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {

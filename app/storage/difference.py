@@ -74,6 +74,6 @@ def _is_nothing(value: Any) -> bool:
 def _is_same_amount(live: Any, wanted: Any) -> bool:
     """1024Mi is 1Gi, and the API server writes the shorter one."""
     try:
-        return quantity.amount(str(live)) == quantity.amount(str(wanted))
+        return quantity.parse_exact(str(live)) == quantity.parse_exact(str(wanted))
     except ValueError:
         return bool(live == wanted)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from app.storage.spec import DEFAULT_CONTROL_PLANE, DEFAULT_METRICS, DEFAULT_SMB, Spec
 
-# The server listens there whatever its configuration says.
+# The server listens on these in the pod whatever its configuration says.
 NFS_PORT, SMB_PORT = 12049, 1445
 FIXED_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 
 @dataclass(frozen=True)
 class Listener:
-    """Something that a client connects to; `field` is where its port is written."""
+    """A part of the server that clients connect to; `field` is the path of its port in the DittoServer."""
 
     name: str
     field: str
@@ -19,12 +19,13 @@ class Listener:
 
 
 def listeners(spec: Spec) -> tuple[Listener, ...]:
-    """Everything that listens, in the order in which a clash is reported."""
+    """Returns every part of the server that listens, in the order in which a clash of ports is reported."""
     api, smb = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.smb or DEFAULT_SMB
     metrics = spec.metrics or DEFAULT_METRICS
-    found = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
+
+    enabled = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
     if smb.enabled:
-        found.append(Listener("smb", "spec.smb.port", smb.port))
+        enabled.append(Listener("smb", "spec.smb.port", smb.port))
     if metrics.enabled:
-        found.append(Listener("metrics", "spec.metrics.port", metrics.port))
-    return tuple(found)
+        enabled.append(Listener("metrics", "spec.metrics.port", metrics.port))
+    return tuple(enabled)

@@ -1,4 +1,4 @@
-"""A PostgreSQL connection string, taken apart. No error has any part of it in its message."""
+"""Parses a PostgreSQL connection string. No error has any part of it in its message."""
 
 import re
 from collections.abc import Mapping
@@ -11,38 +11,42 @@ _SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full
 _DEFAULTS = {"port": "5432", "password": "", "sslmode": "prefer"}
 
 
-def fields(dsn: str) -> dict[str, str]:
-    """host, port, database, user, password and sslmode, with libpq's defaults.
+def parse_dsn(dsn: str) -> dict[str, str]:
+    """Returns host, port, database, user, password and sslmode, with libpq's defaults.
 
-    Raises ValueError when it cannot be read, or names no user or not one host: the server connects to one.
+    Raises ValueError when it cannot be read, or does not name a user and exactly one host.
     """
     text = dsn.strip()
-    given = _of_url(text) if re.match("[a-z]+://", text) else _of_words(text)
-    found = {**_DEFAULTS, **{name: value for name, value in given.items() if value}}
-    if not found.get("user") or not re.fullmatch("[^,]+", found.get("host", "")):
+    written = _parse_url(text) if re.match("[a-z]+://", text) else _parse_pairs(text)
+    fields = {**_DEFAULTS, **{name: value for name, value in written.items() if value}}
+
+    # The server connects to a single host.
+    if not fields.get("user") or not re.fullmatch("[^,]+", fields.get("host", "")):
         raise ValueError(EXPECTED)
-    if not _is_port(found["port"]) or found["sslmode"] not in _SSL_MODES or "\0" in "".join(found.values()):
+
+    is_port = re.fullmatch("[0-9]{1,5}", fields["port"]) and 1 <= int(fields["port"]) <= 65535
+    if not is_port or fields["sslmode"] not in _SSL_MODES or "\0" in "".join(fields.values()):
         raise ValueError(EXPECTED)
-    found.setdefault("database", found["user"])
-    return {name: found[name] for name in ("host", "port", "database", "user", "password", "sslmode")}
+
+    fields.setdefault("database", fields["user"])
+    return {name: fields[name] for name in ("host", "port", "database", "user", "password", "sslmode")}
 
 
-def _is_port(text: str) -> bool:
-    return bool(re.fullmatch("[0-9]{1,5}", text)) and 1 <= int(text) <= 65535
-
-
-def _of_url(text: str) -> Mapping[str, str]:
+def _parse_url(text: str) -> Mapping[str, str]:
     try:
         url = urlsplit(text)
         port = "" if url.port is None else str(url.port)
     except ValueError:
         # The error quotes what it could not read.
         raise ValueError(EXPECTED) from None
+
     if url.scheme not in ("postgres", "postgresql"):
         raise ValueError(EXPECTED)
-    # In libpq a plus is a plus, as it is not in a form.
+
+    # libpq does not read a plus as a space, as a form would.
     pairs = (pair.partition("=") for pair in url.query.split("&"))
     query = {unquote(name): unquote(value) for name, _, value in pairs}
+
     return {
         "host": unquote(url.hostname or query.get("host", "")),
         "port": port or query.get("port", ""),
@@ -53,15 +57,17 @@ def _of_url(text: str) -> Mapping[str, str]:
     }
 
 
-def _of_words(text: str) -> Mapping[str, str]:
-    found: dict[str, str] = {}
-    at = 0
-    while at < len(text):
-        match = _PAIR.match(text, at)
+def _parse_pairs(text: str) -> Mapping[str, str]:
+    fields: dict[str, str] = {}
+    position = 0
+
+    while position < len(text):
+        match = _PAIR.match(text, position)
         if match is None:
             raise ValueError(EXPECTED)
+
         word, quoted, bare = match.groups()
         value = bare if quoted is None else quoted
-        found["database" if word == "dbname" else word] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
-        at = match.end()
-    return found
+        fields["database" if word == "dbname" else word] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+        position = match.end()
+    return fields

@@ -1,4 +1,4 @@
-"""Quantities as Kubernetes and DittoFS write them, as numbers."""
+"""Turns quantities, as Kubernetes and DittoFS write them, into numbers, and numbers into text."""
 
 import re
 from decimal import ROUND_CEILING, Decimal
@@ -12,48 +12,51 @@ _QUANTITY = re.compile(r"([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))(?:([KMGTPE]i|[numkM
 _CACHE_SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGTPE]?)(i?)B?", re.IGNORECASE)
 
 
-# The same few sizes are asked for over and over; none of them is long.
+# The same few sizes are parsed over and over; none of them is long.
 @lru_cache(maxsize=1024)
 def parse(text: str) -> int:
-    """A Kubernetes quantity in bytes, part of a byte rounded up; ValueError when it is none.
+    """Returns the bytes of a Kubernetes quantity, part of a byte rounded up. Raises ValueError when it is none.
 
     >>> parse("1Gi"), parse("1G"), parse("1e3"), parse("100m")
     (1073741824, 1000000000, 1000, 1)
     """
-    return _whole(amount(text))
+    return _round_up(parse_exact(text))
 
 
-def amount(text: str) -> Decimal:
-    """A Kubernetes quantity as it is, such as 0.1 for 100m; ValueError when it is none."""
+def parse_exact(text: str) -> Decimal:
+    """Returns a Kubernetes quantity without rounding, such as 0.1 for 100m. Raises ValueError when it is none."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not a quantity, such as 10Gi")
+
     number, suffix, exponent = match.groups()
     if suffix in _BINARY:
         return Decimal(number) * Decimal(1024) ** _BINARY[suffix]
     return Decimal(number).scaleb(int(exponent) if exponent else _DECIMAL[suffix or ""])
 
 
-def text(size: int) -> str:
-    """Bytes for a person to read, to a tenth of the unit.
+def format_bytes(size: int) -> str:
+    """Returns bytes as text for a person, to a tenth of the unit.
 
-    >>> text(5 * 2**30), text(1300 * 2**20), text(700)
+    >>> format_bytes(5 * 2**30), format_bytes(1300 * 2**20), format_bytes(700)
     ('5Gi', '1.3Gi', '700')
     """
-    suffix, power = next(((each, power) for each, power in reversed(_BINARY.items()) if size >= 1024**power), ("", 0))
+    units = [("", 0), *_BINARY.items()]
+    suffix, power = next((unit for unit in reversed(units) if size >= 1024 ** unit[1]), units[0])
     return f"{size / 1024**power:.1f}".removesuffix(".0") + suffix
 
 
 @lru_cache(maxsize=1024)
 def parse_cache_size(text: str) -> int | None:
-    """DittoFS's own `cache.size` in bytes, `1GB` as well as `1Gi`; None when it cannot be read as one."""
+    """Returns the bytes of DittoFS's own `cache.size`, such as `1GB` or `1Gi`; None when it cannot be read."""
     match = _CACHE_SIZE.fullmatch(text.strip())
     if match is None:
         return None
+
     number, prefix, binary = match.groups()
     base = 1024 if binary else 1000
-    return _whole(Decimal(number) * base ** " KMGTPE".index(prefix.upper() or " "))
+    return _round_up(Decimal(number) * base ** " KMGTPE".index(prefix.upper() or " "))
 
 
-def _whole(amount: Decimal) -> int:
+def _round_up(amount: Decimal) -> int:
     return int(amount.to_integral_value(ROUND_CEILING))

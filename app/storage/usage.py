@@ -1,4 +1,4 @@
-"""How full the volumes of claims are, by what a kubelet says of its pods (Summary API)."""
+"""Reads from a kubelet's stats (Summary API) how full the volumes of claims are."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ class Usage:
 
     @property
     def percent(self) -> int:
-        """Rounded up: what is full is not shown as less."""
+        """The part in use, rounded up, so that a full volume is not shown as less."""
         return -(-100 * self.used // self.size)
 
 
 def usages(summary: Mapping[str, Any]) -> Iterator[tuple[ObjectKey, Usage]]:
-    """Of the volumes that are claimed; a volume that the kubelet has not measured yet is left out."""
+    """Yields the usage of each claim; volumes that the kubelet has not measured yet are left out."""
     for pod in summary.get("pods") or []:
         for volume in pod.get("volume") or []:
             claim, used, size = volume.get("pvcRef"), volume.get("usedBytes"), volume.get("capacityBytes")

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.storage.config import config_hash, config_yaml, consumed
+from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.reading import read
 from app.storage.secret_references import consumed_references
 from app.storage.spec import Spec
@@ -72,7 +72,7 @@ def test_what_only_services_and_clients_see_is_not_in_it(change: dict[str, Any])
 def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None:
     references = consumed_references("files", spec(**s3()))
 
-    assert list(consumed(references, MANY)) == [
+    assert list(consumed_digests(references, MANY)) == [
         ("jwt:jwt-secret", "d"),
         ("s3:accessKeyId", "a"),
         ("s3:secretAccessKey", "b"),
@@ -82,7 +82,7 @@ def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None
 
 def test_of_a_named_secret_only_the_named_key_is_consumed() -> None:
     references = consumed_references("files", spec(**jwt(name="j", key="k")))
-    assert list(consumed(references, {"j": {"k": "1", "other": "2"}})) == [("jwt:k", "1")]
+    assert list(consumed_digests(references, {"j": {"k": "1", "other": "2"}})) == [("jwt:k", "1")]
 
 
 def test_the_hash_changes_with_the_file_each_digest_and_each_label() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from app.storage.postgres import EXPECTED, fields
+from app.storage.postgres import EXPECTED, parse_dsn
 
 FULL = {
     "host": "db.example.com",
@@ -22,7 +22,7 @@ FULL = {
     ],
 )
 def test_both_forms_are_read(dsn: str) -> None:
-    assert fields(dsn) == FULL
+    assert parse_dsn(dsn) == FULL
 
 
 @pytest.mark.parametrize(
@@ -35,11 +35,11 @@ def test_both_forms_are_read(dsn: str) -> None:
     ],
 )
 def test_a_password_may_look_like_something_else(dsn: str, password: str) -> None:
-    assert fields(dsn)["password"] == password
+    assert parse_dsn(dsn)["password"] == password
 
 
 def test_what_is_left_out_is_as_libpq_has_it() -> None:
-    assert fields("postgres://me@[::1]") == {
+    assert parse_dsn("postgres://me@[::1]") == {
         "host": "::1",
         "port": "5432",
         "database": "me",
@@ -73,6 +73,6 @@ def test_what_is_left_out_is_as_libpq_has_it() -> None:
 )
 def test_what_is_no_connection_string_is_refused_without_quoting_it(dsn: str) -> None:
     with pytest.raises(ValueError, match=r"^expected postgres://") as caught:
-        fields(dsn)
+        parse_dsn(dsn)
     assert str(caught.value) == EXPECTED
     assert caught.value.__cause__ is None

@@ -1,7 +1,6 @@
 import pytest
 
-from app.storage.quantity import parse, parse_cache_size
-from app.storage.quantity import text as text_of
+from app.storage.quantity import format_bytes, parse, parse_cache_size
 
 
 @pytest.mark.parametrize(
@@ -48,4 +47,4 @@ def test_a_cache_size_that_cannot_be_read_is_none(text: str) -> None:
     [(0, "0"), (1023, "1023"), (1024, "1Ki"), (5 * 2**30, "5Gi"), (5 * 2**30 + 1, "5Gi"), (1300 * 2**20, "1.3Gi")],
 )
 def test_a_size_is_written_for_a_person_to_a_tenth(size: int, text: str) -> None:
-    assert text_of(size) == text
+    assert format_bytes(size) == text
