@@ -1,4 +1,4 @@
-"""Renders the config.yaml of a server, and hashes everything that its pod consumes. Neither has a secret value in it."""
+"""Renders the config.yaml of a server and hashes all that its pod consumes. Neither contains a secret value."""
 
 import hashlib
 import json

@@ -1,6 +1,6 @@
-"""What core/v1 says of a value: fields that do not exist, wrong types, requests above limits. The data is in `core_v1`.
+"""Checks a value against its type in core/v1: unknown fields, wrong types, requests above limits.
 
-It knows less than an API server, which has the last word wherever it can be asked.
+The types are in `core_v1`. An API server checks more, and has the last word wherever it can be asked.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -14,20 +14,20 @@ from app.storage.finding import Finding, rejection
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.reading import closest_field, field_name
 
-MOST_VIOLATIONS = 10
+MAX_VIOLATIONS = 10
 
 Schema = Mapping[str, Any]
 
-_LONGEST_QUANTITY = 64
+_MAX_QUANTITY_CHARACTERS = 64
 _INT64 = range(-(2**63), 2**63)
 
 
 def violations(kind: str, value: Any, path: str) -> list[Finding]:
-    """Why a value without nulls is no `kind` of core/v1, such as SecurityContext; the first ten reasons."""
-    wrong = list(islice(_violations({"$ref": kind}, value, path), MOST_VIOLATIONS))
-    if kind == "ResourceRequirements" and not wrong:
-        wrong = list(islice(_request_violations(value, path), MOST_VIOLATIONS))
-    return wrong
+    """Returns why a value without nulls is no `kind` of core/v1, such as SecurityContext; the first ten reasons."""
+    findings = list(islice(_violations({"$ref": kind}, value, path), MAX_VIOLATIONS))
+    if kind == "ResourceRequirements" and not findings:
+        findings = list(islice(_request_violations(value, path), MAX_VIOLATIONS))
+    return findings
 
 
 def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
@@ -40,18 +40,14 @@ def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
         yield rejection(path, f"{field_name(path)} must be {expected}")
     elif value not in schema.get("enum", [value]):
         yield rejection(path, f"{field_name(path)} must be {' or '.join(map(repr, schema['enum']))}")
-    else:
-        yield from _nested_violations(schema, value, path)
-
-
-def _nested_violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
-    for index, item in enumerate(value if "items" in schema else ()):
-        # In a list a null stands for an empty value.
-        if item is not None:
-            yield from _violations(schema["items"], item, f"{path}[{index}]")
-
-    for key, item in value.items() if "additionalProperties" in schema else ():
-        yield from _violations(schema["additionalProperties"], item, f"{path}[{key[:MAX_NAME_CHARACTERS]}]")
+    elif "items" in schema:
+        for index, item in enumerate(value):
+            # In a list a null stands for an empty value.
+            if item is not None:
+                yield from _violations(schema["items"], item, f"{path}[{index}]")
+    elif "additionalProperties" in schema:
+        for key, item in value.items():
+            yield from _violations(schema["additionalProperties"], item, f"{path}[{key[:MAX_NAME_CHARACTERS]}]")
 
 
 def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
@@ -60,58 +56,55 @@ def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
         return
 
     for name, item in value.items():
-        field = CORE_V1[kind].get(name)
-        if field is None:
-            yield _unknown_field(kind, name[:MAX_NAME_CHARACTERS], path)
-        else:
+        if field := CORE_V1[kind].get(name):
             yield from _violations(field, item, f"{path}.{name}")
+            continue
 
-
-def _unknown_field(kind: str, name: str, path: str) -> Finding:
-    closest = closest_field(name, CORE_V1[kind])
-    advice = f"; did you mean {closest}?" if closest else ""
-    where = f"{path}.{name}"
-    return rejection(where, f"{field_name(where)} is not a field of a {kind} in Kubernetes {KUBERNETES}{advice}")
+        shortened = name[:MAX_NAME_CHARACTERS]
+        item_path = f"{path}.{shortened}"
+        closest = closest_field(shortened, CORE_V1[kind])
+        advice = f"; did you mean {closest}?" if closest else ""
+        problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {KUBERNETES}"
+        yield rejection(item_path, f"{problem}{advice}")
 
 
 def _request_violations(resources: Mapping[str, Any], path: str) -> Iterator[Finding]:
     """Compares requests with limits, which no schema does (validateContainerResourceRequirements)."""
     limits = resources.get("limits", {})
+
     for name, request in resources.get("requests", {}).items():
-        resource, overcommitted = name[:MAX_NAME_CHARACTERS], _can_be_overcommitted(name)
+        resource = name[:MAX_NAME_CHARACTERS]
+
+        # A pod may use more than it requests of Kubernetes' own resources, except for huge pages.
+        is_extended = "/" in name and "kubernetes.io/" not in name
+        can_be_overcommitted = not is_extended and not name.startswith("hugepages-")
 
         if name not in limits:
-            if not overcommitted:
+            if not can_be_overcommitted:
                 text = f"resources.limits lacks {resource}, which cannot be overcommitted: limit it to what it requests"
                 yield rejection(f"{path}.limits", text)
             continue
 
         limit = limits[name]
-        if _comparable(request) > _comparable(limit):
+        if _parse_quantity(request) > _parse_quantity(limit):
             text = f"resources.requests has {request} of {resource}, which is above its limit of {limit}"
             yield rejection(f"{path}.requests", text)
-        elif not overcommitted and _comparable(request) != _comparable(limit):
+        elif not can_be_overcommitted and _parse_quantity(request) != _parse_quantity(limit):
             text = f"resources.requests has {request} of {resource}, which has to be its limit of {limit}"
             yield rejection(f"{path}.requests", text)
-
-
-def _can_be_overcommitted(resource: str) -> bool:
-    """Whether a pod may use more of it than it asks for: Kubernetes' own resources but for huge pages."""
-    extended = "/" in resource and "kubernetes.io/" not in resource
-    return not extended and not resource.startswith("hugepages-")
 
 
 def _is_quantity(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return False
     try:
-        return len(str(value)) <= _LONGEST_QUANTITY and _comparable(value) is not None
+        return len(str(value)) <= _MAX_QUANTITY_CHARACTERS and _parse_quantity(value) is not None
     except ValueError:
         return False
 
 
-def _comparable(value: str | float) -> Decimal:
-    """The amount of a quantity, which may be a number and have spaces around it. Raises ValueError."""
+def _parse_quantity(value: str | float) -> Decimal:
+    """Parses a quantity, which may be a number and may have spaces around it. Raises ValueError."""
     return quantity.parse_exact(str(value).strip(" "))
 
 

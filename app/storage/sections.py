@@ -1,7 +1,7 @@
 """The sections of a spec that go into the pod verbatim: which of them changed, and whether the API server accepts them.
 
-It says so in a dry run; where nobody could ask it, the types of core/v1 have to do. A section that did not change is
-never judged: somebody else's mistake must not hold up an edit.
+The API server answers in a dry run; where none was possible, the types of core/v1 decide. A section that did not change
+is never judged: somebody else's mistake must not hold up an edit.
 """
 
 import json
@@ -20,16 +20,18 @@ from app.storage.reading import field_name
 from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
 
-# No type of core/v1 is nested as deep; what follows a value down to its leaves could not follow it any further.
-MOST_LEVELS = 16
+# No type of core/v1 is nested as deep, and what recurses into a value could not follow it any further.
+MAX_LEVELS = 16
 
 _POD = "spec.template.spec"
 _CONTAINER = f"{_POD}.containers[0]"
-# What other rules judge, or what is the operator's own to get right.
-_OF_OTHERS = (f"{_CONTAINER}.image", f"{_CONTAINER}.env", f"{_POD}.volumes")
-_MOST_CAUSES = 20
-_MESSAGE_CHARACTERS = 400
-# Go's form of a whole section, which tells a user nothing.
+
+# Other rules judge these fields, or the operator alone decides on them.
+_UNRELATED_FIELDS = (f"{_CONTAINER}.image", f"{_CONTAINER}.env", f"{_POD}.volumes")
+_MAX_CAUSES = 20
+_MAX_CAUSE_CHARACTERS = 400
+
+# Go's dump of a whole section tells a user nothing.
 _DUMP = re.compile(r"^Invalid value: \{.*\}: ", re.DOTALL)
 
 
@@ -43,7 +45,7 @@ class Section:
     attribute: str
 
     def value(self, spec: Spec) -> Mapping[str, Any]:
-        """What the user wrote; empty when it was left out."""
+        """Returns what the user wrote; empty when it was left out."""
         return getattr(spec, self.attribute) or {}
 
 
@@ -55,21 +57,30 @@ SECTIONS = (
 
 
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
-    """The sections that say something, and something else than before; all of them when the server is new."""
-    return tuple(section for section in SECTIONS if _changed(section.value(new), section.value(old) if old else {}))
+    """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
+    return tuple(section for section in SECTIONS if _differs(section.value(new), section.value(old) if old else {}))
 
 
 def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
-    """Renders the server's StatefulSet without what would keep the API server from looking at the changed sections."""
-    hopeless = [section for section in SECTIONS if _is_hopeless(section, spec, changed)]
-    return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in hopeless}), None)
+    """Renders the server's StatefulSet without what would keep the API server from checking the changed sections."""
+    # The API server stops at a section that it cannot read.
+    unreadable = [
+        section
+        for section in SECTIONS
+        if _is_too_deep(section.value(spec)) or (section not in changed and _violations(section, spec))
+    ]
+    return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in unreadable}), None)
 
 
 def with_live_sections(wanted: Manifest, live: Mapping[str, Any], kept: Sequence[Section]) -> Manifest:
-    """The StatefulSet with some of its sections as they live; a section that the live one lacks is left out."""
+    """Returns the StatefulSet with some sections as the live one has them; those that it lacks are left out."""
     template = deepcopy(wanted["spec"]["template"])
+
     for section in kept:
-        *parents, name = _steps(section.path)
+        # The path continues from the pod template, and the server's container is the only one that it leads into.
+        path = section.path.removeprefix("spec.template.").replace("containers[0]", "containers")
+        *parents, name = path.split(".")
+
         target, source = _follow(template, parents), _follow(live["spec"]["template"], parents)
         target.pop(name, None)
         if name in source:
@@ -77,8 +88,16 @@ def with_live_sections(wanted: Manifest, live: Mapping[str, Any], kept: Sequence
     return {**wanted, "spec": {**wanted["spec"], "template": template}}
 
 
+def _follow(value: Any, path: Sequence[str]) -> Any:
+    for name in path:
+        value = value.get(name) or {}
+        if isinstance(value, list):
+            value = next((container for container in value if container["name"] == CONTAINER), {})
+    return value
+
+
 def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
-    """The sections that findings reject; all of them where one finding is about none in particular."""
+    """Returns the sections that findings reject; all of them where one finding is about no section in particular."""
     paths = [finding.path for finding in findings if finding.rejects]
     named = tuple(section for section in SECTIONS if any(_is_within(path, section.field) for path in paths))
     is_vague = any(not any(_is_within(path, section.field) for section in SECTIONS) for path in paths)
@@ -86,50 +105,50 @@ def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
 
 
 def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | Unknown | None) -> Iterator[Finding]:
-    """What is wrong with the changed sections, by the dry run, or by the types of core/v1 where there was none."""
+    """Judges the changed sections by the dry run, or by the types of core/v1 where there was none."""
     too_deep = [section for section in changed if _is_too_deep(section.value(spec))]
     for section in too_deep:
-        yield rejection(section.field, f"{field_name(section.field)} is nested more than {MOST_LEVELS} deep")
+        yield rejection(section.field, f"{field_name(section.field)} is nested more than {MAX_LEVELS} deep")
 
     judged = [section for section in changed if section not in too_deep]
     known = [violation for section in judged for violation in _violations(section, spec)]
+
     if judged and isinstance(dry_run, DryRun):
-        yield from _answer_findings(judged, known, dry_run)
+        yield from _dry_run_findings(judged, known, dry_run)
         return
+
     if judged and isinstance(dry_run, Unknown):
         yield _unverified(judged, dry_run.why)
     yield from known
 
 
-def _answer_findings(changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun) -> Iterator[Finding]:
+def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun) -> Iterator[Finding]:
     for text in dry_run.warnings:
-        yield from _api_warning(text, changed)
+        yield from _api_warnings(text, changed)
 
+    # The API server stops at the first value that it cannot read, and often does not say where that is.
     if not dry_run.decoded and known:
-        # It stops at the first value that it cannot read, and often does not say where that is.
         yield from known
         return
 
-    reasons: dict[str, list[str]] = {}
-    for cause in dry_run.causes[:_MOST_CAUSES]:
+    messages: dict[str, list[str]] = {}
+    for cause in dry_run.causes[:_MAX_CAUSES]:
         if path := _path_in_server(cause, changed):
-            reasons.setdefault(path, []).append(_shortened(cause.message))
-    for path, texts in reasons.items():
+            message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
+            messages.setdefault(path, []).append(message)
+
+    for path, texts in messages.items():
         ours = [violation for violation in known if violation.path == path]
         yield from ours or [rejection(path, f"{field_name(path)}: {text}") for text in texts]
 
-    if not dry_run.decoded and not reasons:
+    if not dry_run.decoded and not messages:
         yield _unverified(changed, f"{dry_run.causes[0].field}: {dry_run.causes[0].message}")
 
 
-def _shortened(message: str) -> str:
-    return " ".join(_DUMP.sub("", message).split())[:_MESSAGE_CHARACTERS]
-
-
-def _api_warning(text: str, changed: Sequence[Section]) -> Iterator[Finding]:
-    """A warning names the field that it is about, or is about the whole pod, such as those of Pod Security."""
+def _api_warnings(text: str, changed: Sequence[Section]) -> Iterator[Finding]:
+    """Yields a warning that names a changed field, or is about the whole pod, such as those of Pod Security."""
     path, colon, rest = text.partition(": ")
-    section = _section_of(path)
+    section = _section_at(path)
     if section is None or not colon:
         yield warning(_common_field(changed), f"the API server warns: {text}")
     elif section in changed:
@@ -137,33 +156,21 @@ def _api_warning(text: str, changed: Sequence[Section]) -> Iterator[Finding]:
         yield warning(field, f"{field_name(field)}: {rest}")
 
 
+def _path_in_server(cause: Cause, changed: Sequence[Section]) -> str | None:
+    """Returns the DittoServer's field that is at fault; None when it is in none of the changed sections."""
+    if section := _section_at(cause.field):
+        return section.field + cause.field.removeprefix(section.path) if section in changed else None
+
+    is_in_pod = _is_within(cause.field, _POD) and not any(_is_within(cause.field, path) for path in _UNRELATED_FIELDS)
+    return _common_field(changed) if is_in_pod or not cause.field else None
+
+
 def _unverified(changed: Sequence[Section], why: str) -> Finding:
     names = " and ".join(field_name(section.field) for section in changed)
     return warning(_common_field(changed), f"Could not verify {names} with the API server: {why}")
 
 
-def _path_in_server(cause: Cause, changed: Sequence[Section]) -> str | None:
-    """The DittoServer's field that is at fault; None when it is none of the changed sections."""
-    if section := _section_of(cause.field):
-        return section.field + cause.field.removeprefix(section.path) if section in changed else None
-    of_the_pod = _is_within(cause.field, _POD) and not any(_is_within(cause.field, path) for path in _OF_OTHERS)
-    return _common_field(changed) if of_the_pod or not cause.field else None
-
-
-def _steps(path: str) -> list[str]:
-    """The steps from the pod template on; the server's container is the only one."""
-    return path.removeprefix("spec.template.").replace("containers[0]", "containers").split(".")
-
-
-def _follow(value: Any, steps: Sequence[str]) -> Any:
-    for step in steps:
-        value = value.get(step) or {}
-        if isinstance(value, list):
-            value = next((container for container in value if container["name"] == CONTAINER), {})
-    return value
-
-
-def _section_of(path: str) -> Section | None:
+def _section_at(path: str) -> Section | None:
     return next((section for section in SECTIONS if _is_within(path, section.path)), None)
 
 
@@ -175,34 +182,30 @@ def _common_field(changed: Sequence[Section]) -> str:
     return changed[0].field if len(changed) == 1 else "spec"
 
 
-def _is_hopeless(section: Section, spec: Spec, changed: Sequence[Section]) -> bool:
-    """Whether the section would hide the changed ones: the API server stops at what it cannot read."""
-    value = section.value(spec)
-    return _is_too_deep(value) or (section not in changed and bool(_violations(section, spec)))
-
-
 def _violations(section: Section, spec: Spec) -> list[Finding]:
     return violations(section.kind, without_nulls(section.value(spec)), section.field)
 
 
-def _changed(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+def _differs(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
     if _is_too_deep(new):
         return not _is_too_deep(old)
+
     value = without_nulls(new)
     if not value or _is_too_deep(old):
         return bool(value)
-    # For Python True is 1, and 1 is 1.0.
+
+    # JSON tells apart what Python holds equal: True and 1, or 1 and 1.0.
     return json.dumps(value, sort_keys=True) != json.dumps(without_nulls(old), sort_keys=True)
 
 
 def _is_too_deep(value: Any) -> bool:
     level = [value]
-    for _ in range(MOST_LEVELS):
-        level = [child for item in level for child in _children(item)]
+    for _ in range(MAX_LEVELS):
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                children += item.values()
+            elif isinstance(item, list):
+                children += item
+        level = children
     return bool(level)
-
-
-def _children(value: Any) -> Sequence[Any]:
-    if isinstance(value, Mapping):
-        return list(value.values())
-    return value if isinstance(value, list) else ()

@@ -4,7 +4,7 @@ import pytest
 
 from app.cluster.client import Cluster
 from app.cluster.reader import STATEFUL_SETS
-from app.storage.core_types import MOST_VIOLATIONS, violations
+from app.storage.core_types import MAX_VIOLATIONS, violations
 from app.storage.objects import Owner, stateful_set
 from app.storage.reading import read
 from tests.controlplane.cluster import ControlPlane
@@ -142,8 +142,8 @@ def test_a_violation_has_the_path_of_its_field() -> None:
 def test_a_flood_of_violations_is_cut_off() -> None:
     flood = {f"x{number}": number for number in range(1000)}
 
-    assert len(messages("securityContext", flood)) == MOST_VIOLATIONS
-    assert len(messages("resources", {"requests": {f"a.b/{number}": 1 for number in range(1000)}})) == MOST_VIOLATIONS
+    assert len(messages("securityContext", flood)) == MAX_VIOLATIONS
+    assert len(messages("resources", {"requests": {f"a.b/{number}": 1 for number in range(1000)}})) == MAX_VIOLATIONS
 
 
 def test_a_hostile_quantity_is_a_violation() -> None:
