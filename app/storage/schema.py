@@ -1,6 +1,6 @@
-"""The structural OpenAPI schema of the models, as a CustomResourceDefinition wants it.
+"""Turns the models into the structural OpenAPI schema that a CustomResourceDefinition needs.
 
-Source of the rules: Kubernetes' "Specifying a structural schema"; the API server is the judge, in the tests.
+Source of the rules: Kubernetes' "Specifying a structural schema"; the tests ask the API server.
 """
 
 from collections.abc import Mapping
@@ -13,50 +13,50 @@ from app.storage.spec import Spec
 
 Schema = dict[str, Any]
 
-_NOT_STRUCTURAL = ("title", "$ref", "anyOf", "const")
+_NOT_STRUCTURAL = ("title", "$defs", "$ref", "anyOf", "const")
 
 
 def structural(model: type[BaseModel]) -> Schema:
-    """References put in place, null taken out of unions and defaults, titles dropped."""
+    """Returns the schema with references resolved, null removed from unions and defaults, and titles dropped."""
     schema = model.model_json_schema()
     return _structural(schema, schema.get("$defs", {}))
 
 
 @cache
 def spec_schema() -> Schema:
-    """The schema of `spec`; shared, so not to be changed."""
+    """Returns the schema of `spec`, which is shared and must not be changed."""
     return structural(Spec)
 
 
 def _structural(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    node = _resolved(node, definitions)
-    kept = {key: value for key, value in node.items() if key not in _NOT_STRUCTURAL and key != "$defs"}
-    if kept.get("default", ...) is None:
-        del kept["default"]
+    node = _resolve(node, definitions)
+    result = {key: value for key, value in node.items() if key not in _NOT_STRUCTURAL}
+
+    if result.get("default", ...) is None:
+        del result["default"]
     if "const" in node:
-        kept["enum"] = [node["const"]]
-    if isinstance(kept.get("additionalProperties"), bool):
-        del kept["additionalProperties"]
-    if "required" in kept:
-        kept["required"] = list(kept["required"])
-    return kept | _children(kept, definitions)
+        result["enum"] = [node["const"]]
+    if isinstance(result.get("additionalProperties"), bool):
+        del result["additionalProperties"]
+
+    # YAML would write a list that two nodes share as an alias.
+    if "required" in result:
+        result["required"] = list(result["required"])
+
+    if "properties" in result:
+        fields = result["properties"].items()
+        result["properties"] = {name: _structural(field, definitions) for name, field in fields}
+    for key in ("additionalProperties", "items"):
+        if key in result:
+            result[key] = _structural(result[key], definitions)
+    return result
 
 
-def _resolved(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    """What is said beside a reference, such as a field's own description, wins over what it refers to."""
+def _resolve(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
+    """Resolves a reference; what stands beside it, such as a field's own description, wins over its target."""
     if "anyOf" in node:
-        [other] = [each for each in node["anyOf"] if each.get("type") != "null"]
-        return _resolved(other, definitions) | node
+        [other] = [option for option in node["anyOf"] if option.get("type") != "null"]
+        return _resolve(other, definitions) | node
     if "$ref" in node:
         return definitions[node["$ref"].rpartition("/")[2]] | node
     return node
-
-
-def _children(node: Schema, definitions: Mapping[str, Schema]) -> Schema:
-    children: Schema = {}
-    if "properties" in node:
-        children["properties"] = {name: _structural(each, definitions) for name, each in node["properties"].items()}
-    for key in ("additionalProperties", "items"):
-        if key in node:
-            children[key] = _structural(node[key], definitions)
-    return children

@@ -1,7 +1,7 @@
-"""The two webhook configurations with which the API server is told to call us, and when not to.
+"""The two webhook configurations, which tell the API server when to call the operator, and what to do if that fails.
 
-The match conditions keep it from calling at all when there is nothing to say. Each path in them is guarded by has():
-a condition that errs skips the webhook that fails open and rejects for the one that fails closed.
+The match conditions spare calls that would change and find nothing. Each path in them is guarded by has(): a condition
+that errs skips the webhook that fails open and rejects for the one that fails closed.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ NAME = "dittofs-operator"
 MUTATE_PATH = "/mutate-dittofs-dittofs-com-v1alpha1-dittoserver"
 VALIDATE_PATH = "/validate-dittofs-dittofs-com-v1alpha1-dittoserver"
 
-# Look-ups have 2 seconds in all; defaulting looks nothing up.
+# Lookups have 2 seconds in all; defaulting looks nothing up.
 VALIDATE_TIMEOUT_SECONDS = 5
 MUTATE_TIMEOUT_SECONDS = 2
 
@@ -30,41 +30,49 @@ _SPEC_IS_NEW = {
 
 
 def webhook_configurations(client_config: ClientConfig) -> list[dict[str, Any]]:
-    """Mutating fails open, validating fails closed. `client_config` says how a path of ours is reached."""
+    """Mutating fails open, validating fails closed. `client_config` says how to reach one of the operator's paths."""
+    something_to_default = {
+        "name": "something-to-default",
+        "expression": f"has(object.spec) && ({_something_is_absent(spec_schema(), 'object.spec')})",
+    }
+
     mutate = {
         "name": f"mutate.{GROUP}",
         "failurePolicy": "Ignore",
         "timeoutSeconds": MUTATE_TIMEOUT_SECONDS,
         "reinvocationPolicy": "Never",
-        "matchConditions": [_SPEC_IS_NEW, _something_to_default()],
+        "matchConditions": [_SPEC_IS_NEW, something_to_default],
+        "clientConfig": client_config(MUTATE_PATH),
     }
     validate = {
         "name": f"validate.{GROUP}",
         "failurePolicy": "Fail",
         "timeoutSeconds": VALIDATE_TIMEOUT_SECONDS,
         "matchConditions": [_SPEC_IS_NEW],
+        "clientConfig": client_config(VALIDATE_PATH),
     }
+
     return [
-        _configuration("MutatingWebhookConfiguration", mutate | {"clientConfig": client_config(MUTATE_PATH)}),
-        _configuration("ValidatingWebhookConfiguration", validate | {"clientConfig": client_config(VALIDATE_PATH)}),
+        _configuration("MutatingWebhookConfiguration", mutate),
+        _configuration("ValidatingWebhookConfiguration", validate),
     ]
 
 
 def _configuration(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
+    rule = {
+        "apiGroups": [GROUP],
+        "apiVersions": [VERSION],
+        "operations": ["CREATE", "UPDATE"],
+        "resources": [PLURAL],
+        "scope": "Namespaced",
+    }
     always = {
         "admissionReviewVersions": ["v1"],
         "sideEffects": "None",
         "matchPolicy": "Equivalent",
-        "rules": [
-            {
-                "apiGroups": [GROUP],
-                "apiVersions": [VERSION],
-                "operations": ["CREATE", "UPDATE"],
-                "resources": [PLURAL],
-                "scope": "Namespaced",
-            }
-        ],
+        "rules": [rule],
     }
+
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
         "kind": kind,
@@ -73,20 +81,13 @@ def _configuration(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _something_to_default() -> dict[str, str]:
-    return {
-        "name": "something-to-default",
-        "expression": f"has(object.spec) && ({_something_is_absent(spec_schema(), 'object.spec')})",
-    }
-
-
-def _something_is_absent(section: Schema, at: str) -> str:
-    """CEL for: a field with a default was left out, in this section or in one that was written in it."""
+def _something_is_absent(section: Schema, path: str) -> str:
+    """Returns CEL for: a field with a default was left out, in this section or in one that was written in it."""
     reasons = []
     for name, field in section["properties"].items():
-        path = f"{at}.{name}"
+        field_path = f"{path}.{name}"
         if "default" in field:
-            reasons.append(f"!has({path})")
-        elif "properties" in field and (inner := _something_is_absent(field, path)):
-            reasons.append(f"has({path}) && ({inner})")
+            reasons.append(f"!has({field_path})")
+        elif "properties" in field and (inner := _something_is_absent(field, field_path)):
+            reasons.append(f"has({field_path}) && ({inner})")
     return " || ".join(reasons)
