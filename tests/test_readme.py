@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.__main__ import command_line
+from app.__main__ import SUMMARIES, import_command
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -17,12 +17,12 @@ ROWS = re.findall(r"^\| `(--[a-z-]+)[^|]*` \| `([A-Z_]+)` \|", README, re.MULTIL
 
 @pytest.mark.parametrize("command", ["serve", "check", "df", "plan"])
 def test_every_flag_and_its_variable_are_there(command: str) -> None:
-    options = [option for option in command_line.commands[command].params if option.param_type_name == "option"]
+    options = [option for option in import_command(command).params if option.param_type_name == "option"]
     assert {(option.opts[0], option.envvar) for option in options} <= set(ROWS)
 
 
 def test_no_flag_is_there_that_does_not_exist() -> None:
-    options = {option.opts[0] for command in command_line.commands.values() for option in command.params}
+    options = {option.opts[0] for command in SUMMARIES for option in import_command(command).params}
     assert {flag for flag, _ in ROWS} <= options
 
 

@@ -15,7 +15,7 @@ import yaml
 from prometheus_client import REGISTRY
 
 from app import serve
-from app.__main__ import command_line
+from app.__main__ import import_command
 from app.cluster.lease import LeaseTiming
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
@@ -259,7 +259,7 @@ def flags(*values: str) -> list[str]:
 
 
 def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_in_a_pod() -> None:
-    options = {each for option in command_line.commands["serve"].params for each in option.opts + option.secondary_opts}
+    options = {each for option in import_command("serve").params for each in option.opts + option.secondary_opts}
     secret = ("certificates.provider=secret", "certificates.secretName=x")
     off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
     given = set(flags()) | set(flags(*secret, *off))

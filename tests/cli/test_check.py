@@ -5,11 +5,12 @@ from pathlib import Path
 import click
 import pytest
 
-from app.check import Judgement, check, github, text
-from app.check import json as as_json
+from app.cli.check import Judgement, as_json, format_github, format_text, judge_documents
+from app.cli.output import format_json
 from app.cluster.lookup import Overlay
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document, parse
+from tests.harness.command_line import ROOT, SNAPSHOT, run
 from tests.harness.server_table import server
 
 pytestmark = pytest.mark.anyio
@@ -44,7 +45,7 @@ def documents(*texts: str) -> list[Document]:
 
 async def judged(*texts: str, snapshot: Path | None = None) -> list[Judgement]:
     given = documents(*texts)
-    return await check(given, Overlay(given, Snapshot(snapshot) if snapshot else None))
+    return await judge_documents(given, Overlay(given, Snapshot(snapshot) if snapshot else None))
 
 
 async def test_only_dittoservers_are_judged() -> None:
@@ -129,7 +130,7 @@ async def test_another_version_of_the_api_is_rejected() -> None:
 
 
 async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
-    lines = [click.unstyle(line) for line in text(await judged(INPUT, FAST))]
+    lines = [click.unstyle(line) for line in format_text(await judged(INPUT, FAST))]
 
     assert lines == [
         "servers.yaml document 2: DittoServer media/files rejected",
@@ -140,9 +141,9 @@ async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
 
 
 async def test_json_is_for_programs() -> None:
-    [line] = as_json(await judged(INPUT, FAST))
+    text = format_json(map(as_json, await judged(INPUT, FAST)))
 
-    assert json.loads(line) == [
+    assert json.loads(text) == [
         {
             "file": "servers.yaml",
             "document": 2,
@@ -162,7 +163,7 @@ async def test_json_is_for_programs() -> None:
 
 async def test_github_gets_an_annotation_a_finding() -> None:
     given = parse(INPUT, "a,b:100%.yaml")
-    [annotation, _] = github(await check(given, Overlay([*given, *documents(FAST)])))
+    [annotation, _] = format_github(await judge_documents(given, Overlay([*given, *documents(FAST)])))
 
     assert annotation == (
         "::error file=a%2Cb%3A100%25.yaml,line=10,title=DittoServer media/files spec.controlPlane.port"
@@ -186,10 +187,10 @@ async def hostile() -> list[Judgement]:
     manifest["spec"]["storage"]["cacheSize"] = "5Gi\x1b[31m\n"
     manifest["metadata"]["namespace"] = HOSTILE
     given = parse(json.dumps(manifest), f"file{HOSTILE}.yaml")
-    return await check(given, Overlay(given, None))
+    return await judge_documents(given, Overlay(given, None))
 
 
-@pytest.mark.parametrize("output", [text, github])
+@pytest.mark.parametrize("output", [format_text, format_github])
 async def test_no_output_has_what_a_terminal_obeys(output: Callable[[list[Judgement]], Iterable[str]]) -> None:
     lines = [click.unstyle(line) for line in output(await hostile())]
 
@@ -198,13 +199,35 @@ async def test_no_output_has_what_a_terminal_obeys(output: Callable[[list[Judgem
 
 
 async def test_no_message_is_a_workflow_command_of_its_own() -> None:
-    lines = [click.unstyle(line).lstrip() for line in text(await hostile())]
+    lines = [click.unstyle(line).lstrip() for line in format_text(await hostile())]
 
     assert not [line for line in lines if line.startswith("::")]
 
 
 async def test_json_keeps_the_text_as_it_is() -> None:
-    [line] = as_json(await hostile())
+    text = format_json(map(as_json, await hostile()))
 
-    assert "\x1b" not in line
-    assert json.loads(line)[0]["file"] == f"file{HOSTILE}.yaml"
+    assert "\x1b" not in text
+    assert json.loads(text)[0]["file"] == f"file{HOSTILE}.yaml"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "last"),
+    [
+        (("manifests/samples",), 0, "3 DittoServers: 3 admitted, 0 rejected, 3 warnings"),
+        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "3 DittoServers: 3 admitted, 0 rejected, 0 warnings"),
+        (("tests/demo/warned.yaml", SNAPSHOT), 0, "1 DittoServers: 1 admitted, 0 rejected, 2 warnings"),
+        (("tests/demo", "manifests/samples"), 1, "6 DittoServers: 5 admitted, 1 rejected, 1 warnings"),
+    ],
+)
+def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:
+    checked = run("check", *arguments)
+    assert checked.returncode == code
+    assert checked.stdout.splitlines()[-1] == last
+    assert checked.stderr == ""
+
+
+def test_check_reads_standard_input() -> None:
+    checked = run("check", "-", stdin=(ROOT / "tests/demo/rejected.yaml").read_text())
+    assert checked.returncode == 1
+    assert "stdin:6 spec.controlPlane.port" in checked.stdout

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -6,19 +7,20 @@ import click
 import pytest
 import yaml
 
+from app.cli.df import list_volumes
+from app.cli.output import format_json
+from app.cli.plan import Outcome, Preview, as_json, format_text, preview
 from app.cluster.client import Cluster
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import survey
-from app.df import df
 from app.manifests import Document, parse
-from app.plan import Outcome, Plan, plan, text
-from app.plan import json as as_json
 from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
 from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
 from app.storage.unstructured import Manifest
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.command_line import SNAPSHOT, run
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import s3, server, storage
 from tests.harness.volume_driver import Expansion, VolumeDriver
@@ -53,11 +55,11 @@ def snapshot(tmp_path: Path) -> Snapshot:
 
 
 async def planned(snapshot: Snapshot, *manifests: Manifest) -> list[Outcome]:
-    return list((await plan(documents(*manifests), snapshot, "media")).outcomes)
+    return list((await preview(documents(*manifests), snapshot, "media")).outcomes)
 
 
 def lines(outcomes: list[Outcome]) -> list[str]:
-    return [click.unstyle(line) for line in text(outcomes)]
+    return [click.unstyle(line) for line in format_text(outcomes)]
 
 
 async def test_an_edit_says_what_grows_and_that_nothing_restarts(snapshot: Snapshot) -> None:
@@ -89,9 +91,9 @@ async def test_a_section_for_the_pod_is_tried_in_a_cluster(control_plane: Contro
     sections = {"securityContext": {"runAsUser": -1}, "podSecurityContext": {"runAsNonRoot": False}, **by_hand}
 
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        [refused] = (await plan(documents(server(**sections)), cluster, namespace)).outcomes
+        [refused] = (await preview(documents(server(**sections)), cluster, namespace)).outcomes
         del sections["securityContext"]
-        [warned] = (await plan(documents(server(**sections)), cluster, namespace)).outcomes
+        [warned] = (await preview(documents(server(**sections)), cluster, namespace)).outcomes
 
     assert [finding.path for finding in refused.findings if finding.rejects] == ["spec.securityContext.runAsUser"]
     assert not warned.refused
@@ -206,8 +208,8 @@ async def test_a_server_without_a_name_is_nothing_to_plan_for(snapshot: Snapshot
 
 
 async def test_json_is_for_programs(snapshot: Snapshot) -> None:
-    [line] = as_json(await planned(snapshot, server(nfsPort=2050), server(replicas=2)))
-    changed, refused = json.loads(line)
+    text = format_json(map(as_json, await planned(snapshot, server(nfsPort=2050), server(replicas=2))))
+    changed, refused = json.loads(text)
 
     assert changed == {
         "namespace": "media",
@@ -258,9 +260,9 @@ def pod_of(template: Any) -> tuple[Any, str]:
     return template["spec"], template["metadata"]["annotations"][CONFIG_HASH]
 
 
-async def live(operated: OperatorNamespace, *manifests: Manifest) -> Plan:
+async def live(operated: OperatorNamespace, *manifests: Manifest) -> Preview:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
-        return await plan(documents(*manifests), cluster, operated.namespace)
+        return await preview(documents(*manifests), cluster, operated.namespace)
 
 
 async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNamespace) -> None:
@@ -309,7 +311,7 @@ async def told(operated: OperatorNamespace, manifest: Manifest) -> list[tuple[st
 
 async def cache(operated: OperatorNamespace) -> Entry:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
-        return df(await survey(cluster, operated.namespace))[-1].entry
+        return list_volumes(await survey(cluster, operated.namespace))[-1].entry
 
 
 async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: OperatorNamespace) -> None:
@@ -322,7 +324,7 @@ async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: O
     )
     kubeconfig = operated.control_plane.kubeconfig_for("viewer", operated.namespace)
     async with Cluster.connect(kubeconfig) as cluster:
-        found = await plan(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
+        found = await preview(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
     [outcome] = found.outcomes
 
     assert [(effect.what, effect.how) for effect in outcome.effects] == [("storage.cacheSize", "5Gi to 20Gi")]
@@ -352,3 +354,23 @@ async def test_no_line_has_what_a_terminal_obeys(snapshot: Snapshot, spec: dict[
 
     assert all(line.isprintable() for line in lines(outcomes))
     assert len(lines(outcomes)) > 2
+
+
+def test_kubectl_tells_what_applying_a_file_would_do(
+    plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(yaml.safe_dump(server(image="dittofs:2", **storage(storageClassName=""))))
+
+    assert plugin("plan", str(manifest), "-n", namespace)[0] == f"DittoServer {namespace}/files: new"
+
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", str(manifest))
+
+    assert plugin("plan", str(manifest), "-n", namespace) == [f"DittoServer {namespace}/files: nothing changes"]
+
+
+@pytest.mark.parametrize(("port", "code", "verdict"), [(2050, 0, "new"), (8080, 1, "refused")])
+def test_plan_exits_with_its_verdict(tmp_path: Path, port: int, code: int, verdict: str) -> None:
+    planned = run("plan", "-", "--snapshot", SNAPSHOT, stdin=yaml.safe_dump(server(nfsPort=port)))
+    assert planned.returncode == code
+    assert planned.stdout.splitlines()[0] == f"DittoServer default/files: {verdict}"

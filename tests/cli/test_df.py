@@ -1,14 +1,19 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
 
 import click
+import yaml
 
+from app.cli.df import Row, as_json, format_text, list_volumes
+from app.cli.output import format_json
 from app.cluster.survey import Survey
-from app.df import Row, df, text
-from app.df import json as as_json
 from app.storage.facts import Claim
 from app.storage.inventory import Entry
 from app.storage.resize import Phase
 from app.storage.usage import Usage
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.command_line import run
 from tests.harness.server_table import server, storage
 
 KEY = ("media", "files")
@@ -25,11 +30,11 @@ def found(**known: object) -> Survey:
 
 
 def lines(rows: list[Row]) -> list[str]:
-    return [click.unstyle(line) for line in text(rows)]
+    return [click.unstyle(line) for line in format_text(rows)]
 
 
 def test_the_table_has_a_line_a_volume() -> None:
-    assert lines(df(found())) == [
+    assert lines(list_volumes(found())) == [
         "NAMESPACE   SERVER   VOLUME     CLASS   REQUESTED   CAPACITY   USED      PHASE      MESSAGE",
         "media       files    metadata   fast    10Gi        10Gi       unknown   Bound",
         "media       files    cache      fast    20Gi        5Gi        4Gi 80%   Resizing   "
@@ -40,23 +45,23 @@ def test_the_table_has_a_line_a_volume() -> None:
 def test_servers_come_by_namespace_and_name() -> None:
     keys = [("b", "a"), ("a", "b"), ("a", "a")]
     servers = {key: {**server(), "metadata": {"name": key[1], "namespace": key[0]}} for key in keys}
-    rows = df(found(servers=servers))
+    rows = list_volumes(found(servers=servers))
     assert [(row.namespace, row.server) for row in rows[::2]] == sorted(keys)
 
 
 def test_what_nobody_could_find_out_is_told_as_unknown() -> None:
-    [_, _, cache] = lines(df(found(claims=None, usages={})))
+    [_, _, cache] = lines(list_volumes(found(claims=None, usages={})))
     assert cache.split() == ["media", "files", "cache", "-", "20Gi", "-", "unknown", "Unknown"]
 
 
 def test_where_there_are_no_servers_the_table_says_so() -> None:
-    assert lines(df(Survey())) == ["no DittoServers found"]
+    assert lines(list_volumes(Survey())) == ["no DittoServers found"]
 
 
 def test_json_is_for_programs() -> None:
-    [line] = as_json(df(found()))
+    text = format_json(map(as_json, list_volumes(found())))
 
-    assert json.loads(line)[1] == {
+    assert json.loads(text)[1] == {
         "namespace": "media",
         "server": "files",
         "volume": "cache",
@@ -69,7 +74,7 @@ def test_json_is_for_programs() -> None:
         "phase": "Resizing",
         "message": "volume claim cache-files-0 grows from 5Gi to 20Gi",
     }
-    assert json.loads(line)[0]["usedBytes"] is None
+    assert json.loads(text)[0]["usedBytes"] is None
 
 
 def test_no_line_has_what_a_terminal_obeys() -> None:
@@ -77,3 +82,30 @@ def test_no_line_has_what_a_terminal_obeys() -> None:
     rows = [Row(hostile, hostile, Entry(hostile, hostile, hostile, hostile, hostile, Phase.PENDING, hostile), None)]
 
     assert all(line.isprintable() for line in lines(rows))
+
+
+def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
+    plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
+    in_default, in_its_own, in_all = plugin("df"), plugin("df", "-n", namespace), plugin("df", "-A")
+    heading, metadata, cache = in_its_own
+
+    assert heading.split()[:3] == ["NAMESPACE", "SERVER", "VOLUME"]
+    assert metadata.split() == [namespace, "files", "metadata", "fast", "10Gi", "-", "unknown", "Pending"]
+    assert cache.split()[2:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
+    assert not any(namespace in line for line in in_default)
+    assert sum(namespace in line for line in in_all) == 2
+    assert [each["volume"] for each in json.loads("\n".join(plugin("df", "-n", namespace, "--output=json")))] == [
+        "metadata",
+        "cache",
+    ]
+
+
+def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    here, there = ({**server(), "metadata": {"name": "files", "namespace": each}} for each in ("here", "there"))
+    snapshot.write_text(yaml.safe_dump_all([here, there]))
+
+    assert len(run("df", "--snapshot", str(snapshot)).stdout.splitlines()) == 5
+    assert len(run("df", "--snapshot", str(snapshot), "-n", "here").stdout.splitlines()) == 3

@@ -1,0 +1,179 @@
+"""`check`: judges DittoServers in manifests as the webhook would, before anything is applied. Writes to no cluster."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from app.cli.options import Source, option, paths_argument, read_documents, source_options
+from app.cli.output import format_json, print_lines
+from app.cluster.errors import ClusterError
+from app.cluster.lookup import DEADLINE, Overlay, gather
+from app.cluster.reader import DITTO_SERVERS, Reader
+from app.cluster.snapshot import Snapshot
+from app.manifests import Document
+from app.storage.finding import Finding, one_line, rejections, warnings
+from app.storage.rules import Change, needs
+from app.storage.spec import KIND
+from app.storage.strictness import judge_manifest
+
+
+@click.command()
+@paths_argument
+@source_options
+@option(
+    "--output", type=click.Choice(["text", "json", "github"]), default="text", help="For people, programs or GitHub."
+)
+def check(paths: tuple[str, ...], source: Source, output: str) -> None:
+    """Judge DittoServers before they are applied.
+
+    With --context and without --kubeconfig, in the cluster that kubectl would ask. Exits with 0 when all are admitted,
+    1 when one is rejected, 2 when the input cannot be used.
+    """
+    documents = read_documents(paths)
+
+    async def judge() -> list[Judgement]:
+        async with open_reader(source) as reader:
+            return await judge_documents(documents, Overlay(documents, reader))
+
+    judgements = asyncio.run(judge())
+
+    match output:
+        case "json":
+            print_lines([format_json(map(as_json, judgements))])
+        case "github":
+            print_lines(format_github(judgements))
+        case _:
+            print_lines(format_text(judgements))
+
+    sys.exit(0 if all(judgement.admitted for judgement in judgements) else 1)
+
+
+@asynccontextmanager
+async def open_reader(source: Source) -> AsyncIterator[Reader | None]:
+    """Yields what to ask for objects that the input does not contain, or None if they stay unknown."""
+    if not source.kubeconfig and not source.context:
+        yield Snapshot(source.snapshot) if source.snapshot else None
+        return
+
+    async with source.connect() as cluster:
+        # If nobody answers in time, the lookups report that.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DEADLINE):
+                await cluster.check_crd()
+
+        yield cluster
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One DittoServer of the input with its findings."""
+
+    document: Document
+    findings: Sequence[Finding]
+
+    @property
+    def admitted(self) -> bool:
+        return not rejections(self.findings)
+
+    @property
+    def title(self) -> str:
+        metadata = self.document.object.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        name = metadata.get("name") or f"{metadata.get('generateName', '')}*"
+        return one_line(f"{KIND} {metadata.get('namespace') or 'default'}/{name}")
+
+
+async def judge_documents(documents: Iterable[Document], reader: Reader) -> list[Judgement]:
+    """Judges every DittoServer as if it were created, in the order of the input."""
+    judgements = []
+    for document in documents:
+        if document.object.get("kind") != KIND:
+            continue
+
+        change = Change.read(document.object)
+        # The volumes of a server that exists already are no surprise.
+        if change.added and await _exists(change, reader):
+            change = replace(change, exists=True)
+
+        facts = await gather(reader, needs(change))
+        judgements.append(Judgement(document, judge_manifest(document.object, change, facts)))
+
+    return judgements
+
+
+async def _exists(change: Change, reader: Reader) -> bool:
+    """Returns False where the lookup fails, too: the server is then judged as a new one."""
+    try:
+        await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
+    except ClusterError:
+        return False
+    return True
+
+
+def format_text(judgements: Sequence[Judgement]) -> Iterator[str]:
+    for judgement in judgements:
+        document = judgement.document
+        file = one_line(document.file)
+        verdict = click.style("admitted", fg="green") if judgement.admitted else click.style("rejected", fg="red")
+        yield f"{file} document {document.index}: {click.style(judgement.title, bold=True)} {verdict}"
+
+        for finding in judgement.findings:
+            label = click.style("error  ", fg="red") if finding.rejects else click.style("warning", fg="yellow")
+            yield f"  {label} {file}:{document.line_of(finding.path)} {one_line(finding.path) or 'object'}"
+            yield f"          {finding.message}"
+
+    yield _summarize(judgements)
+
+
+def format_github(judgements: Sequence[Judgement]) -> Iterator[str]:
+    """Yields workflow commands, which GitHub shows as annotations of the changed lines."""
+    for judgement in judgements:
+        document = judgement.document
+        file = _escape_property(document.file)
+
+        for finding in judgement.findings:
+            title = _escape_property(f"{judgement.title} {one_line(finding.path)}".strip())
+            place = f"file={file},line={document.line_of(finding.path)},title={title}"
+            yield f"::{finding.severity} {place}::{_escape_data(finding.message)}"
+
+    yield _summarize(judgements)
+
+
+def _escape_data(message: str) -> str:
+    return message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _escape_property(value: str) -> str:
+    return one_line(_escape_data(value).replace(":", "%3A").replace(",", "%2C"))
+
+
+def _summarize(judgements: Sequence[Judgement]) -> str:
+    rejected = sum(not judgement.admitted for judgement in judgements)
+    warned = sum(len(warnings(judgement.findings)) for judgement in judgements)
+    return f"{len(judgements)} {KIND}s: {len(judgements) - rejected} admitted, {rejected} rejected, {warned} warnings"
+
+
+def as_json(judgement: Judgement) -> dict[str, Any]:
+    document = judgement.document
+    findings = [
+        {
+            "severity": finding.severity,
+            "path": finding.path,
+            "line": document.line_of(finding.path),
+            "message": finding.message,
+        }
+        for finding in judgement.findings
+    ]
+
+    return {
+        "file": document.file,
+        "document": document.index,
+        "object": judgement.title,
+        "admitted": judgement.admitted,
+        "findings": findings,
+    }

@@ -1,0 +1,93 @@
+"""`df`: lists the volumes of DittoServers with their requests, capacities and used space. Writes to no cluster."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from app.cli.options import Source, option, source_options
+from app.cli.output import format_json, format_table, print_lines
+from app.cluster.survey import Survey, survey
+from app.storage import quantity
+from app.storage.inventory import Entry, inventory
+from app.storage.reading import read
+from app.storage.resize import Phase
+from app.storage.spec import KIND
+from app.storage.usage import Usage
+
+HEADINGS = ("namespace", "server", "volume", "class", "requested", "capacity", "used", "phase", "message")
+PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.RESIZE_REFUSED: "red"}
+
+
+@click.command()
+@source_options
+@option("--namespace", "-n", help="List this namespace, not that of the kubeconfig's context.")
+@option("--all-namespaces", "-A", is_flag=True, help="List all namespaces.")
+@option("--output", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: str) -> None:
+    """List the volumes of DittoServers: what is asked for, what there is, how full it is.
+
+    Without --kubeconfig and --snapshot, of the cluster that kubectl would ask. Of a snapshot all namespaces are listed.
+    """
+
+    async def look() -> Survey:
+        async with source.open() as (reader, context_namespace, stats):
+            return await survey(reader, None if all_namespaces else namespace or context_namespace, stats)
+
+    volumes = asyncio.run(look())
+    rows = list_volumes(volumes)
+    print_lines([format_json(map(as_json, rows))] if output == "json" else format_text(rows), volumes.gaps)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One volume; `usage` is None when its used space is unknown."""
+
+    namespace: str
+    server: str
+    entry: Entry
+    usage: Usage | None
+
+
+def list_volumes(live: Survey) -> list[Row]:
+    """Returns the volumes of every server, sorted by namespace and name of the server."""
+    return [
+        Row(*key, entry, live.usages.get((key[0], entry.claim)))
+        for key, manifest in sorted(live.servers.items())
+        for entry in inventory(read(manifest).server, manifest, live.live_state(key))
+    ]
+
+
+def format_text(rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        yield f"no {KIND}s found"
+        return
+
+    cells = []
+    for row in rows:
+        entry = row.entry
+        used = f"{quantity.format_bytes(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
+        sizes = entry.storage_class or "-", entry.requested or "-", entry.capacity or "-", used
+        cells.append((row.namespace, row.server, entry.name, *sizes, entry.phase, entry.message))
+
+    yield from format_table(HEADINGS, cells, {"phase": PHASE_COLOURS})
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    entry, usage = row.entry, row.usage
+
+    return {
+        "namespace": row.namespace,
+        "server": row.server,
+        "volume": entry.name,
+        "claim": entry.claim,
+        "storageClass": entry.storage_class,
+        "requested": entry.requested,
+        "capacity": entry.capacity,
+        "usedBytes": usage and usage.used,
+        "fileSystemBytes": usage and usage.size,
+        "phase": entry.phase,
+        "message": entry.message,
+    }

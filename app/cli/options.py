@@ -1,0 +1,103 @@
+"""Arguments and options that several commands share, and the cluster or snapshot that they look things up in."""
+
+import os
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from app import manifests
+from app.cluster.reader import Reader
+from app.cluster.snapshot import Snapshot
+from app.settings import ENVIRONMENT_PREFIX, users_kubeconfig
+from app.storage.spec import KIND
+from app.syntax import UnusableInput
+
+if TYPE_CHECKING:
+    from app.cluster.client import Cluster
+    from app.cluster.survey import Stats
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+PATH = click.Path(path_type=Path)
+
+paths_argument = click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
+
+
+def option(flag: str, *short: str, **attributes: Any) -> Callable[[Function], Function]:
+    """Declares a flag that an environment variable can set, too."""
+    variable = ENVIRONMENT_PREFIX + flag.partition("/")[0].removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, *short, envvar=variable, show_envvar=True, show_default=True, **attributes)
+
+
+kubeconfig_option = option("--kubeconfig", type=PATH, help="Look things up in this cluster.")
+snapshot_option = option("--snapshot", type=PATH, help="Look things up in these YAML files instead of a cluster.")
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a person wants things to be looked up; if nothing is named, that is where kubectl would look."""
+
+    kubeconfig: Path | None
+    context: str | None
+    snapshot: Path | None
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple[Reader, str | None, "Stats | None"]]:
+        """Yields the cluster, the namespace of its context and the statistics of its kubelets; a snapshot has no such.
+
+        Raises ClusterError and UnusableInput.
+        """
+        if self.snapshot:
+            yield Snapshot(self.snapshot), None, None
+            return
+
+        async with self.connect() as cluster:
+            yield cluster, cluster.namespace, cluster.stats
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator["Cluster"]:
+        from app.cluster.client import Cluster
+
+        kubeconfig = self.kubeconfig or users_kubeconfig(os.environ, Path.home())
+        async with Cluster.connect(kubeconfig, context=self.context or "") as cluster:
+            yield cluster
+
+
+def source_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --kubeconfig, --context and --snapshot to a command, which receives them as one `source`."""
+
+    @wraps(command)
+    def run(*args: Any, kubeconfig: Path | None, context: str | None, snapshot: Path | None, **options: Any) -> None:
+        refuse_two_sources(kubeconfig, snapshot)
+        if context and snapshot:
+            raise click.UsageError("--context and --snapshot exclude each other: a snapshot has no contexts")
+
+        command(*args, source=Source(kubeconfig, context, snapshot), **options)
+
+    context_option = option(
+        "--context", help="Ask the cluster of this context of the kubeconfig, not of its current one."
+    )
+    return kubeconfig_option(context_option(snapshot_option(run)))
+
+
+def refuse_two_sources(kubeconfig: Path | None, snapshot: Path | None) -> None:
+    if kubeconfig and snapshot:
+        raise click.UsageError("--kubeconfig and --snapshot exclude each other: look things up in one or the other")
+
+
+def read_documents(paths: Sequence[str]) -> list[manifests.Document]:
+    """Reads the manifests. Raises UnusableInput when there is no DittoServer among them."""
+    documents = manifests.read(paths)
+    if not any(document.object["kind"] == KIND for document in documents):
+        raise UnusableInput(", ".join(paths), None, f"expected a {KIND} in it")
+    return documents
+
+
+def read_servers(paths: Sequence[str]) -> list[manifests.Document]:
+    """Reads the DittoServers among the manifests. Raises UnusableInput when there is none."""
+    return [document for document in read_documents(paths) if document.object["kind"] == KIND]

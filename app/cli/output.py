@@ -1,0 +1,40 @@
+"""Prints what the commands report: lines, tables and JSON. Click removes colours where the output is no terminal."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import click
+import orjson
+
+from app.storage.finding import one_line
+
+COLUMN_GAP = 3
+
+
+def print_lines(lines: Iterable[str], gaps: Iterable[str] = ()) -> None:
+    """Prints the lines, and the gaps on standard error, where they do not disturb a program that reads the lines."""
+    for line in lines:
+        click.echo(line)
+    for gap in gaps:
+        click.echo(one_line(gap), err=True)
+
+
+def format_json(items: Iterable[Mapping[str, Any]]) -> str:
+    return orjson.dumps(list(items), option=orjson.OPT_INDENT_2).decode()
+
+
+def format_table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], colours: Mapping[str, Mapping[str, str]]
+) -> Iterator[str]:
+    """Aligns the columns; `colours` has the colour of a cell by the heading of its column and by its text."""
+    lines = [[heading.upper() for heading in headings], *([one_line(cell) for cell in row] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+
+    for cells in lines:
+        line = ""
+        for heading, cell, width in zip(headings, cells, widths, strict=True):
+            colour = colours.get(heading, {}).get(cell)
+            line += click.style(cell, fg=colour) if colour else cell
+            line += " " * (width - len(cell) + COLUMN_GAP)
+
+        yield line.rstrip()

@@ -1,0 +1,183 @@
+"""`plan`: previews what applying DittoServers would do to a cluster. Writes to no cluster."""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from app.cli.options import Source, option, paths_argument, read_documents, source_options
+from app.cli.output import format_json, print_lines
+from app.cluster.lookup import Overlay, gather
+from app.cluster.reader import Reader
+from app.cluster.snapshot import DEFAULT_NAMESPACE, objects
+from app.cluster.survey import Survey, survey
+from app.manifests import Document
+from app.storage.defaulting import set_defaults
+from app.storage.edit import Effect, caveat, creation, edit, held_back
+from app.storage.finding import Finding, one_line, rejections
+from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
+from app.storage.rules import Change, needs
+from app.storage.spec import KIND
+from app.storage.strictness import judge_manifest
+
+
+@click.command()
+@paths_argument
+@source_options
+@option("--namespace", "-n", help="Where a DittoServer belongs that names no namespace.")
+@option("--output", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: str) -> None:
+    """Tell what applying DittoServers would do.
+
+    It lists what grows, what restarts, what is made and what would be refused.
+    Without --kubeconfig and --snapshot, in the cluster that kubectl would ask. Exits with 0 when nothing would be
+    refused, 1 when something would, 2 when the input cannot be used.
+    """
+    documents = read_documents(paths)
+
+    async def read_and_preview() -> Preview:
+        async with source.open() as (reader, context_namespace, _):
+            return await preview(documents, reader, namespace or context_namespace or DEFAULT_NAMESPACE)
+
+    result = asyncio.run(read_and_preview())
+    outcomes = result.outcomes
+    print_lines([format_json(map(as_json, outcomes))] if output == "json" else format_text(outcomes), result.gaps)
+
+    sys.exit(1 if any(outcome.refused for outcome in outcomes) else 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What applying one DittoServer would do; nothing, if it is refused. `is_new` says that its name is not in use.
+
+    `held` says why the operator would not end the pod for the change; None when it would, or need not.
+    """
+
+    namespace: str
+    name: str
+    is_new: bool
+    findings: Sequence[Finding] = ()
+    effects: Sequence[Effect] = ()
+    caveat: str | None = None
+    held: str | None = None
+
+    @property
+    def refused(self) -> bool:
+        return bool(rejections(self.findings))
+
+    @property
+    def restarts(self) -> bool:
+        return any(effect.restarts for effect in self.effects)
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The outcomes in the order of the input; `gaps` say what is unknown about the cluster, and why."""
+
+    outcomes: Sequence[Outcome] = ()
+    gaps: Sequence[str] = ()
+
+
+async def preview(documents: Sequence[Document], reader: Reader, namespace: str) -> Preview:
+    """Compares every DittoServer with the live one of its name; `namespace` is for those that name none.
+
+    Raises ClusterError and UnusableInput.
+    """
+    servers = [document for document in documents if document.object["kind"] == KIND]
+    # This only checks their shape. A status is never applied, so it may have any shape.
+    objects(replace(server, object=_without_status(server.object)) for server in servers)
+    manifests = [_with_namespace(server.object, namespace) for server in servers]
+
+    overlay = Overlay(documents, reader)
+    namespaces = sorted({manifest["metadata"]["namespace"] for manifest in manifests})
+    surveys = {name: await survey(overlay, name) for name in namespaces}
+
+    outcomes = [await _preview(manifest, overlay, surveys[manifest["metadata"]["namespace"]]) for manifest in manifests]
+    return Preview(outcomes, sorted({gap for live in surveys.values() for gap in live.gaps}))
+
+
+def _without_status(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in manifest.items() if name != "status"}
+
+
+def _with_namespace(manifest: Mapping[str, Any], namespace: str) -> dict[str, Any]:
+    metadata = manifest.get("metadata")
+    metadata = metadata if isinstance(metadata, dict) else {}
+    return {**manifest, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
+
+
+async def _preview(manifest: Mapping[str, Any], reader: Reader, live: Survey) -> Outcome:
+    key = manifest["metadata"]["namespace"], str(manifest["metadata"].get("name") or "")
+    live_server = live.servers.get(key)
+    new, old = set_defaults(manifest), live_server and set_defaults(live_server)
+
+    change = Change.read(new, old)
+    findings = judge_manifest(manifest, change, await gather(reader, needs(change)))
+    outcome = Outcome(*key, is_new=live_server is None, findings=findings)
+    if outcome.refused:
+        return outcome
+
+    live_state = live.live_state(key)
+    if live_state:
+        live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
+
+    effects = edit(old, new, live_state) if old else creation(new, live_state)
+    outcome = replace(outcome, effects=effects)
+    if live_state is None:
+        return outcome
+
+    return replace(outcome, caveat=caveat(effects, live_state), held=held_back(new, effects, live_state))
+
+
+def format_text(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    restart_labels = {True: f", {click.style('restarts the pod', fg='yellow')}", False: ", no restart", None: ""}
+
+    for outcome in outcomes:
+        title = one_line(f"{KIND} {outcome.namespace}/{outcome.name}")
+        yield f"{click.style(title, bold=True)}: {_verdict(outcome)}"
+
+        for finding in outcome.findings:
+            label = click.style("refused", fg="red") if finding.rejects else click.style("warning", fg="yellow")
+            yield f"  {label}: {one_line(finding.path) or 'object'}: {finding.message}"
+
+        for effect in outcome.effects:
+            yield f"  {one_line(f'{effect.what}: {effect.how}')}{restart_labels[effect.restarts]}"
+
+        if outcome.caveat:
+            yield f"  ({one_line(outcome.caveat)})"
+        if outcome.held:
+            yield f'  ({one_line(outcome.held)}; annotation {ALLOW_DATA_LOSS}: "true" lets it restart anyway)'
+
+
+def _verdict(outcome: Outcome) -> str:
+    if outcome.refused:
+        return click.style("refused", fg="red")
+    if outcome.is_new:
+        return "new"
+    if not outcome.effects:
+        return "nothing changes"
+    if outcome.held:
+        return click.style("the restart is held back", fg="red")
+    return click.style("the pod restarts", fg="yellow") if outcome.restarts else "no restart"
+
+
+def as_json(outcome: Outcome) -> dict[str, Any]:
+    findings = [
+        {"severity": finding.severity, "path": finding.path, "message": finding.message} for finding in outcome.findings
+    ]
+    effects = [{"what": effect.what, "how": effect.how, "restarts": effect.restarts} for effect in outcome.effects]
+
+    return {
+        "namespace": outcome.namespace,
+        "server": outcome.name,
+        "new": outcome.is_new,
+        "refused": outcome.refused,
+        "restarts": outcome.restarts,
+        "findings": findings,
+        "effects": effects,
+        "caveat": outcome.caveat,
+        "heldBack": outcome.held,
+    }

@@ -1,0 +1,28 @@
+"""`render`: prints the objects of DittoServers as the operator would apply them. It asks no cluster."""
+
+import click
+
+from app import manifests
+from app.cli.options import paths_argument, read_servers
+from app.storage import objects
+from app.storage.reading import read
+from app.storage.rules import invalid_findings
+from app.syntax import UnusableInput
+
+
+@click.command()
+@paths_argument
+def render(paths: tuple[str, ...]) -> None:
+    """Print what is made for DittoServers, without a cluster.
+
+    Pipe it to kubectl diff -f -. Secrets are not among it, nor is the annotation of the pod that depends on what they
+    hold.
+    """
+    for document in read_servers(paths):
+        reading = read(document.object)
+        if findings := invalid_findings(reading):
+            raise UnusableInput(document.file, document.line_of(findings[0].path), findings[0].message)
+
+        for manifest in objects.render(reading.server):
+            click.echo("---")
+            click.echo(manifests.dump(manifest), nl=False)

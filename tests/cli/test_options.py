@@ -1,0 +1,81 @@
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+import yaml
+
+from app.__main__ import SUMMARIES, import_command
+from tests.controlplane.build import programs
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.command_line import SNAPSHOT, run
+from tests.harness.server_table import server
+
+
+def test_a_flag_can_be_set_in_the_environment() -> None:
+    checked = run(
+        "check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json"
+    )
+    [judgement] = json.loads(checked.stdout)
+
+    assert 'StorageClass "premium" does not exist' in judgement["findings"][1]["message"]
+
+
+def test_every_flag_has_its_variable() -> None:
+    commands = [import_command(name) for name in SUMMARIES]
+    options = [option for command in commands for option in command.params if isinstance(option, click.Option)]
+
+    assert options
+
+    for option in options:
+        assert option.envvar == "DITTOFS_OPERATOR_" + str(option.name).upper()
+
+
+def test_a_context_of_merged_files_can_be_chosen(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
+    config = json.loads(control_plane.kubeconfig.read_text())
+    far = {"cluster": {"server": "https://127.0.0.1:1"}, "name": "far"}
+    contexts = {"far": {"cluster": "far", "user": "tests"}, "near": {"cluster": "tests", "user": "tests"}}
+    contexts["near"]["namespace"] = namespace
+    named = [{"name": name, "context": context} for name, context in contexts.items()]
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.write_text(json.dumps({"clusters": [far], "contexts": named, "current-context": "far"}))
+    second.write_text(json.dumps({**config, "current-context": "tests"}))
+    files = os.pathsep.join(map(str, (first, tmp_path / "missing", second)))
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(yaml.safe_dump(server()))
+
+    listed = run("df", "--context", "near", KUBECONFIG=files)
+    planned = run("plan", str(manifest), KUBECONFIG=files, DITTOFS_OPERATOR_CONTEXT="near")
+    checked = run("check", str(manifest), "--context", "near", KUBECONFIG=files)
+
+    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["NAMESPACE", namespace, namespace]
+    assert planned.stdout.startswith(f"DittoServer {namespace}/files: ")
+    # The cluster has answered, whatever it has.
+    assert "1 DittoServers" in checked.stdout
+    assert "Could not verify" not in checked.stdout
+    # Without the flag it is the current context of the first file.
+    assert "127.0.0.1:1" in run("df", KUBECONFIG=files).stderr
+    assert "context 'none' does not exist" in run("df", "--context=none", KUBECONFIG=files).stderr
+
+
+@pytest.fixture(scope="module")
+def without_crd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("without-crd")) as running:
+        yield running
+
+
+@pytest.mark.parametrize(
+    "arguments", [("df",), ("df", "-A", "--output=json"), ("plan", "manifests/samples"), ("check", "manifests/samples")]
+)
+def test_each_command_says_that_the_crd_is_missing(without_crd: ControlPlane, arguments: tuple[str, ...]) -> None:
+    refused = run(*arguments, "--kubeconfig", str(without_crd.kubeconfig))
+
+    assert refused.returncode == 2
+    assert refused.stdout == ""
+    assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in refused.stderr
+    assert 'install it with "dittofs-operator crd | kubectl apply -f -"' in refused.stderr

@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import yaml
+
+from tests.harness.command_line import run
+from tests.harness.operator_namespace import OperatorNamespace
+from tests.harness.server_table import server, storage
+
+
+def test_render_prints_what_is_made_and_no_secret() -> None:
+    rendered = list(yaml.safe_load_all(run("render", "manifests/samples").stdout))
+    assert {each["kind"] for each in rendered} == {"ConfigMap", "Service", "StatefulSet"}
+    assert "namespace" not in rendered[0]["metadata"]
+
+
+def test_what_is_rendered_is_no_difference_to_what_was_made(operated: OperatorNamespace, tmp_path: Path) -> None:
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(
+        yaml.safe_dump(server(**storage(cacheSize="1024Mi", contentSize="1Ti"), resources={"limits": {"cpu": 2}}))
+    )
+    operated.kubectl("apply", "-f", str(manifest))
+    operated.wait_until_observed("files")
+    rendered = run("render", str(manifest)).stdout
+
+    assert operated.kubectl("diff", "-f", "-", input=rendered) == ""
+
+
+def test_render_refuses_what_nothing_is_made_of() -> None:
+    refused = run("render", "tests/demo/rejected.yaml")
+    assert refused.returncode == 2
+    assert refused.stderr == ("dittofs-operator: tests/demo/rejected.yaml:6: port 8080 is used by both nfs and api\n")
