@@ -1,4 +1,4 @@
-"""A DittoServer as the rules read it: types, defaults, bounds. The CustomResourceDefinition is made from it."""
+"""The models of a DittoServer: fields, types, defaults and bounds. The CustomResourceDefinition is made from them."""
 
 import re
 from dataclasses import dataclass
@@ -26,12 +26,12 @@ KIND = "DittoServer"
 PLURAL = "dittoservers"
 
 INT32_MAX = 2**31 - 1
-MOST_ANNOTATIONS = 256
+MAX_ANNOTATIONS = 256
 
 
 @dataclass(frozen=True)
 class Within:
-    """An int32 from `low` to `high`; one message says both bounds, where pydantic's own says only the one crossed."""
+    """An int32 from `low` to `high`; its message names both bounds, where pydantic's names only the one violated."""
 
     low: int
     high: int = INT32_MAX
@@ -49,11 +49,11 @@ class Within:
 
 
 def _error(kind: str, message: str) -> PydanticCustomError:
-    """The message is a value and never the template, in which pydantic would replace whatever is in braces."""
+    """Passes the message as a value and never as the template, in which pydantic would replace what is in braces."""
     return PydanticCustomError(kind, "{message}", {"message": message})
 
 
-def _checked_size(value: str) -> str:
+def _check_size(value: str) -> str:
     if not re.fullmatch(quantity.SIZE_PATTERN, value):
         raise _error("size", f'must match {quantity.SIZE_PATTERN}, such as 10Gi, not "{value[:40]}"')
     if quantity.parse(value) == 0:
@@ -61,15 +61,15 @@ def _checked_size(value: str) -> str:
     return value
 
 
-def _few(value: Any) -> Any:
-    """Before the entries are looked at: a flood of wrong ones would be a flood of errors."""
-    if isinstance(value, dict) and len(value) > MOST_ANNOTATIONS:
-        raise _error("entries", f"must have at most {MOST_ANNOTATIONS} entries")
+def _limit_entries(value: Any) -> Any:
+    """Runs before the entries are checked: a flood of wrong ones would be a flood of errors."""
+    if isinstance(value, dict) and len(value) > MAX_ANNOTATIONS:
+        raise _error("entries", f"must have at most {MAX_ANNOTATIONS} entries")
     return value
 
 
 def _without_nulls(value: Any) -> Any:
-    """The API server drops a null where the schema knows none, before it fills in defaults."""
+    """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
     if isinstance(value, dict) and None in value.values():
         return {k: v for k, v in value.items() if v is not None}
     return value
@@ -86,14 +86,14 @@ _SIZE_SCHEMA: dict[str, Any] = {
     "pattern": quantity.SIZE_PATTERN,
     "x-kubernetes-validations": [{"rule": "!self.matches('^0+[A-Z]')", "message": "must be more than zero"}],
 }
-Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_checked_size)]
+Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_check_size)]
 Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=65536)]],
-    Field(max_length=MOST_ANNOTATIONS),
-    BeforeValidator(_few),
+    Field(max_length=MAX_ANNOTATIONS),
+    BeforeValidator(_limit_entries),
     BeforeValidator(_without_nulls),
 ]
-# Types of core/v1 that go into the pod as they were given; `sections` tells whether the API server accepts them.
+# Types of core/v1 that go into the pod as they are; `sections` tells whether the API server accepts them.
 Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
 
 
@@ -112,24 +112,24 @@ class SecretKey(Model):
     name: Name | None = None
     """The Secret's name."""
     key: KeyName
-    """The key in it."""
+    """The key in that Secret."""
     optional: bool | None = None
     """Whether the Secret or its key may be absent."""
 
 
 class Storage(Model):
-    """The volumes of the server; each becomes a claim that outlives it."""
+    """The volumes of the server; each becomes a PersistentVolumeClaim that outlives it."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["metadataSize", "cacheSize"]})
 
     metadata_size: Size | None = None
     """Size of the volume for metadata and the control plane's database, such as 10Gi."""
     content_size: Size | None = None
-    """Size of the volume for content; without it there is no such volume, as with content in S3."""
+    """Size of the volume for content; leave it out for no such volume, as with content in S3."""
     cache_size: Size = "5Gi"
     """Size of the volume for the cache, such as 5Gi."""
     storage_class_name: Name | None = None
-    """StorageClass of all volumes; without it the cluster's default class, empty for volumes bound by hand."""
+    """StorageClass of all volumes; the cluster's default class when left out, empty for volumes bound by hand."""
 
 
 class Sqlite(Model):
@@ -138,7 +138,7 @@ class Sqlite(Model):
 
 
 class Database(Model):
-    """Where users, shares and stores are kept."""
+    """The database of users, shares and stores."""
 
     type: Literal["sqlite", "postgres"] = "sqlite"
     """sqlite or postgres."""
@@ -152,18 +152,18 @@ class Cache(Model):
     """The server's cache on the cache volume."""
 
     path: Path = "/data/cache"
-    """The cache's folder."""
+    """The folder of the cache."""
     size: Word = "1GB"
-    """How much the cache may hold, as DittoFS writes sizes."""
+    """How much the cache may hold, in DittoFS notation, such as 1GB."""
 
 
 class Metrics(Model):
     """Prometheus metrics of the server."""
 
     enabled: bool = False
-    """Whether they are served."""
+    """Whether metrics are served."""
     port: Port = 9090
-    """The port they are served on."""
+    """The port of the metrics."""
 
 
 class ControlPlane(Model):
@@ -192,7 +192,7 @@ class Admin(Model):
     username: Name = "admin"
     """The name to log in with."""
     password_secret_ref: SecretKey | None = None
-    """The key that holds the first password; without it one is generated."""
+    """The key that holds the first password; when left out, a password is generated."""
 
 
 class Identity(Model):
@@ -201,7 +201,7 @@ class Identity(Model):
     type: Literal["memory"] = "memory"
     """memory."""
     jwt: Jwt | None = None
-    """Tokens of the API; without it a signing secret is generated."""
+    """Tokens of the API; when left out, a signing secret is generated."""
     admin: Admin | None = None
     """The first administrator."""
 
@@ -212,20 +212,20 @@ class Service(Model):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
     """ClusterIP, NodePort or LoadBalancer."""
     annotations: Annotations | None = None
-    """Annotations of those Services."""
+    """Annotations of these Services."""
 
 
 class Timeouts(Model):
     """Timeouts of SMB connections."""
 
     read: Word = "5m"
-    """Longest wait for a request."""
+    """How long to wait for a request."""
     write: Word = "30s"
-    """Longest wait for an answer to be taken."""
+    """How long to wait until a client has received an answer."""
     idle: Word = "5m"
-    """Longest silence of a connection."""
+    """How long a connection may be idle."""
     shutdown: Word = "30s"
-    """Longest wait for connections to end when the server stops."""
+    """How long to wait for connections to end when the server stops."""
 
 
 class SmbCredits(Model):
@@ -234,38 +234,38 @@ class SmbCredits(Model):
     strategy: Literal["fixed", "echo", "adaptive"] = "adaptive"
     """fixed, echo or adaptive."""
     min_grant: Credits = 16
-    """Fewest credits granted at once."""
+    """Minimum number of credits granted at once."""
     max_grant: Credits = 8192
-    """Most credits granted at once."""
+    """Maximum number of credits granted at once."""
     initial_grant: Credits = 256
     """Credits granted to a new session."""
     max_session_credits: Credits = 65535
-    """Most credits a session may hold."""
+    """Maximum number of credits that a session may hold."""
     load_threshold_high: Credits = 1000
-    """Requests in flight from which fewer credits are granted."""
+    """Number of requests in flight from which on fewer credits are granted."""
     load_threshold_low: Credits = 100
-    """Requests in flight below which more credits are granted."""
+    """Number of requests in flight below which more credits are granted."""
     aggressive_client_threshold: Credits = 256
-    """Requests in flight of one client from which it is slowed down."""
+    """Number of requests in flight from which on a single client is slowed down."""
 
 
 class Smb(Model):
-    """Serving SMB."""
+    """Access by SMB."""
 
     enabled: bool = False
     """Whether SMB is served."""
     port: Port = 445
     """The Service's port for SMB."""
     max_connections: Annotated[int, Within(0)] = 0
-    """Most connections at once, 0 for no limit."""
+    """Maximum number of connections, 0 for no limit."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
-    """Most requests at once on a connection."""
+    """Maximum number of concurrent requests on a connection."""
     timeouts: Timeouts | None = None
-    """Timeouts of connections."""
+    """Timeouts of SMB connections."""
     credits: SmbCredits | None = None
-    """Flow control."""
+    """SMB flow control."""
     metrics_log_interval: Word = "5m"
-    """How often figures are logged."""
+    """How often SMB metrics are logged."""
 
 
 class S3Credentials(Model):
@@ -278,22 +278,22 @@ class S3Credentials(Model):
     secret_access_key_key: KeyName = "secretAccessKey"
     """The key with the secret access key."""
     endpoint_key: KeyName = "endpoint"
-    """The key with the endpoint's URL; it may be absent from the Secret."""
+    """The key with the URL of the endpoint, which the Secret may lack."""
 
 
 class S3(Model):
     """Content in S3."""
 
     credentials_secret_ref: S3Credentials | None = None
-    """Where the credentials are."""
+    """The Secret with the credentials."""
     region: Word = "eu-west-1"
-    """The region."""
+    """The region of the bucket."""
     bucket: Name | None = None
-    """The bucket, for information."""
+    """The name of the bucket, for information only."""
 
 
 class Spec(Model):
-    """What the server should be."""
+    """The desired state of the server."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["storage"]})
 
@@ -304,7 +304,7 @@ class Spec(Model):
     storage: Storage = Field(default_factory=Storage)
     """The volumes."""
     database: Database | None = None
-    """Where users, shares and stores are kept."""
+    """The database of users, shares and stores."""
     cache: Cache | None = None
     """The server's cache on the cache volume."""
     metrics: Metrics | None = None
@@ -318,7 +318,7 @@ class Spec(Model):
     nfs_port: Port = 2049
     """The Service's port for NFS."""
     smb: Smb | None = None
-    """Serving SMB."""
+    """Access by SMB."""
     s3: S3 | None = None
     """Content in S3."""
     resources: Verbatim | None = None
@@ -329,7 +329,7 @@ class Spec(Model):
     """Security context of the pod (core/v1 PodSecurityContext)."""
 
 
-# What a section is that was left out.
+# The sections as they are when left out.
 DEFAULT_ADMIN, DEFAULT_CACHE, DEFAULT_CONTROL_PLANE, DEFAULT_IDENTITY = Admin(), Cache(), ControlPlane(), Identity()
 DEFAULT_METRICS, DEFAULT_SERVICE, DEFAULT_SMB, DEFAULT_SQLITE = Metrics(), Service(), Smb(), Sqlite()
 
