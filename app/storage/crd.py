@@ -115,6 +115,7 @@ def _port_rules() -> list[Schema]:
         }
         for (name, _, port, listens), (other, field, other_port, other_listens) in combinations(_LISTENERS, 2)
     ]
+
     free = [
         {
             "rule": f"!({listens}) || {port} != {fixed}",

@@ -117,6 +117,10 @@ class Claim:
         conditions = {item["type"]: item for item in status.get("conditions") or [] if item["status"] == "True"}
         resize_errors = [conditions[name].get("message") or "" for name in _RESIZE_ERRORS if name in conditions]
 
+        # The driver's verdict is about one size (KEP-1790), and no longer holds when the claim asks for another one.
+        state = (status.get("allocatedResourceStatuses") or {}).get("storage") or ""
+        allocated = (status.get("allocatedResources") or {}).get("storage") or requested
+
         return cls(
             name=manifest["metadata"]["name"],
             storage_class=spec.get("storageClassName"),
@@ -124,7 +128,7 @@ class Claim:
             phase=status.get("phase") or "Pending",
             requested=requested,
             requested_by=frozenset(str(entry.get("manager")) for entry in size_entries(manifest)),
-            infeasible_size=_infeasible_size(status, requested),
+            infeasible_size=allocated if state.endswith("ResizeInfeasible") else None,
             resize_error=" ".join("; ".join(filter(None, resize_errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
             created=manifest["metadata"].get("creationTimestamp") or "",
@@ -136,6 +140,7 @@ class Claim:
 def size_entries(claim: Mapping[str, Any]) -> list[Any]:
     """Returns the managedFields entries of those who set the size that the claim asks for."""
     entries = []
+
     for entry in claim["metadata"].get("managedFields") or []:
         fields = entry.get("fieldsV1") or {}
         for name in _REQUESTED_SIZE:
@@ -145,14 +150,6 @@ def size_entries(claim: Mapping[str, Any]) -> list[Any]:
         else:
             entries.append(entry)
     return entries
-
-
-def _infeasible_size(status: Mapping[str, Any], requested: str | None) -> str | None:
-    """Returns the size that the driver's verdict is about (KEP-1790); it no longer holds for another size."""
-    state = (status.get("allocatedResourceStatuses") or {}).get("storage") or ""
-    if not state.endswith("ResizeInfeasible"):
-        return None
-    return (status.get("allocatedResources") or {}).get("storage") or requested
 
 
 class Trait(Flag):

@@ -63,7 +63,13 @@ def read(manifest: Any) -> Reading:
     while isinstance(result := _validate(manifest), list):
         # Once a field is cut out, its section may lack it; that is no second error of the person who wrote it.
         errors = errors or {_field_error(details) for details in result}
-        manifest = _without(manifest, [_unreadable_location(details) for details in result])
+
+        # Cut out the field itself, or the section that cannot be without the field it lacks.
+        locations: list[Location] = []
+        for details in result:
+            location = tuple(step for step in details["loc"] if step != "[key]")
+            locations.append(location[:-1] if details["type"] == "missing" else location)
+        manifest = _without(manifest, locations)
 
     # The model lets this one required size be None, so that the other rules can judge a server without it.
     is_reported = any(_METADATA_SIZE.startswith(error.path) for error in errors)
@@ -115,12 +121,6 @@ def _field_error(details: ErrorDetails) -> FieldError:
     template = _MESSAGES.get(details["type"])
     message = details["msg"] if template is None else template.format_map(details.get("ctx", {}))
     return FieldError(path, f"{field_name(path) or KIND} {message}")
-
-
-def _unreadable_location(details: ErrorDetails) -> Location:
-    """Returns where to cut: at the field itself, or at the section that cannot be without the field it lacks."""
-    location = tuple(step for step in details["loc"] if step != "[key]")
-    return location[:-1] if details["type"] == "missing" else location
 
 
 def _without(value: Any, locations: Iterable[Location]) -> Any:
