@@ -22,7 +22,7 @@ from app.storage.difference import differs, marked
 from app.storage.events import Event, transition_events
 from app.storage.evidence import Node, NodeState, words
 from app.storage.facts import Claim, DryRun, Secret, Unknown
-from app.storage.finding import Finding, Problem
+from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.objects import (
     Owner,
@@ -37,6 +37,7 @@ from app.storage.objects import (
     stateful_set,
 )
 from app.storage.pod import CONFIG_HASH, pod_name
+from app.storage.problem import Problem, Stage, first
 from app.storage.reading import field_name, read
 from app.storage.resize import ALLOW_DATA_LOSS, Phase, initial_templates, restart_due, restart_hold, volume_states
 from app.storage.rollout import blocks
@@ -62,8 +63,10 @@ from app.storage.status import (
     CLAIM_PATIENCE_SECONDS,
     SERVICE_MISSING,
     SERVICE_OUTDATED,
+    UNREADABLE,
     Observation,
     conditions,
+    invalid_spec,
     status,
 )
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
@@ -78,6 +81,7 @@ REJECTED_SECONDS = 300.0
 # Nodes are not watched: one that is in question is looked up again.
 NODE_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
+RESTART_HELD_BACK = "RestartHeldBack"
 # Where earlier versions saved, on the ConfigMap, the StatefulSet that they were about to recreate. Whoever may change
 # ConfigMaps could have any pod created that way.
 SAVED_STATE = "dittofs.io/stateful-set"
@@ -116,13 +120,13 @@ class Credentials:
 
     digests: Digests
     problem: Problem | None = None
-    unknown: bool = False
 
 
 class Attempts:
     """Attempts to write objects, each by itself, and the first of what went wrong."""
 
-    def __init__(self) -> None:
+    def __init__(self, stage: Stage = Stage.APPLY) -> None:
+        self._stage = stage
         self.taken: Problem | None = None
         self.failure: Problem | None = None
         self.terminating: Problem | None = None
@@ -134,11 +138,11 @@ class Attempts:
         except CONCERNS_EVERY_OBJECT:
             raise
         except NameTaken as error:
-            self.taken = self.taken or Problem("NameTaken", str(error))
+            self.taken = self.taken or Problem("NameTaken", str(error), Stage.NAME, stalls=True)
         except ObjectTerminating as error:
-            self.terminating = self.terminating or Problem(error.reason, str(error))
+            self.terminating = self.terminating or Problem(error.reason, str(error), Stage.NAME)
         except ClusterError as error:
-            self.failure = self.failure or Problem(reason, str(error))
+            self.failure = self.failure or Problem(reason, str(error), self._stage)
         return None
 
     @property
@@ -186,7 +190,7 @@ class Reconciler:
         reading = read(manifest)
         server, rejections = reading.server, invalid_findings(reading)
         if rejections:
-            live_state = await self._report(server, manifest, Observation(rejections=rejections), ResizeResult())
+            live_state = await self._report(server, manifest, Observation([invalid_spec(rejections)]), ResizeResult())
             return self._look_again(server, live_state)
 
         # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
@@ -195,7 +199,7 @@ class Reconciler:
             resize_result = await self._resizer.step(server, manifest, owner)
             observation = await self._apply(server, manifest, owner)
         except NamespaceTerminating:
-            await self._report(server, manifest, Observation(namespace=_namespace_problem(owner)), ResizeResult())
+            await self._report(server, manifest, Observation([_namespace_problem(owner)]), ResizeResult())
             self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
             return None
         live_state = await self._report(server, manifest, observation, resize_result)
@@ -203,21 +207,19 @@ class Reconciler:
             return 0.0
 
         # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
-        failure = (
-            observation.failure
-            or observation.services
-            or (observation.credentials if observation.credentials_unknown else None)
-        )
+        problems = observation.problems
+        unreadable = (problem for problem in problems if problem.reason == UNREADABLE)
+        failure = first(problems, Stage.APPLY, Stage.SERVICES) or next(unreadable, None)
         if (
             why := failure.message
             if failure
             else resize_result.failure or next(iter(resize_result.refused.values()), None)
         ):
             raise Unavailable(why)
-        if observation.taken or observation.terminating:
+        if first(problems, Stage.NAME):
             return TAKEN_SECONDS
         later = self._look_again(server, live_state)
-        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if observation.rejected else later
+        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if first(problems, Stage.POD) else later
 
     def _forget_if_gone(self, key: ObjectKey, _manifest: Manifest) -> None:
         if key not in self._informers.servers:
@@ -246,23 +248,24 @@ class Reconciler:
             if config_map:  # A pod would otherwise start with the former configuration.
                 attempt = self._update_pod(server, manifest, owner, credentials)
                 update = await attempts.make(attempt) or update
-            services = Attempts()
+            services = Attempts(Stage.SERVICES)
             await self._apply_services(owner, spec, services)
             await attempts.make(self._remove_unwanted(owner, spec))
         except Unreachable as error:
             # Nobody would answer to the other objects either, and each would have to wait for that.
-            return Observation(failure=Problem(WRITE_FAILED, str(error)))
+            return Observation([Problem(WRITE_FAILED, str(error), Stage.APPLY)])
 
-        return Observation(
-            credentials=credentials.problem,
-            credentials_unknown=credentials.unknown,
-            failure=attempts.failure,
-            services=services.failure,
-            terminating=services.terminating or attempts.terminating,
-            taken=attempts.taken or services.taken,
-            held=update.held,
-            rejected=update.rejected,
+        lacking = credentials.problem
+        problems = (
+            attempts.taken or services.taken,
+            services.terminating or attempts.terminating,
+            replace(lacking, stage=Stage.CREDENTIALS, stalls=False) if lacking else None,
+            attempts.failure,
+            services.failure,
+            update.held,
+            update.rejected,
         )
+        return Observation([problem for problem in problems if problem])
 
     async def _apply_config_map(self, owner: Owner, spec: Spec, manifest: Manifest) -> Manifest:
         live = await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
@@ -295,7 +298,7 @@ class Reconciler:
             secret: Secret | Unknown | None = found.secret if isinstance(found, SecretDigest) else found
             if finding := why_not_usable(reference, secret):
                 problem = Problem(_reason_of_unusable(secret), finding.message)
-                return Credentials({}, problem, unknown=isinstance(secret, Unknown))
+                return Credentials({}, problem)
             if isinstance(found, SecretDigest) and reference.secret:
                 digests[reference.secret] = found.digests
         return Credentials(digests)
@@ -377,11 +380,11 @@ class Reconciler:
         findings = self._rejected[key].findings
         reason = "; ".join(finding.message for finding in findings)
         if live is None:
-            return None, Problem("SectionRejected", f"no pod can be created: {reason}")
+            return None, Problem("SectionRejected", f"no pod can be created: {reason}", stalls=True)
         kept = rejected_sections(findings)
         names = " and ".join(field_name(section.field) for section in kept)
         applied = await self._writer.ensure(STATEFUL_SETS, with_live_sections(wanted, live, kept), owner)
-        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} unchanged")
+        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} unchanged", stalls=True)
 
     async def _try_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
         """What the API server rejects of the sections; nothing when something else of the StatefulSet is at fault."""
@@ -456,17 +459,20 @@ class Reconciler:
     ) -> LiveState:
         """Gives what it told of."""
         live_state = replace(self._resizer.live_state(server, manifest), refused=resize_result.refused)
-        growth = Problem(WRITE_FAILED, resize_result.failure) if resize_result.failure else None
+        problems = list(observation.problems)
+        if resize_result.failure:
+            problems.append(Problem(WRITE_FAILED, resize_result.failure, Stage.VOLUMES))
         overdue = [claim.name for claim in live_state.claims.values() if self._patience_left(claim) <= 0]
         created = manifest["metadata"]["creationTimestamp"]
         leftovers = [claim.name for claim in live_state.claims.values() if claim.created < created]
         hold = restart_hold(server, live_state) if resize_result.held else None
+        if hold and not any(problem.reason == RESTART_HELD_BACK for problem in problems):
+            problems.append(_held(hold))
         observation = replace(
             observation,
-            growth=growth,
+            problems=problems,
             live_state=live_state,
             overdue=overdue,
-            held=observation.held or (_held(hold) if hold else None),
             file_service=self._informers.services.get(
                 (key_of(manifest)[0], service_name(server.metadata.name, "file"))
             ),
@@ -539,19 +545,20 @@ class Reconciler:
 
 def _namespace_problem(owner: Owner) -> Problem:
     message = f"namespace {owner.namespace} is being deleted: nothing can be created in it, and the operator leaves it"
-    return Problem("NamespaceTerminating", message)
+    return Problem("NamespaceTerminating", message, Stage.NAME, stalls=True)
 
 
 def _reason_of_unusable(secret: Secret | Unknown | None) -> str:
     if secret is None:
         return "SecretNotFound"
     if isinstance(secret, Unknown):
-        return "SecretUnreadable"
+        return UNREADABLE
     return "SecretTerminating" if secret.terminating else "SecretIncomplete"
 
 
 def _held(hold: str) -> Problem:
-    return Problem("RestartHeldBack", f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway')
+    message = f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway'
+    return Problem(RESTART_HELD_BACK, message, Stage.VOLUMES, stalls=True)
 
 
 def live_hash(stateful_set: Mapping[str, Any]) -> str | None:

@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.storage.finding import Problem
 from app.storage.live import LiveState
 from app.storage.objects import controller
 from app.storage.pod import mounted_claims, pod_name
+from app.storage.problem import Problem
 from app.storage.resize import restart_hold
 from app.storage.rollout import REVISION
 from app.storage.spec import DittoServer

@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.storage.evidence import Case, words
-from app.storage.finding import Problem
 from app.storage.pod import CONTAINER
+from app.storage.problem import Problem
 
 # For these reasons a container has ended, and ends again.
 CRASH_REASONS = ("CrashLoopBackOff", "InitContainerFailed", "SidecarFailed")

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.storage.containers import container_failed
 from app.storage.evidence import CLAIM, STATEFUL_SET, Case, Node, NodeState, WarningEvent, current, words
-from app.storage.finding import Problem
+from app.storage.problem import Problem
 
 # The kubelet needs a moment after the grace period to report that a pod has ended.
 TERMINATION_MARGIN = timedelta(seconds=10)

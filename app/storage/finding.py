@@ -39,14 +39,6 @@ def warnings(findings: Iterable[Finding]) -> list[Finding]:
     return [finding for finding in findings if not finding.rejects]
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A problem of a live server: `reason` is one word for programs, `message` one line that names what is affected."""
-
-    reason: str
-    message: str
-
-
 def one_line(text: str) -> str:
     """Replaces unprintable characters with spaces: the API server drops a warning with one, a terminal may obey it."""
     if text.isprintable():

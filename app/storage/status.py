@@ -1,6 +1,9 @@
-"""What a DittoServer's status says of what was found."""
+"""Decides the status of a DittoServer from what was observed: its conditions, its phase and its volumes.
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+Each condition has a function of its name. Nothing here writes a status or records an Event.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,229 +13,285 @@ from app.storage.containers import CRASH_REASONS
 from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.facts import Claim, StorageClasses
-from app.storage.finding import Finding, Problem
+from app.storage.finding import Finding
 from app.storage.live import LiveState
 from app.storage.objects import controller
 from app.storage.pod import pod_name
+from app.storage.problem import Problem, Stage, first
 from app.storage.resize import EXPANSION_PHASES, Phase, VolumeState, volume_states
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import class_difference, described_class, is_of_another_class, storage_class_of
 
-# A claim may wait for a slow provisioner, or its pod for a node; after that long a person is told.
+# A slow provisioner, or a pod that waits for a node, may take this long before a claim is reported as overdue.
 CLAIM_PATIENCE_SECONDS = 300
-# The reasons when a Service does not exist, and when it is not as the spec asks: it may be more public than it should.
+
+# Reasons for a Service that does not exist, and for one that is not as the spec asks: it may be open to more clients.
 SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
 SERVICE_TERMINATING = "ServiceTerminating"
-_ABSENT = {
-    Phase.TERMINATING: "ClaimTerminating",
-    Phase.MISSING: "ClaimMissing",
-    Phase.UNKNOWN: "ClaimUnknown",
-}
+
+# The reason when nobody can tell whether the credentials are there.
+UNREADABLE = "SecretUnreadable"
+
+Verdict = tuple[str, Problem]
 
 
 @dataclass(frozen=True)
 class Observation:
-    """What was found out about a server; `failure` is what kept its objects from being made as they should be.
+    """What is known of a server when its status is written.
 
-    `services` is the same of its Services alone, and `growth` of its volumes, which keep nothing else from being made.
-    `live_state` is of its volumes and its pod; `overdue` names the claims that had time enough, and `leftovers` those
-    that are older than the server. `held` is why its pod is not restarted for a change, and `rejected` what the API
-    server says to sections that go into the pod. `file_service` is the live Service at which files are served.
-    `warnings` are Events about its objects, and `node` is that of its pod where its state explains something.
-    `namespace` says that its namespace is being deleted, `terminating` that an object of it is, which is created again
-    once it is gone.
+    `problems` are those that were met while the server was being reconciled; those of a stage are in the order of
+    their importance. `overdue` names the claims that have been Pending for too long, `leftovers` those that are older
+    than the server. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
+    node explains something. `file_service` is the live Service at which files are served.
     """
 
-    rejections: Sequence[Finding] = ()
-    credentials: Problem | None = None
-    credentials_unknown: bool = False
-    failure: Problem | None = None
-    services: Problem | None = None
-    growth: Problem | None = None
-    taken: Problem | None = None
-    namespace: Problem | None = None
-    terminating: Problem | None = None
-    held: Problem | None = None
-    rejected: Problem | None = None
-    file_service: Mapping[str, Any] | None = None
+    problems: Sequence[Problem] = ()
     live_state: LiveState = field(default_factory=LiveState)
     overdue: Collection[str] = ()
     leftovers: Collection[str] = ()
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
+    file_service: Mapping[str, Any] | None = None
 
 
-def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> Manifest:
-    """The whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
-    generation = manifest["metadata"]["generation"]
-    states = volume_states(server, observation.live_state)
-    case = Case(
-        server.metadata.name,
-        observation.live_state.pod,
-        datetime.fromisoformat(now),
-        observation.warnings,
-        observation.node,
-    )
-    found = {
-        "observedGeneration": generation,
-        "availableReplicas": _available(observation),
-        "phase": _phase(server, observation, case),
-        "conditions": [],
-        "volumes": [_volume(state, server, observation) for state in states],
-    }
-    if endpoint := _endpoint(observation.file_service):
-        found["nfsEndpoint"] = endpoint
-    former = conditions(manifest)
-    for kind, (holds, problem) in _conditions(server, observation, states, case, former).items():
-        before = former.get(kind, {})
-        since = before.get("lastTransitionTime") if before.get("status") == holds else None
-        found["conditions"].append(
-            {
-                "type": kind,
-                "status": holds,
-                "observedGeneration": generation,
-                "lastTransitionTime": since or now,
-                "reason": problem.reason,
-                "message": problem.message,
-            }
-        )
-    return found
+@dataclass(frozen=True)
+class _Assessment:
+    """Everything that the conditions are decided from. `earlier` are the conditions that the server has by now.
+
+    `unbound` is why a volume is missing, `expansion` why one is not as large as it should be.
+    """
+
+    server: DittoServer
+    observation: Observation
+    states: Sequence[VolumeState]
+    case: Case
+    earlier: Mapping[str, Mapping[str, Any]]
+    unbound: Problem | None
+    expansion: Problem | None
+
+    @property
+    def live(self) -> LiveState:
+        return self.observation.live_state
+
+    def first(self, *stages: Stage) -> Problem | None:
+        return first(self.observation.problems, *stages)
+
+    @property
+    def blocked(self) -> Problem | None:
+        """Why nothing at all is applied."""
+        return first(self._stalling, Stage.SPEC, Stage.NAME)
+
+    @property
+    def stalled(self) -> Problem | None:
+        """The first thing that a person has to see to."""
+        refused = self.expansion if self.expansion and self.expansion.stalls else None
+        return first(self._stalling, *Stage) or refused or why_not_adopted(self.server, self.live)
+
+    @property
+    def _stalling(self) -> Iterator[Problem]:
+        return (problem for problem in self.observation.problems if problem.stalls)
+
+
+def invalid_spec(rejections: Iterable[Finding]) -> Problem:
+    message = "; ".join(finding.message for finding in rejections)
+    return Problem("InvalidSpec", message, Stage.SPEC, stalls=True)
 
 
 def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Those that an object has, by type."""
-    return {each["type"]: each for each in (manifest.get("status") or {}).get("conditions") or []}
+    """Returns the conditions in the status of a raw DittoServer, by type."""
+    listed = (manifest.get("status") or {}).get("conditions") or []
+    return {condition["type"]: condition for condition in listed}
 
 
-def _conditions(
-    server: DittoServer,
-    observation: Observation,
-    states: Sequence[VolumeState],
-    case: Case,
-    former: Mapping[str, Mapping[str, Any]],
-) -> dict[str, tuple[str, Problem]]:
-    blocking = sorted(states, key=lambda state: _order_of_blame(state, server, observation))
-    claims, growth = _first(_claim_problem(state, server, observation) for state in blocking), _growth_problem(states)
-    ready = steady(_not_ready(server, observation, claims, states, case), former.get("Ready"))
-    refused = growth if growth and growth.reason == Phase.RESIZE_REFUSED else None
-    stalled = (
-        _blocked(observation)
-        or observation.held
-        or observation.rejected
-        or refused
-        or why_not_adopted(server, observation.live_state)
-    )
-    failed = observation.failure or observation.services or observation.growth or observation.terminating
-    leaving = _leaving_stateful_set(server, observation)
-    waiting = (
-        failed or leaving or observation.credentials or ready or growth or _rollout(observation.live_state.stateful_set)
-    )
-    storage = claims or growth
-    return {
-        "Ready": ("False", ready) if ready else ("True", _good(server, observation)),
-        "Reconciling": ("True", waiting) if waiting and not stalled else ("False", Problem("Reconciled", "")),
-        "Stalled": ("True", stalled) if stalled else ("False", Problem("Reconciled", "")),
-        "StorageReady": (_storage_status(storage), storage) if storage else ("True", _bound(states, server)),
-        "CredentialsReady": _credentials(observation, former.get("CredentialsReady")),
+def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> Manifest:
+    """Returns the whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
+    assessment = _assess(server, manifest, observation, now)
+    generation = manifest["metadata"]["generation"]
+
+    def condition(kind: str, verdict: Verdict) -> Manifest:
+        holds, problem = verdict
+        earlier = assessment.earlier.get(kind, {})
+        since = earlier.get("lastTransitionTime") if earlier.get("status") == holds else None
+        return {
+            "type": kind,
+            "status": holds,
+            "observedGeneration": generation,
+            "lastTransitionTime": since or now,
+            "reason": problem.reason,
+            "message": problem.message,
+        }
+
+    result = {
+        "observedGeneration": generation,
+        "availableReplicas": available_replicas(observation.live_state),
+        "phase": _phase(assessment),
+        "conditions": [condition(kind, decide(assessment)) for kind, decide in CONDITIONS.items()],
+        "volumes": [_volume(state, server, observation) for state in assessment.states],
     }
+    if endpoint := _endpoint(observation.file_service):
+        result["nfsEndpoint"] = endpoint
+    return result
 
 
-def _storage_status(problem: Problem) -> str:
-    return "Unknown" if problem.reason == "ClaimUnknown" else "False"
+def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> _Assessment:
+    live = observation.live_state
+    states = volume_states(server, live)
+
+    by_urgency = sorted(states, key=lambda state: _urgency(state, server, observation))
+    unbound = (_claim_problem(state, server, observation) for state in by_urgency)
+
+    # A rejected expansion comes first: a person has to see to it.
+    expanding = [state for state in states if state.phase in EXPANSION_PHASES]
+    expanding.sort(key=lambda state: state.phase != Phase.RESIZE_REFUSED)
+    expansions = (
+        Problem(state.phase, state.message, Stage.VOLUMES, stalls=state.phase == Phase.RESIZE_REFUSED)
+        for state in expanding
+    )
+
+    return _Assessment(
+        server=server,
+        observation=observation,
+        states=states,
+        case=Case(server.metadata.name, live.pod, datetime.fromisoformat(now), observation.warnings, observation.node),
+        earlier=conditions(manifest),
+        unbound=next((problem for problem in unbound if problem), None),
+        expansion=next(expansions, None),
+    )
 
 
-def _first(problems: Iterable[Problem | None]) -> Problem | None:
-    return next((problem for problem in problems if problem), None)
+def ready(assessment: _Assessment) -> Verdict:
+    if problem := _not_ready(assessment):
+        return "False", problem
+    if assessment.server.spec.replicas == 0:
+        return "True", Problem("Stopped", "stopped as asked; its volumes are kept")
+    return "True", Problem("Available", f"NFS is served at {_endpoint(assessment.observation.file_service)}")
 
 
-def _growth_problem(states: Sequence[VolumeState]) -> Problem | None:
-    """What keeps a volume from being as large as it should; first what a person has to see to."""
-    growing = [state for state in states if state.phase in EXPANSION_PHASES]
-    growing.sort(key=lambda state: state.phase != Phase.RESIZE_REFUSED)
-    return Problem(growing[0].phase, growing[0].message) if growing else None
+def reconciling(assessment: _Assessment) -> Verdict:
+    """Holds while the operator or the cluster still works on something, unless that is stalled."""
+    pending = (
+        assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME)
+        or _terminating_stateful_set(assessment)
+        or assessment.first(Stage.CREDENTIALS)
+        or _not_ready(assessment)
+        or assessment.expansion
+        or _rollout(assessment.live.stateful_set)
+    )
+    if pending and not assessment.stalled:
+        return "True", pending
+    return "False", RECONCILED
 
 
-def _bound(states: Sequence[VolumeState], server: DittoServer) -> Problem:
-    """With what is larger than it should be or of another class, which the operator cannot change."""
-    larger = [state.message for state in states if state.larger]
-    differing = [message for state in states if (message := _class_difference(state, server))]
+def stalled(assessment: _Assessment) -> Verdict:
+    """Holds while nothing goes on until a person does something."""
+    if problem := assessment.stalled:
+        return "True", problem
+    return "False", RECONCILED
+
+
+def storage_ready(assessment: _Assessment) -> Verdict:
+    """Holds while every claim is bound; what the operator cannot change about a bound claim is only mentioned."""
+    if problem := assessment.unbound or assessment.expansion:
+        return "Unknown" if problem.reason == "ClaimUnknown" else "False", problem
+
+    larger = [state.message for state in assessment.states if state.larger]
+    differing = [message for state in assessment.states if (message := _class_difference(state, assessment.server))]
     if not (larger or differing):
-        return Problem("Bound", "every claim is bound")
-    return Problem("StorageClassDiffers" if differing else "ClaimLarger", "; ".join([*differing, *larger]))
+        return "True", Problem("Bound", "every claim is bound")
+    reason = "StorageClassDiffers" if differing else "ClaimLarger"
+    return "True", Problem(reason, "; ".join([*differing, *larger]))
 
 
-def _class_difference(state: VolumeState, server: DittoServer) -> str:
-    return class_difference(state.claim, server.spec.storage) if state.claim else ""
-
-
-def _credentials(observation: Observation, former: Mapping[str, Any] | None) -> tuple[str, Problem]:
-    """As they were, where they could not be looked at."""
-    if observation.credentials:
-        return "Unknown" if observation.credentials_unknown else "False", observation.credentials
-    if not (
-        observation.rejections
-        or observation.namespace
-        or observation.taken
-        or observation.terminating
-        or observation.failure
-    ):
+def credentials_ready(assessment: _Assessment) -> Verdict:
+    """Stays as it was when something else kept the operator from looking at the Secrets."""
+    if problem := assessment.first(Stage.CREDENTIALS):
+        return "Unknown" if problem.reason == UNREADABLE else "False", problem
+    if not assessment.first(Stage.SPEC, Stage.NAME, Stage.APPLY):
         return "True", Problem("Found", "every Secret is there")
-    if former:
-        return former["status"], Problem(former["reason"], former["message"])
-    return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
+
+    earlier = assessment.earlier.get("CredentialsReady")
+    if earlier is None:
+        return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
+    return earlier["status"], Problem(earlier["reason"], earlier["message"])
 
 
-def _blocked(observation: Observation) -> Problem | None:
-    """Why nothing is made of the spec at all."""
-    if observation.rejections:
-        return Problem("InvalidSpec", "; ".join(finding.message for finding in observation.rejections))
-    return observation.namespace or observation.taken
+RECONCILED = Problem("Reconciled", "")
+CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict]] = {
+    "Ready": ready,
+    "Reconciling": reconciling,
+    "Stalled": stalled,
+    "StorageReady": storage_ready,
+    "CredentialsReady": credentials_ready,
+}
 
 
-def _good(server: DittoServer, observation: Observation) -> Problem:
+def _not_ready(assessment: _Assessment) -> Problem | None:
+    return steady(_why_not_ready(assessment), assessment.earlier.get("Ready"))
+
+
+def _why_not_ready(assessment: _Assessment) -> Problem | None:
+    """Returns the first cause that a person could remove; None when the server does what its spec asks for."""
+    server, live, case = assessment.server, assessment.live, assessment.case
+    if assessment.blocked:
+        return assessment.blocked
+
     if server.spec.replicas == 0:
-        return Problem("Stopped", "stopped as asked; its volumes are kept")
-    return Problem("Available", f"NFS is served at {_endpoint(observation.file_service)}")
+        if ((live.stateful_set or {}).get("status") or {}).get("replicas"):
+            return why_not_ended(case) or Problem("Stopping", "the pod has not ended yet")
+        return assessment.first(Stage.APPLY)
 
+    if available_replicas(live):
+        terminating = assessment.first(Stage.NAME)
+        is_service = terminating is not None and terminating.reason == SERVICE_TERMINATING
+        return assessment.first(Stage.SERVICES) or (terminating if is_service else None)
 
-def _not_ready(
-    server: DittoServer, observation: Observation, claims: Problem | None, states: Sequence[VolumeState], case: Case
-) -> Problem | None:
-    """Why the server does not do what its spec asks for; the first cause that a person could remove."""
-    if blocked := _blocked(observation):
-        return blocked
-    if server.spec.replicas == 0:
-        stopping = why_not_ended(case) or Problem("Stopping", "the pod has yet to end")
-        return (
-            stopping
-            if ((observation.live_state.stateful_set or {}).get("status") or {}).get("replicas")
-            else observation.failure
-        )
-    if _available(observation):
-        is_service = observation.terminating and observation.terminating.reason == SERVICE_TERMINATING
-        return observation.services or (observation.terminating if is_service else None)
-    if observation.live_state.stateful_set is None and (
-        absent := observation.credentials or observation.failure or observation.terminating or observation.rejected
-    ):
+    absent = assessment.first(Stage.CREDENTIALS, Stage.APPLY, Stage.NAME, Stage.POD)
+    if live.stateful_set is None and absent:
         return absent
 
-    problem = why_not_adopted(server, observation.live_state) or why_not_running(case)
-    blocks = _waits_for_a_node(observation.live_state.pod) and any(
-        _keeps_from_node(state, server, observation) for state in states
+    problem = why_not_adopted(server, live) or why_not_running(case)
+    pod_conditions = ((live.pod or {}).get("status") or {}).get("conditions") or []
+    has_no_node = any((each["type"], each["status"]) == ("PodScheduled", "False") for each in pod_conditions)
+    # The scheduler waits for a claim, unless the claim's class waits for the scheduler.
+    claims_block = has_no_node and any(
+        state.claim and _waits_for_provisioner(state, server, assessment.observation) for state in assessment.states
     )
-    if claims and (problem is None or waits_for_claims(problem) or blocks):
-        return claims
-    return problem or _leaving_stateful_set(server, observation) or Problem("PodStarting", "the pod is not ready yet")
+    if assessment.unbound and (problem is None or waits_for_claims(problem) or claims_block):
+        return assessment.unbound
+    return problem or _terminating_stateful_set(assessment) or Problem("PodStarting", "the pod is not ready yet")
 
 
-def _waits_for_a_node(pod: Mapping[str, Any] | None) -> bool:
-    found = ((pod or {}).get("status") or {}).get("conditions") or []
-    return any((condition["type"], condition["status"]) == ("PodScheduled", "False") for condition in found)
+def _phase(assessment: _Assessment) -> str:
+    is_available = bool(available_replicas(assessment.live))
+    problem = why_not_running(assessment.case)
+    crashes = problem is not None and problem.reason in CRASH_REASONS and not is_available
+    if assessment.blocked or crashes:
+        return "Failed"
+    if assessment.server.spec.replicas == 0:
+        return "Stopped"
+    return "Running" if is_available else "Pending"
 
 
-def _order_of_blame(state: VolumeState, server: DittoServer, observation: Observation) -> int:
+def _terminating_stateful_set(assessment: _Assessment) -> Problem | None:
+    live = assessment.live.stateful_set
+    if live is None or not is_terminating(live):
+        return None
+    name = assessment.server.metadata.name
+    return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")
+
+
+def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
+    """Returns a problem while the pod still runs as it was before the last change, or without a StatefulSet."""
+    if stateful_set is None:
+        return Problem("StatefulSetMissing", "the StatefulSet is recreated once the previous one is gone")
+    if not is_current(stateful_set):
+        return Problem("RollingOut", "the pod is being replaced by one of the current revision")
+    return None
+
+
+def _urgency(state: VolumeState, server: DittoServer, observation: Observation) -> int:
     """Sorts claims whose data is at risk first, then those that nobody provides a volume for.
 
     Those that only wait for the pod to get a node come last.
@@ -244,32 +303,17 @@ def _order_of_blame(state: VolumeState, server: DittoServer, observation: Observ
     return 2 if state.phase == Phase.PENDING else 1
 
 
-def _keeps_from_node(state: VolumeState, server: DittoServer, observation: Observation) -> bool:
-    """Whether the scheduler waits for the claim, as it does unless the claim's class waits for the scheduler."""
-    return state.claim is not None and _waits_for_provisioner(state, server, observation)
-
-
 def _waits_for_provisioner(state: VolumeState, server: DittoServer, observation: Observation) -> bool:
     """Whether nothing but a volume is missing; also of a claim that is about to be created."""
     storage_class = observation.live_state.classes.named(_class_of(server, state.claim, observation) or "")
     return state.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
 
 
-def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
-    """The pod still runs as it was before the last change, or by itself."""
-    if stateful_set is None:
-        return Problem("StatefulSetMissing", "the StatefulSet is made again once the former one is gone")
-    if not is_current(stateful_set):
-        return Problem("RollingOut", "the pod is being replaced by one of the current revision")
-    return None
-
-
-def _leaving_stateful_set(server: DittoServer, observation: Observation) -> Problem | None:
-    live = observation.live_state.stateful_set
-    if live is None or not is_terminating(live):
-        return None
-    name = server.metadata.name
-    return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")
+_ABSENT = {
+    Phase.TERMINATING: "ClaimTerminating",
+    Phase.MISSING: "ClaimMissing",
+    Phase.UNKNOWN: "ClaimUnknown",
+}
 
 
 def _claim_problem(state: VolumeState, server: DittoServer, observation: Observation) -> Problem | None:
@@ -344,6 +388,10 @@ def _class_of(server: DittoServer, claim: Claim | None, observation: Observation
     return storage_class_of(server.spec.storage, claim, observation.live_state.classes)
 
 
+def _class_difference(state: VolumeState, server: DittoServer) -> str:
+    return class_difference(state.claim, server.spec.storage) if state.claim else ""
+
+
 def _volume(state: VolumeState, server: DittoServer, observation: Observation) -> Manifest:
     problem = _claim_problem(state, server, observation)
     message = problem.message if problem else state.message
@@ -359,9 +407,9 @@ def _volume(state: VolumeState, server: DittoServer, observation: Observation) -
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _available(observation: Observation) -> int:
-    """Counts as the StatefulSet's controller does, or looks at the pod itself while that one cannot count it."""
-    live, pod = observation.live_state.stateful_set, observation.live_state.pod
+def available_replicas(live_state: LiveState) -> int:
+    """Counts as the StatefulSet's controller does, or looks at the pod itself while the controller cannot count it."""
+    live, pod = live_state.stateful_set, live_state.pod
     counted = (live or {}).get("status") or {}
     if pod and (not counted.get("observedGeneration") or (live and is_terminating(live)) or _is_between_owners(pod)):
         return int(is_ready(pod))
@@ -381,12 +429,3 @@ def _endpoint(service: Mapping[str, Any] | None) -> str | None:
     metadata, ports = service["metadata"], service["spec"].get("ports") or []
     port = next((port["port"] for port in ports if port.get("name") == "nfs"), None)
     return port and f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:{port}"
-
-
-def _phase(server: DittoServer, observation: Observation, case: Case) -> str:
-    problem = why_not_running(case)
-    if _blocked(observation) or (problem and problem.reason in CRASH_REASONS and not _available(observation)):
-        return "Failed"
-    if server.spec.replicas == 0:
-        return "Stopped"
-    return "Running" if _available(observation) else "Pending"

@@ -6,9 +6,11 @@ from typing import Any
 
 from app.storage.events import Event, transition_events
 from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.finding import rejection
 from app.storage.live import LiveState
+from app.storage.problem import Problem, Stage
 from app.storage.reading import read
-from app.storage.status import Observation, conditions, status
+from app.storage.status import Observation, conditions, invalid_spec, status
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server, storage
 
@@ -25,6 +27,12 @@ SERVICE: Manifest = {
     "spec": {"ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}]},
 }
 READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
+
+NAME_TAKEN = Problem("NameTaken", "x", Stage.NAME, stalls=True)
+WRITE_FAILED = Problem("WriteFailed", "no answer", Stage.APPLY)
+SECRET_NOT_FOUND = Problem("SecretNotFound", "x", Stage.CREDENTIALS)
+SERVICE_OUTDATED = Problem("ServiceOutdated", "x", Stage.SERVICES)
+INVALID_SPEC = invalid_spec([rejection("a", "x")])
 
 PENDING = Claim("metadata-files-0", "fast")
 GROWING = Claim("cache-files-0", "fast", "5Gi", "Bound", "10Gi")

@@ -14,7 +14,7 @@ from app.storage.diagnosis import (
     why_not_running,
 )
 from app.storage.evidence import Case, Node, NodeState, WarningEvent
-from app.storage.finding import Problem
+from app.storage.problem import Problem
 from app.storage.unstructured import Manifest
 from tests.harness.warning_events import event, warning
 

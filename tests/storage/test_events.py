@@ -4,12 +4,15 @@ import pytest
 
 from app.storage.events import Event
 from app.storage.facts import StorageClasses
-from app.storage.finding import Problem, rejection
+from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     ENDPOINT,
+    INVALID_SPEC,
     LARGER_CACHE,
+    NAME_TAKEN,
     PENDING,
+    SECRET_NOT_FOUND,
     dittoserver,
     events_of,
     growing,
@@ -37,10 +40,10 @@ def test_a_server_reports_once_that_it_is_available() -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"taken": Problem("NameTaken", "x")}, "NameTaken"),
-        ({"rejections": [rejection("a", "x")]}, "InvalidSpec"),
-        ({"credentials": Problem("SecretNotFound", "x")}, "SecretNotFound"),
-        ({"credentials": Problem("SecretUnreadable", "x"), "credentials_unknown": True}, "SecretUnreadable"),
+        ({"problems": [NAME_TAKEN]}, "NameTaken"),
+        ({"problems": [INVALID_SPEC]}, "InvalidSpec"),
+        ({"problems": [SECRET_NOT_FOUND]}, "SecretNotFound"),
+        ({"problems": [Problem("SecretUnreadable", "x", Stage.CREDENTIALS)]}, "SecretUnreadable"),
         ({"claims": {"metadata-files-0": PENDING}, "overdue": [PENDING.name]}, "ClaimOverdue"),
         ({"claims": {"metadata-files-0": replace(PENDING, phase="Lost")}}, "ClaimLost"),
         ({"classes": StorageClasses(), "claims": {}}, "StorageClassNotFound"),
@@ -55,7 +58,9 @@ def test_each_problem_is_reported_once(changes: Manifest, reason: str) -> None:
 
 
 def test_a_new_message_is_reported_again() -> None:
-    one, other = (starting(credentials=Problem("SecretNotFound", message)) for message in ("one", "other"))
+    one, other = (
+        starting(problems=[Problem("SecretNotFound", message, Stage.CREDENTIALS)]) for message in ("one", "other")
+    )
 
     assert [event.message for event in events_of(status_of(one), other)] == ["other"]
 

@@ -4,8 +4,9 @@ import pytest
 
 from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClass, StorageClasses
-from app.storage.finding import Problem, rejection
-from app.storage.status import Observation, conditions
+from app.storage.finding import rejection
+from app.storage.problem import Problem, Stage
+from app.storage.status import Observation, conditions, invalid_spec
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     BOTH_CLASSES,
@@ -13,12 +14,17 @@ from tests.harness.observations import (
     ENDPOINT,
     FAST,
     GROWING,
+    INVALID_SPEC,
     LARGER_CACHE,
     LATER,
+    NAME_TAKEN,
     NOON,
     PENDING,
     READY,
+    SECRET_NOT_FOUND,
     SERVICE,
+    SERVICE_OUTDATED,
+    WRITE_FAILED,
     altered,
     bound,
     condition,
@@ -117,23 +123,30 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
         ({"pod": pod(**waiting("CreateContainerError"))}, "CreateContainerError", "CreateContainerError"),
         ({"claims": {}}, "ClaimPending", "volume claim metadata-files-0 is Pending: it waits for example.com/fast"),
         (
-            {"stateful_set": None, "credentials": Problem("SecretNotFound", 'Secret "s3" not found')},
+            {"stateful_set": None, "problems": [Problem("SecretNotFound", 'Secret "s3" not found', Stage.CREDENTIALS)]},
             "SecretNotFound",
             'Secret "s3" not found',
         ),
-        ({"stateful_set": None, "failure": Problem("WriteFailed", "no answer")}, "WriteFailed", "no answer"),
+        ({"stateful_set": None, "problems": [WRITE_FAILED]}, "WriteFailed", "no answer"),
         (
-            {"stateful_set": stateful_set(), "failure": Problem("WriteFailed", "no answer")},
+            {"stateful_set": stateful_set(), "problems": [WRITE_FAILED]},
             "PodStarting",
             "the pod is not ready yet",
         ),
         (
-            {"stateful_set": stateful_set(1), "services": Problem("ServiceMissing", "exceeded quota")},
+            {
+                "stateful_set": stateful_set(1),
+                "problems": [Problem("ServiceMissing", "exceeded quota", Stage.SERVICES)],
+            },
             "ServiceMissing",
             "exceeded quota",
         ),
-        ({"taken": Problem("NameTaken", "Service files-file exists")}, "NameTaken", "Service files-file exists"),
-        ({"rejections": [rejection("a", "one"), rejection("b", "two")]}, "InvalidSpec", "one; two"),
+        (
+            {"problems": [Problem("NameTaken", "Service files-file exists", Stage.NAME, stalls=True)]},
+            "NameTaken",
+            "Service files-file exists",
+        ),
+        ({"problems": [invalid_spec([rejection("a", "one"), rejection("b", "two")])]}, "InvalidSpec", "one; two"),
     ],
 )
 def test_what_is_not_ready_says_why(changes: Manifest, reason: str, message: str) -> None:
@@ -144,7 +157,7 @@ def test_what_is_not_ready_says_why(changes: Manifest, reason: str, message: str
 
 def test_a_service_unlike_the_spec_is_reported() -> None:
     """It may be open to more clients than it should be, or not where the spec says."""
-    by_type = reasons(running(services=Problem("ServiceOutdated", "x")))
+    by_type = reasons(running(problems=[SERVICE_OUTDATED]))
 
     assert by_type["Ready"] == ("False", "ServiceOutdated")
     assert by_type["CredentialsReady"] == ("True", "Found")
@@ -191,7 +204,9 @@ def test_a_claim_that_is_not_there_is_reported(changes: Manifest, status: str, r
 
 
 def test_a_restart_that_is_held_back_is_stalled() -> None:
-    observation = running(held=Problem("RestartHeldBack", "volume claim x is being deleted"))
+    observation = running(
+        problems=[Problem("RestartHeldBack", "volume claim x is being deleted", Stage.VOLUMES, stalls=True)]
+    )
 
     assert reasons(observation)["Stalled"] == ("True", "RestartHeldBack")
     assert reasons(observation)["Ready"] == ("True", "Available")
@@ -211,8 +226,8 @@ def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next()
         (starting(), {}, "Pending"),
         (running(), {}, "Running"),
         (starting(pod=pod(**waiting("CrashLoopBackOff"))), {}, "Failed"),
-        (running(taken=Problem("NameTaken", "x")), {}, "Failed"),
-        (running(rejections=[rejection("a", "x")]), {}, "Failed"),
+        (running(problems=[NAME_TAKEN]), {}, "Failed"),
+        (running(problems=[INVALID_SPEC]), {}, "Failed"),
         (running(), {"replicas": 0}, "Stopped"),
         (Observation(), {}, "Pending"),
     ],
@@ -229,15 +244,15 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
     ended = starting(stateful_set=stateful_set(replicas=0))
 
     assert reasons(ended, stopped)["Ready"] == ("True", "Stopped")
-    assert reasons(altered(ended, failure=Problem("WriteFailed", "x")), stopped)["Ready"] == ("False", "WriteFailed")
+    assert reasons(altered(ended, problems=[WRITE_FAILED]), stopped)["Ready"] == ("False", "WriteFailed")
 
 
 @pytest.mark.parametrize(
     ("observation", "reconciling", "stalled"),
     [
-        (running(failure=Problem("WriteFailed", "x")), ("True", "WriteFailed"), ("False", "Reconciled")),
-        (running(services=Problem("ServiceOutdated", "x")), ("True", "ServiceOutdated"), ("False", "Reconciled")),
-        (running(credentials=Problem("SecretNotFound", "x")), ("True", "SecretNotFound"), ("False", "Reconciled")),
+        (running(problems=[WRITE_FAILED]), ("True", "WriteFailed"), ("False", "Reconciled")),
+        (running(problems=[SERVICE_OUTDATED]), ("True", "ServiceOutdated"), ("False", "Reconciled")),
+        (running(problems=[SECRET_NOT_FOUND]), ("True", "SecretNotFound"), ("False", "Reconciled")),
         (starting(), ("True", "PodStarting"), ("False", "Reconciled")),
         (
             altered(running(), stateful_set=stateful_set(1, observedGeneration=4)),
@@ -249,8 +264,8 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
             ("True", "RollingOut"),
             ("False", "Reconciled"),
         ),
-        (running(taken=Problem("NameTaken", "x")), ("False", "Reconciled"), ("True", "NameTaken")),
-        (running(rejections=[rejection("a", "x")]), ("False", "Reconciled"), ("True", "InvalidSpec")),
+        (running(problems=[NAME_TAKEN]), ("False", "Reconciled"), ("True", "NameTaken")),
+        (running(problems=[INVALID_SPEC]), ("False", "Reconciled"), ("True", "InvalidSpec")),
     ],
 )
 def test_a_server_is_worked_on_or_stalled_but_never_both(
@@ -261,23 +276,23 @@ def test_a_server_is_worked_on_or_stalled_but_never_both(
 
 
 def test_a_server_that_serves_is_ready_while_its_credentials_are_being_rotated() -> None:
-    by_type = reasons(running(credentials=Problem("SecretIncomplete", "x")))
+    by_type = reasons(running(problems=[Problem("SecretIncomplete", "x", Stage.CREDENTIALS)]))
     assert by_type["Ready"] == ("True", "Available")
     assert by_type["CredentialsReady"] == ("False", "SecretIncomplete")
 
 
 def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
-    observation = running(credentials=Problem("SecretUnreadable", "forbidden"), credentials_unknown=True)
+    observation = running(problems=[Problem("SecretUnreadable", "forbidden", Stage.CREDENTIALS)])
     assert reasons(observation)["CredentialsReady"] == ("Unknown", "SecretUnreadable")
 
 
 def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
-    failed = running(failure=Problem("WriteFailed", "no answer"))
+    failed = running(problems=[WRITE_FAILED])
 
     assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
-    assert events_of(None, starting(failure=failed.failure)) == []
+    assert events_of(None, starting(problems=failed.problems)) == []
 
-    before = status_of(running(credentials=Problem("SecretIncomplete", "x")))
+    before = status_of(running(problems=[Problem("SecretIncomplete", "x", Stage.CREDENTIALS)]))
 
     assert reasons(failed, dittoserver(before))["CredentialsReady"] == ("False", "SecretIncomplete")
     assert events_of(before, failed, dittoserver(before)) == []
@@ -592,7 +607,7 @@ def test_a_claim_that_is_larger_than_it_should_be_is_a_warning_and_no_problem() 
 
 def test_a_growth_that_could_not_be_asked_for_is_yet_to_be_done() -> None:
     reconciling = condition("Reconciling", growing(), dittoserver(**LARGER_CACHE))
-    failed = altered(running(), growth=Problem("WriteFailed", "no answer"))
+    failed = altered(running(), problems=[Problem("WriteFailed", "no answer", Stage.VOLUMES)])
     assert reconciling["status"] == "True"
     assert condition("Reconciling", failed)["message"] == "no answer"
 

@@ -1,0 +1,36 @@
+"""Describes what is wrong with a live server, and at which stage of the work on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import IntEnum, auto
+
+
+class Stage(IntEnum):
+    """The stages of the work on a server, in their order. A problem at SPEC or NAME may hold up everything else."""
+
+    SPEC = auto()
+    NAME = auto()  # a name that the server needs is taken, or the object that has it is being deleted
+    CREDENTIALS = auto()
+    VOLUMES = auto()
+    APPLY = auto()
+    POD = auto()
+    SERVICES = auto()
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A problem of a live server: `reason` is one word for programs, `message` one line that names what is affected.
+
+    One that `stalls` stays until a person does something about it.
+    """
+
+    reason: str
+    message: str
+    stage: Stage = Stage.POD
+    stalls: bool = False
+
+
+def first(problems: Iterable[Problem], *stages: Stage) -> Problem | None:
+    """Returns the first problem of the first of the stages that has one."""
+    chosen = [problem for problem in problems if problem.stage in stages]
+    return min(chosen, key=lambda problem: stages.index(problem.stage), default=None)
