@@ -38,7 +38,7 @@ class Interrupted(Cluster):
     """As its operator reaches it: at one call, counted from 1, there is harm. Watches are not among the calls."""
 
     def __init__(self, cluster: Cluster, harm: Harm | None = None, at: int = 0) -> None:
-        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        super().__init__(cluster.connection)
         self.calls: list[tuple[str, float]] = []
         self.snapshots: list[Snapshot] = []
         self.informers: Informers | None = None
@@ -49,11 +49,11 @@ class Interrupted(Cluster):
     def harmed(self) -> bool:
         return len(self.calls) >= self._at > 0
 
-    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+    async def _request(self, request: Request, *kinds: str) -> dict[str, Any]:
         self.calls.append((f"{request.method} {request.path.partition('/namespaces/')[2]}", monotonic()))
         self.snapshots.append(snapshot(self.informers) if self.informers else {})
         if len(self.calls) != self._at:
-            return await super()._answer(request, *kinds)
+            return await super()._request(request, *kinds)
         return await self._harmed(request, *kinds)
 
     async def _harmed(self, request: Request, *kinds: str) -> dict[str, Any]:
@@ -64,7 +64,7 @@ class Interrupted(Cluster):
                 raise Conflict("somebody else was faster")
             case "lost":
                 raise Unavailable("the request was lost")
-        answer = await super()._answer(request, *kinds)
+        answer = await super()._request(request, *kinds)
         if self._harm == "killed after":
             raise Killed
         raise Unavailable(f"no answer to what was done to {answer['kind']}")

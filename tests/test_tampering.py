@@ -37,13 +37,13 @@ class Recording(Cluster):
     """A cluster that remembers what was written to it."""
 
     def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        super().__init__(cluster.connection)
         self.writes: list[Request] = []
 
-    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+    async def _request(self, request: Request, *kinds: str) -> dict[str, Any]:
         if request.method != "GET":
             self.writes.append(request)
-        return await super()._answer(request, *kinds)
+        return await super()._request(request, *kinds)
 
 
 class Target(ReconcilerNamespace):

@@ -143,7 +143,7 @@ async def delete_namespace(site: ReconcilerNamespace) -> None:
 
 
 def requests(site: ReconcilerNamespace, method: str = "POST", code: str = "403") -> float:
-    labels = {"code": code, "method": method, "host": site.cluster._host}
+    labels = {"code": code, "method": method, "host": site.cluster.connection.host}
     return REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
 
 

@@ -467,7 +467,7 @@ async def test_with_an_expired_certificate_it_is_not_ready(site: Site) -> None:
     async with replica(site, site.ports[0]) as alone:
         await alone.is_ready()
         # For this one question: nothing is awaited that could put the time right.
-        alone.own._cluster._told = NOW + 91 * DAY, monotonic()
+        alone.own._cluster._server_time = NOW + 91 * DAY, monotonic()
 
         assert alone.own.why_not_ready() == "the certificate that is served has expired"
 

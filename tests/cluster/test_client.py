@@ -1,15 +1,13 @@
 import asyncio
 import base64
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 import pytest
@@ -22,31 +20,8 @@ from app.cluster.reader import CONFIG_MAPS, EVENTS, SECRETS, STATEFUL_SETS, STOR
 from app.storage.facts import DryRun
 from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.endpoints import address, failure, kubeconfig, listening, trusting_kubeconfig
 from tests.harness.wait import until, until_async
-
-
-@contextmanager
-def listening() -> Iterator[socket.socket]:
-    """A port that takes connections and never answers."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server
-
-
-def address(server: socket.socket) -> str:
-    return f"127.0.0.1:{server.getsockname()[1]}"
-
-
-def kubeconfig(path: Path, server: str, **user: Any) -> Path:
-    content = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "current-context": "here",
-        "contexts": [{"name": "here", "context": {"cluster": "here", "user": "me"}}],
-        "clusters": [{"name": "here", "cluster": {"server": server}}],
-        "users": [{"name": "me", "user": user}],
-    }
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 @contextmanager
@@ -77,13 +52,6 @@ def sockets() -> int:
     return sum("socket:" in str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
 
 
-async def failure(kubeconfig: Path | None, **options: Any) -> str:
-    with pytest.raises(Unavailable) as caught:
-        async with Cluster.connect(kubeconfig, **options) as cluster:
-            await cluster.get(SECRETS, "s3")
-    return str(caught.value)
-
-
 @pytest.mark.anyio
 async def test_a_server_that_nobody_listens_for_is_unavailable(tmp_path: Path) -> None:
     with listening() as server:
@@ -96,7 +64,7 @@ async def test_a_server_that_nobody_listens_for_is_unavailable(tmp_path: Path) -
 async def test_a_server_that_never_answers_is_given_up(tmp_path: Path, scheme: str) -> None:
     with listening() as server:
         path = kubeconfig(tmp_path / "c", f"{scheme}://{address(server)}")
-        assert await failure(path, patience=0.2) == f"no answer from {address(server)} within 0.2 s"
+        assert await failure(path, timeout_seconds=0.2) == f"no answer from {address(server)} within 0.2 s"
 
 
 @pytest.mark.anyio
@@ -151,33 +119,6 @@ async def test_an_answer_that_is_not_the_api_servers_says_nothing_of_what_exists
 
 
 @pytest.mark.anyio
-async def test_a_request_says_who_asks(tmp_path: Path) -> None:
-    with listening() as server:
-        await failure(kubeconfig(tmp_path / "c", f"http://{address(server)}"), patience=0.2)
-        connection, _ = server.accept()
-        with connection:
-            assert b"User-Agent: dittofs-operator/" in connection.recv(4096)
-
-
-@pytest.mark.anyio
-async def test_a_proxy_of_the_environment_is_asked_but_for_what_no_proxy_names(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with listening() as proxy, listening() as server:
-        monkeypatch.setenv("HTTP_PROXY", f"http://{address(proxy)}")
-        monkeypatch.setenv("NO_PROXY", "")
-        await failure(kubeconfig(tmp_path / "c", "http://api.example.com"), patience=0.2)
-        connection, _ = proxy.accept()
-        with connection:
-            assert connection.recv(4096).startswith(b"GET http://api.example.com/api")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        await failure(kubeconfig(tmp_path / "c", f"http://{address(server)}"), patience=0.2)
-        connection, _ = server.accept()
-        with connection:
-            assert connection.recv(4096).startswith(b"GET /api")
-
-
-@pytest.mark.anyio
 async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> None:
     with listening() as server:
         host = address(server)
@@ -185,85 +126,6 @@ async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> 
     labels = {"code": "<error>", "method": "GET", "host": host}
 
     assert REGISTRY.get_sample_value("rest_client_requests_total", labels) == 1
-
-
-def without(*steps: str) -> Callable[[dict[str, Any]], Any]:
-    def remove(config: Any) -> None:
-        *parents, last = steps
-        for step in parents:
-            config = config[int(step)] if step.isdecimal() else config[step]
-        del config[last]
-
-    return remove
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    ("text", "why"),
-    [
-        (None, "No such file or directory"),
-        ("", "cannot be used"),
-        ("[]", "cannot be used"),
-        ("hunter2: [", "is not valid YAML"),
-        ("contexts: 5\ncurrent-context: here\n", "cannot be used"),
-        ("contexts: [here]\ncurrent-context: here\n", "cannot be used"),
-        ("contexts: [{name: here, context: there}]\ncurrent-context: here\n", "cannot be used"),
-        ("\x00", "is not valid YAML"),
-    ],
-)
-async def test_a_kubeconfig_that_cannot_be_used_is_named(tmp_path: Path, text: str | None, why: str) -> None:
-    path = tmp_path / "kubeconfig"
-    if text is not None:
-        Path.write_text(path, text)
-    message = await failure(path)
-
-    assert message.startswith(f"kubeconfig {path} ")
-    assert why in message
-    assert "hunter2" not in message
-    assert "\n" not in message
-
-
-@pytest.mark.anyio
-@pytest.mark.parametrize(
-    "steps",
-    [
-        ["current-context"],
-        ["contexts"],
-        ["clusters"],
-        ["contexts", "0", "context"],
-        ["contexts", "0", "context", "cluster"],
-        ["clusters", "0", "cluster"],
-        ["clusters", "0", "name"],
-    ],
-)
-async def test_a_kubeconfig_that_lacks_a_part_is_named(tmp_path: Path, steps: list[str]) -> None:
-    path = kubeconfig(tmp_path / "kubeconfig", "http://127.0.0.1:1")
-    content = yaml.safe_load(path.read_text())
-    without(*steps)(content)
-    path.write_text(yaml.safe_dump(content))
-
-    assert (await failure(path)).startswith(f"kubeconfig {path} cannot be used: ")
-
-
-@pytest.mark.anyio
-async def test_a_certificate_that_is_none_is_refused_when_connecting(tmp_path: Path) -> None:
-    junk = base64.b64encode(b"junk").decode()
-    user = {"client-certificate-data": junk, "client-key-data": junk}
-    message = await failure(kubeconfig(tmp_path / "c", "https://127.0.0.1:1", **user))
-    assert message.startswith("cannot use the certificates given for https://127.0.0.1:1: ")
-
-
-@pytest.mark.anyio
-async def test_outside_a_pod_a_kubeconfig_is_needed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-    expected = "no kubeconfig was given, and this is no pod with a service account: "
-
-    assert (await failure(None, service_account=tmp_path)).startswith(expected)
-
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", "127.0.0.1")
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", "1")
-
-    assert (await failure(None, service_account=tmp_path)).startswith(expected)
 
 
 @pytest.mark.anyio
@@ -337,37 +199,9 @@ async def test_a_user_who_may_not_is_told_what_is_missing(control_plane: Control
 
 @pytest.mark.anyio
 async def test_credentials_that_are_no_good_are_forbidden(control_plane: ControlPlane, tmp_path: Path) -> None:
-    async with Cluster.connect(trusting(control_plane, tmp_path, token="wrong")) as cluster:
+    async with Cluster.connect(trusting_kubeconfig(control_plane, tmp_path, token="wrong")) as cluster:
         with pytest.raises(Forbidden, match=r"^forbidden: Unauthorized$"):
             await cluster.list(STORAGE_CLASSES)
-
-
-@pytest.mark.anyio
-async def test_a_server_that_is_not_the_trusted_one_is_not_asked(control_plane: ControlPlane, tmp_path: Path) -> None:
-    message = await failure(kubeconfig(tmp_path / "c", control_plane.url, token=control_plane.token))
-    assert "certificate verify failed" in message
-
-
-@pytest.mark.anyio
-async def test_a_newline_after_the_token_does_no_harm(control_plane: ControlPlane, tmp_path: Path) -> None:
-    (tmp_path / "token").write_text(f"{control_plane.token}\n")
-    async with Cluster.connect(trusting(control_plane, tmp_path, tokenFile="token")) as cluster:
-        assert (await cluster.list(STORAGE_CLASSES)).gap is None
-
-
-@pytest.mark.anyio
-async def test_in_a_pod_its_service_account_is_used(
-    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "token").write_text(f"{control_plane.token}\n")
-    (tmp_path / "ca.crt").write_bytes(control_plane.ca_file.read_bytes())
-    (tmp_path / "namespace").write_text("home")
-    server = urlsplit(control_plane.url)
-    monkeypatch.setenv("KUBERNETES_SERVICE_HOST", str(server.hostname))
-    monkeypatch.setenv("KUBERNETES_SERVICE_PORT", str(server.port))
-    async with Cluster.connect(service_account=tmp_path) as cluster:
-        assert cluster.namespace == "home"
-        assert (await cluster.list(STORAGE_CLASSES)).gap is None
 
 
 @pytest.mark.anyio
@@ -378,17 +212,9 @@ async def test_nothing_of_a_secret_is_logged_or_kept(
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         encoded = (await cluster.get(SECRETS, "s3", namespace))["data"]["key"]
-        kept = [vars(cluster), vars(cluster._api), vars(cluster._session)]
+        kept = [vars(cluster), vars(cluster.connection), vars(cluster.connection.session)]
 
     assert encoded not in f"{kept} {caplog.text}"
-
-
-def trusting(control_plane: ControlPlane, folder: Path, **user: Any) -> Path:
-    path = kubeconfig(folder / "kubeconfig", control_plane.url, **user)
-    content = yaml.safe_load(path.read_text())
-    content["clusters"][0]["cluster"]["certificate-authority"] = str(control_plane.ca_file)
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def config_map(namespace: str, **data: str) -> dict[str, Any]:

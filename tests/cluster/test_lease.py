@@ -101,7 +101,7 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
         async with running(one):
             await until_async(lambda: one.leads)
             async with running(other):
-                doomed._api.configuration.host = NOBODY
+                doomed.connection.url = NOBODY
                 await until_async(lambda: not one.leads)
 
                 assert not other.leads
@@ -148,7 +148,7 @@ async def test_a_lease_that_cannot_be_given_back_runs_out(
     one = Candidate(cluster, namespace, "one")
     async with running(one):
         await until_async(lambda: one.leads)
-        cluster._api.configuration.host = NOBODY
+        cluster.connection.url = NOBODY
 
     assert "lease not released" in caplog.text
     assert record(control_plane, namespace)["holderIdentity"] == "one"

@@ -31,7 +31,7 @@ class Watched:
         self.secrets = SecretDigests(cluster, self.store)
 
     def gets(self) -> float:
-        host = self.cluster._host
+        host = self.cluster.connection.host
         labels = {"code": "200", "method": "GET", "host": host}
         return REGISTRY.get_sample_value("rest_client_requests_total", labels) or 0
 
@@ -117,7 +117,7 @@ async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
 ) -> None:
     put(control_plane, namespace, key="one")
     async with watched(control_plane, namespace) as found:
-        found.cluster._api.configuration.host = "https://127.0.0.1:1"
+        found.cluster.connection.url = "https://127.0.0.1:1"
         assert isinstance(await found.secrets.read((namespace, "s3")), Unknown)
 
 

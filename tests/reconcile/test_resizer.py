@@ -332,7 +332,7 @@ async def test_a_claim_that_others_let_grow_is_the_floor_and_nobody_fights(site:
     operations = [{"op": "replace", "path": "/spec/resources/requests/storage", "value": "3Gi"}]
     path = f"/api/v1/namespaces/{site.namespace}/persistentvolumeclaims/{CLAIM}"
     request = Request("PATCH", path, [("fieldManager", "another")], operations, "application/json-patch+json")
-    await site.cluster._answer(request, "PersistentVolumeClaim")
+    await site.cluster._request(request, "PersistentVolumeClaim")
 
     assert "asks for 3Gi, more than storage.cacheSize 1Gi" in await site.reconcile_until("ClaimLarger")
 
@@ -780,13 +780,13 @@ class Flaky(Cluster):
     """Requests for which `fails` holds are refused, once each time that it says so."""
 
     def __init__(self, cluster: Cluster, fails: Callable[[Request], bool]) -> None:
-        super().__init__(cluster._api, cluster._session, cluster._patience, cluster.namespace)
+        super().__init__(cluster.connection)
         self._fails = fails
 
-    async def _answer(self, request: Request, *kinds: str) -> dict[str, Any]:
+    async def _request(self, request: Request, *kinds: str) -> dict[str, Any]:
         if self._fails(request):
             raise Unavailable("the API server is busy")
-        return await super()._answer(request, *kinds)
+        return await super()._request(request, *kinds)
 
 
 @pytest.mark.parametrize("method", ["POST", "GET", "PATCH"])

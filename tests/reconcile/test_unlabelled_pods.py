@@ -69,7 +69,7 @@ async def delete_claim(site: ReconcilerNamespace, name: str) -> None:
 
 def gets(site: ReconcilerNamespace) -> float:
     """The objects that were asked for, found or not."""
-    labels = {"method": "GET", "host": site.cluster._host}
+    labels = {"method": "GET", "host": site.cluster.connection.host}
     values = [
         REGISTRY.get_sample_value("rest_client_requests_total", {**labels, "code": code}) for code in ("200", "404")
     ]
