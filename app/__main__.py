@@ -16,13 +16,13 @@ from app.storage.finding import one_line
 from app.syntax import UnusableInput
 
 SUMMARIES = {
-    "check": "Judge DittoServers before they are applied.",
-    "crd": "Print the CustomResourceDefinition.",
-    "df": "List the volumes of DittoServers: what is asked for, what there is, how full it is.",
-    "plan": "Tell what applying DittoServers would do.",
-    "render": "Print what is made for DittoServers, without a cluster.",
-    "review": "Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl.",
-    "serve": "Answer the API server's admission reviews until told to stop.",
+    "check": "Check DittoServer manifests before applying them.",
+    "crd": "Print the CustomResourceDefinition of DittoServers.",
+    "df": "Show the volumes of DittoServers: requested size, capacity and used space.",
+    "plan": "Preview what applying DittoServer manifests would change.",
+    "render": "Print the objects that the operator creates for DittoServers.",
+    "review": "Print an AdmissionReview of a DittoServer, to test the webhook with.",
+    "serve": "Run the operator: the admission webhook and the reconciler.",
 }
 UNUSABLE_INPUT_EXIT_CODE = 2
 
@@ -56,7 +56,7 @@ def import_command(name: str) -> click.Command:
 )
 @click.version_option(package_name="dittofs-operator")
 def command_line() -> None:
-    """The storage operator for DittoFS on Kubernetes."""
+    """The DittoFS storage operator, and tools to check, preview and inspect DittoServers."""
 
 
 if __name__ == "__main__":

@@ -95,7 +95,8 @@ def _read(path: str | os.PathLike[str], stdin: BinaryIO) -> list[Document]:
         return parse(_decoded(stdin.read(), "stdin"), "stdin")
     found = files(Path(path))
     if not found:
-        raise UnusableInput(os.fspath(path), None, f"expected a file that ends in {', '.join(SUFFIXES)} in this folder")
+        suffixes = " or ".join(SUFFIXES)
+        raise UnusableInput(os.fspath(path), None, f"expected a file in this folder that ends in {suffixes}")
     return [document for file in found for document in _read_file(file, named=file == Path(path))]
 
 
@@ -132,7 +133,10 @@ def _complaint(value: Any) -> str | None:
     if not wrong:
         return None
     misspelt = [
-        f'; "{key}" is not "{name}"' for name in wrong for key in value if key != name and key.lower() == name.lower()
+        f'; write "{name}" instead of "{key}"'
+        for name in wrong
+        for key in value
+        if key != name and key.lower() == name.lower()
     ]
     lacking = " and no ".join(wrong)
     return f"expected a Kubernetes object, but it has no {lacking} that is a string{''.join(misspelt)}"

@@ -19,7 +19,7 @@ except ImportError:
 _DEPTH = 200
 # What aliases may add to a document, in characters; without them no document is larger than its text.
 _ALIASED_CHARACTERS = 1_000_000
-_TEMPLATE = "if this is a Helm template, give what `helm template` prints"
+_TEMPLATE = "if this is a Helm template, use what `helm template` prints"
 _TAG = "tag:yaml.org,2002:"
 # The tag of a scalar that was given neither quotes nor a tag.
 _PLAIN = ""
@@ -114,7 +114,7 @@ def _refuse_constant(name: str) -> None:
 def _yaml_texts(text: str, file: str) -> Iterator[tuple[Text, Any]]:
     if directive := _DIRECTIVE.match(text):
         line = text.count("\n", 0, directive.end()) + 1
-        raise UnusableInput(file, line, "expected no directive; kubectl takes it for a document of its own")
+        raise UnusableInput(file, line, "expected no YAML directive, because kubectl reads it as a document")
     values = _Values(file, 2 * len(text) + _ALIASED_CHARACTERS)
     try:
         for node in _nodes(text):
@@ -152,7 +152,7 @@ class _Loader(SafeLoader):
         self._depth += 1
         if self._depth > _DEPTH:
             mark = current_node.start_mark
-            raise yaml.MarkedYAMLError(problem=f"it is nested more than {_DEPTH} deep", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=f"it is nested more than {_DEPTH} levels deep", problem_mark=mark)
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
@@ -163,7 +163,7 @@ def _syntax_error(error: yaml.YAMLError, text: str, file: str) -> UnusableInput:
         line, column = error.problem_mark.line, error.problem_mark.column
         written = (text.split("\n")[line : line + 1] or [""])[0]
         if written[column : column + 1] == "\t":
-            return UnusableInput(file, line + 1, "expected spaces, found a tab; YAML is not indented with tabs")
+            return UnusableInput(file, line + 1, "expected spaces for indentation, found a tab")
         template = f"; {_TEMPLATE}" if "{{" in written else ""
         return UnusableInput(file, line + 1, f"expected YAML: {error.problem}{template}")
     unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
@@ -187,7 +187,7 @@ class _Values:
             return self._scalar(node)
         self._spend(node, 1)
         if id(node) in self._open:
-            raise self._unusable(node, "expected a value, found an alias of what it is in")
+            raise self._unusable(node, "expected a value, found an alias of the value that contains it")
         self._open.add(id(node))
         found = self._mapping(node) if isinstance(node, MappingNode) else [self.read(item) for item in node.value]
         self._open.discard(id(node))
@@ -208,7 +208,7 @@ class _Values:
                 continue
             key = self._key(key_node)
             if key in own:
-                raise self._unusable(key_node, f'expected the key "{key}" once, it is there twice')
+                raise self._unusable(key_node, f'expected the key "{key}" once, found it twice')
             own.add(key)
             found[key] = self.read(value_node)
         return found
@@ -217,7 +217,7 @@ class _Values:
         """The mappings to take over, those that win last."""
         given: list[Node] = node.value[::-1] if isinstance(node, SequenceNode) else [node]
         if not all(isinstance(each, MappingNode) for each in given):
-            raise self._unusable(node, "expected a mapping, or a list of them, after <<")
+            raise self._unusable(node, "expected a mapping or a list of mappings after <<")
         return given
 
     def _key(self, node: Node) -> str:
@@ -249,7 +249,7 @@ class _Values:
         try:
             return base64.b64decode(node.value.replace("\n", ""), validate=True).decode()
         except ValueError:
-            raise self._unusable(node, "expected base64 of a text after !!binary") from None
+            raise self._unusable(node, "expected text in base64 after !!binary") from None
 
     def _finite(self, node: ScalarNode, value: Any) -> Any:
         if not isinstance(value, float):

@@ -38,7 +38,7 @@ def refusal(text: str, *, named: bool = True) -> str:
         (
             "ApiVersion: v1\nKind: A\n",
             "a.yaml:1: expected a Kubernetes object, but it has no apiVersion and no kind that is a string; "
-            '"ApiVersion" is not "apiVersion"; "Kind" is not "kind"',
+            'write "apiVersion" instead of "ApiVersion"; write "kind" instead of "Kind"',
         ),
         ("apiVersion: v1\nkind: List\nitems: 5\n", "a.yaml:3: expected a list in items of a List"),
         ("apiVersion: v1\nkind: List\nitems:\n- kind: A\n", "a.yaml:4: expected a Kubernetes object"),
@@ -159,7 +159,7 @@ def test_text_that_is_not_utf_8_is_refused_by_line(tmp_path: Path) -> None:
 def test_a_path_with_nothing_to_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableInput, match=r"gone\.yaml: cannot be read: No such file or directory"):
         read([tmp_path / "gone.yaml"])
-    with pytest.raises(UnusableInput, match=r"expected a file that ends in \.yaml, \.yml, \.json in this folder"):
+    with pytest.raises(UnusableInput, match=r"expected a file in this folder that ends in \.yaml or \.yml or \.json"):
         read([tmp_path])
 
 

@@ -26,13 +26,20 @@ from app.storage.strictness import judge_manifest
 @paths_argument
 @source_options
 @option(
-    "--output", type=click.Choice(["text", "json", "github"]), default="text", help="For people, programs or GitHub."
+    "--output",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    help="Output format: text for people, json for programs, github for annotations of GitHub Actions.",
 )
 def check(paths: tuple[str, ...], source: Source, output: str) -> None:
-    """Judge DittoServers before they are applied.
+    """Check DittoServer manifests before applying them.
 
-    With --context and without --kubeconfig, in the cluster that kubectl would ask. Exits with 0 when all are admitted,
-    1 when one is rejected, 2 when the input cannot be used.
+    FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. Each
+    DittoServer is judged by the rules of the admission webhook. What it refers to, such as a StorageClass, is looked up
+    in the input, and then in the snapshot or cluster that --snapshot, --kubeconfig or --context names. Without one, you
+    are warned about what could not be verified. --context without --kubeconfig reads the kubeconfig of kubectl.
+
+    Exits with 0 if all DittoServers are admitted, with 1 if one is rejected, and with 2 if the input cannot be used.
     """
     documents = read_documents(paths)
 

@@ -8,5 +8,8 @@ from app.storage.crd import custom_resource_definition
 
 @click.command()
 def crd() -> None:
-    """Print the CustomResourceDefinition."""
+    """Print the CustomResourceDefinition of DittoServers.
+
+    Install it with "dittofs-operator crd | kubectl apply -f -".
+    """
     click.echo(manifests.dump(custom_resource_definition()), nl=False)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from app.cli.options import Source, option, source_options
+from app.cli.options import Source, option, output_option, source_options
 from app.cli.output import format_json, format_table, print_lines
 from app.cluster.survey import Survey, survey
 from app.storage import quantity
@@ -23,13 +23,14 @@ PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.
 
 @click.command()
 @source_options
-@option("--namespace", "-n", help="List this namespace, not that of the kubeconfig's context.")
-@option("--all-namespaces", "-A", is_flag=True, help="List all namespaces.")
-@option("--output", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+@option("--namespace", "-n", help="Namespace to list; by default, the one of the kubeconfig's context.")
+@option("--all-namespaces", "-A", is_flag=True, help="List the volumes in all namespaces.")
+@output_option
 def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: str) -> None:
-    """List the volumes of DittoServers: what is asked for, what there is, how full it is.
+    """Show the volumes of DittoServers: requested size, capacity and used space.
 
-    Without --kubeconfig and --snapshot, of the cluster that kubectl would ask. Of a snapshot all namespaces are listed.
+    Without --kubeconfig and --snapshot, these are the volumes in the cluster that kubectl uses. With --snapshot, all of
+    its namespaces are listed unless you choose one.
     """
 
     async def look() -> Survey:

@@ -34,8 +34,12 @@ def option(flag: str, *short: str, **attributes: Any) -> Callable[[Function], Fu
     return click.option(flag, *short, envvar=variable, show_envvar=True, show_default=True, **attributes)
 
 
-kubeconfig_option = option("--kubeconfig", type=PATH, help="Look things up in this cluster.")
-snapshot_option = option("--snapshot", type=PATH, help="Look things up in these YAML files instead of a cluster.")
+output_option = option(
+    "--output",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    help="Output format: text for people, json for programs.",
+)
 
 
 @dataclass(frozen=True)
@@ -75,26 +79,30 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     def run(*args: Any, kubeconfig: Path | None, context: str | None, snapshot: Path | None, **options: Any) -> None:
         refuse_two_sources(kubeconfig, snapshot)
         if context and snapshot:
-            raise click.UsageError("--context and --snapshot exclude each other: a snapshot has no contexts")
+            raise click.UsageError("--context and --snapshot cannot be used together: a snapshot has no contexts")
 
         command(*args, source=Source(kubeconfig, context, snapshot), **options)
 
-    context_option = option(
-        "--context", help="Ask the cluster of this context of the kubeconfig, not of its current one."
-    )
-    return kubeconfig_option(context_option(snapshot_option(run)))
+    for add in (
+        option("--snapshot", type=PATH, help="File or folder of manifests to use instead of a cluster."),
+        option("--context", help="Context of the kubeconfig to use instead of its current one."),
+        option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use."),
+    ):
+        run = add(run)
+
+    return run
 
 
 def refuse_two_sources(kubeconfig: Path | None, snapshot: Path | None) -> None:
     if kubeconfig and snapshot:
-        raise click.UsageError("--kubeconfig and --snapshot exclude each other: look things up in one or the other")
+        raise click.UsageError("--kubeconfig and --snapshot cannot be used together: choose a cluster or a snapshot")
 
 
 def read_documents(paths: Sequence[str]) -> list[manifests.Document]:
     """Reads the manifests. Raises UnusableInput when there is no DittoServer among them."""
     documents = manifests.read(paths)
     if not any(document.object["kind"] == KIND for document in documents):
-        raise UnusableInput(", ".join(paths), None, f"expected a {KIND} in it")
+        raise UnusableInput(", ".join(paths), None, f"expected at least one {KIND}, found none")
     return documents
 
 

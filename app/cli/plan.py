@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.cli.options import Source, option, paths_argument, read_documents, source_options
+from app.cli.options import Source, option, output_option, paths_argument, read_documents, source_options
 from app.cli.output import format_json, print_lines
 from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Reader
@@ -27,14 +27,21 @@ from app.storage.strictness import judge_manifest
 @click.command()
 @paths_argument
 @source_options
-@option("--namespace", "-n", help="Where a DittoServer belongs that names no namespace.")
-@option("--output", type=click.Choice(["text", "json"]), default="text", help="For people or programs.")
+@option(
+    "--namespace",
+    "-n",
+    help="Namespace of DittoServers whose manifest names none; by default, the one of the kubeconfig's context.",
+)
+@output_option
 def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: str) -> None:
-    """Tell what applying DittoServers would do.
+    """Preview what applying DittoServer manifests would change.
 
-    It lists what grows, what restarts, what is made and what would be refused.
-    Without --kubeconfig and --snapshot, in the cluster that kubectl would ask. Exits with 0 when nothing would be
-    refused, 1 when something would, 2 when the input cannot be used.
+    FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. For each
+    DittoServer, the preview shows which volumes grow, whether the pod restarts, which objects are created, and what
+    would be refused. Nothing is written. Without --kubeconfig and --snapshot, the manifests are compared with the
+    cluster that kubectl uses.
+
+    Exits with 0 if nothing would be refused, with 1 if something would, and with 2 if the input cannot be used.
     """
     documents = read_documents(paths)
 

@@ -13,10 +13,11 @@ from app.syntax import UnusableInput
 @click.command()
 @paths_argument
 def render(paths: tuple[str, ...]) -> None:
-    """Print what is made for DittoServers, without a cluster.
+    """Print the objects that the operator creates for DittoServers.
 
-    Pipe it to kubectl diff -f -. Secrets are not among it, nor is the annotation of the pod that depends on what they
-    hold.
+    FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. No
+    cluster is asked; pipe the output to "kubectl diff -f -" to compare it with one. Secrets are left out, and so is the
+    annotation of the pod that depends on their contents.
     """
     for document in read_servers(paths):
         reading = read(document.object)

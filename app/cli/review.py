@@ -12,6 +12,10 @@ from app.cli.options import read_servers
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 def review(file: str) -> None:
-    """Wrap the first DittoServer of FILE in an AdmissionReview, to post with curl."""
+    """Print an AdmissionReview of a DittoServer, to test the webhook with.
+
+    It asks about creating the first DittoServer in FILE, and can be posted with curl. FILE is a manifest in YAML or
+    JSON, or - for standard input.
+    """
     server = read_servers([file])[0].object
     click.echo(orjson.dumps(creation(server, str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
