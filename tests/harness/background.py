@@ -1,11 +1,11 @@
-"""Something that goes on beside a test for as long as a `with` lasts."""
+"""Threads that work beside a test for as long as a `with` lasts."""
 
 import threading
 from typing import Self
 
 
 class Background(threading.Thread):
-    """What `run` does has to end soon after `ending` is set."""
+    """A thread whose `run` returns soon after `ending` is set."""
 
     def __init__(self) -> None:
         super().__init__()

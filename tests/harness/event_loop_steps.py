@@ -1,7 +1,7 @@
-"""The operator on an event loop that measures each step: `python -m tests.harness.event_loop_steps FILE serve ...`.
+"""Runs the operator on a loop that measures its steps: `python -m tests.harness.event_loop_steps FILE serve ...`.
 
-At the end the file has the longest ones, as JSON. What is measured is the processor's time: that other programs want
-the processor, too, is not the step's fault.
+At the end it writes the longest steps to the file, as JSON. It measures processor time and not elapsed time, because a
+step is not to blame for other programs that use the processor.
 """
 
 import functools
@@ -17,37 +17,40 @@ import uvloop
 
 from app.__main__ import main
 
-KEPT = 20
+LONGEST_STEPS = 20
 
 
 class MeasuringLoop(uvloop.Loop):
-    """Of everything that is called by `call_soon` and its like: each step of a task, and each timer."""
+    """Measures everything that `call_soon` and its like call: each step of a task, and each timer."""
 
     longest: ClassVar[list[tuple[float, str]]] = []
 
     async def create_server(self, *args: Any, **options: Any) -> Any:
-        """What was done before anybody could connect kept nobody waiting."""
-        made = await super().create_server(*args, **options)
+        """Forgets the steps so far: nobody could connect yet, so nobody had to wait for them."""
+        server = await super().create_server(*args, **options)
         self.longest.clear()
-        return made
+        return server
 
     def call_soon(self, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_soon(functools.partial(self._measured, callback), *args, context=context)
+        return super().call_soon(functools.partial(self._measure, callback), *args, context=context)
 
     def call_later(self, delay: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_later(delay, functools.partial(self._measured, callback), *args, context=context)
+        return super().call_later(delay, functools.partial(self._measure, callback), *args, context=context)
 
     def call_at(self, when: float, callback: Callable[..., Any], *args: Any, context: Any = None) -> Any:  # type: ignore[override]
-        return super().call_at(when, functools.partial(self._measured, callback), *args, context=context)
+        return super().call_at(when, functools.partial(self._measure, callback), *args, context=context)
 
-    def _measured(self, callback: Callable[..., Any], *args: Any) -> None:
+    def _measure(self, callback: Callable[..., Any], *args: Any) -> None:
         begun = time.thread_time()
         callback(*args)
         seconds = time.thread_time() - begun
-        if len(self.longest) < KEPT or seconds > self.longest[0][0]:
-            keep = heapq.heappush if len(self.longest) < KEPT else heapq.heapreplace
-            # A step of a task is a method of it, and the task says which coroutine it is at.
-            keep(self.longest, (seconds, repr(getattr(callback, "__self__", callback))))
+
+        # A step of a task is a method of it, and the task's repr names the coroutine that it is in.
+        step = seconds, repr(getattr(callback, "__self__", callback))
+        if len(self.longest) < LONGEST_STEPS:
+            heapq.heappush(self.longest, step)
+        elif seconds > self.longest[0][0]:
+            heapq.heapreplace(self.longest, step)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Many servers at once: made, counted, waited for; and what the operator that looks after them says and takes."""
+"""Creates, counts and waits for many servers at once, and measures the operator that looks after them."""
 
 import asyncio
 import base64
@@ -20,13 +20,13 @@ from tests.harness.wait import until
 
 CONNECTIONS = 8
 QUIET_SECONDS = 3.0
-# Of a Secret, base64 included: the API server takes up to 1 MiB of values.
+# In a Secret, base64 included; the API server accepts up to 1 MiB of values.
 FOREIGN_BYTES = 1_000_000
 S3_VALUES = {"accessKeyId": "AKIA", "secretAccessKey": "secret", "endpoint": "https://s3.example.com"}
 
 
 class ClusterWideOperator(OperatorNamespace):
-    """The operator looks after the whole cluster."""
+    """Runs an operator that looks after the whole cluster."""
 
     def __init__(self, control_plane: ControlPlane, namespace: str, folder: Path) -> None:
         super().__init__(control_plane, namespace, folder)
@@ -36,7 +36,7 @@ class ClusterWideOperator(OperatorNamespace):
 def create_all(
     control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int = CONNECTIONS
 ) -> None:
-    """All of them, a few at once; kubectl would take minutes."""
+    """Creates all of them, a few at a time; kubectl would take minutes."""
     asyncio.run(_create_all(control_plane, resource, manifests, connections))
 
 
@@ -44,17 +44,17 @@ async def _create_all(
     control_plane: ControlPlane, resource: Resource, manifests: Iterable[Manifest], connections: int
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        await run_jobs((cluster.create(resource, each) for each in manifests), connections)
+        await run_jobs((cluster.create(resource, manifest) for manifest in manifests), connections)
 
 
 async def run_jobs(jobs: Iterable[Awaitable[object]], connections: int) -> None:
-    """Each is awaited once, so many at a time, and made when its turn has come."""
+    """Awaits each job once, so many at a time; takes the next one from the iterator when a worker is free."""
+    remaining = iter(jobs)
 
     async def work() -> None:
-        for job in left:
+        for job in remaining:
             await job
 
-    left = iter(jobs)
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
             group.create_task(work())
@@ -80,48 +80,49 @@ def large_secret(name: str, namespace: str) -> Manifest:
 
 
 def wait_until_quiet(operated: OperatorNamespace) -> list[Request]:
-    """All writes, once none has come for a while."""
+    """Returns all writes once the operator has made none for a while."""
     writes, since = operated.writes(), monotonic()
     while monotonic() < since + QUIET_SECONDS:
         sleep(0.2)
-        if len(found := operated.writes()) > len(writes):
-            writes, since = found, monotonic()
+        if len(so_far := operated.writes()) > len(writes):
+            writes, since = so_far, monotonic()
+
     return writes
 
 
 def wait_until_created(operated: OperatorNamespace, servers: int) -> None:
-    """Waits until each server has a StatefulSet, and nothing is left to do."""
-    # What asks is not to be what takes the time.
+    """Waits until each server has a StatefulSet and the operator has nothing left to do."""
+    # Long pauses, so that the questions do not take the time that the test measures.
     until(lambda: count_objects(operated, STATEFUL_SETS) == servers, 240, pause=0.5)
     until(lambda: not is_busy(operated.operator), 60, pause=0.5)
 
 
 def count_objects(operated: OperatorNamespace, resource: Resource) -> int:
-    """How many there are in the namespace, without the cost of having them sent."""
+    """Counts the objects in the namespace without having them sent."""
     path = f"/apis/{resource.version}/namespaces/{operated.namespace}/{resource.plural}?limit=1"
-    found = operated.control_plane.get(path)
-    return len(found["items"]) + int(found["metadata"].get("remainingItemCount", 0))
+    page = operated.control_plane.get(path)
+    return len(page["items"]) + int(page["metadata"].get("remainingItemCount", 0))
 
 
 def metric(operator: Operator, name: str) -> float:
-    """The sum over all its labels; errors are none that counts."""
+    """Returns the sum of the metric over all its labels, without those of errors."""
     text = operator.health("/metrics").text
     lines = re.findall(rf"^({name}[{{ ].*) (\S+)$", text, re.MULTILINE)
     return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
 
 
 def is_busy(operator: Operator) -> bool:
-    """Whether there is something that it would do next."""
+    """Tells whether keys are in the work queue or with a worker."""
     return metric(operator, "workqueue_depth") + metric(operator, "controller_runtime_active_workers") > 0
 
 
 def memory_megabytes(process: int) -> dict[str, float]:
-    """What is resident, now and at most, in megabytes."""
+    """Returns the resident memory now (VmRSS) and at its peak (VmHWM)."""
     lines = re.findall(r"^(VmHWM|VmRSS):\s+(\d+) kB$", Path(f"/proc/{process}/status").read_text(), re.MULTILINE)
     return {name: int(kilobytes) / 1024 for name, kilobytes in lines}
 
 
 def cpu_seconds(process: int) -> float:
-    """What it has taken of a processor since it began, in itself and in the kernel."""
+    """Returns the processor time that the process has used since it began, in itself and in the kernel."""
     after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")

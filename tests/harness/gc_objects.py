@@ -1,14 +1,16 @@
-"""What the garbage collector has to look through, while the event loop waits."""
+"""Counts the objects that the garbage collector looks through while the event loop waits."""
 
 import gc
 from collections.abc import Callable
 
 
 def count_new_gc_objects(do: Callable[[], None]) -> int:
-    """The objects that it looks through after `do`, and did not before."""
+    """Returns how many more objects the collector looks through after `do` than before."""
     gc.collect()
     before = len(gc.get_objects())
+
     do()
-    for _ in range(2):  # A tuple in a tuple is seen to hold nothing but text one round later.
+
+    for _ in range(2):  # The collector needs a second round to see that a tuple in a tuple holds nothing but text.
         gc.collect()
     return len(gc.get_objects()) - before

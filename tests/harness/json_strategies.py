@@ -1,4 +1,4 @@
-"""Any JSON that can be sent: for tests that must hold whatever comes."""
+"""Hypothesis strategies for any JSON that a client can send."""
 
 from hypothesis import strategies as st
 

@@ -1,4 +1,4 @@
-"""A kubelet that says how full volumes are, and does nothing else: the API server passes on what it is asked."""
+"""A kubelet that reports how full volumes are, and does nothing else. Requests reach it through the API server."""
 
 import json
 import socket
@@ -14,22 +14,23 @@ from tests.controlplane.cluster import ControlPlane
 
 @contextmanager
 def kubelet(control_plane: ControlPlane, node: str, summary: Any) -> Iterator[None]:
-    """Registered as this node while the `with` lasts."""
+    """Answers for a node of this name while the `with` lasts."""
 
-    class Answer(BaseHTTPRequestHandler):
+    class SummaryHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            known = self.path == "/stats/summary"
-            self.send_response(200 if known else 404)
+            exists = self.path == "/stats/summary"
+            self.send_response(200 if exists else 404)
             self.end_headers()
-            self.wfile.write(json.dumps(summary).encode() if known else b"")
+            self.wfile.write(json.dumps(summary).encode() if exists else b"")
 
         def log_message(self, *_: object) -> None:
-            """Nobody reads it."""
+            """Logs nothing: nobody would read it."""
 
-    with ThreadingHTTPServer((_address(), 0), Answer) as server:
+    with ThreadingHTTPServer((_outward_address(), 0), SummaryHandler) as server:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(control_plane.ca_file, control_plane.ca_file.with_suffix(".key"))
         server.socket = context.wrap_socket(server.socket, server_side=True)
+
         thread = Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -42,8 +43,9 @@ def kubelet(control_plane: ControlPlane, node: str, summary: Any) -> Iterator[No
 
 
 def _register(control_plane: ControlPlane, node: str, host: Any, port: int) -> None:
-    made = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
-    control_plane.kubectl("create", "-f", "-", input=json.dumps(made))
+    manifest = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}
+    control_plane.kubectl("create", "-f", "-", input=json.dumps(manifest))
+
     status = {
         "addresses": [{"type": "InternalIP", "address": host}],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
@@ -52,8 +54,11 @@ def _register(control_plane: ControlPlane, node: str, host: Any, port: int) -> N
     control_plane.kubectl("patch", "node", node, *patch)
 
 
-def _address() -> str:
-    """Of this machine, but not loopback, where no API server looks for a kubelet. Nothing is sent."""
+def _outward_address() -> str:
+    """Returns an address of this machine that is not loopback, where no API server looks for a kubelet.
+
+    It sends nothing: a datagram socket is only asked which address it would use.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
         route.connect(("192.0.2.1", 9))
         return str(route.getsockname()[0])

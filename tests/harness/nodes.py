@@ -1,4 +1,4 @@
-"""A node without a kubelet, and the pod of a server on it: a test says what both report."""
+"""A node without a kubelet, and a server's pod on it: the test decides what both report."""
 
 import json
 from collections.abc import Iterator
@@ -13,6 +13,7 @@ SINCE = "2026-11-01T12:00:00Z"
 
 @contextmanager
 def node(operated: OperatorNamespace) -> Iterator[str]:
+    """Creates a ready node for as long as the `with` lasts."""
     name = f"node-{operated.namespace}"
     operated.control_plane.create("/api/v1/nodes", {"metadata": {"name": name}})
     set_node(operated, name, "True")
@@ -23,13 +24,14 @@ def node(operated: OperatorNamespace) -> Iterator[str]:
 
 
 def set_node(operated: OperatorNamespace, name: str, status: str) -> None:
-    """The kubelet's part; the node controller agrees that one which says nothing is Unknown."""
+    """Reports readiness as the kubelet does, or Unknown as the node controller does when a kubelet is silent."""
     condition = {"type": "Ready", "status": status, "lastHeartbeatTime": SINCE, "lastTransitionTime": SINCE}
     change = {"status": {"conditions": [{**condition, "reason": "NodeStatusUnknown", "message": "Kubelet stopped."}]}}
     operated.kubectl("patch", "node", name, "--subresource=status", "--patch", json.dumps(change))
 
 
 def run_pod_on(operated: OperatorNamespace, name: str, pod: str = "files-0") -> None:
+    """Binds the pod to the node as the scheduler does, and reports it ready."""
     until(lambda: bool(operated.get("pod", pod)))
     path = f"/api/v1/namespaces/{operated.namespace}/pods/{pod}/binding"
     operated.control_plane.create(path, {"metadata": {"name": pod}, "target": {"kind": "Node", "name": name}})
@@ -37,7 +39,7 @@ def run_pod_on(operated: OperatorNamespace, name: str, pod: str = "files-0") -> 
 
 
 def set_pod(operated: OperatorNamespace, pod: str = "files-0", *, ready: bool) -> None:
-    """As the kubelet does it, and after it the node controller, which takes Ready away and leaves the rest."""
+    """Reports as the kubelet does, or as the node controller, which takes Ready away and leaves the rest."""
     container: dict[str, Any] = {
         "name": "dittofs",
         "ready": True,

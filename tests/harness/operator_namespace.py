@@ -1,4 +1,4 @@
-"""A namespace of the real API server in which the operator is at work, with the chart's permissions and no others."""
+"""A namespace of the real API server in which the operator works with the permissions of the chart and no others."""
 
 import base64
 import json
@@ -35,8 +35,8 @@ FAST = {
     "provisioner": "example.com/fast",
 }
 _KINDS = (CLAIMS, CONFIG_MAPS, DITTO_SERVERS, EVENTS, LEASES, PODS, SECRETS, SERVICES, STATEFUL_SETS)
-# By the names that kubectl takes.
-RESOURCES = {name: each for each in _KINDS for name in (each.kind.lower(), each.plural)} | {"pvc": CLAIMS}
+# By the names that kubectl accepts.
+RESOURCES = {name: kind for kind in _KINDS for name in (kind.kind.lower(), kind.plural)} | {"pvc": CLAIMS}
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,10 @@ class Request:
 
 
 class Namespace:
-    """What a user asks of it. Looks go past kubectl, which takes longer to start than all that a test waits for."""
+    """Does in a namespace what a user does.
+
+    Reads bypass kubectl, which takes longer to start than the tests take to wait for anything.
+    """
 
     def __init__(self, control_plane: ControlPlane, name: str) -> None:
         self.control_plane = control_plane
@@ -72,7 +75,7 @@ class Namespace:
         self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
 
     def get(self, kind: str, name: str) -> Any:
-        """None when there is no such object."""
+        """Returns the object, or None when it does not exist."""
         return self.control_plane.get(f"{self._path(kind)}/{name}")
 
     def list_all(self, kind: str) -> list[Any]:
@@ -81,43 +84,45 @@ class Namespace:
         return [{**about, **item} for item in listed["items"]]
 
     def put_secret(self, name: str, **values: str) -> None:
-        """Made, or changed to have exactly these keys."""
-        # What stringData no longer has, kubectl apply would leave in data.
+        """Creates the Secret, or changes it to have exactly these keys."""
+        # With stringData, kubectl apply would leave keys in data that are no longer wanted.
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         self.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "data": data})
 
     def condition(self, server: str, kind: str) -> Any:
-        """None while the server has no such condition."""
+        """Returns the condition of this type, or None while the server has none."""
         status = (self.get("dittoserver", server) or {}).get("status") or {}
-        return next((each for each in status.get("conditions") or [] if each["type"] == kind), None)
+        return next((entry for entry in status.get("conditions") or [] if entry["type"] == kind), None)
 
     def template(self, server: str) -> Any:
-        """The pod template, None while there is no StatefulSet."""
-        found = self.get("statefulset", server)
-        return found and found["spec"]["template"]
+        """Returns the pod template, or None while the StatefulSet does not exist."""
+        stateful_set = self.get("statefulset", server)
+        return stateful_set and stateful_set["spec"]["template"]
 
     def events(self, server: str) -> dict[str, str]:
-        """Message by reason."""
-        items = [each for each in self.list_all("events") if each["involvedObject"]["kind"] == "DittoServer"]
-        return {each["reason"]: each["message"] for each in items if each["involvedObject"]["name"] == server}
+        """Returns the messages of the server's Events by reason."""
+        about_servers = [event for event in self.list_all("events") if event["involvedObject"]["kind"] == "DittoServer"]
+        return {e["reason"]: e["message"] for e in about_servers if e["involvedObject"]["name"] == server}
 
     def wait_until_observed(self, *servers: str) -> None:
-        """Waits until each has been looked at in its current generation."""
+        """Waits until each server has been reconciled in its current generation."""
         until(lambda: all(self._is_observed(server) for server in servers))
 
     def _path(self, kind: str) -> str:
         return Selection(RESOURCES[kind], self.namespace).path
 
     def _is_observed(self, server: str) -> bool:
-        found = self.get("dittoserver", server)
-        informers = ((found or {}).get("status") or {}).get("observedGeneration")
-        return bool(found) and informers == found["metadata"]["generation"]
+        live = self.get("dittoserver", server)
+        generation = ((live or {}).get("status") or {}).get("observedGeneration")
+        return bool(live) and generation == live["metadata"]["generation"]
 
 
 class OperatorNamespace(Namespace):
-    """Runs the operator inside a `with`; `flags` are further flags of `serve`. It may reach the API server through a
-    `proxy`; kubectl never does. Where it is `confined`, it has no permission outside of the namespace. With
-    `self_managed` it is given no certificate; Secret and webhook configurations are named after the namespace.
+    """Runs the operator inside a `with`; `flags` are further flags of `serve`.
+
+    The operator may reach the API server through a `proxy`; kubectl never does. When `confined`, it has no permission
+    outside of the namespace. When `self_managed`, it gets no certificate, and its Secret and webhook configurations are
+    named after the namespace.
     """
 
     def __init__(
@@ -134,8 +139,8 @@ class OperatorNamespace(Namespace):
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
         self.apply(*permissions(namespace, confined=confined, self_managed=self_managed), FAST)
         self.kubeconfig = (proxy or control_plane).kubeconfig_for(ACCOUNT, namespace)
-        own = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}") if self_managed else ()
-        self.flags = ("--kubeconfig", self.kubeconfig, *own, *flags)
+        names = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}")
+        self.flags = ("--kubeconfig", self.kubeconfig, *(names if self_managed else ()), *flags)
         self.operator = Operator(folder, "--namespace", namespace, *self.flags, self_managed=self_managed)
 
     def __enter__(self) -> Self:
@@ -149,44 +154,52 @@ class OperatorNamespace(Namespace):
             self.control_plane.delete(f"{path}?labelSelector={INSTANCE}%3D{self.namespace}")
 
     def register(self) -> None:
-        """For its namespace alone, and without a caBundle: that is to be the operator's own."""
+        """Registers its webhooks for this namespace, without a caBundle: the operator has to add its own."""
         self.apply(*registration(self.operator.url, self.namespace))
 
     def requests(self) -> list[Request]:
-        """Everything that the operator asked of the API server, in order."""
-        found = []
-        # The log tells of every test before this one, too.
+        """Returns all requests of the operator to the API server, in order."""
+        requests = []
+        # The log also has the requests of earlier tests.
         lines = self.control_plane.audit_log.read_text().splitlines()
+
         for entry in (json.loads(line) for line in lines if self.user in line):
-            # Whoever shows no valid token has no name.
+            # A client without a valid token has no username.
             if entry["user"].get("username") != self.user or entry["stage"] != "ResponseComplete":
                 continue
+
             about = entry.get("objectRef") or {}
             resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource"))))
             code = (entry.get("responseStatus") or {}).get("code", 0)
             names = about.get("name", ""), about.get("namespace", "")
-            found.append(Request(entry["verb"], about.get("apiGroup", ""), resource, *names, code))
-        return found
+            requests.append(Request(entry["verb"], about.get("apiGroup", ""), resource, *names, code))
+
+        return requests
 
     def writes(self) -> list[Request]:
-        """But for the Lease."""
-        return [each for each in self.requests() if each.writes and each.resource != "leases"]
+        """Returns its writes, without those to the Lease."""
+        return [request for request in self.requests() if request.writes and request.resource != "leases"]
 
 
 def registration(url: str, namespace: str, **trust: str) -> list[Manifest]:
-    """The webhook configurations of whoever answers at the URL, for a namespace alone and called as that is."""
-    made = webhook_configurations(lambda path: {"url": url + path, **trust})
-    for each in made:
-        each["metadata"] = {"name": namespace}
+    """Returns webhook configurations that call this URL, for one namespace and named after it."""
+    configurations = webhook_configurations(lambda path: {"url": url + path, **trust})
+
+    for configuration in configurations:
+        configuration["metadata"] = {"name": namespace}
         selector = {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-        each["webhooks"][0]["namespaceSelector"] = selector
-    return made
+        configuration["webhooks"][0]["namespaceSelector"] = selector
+
+    return configurations
 
 
 def permissions(namespace: str, *, confined: bool = False, self_managed: bool = False) -> list[Manifest]:
-    """The ServiceAccount and what the chart binds to it, by the name of the namespace where it has no other."""
-    named = (f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false")
-    given = () if self_managed else ("certificates.provider=secret", "certificates.secretName=files")
-    where = (f"namespaces={{{namespace}}}",) if confined else ()
-    made = manifests(namespace, namespace, *named, *given, *where)
-    return [each for each in made if "Role" in each["kind"] or each["kind"] == "ServiceAccount"]
+    """Renders the ServiceAccount and the roles that the chart binds to it, named after the namespace."""
+    values = [f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false"]
+    if not self_managed:
+        values += ["certificates.provider=secret", "certificates.secretName=files"]
+    if confined:
+        values.append(f"namespaces={{{namespace}}}")
+
+    rendered = manifests(namespace, namespace, *values)
+    return [manifest for manifest in rendered if "Role" in manifest["kind"] or manifest["kind"] == "ServiceAccount"]

@@ -1,4 +1,4 @@
-"""The operator as its users run it: `dittofs-operator serve` in a process of its own."""
+"""Runs the operator as its users do: `dittofs-operator serve` in a process of its own."""
 
 import base64
 import json
@@ -21,21 +21,21 @@ from tests.harness.free_ports import free_port
 
 START_SECONDS = 30.0
 ROOT = Path(__file__).parent.parent.parent
-# Otherwise httpx reads every CA of the machine, for each request without TLS too: 40 ms of work.
+# Otherwise httpx reads all CAs of the machine for each request, even without TLS: 40 ms of work.
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class Operator:
-    """Runs inside a `with`; `facts` are flags such as `--snapshot PATH`. It keeps its ports when started again.
+    """Runs the operator inside a `with`; `flags` are flags of `serve`. It keeps its ports when it is started again.
 
-    With `self_managed` it is given no certificate, and has to make one.
+    With `self_managed` it gets no certificate and has to create one.
     """
 
-    def __init__(self, folder: Path, *facts: str | Path, self_managed: bool = False) -> None:
+    def __init__(self, folder: Path, *flags: str | Path, self_managed: bool = False) -> None:
         self.folder = folder
         self.module: tuple[str | Path, ...] = ("app",)
         self.log = folder / "operator.log"
-        self._facts = facts
+        self._flags = flags
         self._pair = () if self_managed else ("--tls-cert", folder / "tls.crt", "--tls-key", folder / "tls.key")
         self._port, self._health_port = free_port(), free_port()
         self.url = f"https://localhost:{self._port}"
@@ -52,16 +52,17 @@ class Operator:
     def start(self) -> None:
         self.launch()
         deadline = monotonic() + START_SECONDS
+
         while not self._is_ready():
             if self._program.ended(within=0.05) or monotonic() > deadline:
-                # Nobody else would: a `with` that was never entered is not left either.
+                # Nobody else would stop it: a `with` that was never entered is not left either.
                 self._program.stop()
                 raise self._program.failure("was not ready")
 
     def launch(self) -> None:
-        """Without waiting until it is ready."""
+        """Starts it without waiting until it is ready."""
         self._program = Program(
-            *(sys.executable, "-m", *self.module, "serve", *self._facts),
+            *(sys.executable, "-m", *self.module, "serve", *self._flags),
             *(f"--listen=127.0.0.1:{self._port}", f"--health-listen=127.0.0.1:{self._health_port}"),
             *self._pair,
             folder=ROOT,
@@ -70,18 +71,18 @@ class Operator:
         )
 
     def why_not_ready(self) -> str:
-        """What /readyz says: ok when it is ready, and nothing while nobody answers."""
+        """Returns the text of /readyz: "ok" when it is ready, empty while nobody answers."""
         try:
             return self.health("/readyz").text.strip()
         except httpx.TransportError:
             return ""
 
     def stop(self) -> None:
-        """Without the delay in which clients are asked to go elsewhere."""
+        """Stops it with Ctrl-C, which skips the delay in which clients are asked to go elsewhere."""
         self._program.stop(signal.SIGINT)
 
-    def signal(self, sent: signal.Signals) -> None:
-        self._program.signal(sent)
+    def signal(self, number: signal.Signals) -> None:
+        self._program.signal(number)
 
     def ended_well(self, within: float) -> bool:
         return self._program.ended(within=within) and self._program.succeeded
@@ -98,7 +99,7 @@ class Operator:
         return ssl.create_default_context(cafile=self.folder / "ca.crt")
 
     def post(self, path: str, review: Any) -> Any:
-        """The response in the AdmissionReview that comes back."""
+        """Sends a review and returns the response in the AdmissionReview that comes back."""
         answer = httpx.post(self.url + path, json=review, verify=self.trust, trust_env=False)
         return answer.raise_for_status().json()["response"]
 
@@ -110,7 +111,7 @@ class Operator:
         return [line for line in lines if line["message"] == "reviewed"]
 
     def register(self, control_plane: ControlPlane) -> None:
-        """At the API server by URL and caBundle, as the chart does by Service."""
+        """Registers its webhooks by URL and caBundle, where the chart does so by Service."""
         bundle = base64.b64encode((self.folder / "ca.crt").read_bytes()).decode()
         configurations = webhook_configurations(lambda path: {"url": self.url + path, "caBundle": bundle})
         control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(configurations))

@@ -1,4 +1,4 @@
-"""The caches of a namespace at work in the test's own process, and a DittoServer in it that is reconciled by hand."""
+"""Informers in the test's own process, and a DittoServer that the test itself reconciles."""
 
 import asyncio
 import base64
@@ -33,14 +33,14 @@ async def connect(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 @asynccontextmanager
 async def run_informers(cluster: Cluster, *namespaces: str) -> AsyncIterator[Informers]:
-    """Of the whole cluster, where no namespace is named."""
+    """Runs informers of these namespaces, or of the whole cluster when none is named."""
     informers = Informers(cluster, namespaces)
     async with run_beside(informers.run(), informers.wait_for_sync(), 60):
         yield informers
 
 
 async def create_server(cluster: Cluster, namespace: str, **spec: Any) -> Manifest:
-    """A DittoServer that exists: what belongs to one that does not is soon removed. It needs no StorageClass."""
+    """Creates a DittoServer that needs no StorageClass. Objects of a server that does not exist would be collected."""
     manifest = server(**BY_HAND, **spec)
     return await cluster.create(DITTO_SERVERS, {**manifest, "metadata": {"name": "files", "namespace": namespace}})
 
@@ -56,7 +56,10 @@ def resource_version(manifest: Manifest) -> str:
 
 @dataclass
 class ReconcilerNamespace:
-    """A namespace with at most one server in it, named files."""
+    """A namespace with at most one server in it, named files.
+
+    Its reconciler works only when the test calls it.
+    """
 
     cluster: Cluster
     informers: Informers
@@ -76,8 +79,8 @@ class ReconcilerNamespace:
     def now(self) -> datetime:
         return self.fixed_time or datetime.now(UTC)
 
-    def record_event(self, _: Manifest, news: Event) -> None:
-        self.events.append(news)
+    def record_event(self, _: Manifest, event: Event) -> None:
+        self.events.append(event)
 
     @property
     def pod(self) -> Manifest | None:
@@ -88,13 +91,13 @@ class ReconcilerNamespace:
         return self.informers.stateful_sets.get(self.key)
 
     async def create_server(self, **spec: Any) -> Manifest:
-        """A new server, heard of but not reconciled."""
-        found = await create_server(self.cluster, self.namespace, **spec)
+        """Creates a server and waits until the informers have it; does not reconcile it."""
+        server = await create_server(self.cluster, self.namespace, **spec)
         await until_async(lambda: self.key in self.informers.servers)
-        return found
+        return server
 
     async def reconcile(self) -> float | None:
-        """Repeated, as its controller would, when somebody else was writing at the same time."""
+        """Reconciles once, and again after a Conflict, as the controller does."""
         async with asyncio.timeout(60):
             while True:
                 try:
@@ -103,20 +106,20 @@ class ReconcilerNamespace:
                     await asyncio.sleep(0.05)
 
     async def change_spec(self, **spec: Any) -> None:
-        """A new spec, heard of and reconciled."""
+        """Changes the spec, waits until the informers have it, and reconciles."""
         live = await self.live(DITTO_SERVERS)
         changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**BY_HAND, **spec}})
         await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
         await self.reconcile()
 
     async def put_secret(self, name: str, **values: str) -> None:
-        """Made or replaced, and heard of."""
+        """Creates or replaces a Secret and waits until the informers have it."""
         metadata = {"name": name, "namespace": self.namespace}
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         manifest = {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data}
-        put = await self.cluster.apply(SECRETS, manifest)
-        metadata_of = self.informers.secrets_metadata
-        await until_async(lambda: metadata_of.version((self.namespace, name)) >= int(resource_version(put)))
+
+        version = int(resource_version(await self.cluster.apply(SECRETS, manifest)))
+        await until_async(lambda: self.informers.secrets_metadata.version((self.namespace, name)) >= version)
 
     async def delete(self, resource: Resource, name: str) -> None:
         await self.cluster.delete(resource, await self.live(resource, name))
@@ -134,8 +137,9 @@ class ReconcilerNamespace:
         return True
 
     async def condition(self, kind: str) -> tuple[str, str]:
-        found = conditions(await self.live(DITTO_SERVERS))[kind]
-        return found["status"], found["reason"]
+        """Returns status and reason of the condition of this type."""
+        condition = conditions(await self.live(DITTO_SERVERS))[kind]
+        return condition["status"], condition["reason"]
 
     async def template(self) -> Manifest:
         template: Manifest = (await self.live(STATEFUL_SETS))["spec"]["template"]

@@ -1,6 +1,6 @@
-"""One table of DittoServers and what becomes of them, for everything that judges: CRD, webhook, snapshot and check.
+"""Tables of DittoServers, changes to them and leftover claims, with the expected verdict on each.
 
-Another one is of changes to them.
+Everything that judges them is tested against these tables: CRD, webhook, snapshot and check.
 """
 
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from app.storage.unstructured import Manifest
 
 
 def server(name: str = "files", /, **spec: Any) -> Manifest:
-    """A DittoServer that nothing is wrong with, but for what `spec` says otherwise."""
+    """Builds a DittoServer that is valid unless `spec` makes it invalid."""
     spec = {"storage": {"metadataSize": "10Gi", "storageClassName": "fast"}, **spec}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
@@ -34,9 +34,9 @@ def jwt(**reference: Any) -> Manifest:
 
 @dataclass(frozen=True)
 class Row:
-    """`errors` are texts that the webhook's rejection contains, one for each finding; none when it admits the server.
+    """A new DittoServer, and the `errors` in the webhook's rejection: one text for each finding, none when admitted.
 
-    Some errors only a dry run in a cluster finds; without one the server is admitted.
+    Where `only_a_cluster_knows`, the errors come from a dry run; without a cluster the server is admitted.
     """
 
     title: str
@@ -49,11 +49,11 @@ class Row:
         return not self.errors
 
 
-def _row(title: str, manifest: Manifest, *says: str) -> Row:
-    return Row(title, manifest, says)
+def _row(title: str, manifest: Manifest, *errors: str) -> Row:
+    return Row(title, manifest, errors)
 
 
-# Everything that can be said about one object: here CRD, webhook, snapshot and check must agree.
+# What the object alone shows: here CRD, webhook, snapshot and check must agree.
 ABOUT_THE_OBJECT = (
     _row("minimal", server()),
     _row("every size", server(**storage(contentSize="50Gi", cacheSize="5Gi"))),
@@ -144,8 +144,8 @@ ABOUT_THE_OBJECT = (
 _POSTGRES = {"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "dsn"}}
 _OVERWRITTEN = 'must not be "files-postgres"'
 
-# What the spec alone tells, and the CRD admits all the same: it must take every server that it ever took, and the Go
-# operator read the connection string where it is instead of writing its parts into a Secret.
+# What the spec alone shows and the CRD admits all the same: the CRD must admit every server that it ever admitted, and
+# the Go operator left the connection string where it is instead of writing its parts into a Secret.
 ABOUT_REFERENCES = (
     _row("a connection string of its own", server(database=_POSTGRES)),
     _row(
@@ -197,7 +197,7 @@ ABOUT_REFERENCES = (
     _row("a secret that is generated only where there is none", server(**jwt(name="files-jwt-secret", key="k"))),
 )
 
-# What takes a look at the cluster: the CRD admits all of these.
+# What only a look at the cluster shows: the CRD admits all of these.
 ABOUT_THE_CLUSTER = (
     _row(
         "a StorageClass that does not exist",
@@ -213,13 +213,13 @@ def _resources(request: Any, limit: Any, name: str = "memory") -> Manifest:
     return server(resources={"requests": {name: request}, "limits": {name: limit}})
 
 
-def _in_a_cluster(title: str, manifest: Manifest, *says: str) -> Row:
-    return Row(title, manifest, says, only_a_cluster_knows=True)
+def _in_a_cluster(title: str, manifest: Manifest, *errors: str) -> Row:
+    return Row(title, manifest, errors, only_a_cluster_knows=True)
 
 
 _LOCALHOST = {"seccompProfile": {"type": "Localhost"}}
 
-# What goes verbatim into a pod or a Service, which the API server takes or does not: the CRD admits all of these.
+# What goes verbatim into a pod or a Service, which the API server may reject: the CRD admits all of these.
 VERBATIM = (
     _row("requests and limits", _resources("1Gi", "1024Mi")),
     _row("an amount that is a number", _resources(0.5, 1, "cpu")),
@@ -316,7 +316,7 @@ VERBATIM = (
 
 @dataclass(frozen=True)
 class Edit:
-    """From one DittoServer to another whose volumes do not exist yet; `errors` as in a Row."""
+    """A change from one DittoServer to another whose volumes do not exist yet; `errors` as in a Row."""
 
     title: str
     old: Manifest
@@ -334,7 +334,7 @@ _CONTENT_IS_KEPT = "storage.contentSize cannot be removed"
 _WITHOUT_CONTENT = "make a new DittoServer without it and copy the data"
 _WITHOUT_CLASS: Manifest = {"storage": {"metadataSize": "10Gi"}}
 
-# What can be said about a change without a look at the cluster: CRD and webhook must agree.
+# What a change shows without a look at the cluster: CRD and webhook must agree.
 EDITS = (
     Edit("nothing", server(), server()),
     Edit("a port", server(), server(nfsPort=2050)),
@@ -397,7 +397,7 @@ def bound(name: str, capacity: str, storage_class: str, **metadata: Any) -> Mani
     return {**claim(name, capacity, storage_class, **metadata), "status": status}
 
 
-# Those of ABOUT_THE_CLUSTER, and those that claims of an earlier server may have.
+# StorageClasses besides those of ABOUT_THE_CLUSTER, which claims of an earlier server may have.
 ELASTIC, LATER = "elastic", "later"
 _BY_HAND: Manifest = storage(storageClassName="")
 _LABELS = {"app": "dittofs-server"}

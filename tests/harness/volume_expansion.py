@@ -1,4 +1,4 @@
-"""A DittoServer on volumes that grow, by a driver that is at work beside it, and somebody who reconciles it."""
+"""A DittoServer that the test reconciles, on volumes that a volume driver expands."""
 
 import asyncio
 from contextlib import suppress
@@ -14,15 +14,15 @@ from tests.harness.reconciler_namespace import ReconcilerNamespace, resource_ver
 from tests.harness.wait import until_async
 
 NOON = "2026-02-01T12:00:00Z"
-# The StatefulSet's controller may yet have to clean up what the tests before have left.
+# Long, because the StatefulSet controller may still be busy with the objects of earlier tests.
 SECONDS = 120.0
 SIZES = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
 
 
 class ExpansionNamespace(ReconcilerNamespace):
-    """A server on volumes that grow, and somebody who reconciles it for as long as it takes.
+    """A namespace with a server on volumes that can be expanded.
 
-    `later` is when the last time asked for another.
+    `requeue_after` is the delay in seconds that the last reconciliation asked for.
     """
 
     requeue_after: float | None = None
@@ -32,21 +32,22 @@ class ExpansionNamespace(ReconcilerNamespace):
         return self.namespace
 
     async def create_ready_server(self, until: str = "Bound", **sizes: str) -> Manifest:
-        """The pod of a server with these sizes, whose claims are bound."""
+        """Creates a server with these sizes and returns its pod, ready and with bound claims."""
         await self.create_sized_server(**sizes)
         await self.reconcile_until(until)
         await until_async(lambda: self.pod is not None, SECONDS)
+
         return await self.make_pod_ready()
 
     async def create_sized_server(self, **sizes: str) -> None:
-        """A new server with these sizes, heard of but not reconciled."""
+        """Creates a server with these sizes and waits until the informers have it; does not reconcile it."""
         metadata = {"name": "files", "namespace": self.namespace}
         manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
         await self.cluster.create(DITTO_SERVERS, manifest)
         await until_async(lambda: self.key in self.informers.servers)
 
     async def make_pod_ready(self) -> Manifest:
-        """The pod, of which its kubelet says that it is ready."""
+        """Reports the pod ready, as its kubelet does, and returns it."""
         pod = await self.live(PODS, "files-0")
         status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": NOON}]}
         await self.cluster.patch_status(PODS, {"metadata": identity(pod), "status": status})
@@ -60,7 +61,7 @@ class ExpansionNamespace(ReconcilerNamespace):
         return {"storage": {**SIZES, **sizes, "storageClassName": self.storage_class}}
 
     async def change_sizes(self, **sizes: str) -> None:
-        """Another spec, which is heard of."""
+        """Changes the sizes and waits until the informers have them."""
         await self.edit(spec=self.spec(**sizes))
 
     async def edit(self, **fields: Any) -> None:
@@ -69,23 +70,25 @@ class ExpansionNamespace(ReconcilerNamespace):
         await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
 
     async def reconcile_until(self, reason: str, kind: str = "StorageReady") -> str:
-        """Reconciles until a condition of the current generation has this reason, and gives its message."""
+        """Reconciles until a condition of the current generation has this reason; returns its message."""
         async with asyncio.timeout(SECONDS):
             while True:
                 self.requeue_after = None
                 with suppress(ClusterError):
                     self.requeue_after = await self.reconciler.reconcile(self.key)
+
                 live = await self.live(DITTO_SERVERS)
-                found = conditions(live).get(kind)
-                current = found and found["observedGeneration"] == live["metadata"]["generation"]
-                if found and current and found["reason"] == reason and self.requeue_after != 0:
-                    return str(found["message"])
+                condition = conditions(live).get(kind)
+                current = condition and condition["observedGeneration"] == live["metadata"]["generation"]
+                if condition and current and condition["reason"] == reason and self.requeue_after != 0:
+                    return str(condition["message"])
+
                 await asyncio.sleep(0 if self.requeue_after == 0 else 0.02)
 
     async def claim_sizes(self) -> dict[str, int]:
-        """What the claims have, in Gi."""
+        """Returns the capacity of each claim in Gi."""
         claims = await self.cluster.list(CLAIMS, self.namespace)
-        return {each["metadata"]["name"]: gibibytes(each["status"]["capacity"]) for each in claims.items}
+        return {claim["metadata"]["name"]: gibibytes(claim["status"]["capacity"]) for claim in claims.items}
 
     async def template_sizes(self) -> dict[str, str]:
         return template_sizes(await self.live(STATEFUL_SETS))
@@ -93,7 +96,7 @@ class ExpansionNamespace(ReconcilerNamespace):
 
 def template_sizes(stateful_set: Manifest) -> dict[str, str]:
     templates = stateful_set["spec"]["volumeClaimTemplates"]
-    return {each["metadata"]["name"]: each["spec"]["resources"]["requests"]["storage"] for each in templates}
+    return {claim["metadata"]["name"]: claim["spec"]["resources"]["requests"]["storage"] for claim in templates}
 
 
 def identity(manifest: Manifest) -> Manifest:
@@ -105,10 +108,10 @@ def gibibytes(quantities: Manifest) -> int:
 
 
 async def until_adopted(site: ExpansionNamespace) -> None:
-    """By the StatefulSet that there is, and nobody else."""
+    """Waits until the pod belongs to the current StatefulSet and to nothing else."""
     await until_async(lambda: _owners(site) == [site.stateful_set and site.stateful_set["metadata"]["uid"]], SECONDS)
 
 
 def _owners(site: ExpansionNamespace) -> list[str]:
     owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
-    return [each["uid"] for each in owners]
+    return [owner["uid"] for owner in owners]

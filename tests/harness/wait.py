@@ -1,4 +1,4 @@
-"""Waiting for something to become true, with a deadline."""
+"""Waits until a condition holds, with a deadline."""
 
 import asyncio
 import time
@@ -6,36 +6,41 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-_PAUSE = 0.02
-# What takes less than a second takes longer where others are at work: who waits for less says so.
-_SECONDS = 60.0
+_PAUSE_SECONDS = 0.02
+# Long, because what usually takes a second takes much longer on a busy machine. Tests pass less where it matters.
+_DEADLINE_SECONDS = 60.0
 
 
-def until(holds: Callable[[], bool], seconds: float = _SECONDS, pause: float = _PAUSE) -> None:
+def until(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS, pause: float = _PAUSE_SECONDS) -> None:
+    """Fails when the condition does not hold within so many seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"it did not come true within {seconds:.0f} s"
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:.0f} s"
         time.sleep(pause)
 
 
-async def until_async(holds: Callable[[], bool], seconds: float = _SECONDS) -> None:
-    """The same while the event loop goes on."""
+async def until_async(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS) -> None:
+    """Does what `until` does without blocking the event loop."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"it did not come true within {seconds:.0f} s"
-        await asyncio.sleep(_PAUSE)
+        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:.0f} s"
+        await asyncio.sleep(_PAUSE_SECONDS)
 
 
 @asynccontextmanager
 async def run_beside(
     work: Coroutine[Any, Any, None], ready: Coroutine[Any, Any, None], seconds: float
 ) -> AsyncIterator[None]:
-    """Once it is ready, which takes so many seconds at most; the work goes on inside, and is cancelled at the end."""
+    """Runs the work inside the `with`, and cancels it at the end.
+
+    The `with` is entered once `ready` returns, which has to be within so many seconds.
+    """
     async with asyncio.TaskGroup() as group:
         task = group.create_task(work)
         try:
             async with asyncio.timeout(seconds):
                 await ready
+
             yield
         finally:
             task.cancel()

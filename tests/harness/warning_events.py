@@ -1,4 +1,4 @@
-"""Warning Events as the API server serves them to the operator."""
+"""Builds Warning Events as the API server sends them to the operator."""
 
 from typing import Any
 
@@ -19,6 +19,6 @@ def event(kind: str = "Pod", name: str = "files-0", reason: Any = "FailedMount",
 
 
 def warning(message: str, reason: str, kind: str = "Pod", name: str = "files-0", **fields: Any) -> WarningEvent:
-    found = WarningEvent.read(event(kind, name, reason, message=message, **fields))
-    assert found is not None
-    return found
+    parsed = WarningEvent.read(event(kind, name, reason, message=message, **fields))
+    assert parsed is not None
+    return parsed
