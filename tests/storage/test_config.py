@@ -20,39 +20,42 @@ def config(**fields: Any) -> Any:
     return yaml.safe_load(config_yaml(spec(**fields)))
 
 
-def test_the_file_has_every_section_that_the_server_reads() -> None:
-    found = config()
+def test_the_file_has_every_section_that_is_read() -> None:
+    file = config()
 
-    assert found["logging"] == {"level": "INFO", "format": "json", "output": "stdout"}
-    assert found["controlplane"]["host"] == "0.0.0.0"
-    assert found["controlplane"]["port"] == 8080
-    assert found["controlplane"]["jwt"]["refresh_token_duration"] == "168h"
-    assert found["database"] == {"type": "sqlite", "sqlite": {"path": "/data/controlplane/controlplane.db"}}
-    assert found["cache"] == {"path": "/data/cache", "size": "1GB"}
-    assert found["metrics"] == {"enabled": False, "port": 9090}
-    assert found["shutdown_timeout"] == "90s"
+    assert file["logging"] == {"level": "INFO", "format": "json", "output": "stdout"}
+    assert file["controlplane"]["host"] == "0.0.0.0"
+    assert file["controlplane"]["port"] == 8080
+    assert file["controlplane"]["jwt"]["refresh_token_duration"] == "168h"
+    assert file["database"] == {"type": "sqlite", "sqlite": {"path": "/data/controlplane/controlplane.db"}}
+    assert file["cache"] == {"path": "/data/cache", "size": "1GB"}
+    assert file["metrics"] == {"enabled": False, "port": 9090}
+    assert file["shutdown_timeout"] == "90s"
 
 
 def test_what_the_spec_says_is_in_the_file() -> None:
-    given = {"jwt": {"secretRef": {"name": "j", "key": "k"}, "issuer": 'a: "b"\n'}, "admin": {"username": "root"}}
-    found = config(identity=given, controlPlane={"port": 9000}, metrics={"enabled": True}, cache={"size": "3GB"})
+    identity = {"jwt": {"secretRef": {"name": "j", "key": "k"}, "issuer": 'a: "b"\n'}, "admin": {"username": "root"}}
 
-    assert found["controlplane"]["jwt"]["issuer"] == 'a: "b"\n'
-    assert found["controlplane"]["port"] == 9000
-    assert found["admin"] == {"username": "root"}
-    assert found["metrics"]["enabled"] is True
-    assert found["cache"]["size"] == "3GB"
+    file = config(identity=identity, controlPlane={"port": 9000}, metrics={"enabled": True}, cache={"size": "3GB"})
+
+    assert file["controlplane"]["jwt"]["issuer"] == 'a: "b"\n'
+    assert file["controlplane"]["port"] == 9000
+    assert file["admin"] == {"username": "root"}
+    assert file["metrics"]["enabled"] is True
+    assert file["cache"]["size"] == "3GB"
 
 
 @pytest.mark.parametrize("name", ["a\U0001f600b", "é", 'a"\\b', "\ufeff\x7f\x85\u2028\x01", "yes", "1e3", ""])
 def test_any_text_is_read_back_as_it_was(name: str) -> None:
     text = config_yaml(spec(identity={"admin": {"username": name}}))
+
     assert "\\ud83d" not in text
     assert yaml.safe_load(text)["admin"]["username"] == name
 
 
-def test_postgres_has_placeholders_for_everything_that_the_environment_overrides() -> None:
+def test_postgres_has_placeholders_for_the_environment() -> None:
     database = config(database={"postgresSecretRef": {"name": "db", "key": "dsn"}})["database"]
+
     assert database["type"] == "postgres"
     assert set(database["postgres"]) == {"host", "port", "database", "user", "password", "sslmode"}
 
@@ -65,11 +68,11 @@ def test_postgres_without_a_secret_is_sqlite() -> None:
     "change",
     [{"nfsPort": 3049}, {"smb": {"enabled": True}}, {"s3": {"bucket": "b"}}, {"service": {"type": "NodePort"}}],
 )
-def test_what_only_services_and_clients_see_is_not_in_it(change: dict[str, Any]) -> None:
+def test_what_only_services_see_is_not_in_it(change: dict[str, Any]) -> None:
     assert config_yaml(spec(**change)) == config_yaml(spec())
 
 
-def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None:
+def test_every_key_of_the_s3_secret_is_consumed() -> None:
     references = consumed_references("files", spec(**s3()))
 
     assert list(consumed_digests(references, MANY)) == [
@@ -80,12 +83,13 @@ def test_generated_secrets_and_every_key_of_the_s3_secret_are_consumed() -> None
     ]
 
 
-def test_of_a_named_secret_only_the_named_key_is_consumed() -> None:
+def test_of_other_secrets_only_the_named_key_is_consumed() -> None:
     references = consumed_references("files", spec(**jwt(name="j", key="k")))
+
     assert list(consumed_digests(references, {"j": {"k": "1", "other": "2"}})) == [("jwt:k", "1")]
 
 
-def test_the_hash_changes_with_the_file_each_digest_and_each_label() -> None:
+def test_the_hash_changes_with_file_digests_and_labels() -> None:
     hashes = {
         config_hash("a", []),
         config_hash("b", []),

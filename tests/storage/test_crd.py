@@ -16,7 +16,7 @@ Send = Callable[..., str]
 
 @pytest.fixture
 def apply(control_plane: ControlPlane, namespace: str) -> Send:
-    """What kubectl prints of a manifest that is applied, with the CRD and no webhook."""
+    """Returns a function that applies a manifest, with the CRD and no webhook, and returns what kubectl prints."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
     control_plane.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
 
@@ -31,43 +31,51 @@ def apply(control_plane: ControlPlane, namespace: str) -> Send:
 def test_the_api_server_finds_nothing_wrong_with_it(control_plane: ControlPlane, apply: Send) -> None:
     crd = json.loads(control_plane.kubectl("get", "crd", CRD, "--output=json").stdout)
     conditions = {condition["type"]: condition["status"] for condition in crd["status"]["conditions"]}
+
     assert conditions["Established"] == "True"
     assert "NonStructuralSchema" not in conditions
 
 
 def test_short_names_and_columns_are_there(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
     apply(server())
+
     wide = control_plane.kubectl("--namespace", namespace, "get", "ditto", "--output=wide").stdout
     for column in ("REPLICAS", "READY", "NFS ENDPOINT", "PHASE", "AGE", "CACHE REQUESTED", "CACHE CAPACITY", "REASON"):
         assert column in wide
+
     narrow = control_plane.kubectl("--namespace", namespace, "get", "dittofs").stdout
 
     assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "AGE"]
 
 
-def test_a_fresh_server_does_not_pass_for_one_that_was_looked_at(
-    control_plane: ControlPlane, apply: Send, namespace: str
-) -> None:
+def test_a_fresh_server_has_not_been_observed(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
     apply(server())
-    found = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
-    assert found["status"] == {"observedGeneration": -1}
-    assert found["metadata"]["generation"] == 1
+
+    live = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
+
+    assert live["status"] == {"observedGeneration": -1}
+    assert live["metadata"]["generation"] == 1
 
 
 def test_every_field_is_explained(control_plane: ControlPlane, apply: Send) -> None:
     explained = control_plane.kubectl("explain", "dittoserver.spec.storage").stdout
+
     assert "Size of the volume for the cache" in explained
 
 
-def test_a_change_that_would_lose_data_is_refused_with_what_to_do_instead(apply: Send) -> None:
+def test_a_change_that_would_lose_data_is_refused(apply: Send) -> None:
     assert "created" in apply(server(**storage(contentSize="1Gi")))
+
     refused = apply(server(**storage(storageClassName="slow", contentSize=None)))
+
     assert "storageClassName cannot change; make a new DittoServer with the other class and copy the data" in refused
     assert "contentSize cannot be removed: its volume holds data; make a new DittoServer without it" in refused
 
 
-def test_core_types_are_kept_as_they_were_given(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
+def test_core_types_are_kept_as_they_are(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
     context = {"runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}}
+
     apply(server(podSecurityContext=context, resources={"limits": {"memory": "1Gi"}}))
-    found = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
-    assert found["spec"]["podSecurityContext"] == context
+
+    live = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
+    assert live["spec"]["podSecurityContext"] == context

@@ -8,7 +8,7 @@ from tests.harness.json_strategies import ANY_JSON
 from tests.harness.server_table import server, storage
 
 
-def test_a_given_cache_size_is_kept() -> None:
+def test_a_cache_size_is_kept() -> None:
     assert set_defaults(server(**storage(cacheSize="7Gi")))["spec"]["storage"]["cacheSize"] == "7Gi"
 
 
@@ -20,7 +20,7 @@ def test_a_null_is_filled_like_an_absent_field() -> None:
     assert set_defaults(server(nfsPort=None))["spec"]["nfsPort"] == 2049
 
 
-def test_defaults_fill_only_inside_sections_that_were_written() -> None:
+def test_only_sections_that_were_written_are_filled() -> None:
     filled = set_defaults(server(smb={"timeouts": {}}))["spec"]
 
     assert filled["smb"]["timeouts"] == {"read": "5m", "write": "30s", "idle": "5m", "shutdown": "30s"}
@@ -31,7 +31,9 @@ def test_defaults_fill_only_inside_sections_that_were_written() -> None:
 
 def test_unknown_fields_survive() -> None:
     manifest = server(fromTheFuture={"a": [1]}) | {"status": {"phase": "Running"}}
+
     filled = set_defaults(manifest)
+
     assert filled["spec"]["fromTheFuture"] == {"a": [1]}
     assert filled["status"] == {"phase": "Running"}
 
@@ -44,6 +46,7 @@ def test_a_broken_object_is_passed_through(broken: Any) -> None:
 @given(ANY_JSON, ANY_JSON)
 def test_filling_twice_changes_nothing(section: Any, field: Any) -> None:
     once = set_defaults(server(smb=section, resources=field))
+
     assert set_defaults(once) == once
 
 

@@ -8,7 +8,7 @@ from app.storage.facts import Claim, DryRun, Facts, Secret, StorageClass, Storag
 MARKER = "m4rk3r-value"
 
 
-def test_a_storage_class_is_read_with_what_admission_asks_of_it() -> None:
+def test_a_storage_class_is_read_with_what_admission_uses() -> None:
     manifest = {
         "metadata": {
             "name": "fast",
@@ -29,12 +29,14 @@ def test_a_storage_class_may_wait_for_a_pod_with_a_node(mode: str | None, waits:
 
 def test_the_beta_annotation_of_the_default_class_counts() -> None:
     annotations = {"storageclass.beta.kubernetes.io/is-default-class": "true"}
+
     assert StorageClass.read({"metadata": {"name": "old", "annotations": annotations}}).is_default
 
 
-def test_the_newest_default_class_wins_and_then_the_first_by_name() -> None:
+def test_the_newest_default_class_wins() -> None:
     older, newer = StorageClass("a", True, "2025-01-01T00:00:00Z"), StorageClass("b", True, "2026-01-01T00:00:00Z")
     twin = StorageClass("c", True, "2026-01-01T00:00:00Z")
+
     assert StorageClasses((older, twin, newer)).default == newer
     assert StorageClasses((StorageClass("d"),)).default is None
 
@@ -60,7 +62,7 @@ def test_a_deleted_claim_is_terminating_until_it_is_gone() -> None:
     assert not Claim.read({"metadata": {"name": "c"}}).terminating
 
 
-def test_a_claim_that_nobody_has_looked_at_is_pending() -> None:
+def test_a_claim_without_a_phase_is_pending() -> None:
     assert Claim.read({"metadata": {"name": "x"}, "status": {}}).phase == "Pending"
 
 
@@ -76,34 +78,37 @@ GROWING = {
 ASKED: Any = {"f:spec": {"f:resources": {"f:requests": {"f:storage": {}}}}}
 
 
-def test_a_claim_tells_how_its_growth_goes() -> None:
-    found = Claim.read({"metadata": {"name": "x"}, "status": GROWING})
-    assert (found.infeasible_size, found.resize_error) == ("20Gi", "at most 16Gi")
-    assert found.waits_for_pod_since == "2026-02-01T12:00:00Z"
+def test_a_claim_tells_how_its_expansion_goes() -> None:
+    claim = Claim.read({"metadata": {"name": "x"}, "status": GROWING})
+
+    assert (claim.infeasible_size, claim.resize_error) == ("20Gi", "at most 16Gi")
+    assert claim.waits_for_pod_since == "2026-02-01T12:00:00Z"
 
 
 @pytest.mark.parametrize(
     ("state", "infeasible_size"), [("NodeResizeInfeasible", "10Gi"), ("ControllerResizeInProgress", None), (None, None)]
 )
-def test_only_a_driver_that_gave_up_has_given_up(state: str | None, infeasible_size: str | None) -> None:
+def test_only_an_infeasible_resize_has_a_size(state: str | None, infeasible_size: str | None) -> None:
     spec = {"resources": {"requests": {"storage": "10Gi"}}}
     status = {"allocatedResourceStatuses": {"storage": state}}
+
     assert Claim.read({"metadata": {"name": "x"}, "spec": spec, "status": status}).infeasible_size == infeasible_size
 
 
-def test_a_claim_tells_who_made_it_ask_for_its_size() -> None:
+def test_a_claim_tells_who_set_its_size() -> None:
     labels: Any = {"f:metadata": {"f:labels": {}}}
     entries = [
         {"manager": "kubectl", "fieldsV1": labels},
         {"manager": "ours", "fieldsV1": {**labels, **ASKED}},
         {"manager": "none"},
     ]
-    found = Claim.read({"metadata": {"name": "x", "managedFields": entries}, "spec": {}})
 
-    assert found.requested_by == {"ours"}
+    claim = Claim.read({"metadata": {"name": "x", "managedFields": entries}, "spec": {}})
+
+    assert claim.requested_by == {"ours"}
 
 
-def test_facts_are_joined_to_those_that_others_found_out() -> None:
+def test_facts_are_merged_with_other_ones() -> None:
     classes, secret = StorageClasses((StorageClass("fast"),)), Secret({"k": Trait(0)})
     one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")})
     other = Facts(secrets={"b": None}, claims={"y": None}, dry_run=DryRun())
@@ -132,11 +137,13 @@ def test_facts_are_joined_to_those_that_others_found_out() -> None:
 )
 def test_a_value_is_reduced_to_its_traits(value: str, traits: Trait) -> None:
     encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode()
+
     assert Secret.read({"data": {"k": encoded}}).keys == {"k": traits}
 
 
 def test_string_data_wins_over_data_as_in_the_api_server() -> None:
     secret = Secret.read({"data": {"k": "", "l": None}, "stringData": {"k": "x" * 32}})
+
     assert Trait.EMPTY not in secret.keys["k"]
     assert Trait.EMPTY in secret.keys["l"]
 

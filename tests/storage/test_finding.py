@@ -4,9 +4,10 @@ from app.storage.finding import one_line, rejection, rejections, warning, warnin
 
 
 def test_rejections_and_warnings_are_told_apart() -> None:
-    found = [warning("a", "w"), rejection("b", "r")]
-    assert [finding.path for finding in rejections(found)] == ["b"]
-    assert [finding.path for finding in warnings(found)] == ["a"]
+    findings = [warning("a", "w"), rejection("b", "r")]
+
+    assert [finding.path for finding in rejections(findings)] == ["b"]
+    assert [finding.path for finding in warnings(findings)] == ["a"]
 
 
 @pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\nb", "a\u202eb", "a\x9bb", "a\0b", "a\udcffb", "\ufeff"])

@@ -18,7 +18,7 @@ def test_any_json_is_judged(metadata: Any) -> None:
 
 
 @pytest.mark.parametrize("metadata", [None, {}, {"name": "a", "labels": None, "finalizers": [], "unknown": 1}])
-def test_good_metadata_has_no_problem(metadata: Any) -> None:
+def test_good_metadata_has_no_error(metadata: Any) -> None:
     assert metadata_errors(metadata) == []
 
 
@@ -42,7 +42,7 @@ def test_good_metadata_has_no_problem(metadata: Any) -> None:
         ({"finalizers": ["a b"]}, "metadata.finalizers[0]", "must be up to 63"),
     ],
 )
-def test_a_problem_has_its_path_and_what_was_expected(metadata: Any, path: str, message: str) -> None:
+def test_an_error_has_its_path_and_what_was_expected(metadata: Any, path: str, message: str) -> None:
     [error] = metadata_errors(metadata)
 
     assert error.path == path
@@ -72,6 +72,6 @@ def test_a_long_domain_is_no_catastrophe() -> None:
     assert paths({"labels": {f"{'a-' * 50_000}/x": "y"}}) == ["metadata.labels[" + ("a-" * 50_000)[:253] + "]"]
 
 
-def test_the_path_of_a_member_is_one_that_can_be_looked_up() -> None:
+def test_a_path_has_unusual_names_in_brackets() -> None:
     assert field_path("a", "b") == "a.b"
     assert field_path("a", "b.c/d") == "a[b.c/d]"

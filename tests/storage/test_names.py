@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.storage.names import is_annotation_key, is_secret_key, is_subdomain
+from app.storage.names import is_annotation_key, is_secret_key, is_server_name, is_subdomain
 from tests.controlplane.cluster import ControlPlane
 
 SUBDOMAINS = [
@@ -31,6 +31,14 @@ ANNOTATION_KEYS = [
 SECRET_KEYS = ["a", "A_b.c-d", ".a", "-", ".", "..", "..a", "", "a b", "é", "a/b", "a" * 253, "a" * 254, "a\n"]
 
 
+@pytest.mark.parametrize(
+    ("name", "fits"),
+    [("a", True), ("a-1", True), ("a" * 52, True), ("a" * 53, False), ("1a", False), ("a.b", False), ("a-", False)],
+)
+def test_a_server_name_fits_pods_and_services(name: str, fits: bool) -> None:
+    assert is_server_name(name) is fits
+
+
 @pytest.mark.parametrize("name", SUBDOMAINS)
 def test_subdomains_are_the_api_servers(control_plane: ControlPlane, name: str) -> None:
     assert is_subdomain(name) is takes(control_plane, {"name": name}, {})
@@ -47,7 +55,7 @@ def test_secret_keys_are_the_api_servers(control_plane: ControlPlane, key: str) 
 
 
 def takes(control_plane: ControlPlane, metadata: dict[str, Any], data: dict[str, str]) -> bool:
-    """Whether the API server would store such a Secret."""
+    """Tells whether the API server would store such a Secret."""
     try:
         control_plane.create("/api/v1/namespaces/default/secrets?dryRun=All", {"metadata": metadata, "data": data})
     except httpx.HTTPStatusError as error:

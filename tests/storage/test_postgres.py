@@ -71,8 +71,9 @@ def test_what_is_left_out_is_as_libpq_has_it() -> None:
         "postgres://u:hunter2%00@h/db",
     ],
 )
-def test_what_is_no_connection_string_is_refused_without_quoting_it(dsn: str) -> None:
+def test_a_bad_connection_string_is_never_quoted(dsn: str) -> None:
     with pytest.raises(ValueError, match=r"^expected postgres://") as caught:
         parse_dsn(dsn)
+
     assert str(caught.value) == EXPECTED
     assert caught.value.__cause__ is None

@@ -21,14 +21,15 @@ def test_any_json_in_any_field_of_the_spec_can_be_read(spec: dict[str, Any]) -> 
     assert isinstance(read({"spec": spec}).server, DittoServer)
 
 
-def test_what_cannot_be_read_is_left_out_and_the_rest_is_there() -> None:
+def test_only_what_cannot_be_read_is_left_out() -> None:
     reading = read({"spec": {"nfsPort": "x", "replicas": 0, "storage": {"metadataSize": "1Gi"}}})
+
     assert reading.errors == (FieldError("spec.nfsPort", "nfsPort must be an integer"),)
     assert reading.server.spec.replicas == 0
     assert reading.server.spec.nfs_port == 2049
 
 
-def test_a_section_that_lacks_a_required_field_is_left_out_as_a_whole() -> None:
+def test_a_section_without_a_required_field_is_left_out() -> None:
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, "identity": {"jwt": {"secretRef": {"name": "x"}}}}})
 
     assert reading.errors == (FieldError("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),)
@@ -37,18 +38,21 @@ def test_a_section_that_lacks_a_required_field_is_left_out_as_a_whole() -> None:
 
 
 @pytest.mark.parametrize("manifest", [{}, {"spec": None}, {"spec": {"storage": {}}}, {"spec": {"storage": None}}])
-def test_a_missing_metadata_size_is_told_once(manifest: Any) -> None:
+def test_a_missing_metadata_size_is_reported_once(manifest: Any) -> None:
     assert read(manifest).errors == (FieldError("spec.storage.metadataSize", "storage.metadataSize is required"),)
 
 
 def test_the_path_of_an_annotation_is_in_brackets() -> None:
     annotations = {"example.com/a": 1}
-    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).errors
+
+    [error] = read(server(service={"annotations": annotations})).errors
+
     assert error.path == "spec.service.annotations[example.com/a]"
 
 
-def test_fields_that_a_server_does_not_have_are_unknown_by_their_path() -> None:
+def test_unknown_fields_are_listed_by_their_path() -> None:
     manifest = server(smb={"timeouts": {"reed": "1m"}}, nfsport=1, resources={"any": "thing"}) | {"specs": {}}
+
     assert read(manifest).unknown == ("spec.smb.timeouts.reed", "spec.nfsport", "specs")
 
 
@@ -56,14 +60,16 @@ def test_a_flood_of_unknown_fields_is_cut_short() -> None:
     assert len(read(server(**dict.fromkeys(map(str, range(1000)), 1))).unknown) == 10
 
 
-def test_a_path_does_not_grow_with_the_key_of_an_annotation() -> None:
+def test_the_key_of_an_annotation_is_cut_in_its_path() -> None:
     annotations = {"x" * 10**6: 1}
-    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": annotations}}}).errors
+
+    [error] = read(server(service={"annotations": annotations})).errors
+
     assert error.path == "spec.service.annotations." + "x" * 253
 
 
 @pytest.mark.parametrize(
-    "text", ["${SIZE}", "{}", "{0}", "{given}", "{pattern}", "{message}", "{x!r:>{y}}", "%s%(a)d", "}{"]
+    "text", ["${SIZE}", "{}", "{0}", "{default}", "{pattern}", "{message}", "{x!r:>{y}}", "%s%(a)d", "}{"]
 )
 @pytest.mark.parametrize(
     ("spec", "expected"),
@@ -82,20 +88,23 @@ def test_user_text_is_never_a_format_string(spec: Any, expected: str, text: str)
     assert "cacheSize" not in spec(text).get("storage", {}) or f'not "{text}"' in error.message
 
 
-def test_what_is_no_object_is_told_of_the_whole() -> None:
+def test_a_manifest_that_is_no_object_is_one_error() -> None:
     assert read(["x"]).errors == (FieldError("", "DittoServer must be an object"),)
 
 
-def test_a_flood_of_wrong_entries_is_one_problem() -> None:
+def test_a_flood_of_wrong_entries_is_one_error() -> None:
     flood = {f"example.com/{number}": number for number in range(100_000)}
-    [error] = read({"spec": {"storage": {"metadataSize": "1Gi"}, "service": {"annotations": flood}}}).errors
+
+    [error] = read(server(service={"annotations": flood})).errors
+
     assert error.message == "service.annotations must have at most 256 entries"
 
 
-def test_many_problems_beside_many_unknown_fields_are_cut_out_in_one_go() -> None:
+def test_many_errors_are_cut_out_in_one_go() -> None:
     """Cutting them one by one would copy the whole spec each time, for minutes."""
     wrong = {"service": {"annotations": dict.fromkeys(map(str, range(256)), 1)}}
     unknown = dict.fromkeys(map(str, range(100_000)))
+
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, **wrong, **unknown}})
 
     assert len(reading.errors) == 256

@@ -62,30 +62,32 @@ def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
 
     assert len(messages) == len(says)
 
-    for said in says:
-        assert any(said in message for message in messages), messages
+    for text in says:
+        assert any(text in message for message in messages), messages
 
 
 def test_a_good_server_gets_no_warning() -> None:
     assert warned(server(**s3())) == []
 
 
-def test_rejections_are_sorted_by_their_path_and_come_before_warnings() -> None:
+def test_rejections_are_sorted_and_precede_warnings() -> None:
     broken = server(nfsPort=0, controlPlane={"port": 80}, replicas=2, **storage(cacheSize="x"))
-    found = judge(Change.read(broken), QUIET)
 
-    assert [finding.path for finding in found] == [
+    findings = judge(Change.read(broken), QUIET)
+
+    assert [finding.path for finding in findings] == [
         "spec.nfsPort",
         "spec.replicas",
         "spec.storage.cacheSize",
         "spec.controlPlane.port",
     ]
-    assert [finding.rejects for finding in found] == [True, True, True, False]
+    assert [finding.rejects for finding in findings] == [True, True, True, False]
 
 
 @pytest.mark.parametrize(("prefix", "fits"), [("a" * 47, True), ("a" * 48, False), ("files-", True), ("files.", False)])
-def test_a_generated_name_counts_with_its_five_more(prefix: str, fits: bool) -> None:
+def test_a_generated_name_counts_with_its_suffix(prefix: str, fits: bool) -> None:
     manifest = server() | {"metadata": {"generateName": prefix}}
+
     assert (rejected(manifest) == []) is fits
 
 
@@ -95,7 +97,9 @@ def test_a_server_without_a_name_is_rejected() -> None:
 
 def test_all_classes_are_listed_up_to_twenty() -> None:
     many = StorageClasses(tuple(StorageClass(f"class-{number:02}") for number in range(23)))
+
     [message] = rejected(server(), facts=Facts(storage_classes=many))
+
     assert message.endswith("class-18, class-19, and 3 more")
 
 
@@ -152,55 +156,59 @@ def test_a_generated_name_collides_with_no_secret() -> None:
     assert not [message for message in messages if "must not be" in message]
 
 
-def test_a_class_that_could_not_be_looked_up_is_a_warning() -> None:
+def test_an_unknown_class_is_a_warning() -> None:
     unknown = Facts(storage_classes=StorageClasses(gap="forbidden"))
+
     assert rejected(server(), facts=unknown) == []
     assert warned(server(), facts=unknown) == ['Could not verify StorageClass "fast" exists: forbidden']
 
 
-def test_a_class_that_is_known_needs_no_complete_list() -> None:
+def test_a_known_class_needs_no_complete_list() -> None:
     assert warned(server(), facts=Facts(storage_classes=StorageClasses((FAST,), gap="no cluster"))) == []
 
 
-def test_no_class_and_no_default_class_leaves_the_claims_pending() -> None:
+def test_without_any_class_the_claims_stay_pending() -> None:
     manifest = server(storage={"metadataSize": "1Gi"})
+
     [message] = warned(manifest, facts=Facts(storage_classes=StorageClasses((SLOW,))))
+
     assert "the claims will stay Pending" in message
     assert warned(manifest) == []
 
 
-def test_whether_there_is_a_default_class_may_be_unknown() -> None:
+def test_an_unknown_default_class_is_a_warning() -> None:
     [message] = warned(server(storage={"metadataSize": "1Gi"}), facts=Facts(storage_classes=StorageClasses(gap="why")))
+
     assert message == "Could not verify that there is a default StorageClass: why"
 
 
-def test_of_the_classes_the_one_that_is_named_matters_most() -> None:
+def test_the_class_that_is_named_is_asked_for() -> None:
     assert needs(Change.read(server())).storage_class == "fast"
     assert needs(Change.read(server(storage={"metadataSize": "1Gi"}))).storage_class is None
 
 
 @pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
-def test_a_server_that_would_be_rejected_by_itself_is_unfit_to_be_acted_upon(row: Row) -> None:
+def test_a_server_rejected_by_itself_is_invalid(row: Row) -> None:
     messages = [finding.message for finding in invalid_findings(read(row.manifest))]
+
     assert len(messages) == len(row.errors)
-    for said in row.errors:
-        assert any(said in message for message in messages), messages
+
+    for text in row.errors:
+        assert any(text in message for message in messages), messages
 
 
 @pytest.mark.parametrize("row", ABOUT_THE_CLUSTER, ids=lambda row: row.title)
-def test_what_the_cluster_lacks_makes_no_server_unfit(row: Row) -> None:
+def test_a_gap_in_the_cluster_makes_no_server_invalid(row: Row) -> None:
     assert invalid_findings(read(row.manifest)) == []
 
 
-def test_volumes_bound_by_hand_need_no_class_unless_a_claim_is_of_one() -> None:
+def test_volumes_bound_by_hand_need_no_class() -> None:
     manifest = server(**storage(storageClassName=""))
     nameless = {**manifest, "metadata": {"generateName": "files-"}}
 
     assert not needs(Change.read(nameless))
 
-    for found in (needs(Change.read(manifest)), needs(Change.read({**nameless, "spec": {**manifest["spec"], **s3()}}))):
-        assert found
-
+    assert needs(Change.read({**nameless, "spec": {**manifest["spec"], **s3()}}))
     assert needs(Change.read(manifest)).storage_classes
     assert warned(manifest, facts=Facts(storage_classes=StorageClasses())) == []
 
@@ -209,25 +217,27 @@ class TestTransitions:
     @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
     def test_the_table_of_changes_is_judged_as_it_says(self, edit: Edit) -> None:
         messages = rejected(edit.new, edit.old)
-        assert len(messages) == len(edit.errors)
-        for said, message in zip(edit.errors, messages, strict=True):
-            assert said in message
 
-    def test_an_unreadable_content_size_is_not_a_removed_one(self) -> None:
+        assert len(messages) == len(edit.errors)
+
+        for text, message in zip(edit.errors, messages, strict=True):
+            assert text in message
+
+    def test_an_unreadable_size_is_not_a_removed_one(self) -> None:
         [message] = rejected(server(**storage(contentSize="x")), server(**storage(contentSize="50Gi")))
         assert "must match" in message
 
     @pytest.mark.parametrize("size", ["6Gi", "8Gi", "20Gi"])
-    def test_a_size_can_go_anywhere_above_what_the_volume_has(self, size: str) -> None:
+    def test_a_size_can_be_anything_above_the_volume(self, size: str) -> None:
         assert rejected(*self.resized(size), facts=self.live(capacity="6Gi")) == []
 
-    def test_a_size_below_what_the_volume_has_names_the_floor(self) -> None:
+    def test_a_size_below_the_volume_names_the_minimum(self) -> None:
         [message] = rejected(*self.resized("5Gi"), facts=self.live(capacity="6Gi"))
         assert message == (
             "storage.cacheSize must be at least 6Gi, which volume claim cache-files-0 has; volumes cannot shrink"
         )
 
-    def test_a_floor_is_compared_as_an_amount_and_not_as_text(self) -> None:
+    def test_sizes_are_compared_as_amounts_not_as_text(self) -> None:
         assert rejected(*self.resized("6Gi"), facts=self.live(capacity="6G")) == []
         assert rejected(*self.resized("5722Mi"), facts=self.live(capacity="6G")) != []
         assert rejected(*self.resized("6144Mi"), facts=self.live(capacity="6Gi")) == []
@@ -236,7 +246,7 @@ class TestTransitions:
         change = Change.read(server(**storage(cacheSize="1Gi")), server(**storage(cacheSize="1024Mi")))
         assert needs(change).claims == frozenset()
 
-    def test_a_size_that_is_left_out_again_is_the_default_one(self) -> None:
+    def test_a_size_left_out_again_is_the_default_one(self) -> None:
         [message] = rejected(server(), server(**storage(cacheSize="7Gi")), facts=self.live(capacity="6Gi"))
         assert message.startswith("storage.cacheSize must be at least 6Gi")
 
@@ -244,7 +254,7 @@ class TestTransitions:
         ("size", "says"),
         [("5Gi", "must be at least 6Gi, which volume claim content-files-0 has"), ("6Gi", ""), ("7Gi", "cannot grow")],
     )
-    def test_a_content_volume_added_is_held_to_its_claim_of_an_earlier_life(self, size: str, says: str) -> None:
+    def test_an_added_volume_has_to_suit_its_leftover_claim(self, size: str, says: str) -> None:
         new, old = server(**storage(contentSize=size)), server()
 
         assert needs(Change.read(new, old)).claims == {"content-files-0"}
@@ -255,7 +265,7 @@ class TestTransitions:
         assert len(messages) == bool(says)
         assert says in "".join(messages)
 
-    def test_a_class_that_cannot_expand_is_named_with_those_that_can(self) -> None:
+    def test_a_fixed_class_is_named_with_expandable_ones(self) -> None:
         [message] = rejected(*self.resized("20Gi"), facts=self.live(capacity="6Gi", storage_class="slow"))
         assert 'StorageClass "slow" of volume claim cache-files-0 cannot expand volumes' in message
         assert message.endswith("classes that can: fast")
@@ -280,11 +290,11 @@ class TestTransitions:
         facts = self.live(capacity="6Gi", storage_class="gone", classes=StorageClasses(gap="no answer"))
         assert warned(*self.resized("6Gi"), facts=facts) == []
 
-    def test_a_claim_that_is_not_bound_or_not_there_forbids_nothing(self) -> None:
+    def test_a_claim_unbound_or_absent_forbids_nothing(self) -> None:
         assert rejected(*self.resized("1Gi"), facts=self.live(capacity=None)) == []
         assert rejected(*self.resized("1Gi"), facts=Facts(CLASSES, claims={"cache-files-0": None})) == []
 
-    def test_a_claim_that_could_not_be_looked_up_is_a_warning(self) -> None:
+    def test_an_unknown_claim_is_a_warning(self) -> None:
         facts = Facts(CLASSES, claims={"cache-files-0": Unknown("no answer within 2 s")})
         assert warned(*self.resized("1Gi"), facts=facts) == [
             "Could not verify volume claim cache-files-0: no answer within 2 s"
@@ -309,14 +319,15 @@ class TestLeftovers:
             (messages_of(warnings(findings)), row.warnings),
         ):
             assert len(messages) == len(says), messages
-            for message, said in zip(messages, says, strict=True):
-                assert said in message
+
+            for message, text in zip(messages, says, strict=True):
+                assert text in message
 
     def test_a_new_server_asks_for_its_claims(self) -> None:
-        asked = needs(Change.read(server(**storage(contentSize="1Gi"))))
+        needed = needs(Change.read(server(**storage(contentSize="1Gi"))))
 
-        assert asked.leftovers == {"metadata-files-0", "content-files-0", "cache-files-0"}
-        assert asked.claims == frozenset()
+        assert needed.leftovers == {"metadata-files-0", "content-files-0", "cache-files-0"}
+        assert needed.claims == frozenset()
 
     @pytest.mark.parametrize("metadata", [{"generateName": "files-"}, {"name": "a" * 53}, {"name": "../x"}, {}])
     def test_a_name_unknown_or_rejected_asks_for_no_claim(self, metadata: Manifest) -> None:
@@ -331,15 +342,13 @@ class TestLeftovers:
 
     def test_claims_of_a_server_that_exists_are_its_own(self) -> None:
         claims = {"cache-files-0": Claim("cache-files-0", "slow", "6Gi", "Bound")}
-        change = replace(Change.read(server()), exists=True)
+        shrinking = replace(Change.read(server()), exists=True)
+        fitting = replace(Change.read(server(**storage(cacheSize="6Gi"))), exists=True)
 
-        [finding] = judge(change, Facts(CLASSES, claims=claims))
+        [finding] = judge(shrinking, Facts(CLASSES, claims=claims))
 
         assert "must be at least 6Gi" in finding.message
-        assert (
-            judge(replace(Change.read(server(**storage(cacheSize="6Gi"))), exists=True), Facts(CLASSES, claims=claims))
-            == []
-        )
+        assert judge(fitting, Facts(CLASSES, claims=claims)) == []
 
     def test_claims_unknown_for_one_reason_are_one_warning(self) -> None:
         names = ("metadata-files-0", "cache-files-0")
@@ -386,7 +395,7 @@ class TestLeftovers:
             .replace(f'"{name}"', f'"{"n" * 52}"')
         )
         manifest, claims = json.loads(text)
-        created = [{**each, "metadata": {"creationTimestamp": NOON, **each["metadata"]}} for each in claims]
+        created = [{**claim, "metadata": {"creationTimestamp": NOON, **claim["metadata"]}} for claim in claims]
 
         for finding in judge(Change.read(manifest), left(*created)):
             assert finding.rejects or len(finding.message) <= WARNING_CHARACTERS
@@ -396,12 +405,14 @@ NOON = "2026-02-01T12:00:00Z"
 
 
 def left(*claims: Manifest) -> Facts:
-    """The claims that exist, and no others."""
+    """Returns facts in which these claims exist, and no others."""
     names = {f"{volume}-{claim['metadata']['name'].split('-')[1]}-0" for claim in claims for volume in VOLUMES}
-    there = {claim["metadata"]["name"]: Claim.read(claim) for claim in claims}
+    existing = {claim["metadata"]["name"]: Claim.read(claim) for claim in claims}
+
     more = (StorageClass(ELASTIC, expandable=True), StorageClass(LATER, waits_for_pod=True))
     classes = StorageClasses((FAST_FIXED, SLOW, *more))
-    return Facts(classes, claims={name: there.get(name) for name in names})
+
+    return Facts(classes, claims={name: existing.get(name) for name in names})
 
 
 def messages_of(findings: Sequence[Finding]) -> list[str]:
@@ -413,18 +424,20 @@ class TestAnUpdateThatLeavesTheSpec:
     def test_is_admitted_whatever_the_spec_says(self, row: Row) -> None:
         deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": []}
         change = Change.read(row.manifest | {"metadata": {**row.manifest["metadata"], **deleting}}, row.manifest)
+
         assert needs(change) == Needs()
         assert judge(change, Facts()) == []
 
     def test_looks_up_nothing_that_another_field_asks_for(self) -> None:
         old = server(**s3())
         change = Change.read(server(nfsPort=2050, **s3()), old)
+
         assert needs(change) == Needs(storage_class="fast")
         assert judge(change, Facts(storage_classes=StorageClasses())) == []
 
 
 class TestAnUpdateThatChangesSomethingElse:
-    """What nobody touched is nobody's mistake of today."""
+    """An edit is not rejected for a field that it does not touch."""
 
     @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
     def test_is_admitted_whatever_goes_verbatim(self, row: Row) -> None:
@@ -434,7 +447,7 @@ class TestAnUpdateThatChangesSomethingElse:
         assert needs(change) == Needs(storage_class="fast")
         assert judge(change, Facts()) == []
 
-    def test_may_touch_the_neighbour_of_a_key_that_cannot_exist(self) -> None:
+    def test_may_touch_the_neighbour_of_a_bad_key(self) -> None:
         old = s3(accessKeyIdKey="a b", secretName="A b")
 
         assert rejected(server(**s3(accessKeyIdKey="a b", secretName="A b", endpointKey="url")), server(**old)) == []
@@ -447,7 +460,7 @@ class TestAnUpdateThatChangesSomethingElse:
         assert len(rejected(server(service={"annotations": {"a b": "1", "c d": "3"}}), old)) == 1
 
 
-class TestADryRun:
+class TestADryRunOfANewSection:
     def test_is_asked_for_when_a_section_is_new(self) -> None:
         manifest = server(resources={"limits": {"memory": "1Gi"}})
         manifest["metadata"]["namespace"] = "media"
@@ -470,7 +483,7 @@ class TestADryRun:
         assert needs(Change.read(server(image="a:1", **{section: {"a": 1}}), old)).stateful_set is None
         assert needs(Change.read(server(), old)).stateful_set is None
 
-    def test_of_a_generated_name_has_five_more_characters(self) -> None:
+    def test_of_a_generated_name_has_its_suffix(self) -> None:
         manifest = {**server(resources={"limits": {"cpu": 1}}), "metadata": {"generateName": "files-"}}
 
         stateful_set = needs(Change.read(manifest)).stateful_set
@@ -496,7 +509,7 @@ class TestADryRun:
         ]
 
     @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
-    def test_never_makes_an_existing_server_unfit(self, row: Row) -> None:
+    def test_never_makes_an_existing_server_invalid(self, row: Row) -> None:
         assert invalid_findings(read(row.manifest)) == []
 
 
@@ -529,20 +542,22 @@ class TestSecrets:
             ({"endpoint": "http://minio:9000"}, 'key "endpoint" is plain http; data travels unencrypted'),
         ],
     )
-    def test_a_questionable_value_is_told_by_its_key(self, data: Mapping[str, str], complaint: str) -> None:
+    def test_a_questionable_value_is_named_by_its_key(self, data: Mapping[str, str], complaint: str) -> None:
         good = {"accessKeyId": "AKIA", "secretAccessKey": "value", "endpoint": "https://s3.example.com"}
         assert warned(server(**s3()), facts=secret(**{**good, **data})) == [f'S3 credentials Secret "s3" {complaint}']
 
     def test_a_short_signing_secret_will_not_start_the_server(self) -> None:
         manifest = server(**jwt(name="s3", key="k"))
         [message] = warned(manifest, facts=secret(k="x" * 31))
+
         assert message == 'JWT Secret "s3" key "k" has fewer than 32 characters; the server will not start'
         assert warned(manifest, facts=secret(k="x" * 32)) == []
 
-    def test_an_admin_password_that_looks_like_a_hash_is_told(self) -> None:
+    def test_a_password_that_looks_like_a_hash_is_a_warning(self) -> None:
         reference = {"passwordSecretRef": {"name": "s3", "key": "k"}}
         manifest = server(identity={"admin": reference})
         [message] = warned(manifest, facts=secret(k="$2b$12$abcdefghijklmnopqrstuv"))
+
         assert 'admin password Secret "s3" key "k" looks like a bcrypt hash' in message
 
     @pytest.mark.parametrize("optional", [True, False])
@@ -550,13 +565,14 @@ class TestSecrets:
         database = {"type": "postgres", "postgresSecretRef": {"name": "s3", "key": "dsn", "optional": optional}}
         absent = warned(server(database=database), facts=Facts(CLASSES, secrets={"s3": None}))
         incomplete = warned(server(database=database), facts=secret())
+
         assert bool(absent) is bool(incomplete) is not optional
 
-    def test_a_reference_without_a_name_is_told(self) -> None:
+    def test_a_reference_without_a_name_is_a_warning(self) -> None:
         [message] = warned(server(**jwt(key="k")))
         assert message == "identity.jwt.secretRef.name is not set; there is no Secret to read"
 
-    def test_one_is_looked_up_again_when_its_reference_changed(self) -> None:
+    def test_a_changed_reference_is_looked_up_again(self) -> None:
         change = Change.read(server(**s3(endpointKey="url")), server(**s3()))
         assert needs(change).secrets == {"s3"}
 

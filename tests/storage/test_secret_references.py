@@ -20,24 +20,28 @@ def test_a_server_without_references_names_no_secret() -> None:
 
 def test_each_reference_has_its_path_and_s3_is_first() -> None:
     spec = read(server(**jwt(name="jwt", key="k"), **s3())).server.spec
-    found = [(reference.path, reference.secret) for reference in secret_references(spec)]
-    assert found == [("spec.s3.credentialsSecretRef", "s3"), ("spec.identity.jwt.secretRef", "jwt")]
+
+    references = [(reference.path, reference.secret) for reference in secret_references(spec)]
+
+    assert references == [("spec.s3.credentialsSecretRef", "s3"), ("spec.identity.jwt.secretRef", "jwt")]
 
 
 def test_a_finding_has_the_path_of_its_reference() -> None:
     [reference] = secret_references(read(server(**jwt(name="jwt", key="k"))).server.spec)
+
     [finding] = secret_findings(reference, Secret({}))
+
     assert finding.path == "spec.identity.jwt.secretRef"
     assert finding.message == 'JWT Secret "jwt" missing key "k"'
 
 
-def unusable_because(manifest: Any, secret: Secret | Unknown | None) -> str | None:
+def refusal(manifest: Any, secret: Secret | Unknown | None) -> str | None:
     [reference] = secret_references(read(manifest).server.spec)
     finding = why_not_usable(reference, secret)
     return finding.message if finding else None
 
 
-def made(**values: str) -> Secret:
+def secret_with(**values: str) -> Secret:
     return Secret.read({"metadata": {}, "stringData": values})
 
 
@@ -47,34 +51,41 @@ WHOLE = {"accessKeyId": "id", "secretAccessKey": "key"}
 @pytest.mark.parametrize(
     ("secret", "why"),
     [
-        (made(**WHOLE), None),
-        (made(**WHOLE, endpoint="http://minio"), None),
-        (made(**{**WHOLE, "accessKeyId": " padded "}), None),
-        (made(accessKeyId="id"), 'S3 credentials Secret "s3" missing key "secretAccessKey"'),
-        (made(**{**WHOLE, "accessKeyId": ""}), 'S3 credentials Secret "s3" key "accessKeyId" is empty'),
+        (secret_with(**WHOLE), None),
+        (secret_with(**WHOLE, endpoint="http://minio"), None),
+        (secret_with(**{**WHOLE, "accessKeyId": " padded "}), None),
+        (secret_with(accessKeyId="id"), 'S3 credentials Secret "s3" missing key "secretAccessKey"'),
+        (secret_with(**{**WHOLE, "accessKeyId": ""}), 'S3 credentials Secret "s3" key "accessKeyId" is empty'),
         (None, 'S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts'),
         (
-            Secret(made(**WHOLE).keys, terminating=True),
+            Secret(secret_with(**WHOLE).keys, terminating=True),
             'S3 credentials Secret "s3" is being deleted; create it again once it is gone',
         ),
         (Unknown("because"), 'Could not verify S3 credentials Secret "s3": because'),
     ],
 )
 def test_half_of_a_secret_is_not_used(secret: Secret | Unknown | None, why: str | None) -> None:
-    assert unusable_because(server(**s3()), secret) == why
+    assert refusal(server(**s3()), secret) == why
 
 
-def test_a_signing_secret_that_the_server_would_not_start_with_is_not_used() -> None:
+def test_a_short_signing_secret_is_not_used() -> None:
     manifest = server(**jwt(name="jwt", key="k"))
-    assert "fewer than 32" in str(unusable_because(manifest, made(k="short")))
-    assert unusable_because(manifest, made(k="x" * 32)) is None
+
+    assert "fewer than 32" in str(refusal(manifest, secret_with(k="short")))
+    assert refusal(manifest, secret_with(k="x" * 32)) is None
 
 
-def test_what_is_optional_may_be_absent_and_what_is_not_named_is_not_used() -> None:
-    assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), None) is None
-    assert unusable_because(server(**jwt(name="jwt", key="k", optional=True)), made()) is None
+def test_only_an_optional_secret_may_be_absent() -> None:
+    manifest = server(**jwt(name="jwt", key="k", optional=True))
+
+    assert refusal(manifest, None) is None
+    assert refusal(manifest, secret_with()) is None
+
+
+def test_a_secret_that_is_not_named_is_not_used() -> None:
     database = {"postgresSecretRef": {"key": "dsn"}}
-    assert "is not named" in str(unusable_because(server(database=database), None))
+
+    assert "is not named" in str(refusal(server(database=database), None))
 
 
 def test_what_the_spec_does_not_name_is_generated() -> None:
@@ -94,7 +105,7 @@ def test_what_the_spec_does_not_name_is_generated() -> None:
     ]
 
 
-def test_a_terminating_secret_draws_one_warning() -> None:
+def test_a_terminating_secret_is_one_warning() -> None:
     [reference] = secret_references(read(server(**s3())).server.spec)
     deleted = Secret.read({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}})
 
@@ -106,4 +117,5 @@ def test_a_terminating_secret_draws_one_warning() -> None:
 
 def test_an_optional_secret_may_not_be_terminating() -> None:
     manifest = server(**jwt(name="jwt", key="k", optional=True))
-    assert "is being deleted" in str(unusable_because(manifest, Secret({}, terminating=True)))
+
+    assert "is being deleted" in str(refusal(manifest, Secret({}, terminating=True)))

@@ -68,7 +68,7 @@ class TestASectionIsJudged:
         assert fields(spec(resources=nested(1)), spec(resources=nested(500))) == ["spec.resources"]
 
 
-class TestWhatIsTried:
+class TestTheStatefulSetForADryRun:
     def try_out(self, new: Spec, old: Spec | None = None) -> Any:
         return stateful_set_for_dry_run(OWNER, new, changed_sections(new, old))["spec"]["template"]["spec"]
 
@@ -88,7 +88,7 @@ class TestWhatIsTried:
 
         assert tried["containers"][0]["resources"] == {"limits": {"cpu": 1}}
 
-    def test_lacks_one_that_did_not_change_and_cannot_be_read(self) -> None:
+    def test_lacks_an_unchanged_one_that_cannot_be_read(self) -> None:
         """The API server would say nothing of the others."""
         old = spec(resources=BAD)
 
@@ -119,7 +119,7 @@ class TestWithoutADryRun:
         assert findings(spec(resources=nested(500)), DryRun()) == [deep]
 
 
-class TestADryRun:
+class TestTheDryRun:
     def test_overrules_what_is_known_of_core_v1(self) -> None:
         """A newer API server has more fields."""
         assert findings(spec(resources=BAD), DryRun()) == []
@@ -174,7 +174,7 @@ class TestADryRun:
 
         assert finding.message == "securityContext: cannot set both"
 
-    def test_that_cannot_read_the_object_leaves_the_words_to_core_v1(self) -> None:
+    def test_that_cannot_read_the_object_leaves_it_to_core_v1(self) -> None:
         unreadable = DryRun((Cause("", "json: cannot unmarshal string into Go struct field"),), decoded=False)
         sections = {"resources": BAD, "securityContext": {"runAsNonRoot": "yes"}}
 
@@ -183,7 +183,7 @@ class TestADryRun:
             "spec.securityContext.runAsNonRoot",
         ]
 
-    def test_of_an_older_api_server_rejects_what_it_does_not_know(self) -> None:
+    def test_of_an_older_api_server_rejects_new_fields(self) -> None:
         unknown = DryRun((Cause(f"{CONTAINER}.resources.claims", "unknown field"),), decoded=False)
         unreadable = DryRun((Cause("", "json: cannot unmarshal"),), decoded=False)
         new = spec(resources={"claims": [{"name": "a"}]})
@@ -289,7 +289,7 @@ def test_a_section_that_the_live_one_lacks_is_left_out() -> None:
     assert kept == template()
 
 
-def test_sidecars_of_others_are_not_taken_for_the_server() -> None:
+def test_a_sidecar_is_not_taken_for_the_server() -> None:
     live = template(resources={"limits": {"cpu": "1"}})
     live["spec"]["template"]["spec"]["containers"].insert(0, {"name": "sidecar", "resources": {}})
 

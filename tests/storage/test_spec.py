@@ -7,6 +7,7 @@ from tests.harness.server_table import server
 
 def test_names_are_those_of_the_manifest() -> None:
     parsed = DittoServer.model_validate(server(controlPlane={"port": 81}, nfsPort=82))
+
     assert (parsed.spec.control_plane and parsed.spec.control_plane.port, parsed.spec.nfs_port) == (81, 82)
 
 
@@ -23,5 +24,6 @@ def test_nothing_is_taken_for_a_number_that_is_none(value: object) -> None:
 
 def test_a_bound_is_in_the_schema_as_it_is_checked() -> None:
     schema = DittoServer.model_json_schema()["$defs"]["Spec"]["properties"]["nfsPort"]
+
     assert (schema["minimum"], schema["maximum"], schema["format"]) == (1, 65535, "int32")
     assert Within(1).high == 2**31 - 1

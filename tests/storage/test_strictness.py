@@ -76,7 +76,7 @@ def test_rejections_are_sorted_and_come_first() -> None:
     assert len(rejections(findings)) == 3
 
 
-def test_another_version_is_all_that_is_said() -> None:
+def test_another_version_is_the_only_finding() -> None:
     [finding] = judged({**server(nfsprt=1), "apiVersion": "v1"})
 
     assert finding.path == "apiVersion"

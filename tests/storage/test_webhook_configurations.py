@@ -10,12 +10,12 @@ def test_validating_fails_closed_and_mutating_fails_open() -> None:
     assert MUTATING["webhooks"][0]["failurePolicy"] == "Ignore"
 
 
-def test_deletion_is_never_asked_about() -> None:
+def test_deletion_is_never_reviewed() -> None:
     for configuration in (MUTATING, VALIDATING):
         assert configuration["webhooks"][0]["rules"][0]["operations"] == ["CREATE", "UPDATE"]
 
 
-def test_what_is_left_out_of_a_written_section_is_a_reason_to_be_called() -> None:
+def test_an_absent_default_is_a_reason_to_be_called() -> None:
     [_, something_to_default] = MUTATING["webhooks"][0]["matchConditions"]
     expression = something_to_default["expression"]
 
@@ -28,6 +28,7 @@ def test_each_section_in_a_condition_is_guarded() -> None:
     """A condition that errs would skip the webhook that fails open."""
     [_, something_to_default] = MUTATING["webhooks"][0]["matchConditions"]
     expression = something_to_default["expression"]
+
     for field in re.findall(r"!has\((object\.spec\.[\w.]+)\)", expression):
         section = field.rpartition(".")[0]
         assert section == "object.spec" or f"has({section}) && (" in expression
