@@ -1,1 +1,1 @@
-"""A certificate authority and the serving certificates that it signs. No I/O but for `python -m certs`."""
+"""Decides about certificate authorities and the serving certificates they sign. Only `python -m certs` does I/O."""

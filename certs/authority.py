@@ -1,7 +1,7 @@
-"""Makes a certificate authority and serving certificates, as PEM. Reads no clock: the time comes in.
+"""Creates a certificate authority and issues serving certificates, as PEM. Reads no clock.
 
-Python 3.13 verifies strictly (VERIFY_X509_STRICT, RFC 5280): key identifiers, key usage and critical constraints are
-all there.
+They have the key identifiers, key usage and critical constraints of RFC 5280, which Python 3.13 insists on
+(VERIFY_X509_STRICT).
 """
 
 import ipaddress
@@ -25,10 +25,10 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 AUTHORITY_LIFE = timedelta(days=365)
 SERVING_LIFE = timedelta(days=90)
-# A certificate is valid from before it was made: clocks differ, and one that was wrong is set back one day.
+# Certificates are valid from this long before they were issued, for clients whose clock is behind.
 SKEW = timedelta(days=1)
 
-# All the ways in which cryptography says that something is no certificate, no key, or not signed by that one.
+# What cryptography raises for something that is no certificate, no key, or not signed by the given CA.
 _UNREADABLE = (
     ValueError,
     TypeError,
@@ -43,7 +43,7 @@ _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----",
 
 
 class Unusable(ValueError):
-    """A certificate or key that cannot be used; the message has nothing of the key in it."""
+    """A certificate or key cannot be used; the message quotes nothing of the key."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A pair to be served, and the certificate of the authority that signed it."""
+    """A pair to serve, and the certificate of the CA that signed it."""
 
     pair: Pair
     certificate: x509.Certificate
@@ -79,29 +79,33 @@ class Authority:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def make(cls, name: str, now: datetime, life: timedelta = AUTHORITY_LIFE) -> Self:
+    def create(cls, name: str, now: datetime, life: timedelta = AUTHORITY_LIFE) -> Self:
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
+
         builder = (
             _builder(subject, subject, key.public_key(), now, now + life)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(_usage(signs_certificates=True), critical=True)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(key.public_key()), critical=False)
         )
+
         return cls(builder.sign(key, hashes.SHA256()), key)
 
     @classmethod
     def read(cls, certificate: bytes, key: bytes) -> Self:
-        """Raises Unusable: also when the two do not belong together, or the certificate may not sign others."""
+        """Raises Unusable, also when the two do not belong together or the certificate may not sign others."""
         try:
             read, private = x509.load_pem_x509_certificate(certificate), load_pem_private_key(key, None)
             may_sign = read.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
         except _UNREADABLE as error:
             raise Unusable("certificate or key of the CA cannot be read") from error
+
         if not may_sign or not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise Unusable("it is no CA of this operator")
+            raise Unusable("the certificate is not a CA of this operator")
         if private.public_key() != read.public_key():
             raise Unusable("the key is not that of the CA's certificate")
+
         return cls(read, private)
 
     @property
@@ -112,11 +116,15 @@ class Authority:
     def key_pem(self) -> bytes:
         return self.key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
-    def serving_pair(self, hosts: Iterable[str], now: datetime, life: timedelta = SERVING_LIFE) -> Pair:
-        """For these DNS names and IP addresses, the first of them its subject. It never outlives its authority."""
+    def issue_pair(self, hosts: Iterable[str], now: datetime, life: timedelta = SERVING_LIFE) -> Pair:
+        """Issues a certificate for these DNS names and IP addresses, the first of them its subject.
+
+        It never outlives its CA.
+        """
         hosts = list(hosts)
-        end = min(now + life, self.certificate.not_valid_after_utc)
         key = ec.generate_private_key(ec.SECP256R1())
+        end = min(now + life, self.certificate.not_valid_after_utc)
+
         builder = (
             _builder(_name(hosts[0]), self.certificate.subject, key.public_key(), now, end)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -125,18 +133,20 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
         )
+
         certificate = builder.sign(self.key, hashes.SHA256())
         return Pair(pem(certificate), key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
-    def leaf(self, pair: Pair) -> Leaf:
-        """Raises Unusable: when the pair cannot be read, does not belong together, or another authority signed it."""
+    def read_leaf(self, pair: Pair) -> Leaf:
+        """Raises Unusable when the pair cannot be read, does not belong together, or was not signed by this CA."""
         try:
             certificate = x509.load_pem_x509_certificate(pair.certificate)
             certificate.verify_directly_issued_by(self.certificate)
             matches = load_pem_private_key(pair.key, None).public_key() == certificate.public_key()
             certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         except _UNREADABLE as error:
-            raise Unusable("the serving certificate cannot be read, or is not of this CA") from error
+            raise Unusable("the serving certificate cannot be read, or is not signed by this CA") from error
+
         if not matches:
             raise Unusable("the key is not that of the serving certificate")
         return Leaf(pair, certificate, self.certificate)
@@ -147,14 +157,14 @@ def pem(certificate: x509.Certificate) -> bytes:
 
 
 def certificates(content: bytes) -> tuple[x509.Certificate, ...]:
-    """Each one once, in their order; what cannot be read is passed over, as API servers do."""
-    found: dict[x509.Certificate, None] = {}
+    """Returns each certificate once, in order; skips what cannot be read, as API servers do."""
+    unique: dict[x509.Certificate, None] = {}
     for block in _BLOCK.findall(content):
         try:
-            found[x509.load_pem_x509_certificate(block)] = None
+            unique[x509.load_pem_x509_certificate(block)] = None
         except _UNREADABLE:
             continue
-    return tuple(found)
+    return tuple(unique)
 
 
 def is_valid(certificate: x509.Certificate, now: datetime) -> bool:
@@ -162,19 +172,20 @@ def is_valid(certificate: x509.Certificate, now: datetime) -> bool:
 
 
 def renewal(certificate: x509.Certificate) -> datetime:
-    """When two thirds of its life are over."""
-    made = certificate.not_valid_before_utc + SKEW
-    return made + (certificate.not_valid_after_utc - made) * 2 / 3
+    """Returns when two thirds of the certificate's life are over."""
+    issued = certificate.not_valid_before_utc + SKEW
+    return issued + (certificate.not_valid_after_utc - issued) * 2 / 3
 
 
 def serves(certificate: bytes, authority: bytes, hosts: Iterable[str], until: datetime) -> bool:
-    """Whether the certificate is signed by the authority, for all these hosts, and still valid at that time."""
+    """Returns whether the CA signed the certificate for all these hosts, and both are valid until that time."""
     try:
         leaf, issuer = x509.load_pem_x509_certificate(certificate), x509.load_pem_x509_certificate(authority)
         leaf.verify_directly_issued_by(issuer)
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except _UNREADABLE:
         return False
+
     valid = min(leaf.not_valid_after_utc, issuer.not_valid_after_utc) >= until
     return valid and all(_host(host) in names for host in hosts)
 
@@ -195,7 +206,7 @@ def _builder(
 
 
 def _name(common_name: str) -> x509.Name:
-    # A common name has at most 64 characters; clients look at the alternative names alone.
+    # A common name has at most 64 characters; clients only look at the alternative names.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
 
 

@@ -1,62 +1,71 @@
-"""What one of several replicas serves, publishes and writes next, from what it sees. It never acts; times come in."""
+"""Decides what one of several replicas serves, publishes and writes next, from what it observes. Never acts itself."""
 
 from collections.abc import Sequence
 from datetime import datetime
 
 from certs.authority import Authority, Leaf, pem
-from certs.rotation import CertificateOptions, Content, Holding, Step, next_step
-from certs.trust import SETTLE, Trust
+from certs.rotation import CertificateOptions, CertificateSecret, Content, Step, next_step
+from certs.trust import SETTLE_SECONDS, Trust
 
 
 class Replica:
-    """`see` comes first, each time; everything else is about what was seen then."""
+    """Call `observe` first, each time; everything else answers for what was observed last."""
 
-    def __init__(self, plan: CertificateOptions, settle: float = SETTLE) -> None:
+    def __init__(self, options: CertificateOptions, settle_seconds: float = SETTLE_SECONDS) -> None:
         self.served: Leaf | None = None
-        self._certificate_options = plan
-        self._trust = Trust(settle)
+        self._options = options
+        self._trust = Trust(settle_seconds)
 
-    def see(self, content: Content | None, bundles: Sequence[bytes], now: datetime, at: float) -> None:
-        """The Secret's content, None without one; the caBundle of each webhook, none of them before all are there."""
-        self._is_there = content is not None
+    def observe(self, content: Content | None, bundles: Sequence[bytes], now: datetime, at: float) -> None:
+        """Takes the Secret's content, None without a Secret, and the caBundle of each webhook, [] until all exist.
+
+        `now` is the time by which certificates are judged, `at` seconds of a clock that nobody sets.
+        """
+        self._secret_exists = content is not None
         self._at = at
         self._trust.observe(bundles, at)
-        self.held = Holding(content or {}, now)
+        self.secret = CertificateSecret(content or {}, now)
 
-    def take_up(self) -> Leaf | None:
-        """What is served from now on in place of the former one; None when there is nothing better."""
-        offered = self.held.leaf
+    def choose_leaf(self) -> Leaf | None:
+        """Returns the certificate to serve from now on, None when the one that is served stays."""
+        offered = self.secret.leaf
         if not offered or (self.served and offered.certificate == self.served.certificate):
             return None
-        if not self._trust.may_serve(offered, self.served, self.held.now, self._at):
+        if not self._trust.may_serve(offered, self.served, self.secret.now, self._at):
             return None
+
         self.served = offered
         return offered
 
     def bundle(self) -> bytes:
-        """What should be published; nothing as long as nothing is known."""
-        # What is served counts also when the Secret was lost: it is served until the new one is trusted.
-        ours = [*self.held.trusted, *([self.served.issuer] if self.served else [])]
-        return b"".join(map(pem, self._trust.wanted(ours, self.held.now, self._at))) if ours else b""
+        """Returns the caBundle to publish, b"" while no CA of the operator is known."""
+        # The issuer of what is served counts even if the Secret was lost: it is in use until the new one is trusted.
+        ours = [*self.secret.trusted, *([self.served.issuer] if self.served else [])]
+        if not ours:
+            return b""
 
-    def waits_for_the_probe(self) -> bool:
-        """Whether all that is left to be known of the next CA is that a client gets through with it."""
-        return self._is_known(self.held.upcoming)
+        return b"".join(map(pem, self._trust.wanted(ours, self.secret.now, self._at)))
+
+    def waits_for_probe(self) -> bool:
+        """Returns whether the next CA only waits for a client that trusts it to get through."""
+        return self._is_settled(self.secret.next_authority)
 
     def next_step(self, *, probed: bool) -> Step | None:
-        trusted = probed and self._is_known(self.held.upcoming)
-        content = self.held.content if self._is_there else None
-        return next_step(content, self._certificate_options, self.held.now, upcoming_is_trusted=trusted)
+        """Returns what to write to the Secret; `probed` says that a client got through."""
+        content = self.secret.content if self._secret_exists else None
+        trusted = probed and self._is_settled(self.secret.next_authority)
+        return next_step(content, self._options, self.secret.now, next_is_trusted=trusted)
 
     def seconds_until_due(self) -> float:
-        """When to look again though nothing has changed."""
-        by_clock = [(each - self.held.now).total_seconds() for each in self.held.changes() if each > self.held.now]
-        settling = [self._trust.settles_in(each, self._at) for each in self.held.trusted]
-        return min([*by_clock, *filter(None, settling)], default=float("inf"))
+        """Returns after how many seconds something is due by time alone, infinity when nothing is."""
+        now = self.secret.now
+        deadlines = [(due - now).total_seconds() for due in self.secret.due_times() if due > now]
+        settling = [self._trust.settles_in(certificate, self._at) for certificate in self.secret.trusted]
+        return min([*deadlines, *filter(None, settling)], default=float("inf"))
 
     def is_trusted(self) -> bool:
-        """Whether the API server trusts what is served, as far as is known here."""
+        """Returns whether the API server trusts what is served, as far as is known."""
         return self.served is not None and self._trust.trusts(self.served.issuer)
 
-    def _is_known(self, authority: Authority | None) -> bool:
+    def _is_settled(self, authority: Authority | None) -> bool:
         return authority is not None and self._trust.settles_in(authority.certificate, self._at) == 0

@@ -1,10 +1,10 @@
-"""What the one Secret with CA, next CA and serving pair should hold next, from what it holds now. The time comes in.
+"""Decides what the one Secret with CA, next CA and serving certificate should hold next. Reads no clock.
 
-A new CA signs what is served only when every API server trusts it. So it is first put beside the old one
-(`next-ca.crt`) and published, and takes the old one's place when it has been trusted for a while. The old one's
-certificate stays trusted (`former-ca.crt`) until it expires, though its key is gone at once: a replica that has not
-heard of the change, for whatever reason and however long, serves what the old one signed, and no certificate outlives
-its CA. From then on nobody can need it.
+A new CA signs what is served only when every API server trusts it. So it is first stored beside the current one
+(`next-ca.crt`) and published, and takes its place when it has been trusted for a while. The previous CA stays trusted
+(`former-ca.crt`) until it expires, although its key is removed at once: a replica that has not seen the change, for
+whatever reason and however long, serves what that CA signed, and no certificate outlives its CA. After that nobody can
+need it.
 """
 
 from collections.abc import Iterator, Mapping
@@ -39,7 +39,7 @@ Content = Mapping[str, bytes]
 
 @dataclass(frozen=True)
 class CertificateOptions:
-    """For which hosts, the first of them the subject, and for how long certificates are made."""
+    """States for which hosts certificates are issued, the first of them the subject, and for how long."""
 
     hosts: tuple[str, ...]
     authority_life: timedelta = AUTHORITY_LIFE
@@ -48,7 +48,7 @@ class CertificateOptions:
 
 @dataclass(frozen=True)
 class Step:
-    """What the Secret shall hold, and what to tell of it; `heals` when it was not as it should be."""
+    """A new content for the Secret, and what to report about it; `heals` when the Secret was not as it should be."""
 
     content: Content
     reason: str
@@ -57,168 +57,170 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Holding:
-    """The Secret's content as it can be used at that time; what cannot be used is None."""
+class CertificateSecret:
+    """The parts of the Secret's content as far as they can be used at the time `now`; None stands for the others."""
 
     content: Content
     now: datetime
 
     @cached_property
     def authority(self) -> Authority | None:
-        return self._authority(CA, CA_KEY)
+        return self._read_authority(CA, CA_KEY)
 
     @cached_property
-    def upcoming(self) -> Authority | None:
-        return self._authority(NEXT, NEXT_KEY)
+    def next_authority(self) -> Authority | None:
+        return self._read_authority(NEXT, NEXT_KEY)
 
     @cached_property
     def leaf(self) -> Leaf | None:
         if not self.authority:
             return None
         try:
-            leaf = self.authority.leaf(Pair(self._part(SERVING), self._part(SERVING_KEY)))
+            leaf = self.authority.read_leaf(Pair(self.part(SERVING), self.part(SERVING_KEY)))
         except Unusable:
             return None
         return leaf if leaf.is_valid(self.now) else None
 
     @cached_property
     def trusted(self) -> tuple[x509.Certificate, ...]:
-        """What must be trusted on its account, the one in use first."""
-        ours = [each.certificate for each in (self.authority, self.upcoming) if each]
-        former = [each for each in certificates(self._part(FORMER)) if is_valid(each, self.now)]
-        return tuple(dict.fromkeys([*ours, *former]))
+        """The CAs that clients must trust on its account, the current one first."""
+        signing = [authority.certificate for authority in (self.authority, self.next_authority) if authority]
+        former = _valid(self.part(FORMER), self.now)
+        return tuple(dict.fromkeys([*signing, *former]))
 
-    @property
-    def is_half_prepared(self) -> bool:
-        return not self.upcoming and any(self.content.get(key) for key in (NEXT, NEXT_KEY))
-
-    def changes(self) -> Iterator[datetime]:
-        """When time alone makes something due."""
+    def due_times(self) -> Iterator[datetime]:
+        """Yields when time alone makes something due."""
         if self.authority:
             yield renewal(self.authority.certificate)
         if self.leaf:
             yield renewal(self.leaf.certificate)
         yield from (certificate.not_valid_after_utc for certificate in self.trusted)
 
-    def _authority(self, certificate: str, key: str) -> Authority | None:
+    def part(self, name: str) -> bytes:
+        return self.content.get(name) or b""
+
+    def _read_authority(self, certificate: str, key: str) -> Authority | None:
         try:
-            authority = Authority.read(self._part(certificate), self._part(key))
+            authority = Authority.read(self.part(certificate), self.part(key))
         except Unusable:
             return None
         return authority if is_valid(authority.certificate, self.now) else None
 
-    def _part(self, name: str) -> bytes:
-        return self.content.get(name) or b""
-
 
 def next_step(
-    content: Content | None, plan: CertificateOptions, now: datetime, *, upcoming_is_trusted: bool
+    content: Content | None, options: CertificateOptions, now: datetime, *, next_is_trusted: bool
 ) -> Step | None:
-    """None when there is nothing to change; content is None while there is no Secret.
+    """Returns None when there is nothing to change; content is None while there is no Secret.
 
-    `upcoming_is_trusted` says that the next CA has been published, and read back, for long enough.
+    `next_is_trusted` says that the next CA has been published, and read back, for long enough.
     """
     if content is None:
-        return _made(plan, now)
-    held = Holding(content, now)
-    if not held.authority:
-        return _made_again(held, plan)
-    return _about_the_leaf(held, held.authority, plan) or _about_authorities(
-        held, held.authority, plan, upcoming_is_trusted=upcoming_is_trusted
+        message = f"issued a CA and a serving certificate for {options.hosts[0]}"
+        return Step(_issue_all(options, now), "CertificatesMade", message)
+
+    secret = CertificateSecret(content, now)
+    if not secret.authority:
+        return _replace_all(secret, options)
+
+    return _replace_leaf(secret, secret.authority, options) or _rotate_authority(
+        secret, secret.authority, options, next_is_trusted=next_is_trusted
     )
 
 
-def _made(plan: CertificateOptions, now: datetime) -> Step:
-    return Step(_anew(plan, now), "CertificatesMade", f"made a CA and a serving certificate for {plan.hosts[0]}")
-
-
-def _made_again(held: Holding, plan: CertificateOptions) -> Step:
-    """What the Secret said of other CAs is kept: a replica may serve a good certificate of one of them."""
-    named = b"".join(held.content.get(key) or b"" for key in (CA, NEXT, FORMER))
-    kept = [each for each in certificates(named) if is_valid(each, held.now)]
+def _replace_all(secret: CertificateSecret, options: CertificateOptions) -> Step:
+    # The CAs in the Secret stay trusted: a replica may serve a good certificate of one of them.
+    former = _valid(b"".join(secret.part(name) for name in (CA, NEXT, FORMER)), secret.now)
     return Step(
-        {**_anew(plan, held.now), **_former(kept)},
+        {**_issue_all(options, secret.now), **_former_entry(former)},
         "CertificatesReplaced",
-        "made a new CA and serving certificate: what the Secret held is incomplete, expired or not of this operator",
+        "issued a new CA and serving certificate: those in the Secret were incomplete, expired or not of this operator",
         heals=True,
     )
 
 
-def _about_the_leaf(held: Holding, authority: Authority, plan: CertificateOptions) -> Step | None:
-    if not held.leaf:
-        made = _leaf(authority, plan.hosts, plan, held.now)
-        message = "made a new serving certificate: the one in the Secret is incomplete, expired or not of its CA"
-        return Step({**held.content, **made}, "CertificateReplaced", message, heals=True)
-    if missing := [host for host in plan.hosts if host not in held.leaf.hosts]:
-        # The others stay: of two replicas with different names, neither may take the other's away from it.
-        hosts = (*plan.hosts, *sorted(held.leaf.hosts - set(plan.hosts)))
-        made = _leaf(authority, hosts, plan, held.now)
-        message = f"made a new serving certificate: {', '.join(missing)} was not in it"
-        return Step({**held.content, **made}, "CertificateReplaced", message)
-    if held.now >= renewal(held.leaf.certificate) and _would_last_longer(held.leaf, authority):
-        made = _leaf(authority, plan.hosts, plan, held.now)
-        return Step({**held.content, **made}, "CertificateRenewed", "renewed the serving certificate")
+def _replace_leaf(secret: CertificateSecret, authority: Authority, options: CertificateOptions) -> Step | None:
+    if not secret.leaf:
+        issued = _issue_leaf(authority, options.hosts, options, secret.now)
+        message = "issued a new serving certificate: that in the Secret was incomplete, expired or not signed by its CA"
+        return Step({**secret.content, **issued}, "CertificateReplaced", message, heals=True)
+
+    if missing := [host for host in options.hosts if host not in secret.leaf.hosts]:
+        # The other hosts stay: two replicas with different names must not take each other's away.
+        hosts = (*options.hosts, *sorted(secret.leaf.hosts - set(options.hosts)))
+        issued = _issue_leaf(authority, hosts, options, secret.now)
+        message = f"issued a new serving certificate: the last one was not valid for {', '.join(missing)}"
+        return Step({**secret.content, **issued}, "CertificateReplaced", message)
+
+    # At the end of its CA's life a renewed certificate would not last any longer; only a new CA helps then.
+    certificate = secret.leaf.certificate
+    can_last_longer = certificate.not_valid_after_utc < authority.certificate.not_valid_after_utc
+    if secret.now >= renewal(certificate) and can_last_longer:
+        issued = _issue_leaf(authority, options.hosts, options, secret.now)
+        return Step({**secret.content, **issued}, "CertificateRenewed", "renewed the serving certificate")
+
     return None
 
 
-def _would_last_longer(leaf: Leaf, authority: Authority) -> bool:
-    """At the end of a CA's life only a new CA helps."""
-    return leaf.certificate.not_valid_after_utc < authority.certificate.not_valid_after_utc
-
-
-def _about_authorities(
-    held: Holding, authority: Authority, plan: CertificateOptions, *, upcoming_is_trusted: bool
+def _rotate_authority(
+    secret: CertificateSecret, authority: Authority, options: CertificateOptions, *, next_is_trusted: bool
 ) -> Step | None:
-    if held.upcoming and upcoming_is_trusted:
-        return _changed(held, authority, held.upcoming, plan)
-    if not held.upcoming and held.now >= renewal(authority.certificate):
-        upcoming = Authority.make(NAME, held.now, plan.authority_life)
-        content = {**held.content, NEXT: upcoming.pem, NEXT_KEY: upcoming.key_pem}
-        return Step(content, "AuthorityPrepared", "made the next CA, to be trusted before it is used")
-    if held.is_half_prepared:
-        content = _without(held.content, NEXT, NEXT_KEY)
-        return Step(content, "AuthorityDropped", "dropped a next CA that cannot be used", heals=True)
-    return _about_former_ones(held)
+    if secret.next_authority and next_is_trusted:
+        return _use_next_authority(secret, authority, secret.next_authority, options)
+
+    if not secret.next_authority and secret.now >= renewal(authority.certificate):
+        created = Authority.create(NAME, secret.now, options.authority_life)
+        content = {**secret.content, NEXT: created.pem, NEXT_KEY: created.key_pem}
+        return Step(content, "AuthorityPrepared", "created the next CA, which is published before it signs anything")
+
+    if not secret.next_authority and (secret.part(NEXT) or secret.part(NEXT_KEY)):
+        content = _without(secret.content, NEXT, NEXT_KEY)
+        return Step(content, "AuthorityDropped", "removed a next CA that cannot be used", heals=True)
+
+    former = certificates(secret.part(FORMER))
+    valid = _valid(secret.part(FORMER), secret.now)
+    if len(valid) < len(former):
+        content = {**_without(secret.content, FORMER), **_former_entry(valid)}
+        return Step(content, "AuthorityDropped", "removed a previous CA, which has expired")
+
+    return None
 
 
-def _changed(held: Holding, authority: Authority, upcoming: Authority, plan: CertificateOptions) -> Step:
-    former = [each for each in held.trusted if each != upcoming.certificate]
+def _use_next_authority(
+    secret: CertificateSecret, authority: Authority, next_authority: Authority, options: CertificateOptions
+) -> Step:
+    former = [certificate for certificate in secret.trusted if certificate != next_authority.certificate]
     content = {
-        **_without(held.content, NEXT, NEXT_KEY, FORMER),
-        **_of(upcoming),
-        **_leaf(upcoming, plan.hosts, plan, held.now),
-        **_former([authority.certificate, *former]),
+        **_without(secret.content, NEXT, NEXT_KEY, FORMER),
+        **_authority_entries(next_authority),
+        **_issue_leaf(next_authority, options.hosts, options, secret.now),
+        **_former_entry([authority.certificate, *former]),
     }
-    return Step(
-        content, "AuthorityChanged", "the next CA signs from now on; the former one is trusted until it expires"
-    )
+    message = "the next CA signs from now on; the previous one stays trusted until it expires"
+    return Step(content, "AuthorityChanged", message)
 
 
-def _about_former_ones(held: Holding) -> Step | None:
-    named = certificates(held.content.get(FORMER) or b"")
-    kept = [each for each in named if is_valid(each, held.now)]
-    if len(kept) == len(named):
-        return None
-    content = {**_without(held.content, FORMER), **_former(kept)}
-    return Step(content, "AuthorityDropped", "a former CA has expired and is no longer trusted")
+def _issue_all(options: CertificateOptions, now: datetime) -> dict[str, bytes]:
+    authority = Authority.create(NAME, now, options.authority_life)
+    return _authority_entries(authority) | _issue_leaf(authority, options.hosts, options, now)
 
 
-def _anew(plan: CertificateOptions, now: datetime) -> dict[str, bytes]:
-    authority = Authority.make(NAME, now, plan.authority_life)
-    return _of(authority) | _leaf(authority, plan.hosts, plan, now)
-
-
-def _of(authority: Authority) -> dict[str, bytes]:
-    return {CA: authority.pem, CA_KEY: authority.key_pem}
-
-
-def _leaf(authority: Authority, hosts: tuple[str, ...], plan: CertificateOptions, now: datetime) -> dict[str, bytes]:
-    pair = authority.serving_pair(hosts, now, plan.serving_life)
+def _issue_leaf(
+    authority: Authority, hosts: tuple[str, ...], options: CertificateOptions, now: datetime
+) -> dict[str, bytes]:
+    pair = authority.issue_pair(hosts, now, options.serving_life)
     return {SERVING: pair.certificate, SERVING_KEY: pair.key}
 
 
-def _former(kept: list[x509.Certificate]) -> dict[str, bytes]:
-    return {FORMER: b"".join(map(pem, dict.fromkeys(kept)))} if kept else {}
+def _authority_entries(authority: Authority) -> dict[str, bytes]:
+    return {CA: authority.pem, CA_KEY: authority.key_pem}
+
+
+def _former_entry(former: list[x509.Certificate]) -> dict[str, bytes]:
+    return {FORMER: b"".join(map(pem, dict.fromkeys(former)))} if former else {}
+
+
+def _valid(content: bytes, now: datetime) -> list[x509.Certificate]:
+    return [certificate for certificate in certificates(content) if is_valid(certificate, now)]
 
 
 def _without(content: Content, *names: str) -> dict[str, bytes]:

@@ -25,7 +25,7 @@ from app.storage.unstructured import Manifest
 from certs.authority import Leaf
 from certs.replica import Replica
 from certs.rotation import CertificateOptions, Step
-from certs.trust import SETTLE
+from certs.trust import SETTLE_SECONDS
 
 # Called with the Secret, and with what there is to tell about it.
 EventSink = Callable[[Mapping[str, Any], Event], None]
@@ -45,7 +45,7 @@ class CheckTiming:
     check: float = 60.0
     retry: float = 5.0
     pace: float = 0.5
-    settle: float = SETTLE
+    settle: float = SETTLE_SECONDS
 
 
 class SelfManagedCertificate:
@@ -118,18 +118,18 @@ class SelfManagedCertificate:
             return f"Secret {self._name} cannot be watched: {self._reflector.gap}"
         secret = self._store.get(self._key)
         content = _content(secret) if secret else None
-        self._replica.see(content, self._webhooks.bundles(), self._cluster.now(), monotonic())
+        self._replica.observe(content, self._webhooks.bundles(), self._cluster.now(), monotonic())
         self._serve(secret)
         unpublished = await self._publish()
-        refused = await self._refusal(probe) if self._replica.waits_for_the_probe() else None
+        refused = await self._refusal(probe) if self._replica.waits_for_probe() else None
         if step := self._replica.next_step(probed=not refused):
             await self._write(secret, step)
         return unpublished or refused or self._webhooks.missing()
 
     def _serve(self, secret: Manifest | None) -> None:
-        if authority := self._replica.held.authority:
+        if authority := self._replica.secret.authority:
             self._show("ca", authority.certificate.not_valid_after_utc)
-        if taken := self._replica.take_up():
+        if taken := self._replica.choose_leaf():
             self.serving.serve_pair(taken.pair)
             end = taken.certificate.not_valid_after_utc
             self._show("serving", end)

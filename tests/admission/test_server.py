@@ -55,14 +55,14 @@ class Site:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.authority = Authority.make("test", datetime.now(UTC))
+        self.authority = Authority.create("test", datetime.now(UTC))
         self.pair = self.new_pair()
         self.write(self.pair)
         self.certificate = CertificateFiles(folder / "tls.crt", folder / "tls.key")
         self.running: WebhookServer
 
     def new_pair(self) -> Pair:
-        return self.authority.serving_pair(["localhost", "127.0.0.1"], datetime.now(UTC))
+        return self.authority.issue_pair(["localhost", "127.0.0.1"], datetime.now(UTC))
 
     def write(self, pair: Pair) -> None:
         """As a careful tool does, each file whole; the pair is not."""
@@ -348,7 +348,7 @@ class TestACertificate:
     async def test_tells_in_how_many_seconds_it_expires(self, site: Site) -> None:
         assert seconds_left() == pytest.approx(90 * 86400, abs=60)
 
-        site.write(site.authority.serving_pair(["localhost"], datetime.now(UTC), timedelta(days=30)))
+        site.write(site.authority.issue_pair(["localhost"], datetime.now(UTC), timedelta(days=30)))
         site.certificate.refresh()
 
         assert seconds_left() == pytest.approx(30 * 86400, abs=60)
@@ -530,7 +530,7 @@ class TestAClientThatTrusts:
             assert await running.why_not_trusted("localhost", site.authority.pem) is None
 
     async def test_another_authority_says_why_not(self, site: Site) -> None:
-        other = Authority.make("test", datetime.now(UTC))
+        other = Authority.create("test", datetime.now(UTC))
         async with serving(site) as running:
             assert "certificate verify failed" in str(await running.why_not_trusted("localhost", other.pem))
             assert "certificate verify failed" in str(await running.why_not_trusted("example.com", site.authority.pem))

@@ -289,14 +289,14 @@ async def test_two_that_start_at_once_on_an_empty_cluster_agree_on_one_ca(site: 
 
 
 def made(days_ago: float, serving: float = 1) -> dict[str, bytes]:
-    authority = Authority.make("before", NOW - days_ago * DAY)
-    pair = authority.serving_pair(PLAN.hosts, NOW - serving * DAY)
+    authority = Authority.create("before", NOW - days_ago * DAY)
+    pair = authority.issue_pair(PLAN.hosts, NOW - serving * DAY)
     return {CA: authority.pem, CA_KEY: authority.key_pem, SERVING: pair.certificate, SERVING_KEY: pair.key}
 
 
 def foreign() -> dict[str, bytes]:
-    authority = Authority.make("another", NOW)
-    pair = authority.serving_pair(["example.com"], NOW)
+    authority = Authority.create("another", NOW)
+    pair = authority.issue_pair(["example.com"], NOW)
     return {CA: authority.pem, SERVING: pair.certificate, SERVING_KEY: pair.key}
 
 
@@ -419,7 +419,7 @@ async def test_what_is_served_stays_published_though_the_secret_cannot_be_made_a
 
 
 async def test_a_bundle_of_another_mode_stays_while_ours_is_added(site: Site) -> None:
-    other = Authority.make("another", NOW)
+    other = Authority.create("another", NOW)
     site.register(other.pem)
     async with replicas(site) as both:
         for each in both:
@@ -441,7 +441,7 @@ async def test_it_waits_for_webhook_configurations_and_says_so(site: Site) -> No
 
 
 async def test_what_cert_manager_writes_is_left_alone(site: Site) -> None:
-    bundle = Authority.make("cert-manager", NOW).pem
+    bundle = Authority.create("cert-manager", NOW).pem
     site.register(bundle, **{"cert-manager.io/inject-ca-from": "somewhere/else"})
     async with replica(site, site.ports[0]) as alone:
         assert "cert-manager.io/inject-ca-from: its caBundle is left alone" in await alone.says("CertificateWaits")

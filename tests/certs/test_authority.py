@@ -13,12 +13,12 @@ HOSTS = ["localhost", "dittofs-operator.dittofs-system.svc", "127.0.0.1", "::1"]
 
 @pytest.fixture(scope="module")
 def authority() -> Authority:
-    return Authority.make("a test", NOW)
+    return Authority.create("a test", NOW)
 
 
 @pytest.fixture(scope="module")
 def pair(authority: Authority) -> Pair:
-    return authority.serving_pair(HOSTS, NOW)
+    return authority.issue_pair(HOSTS, NOW)
 
 
 @pytest.mark.parametrize("host", HOSTS)
@@ -35,7 +35,7 @@ def test_a_client_does_not_trust_it_for_another_host(authority: Authority, pair:
 
 def test_a_client_of_another_authority_does_not_trust_it(pair: Pair, tmp_path: Path) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(Authority.make("a test", NOW), pair, "localhost", tmp_path)
+        handshake(Authority.create("a test", NOW), pair, "localhost", tmp_path)
 
 
 def test_lives_are_as_long_as_promised(authority: Authority, pair: Pair) -> None:
@@ -47,7 +47,7 @@ def test_lives_are_as_long_as_promised(authority: Authority, pair: Pair) -> None
 
 def test_a_long_host_name_fits(authority: Authority) -> None:
     host = "a" * 60 + ".example.com"
-    assert serves(authority.serving_pair([host], NOW).certificate, authority.pem, [host], NOW)
+    assert serves(authority.issue_pair([host], NOW).certificate, authority.pem, [host], NOW)
 
 
 class TestAPairServes:
@@ -61,7 +61,7 @@ class TestAPairServes:
         assert not serves(pair.certificate, authority.pem, ["example.com"], NOW)
 
     def test_not_with_another_authority(self, pair: Pair) -> None:
-        assert not serves(pair.certificate, Authority.make("a test", NOW).pem, HOSTS, NOW)
+        assert not serves(pair.certificate, Authority.create("a test", NOW).pem, HOSTS, NOW)
 
     @pytest.mark.parametrize("broken", [b"", b"-----BEGIN CERTIFICATE-----\ntrunc"])
     def test_not_when_it_cannot_be_read(self, authority: Authority, broken: bytes) -> None:
@@ -98,7 +98,7 @@ def test_what_is_no_certificate_among_several_is_passed_over(authority: Authorit
 def test_an_authority_is_read_back_from_its_pem(authority: Authority, pair: Pair) -> None:
     again = Authority.read(authority.pem, authority.key_pem)
     assert again.certificate == authority.certificate
-    assert again.leaf(pair).hosts == set(HOSTS)
+    assert again.read_leaf(pair).hosts == set(HOSTS)
 
 
 def test_two_thirds_of_a_life_are_counted_from_when_it_was_made(authority: Authority) -> None:

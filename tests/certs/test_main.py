@@ -20,7 +20,7 @@ def test_a_pair_that_can_be_served_is_written(tmp_path: Path) -> None:
     out = tmp_path / "new"
     printed = run("--out", str(out)).output
 
-    assert printed == f"Made ca.crt, tls.crt and tls.key in {out} for localhost, 127.0.0.1, ::1\n"
+    assert printed == f"Wrote ca.crt, tls.crt and tls.key to {out} for localhost, 127.0.0.1, ::1\n"
     assert sorted(content(out)) == ["ca.crt", "tls.crt", "tls.key"]
 
     ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(out / "tls.crt", out / "tls.key")
@@ -39,13 +39,13 @@ def test_what_is_good_is_kept(tmp_path: Path) -> None:
 def test_what_is_damaged_is_made_again(tmp_path: Path, damaged: str) -> None:
     run("--out", str(tmp_path))
     (tmp_path / damaged).write_text("nonsense")
-    assert "Made" in run("--out", str(tmp_path)).output
+    assert "Wrote" in run("--out", str(tmp_path)).output
 
 
 def test_what_is_missing_is_made_again(tmp_path: Path) -> None:
     run("--out", str(tmp_path))
     (tmp_path / "tls.key").unlink()
-    assert "Made" in run("--out", str(tmp_path)).output
+    assert "Wrote" in run("--out", str(tmp_path)).output
 
 
 def test_another_host_needs_another_certificate(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from certs.authority import Authority, Leaf, certificates, is_valid, pem
 from certs.replica import Replica
 from certs.rotation import CA, NEXT, CertificateOptions, Content
-from certs.trust import SETTLE
+from certs.trust import SETTLE_SECONDS
 
 BEGIN = datetime(2026, 3, 1, tzinfo=UTC)
 DAY = 86400.0
@@ -24,7 +24,7 @@ read = cache(certificates)
 # How often the carrier looks though nothing is due.
 CHECK = 60.0
 # An API server hears of a new caBundle well within what replicas allow for.
-LATEST = SETTLE * 0.8
+LATEST = SETTLE_SECONDS * 0.8
 
 
 @dataclass
@@ -72,8 +72,8 @@ class World:
     def look(self, replica: Replica, lags: tuple[float, ...] = (0, 0, 0)) -> None:
         """All that a replica does when it looks once, as the carrier does."""
         (version, content), *seen = self.seen(lags)
-        replica.see(content, [bundle for _, bundle in seen], self.now, self.at)
-        replica.take_up()
+        replica.observe(content, [bundle for _, bundle in seen], self.now, self.at)
+        replica.choose_leaf()
         wanted = replica.bundle()
         for told, (known, bundle) in zip(self.bundles, seen, strict=True):
             if wanted and bundle != wanted:
@@ -224,11 +224,11 @@ def test_a_secret_that_was_lost_costs_no_admission(alone: Alone) -> None:
 
 
 def test_a_ca_of_another_mode_stays_beside_ours_for_a_day() -> None:
-    other = Authority.make("cert-manager", BEGIN)
+    other = Authority.create("cert-manager", BEGIN)
     moving = Alone()
     moving.put(other.pem)
     moving.goes_on()
-    theirs, ours = other.certificate, moving.replica.held.trusted
+    theirs, ours = other.certificate, moving.replica.secret.trusted
 
     assert {*certificates(*moving.published)} == {theirs, *ours}
 
@@ -254,14 +254,14 @@ def test_a_certificate_of_a_ca_that_is_not_published_is_not_served(alone: Alone)
         # Whoever has told the API server to keep to the old one: nothing that we publish is there.
         alone.put(pem(former.issuer))
         content = alone.world.secret.history[-1][1]
-        alone.replica.see(
+        alone.replica.observe(
             content, [each.history[-1][1] for each in alone.world.bundles], alone.world.now, alone.world.at
         )
-        assert alone.replica.take_up() is None
+        assert alone.replica.choose_leaf() is None
         alone.world.at += 1
 
 
-def test_the_next_ca_waits_for_the_probe(alone: Alone) -> None:
+def test_the_next_ca_waits_for_probe(alone: Alone) -> None:
     alone.world.at += 200 * DAY
     alone.goes_on(2)
     alone.world.at += 44 * DAY
@@ -270,12 +270,12 @@ def test_the_next_ca_waits_for_the_probe(alone: Alone) -> None:
 
     assert content
     assert NEXT in content
-    assert not alone.replica.waits_for_the_probe()
+    assert not alone.replica.waits_for_probe()
 
-    alone.world.at += SETTLE
-    alone.replica.see(content, [*alone.published], alone.world.now, alone.world.at)
+    alone.world.at += SETTLE_SECONDS
+    alone.replica.observe(content, [*alone.published], alone.world.now, alone.world.at)
 
-    assert alone.replica.waits_for_the_probe()
+    assert alone.replica.waits_for_probe()
     assert alone.replica.next_step(probed=False) is None
 
     changed = alone.replica.next_step(probed=True)
@@ -288,12 +288,12 @@ def test_it_looks_again_when_something_is_due(alone: Alone) -> None:
     assert alone.replica.seconds_until_due() == pytest.approx(60 * DAY - 60, abs=2)
 
     fresh = Replica(PLAN)
-    fresh.see(None, [], BEGIN, 0)
+    fresh.observe(None, [], BEGIN, 0)
 
     assert fresh.seconds_until_due() == float("inf")
     assert fresh.bundle() == b""
 
     content = alone.world.secret.history[-1][1]
-    fresh.see(content, [*alone.published], alone.world.now, alone.world.at)
+    fresh.observe(content, [*alone.published], alone.world.now, alone.world.at)
 
-    assert fresh.seconds_until_due() == SETTLE
+    assert fresh.seconds_until_due() == SETTLE_SECONDS

@@ -15,7 +15,7 @@ from certs.rotation import (
     SERVING,
     SERVING_KEY,
     CertificateOptions,
-    Holding,
+    CertificateSecret,
     Step,
     next_step,
 )
@@ -29,7 +29,7 @@ Content = dict[str, bytes]
 def step(
     content: Content | None, days: float = 0, *, plan: CertificateOptions = PLAN, trusted: bool = False
 ) -> Step | None:
-    return next_step(content, plan, NOW + days * DAY, upcoming_is_trusted=trusted)
+    return next_step(content, plan, NOW + days * DAY, next_is_trusted=trusted)
 
 
 def stepped(
@@ -41,7 +41,7 @@ def stepped(
 
 
 def leaf(content: Content, days: float = 0) -> Leaf:
-    found = Holding(content, NOW + days * DAY).leaf
+    found = CertificateSecret(content, NOW + days * DAY).leaf
     assert found
     return found
 
@@ -98,12 +98,12 @@ def test_no_certificate_outlives_its_ca(made: Content) -> None:
 
 class TestACaAtTwoThirdsOfItsLife:
     def test_gets_a_successor_that_does_not_sign_yet(self, prepared: Content) -> None:
-        held = Holding(prepared, NOW + 244 * DAY)
+        secret = CertificateSecret(prepared, NOW + 244 * DAY)
 
-        assert held.authority
-        assert held.upcoming
-        assert held.trusted == (held.authority.certificate, held.upcoming.certificate)
-        assert leaf(prepared, 244).issuer == held.authority.certificate
+        assert secret.authority
+        assert secret.next_authority
+        assert secret.trusted == (secret.authority.certificate, secret.next_authority.certificate)
+        assert leaf(prepared, 244).issuer == secret.authority.certificate
 
     def test_waits_until_its_successor_is_trusted(self, prepared: Content) -> None:
         assert step(prepared, 244) is None
@@ -119,7 +119,7 @@ class TestACaAtTwoThirdsOfItsLife:
 
         later = stepped(changed, 310)
 
-        assert certificates(prepared[CA])[0] in Holding(later, NOW + 364 * DAY).trusted
+        assert certificates(prepared[CA])[0] in CertificateSecret(later, NOW + 364 * DAY).trusted
 
         dropped = step(later, 365.1)
 
@@ -143,8 +143,8 @@ class TestACaAtTwoThirdsOfItsLife:
 
 def foreign() -> Content:
     """As cert-manager leaves it: no key of the CA, and another's certificate."""
-    other = Authority.make("another", NOW)
-    pair = other.serving_pair(["example.com"], NOW)
+    other = Authority.create("another", NOW)
+    pair = other.issue_pair(["example.com"], NOW)
     return {CA: other.pem, SERVING: pair.certificate, SERVING_KEY: pair.key}
 
 
@@ -159,9 +159,9 @@ def rsa_key() -> bytes:
         {CA_KEY: b""},
         {CA: b"-----BEGIN CERTIFICATE-----\ntrunc"},
         {CA_KEY: b"nonsense"},
-        {CA_KEY: Authority.make("x", NOW).key_pem},
+        {CA_KEY: Authority.create("x", NOW).key_pem},
         {CA_KEY: rsa_key()},
-        {CA: Authority.make("x", NOW).serving_pair(["x"], NOW).certificate},
+        {CA: Authority.create("x", NOW).issue_pair(["x"], NOW).certificate},
     ],
 )
 def test_a_ca_that_cannot_be_used_is_replaced_with_all_that_it_signed(made: Content, damage: Content) -> None:
@@ -182,7 +182,7 @@ def test_a_secret_of_somebody_else_heals_in_one_step(content: Content) -> None:
 
 def test_what_a_secret_of_somebody_else_trusted_stays_trusted() -> None:
     content = foreign()
-    assert certificates(content[CA])[0] in Holding(stepped(content), NOW).trusted
+    assert certificates(content[CA])[0] in CertificateSecret(stepped(content), NOW).trusted
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_what_has_expired_is_made_again(made: Content, days: float) -> None:
 def test_a_half_written_next_ca_is_made_again_while_one_is_due(prepared: Content, damage: Content) -> None:
     again = stepped({**prepared, **damage}, 244)
     assert again[NEXT] != prepared[NEXT]
-    assert Holding(again, NOW + 244 * DAY).upcoming
+    assert CertificateSecret(again, NOW + 244 * DAY).next_authority
 
 
 def test_a_half_written_next_ca_is_dropped_while_none_is_due(made: Content) -> None:
@@ -253,13 +253,13 @@ class TestAClockThatIsSet:
 
 def test_time_makes_due_what_it_says(prepared: Content) -> None:
     changed = stepped(prepared, 244, trusted=True)
-    due = sorted(each for each in Holding(changed, NOW + 244 * DAY).changes())
+    due = sorted(each for each in CertificateSecret(changed, NOW + 244 * DAY).due_times())
     assert due == [NOW + days * DAY for days in (304, 365, 244 + 365 * 2 / 3, 609)]
-    assert list(Holding({}, NOW).changes()) == []
+    assert list(CertificateSecret({}, NOW).due_times()) == []
 
 
 def test_no_key_is_in_what_is_told(made: Content) -> None:
     replaced = step({**made, CA: b""})
     assert replaced
     assert "PRIVATE" not in replaced.message
-    assert all(isinstance(each, x509.Certificate) for each in Holding(made, NOW).trusted)
+    assert all(isinstance(each, x509.Certificate) for each in CertificateSecret(made, NOW).trusted)

@@ -3,14 +3,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from certs.authority import Authority, Leaf
-from certs.trust import LINGER, SETTLE, Trust
+from certs.trust import LINGER_SECONDS, SETTLE_SECONDS, Trust
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
-A, B, C = (Authority.make("the same name", NOW) for _ in range(3))
+A, B, C = (Authority.create("the same name", NOW) for _ in range(3))
 
 
 def leaf(authority: Authority, life: timedelta = timedelta(days=1)) -> Leaf:
-    return authority.leaf(authority.serving_pair(["x"], NOW, life))
+    return authority.read_leaf(authority.issue_pair(["x"], NOW, life))
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def test_news_needs_time_to_be_known_to_all(trust: Trust) -> None:
     trust.observe([B.pem + A.pem] * 2, 104)
 
     assert trust.settles_in(A.certificate, 104) == 0
-    assert trust.settles_in(B.certificate, 104) == SETTLE - 4
-    assert trust.settles_in(B.certificate, 100 + SETTLE) == 0
+    assert trust.settles_in(B.certificate, 104) == SETTLE_SECONDS - 4
+    assert trust.settles_in(B.certificate, 100 + SETTLE_SECONDS) == 0
 
 
 def test_what_was_gone_for_a_moment_is_news(trust: Trust) -> None:
     trust.observe([b"", A.pem], 100)
     trust.observe([A.pem] * 2, 101)
-    assert trust.settles_in(A.certificate, 101) == SETTLE
+    assert trust.settles_in(A.certificate, 101) == SETTLE_SECONDS
 
 
 def test_what_cannot_be_read_in_a_bundle_is_passed_over(trust: Trust) -> None:
@@ -56,11 +56,11 @@ def test_what_cannot_be_read_in_a_bundle_is_passed_over(trust: Trust) -> None:
 
 def test_all_agree_on_the_order_and_what_others_trust_lingers(trust: Trust) -> None:
     trust.observe([A.pem + C.pem, A.pem], 1)
-    wanted = trust.wanted([A.certificate, B.certificate], NOW, LINGER)
+    wanted = trust.wanted([A.certificate, B.certificate], NOW, LINGER_SECONDS)
 
     assert set(wanted) == {A.certificate, B.certificate, C.certificate}
-    assert wanted == trust.wanted([B.certificate, A.certificate], NOW, LINGER)
-    assert C.certificate not in trust.wanted([A.certificate], NOW, LINGER + 1)
+    assert wanted == trust.wanted([B.certificate, A.certificate], NOW, LINGER_SECONDS)
+    assert C.certificate not in trust.wanted([A.certificate], NOW, LINGER_SECONDS + 1)
 
 
 def test_what_has_expired_is_not_wanted(trust: Trust) -> None:
@@ -79,10 +79,10 @@ class TestAnotherCertificateMayBeServed:
         assert trust.may_serve(leaf(B), leaf(A), NOW, 1)
 
     def test_when_it_has_been_trusted_by_all_for_a_while(self, trust: Trust) -> None:
-        assert trust.may_serve(leaf(A), leaf(A), NOW, SETTLE)
+        assert trust.may_serve(leaf(A), leaf(A), NOW, SETTLE_SECONDS)
         trust.observe([A.pem + B.pem] * 2, 100)
         assert not trust.may_serve(leaf(B), leaf(A), NOW, 101)
-        assert trust.may_serve(leaf(B), leaf(A), NOW, 100 + SETTLE)
+        assert trust.may_serve(leaf(B), leaf(A), NOW, 100 + SETTLE_SECONDS)
 
     def test_not_when_neither_is_trusted(self, trust: Trust) -> None:
         trust.observe([b""] * 2, 1)

@@ -27,7 +27,7 @@ from tests.harness.wait import until, until_async
 @contextmanager
 def mute(folder: Path) -> Iterator[str]:
     """Begins a watch over TLS, and neither says nor hears anything from then on."""
-    pair = Authority.make("test", datetime.now(UTC)).serving_pair(["127.0.0.1"], datetime.now(UTC))
+    pair = Authority.create("test", datetime.now(UTC)).issue_pair(["127.0.0.1"], datetime.now(UTC))
     (folder / "pem").write_bytes(pair.certificate + pair.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(folder / "pem")

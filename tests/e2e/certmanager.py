@@ -22,7 +22,7 @@ class CertManager(Background):
 
     def __init__(self, cluster: ControlPlane) -> None:
         super().__init__()
-        self.authority = Authority.make("cert-manager", datetime.now(UTC))
+        self.authority = Authority.create("cert-manager", datetime.now(UTC))
         self._cluster = cluster
 
     def __enter__(self) -> Self:
@@ -45,7 +45,7 @@ class CertManager(Background):
         spec = certificate["spec"]
         pair = Pair(self.authority.pem, self.authority.key_pem)
         if not spec.get("isCA"):
-            pair = self.authority.serving_pair(spec["dnsNames"], datetime.now(UTC))
+            pair = self.authority.issue_pair(spec["dnsNames"], datetime.now(UTC))
         data = {"ca.crt": self.authority.pem, "tls.crt": pair.certificate, "tls.key": pair.key}
         secret = {
             "apiVersion": "v1",
