@@ -1,20 +1,25 @@
-"""`serve`: the webhook over TLS, the operator and health beside it, and the orderly end of all when told to stop."""
+"""`serve` answers reviews and reconciles until it is told to stop, and then stops its parts in order. Decides nothing.
+
+Each part runs inside those that it needs, and so stops before them: informers > event recorder > Lease > controller >
+webhook.
+"""
 
 import asyncio
 import logging
 import platform
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
-from pathlib import Path
 
 from app.admission import api
-from app.admission.server import CertificateFiles, ServingCertificate, WebhookServer
-from app.certificates.self_managed import Probe, SelfManagedCertificate
+from app.admission.server import WebhookServer
+from app.certificates.files import CertificateFiles
+from app.certificates.self_managed import SelfManagedCertificate, service_hosts
+from app.certificates.source import CertificateSource
 from app.cluster.client import Cluster
 from app.cluster.events import EventRecorder
 from app.cluster.informers import Informers
@@ -28,162 +33,154 @@ from app.settings import Settings
 from app.storage.facts import Facts, Needs
 from certs.rotation import CertificateOptions
 
-# Until every API server has heard from the readiness probe, or from our answers, that it should ask elsewhere.
+# Until every API server has learnt from the readiness probe, or from the answers, to send its reviews elsewhere.
 DRAIN_SECONDS = 5.0
-# What is in work when the process is told to stop: a few requests, of which each has its own limit.
+# For the reconciles that are under way: each makes a few requests, of which each has its own timeout.
 FINISH_SECONDS = 15.0
 
 log = logging.getLogger(__name__)
 
 
-class Operator:
-    """Everything of the reconciler, put together."""
-
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
-        self.informers = Informers(cluster, settings.namespace)
-        self._events = EventRecorder(cluster, lambda: datetime.now(UTC))
-        identity = f"{platform.node()}_{secrets.token_hex(4)}"
-        self._lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
-        may_write = self._lease.held if self._lease else lambda: True
-        writer = Writer(cluster, self.informers, may_write)
-        patience = timedelta(seconds=settings.resize_patience_seconds)
-        reconciler = Reconciler(cluster, self.informers, writer, self._events.record, resize_patience=patience)
-        self._controller = Controller(self.informers, reconciler, settings.workers)
-        self._stop = asyncio.Event()
-
-    async def run(self) -> None:
-        """Until `finish`: what is in work is brought to its end, the Lease given back, and the last Events sent."""
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self.informers.run())
-            telling = group.create_task(self._events.run())
-            lead = self._lease.run(self._controller.run) if self._lease else self._controller.run()
-            leading = group.create_task(lead)
-            await self._stop.wait()
-            if self._controller.running:
-                await asyncio.wait([leading], timeout=FINISH_SECONDS)
-            leading.cancel()
-            telling.cancel()
-            await asyncio.wait([leading, telling])
-            await self._events.drain(DRAIN_SECONDS)
-            watching.cancel()
-
-    def finish(self) -> None:
-        self._controller.finish()
-        self._stop.set()
-
-
 @dataclass(frozen=True)
-class _Certificate:
-    """What is served, who keeps it good, and what that one has against being called ready."""
+class _Parts:
+    """What the webhook needs; `background` runs everything else while it is entered."""
 
-    serving: ServingCertificate
-    keep: Callable[[Probe], Coroutine[None, None, None]]
-    why_not_ready: Callable[[], str | None]
+    look_up: api.Gather
+    certificate: CertificateSource
+    background: AbstractAsyncContextManager[None]
+    why_not_ready: Callable[[], str | None] = lambda: None
 
 
 async def serve(settings: Settings) -> None:
-    """Until SIGTERM, or SIGINT for an end without delay. Raises what keeps it from starting: OSError, ValueError.
+    """Serves until SIGTERM, or until SIGINT for an end without delay; a second signal ends the process at once.
 
-    After the first signal another one ends the process at once.
+    Raises what keeps it from starting: OSError, ValueError.
     """
-    stopping = _Stopping()
-    async with _parts(settings) as (look_up, operator, certificate):
+    stop = _StopSignal()
+    async with _parts(settings, stop) as parts:
+        webhook = WebhookServer(api.webhook(parts.look_up), *settings.listen, parts.certificate.context)
 
         def why_not_ready() -> str | None:
-            unable = operator.informers.why_not_ready() if operator else None
-            return stopping.why_not_ready() or unable or certificate.why_not_ready()
+            stopping = "stopping" if webhook.is_draining else None
+            return stopping or parts.why_not_ready() or parts.certificate.why_not_ready()
 
-        webhook = WebhookServer(api.webhook(look_up), *settings.listen, certificate.serving)
         health = WebhookServer(api.health(why_not_ready), *settings.health_listen)
         await webhook.listen()
         await health.listen()
         log.info("serving", extra={"listen": str(settings.listen), "health": str(settings.health_listen)})
-        async with asyncio.TaskGroup() as group:
+
+        async with parts.background, asyncio.TaskGroup() as group:
             group.create_task(health.serve())
-            keeping = group.create_task(certificate.keep(webhook.why_not_trusted))
-            serving = group.create_task(webhook.serve())
-            if operator:
-                group.create_task(operator.run())
-            received = await stopping.asked()
-            if operator:
-                operator.finish()
+            renewing = group.create_task(parts.certificate.run(webhook.why_not_trusted))
+            answering = group.create_task(webhook.serve())
+
+            received = await stop.wait()
             await webhook.drain(DRAIN_SECONDS if received == signal.SIGTERM else 0)
-            await serving
-            keeping.cancel()
+            await answering
+            renewing.cancel()
             await health.drain(0)
     log.info("stopped")
 
 
 @asynccontextmanager
-async def _parts(settings: Settings) -> AsyncIterator[tuple[api.Gather, Operator | None, _Certificate]]:
-    """How the webhook looks things up, the operator where there is a cluster to operate in, and the certificate."""
-    files = _from_files(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
+async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Parts]:
+    """Puts the parts together, and connects to the cluster unless a snapshot stands in for it."""
+    files = CertificateFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     if settings.snapshot and files:
-        snapshot = Snapshot(settings.snapshot)
-        yield partial(gather, snapshot), None, files
+        yield _Parts(partial(gather, Snapshot(settings.snapshot)), files, nullcontext())
         return
+
     async with Cluster.connect(settings.kubeconfig) as cluster:
-        operator = Operator(cluster, settings) if settings.reconcile else None
+        events = EventRecorder(cluster, cluster.now)
+        certificate = files or SelfManagedCertificate(
+            cluster,
+            settings.certificate_secret,
+            settings.webhook_configuration,
+            CertificateOptions(
+                service_hosts(settings.service, cluster.namespace),
+                authority_life=timedelta(days=settings.ca_days),
+                serving_life=timedelta(days=settings.certificate_days),
+            ),
+            events.record,
+        )
+        if not settings.reconcile:
+            yield _Parts(partial(gather, cluster), certificate, _recording(events))
+            return
 
-        async def look_up(needs: Needs) -> Facts:
-            if operator is None:
-                return await gather(cluster, needs)
-            known, left = operator.informers.known(needs)
-            return known.merge(await gather(operator.informers, left)) if left else known
-
-        yield look_up, operator, files or _self_managed(cluster, settings)
-
-
-def _from_files(certificate: Path, key: Path) -> _Certificate:
-    """Raises UnusableCertificate."""
-    files = CertificateFiles(certificate, key)
-    return _Certificate(files, lambda _probe: files.watch(), lambda: None)
-
-
-def _self_managed(cluster: Cluster, settings: Settings) -> _Certificate:
-    events = EventRecorder(cluster, cluster.now)
-    own = SelfManagedCertificate(
-        cluster,
-        settings.certificate_secret,
-        settings.webhook_configuration,
-        _certificate_options(settings, cluster.namespace),
-        events.record,
-    )
-
-    async def keep(probe: Probe) -> None:
-        try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(events.run())
-                group.create_task(own.run(probe))
-        finally:
-            await events.drain(DRAIN_SECONDS)
-
-    return _Certificate(own.serving, keep, own.why_not_ready)
+        informers = Informers(cluster, settings.namespace)
+        operating = _operating(settings, cluster, informers, events, stop)
+        yield _Parts(partial(_look_up, informers), certificate, operating, informers.why_not_ready)
 
 
-def _certificate_options(settings: Settings, namespace: str) -> CertificateOptions:
-    name = f"{settings.service}.{namespace}.svc"
-    # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
-    hosts = (name, f"{name}.cluster.local", f"{settings.service}.{namespace}", "localhost", "127.0.0.1")
-    return CertificateOptions(hosts, timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days))
+async def _look_up(informers: Informers, needs: Needs) -> Facts:
+    known, missing = informers.known(needs)
+    return known.merge(await gather(informers, missing)) if missing else known
 
 
-class _Stopping:
-    """Waits for the signal to stop; from then on the process is not ready."""
+@asynccontextmanager
+async def _operating(
+    settings: Settings, cluster: Cluster, informers: Informers, events: EventRecorder, stop: "_StopSignal"
+) -> AsyncIterator[None]:
+    identity = f"{platform.node()}_{secrets.token_hex(4)}"
+    lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
+    writer = Writer(cluster, informers, lease.held if lease else lambda: True)
+    patience = timedelta(seconds=settings.resize_patience_seconds)
+    reconciler = Reconciler(cluster, informers, writer, events.record, resize_patience=patience)
+    controller = Controller(informers, reconciler, settings.workers)
+
+    async with _watching(informers), _recording(events), asyncio.TaskGroup() as group:
+        group.create_task(_reconcile(controller, lease, stop))
+        yield
+
+
+@asynccontextmanager
+async def _watching(informers: Informers) -> AsyncIterator[None]:
+    async with asyncio.TaskGroup() as group:
+        watching = group.create_task(informers.run())
+        yield
+        watching.cancel()
+
+
+@asynccontextmanager
+async def _recording(events: EventRecorder) -> AsyncIterator[None]:
+    """Sends Events beside the block, and the last ones when it has ended."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            sending = group.create_task(events.run())
+            yield
+            sending.cancel()
+    finally:
+        await events.drain(DRAIN_SECONDS)
+
+
+async def _reconcile(controller: Controller, lease: Lease | None, stop: "_StopSignal") -> None:
+    """Reconciles until the signal, then lets the reconciles that are under way finish, and releases the Lease."""
+    async with asyncio.TaskGroup() as group:
+        leading = group.create_task(lease.run(controller.run) if lease else controller.run())
+
+        await stop.wait()
+        controller.finish()
+        if controller.running:
+            await asyncio.wait([leading], timeout=FINISH_SECONDS)
+        leading.cancel()
+
+
+class _StopSignal:
+    """Lets everyone wait for the first SIGTERM or SIGINT."""
 
     def __init__(self) -> None:
-        self._signal: asyncio.Future[signal.Signals] = asyncio.get_running_loop().create_future()
-        for each in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(each, self._stop, each)
+        self._received = asyncio.Event()
+        self._signal = signal.SIGTERM
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._receive, number)
 
-    async def asked(self) -> signal.Signals:
-        return await self._signal
+    async def wait(self) -> signal.Signals:
+        await self._received.wait()
+        return self._signal
 
-    def why_not_ready(self) -> str | None:
-        return "stopping" if self._signal.done() else None
-
-    def _stop(self, received: signal.Signals) -> None:
-        log.info("stopping", extra={"signal": received.name})
-        self._signal.set_result(received)
-        for each in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().remove_signal_handler(each)
+    def _receive(self, number: signal.Signals) -> None:
+        log.info("stopping", extra={"signal": number.name})
+        self._signal = number
+        self._received.set()
+        for handled in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(handled)

@@ -85,8 +85,8 @@ class CertificateSecret:
     def trusted(self) -> tuple[x509.Certificate, ...]:
         """The CAs that clients must trust on its account, the current one first."""
         signing = [authority.certificate for authority in (self.authority, self.next_authority) if authority]
-        former = _valid(self.part(FORMER), self.now)
-        return tuple(dict.fromkeys([*signing, *former]))
+        previous = _valid(self.part(FORMER), self.now)
+        return tuple(dict.fromkeys([*signing, *previous]))
 
     def due_times(self) -> Iterator[datetime]:
         """Yields when time alone makes something due."""
@@ -129,9 +129,9 @@ def next_step(
 
 def _replace_all(secret: CertificateSecret, options: CertificateOptions) -> Step:
     # The CAs in the Secret stay trusted: a replica may serve a good certificate of one of them.
-    former = _valid(b"".join(secret.part(name) for name in (CA, NEXT, FORMER)), secret.now)
+    previous = _valid(b"".join(secret.part(name) for name in (CA, NEXT, FORMER)), secret.now)
     return Step(
-        {**_issue_all(options, secret.now), **_former_entry(former)},
+        {**_issue_all(options, secret.now), **_former_entry(previous)},
         "CertificatesReplaced",
         "issued a new CA and serving certificate: those in the Secret were incomplete, expired or not of this operator",
         heals=True,
@@ -176,9 +176,9 @@ def _rotate_authority(
         content = _without(secret.content, NEXT, NEXT_KEY)
         return Step(content, "AuthorityDropped", "removed a next CA that cannot be used", heals=True)
 
-    former = certificates(secret.part(FORMER))
+    previous = certificates(secret.part(FORMER))
     valid = _valid(secret.part(FORMER), secret.now)
-    if len(valid) < len(former):
+    if len(valid) < len(previous):
         content = {**_without(secret.content, FORMER), **_former_entry(valid)}
         return Step(content, "AuthorityDropped", "removed a previous CA, which has expired")
 
@@ -188,12 +188,12 @@ def _rotate_authority(
 def _use_next_authority(
     secret: CertificateSecret, authority: Authority, next_authority: Authority, options: CertificateOptions
 ) -> Step:
-    former = [certificate for certificate in secret.trusted if certificate != next_authority.certificate]
+    previous = [certificate for certificate in secret.trusted if certificate != next_authority.certificate]
     content = {
         **_without(secret.content, NEXT, NEXT_KEY, FORMER),
         **_authority_entries(next_authority),
         **_issue_leaf(next_authority, options.hosts, options, secret.now),
-        **_former_entry([authority.certificate, *former]),
+        **_former_entry([authority.certificate, *previous]),
     }
     message = "the next CA signs from now on; the previous one stays trusted until it expires"
     return Step(content, "AuthorityChanged", message)
@@ -215,8 +215,8 @@ def _authority_entries(authority: Authority) -> dict[str, bytes]:
     return {CA: authority.pem, CA_KEY: authority.key_pem}
 
 
-def _former_entry(former: list[x509.Certificate]) -> dict[str, bytes]:
-    return {FORMER: b"".join(map(pem, dict.fromkeys(former)))} if former else {}
+def _former_entry(previous: list[x509.Certificate]) -> dict[str, bytes]:
+    return {FORMER: b"".join(map(pem, dict.fromkeys(previous)))} if previous else {}
 
 
 def _valid(content: bytes, now: datetime) -> list[x509.Certificate]:

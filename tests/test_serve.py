@@ -76,12 +76,12 @@ def test_a_snapshot_is_read_again_when_it_changes(operator: Operator, snapshot: 
 def test_a_wrong_pair_is_refused_and_the_next_good_one_is_taken_up(operator: Operator, tmp_path: Path) -> None:
     good = (tmp_path / "tls.crt").read_bytes()
     (tmp_path / "tls.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
-    until(lambda: any("the former one stays" in message for message in messages(operator)))
+    until(lambda: any("the previous one stays in use" in message for message in messages(operator)))
 
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
 
     (tmp_path / "tls.crt").write_bytes(good)
-    until(lambda: any("new certificate taken up" in message for message in messages(operator)))
+    until(lambda: any("certificate reloaded" in message for message in messages(operator)))
 
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
 

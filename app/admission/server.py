@@ -1,27 +1,19 @@
-"""uvicorn as the API server needs it: TLS with a certificate that can change, deadlines, limits and an orderly end.
+"""Runs uvicorn as the API server needs it: with deadlines, limits and an orderly end. Knows nothing of what it serves.
 
-It knows nothing of what is served. Keep-alive outlasts the API server's own 90 seconds, so that a review never meets a
-connection that we have just closed: a POST that does is not sent again.
+Keep-alive outlasts the API server's own 90 seconds, so that no review meets a connection that was closed here a moment
+ago: the API server does not send such a POST again.
 """
 
 import asyncio
-import logging
-import os
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Callable
-from datetime import UTC, datetime
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
 import orjson
 import uvicorn
-from cryptography import x509
-from prometheus_client import Gauge
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-
-from certs.authority import Pair
 
 KEEP_ALIVE_SECONDS = 120
 # For a TLS handshake, for all headers of a request, and for all of its body.
@@ -29,104 +21,16 @@ CLIENT_SECONDS = 5.0
 HEADER_BYTES = 16 * 1024
 SHUTDOWN_SECONDS = 10
 
-EXPIRY = Gauge(
-    "dittofs_operator_certificate_expiry_seconds",
-    "Seconds until the certificate that this process serves, and the CA in the operator's own Secret, expire.",
-    ["certificate"],
-)
-
-log = logging.getLogger(__name__)
-
-
-class UnusableCertificate(ValueError):
-    """Certificate and key cannot be served; the message names both files and says why."""
-
-
-class ServingCertificate:
-    """What is served: nothing at first, then the pair that was given last; one that cannot be used changes nothing.
-
-    A context cannot be given another certificate safely: one that fails to load leaves it without any. So each pair has
-    a context of its own, and `context` picks the current one for each handshake.
-    """
-
-    def __init__(self) -> None:
-        self._current: ssl.SSLContext | None = None
-        self.context = _tls_context()
-        self.context.sni_callback = self._choose
-
-    def serve(self, certificate: Path, key: Path) -> None:
-        """Raises UnusableCertificate."""
-        context = _tls_context()
-        try:
-            # An encrypted key is refused here; without a password OpenSSL would ask for one on the terminal.
-            context.load_cert_chain(certificate, key, password="")
-            end = x509.load_pem_x509_certificate(certificate.read_bytes()).not_valid_after_utc
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, FileNotFoundError | PermissionError) else error
-            raise UnusableCertificate(f"cannot serve certificate {certificate} with key {key}: {why}") from error
-        self._current = context
-        self._end = end
-
-    def serve_pair(self, pair: Pair) -> None:
-        """From memory: ssl reads files alone, and this one is on no file system and gone when it was read."""
-        with os.fdopen(os.memfd_create("serving"), "wb") as memory:
-            memory.write(pair.certificate + pair.key)
-            memory.flush()
-            file = Path(f"/proc/self/fd/{memory.fileno()}")
-            self.serve(file, file)
-
-    def _choose(self, connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
-        # OpenSSL asks for clients that name no server, too. Without a certificate the handshake fails.
-        if self._current:
-            connection.context = self._current
-
-
-class CertificateFiles(ServingCertificate):
-    """The pair in two files, taken up anew when they change."""
-
-    def __init__(self, certificate: Path, key: Path) -> None:
-        """Raises UnusableCertificate."""
-        super().__init__()
-        self._files = (certificate, key)
-        self._seen = self._signature()
-        self.serve(*self._files)
-        EXPIRY.labels("serving").set_function(self._seconds_left)
-
-    async def watch(self, seconds: float = 1.0) -> None:
-        """Looks at the files that often, for ever."""
-        while True:
-            await asyncio.sleep(seconds)
-            self.refresh()
-
-    def refresh(self) -> None:
-        """Says once for each change of the files what became of it."""
-        seen = self._signature()
-        if seen == self._seen:
-            return
-        self._seen = seen
-        try:
-            self.serve(*self._files)
-        except UnusableCertificate as error:
-            log.error("new certificate refused, the former one stays: %s", error)  # noqa: TRY400
-        else:
-            log.info("new certificate taken up from %s", self._files[0])
-
-    def _seconds_left(self) -> float:
-        return (self._end - datetime.now(UTC)).total_seconds()
-
-    def _signature(self) -> tuple[Any, ...]:
-        return tuple(_stat(file) for file in self._files)
-
 
 class WebhookServer(uvicorn.Server):
-    """Serves an ASGI application: over TLS with a certificate, in plain HTTP without one."""
+    """Serves an ASGI application: over TLS with a context, in plain HTTP without one."""
 
     def __init__(
         self,
         app: Callable[..., Any],
         host: str,
         port: int,
-        certificate: ServingCertificate | None = None,
+        context: ssl.SSLContext | None = None,
         client_seconds: float = CLIENT_SECONDS,
     ) -> None:
         super().__init__(
@@ -144,10 +48,11 @@ class WebhookServer(uvicorn.Server):
                 date_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                ssl_context_factory=(lambda *_: certificate.context) if certificate else None,
+                ssl_context_factory=(lambda *_: context) if context else None,
             )
         )
         self._client_seconds = client_seconds
+        self.is_draining = False
 
     async def listen(self) -> None:
         """Accepts connections from here on. Raises OSError when the address cannot be had."""
@@ -199,6 +104,7 @@ class WebhookServer(uvicorn.Server):
 
         Requests that are being answered by then are finished.
         """
+        self.is_draining = True
         self.config.encoded_headers = [(b"connection", b"close")]
         self.server_state.default_headers = self.config.encoded_headers
         await asyncio.sleep(seconds)
@@ -302,17 +208,3 @@ class BoundedProtocol(HttpToolsProtocol):
             in_turn = self.cycle is None or self.cycle.response_complete
             return in_turn and self._header_bytes > 0
         return not self.cycle.response_started
-
-
-def _tls_context() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
-
-
-def _stat(file: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

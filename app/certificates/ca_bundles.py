@@ -1,4 +1,4 @@
-"""The two live webhook configurations: the caBundle in each, watched, and set to what it should be. Owns no more."""
+"""Watches and writes the caBundle in the two live webhook configurations, and nothing else in them."""
 
 import base64
 from collections.abc import Callable
@@ -9,41 +9,48 @@ from app.cluster.reflector import Reflector
 from app.cluster.store import Store
 from app.storage.unstructured import Manifest
 
-# An owner of its own: the reconciler's field manager would give the caBundle up with its next apply.
+# A field manager for the caBundle alone: the reconciler's would give the field up with its next apply.
 MANAGER = f"{FIELD_MANAGER}-certificate"
 RESOURCES = (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)
-_INJECTED = "cert-manager.io/inject-"
+CERT_MANAGER_PREFIX = "cert-manager.io/inject-"
+KEPT_METADATA = ("name", "uid", "resourceVersion", "annotations")
 
 
 class ManagedElsewhere(Exception):
-    """cert-manager has been told to write the caBundle; the message says by what."""
+    """cert-manager is asked to write the caBundle; the message names the annotation that asks for it."""
 
 
-class Webhooks:
-    """Both are called `name`; `changed` is called when something has become of one of them."""
+class CABundles:
+    """Reads and writes the caBundles of the two configurations called `name`.
 
-    def __init__(self, cluster: Cluster, name: str, changed: Callable[[], None]) -> None:
+    `on_change` is called whenever one of the configurations has changed.
+    """
+
+    def __init__(self, cluster: Cluster, name: str, on_change: Callable[[], None]) -> None:
         self.name = name
         self._cluster = cluster
-        self._stores = {resource: Store(_of_interest) for resource in RESOURCES}
+        self._stores = {resource: Store(_without_unused_fields) for resource in RESOURCES}
         for store in self._stores.values():
-            store.event_handlers.append(lambda *_: changed())
+            store.event_handlers.append(lambda *_: on_change())
         self.reflectors = [
-            Reflector(cluster, Selection(each, name=name), store) for each, store in self._stores.items()
+            Reflector(cluster, Selection(resource, name=name), store) for resource, store in self._stores.items()
         ]
 
-    def missing(self) -> str | None:
-        """What of it is not there, as far as is known; None when both are."""
+    def why_missing(self) -> str | None:
+        """Returns which of the configurations do not exist, as far as is known; None when both do."""
         absent = [resource.kind for resource in RESOURCES if self._live(resource) is None]
         return f"waiting for {' and '.join(absent)} {self.name}" if absent else None
 
-    def bundles(self) -> list[bytes]:
-        """The caBundle of each webhook, empty where it is blank; none at all until both configurations are there."""
-        live = [found for resource in RESOURCES if (found := self._live(resource))]
-        return [bundle for found in live for bundle in _bundles(found)] if len(live) == len(RESOURCES) else []
+    def published(self) -> list[bytes]:
+        """Returns the caBundle of each webhook, b"" where it is blank; [] until both configurations exist."""
+        live = [configuration for resource in RESOURCES if (configuration := self._live(resource))]
+        if len(live) < len(RESOURCES):
+            return []
+
+        return [bundle for configuration in live for bundle in _bundles(configuration)]
 
     async def publish(self, bundle: bytes) -> list[str]:
-        """The kinds that had another one. Raises ClusterError, and LeftAlone."""
+        """Writes the bundle where another one is, and returns those kinds. Raises ClusterError, ManagedElsewhere."""
         written = []
         for resource in RESOURCES:
             live = self._live(resource)
@@ -54,17 +61,19 @@ class Webhooks:
 
     async def _apply(self, resource: Resource, live: Manifest, bundle: bytes) -> None:
         for annotation in live["metadata"].get("annotations") or {}:
-            if annotation.startswith(_INJECTED):
+            if annotation.startswith(CERT_MANAGER_PREFIX):
                 raise ManagedElsewhere(
                     f"{resource.kind} {self.name} has the annotation {annotation}: its caBundle is left alone"
                 )
+
         encoded = base64.b64encode(bundle).decode()
+        webhooks = [{"name": webhook["name"], "clientConfig": {"caBundle": encoded}} for webhook in live["webhooks"]]
         manifest = {
             "apiVersion": resource.version,
             "kind": resource.kind,
-            # Made for what it was when this was decided: another replica may have added a CA of its own since.
+            # With the version that the bundle was made for: another replica may have added its own CA since.
             "metadata": {name: live["metadata"][name] for name in ("name", "uid", "resourceVersion")},
-            "webhooks": [{"name": each["name"], "clientConfig": {"caBundle": encoded}} for each in live["webhooks"]],
+            "webhooks": webhooks,
         }
         await self._cluster.apply(resource, manifest, MANAGER)
 
@@ -72,11 +81,11 @@ class Webhooks:
         return self._stores[resource].get(("", self.name))
 
 
-def _bundles(live: Manifest) -> list[bytes]:
-    return [base64.b64decode(each["clientConfig"].get("caBundle") or "") for each in live.get("webhooks") or []]
+def _bundles(configuration: Manifest) -> list[bytes]:
+    webhooks = configuration.get("webhooks") or []
+    return [base64.b64decode(webhook["clientConfig"].get("caBundle") or "") for webhook in webhooks]
 
 
-def _of_interest(manifest: Manifest) -> Manifest:
-    kept = ("name", "uid", "resourceVersion", "annotations")
-    metadata = {name: value for name, value in manifest["metadata"].items() if name in kept}
+def _without_unused_fields(manifest: Manifest) -> Manifest:
+    metadata = {name: value for name, value in manifest["metadata"].items() if name in KEPT_METADATA}
     return {"metadata": metadata, "webhooks": manifest.get("webhooks")}

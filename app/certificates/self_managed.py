@@ -1,20 +1,19 @@
-"""Carries our own certificate: watches Secret and caBundles, and writes them when `certs` decides that they change.
+"""Keeps the operator's own certificate in a Secret and its CA in the caBundles, as `certs` decides. Decides nothing.
 
-Every replica does all of this, no leader is needed: the Secret is changed only from the version that was seen, so of
-several that change it at once one succeeds, and the others hear of it.
+Every replica does this; no leader is needed. A replica replaces only the version of the Secret that it has seen, so of
+several that write at once one succeeds, and the watch tells the others.
 """
 
 import asyncio
 import base64
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from time import monotonic
 from typing import Any
 
-from app.admission.server import EXPIRY, ServingCertificate
-from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
+from app.certificates.ca_bundles import CABundles, ManagedElsewhere
+from app.certificates.source import Probe, ServingCertificate, report_expiry
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.errors import ClusterError, Conflict
 from app.cluster.reader import SECRETS
@@ -27,19 +26,17 @@ from certs.replica import Replica
 from certs.rotation import CertificateOptions, Step
 from certs.trust import SETTLE_SECONDS
 
-# Called with the Secret, and with what there is to tell about it.
+# Called with the Secret, and with what to record about it.
 EventSink = Callable[[Mapping[str, Any], Event], None]
-# Why a client that connects under this name, and trusts these authorities, refuses what is served; None if it does not.
-Probe = Callable[[str, bytes], Awaitable[str | None]]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CheckTiming:
-    """Seconds: between two looks at the clock, until what failed is tried again, and at least between any two looks.
+    """Seconds between two checks, after one that failed, and at least; and until a new caBundle counts as known.
 
-    With the last, somebody who wants the opposite of us cannot draw us into a race.
+    Somebody who writes the opposite of what is written here cannot draw the operator into a race: `pace` limits it.
     """
 
     check: float = 60.0
@@ -49,155 +46,172 @@ class CheckTiming:
 
 
 class SelfManagedCertificate:
-    """Keeps `serving` supplied with a certificate that the API server trusts, for as long as `run` runs.
+    """A CertificateSource that issues its own certificates and makes the API server trust them.
 
-    `secret` is its name in the operator's own namespace, `webhooks` that of both webhook configurations.
+    `secret` is the name of the Secret in the operator's namespace, `configurations` that of both webhook
+    configurations.
     """
 
     def __init__(
-        self, cluster: Cluster, secret: str, webhooks: str, plan: CertificateOptions, record_event: EventSink
+        self,
+        cluster: Cluster,
+        secret: str,
+        configurations: str,
+        options: CertificateOptions,
+        record_event: EventSink,
     ) -> None:
-        self.serving = ServingCertificate()
         self._cluster = cluster
-        self._certificate_options = plan
+        self._options = options
         self._record_event = record_event
         self._changed = asyncio.Event()
-        self._name = secret
+        self._key = (cluster.namespace, secret)
         self._store = Store()
         self._store.event_handlers.append(lambda *_: self._changed.set())
         self._reflector = Reflector(cluster, Selection(SECRETS, cluster.namespace, name=secret), self._store)
-        self._webhooks = Webhooks(cluster, webhooks, self._changed.set)
-        self._replica = Replica(plan)
-        self._complaint: str | None = None
+        self._ca_bundles = CABundles(cluster, configurations, self._changed.set)
+        self._replica = Replica(options)
+        self._problem: str | None = None
+        self._serving = ServingCertificate(cluster.now)
+        self.context = self._serving.context
 
     async def run(self, probe: Probe, timing: CheckTiming = CheckTiming()) -> None:
-        self._replica = Replica(self._certificate_options, timing.settle)
+        """Checks Secret and caBundles whenever one of them changes or something is due, until cancelled."""
+        self._replica = Replica(self._options, timing.settle)
         async with asyncio.TaskGroup() as group:
-            reflectors = [self._reflector, *self._webhooks.reflectors]
+            reflectors = [self._reflector, *self._ca_bundles.reflectors]
             for reflector in reflectors:
                 group.create_task(reflector.run())
             for reflector in reflectors:
                 await reflector.wait_for_sync()
+
             while True:
                 self._changed.clear()
-                seconds = await self._look(probe, timing)
+                seconds = await self._check(probe, timing)
                 await asyncio.sleep(timing.pace)
-                await _set_within(self._changed, seconds)
+                await _wait_at_most(seconds, self._changed)
 
     @property
     def served(self) -> Leaf | None:
         return self._replica.served
 
     def why_not_ready(self) -> str | None:
-        """None while what is served here is trusted by both webhook configurations as they were last heard of."""
+        """Returns None while both webhook configurations, as last seen, trust what is served here."""
         if not self.served:
-            return self._complaint or "no certificate to serve yet"
+            return self._problem or "no certificate to serve yet"
         if not self.served.is_valid(self._cluster.now()):
             return "the certificate that is served has expired"
         if not self._replica.is_trusted():
-            return self._webhooks.missing() or f"no caBundle for it yet in the configurations {self._webhooks.name}"
+            missing = self._ca_bundles.why_missing()
+            return missing or f"no caBundle for it yet in the configurations {self._ca_bundles.name}"
         return None
 
-    async def _look(self, probe: Probe, timing: CheckTiming) -> float:
-        """One step, and how many seconds it has time until the next one if nothing changes."""
+    async def _check(self, probe: Probe, timing: CheckTiming) -> float:
+        """Does what is due; returns how many seconds later to check again if nothing changes."""
         try:
-            complaint = await self._step(probe)
+            problem = await self._do_what_is_due(probe)
         except Conflict as error:
-            # Somebody else was faster, and the news of it is on its way.
+            # Another replica was faster, and the watch is about to deliver its change.
             log.info("certificate changed by another", extra={"reason": str(error)})
             return timing.retry
         except ClusterError as error:
-            complaint = str(error)
-        self._complain(complaint)
-        return timing.retry if complaint else min(timing.check, self._replica.seconds_until_due())
+            problem = str(error)
 
-    async def _step(self, probe: Probe) -> str | None:
-        """Returns what has to be waited for. A write counts once the watch has told of it: what follows waits too."""
+        if problem and problem != self._problem:
+            log.warning("certificate waits", extra={"reason": problem})
+            if secret := self._store.get(self._key):
+                self._record_event(secret, Event("Warning", "CertificateWaits", problem))
+        self._problem = problem
+
+        return timing.retry if problem else min(timing.check, self._replica.seconds_until_due())
+
+    async def _do_what_is_due(self, probe: Probe) -> str | None:
+        """Returns what keeps the certificate from being served or renewed, None when nothing does.
+
+        What is written counts once the watch has delivered it; whatever depends on it waits for that.
+        """
         if self._reflector.gap:
-            # That there is no Secret must not be concluded from it.
-            return f"Secret {self._name} cannot be watched: {self._reflector.gap}"
+            # The store may be incomplete: that it has no Secret does not mean that there is none.
+            return f"Secret {self._key[1]} cannot be watched: {self._reflector.gap}"
+
         secret = self._store.get(self._key)
         content = _content(secret) if secret else None
-        self._replica.observe(content, self._webhooks.bundles(), self._cluster.now(), monotonic())
-        self._serve(secret)
-        unpublished = await self._publish()
-        refused = await self._refusal(probe) if self._replica.waits_for_probe() else None
-        if step := self._replica.next_step(probed=not refused):
-            await self._write(secret, step)
-        return unpublished or refused or self._webhooks.missing()
+        self._replica.observe(content, self._ca_bundles.published(), self._cluster.now(), monotonic())
 
-    def _serve(self, secret: Manifest | None) -> None:
+        self._serve_current(secret)
+        publish_problem = await self._publish_bundle()
+        probe_problem = await self._probe_bundles(probe) if self._replica.waits_for_probe() else None
+        if step := self._replica.next_step(probed=not probe_problem):
+            await self._write_secret(secret, step)
+
+        return publish_problem or probe_problem or self._ca_bundles.why_missing()
+
+    def _serve_current(self, secret: Manifest | None) -> None:
         if authority := self._replica.secret.authority:
-            self._show("ca", authority.certificate.not_valid_after_utc)
-        if taken := self._replica.choose_leaf():
-            self.serving.serve_pair(taken.pair)
-            end = taken.certificate.not_valid_after_utc
-            self._show("serving", end)
-            self._say(
-                secret, Event("Normal", "CertificateServed", f"serving a certificate that expires at {end:%FT%TZ}")
-            )
+            report_expiry("ca", authority.certificate.not_valid_after_utc, self._cluster.now)
+        if leaf := self._replica.choose_leaf():
+            self._serving.load_pair(leaf.pair)
+            end = leaf.certificate.not_valid_after_utc
+            message = f"serving a certificate that expires at {end:%FT%TZ}"
+            self._report(secret, Event("Normal", "CertificateServed", message))
 
-    async def _publish(self) -> str | None:
-        """Returns what keeps the CAs from being published; a renewal in the Secret must not wait for it."""
+    async def _publish_bundle(self) -> str | None:
+        """Returns why the caBundles cannot be written, None when they are; a renewal does not wait for them."""
         bundle = self._replica.bundle()
         if not bundle:
             return None
+
         try:
-            written = await self._webhooks.publish(bundle)
+            written = await self._ca_bundles.publish(bundle)
         except Conflict:
             raise
         except (ClusterError, ManagedElsewhere) as error:
             return str(error)
+
         for kind in written:
-            message = f"wrote the caBundle of {kind} {self._webhooks.name}, which had another one"
-            self._say(self._store.get(self._key), Event("Normal", "AuthorityPublished", message))
+            message = f"wrote the caBundle of {kind} {self._ca_bundles.name}, which had another one"
+            self._report(self._store.get(self._key), Event("Normal", "AuthorityPublished", message))
         return None
 
-    async def _refusal(self, probe: Probe) -> str | None:
-        """Why a client that trusts what the API server does would not get through to us, None when it would."""
-        for bundle in self._webhooks.bundles():
-            if why := await probe(self._certificate_options.hosts[0], bundle):
+    async def _probe_bundles(self, probe: Probe) -> str | None:
+        """Returns why a client that trusts what the API server trusts cannot connect, None when it can."""
+        for bundle in self._ca_bundles.published():
+            if why := await probe(self._options.hosts[0], bundle):
                 return f"the next CA waits: a client that trusts the published caBundle cannot connect: {why}"
         return None
 
-    async def _write(self, secret: Manifest | None, step: Step) -> None:
+    async def _write_secret(self, secret: Manifest | None, step: Step) -> None:
         data = {name: base64.b64encode(value).decode() for name, value in step.content.items()}
         if secret:
             written = await self._cluster.replace(SECRETS, {**secret, "data": data})
         else:
-            written = await self._cluster.create(SECRETS, {**self._new(), "data": data})
-        self._say(written, Event("Warning" if step.heals else "Normal", step.reason, step.message))
+            namespace, name = self._key
+            labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
+            manifest = {
+                "apiVersion": SECRETS.version,
+                "kind": SECRETS.kind,
+                "metadata": {"name": name, "namespace": namespace, "labels": labels},
+                "type": "Opaque",
+                "data": data,
+            }
+            written = await self._cluster.create(SECRETS, manifest)
 
-    def _new(self) -> Manifest:
-        labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
-        metadata = {"name": self._name, "namespace": self._cluster.namespace, "labels": labels}
-        return {"apiVersion": SECRETS.version, "kind": SECRETS.kind, "metadata": metadata, "type": "Opaque"}
+        self._report(written, Event("Warning" if step.heals else "Normal", step.reason, step.message))
 
-    def _show(self, certificate: str, end: datetime) -> None:
-        def seconds_left() -> float:
-            return (end - self._cluster.now()).total_seconds()
-
-        EXPIRY.labels(certificate).set_function(seconds_left)
-
-    def _say(self, secret: Manifest | None, event: Event) -> None:
+    def _report(self, secret: Manifest | None, event: Event) -> None:
+        """Logs the event, and records it at the Secret if there is one."""
         log.info("certificate", extra={"reason": event.reason, "change": event.message})
         if secret:
             self._record_event(secret, event)
 
-    def _complain(self, complaint: str | None) -> None:
-        """Once, until it is another one or none."""
-        if complaint and complaint != self._complaint:
-            log.warning("certificate waits", extra={"reason": complaint})
-            if secret := self._store.get(self._key):
-                self._record_event(secret, Event("Warning", "CertificateWaits", complaint))
-        self._complaint = complaint
 
-    @property
-    def _key(self) -> tuple[str, str]:
-        return self._cluster.namespace, self._name
+def service_hosts(service: str, namespace: str) -> tuple[str, ...]:
+    """Returns the names under which clients connect to a Service; the API server uses the first."""
+    name = f"{service}.{namespace}.svc"
+    # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
+    return (name, f"{name}.cluster.local", f"{service}.{namespace}", "localhost", "127.0.0.1")
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
+async def _wait_at_most(seconds: float, event: asyncio.Event) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()

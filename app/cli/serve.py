@@ -109,7 +109,7 @@ def serve(**options: Any) -> None:
     gc.disable()
     import uvloop
 
-    from app.admission.server import UnusableCertificate
+    from app.certificates.source import UnusableCertificate
     from app.serve import serve as serve_until_stopped
 
     gc.freeze()

@@ -1,114 +1,39 @@
-"""The server against clients that mean no good, and certificates that change under it: real sockets, real TLS."""
+"""The server against clients that mean no good: real sockets, real TLS."""
 
 import asyncio
 import logging
 import socket
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import httpx
 import orjson
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from prometheus_client import REGISTRY
 
 from app.admission.api import BODY_BYTES, webhook
 from app.admission.server import (
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
-    CertificateFiles,
-    ServingCertificate,
-    UnusableCertificate,
     WebhookServer,
 )
-from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
+from app.storage.facts import Facts, Needs
 from app.storage.webhook_configurations import VALIDATE_PATH
-from certs.authority import Authority, Pair
+from certs.authority import Authority
 from tests.admission.reviews import review
 from tests.harness.server_table import server
 from tests.harness.wait import until_async
+from tests.harness.webhook_site import LONG, REQUEST_TIMEOUT_SECONDS, REVIEW, Connection, Site, at_once, serving
 
 pytestmark = pytest.mark.anyio
 
-# Short enough not to wait for, long enough for an honest client on a busy machine.
-REQUEST_TIMEOUT_SECONDS = 1.0
-LONG = 20.0
-REVIEW = orjson.dumps(review(server()))
 HEAD = f"POST {VALIDATE_PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
-
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-async def at_once(_needs: Needs) -> Facts:
-    return Facts(StorageClasses((StorageClass("fast", is_default=True),)))
-
-
-class Site:
-    """A server with a certificate in files, and an authority to make others."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.authority = Authority.create("test", datetime.now(UTC))
-        self.pair = self.new_pair()
-        self.write(self.pair)
-        self.certificate = CertificateFiles(folder / "tls.crt", folder / "tls.key")
-        self.running: WebhookServer
-
-    def new_pair(self) -> Pair:
-        return self.authority.issue_pair(["localhost", "127.0.0.1"], datetime.now(UTC))
-
-    def write(self, pair: Pair) -> None:
-        """As a careful tool does, each file whole; the pair is not."""
-        for name, content in (("tls.crt", pair.certificate), ("tls.key", pair.key)):
-            (self.folder / "new").write_bytes(content)
-            (self.folder / "new").rename(self.folder / name)
-
-    @property
-    def trust(self) -> ssl.SSLContext:
-        return ssl.create_default_context(cadata=self.authority.pem.decode())
-
-    @property
-    def url(self) -> str:
-        return f"https://localhost:{self.running.port}{VALIDATE_PATH}"
-
-    async def connect(self, host: str = "localhost") -> Connection:
-        return await asyncio.open_connection("127.0.0.1", self.running.port, ssl=self.trust, server_hostname=host)
-
-    def client(self) -> httpx.AsyncClient:
-        headers = {"content-type": "application/json"}
-        return httpx.AsyncClient(verify=self.trust, trust_env=False, headers=headers, timeout=LONG)
-
-    async def served(self) -> bytes:
-        """The certificate that a new connection is shown, DER."""
-        _, writer = await self.connect()
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        writer.close()
-        return bytes(shown)
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
-
-
-@asynccontextmanager
-async def serving(
-    site: Site, gather: Callable[[Needs], Awaitable[Facts]] = at_once, patience: float = REQUEST_TIMEOUT_SECONDS
-) -> AsyncIterator[WebhookServer]:
-    site.running = WebhookServer(webhook(gather), "127.0.0.1", 0, site.certificate, patience)
-    await site.running.listen()
-    async with asyncio.TaskGroup() as group:
-        group.create_task(site.running.serve())
-        yield site.running
-        if not site.running.should_exit:
-            await site.running.drain(0)
 
 
 async def everything(reader: asyncio.StreamReader) -> bytes:
@@ -121,14 +46,6 @@ async def everything(reader: asyncio.StreamReader) -> bytes:
         except ConnectionResetError:
             pass
         return received
-
-
-def seconds_left() -> float | None:
-    return REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", {"certificate": "serving"})
-
-
-def der(pair: Pair) -> bytes:
-    return x509.load_pem_x509_certificate(pair.certificate).public_bytes(Encoding.DER)
 
 
 async def test_a_review_is_answered_over_tls(site: Site) -> None:
@@ -286,135 +203,6 @@ class TestAClientThat:
         return answer.result()
 
 
-class TestACertificate:
-    async def test_that_is_replaced_is_taken_up_by_new_connections(self, site: Site) -> None:
-        async with serving(site):
-            assert await site.served() == der(site.pair)
-
-            renewed = site.new_pair()
-            site.write(renewed)
-            site.certificate.refresh()
-
-            assert await site.served() == der(renewed)
-
-    async def test_that_does_not_match_its_key_is_refused_and_no_request_is_dropped(
-        self, site: Site, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        caplog.set_level(logging.INFO, "app.admission.server")
-        statuses: list[int] = []
-        ending = asyncio.Event()
-        async with serving(site, patience=LONG), site.client() as client, asyncio.TaskGroup() as group:
-            watching = group.create_task(site.certificate.watch(0.01))
-            group.create_task(self.ask(site, client, statuses, ending))
-            foreign = Pair(site.new_pair().certificate, site.new_pair().key)
-            site.write(foreign)
-            await until_async(lambda: "the former one stays" in caplog.text)
-
-            assert await site.served() == der(site.pair)
-
-            good = site.new_pair()
-            site.write(good)
-            await until_async(lambda: "new certificate taken up" in caplog.text)
-
-            assert await site.served() == der(good)
-
-            count = len(statuses)
-            await until_async(lambda: len(statuses) > count + 20)
-            watching.cancel()
-            ending.set()
-
-        assert set(statuses) == {200}
-
-    async def test_an_error_is_logged_once_and_not_at_each_look(
-        self, site: Site, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        (site.folder / "tls.crt").write_bytes(b"-----BEGIN CERTIFICATE-----\ntrunc")
-        for _ in range(3):
-            site.certificate.refresh()
-        assert caplog.text.count("the former one stays") == 1
-
-    async def test_files_that_vanish_and_come_back_change_nothing(self, site: Site) -> None:
-        async with serving(site):
-            (site.folder / "tls.key").unlink()
-            site.certificate.refresh()
-
-            assert await site.served() == der(site.pair)
-
-            site.write(site.pair)
-            site.certificate.refresh()
-
-            assert await site.served() == der(site.pair)
-
-    async def test_tells_in_how_many_seconds_it_expires(self, site: Site) -> None:
-        assert seconds_left() == pytest.approx(90 * 86400, abs=60)
-
-        site.write(site.authority.issue_pair(["localhost"], datetime.now(UTC), timedelta(days=30)))
-        site.certificate.refresh()
-
-        assert seconds_left() == pytest.approx(30 * 86400, abs=60)
-
-        (site.folder / "tls.crt").write_text("nonsense")
-        site.certificate.refresh()
-
-        assert seconds_left() == pytest.approx(30 * 86400, abs=60)
-
-    async def test_may_become_rsa(self, site: Site) -> None:
-        async with serving(site):
-            replaced = rsa_pair()
-            site.write(replaced)
-            site.certificate.refresh()
-            pem = ssl.get_server_certificate
-            shown = await asyncio.to_thread(pem, ("127.0.0.1", site.running.port))
-
-        assert ssl.PEM_cert_to_DER_cert(shown) == der(replaced)
-
-    async def test_is_shown_to_clients_that_name_no_server(self, site: Site) -> None:
-        async with serving(site):
-            renewed = site.new_pair()
-            site.write(renewed)
-            site.certificate.refresh()
-            _, writer = await site.connect("127.0.0.1")  # An address is never sent as a server name.
-            shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
-            writer.close()
-
-        assert shown == der(renewed)
-
-    async def test_that_is_replaced_leaves_old_connections_alone(self, site: Site) -> None:
-        async with serving(site, patience=LONG), site.client() as client:
-            assert (await client.post(site.url, content=REVIEW)).status_code == 200
-
-            site.write(site.new_pair())
-            site.certificate.refresh()
-
-            assert (await client.post(site.url, content=REVIEW)).status_code == 200
-            assert len(site.running.server_state.connections) == 1
-
-    async def test_that_cannot_be_served_is_told_at_the_start(self, site: Site, tmp_path: Path) -> None:
-        with pytest.raises(UnusableCertificate, match=r"certificate .*none with key .*tls\.key: No such file"):
-            CertificateFiles(tmp_path / "none", tmp_path / "tls.key")
-
-    async def test_is_shown_in_tls_1_2_and_in_nothing_older(self, site: Site) -> None:
-        old = site.trust
-        old.maximum_version = ssl.TLSVersion.TLSv1_2
-        async with serving(site):
-            address = ("127.0.0.1", site.running.port)
-            _, writer = await asyncio.open_connection(*address, ssl=old, server_hostname="localhost")
-
-            assert writer.get_extra_info("ssl_object").version() == "TLSv1.2"
-
-            writer.close()
-
-        assert site.certificate.context.minimum_version == ssl.TLSVersion.TLSv1_2
-
-    @staticmethod
-    async def ask(site: Site, client: httpx.AsyncClient, statuses: list[int], ending: asyncio.Event) -> None:
-        """On kept connections and on new ones in turn; httpx leaves one open that is cancelled in its handshake."""
-        while not ending.is_set():
-            for headers in ({}, {"connection": "close"}):
-                answer = await client.post(site.url, content=REVIEW, headers=headers)
-                statuses.append(answer.status_code)
-
-
 class TestTheEnd:
     async def test_is_announced_to_clients_and_then_comes(self, site: Site) -> None:
         async with serving(site, patience=LONG), site.client() as client:
@@ -455,7 +243,7 @@ class TestTheEnd:
 
     async def test_an_address_in_use_is_an_error_that_names_it(self, site: Site) -> None:
         async with serving(site) as running:
-            second = WebhookServer(webhook(at_once), "127.0.0.1", running.port, site.certificate)
+            second = WebhookServer(webhook(at_once), "127.0.0.1", running.port, site.context)
             with pytest.raises(OSError, match=f"'127.0.0.1', {running.port}"):
                 await second.listen()
 
@@ -470,58 +258,6 @@ async def test_a_server_without_a_certificate_is_plain(site: Site) -> None:
         await plain.drain(0)
 
     assert answer.status_code == 200
-
-
-def rsa_pair() -> Pair:
-    key = rsa.generate_private_key(65537, 2048)
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now)
-        .not_valid_after(now + timedelta(days=1))
-        .sign(key, hashes.SHA256())
-    )
-    return Pair(
-        certificate.public_bytes(Encoding.PEM),
-        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
-    )
-
-
-class TestAPairInMemory:
-    @pytest.fixture
-    def in_memory(self, site: Site) -> ServingCertificate:
-        # The site never looks at the files that it was made with.
-        site.certificate = ServingCertificate()  # type: ignore[assignment]
-        return site.certificate
-
-    async def test_is_served_from_the_next_connection_on(self, site: Site, in_memory: ServingCertificate) -> None:
-        async with serving(site):
-            # uvloop closes the connection without the alert that OpenSSL has for it.
-            with pytest.raises(ConnectionError):
-                await site.served()
-
-            for pair in (site.pair, site.new_pair()):
-                in_memory.serve_pair(pair)
-                assert await site.served() == der(pair)
-
-    async def test_that_cannot_be_used_changes_nothing(self, site: Site, in_memory: ServingCertificate) -> None:
-        in_memory.serve_pair(site.pair)
-
-        with pytest.raises(UnusableCertificate):
-            in_memory.serve_pair(Pair(site.pair.certificate, site.new_pair().key))
-
-        async with serving(site):
-            assert await site.served() == der(site.pair)
-
-    def test_leaves_no_file_open(self, in_memory: ServingCertificate, site: Site) -> None:
-        before = len(list(Path("/proc/self/fd").iterdir()))
-        in_memory.serve_pair(site.pair)
-        assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
 class TestAClientThatTrusts:

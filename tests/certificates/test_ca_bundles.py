@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.certificates.ca_bundles import ManagedElsewhere, Webhooks
+from app.certificates.ca_bundles import CABundles, ManagedElsewhere
 from app.cluster.client import Cluster
 from app.cluster.errors import Conflict
 from app.storage.webhook_configurations import webhook_configurations
@@ -37,13 +37,13 @@ def register(control_plane: ControlPlane, name: str, **annotations: str) -> None
 
 
 @asynccontextmanager
-async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[Webhooks]:
+async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[CABundles]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster, asyncio.TaskGroup() as group:
-        webhooks = Webhooks(cluster, name, lambda: None)
-        tasks = [group.create_task(reflector.run()) for reflector in webhooks.reflectors]
-        for reflector in webhooks.reflectors:
+        ca_bundles = CABundles(cluster, name, lambda: None)
+        tasks = [group.create_task(reflector.run()) for reflector in ca_bundles.reflectors]
+        for reflector in ca_bundles.reflectors:
             await reflector.wait_for_sync()
-        yield webhooks
+        yield ca_bundles
         for task in tasks:
             task.cancel()
 
@@ -51,45 +51,45 @@ async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[Webho
 async def test_what_is_missing_is_named_and_nothing_is_known_before_all_is_there(
     control_plane: ControlPlane, name: str
 ) -> None:
-    async with watched(control_plane, name) as webhooks:
+    async with watched(control_plane, name) as ca_bundles:
         kinds = "MutatingWebhookConfiguration and ValidatingWebhookConfiguration"
 
-        assert webhooks.missing() == f"waiting for {kinds} {name}"
-        assert webhooks.bundles() == []
+        assert ca_bundles.why_missing() == f"waiting for {kinds} {name}"
+        assert ca_bundles.published() == []
 
         register(control_plane, name)
-        await until_async(lambda: webhooks.missing() is None)
+        await until_async(lambda: ca_bundles.why_missing() is None)
 
-        assert webhooks.bundles() == [b"", b""]
+        assert ca_bundles.published() == [b"", b""]
 
 
 async def test_what_is_published_is_heard_of_and_not_published_again(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name)
-    async with watched(control_plane, name) as webhooks:
-        assert len(await webhooks.publish(b"bundle")) == 2
+    async with watched(control_plane, name) as ca_bundles:
+        assert len(await ca_bundles.publish(b"bundle")) == 2
 
-        await until_async(lambda: webhooks.bundles() == [b"bundle"] * 2)
+        await until_async(lambda: ca_bundles.published() == [b"bundle"] * 2)
 
-        assert await webhooks.publish(b"bundle") == []
+        assert await ca_bundles.publish(b"bundle") == []
 
 
 async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name)
-    async with watched(control_plane, name) as webhooks:
+    async with watched(control_plane, name) as ca_bundles:
         pass
     control_plane.kubectl("annotate", KINDS[0], name, "changed=yes")
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        webhooks._cluster = cluster
+        ca_bundles._cluster = cluster
 
         with pytest.raises(Conflict):
-            await webhooks.publish(b"bundle")
+            await ca_bundles.publish(b"bundle")
 
 
 async def test_cert_managers_are_left_alone(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name, **{"cert-manager.io/inject-ca-from": "a/b"})
-    async with watched(control_plane, name) as webhooks:
+    async with watched(control_plane, name) as ca_bundles:
         with pytest.raises(ManagedElsewhere, match="inject-ca-from: its caBundle is left alone"):
-            await webhooks.publish(b"bundle")
+            await ca_bundles.publish(b"bundle")
     found = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
 
     assert "caBundle" not in found["webhooks"][0]["clientConfig"]

@@ -208,7 +208,7 @@ async def replica(site: Site, port: int, *, holding: bool = False) -> AsyncItera
     news: list[Event] = []
     async with Cluster.connect(site.kubeconfig) as cluster, asyncio.TaskGroup() as group:
         own = SelfManagedCertificate(cluster, SECRET, site.name, PLAN, lambda _, said: news.append(said))
-        served = WebhookServer(webhook(nothing), "127.0.0.1", port, own.serving)
+        served = WebhookServer(webhook(nothing), "127.0.0.1", port, own.context)
         await served.listen()
         made = Replica(own, served, news, holding)
         group.create_task(served.serve())
@@ -411,7 +411,7 @@ async def test_what_is_served_stays_published_though_the_secret_cannot_be_made_a
         site.kubectl("patch", "role", "certificate", "--type=json", "-p", '[{"op": "remove", "path": "/rules/0"}]')
         await seen(lambda: not site.may_create_secrets())
         site.kubectl("delete", "secret", SECRET)
-        await until_async(lambda: "forbidden" in str(alone.own._complaint))
+        await until_async(lambda: "forbidden" in str(alone.own._problem))
         site.put_bundle(b"")
         await seen(lambda: site.bundles() == before)
 

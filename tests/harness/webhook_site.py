@@ -1,0 +1,99 @@
+"""A webhook server with real sockets and real TLS, and the CA that signs the certificates it serves."""
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx
+import orjson
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from prometheus_client import REGISTRY
+
+from app.admission.api import webhook
+from app.admission.server import WebhookServer
+from app.certificates.files import CertificateFiles
+from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
+from app.storage.webhook_configurations import VALIDATE_PATH
+from certs.authority import Authority, Pair
+from tests.admission.reviews import review
+from tests.harness.server_table import server
+
+# Short enough not to wait for, long enough for an honest client on a busy machine.
+REQUEST_TIMEOUT_SECONDS = 1.0
+LONG = 20.0
+REVIEW = orjson.dumps(review(server()))
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def at_once(_needs: Needs) -> Facts:
+    return Facts(StorageClasses((StorageClass("fast", is_default=True),)))
+
+
+class Site:
+    """A server with a certificate in files, and an authority to make others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = Authority.create("test", datetime.now(UTC))
+        self.pair = self.new_pair()
+        self.write(self.pair)
+        self.certificate = CertificateFiles(folder / "tls.crt", folder / "tls.key")
+        self.context = self.certificate.context
+        self.running: WebhookServer
+
+    def new_pair(self) -> Pair:
+        return self.authority.issue_pair(["localhost", "127.0.0.1"], datetime.now(UTC))
+
+    def write(self, pair: Pair) -> None:
+        """As a careful tool does, each file whole; the pair is not."""
+        for name, content in (("tls.crt", pair.certificate), ("tls.key", pair.key)):
+            (self.folder / "new").write_bytes(content)
+            (self.folder / "new").rename(self.folder / name)
+
+    @property
+    def trust(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cadata=self.authority.pem.decode())
+
+    @property
+    def url(self) -> str:
+        return f"https://localhost:{self.running.port}{VALIDATE_PATH}"
+
+    async def connect(self, host: str = "localhost") -> Connection:
+        return await asyncio.open_connection("127.0.0.1", self.running.port, ssl=self.trust, server_hostname=host)
+
+    def client(self) -> httpx.AsyncClient:
+        headers = {"content-type": "application/json"}
+        return httpx.AsyncClient(verify=self.trust, trust_env=False, headers=headers, timeout=LONG)
+
+    async def served(self) -> bytes:
+        """The certificate that a new connection is shown, DER."""
+        _, writer = await self.connect()
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+        writer.close()
+        return bytes(shown)
+
+
+@asynccontextmanager
+async def serving(
+    site: Site, gather: Callable[[Needs], Awaitable[Facts]] = at_once, patience: float = REQUEST_TIMEOUT_SECONDS
+) -> AsyncIterator[WebhookServer]:
+    site.running = WebhookServer(webhook(gather), "127.0.0.1", 0, site.context, patience)
+    await site.running.listen()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(site.running.serve())
+        yield site.running
+        if not site.running.should_exit:
+            await site.running.drain(0)
+
+
+def seconds_left() -> float | None:
+    return REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", {"certificate": "serving"})
+
+
+def der(pair: Pair) -> bytes:
+    return x509.load_pem_x509_certificate(pair.certificate).public_bytes(Encoding.DER)
