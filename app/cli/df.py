@@ -11,11 +11,10 @@ from app.cli.options import Source, option, output_option, source_options
 from app.cli.output import format_json, format_table, print_lines
 from app.cluster.survey import Survey, survey
 from app.storage import quantity
-from app.storage.inventory import Entry, inventory
 from app.storage.reading import read
-from app.storage.resize import Phase
 from app.storage.spec import KIND
 from app.storage.usage import Usage
+from app.storage.volume_states import Phase, VolumeState, reported_states
 
 HEADINGS = ("namespace", "server", "volume", "class", "requested", "capacity", "used", "phase", "message")
 PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.RESIZE_REFUSED: "red"}
@@ -48,16 +47,16 @@ class Row:
 
     namespace: str
     server: str
-    entry: Entry
+    state: VolumeState
     usage: Usage | None
 
 
 def list_volumes(live: Survey) -> list[Row]:
     """Returns the volumes of every server, sorted by namespace and name of the server."""
     return [
-        Row(*key, entry, live.usages.get((key[0], entry.claim)))
+        Row(*key, state, live.usages.get((key[0], state.claim_name)))
         for key, manifest in sorted(live.servers.items())
-        for entry in inventory(read(manifest).server, manifest, live.live_state(key))
+        for state in reported_states(read(manifest).server, manifest, live.live_state(key))
     ]
 
 
@@ -68,27 +67,27 @@ def format_text(rows: Sequence[Row]) -> Iterator[str]:
 
     cells = []
     for row in rows:
-        entry = row.entry
+        state = row.state
         used = f"{quantity.format_bytes(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
-        sizes = entry.storage_class or "-", entry.requested or "-", entry.capacity or "-", used
-        cells.append((row.namespace, row.server, entry.name, *sizes, entry.phase, entry.message))
+        sizes = state.storage_class or "-", state.volume.size or "-", state.capacity or "-", used
+        cells.append((row.namespace, row.server, state.volume.name, *sizes, state.phase, state.explain()))
 
     yield from format_table(HEADINGS, cells, {"phase": PHASE_COLOURS})
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    entry, usage = row.entry, row.usage
+    state, usage = row.state, row.usage
 
     return {
         "namespace": row.namespace,
         "server": row.server,
-        "volume": entry.name,
-        "claim": entry.claim,
-        "storageClass": entry.storage_class,
-        "requested": entry.requested,
-        "capacity": entry.capacity,
+        "volume": state.volume.name,
+        "claim": state.claim_name,
+        "storageClass": state.storage_class,
+        "requested": state.volume.size,
+        "capacity": state.capacity,
         "usedBytes": usage and usage.used,
         "fileSystemBytes": usage and usage.size,
-        "phase": entry.phase,
-        "message": entry.message,
+        "phase": state.phase,
+        "message": state.explain(),
     }

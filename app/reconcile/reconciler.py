@@ -39,7 +39,7 @@ from app.storage.objects import (
 from app.storage.pod import CONFIG_HASH, pod_name
 from app.storage.problem import Problem, Stage, first
 from app.storage.reading import field_name, read
-from app.storage.resize import ALLOW_DATA_LOSS, Phase, initial_templates, restart_due, restart_hold, volume_states
+from app.storage.resize import ALLOW_DATA_LOSS, initial_templates, restart_due, restart_hold
 from app.storage.rollout import blocks
 from app.storage.rules import invalid_findings
 from app.storage.secret_references import (
@@ -70,6 +70,7 @@ from app.storage.status import (
     status,
 )
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
+from app.storage.volume_states import Phase, volume_states
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters

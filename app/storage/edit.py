@@ -13,10 +13,11 @@ from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
 from app.storage.pod import pod_name
 from app.storage.reading import read
-from app.storage.resize import RESTART_FOR_RESIZE, Phase, VolumeState, restart_hold, volume_states
+from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
 from app.storage.unstructured import Manifest, is_terminating
+from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
 from app.storage.volumes import doubt, is_bound, is_of_another_class, storage_class_of
 from app.storage.volumes import volumes as volumes_of
 
@@ -151,9 +152,9 @@ def _contents(claim: Claim, wanted: str | None) -> str:
 
 def _volume_effect(state: VolumeState, server: DittoServer, live_state: LiveState) -> Effect:
     volume, claim = state.volume, state.claim
-    name = f"claim {volume.claim_name(server.metadata.name)}"
+    name = f"claim {state.claim_name}"
     if claim is None:
-        of = storage_class_of(server.spec.storage, None, live_state.classes)
+        of = state.storage_class
         return Effect(volume.name, f"{volume.size}, {name} is made, {f'class {of}' if of else 'without a class'}")
     if state.phase in (Phase.PENDING, Phase.LOST):
         return Effect(volume.name, f"{volume.size}, {name} is {state.phase} and asks for {claim.requested}")

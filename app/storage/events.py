@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from app.storage.resize import EXPANSION_PHASES, Phase
+from app.storage.volume_states import EXPANSION_PHASES, Phase
 
 Conditions = Mapping[str, Mapping[str, Any]]
 

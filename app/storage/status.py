@@ -18,11 +18,11 @@ from app.storage.live import LiveState
 from app.storage.objects import controller
 from app.storage.pod import pod_name
 from app.storage.problem import Problem, Stage, first
-from app.storage.resize import EXPANSION_PHASES, Phase, VolumeState, volume_states
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
-from app.storage.volumes import class_difference, described_class, is_of_another_class, storage_class_of
+from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
+from app.storage.volumes import described_class, is_of_another_class
 
 # A slow provisioner, or a pod that waits for a node, may take this long before a claim is reported as overdue.
 CLAIM_PATIENCE_SECONDS = 300
@@ -128,7 +128,7 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
         "availableReplicas": available_replicas(observation.live_state),
         "phase": _phase(assessment),
         "conditions": [condition(kind, decide(assessment)) for kind, decide in CONDITIONS.items()],
-        "volumes": [_volume(state, server, observation) for state in assessment.states],
+        "volumes": [_volume_status(state, server, observation) for state in assessment.states],
     }
     if endpoint := _endpoint(observation.file_service):
         result["nfsEndpoint"] = endpoint
@@ -139,7 +139,7 @@ def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Obser
     live = observation.live_state
     states = volume_states(server, live)
 
-    by_urgency = sorted(states, key=lambda state: _urgency(state, server, observation))
+    by_urgency = sorted(states, key=lambda state: _urgency(state, observation))
     unbound = (_claim_problem(state, server, observation) for state in by_urgency)
 
     # A rejected expansion comes first: a person has to see to it.
@@ -197,7 +197,7 @@ def storage_ready(assessment: _Assessment) -> Verdict:
         return "Unknown" if problem.reason == "ClaimUnknown" else "False", problem
 
     larger = [state.message for state in assessment.states if state.larger]
-    differing = [message for state in assessment.states if (message := _class_difference(state, assessment.server))]
+    differing = [state.class_difference for state in assessment.states if state.class_difference]
     if not (larger or differing):
         return "True", Problem("Bound", "every claim is bound")
     reason = "StorageClassDiffers" if differing else "ClaimLarger"
@@ -256,7 +256,7 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
     has_no_node = any((each["type"], each["status"]) == ("PodScheduled", "False") for each in pod_conditions)
     # The scheduler waits for a claim, unless the claim's class waits for the scheduler.
     claims_block = has_no_node and any(
-        state.claim and _waits_for_provisioner(state, server, assessment.observation) for state in assessment.states
+        state.claim and _waits_for_provisioner(state, live.classes) for state in assessment.states
     )
     if assessment.unbound and (problem is None or waits_for_claims(problem) or claims_block):
         return assessment.unbound
@@ -291,76 +291,73 @@ def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
     return None
 
 
-def _urgency(state: VolumeState, server: DittoServer, observation: Observation) -> int:
-    """Sorts claims whose data is at risk first, then those that nobody provides a volume for.
-
-    Those that only wait for the pod to get a node come last.
-    """
+def _urgency(state: VolumeState, observation: Observation) -> int:
+    """Sorts claims whose data is at risk first, and those that only wait for the pod to get a node last."""
     if state.phase == Phase.TERMINATING:
         return 0
-    if _waits_for_provisioner(state, server, observation):
-        return 0 if state.claim and state.claim.name in observation.leftovers else 1
+    if _waits_for_provisioner(state, observation.live_state.classes):
+        return 0 if state.claim and state.claim_name in observation.leftovers else 1
     return 2 if state.phase == Phase.PENDING else 1
 
 
-def _waits_for_provisioner(state: VolumeState, server: DittoServer, observation: Observation) -> bool:
-    """Whether nothing but a volume is missing; also of a claim that is about to be created."""
-    storage_class = observation.live_state.classes.named(_class_of(server, state.claim, observation) or "")
+def _waits_for_provisioner(state: VolumeState, classes: StorageClasses) -> bool:
+    """Tells whether nothing but a volume is missing, be it of a claim that is about to be created."""
+    storage_class = classes.named(state.storage_class or "")
     return state.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
 
 
-_ABSENT = {
+def _claim_problem(state: VolumeState, server: DittoServer, observation: Observation) -> Problem | None:
+    """Returns why there is no volume; its size is another matter."""
+    name, live = state.claim_name, observation.live_state
+    class_problem = _class_problem(state.storage_class, live.classes)
+
+    if state.phase in _ABSENT_REASONS:
+        why = None
+        if state.phase == Phase.MISSING:
+            if live.pod is None and class_problem:
+                return Problem(class_problem.reason, f"volume claim {name} cannot be created: {class_problem.message}")
+            why = why_no_volume(name, observation.warnings)
+        message = f"volume claim {name} does not exist: {why}" if why else state.message
+        return Problem(_ABSENT_REASONS[state.phase], message)
+
+    if state.phase == Phase.LOST:
+        return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
+    if state.phase != Phase.PENDING:
+        return None
+
+    if state.claim and name in observation.leftovers:
+        return _leftover_problem(state.claim, state, server, observation)
+    if class_problem:
+        return Problem(class_problem.reason, f"volume claim {name} stays Pending: {class_problem.message}")
+    why = why_no_volume(name, observation.warnings) or _why_pending(state.storage_class, live.classes)
+    if name in observation.overdue:
+        return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
+    return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
+
+
+_ABSENT_REASONS = {
     Phase.TERMINATING: "ClaimTerminating",
     Phase.MISSING: "ClaimMissing",
     Phase.UNKNOWN: "ClaimUnknown",
 }
 
 
-def _claim_problem(state: VolumeState, server: DittoServer, observation: Observation) -> Problem | None:
-    """Why there is no volume; its size is another matter."""
-    claim, name = state.claim, state.volume.claim_name(server.metadata.name)
-    missing = _class_problem(_class_of(server, claim, observation), observation.live_state.classes)
-    if state.phase == Phase.MISSING and observation.live_state.pod is None and missing:
-        return Problem(missing.reason, f"volume claim {name} cannot be created: {missing.message}")
-    if reason := _ABSENT.get(state.phase):
-        why = why_no_volume(name, observation.warnings) if state.phase == Phase.MISSING else None
-        return Problem(reason, f"volume claim {name} does not exist: {why}" if why else state.message)
-    if state.phase == Phase.LOST:
-        return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
-    if state.phase != Phase.PENDING:
-        return None
-    if claim and name in observation.leftovers:
-        return _leftover_problem(claim, server, observation)
-    if missing:
-        return Problem(missing.reason, f"volume claim {name} stays Pending: {missing.message}")
-    waits = _waits_for(_class_of(server, claim, observation), observation.live_state.classes)
-    why = why_no_volume(name, observation.warnings) or waits
-    if name in observation.overdue:
-        return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
-    return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
-
-
-def _leftover_problem(claim: Claim, server: DittoServer, observation: Observation) -> Problem:
-    """Names the claim as the cause that was there before the server and has no volume: only a person may delete it."""
-    name, classes, wanted = (
-        _class_of(server, claim, observation),
-        observation.live_state.classes,
-        server.spec.storage.storage_class_name,
-    )
+def _leftover_problem(claim: Claim, state: VolumeState, server: DittoServer, observation: Observation) -> Problem:
+    """Blames a claim that is older than the server and was never bound: only a person may delete it."""
+    classes, wanted = observation.live_state.classes, server.spec.storage.storage_class_name
     what = f"volume claim {claim.name}, created {claim.created} before this server,"
     if is_of_another_class(claim, wanted):
         what = f"{what} is {described_class(claim, wanted)}, and"
 
-    missing = _class_problem(name, classes)
-    why = missing.message if missing else _waits_for(name, classes)
-    storage_class = classes.named(name or "")
-    if not (storage_class and storage_class.waits_for_pod):
-        # The pod, too: the controller of the StatefulSet looks at the claims again when it has a pod to make.
+    class_problem = _class_problem(state.storage_class, classes)
+    why = class_problem.message if class_problem else _why_pending(state.storage_class, classes)
+    if _waits_for_provisioner(state, classes):
+        # The pod, too: the StatefulSet's controller looks at the claims again only when it creates a pod.
         both = f"the claim and pod {pod_name(server.metadata.name)}"
         why = f"{why}; delete {both} to have both made again, unless the claim is about to be bound"
 
-    pending = "ClaimOverdue" if claim.name in observation.overdue else "ClaimPending"
-    return Problem(missing.reason if missing else pending, f"{what} was never bound: {why}")
+    reason = "ClaimOverdue" if claim.name in observation.overdue else "ClaimPending"
+    return Problem(class_problem.reason if class_problem else reason, f"{what} was never bound: {why}")
 
 
 def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
@@ -373,38 +370,29 @@ def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
     return None
 
 
-def _waits_for(name: str | None, classes: StorageClasses) -> str:
+def _why_pending(name: str | None, classes: StorageClasses) -> str:
     if name == "":
         return "it waits for a volume that somebody makes by hand"
-    found = classes.named(name) if name else None
-    if found is None:
+    storage_class = classes.named(name) if name else None
+    if storage_class is None:
         return "it waits for a volume"
-    if found.waits_for_pod:
+    if storage_class.waits_for_pod:
         return f'StorageClass "{name}" waits until the pod has a node'
-    return f'it waits for {found.provisioner} of StorageClass "{name}"'
+    return f'it waits for {storage_class.provisioner} of StorageClass "{name}"'
 
 
-def _class_of(server: DittoServer, claim: Claim | None, observation: Observation) -> str | None:
-    return storage_class_of(server.spec.storage, claim, observation.live_state.classes)
-
-
-def _class_difference(state: VolumeState, server: DittoServer) -> str:
-    return class_difference(state.claim, server.spec.storage) if state.claim else ""
-
-
-def _volume(state: VolumeState, server: DittoServer, observation: Observation) -> Manifest:
+def _volume_status(state: VolumeState, server: DittoServer, observation: Observation) -> Manifest:
     problem = _claim_problem(state, server, observation)
-    message = problem.message if problem else state.message
-    found = {
+    fields = {
         "name": state.volume.name,
-        "claim": state.volume.claim_name(server.metadata.name),
-        "storageClass": _class_of(server, state.claim, observation),
+        "claim": state.claim_name,
+        "storageClass": state.storage_class,
         "requested": state.volume.size,
-        "capacity": state.claim and state.claim.capacity,
+        "capacity": state.capacity,
         "phase": str(state.phase),
-        "message": "; ".join(filter(None, (message, _class_difference(state, server)))) or None,
+        "message": state.explain(problem.message if problem else None) or None,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def available_replicas(live_state: LiveState) -> int:

@@ -9,9 +9,9 @@ from app.cli.df import Row, as_json, format_text, list_volumes
 from app.cli.output import format_json
 from app.cluster.survey import Survey
 from app.storage.facts import Claim
-from app.storage.inventory import Entry
-from app.storage.resize import Phase
 from app.storage.usage import Usage
+from app.storage.volume_states import Phase, VolumeState
+from app.storage.volumes import Volume
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import run
 from tests.harness.server_table import server, storage
@@ -79,7 +79,9 @@ def test_json_is_for_programs() -> None:
 
 def test_no_line_has_what_a_terminal_obeys() -> None:
     hostile = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
-    rows = [Row(hostile, hostile, Entry(hostile, hostile, hostile, hostile, hostile, Phase.PENDING, hostile), None)]
+    volume = Volume(hostile, hostile, hostile, hostile)
+    state = VolumeState(volume, hostile, None, hostile, hostile, Phase.PENDING, hostile)
+    rows = [Row(hostile, hostile, state, None)]
 
     assert all(line.isprintable() for line in lines(rows))
 

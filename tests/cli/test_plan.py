@@ -14,10 +14,10 @@ from app.cluster.client import Cluster
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import survey
 from app.manifests import Document, parse
-from app.storage.inventory import Entry
 from app.storage.pod import CONFIG_HASH
-from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
+from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.unstructured import Manifest
+from app.storage.volume_states import RESTART_FOR_RESIZE, VolumeState
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import SNAPSHOT, run
@@ -294,7 +294,7 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNames
         until(lambda: reason(operated) == "Bound")
         grown = await cache(operated)
 
-        assert (grown.requested, grown.capacity, grown.phase, grown.message) == ("9Gi", "9Gi", "Bound", "")
+        assert (grown.volume.size, grown.capacity, grown.phase, grown.message) == ("9Gi", "9Gi", "Bound", "")
         assert operated.get("pod", "files-0")["metadata"]["uid"] == pod
 
 
@@ -309,9 +309,9 @@ async def told(operated: OperatorNamespace, manifest: Manifest) -> list[tuple[st
     return [(effect.what, effect.how, effect.restarts) for effect in outcome.effects]
 
 
-async def cache(operated: OperatorNamespace) -> Entry:
+async def cache(operated: OperatorNamespace) -> VolumeState:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
-        return list_volumes(await survey(cluster, operated.namespace))[-1].entry
+        return list_volumes(await survey(cluster, operated.namespace))[-1].state
 
 
 async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: OperatorNamespace) -> None:

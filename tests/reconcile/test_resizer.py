@@ -13,11 +13,12 @@ from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
 from app.reconcile.writer import Writer
-from app.storage.resize import ALLOW_DATA_LOSS, RESTART_FOR_RESIZE
+from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.rollout import blocks
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
+from app.storage.volume_states import RESTART_FOR_RESIZE
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import connect, resource_version, run_informers
 from tests.harness.server_table import claim

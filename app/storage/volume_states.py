@@ -1,0 +1,237 @@
+"""Tells how each volume of a server is and what its claim needs, for the status, `df`, `plan` and expansions alike."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+from app.storage import quantity
+from app.storage.facts import Claim
+from app.storage.live import LiveState
+from app.storage.objects import OPERATOR
+from app.storage.reading import field_name
+from app.storage.rollout import is_observed
+from app.storage.spec import DittoServer
+from app.storage.volumes import Volume, class_difference, refusal, storage_class_of, volumes
+
+# On a DittoServer, with the value `never`: its pod is not restarted for a file system that cannot grow while in use.
+RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
+
+
+class Phase(StrEnum):
+    """What a volume is, or what is being done to it; the first three are the phases of a claim."""
+
+    PENDING = "Pending"
+    LOST = "Lost"
+    BOUND = "Bound"
+    TERMINATING = "Terminating"
+    MISSING = "Missing"
+    UNKNOWN = "Unknown"
+    RESIZING = "Resizing"
+    FILE_SYSTEM_RESIZE_PENDING = "FileSystemResizePending"
+    RESIZE_REFUSED = "ResizeRefused"
+
+
+EXPANSION_PHASES = (Phase.RESIZING, Phase.FILE_SYSTEM_RESIZE_PENDING, Phase.RESIZE_REFUSED)
+
+
+@dataclass(frozen=True)
+class VolumeState:
+    """A volume of a server; `claim` is None when there is none or nobody could look.
+
+    `storage_class` is the class that the claim has or will have, and `class_difference` says that the spec names
+    another one. `request` is the size that the claim is to ask for from now on, None when the claim stays as it is.
+    A `larger` claim asks for more than the spec does, and nothing is done about it.
+    """
+
+    volume: Volume
+    claim_name: str
+    claim: Claim | None = None
+    storage_class: str | None = None
+    capacity: str | None = None
+    phase: Phase = Phase.UNKNOWN
+    message: str = ""
+    class_difference: str = ""
+    request: str | None = None
+    larger: bool = False
+
+    def explain(self, cause: str | None = None) -> str:
+        """Returns what a person should know about the volume: the cause, by default its message, and its class."""
+        message = cause or self.message
+        if self.class_difference in message:
+            return message
+        return "; ".join(filter(None, (message, self.class_difference)))
+
+
+def volume_states(server: DittoServer, live_state: LiveState) -> tuple[VolumeState, ...]:
+    """Returns the state of every volume that the spec asks for, in the order of the claim templates."""
+    return tuple(_volume_state(volume, server, live_state) for volume in volumes(server.spec.storage) if volume.size)
+
+
+def reported_states(
+    server: DittoServer, manifest: Mapping[str, Any], live_state: LiveState | None
+) -> tuple[VolumeState, ...]:
+    """Returns the states together with what only the operator knows, such as why the API server rejected an expansion.
+
+    The status of the raw DittoServer has that. Without a LiveState it is all that is known.
+    """
+    status = manifest.get("status") or {}
+    entries = {entry.get("name", ""): entry for entry in status.get("volumes") or []}
+
+    if live_state is None:
+        sized = [volume for volume in volumes(server.spec.storage) if volume.size]
+        return tuple(_from_status(volume, server, entries.get(volume.name, {})) for volume in sized)
+
+    if status.get("observedGeneration") != manifest["metadata"].get("generation"):
+        entries = {}
+    return tuple(_with_status(state, entries.get(state.volume.name, {})) for state in volume_states(server, live_state))
+
+
+def _from_status(volume: Volume, server: DittoServer, entry: Mapping[str, Any]) -> VolumeState:
+    phase = entry.get("phase") or ""
+    return VolumeState(
+        volume=volume,
+        claim_name=volume.claim_name(server.metadata.name),
+        storage_class=entry.get("storageClass"),
+        capacity=entry.get("capacity"),
+        phase=Phase(phase) if phase in [*Phase] else Phase.UNKNOWN,
+        message=entry.get("message") or "",
+    )
+
+
+def _with_status(state: VolumeState, entry: Mapping[str, Any]) -> VolumeState:
+    is_rejected = state.request is not None and entry.get("phase") == Phase.RESIZE_REFUSED
+    waits = not state.message and entry.get("phase") == state.phase
+    if not (is_rejected or waits):
+        return state
+    return replace(state, phase=Phase(entry["phase"]), message=entry.get("message") or "")
+
+
+def _volume_state(volume: Volume, server: DittoServer, live_state: LiveState) -> VolumeState:
+    claim_name = volume.claim_name(server.metadata.name)
+    claim = live_state.claims.get(claim_name)
+    state = VolumeState(
+        volume=volume,
+        claim_name=claim_name,
+        claim=claim,
+        storage_class=storage_class_of(server.spec.storage, claim, live_state.classes),
+        capacity=claim.capacity if claim else None,
+        class_difference=class_difference(claim, server.spec.storage) if claim else "",
+    )
+
+    if claim is None:
+        return _without_claim(state, live_state)
+    if claim.terminating:
+        return replace(state, phase=Phase.TERMINATING, message=_how_to_keep_data(claim))
+    if claim.capacity is None or claim.phase != Phase.BOUND:
+        return replace(state, phase=Phase.LOST if claim.phase == Phase.LOST else Phase.PENDING)
+
+    wanted, capacity, requested = sizes_in_bytes(volume, claim)
+    if max(requested, capacity) < wanted:
+        return _to_expand(state, claim, live_state)
+    if requested > max(wanted, capacity) and OPERATOR in claim.requested_by:
+        return _to_reduce(state, claim, live_state)
+    if capacity < wanted:
+        return _expanding(state, claim, live_state)
+
+    larger = requested > wanted
+    message = f"volume claim {claim.name} asks for {claim.requested}, more than {_spec_size(volume)}; it stays so"
+    return replace(state, phase=Phase.BOUND, message=message if larger else "", larger=larger)
+
+
+def sizes_in_bytes(volume: Volume, claim: Claim) -> tuple[int, int, int]:
+    """Returns what the spec asks for, what the claim has, and what the claim asks for."""
+    return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
+
+
+def template_names(stateful_set: Mapping[str, Any]) -> set[str]:
+    return {template["metadata"]["name"] for template in stateful_set["spec"].get("volumeClaimTemplates") or []}
+
+
+def _without_claim(state: VolumeState, live_state: LiveState) -> VolumeState:
+    """Decides whether a claim that nobody has observed is unknown, about to be created, or missing."""
+    name, live = state.claim_name, live_state.stateful_set
+    if live_state.claims_gap:
+        message = f"volume claim {name} is unknown: {live_state.claims_gap}"
+        return replace(state, phase=Phase.UNKNOWN, message=message)
+
+    is_observed_template = live is not None and is_observed(live) and state.volume.name in template_names(live)
+    if live is None or live_state.is_new or not live["spec"]["replicas"] or not is_observed_template:
+        return replace(state, phase=Phase.PENDING)
+
+    if live_state.named_pod is None:
+        message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
+    else:
+        message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"
+    return replace(state, phase=Phase.MISSING, message=message)
+
+
+def _how_to_keep_data(claim: Claim) -> str:
+    deleted = f"volume claim {claim.name} is being deleted, and its data may be lost when the pod ends"
+    if claim.volume is None:
+        return deleted
+
+    patch = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'
+    keep = f"to keep the data, run: kubectl patch persistentvolume {claim.volume} --patch '{patch}'"
+    return f"{deleted}; {keep}; then restore the claim as the README says"
+
+
+def _to_expand(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+    volume = state.volume
+    if why := refusal(volume, claim, live_state.classes):
+        message = f"{_spec_size(volume)} {why}; it can stay at {claim.capacity}"
+        return replace(state, phase=Phase.RESIZE_REFUSED, message=message)
+    if rejection := live_state.refused.get(claim.name):
+        return replace(state, phase=Phase.RESIZE_REFUSED, message=_rejected(volume, claim, rejection))
+
+    message = f"volume claim {claim.name} is to grow from {claim.capacity} to {volume.size}"
+    return replace(state, phase=Phase.RESIZING, message=message, request=volume.size)
+
+
+def _to_reduce(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+    """Takes an expansion back that the spec no longer asks for, when the operator had asked for it, not somebody else.
+
+    The API server lets a claim ask for less only as long as it asks for more than it has (RecoverVolumeExpansion).
+    """
+    wanted, capacity, requested = sizes_in_bytes(state.volume, claim)
+    is_expanding = wanted > capacity
+    state = replace(state, phase=Phase.RESIZING if is_expanding else Phase.BOUND)
+
+    if rejection := live_state.refused.get(claim.name):
+        return replace(state, message=f"volume claim {claim.name} still asks for {claim.requested}: {rejection}")
+    if requested <= max(wanted, capacity + 1):
+        return state
+    return replace(state, request=state.volume.size if is_expanding else str(capacity + 1))
+
+
+def _expanding(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+    name, infeasible = claim.name, claim.infeasible_size
+    if infeasible and claim.requested and quantity.parse(infeasible) == quantity.parse(claim.requested):
+        why = claim.resize_error or f"the driver of volume claim {name} gave it up"
+        return replace(state, phase=Phase.RESIZE_REFUSED, message=_rejected(state.volume, claim, why))
+
+    if claim.waits_for_pod_since:
+        if live_state.pod is None:
+            then = "that follows when a pod uses it"
+        elif not live_state.may_restart:
+            then = (
+                f"if the kubelet cannot do that, delete the pod: annotation {RESTART_FOR_RESIZE} forbids to restart it"
+            )
+        else:
+            then = "the pod is restarted if the kubelet cannot do that while it is in use"
+        message = f"volume claim {name} has grown but for its file system; {then}"
+        return replace(state, phase=Phase.FILE_SYSTEM_RESIZE_PENDING, message=message)
+
+    error = f": {claim.resize_error}" if claim.resize_error else ""
+    message = f"volume claim {name} grows from {claim.capacity} to {claim.requested}{error}"
+    return replace(state, phase=Phase.RESIZING, message=message)
+
+
+def _rejected(volume: Volume, claim: Claim, why: str) -> str:
+    limit = claim.requested if claim.infeasible_size else volume.size
+    stays = f"volume claim {claim.name} stays at {claim.capacity}"
+    return f"{_spec_size(volume)} is refused, {stays}: {why}; ask for {claim.capacity} or more, and less than {limit}"
+
+
+def _spec_size(volume: Volume) -> str:
+    return f"{field_name(volume.field)} {volume.size}"
