@@ -91,7 +91,7 @@ def _json_texts(text: str) -> list[tuple[Text, Any]] | None:
                 json.dumps(value, ensure_ascii=False).encode()  # Fails on half of a pair, which is no character.
             found.append((Text(text[begin.start() : end], text.count("\n", 0, begin.start())), value))
             begin = _BLACK.search(text, end)
-    except (ValueError, RecursionError):
+    except (ValueError, OverflowError, RecursionError):
         return None
     return found
 

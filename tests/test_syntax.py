@@ -94,6 +94,7 @@ def test_whole_numbers_in_json_are_integers() -> None:
 def test_numbers_beyond_64_bits_are_floats_or_text_and_never_an_error() -> None:
     assert value("18446744073709551616") == 2.0**64
     assert value("9" * 5000) == "9" * 5000
+    assert read(f'{{"x": {"9" * 400}}}')["x"] == "9" * 400
 
 
 def test_keys_are_the_strings_that_kubectl_makes_of_them() -> None:
