@@ -1,7 +1,8 @@
-"""YAML and JSON as kubectl reads them: values as go-yaml makes them, and the line of each field. Reads no files."""
+"""Parses YAML and JSON as kubectl does: the values that go-yaml gives, and the line of each field. Reads no files."""
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -15,31 +16,53 @@ try:
 except ImportError:
     from yaml import SafeLoader  # type: ignore[assignment]
 
-# Recursion, here and in libyaml, ends the process on a document nested deeply enough.
-_DEPTH = 200
-# What aliases may add to a document, in characters; without them no document is larger than its text.
-_ALIASED_CHARACTERS = 1_000_000
-_TEMPLATE = "if this is a Helm template, use what `helm template` prints"
+# Recursion, here and in libyaml, ends the process on a document that is nested deeply enough.
+MAX_DEPTH = 200
+# Aliases may expand a document by so much; without them, no document is larger than its text.
+MAX_ALIASED_CHARACTERS = 1_000_000
+TEMPLATE_HINT = "if this is a Helm template, use what `helm template` prints"
+
 _TAG = "tag:yaml.org,2002:"
-# The tag of a scalar that was given neither quotes nor a tag.
+# The tag of a scalar that has neither quotes nor a tag.
 _PLAIN = ""
+
+_NOT_BLANK = re.compile(r"[^ \t\r\n]")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+# A directive at the beginning of the text, with nothing but blank lines and comments before it.
+_DIRECTIVE = re.compile(r"\ufeff?(?:[ \t]*(?:#[^\n]*)?\r?\n)*%")
 
 
 class UnusableInput(ValueError):
-    """The message is for the person who wrote the file: file, line and what was expected."""
+    """The message is for the person who wrote the file: it names the file, the line and what was expected."""
 
     def __init__(self, file: str, line: int | None, expected: str) -> None:
         super().__init__(f"{file}:{line}: {expected}" if line else f"{file}: {expected}")
 
 
-def texts(text: str, file: str) -> Iterator[tuple["Text", Any]]:
-    """Each document of a text, and its value; None for an empty one. `file` is for errors: UnusableInput."""
-    found = _json_texts(text)
-    yield from _yaml_texts(text, file) if found is None else found
+def parse_documents(text: str, file: str) -> Iterator[tuple["Text", Any]]:
+    """Yields each document with its value, which is None if the document is empty.
+
+    Raises UnusableInput, which names `file`.
+    """
+    documents = _parse_json(text)
+    if documents is not None:
+        yield from documents
+        return
+
+    if directive := _DIRECTIVE.match(text):
+        line = text.count("\n", 0, directive.end()) + 1
+        raise UnusableInput(file, line, "expected no YAML directive, because kubectl reads it as a document")
+
+    constructor = _Constructor(file, 2 * len(text) + MAX_ALIASED_CHARACTERS)
+    try:
+        for node in _compose(text):
+            yield Text(text, root=node), constructor.construct(node)
+    except yaml.YAMLError as error:
+        raise _explain(error, text, file) from None
 
 
 class Text:
-    """The text of one document; where its fields are is worked out when somebody asks."""
+    """The text of one document. It is parsed for the lines of fields only when someone asks for one."""
 
     def __init__(self, text: str, first_line: int = 0, root: Node | None = None) -> None:
         self._text = text
@@ -47,27 +70,32 @@ class Text:
         self._root = root
 
     def line(self, steps: Iterable[str]) -> int:
+        """Returns the line of the field, counted from 1, or that of its nearest parent in the text."""
         node = self._node
         line = node.start_mark.line if node else 0
+
         for step in steps:
             key, node = _entry(node, step)
             if key is None:
                 break
             line = key.start_mark.line
+
         return self._first_line + line + 1
 
     @cached_property
     def _node(self) -> Node | None:
-        """None for the JSON that is no YAML, such as a surrogate pair: the line of the document has to do."""
+        """Is None for JSON that is no YAML, such as a surrogate pair: then only the line of the document is known."""
         if self._root:
             return self._root
+
         try:
-            return next(_nodes(self._text), None)
+            return next(_compose(self._text), None)
         except yaml.YAMLError:
             return None
 
 
 def _entry(node: Node | None, step: str) -> tuple[Node, Node] | tuple[None, None]:
+    """Returns the nodes that hold the key and the value of an entry; an item of a list is both."""
     if isinstance(node, MappingNode):
         return next(((key, value) for key, value in node.value if key.value == step), (None, None))
     if isinstance(node, SequenceNode) and step.isdecimal() and int(step) < len(node.value):
@@ -75,59 +103,38 @@ def _entry(node: Node | None, step: str) -> tuple[Node, Node] | tuple[None, None
     return None, None
 
 
-def _json_texts(text: str) -> list[tuple[Text, Any]] | None:
-    """One JSON document after the other; None for text that is to be read, or complained about, as YAML."""
+def _parse_json(text: str) -> list[tuple[Text, Any]] | None:
+    """Parses JSON documents one after the other. Returns None for text that has to be parsed, or refused, as YAML."""
     decoder = json.JSONDecoder(
-        object_pairs_hook=_once_each, parse_int=_whole, parse_float=_fraction, parse_constant=_refuse_constant
+        object_pairs_hook=_unique_keys, parse_int=_parse_integer, parse_float=_parse_float, parse_constant=_parse_float
     )
-    found: list[tuple[Text, Any]] = []
-    begin = _BLACK.search(text)
+    documents: list[tuple[Text, Any]] = []
+    begin = _NOT_BLANK.search(text)
     if not begin or begin[0] != "{":
         return None
+
     try:
         while begin:
             value, end = decoder.raw_decode(text, begin.start())
             if _SURROGATE.search(text):
                 json.dumps(value, ensure_ascii=False).encode()  # Fails on half of a pair, which is no character.
-            found.append((Text(text[begin.start() : end], text.count("\n", 0, begin.start())), value))
-            begin = _BLACK.search(text, end)
+
+            documents.append((Text(text[begin.start() : end], text.count("\n", 0, begin.start())), value))
+            begin = _NOT_BLANK.search(text, end)
     except (ValueError, OverflowError, RecursionError):
         return None
-    return found
+
+    return documents
 
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
-_BLACK = re.compile(r"[^ \t\r\n]")
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise ValueError("a key occurs twice")
+    return mapping
 
 
-def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key is there twice")
-    return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _yaml_texts(text: str, file: str) -> Iterator[tuple[Text, Any]]:
-    if directive := _DIRECTIVE.match(text):
-        line = text.count("\n", 0, directive.end()) + 1
-        raise UnusableInput(file, line, "expected no YAML directive, because kubectl reads it as a document")
-    values = _Values(file, 2 * len(text) + _ALIASED_CHARACTERS)
-    try:
-        for node in _nodes(text):
-            yield Text(text, root=node), values.read(node)
-    except yaml.YAMLError as error:
-        raise _syntax_error(error, text, file) from None
-
-
-# At the beginning of the text, after nothing but blank lines and comments.
-_DIRECTIVE = re.compile(r"\ufeff?(?:[ \t]*(?:#[^\n]*)?\r?\n)*%")
-
-
-def _nodes(text: str) -> Iterator[Node]:
+def _compose(text: str) -> Iterator[Node]:
     loader = _Loader(text)
     try:
         while loader.check_node():
@@ -139,7 +146,7 @@ def _nodes(text: str) -> Iterator[Node]:
 
 
 class _Loader(SafeLoader):
-    """Leaves plain scalars without a tag: what they mean is go-yaml's to say (`_plain`), and PyYAML says otherwise."""
+    """Leaves plain scalars without a tag, because `_resolve` gives them the meaning that they have in go-yaml."""
 
     _depth = 0
 
@@ -150,80 +157,84 @@ class _Loader(SafeLoader):
 
     def descend_resolver(self, current_node: Any, current_index: Any) -> None:
         self._depth += 1
-        if self._depth > _DEPTH:
+        if self._depth > MAX_DEPTH:
             mark = current_node.start_mark
-            raise yaml.MarkedYAMLError(problem=f"it is nested more than {_DEPTH} levels deep", problem_mark=mark)
+            raise yaml.MarkedYAMLError(problem=f"it is nested more than {MAX_DEPTH} levels deep", problem_mark=mark)
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
 
 
-def _syntax_error(error: yaml.YAMLError, text: str, file: str) -> UnusableInput:
+def _explain(error: yaml.YAMLError, text: str, file: str) -> UnusableInput:
+    """Says what was expected, without quoting the text, which may be a Secret's."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
         line, column = error.problem_mark.line, error.problem_mark.column
         written = (text.split("\n")[line : line + 1] or [""])[0]
         if written[column : column + 1] == "\t":
             return UnusableInput(file, line + 1, "expected spaces for indentation, found a tab")
-        template = f"; {_TEMPLATE}" if "{{" in written else ""
-        return UnusableInput(file, line + 1, f"expected YAML: {error.problem}{template}")
+
+        hint = f"; {TEMPLATE_HINT}" if "{{" in written else ""
+        return UnusableInput(file, line + 1, f"expected YAML: {error.problem}{hint}")
+
     unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
     if unprintable:
         line = text.count("\n", 0, unprintable.start()) + 1
         return UnusableInput(file, line, "expected text, found a control character")
+
     return UnusableInput(file, None, "expected YAML")
 
 
-class _Values:
-    """Makes of nodes what go-yaml makes of them; `budget` bounds what aliases can blow a text up to."""
+class _Constructor:
+    """Constructs the values that go-yaml would. `budget` is how many characters they may have with aliases expanded."""
 
     def __init__(self, file: str, budget: int) -> None:
         self._file = file
         self._budget = budget
         self._open: set[int] = set()
 
-    def read(self, node: Node) -> Any:
-        if isinstance(node, ScalarNode):
-            self._spend(node, 1 + len(node.value))
-            return self._scalar(node)
-        self._spend(node, 1)
-        if id(node) in self._open:
-            raise self._unusable(node, "expected a value, found an alias of the value that contains it")
-        self._open.add(id(node))
-        found = self._mapping(node) if isinstance(node, MappingNode) else [self.read(item) for item in node.value]
-        self._open.discard(id(node))
-        return found
-
-    def _spend(self, node: Node, characters: int) -> None:
-        self._budget -= characters
+    def construct(self, node: Node) -> Any:
+        self._budget -= 1 + (len(node.value) if isinstance(node, ScalarNode) else 0)
         if self._budget < 0:
             raise self._unusable(node, "expected fewer aliases; they make the document far larger than its text")
 
+        if isinstance(node, ScalarNode):
+            return self._scalar(node)
+
+        if id(node) in self._open:
+            raise self._unusable(node, "expected a value, found an alias of the value that contains it")
+        self._open.add(id(node))
+        value = self._mapping(node) if isinstance(node, MappingNode) else [self.construct(item) for item in node.value]
+        self._open.discard(id(node))
+
+        return value
+
     def _mapping(self, node: MappingNode) -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        own: set[str] = set()
+        mapping: dict[str, Any] = {}
+        keys: set[str] = set()
+
         for key_node, value_node in node.value:
             if key_node.value == "<<" and key_node.tag in (_PLAIN, f"{_TAG}merge"):
-                for merged in self._merged(value_node):
-                    found.update(self.read(merged))
+                # Of several mappings the first one wins.
+                merged = value_node.value[::-1] if isinstance(value_node, SequenceNode) else [value_node]
+                if not all(isinstance(source, MappingNode) for source in merged):
+                    raise self._unusable(value_node, "expected a mapping or a list of mappings after <<")
+                for source in merged:
+                    mapping.update(self.construct(source))
                 continue
-            key = self._key(key_node)
-            if key in own:
-                raise self._unusable(key_node, f'expected the key "{key}" once, found it twice')
-            own.add(key)
-            found[key] = self.read(value_node)
-        return found
 
-    def _merged(self, node: Node) -> list[Node]:
-        """The mappings to take over, those that win last."""
-        given: list[Node] = node.value[::-1] if isinstance(node, SequenceNode) else [node]
-        if not all(isinstance(each, MappingNode) for each in given):
-            raise self._unusable(node, "expected a mapping or a list of mappings after <<")
-        return given
+            key = self._key(key_node)
+            if key in keys:
+                raise self._unusable(key_node, f'expected the key "{key}" once, found it twice')
+            keys.add(key)
+            mapping[key] = self.construct(value_node)
+
+        return mapping
 
     def _key(self, node: Node) -> str:
-        """As kubectl does, takes `8080` and `yes` for "8080" and "true"; a fraction could come out otherwise."""
+        """Takes `8080` and `yes` for "8080" and "true" as kubectl does, but no fraction: its digits might change."""
         if not isinstance(node, ScalarNode):
-            raise self._unusable(node, f"expected a string for a key; {_TEMPLATE}")
+            raise self._unusable(node, f"expected a string for a key; {TEMPLATE_HINT}")
+
         key = self._scalar(node)
         if isinstance(key, bool):
             return "true" if key else "false"
@@ -232,78 +243,75 @@ class _Values:
         return str(key)
 
     def _scalar(self, node: ScalarNode) -> Any:
-        if node.tag == _PLAIN:
-            return self._finite(node, _plain(node.value))
         kind = node.tag.removeprefix(_TAG)
+
         if kind == "binary":
-            return self._binary(node)
-        if kind not in _TAGGED:
+            # The value is the text, as in go-yaml: kubectl converts it to JSON.
+            try:
+                return base64.b64decode(node.value.replace("\n", ""), validate=True).decode()
+            except ValueError:
+                raise self._unusable(node, "expected text in base64 after !!binary") from None
+
+        if kind != _PLAIN and kind not in _TYPES:
             return node.value
-        value = _plain(node.value)
-        if not isinstance(value, _TAGGED[kind]):
+
+        value = _resolve(node.value)
+        if kind in _TYPES and not isinstance(value, _TYPES[kind]):
             raise self._unusable(node, f"expected a value that fits its tag !!{kind}")
-        return self._finite(node, value)
-
-    def _binary(self, node: ScalarNode) -> str:
-        """The text that the base64 stands for; as go-yaml, of which kubectl makes JSON."""
-        try:
-            return base64.b64decode(node.value.replace("\n", ""), validate=True).decode()
-        except ValueError:
-            raise self._unusable(node, "expected text in base64 after !!binary") from None
-
-    def _finite(self, node: ScalarNode, value: Any) -> Any:
         if not isinstance(value, float):
             return value
-        if value != value or value in (float("inf"), -float("inf")):
+        if not math.isfinite(value):
             raise self._unusable(node, "expected a finite number")
-        return _narrowed(value)
+        return _narrow(value)
 
     def _unusable(self, node: Node, expected: str) -> UnusableInput:
         return UnusableInput(self._file, node.start_mark.line + 1, expected)
 
 
-# What `resolve` of go.yaml.in/yaml/v2 makes of plain scalars; sigs.k8s.io/yaml, and so kubectl, stands on it.
+# What `resolve` of go.yaml.in/yaml/v2 makes of plain scalars; sigs.k8s.io/yaml, and so kubectl, builds on it.
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
     **dict.fromkeys(("n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"), False),
     **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **dict.fromkeys((".nan", ".NaN", ".NAN"), float("nan")),
-    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), float("inf")),
-    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -float("inf")),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+    **dict.fromkeys((".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF"), math.inf),
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
-_TAGGED: dict[str, Any] = {"bool": bool, "int": int, "float": int | float, "null": type(None)}
-_DIGITS = 100  # More fit no number that Kubernetes knows, and Python refuses to read thousands of them.
+_TYPES: dict[str, Any] = {"bool": bool, "int": int, "float": int | float, "null": type(None)}
+_MAX_DIGITS = 100  # More fit no number that Kubernetes knows, and Python refuses to parse thousands of them.
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _OCTAL = re.compile(r"^([-+]?)0(?=[0-7])")
 
 
-def _plain(text: str) -> Any:
+def _resolve(text: str) -> Any:
     if text in _WORDS:
         return _WORDS[text]
     if text[0] not in "+-.0123456789":
         return text
+
     number = text.replace("_", "")
-    if _INTEGER.fullmatch(number) and len(number) < _DIGITS:
-        return _whole(_OCTAL.sub(r"\g<1>0o", number))
-    if _FLOAT.fullmatch(number) and abs(value := float(number)) != float("inf"):
+    if _INTEGER.fullmatch(number) and len(number) < _MAX_DIGITS:
+        return _parse_integer(_OCTAL.sub(r"\g<1>0o", number))
+    if _FLOAT.fullmatch(number) and math.isfinite(value := float(number)):
         return value
     return text
 
 
-def _fraction(number: str) -> int | float:
-    value = float(number)
-    if value in (float("inf"), -float("inf")):
-        raise ValueError(f"{number} is beyond all floats")
-    return _narrowed(value)
-
-
-def _narrowed(value: float) -> int | float:
-    """JSON, which kubectl sends, does not tell 1.0 from 1."""
-    return int(value) if value.is_integer() and abs(value) < 2**63 else value
-
-
-def _whole(number: str) -> int | float:
-    """The API server keeps an integer of 64 bits and takes any larger one for a float."""
+def _parse_integer(number: str) -> int | float:
+    """Parses a larger integer than the 64 bits of the API server as a float, as the API server does."""
     value = int(number, 0)
     return value if -(2**63) <= value < 2**63 else float(value)
+
+
+def _parse_float(number: str) -> int | float:
+    """Raises ValueError for NaN and for what is infinite or too large, which JSON does not have."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is not finite")
+    return _narrow(value)
+
+
+def _narrow(value: float) -> int | float:
+    """Turns 1.0 into 1: the JSON that kubectl sends does not tell them apart."""
+    return int(value) if value.is_integer() and abs(value) < 2**63 else value

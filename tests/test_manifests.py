@@ -32,6 +32,11 @@ def refusal(text: str, *, named: bool = True) -> str:
     [
         ("- a\n", "a.yaml:1: expected a mapping with apiVersion and kind, found a list"),
         ("5", "a.yaml:1: expected a mapping with apiVersion and kind, found a number"),
+        ("true", "a.yaml:1: expected a mapping with apiVersion and kind, found a boolean"),
+        (
+            "apiVersion: v1\nkind: List\nitems: [null]",
+            "a.yaml:3: expected a mapping with apiVersion and kind, found null",
+        ),
         ("\n\nkind: A\n", "a.yaml:3: expected a Kubernetes object, but it has no apiVersion that is a string"),
         ("a: 1\n", "a.yaml:1: expected a Kubernetes object, but it has no apiVersion and no kind that is a string"),
         ("apiVersion: v1\nkind: 5\n", "a.yaml:1: expected a Kubernetes object, but it has no kind that is a string"),

@@ -3,14 +3,14 @@ from typing import Any
 
 import pytest
 
-from app.syntax import UnusableInput, texts
+from app.syntax import UnusableInput, parse_documents
 from tests.controlplane.cluster import ControlPlane
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\n"
 
 
 def read(text: str) -> Any:
-    [(_, found)] = texts(text, "a.yaml")
+    [(_, found)] = parse_documents(text, "a.yaml")
     return found
 
 
@@ -20,7 +20,7 @@ def value(text: str) -> Any:
 
 def refusal(text: str) -> str:
     with pytest.raises(UnusableInput) as caught:
-        list(texts(text, "a.yaml"))
+        list(parse_documents(text, "a.yaml"))
     return str(caught.value)
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,7 +13,7 @@ import click
 from app import manifests
 from app.cluster.reader import Reader
 from app.cluster.snapshot import Snapshot
-from app.settings import ENVIRONMENT_PREFIX, users_kubeconfig
+from app.settings import ENVIRONMENT_PREFIX, Address, default_kubeconfigs
 from app.storage.spec import KIND
 from app.syntax import UnusableInput
 
@@ -42,9 +42,20 @@ output_option = option(
 )
 
 
+def parse_address(text: str) -> Address:
+    """Parses HOST:PORT; an IPv6 host stands in brackets, and port 0 is any free one."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise click.BadParameter(f"{text!r} is not HOST:PORT, such as 0.0.0.0:9443")
+    return Address(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+address_option = partial(option, type=parse_address, metavar="HOST:PORT")
+
+
 @dataclass(frozen=True)
 class Source:
-    """Where a person wants things to be looked up; if nothing is named, that is where kubectl would look."""
+    """The cluster or snapshot that a person named; if they named none, it is the cluster that kubectl uses."""
 
     kubeconfig: Path | None
     context: str | None
@@ -67,7 +78,7 @@ class Source:
     async def connect(self) -> AsyncIterator["Cluster"]:
         from app.cluster.client import Cluster
 
-        kubeconfig = self.kubeconfig or users_kubeconfig(os.environ, Path.home())
+        kubeconfig = self.kubeconfig or default_kubeconfigs(os.environ, Path.home())
         async with Cluster.connect(kubeconfig, context=self.context or "") as cluster:
             yield cluster
 

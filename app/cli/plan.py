@@ -58,7 +58,7 @@ def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What applying one DittoServer would do; nothing, if it is refused. `is_new` says that its name is not in use.
+    """The outcome of applying one DittoServer; without effects, if refused. `is_new` says that its name is not in use.
 
     `held` says why the operator would not end the pod for the change; None when it would, or need not.
     """

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.cluster.errors import NotFound
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Resource
-from app.manifests import Document, files, read
+from app.manifests import Document, list_files, read
 from app.storage import quantity
 from app.storage.facts import DryRun
 from app.syntax import UnusableInput
@@ -202,7 +202,7 @@ def _is_template(value: dict[str, Any]) -> bool:
 def _signature(path: Path) -> _Signature:
     """Changes when the files do; empty when they cannot be looked at."""
     try:
-        stats = [(str(file), file.stat()) for file in files(path)]
+        stats = [(str(file), file.stat()) for file in list_files(path)]
     except (OSError, UnusableInput):
         return ()
     return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)

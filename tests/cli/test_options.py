@@ -8,10 +8,31 @@ import pytest
 import yaml
 
 from app.__main__ import SUMMARIES, import_command
+from app.cli.options import parse_address
+from app.settings import Address
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import SNAPSHOT, run
 from tests.harness.server_table import server
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("0.0.0.0:9443", Address("0.0.0.0", 9443)),
+        ("[::1]:0", Address("::1", 0)),
+        ("localhost:65535", Address("localhost", 65535)),
+    ],
+)
+def test_an_address_is_host_and_port_and_is_written_as_it_was_read(text: str, address: Address) -> None:
+    assert parse_address(text) == address
+    assert str(address) == text
+
+
+@pytest.mark.parametrize("text", ["", "9443", ":9443", "localhost:", "localhost:http", "localhost:65536"])
+def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+    with pytest.raises(click.BadParameter, match=r"is not HOST:PORT, such as 0\.0\.0\.0:9443"):
+        parse_address(text)
 
 
 def test_a_flag_can_be_set_in_the_environment() -> None:

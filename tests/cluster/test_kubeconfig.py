@@ -16,7 +16,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import Unavailable
 from app.cluster.kubeconfig import WORKAROUND, authenticate, select
 from app.cluster.reader import Resource
-from app.settings import users_kubeconfig
+from app.settings import default_kubeconfigs
 from tests.controlplane.cluster import ControlPlane
 
 REVIEWS = Resource("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
@@ -278,7 +278,7 @@ def whom_kubectl_is(site: Site, case: Case, files: str) -> Any:
 
 
 async def whom_we_are(case: Case, files: str) -> Any:
-    paths = users_kubeconfig({"KUBECONFIG": files}, Path("/"))
+    paths = default_kubeconfigs({"KUBECONFIG": files}, Path("/"))
     async with Cluster.connect(paths, context=case.context) as cluster:
         answer = await cluster.create(REVIEWS, {"apiVersion": REVIEWS.version, "kind": REVIEWS.kind, "metadata": {}})
         return answer["status"]["userInfo"], cluster.namespace
