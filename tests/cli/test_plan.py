@@ -138,7 +138,7 @@ async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapsho
     assert title == "DittoServer media/other: new"
     assert warning.startswith('  warning: spec.s3.credentialsSecretRef: S3 credentials Secret "s3" not found')
     assert [line.split(":")[0] for line in made] == ["  objects", "  Secrets", "  metadata", "  cache"]
-    assert made[-1] == "  cache: 5Gi, claim cache-other-0 is made, class fast"
+    assert made[-1] == "  cache: 5Gi, claim cache-other-0 is created, class fast"
 
 
 @pytest.mark.parametrize("change", [{"image": "example.com/dittofs:2"}, {"replicas": 0}])
@@ -181,7 +181,7 @@ async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
         '5Gi of StorageClass "slow", not "fast"; '
         'for "fast", delete the claim and its data, or choose another server name'
     )
-    assert metadata == "  metadata: 10Gi, claim metadata-other-0 is made, class fast"
+    assert metadata == "  metadata: 10Gi, claim metadata-other-0 is created, class fast"
     assert cache == "  cache: 5Gi, claim cache-other-0 is reused with its data: 5Gi of class slow, not fast"
 
 

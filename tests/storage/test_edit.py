@@ -87,7 +87,7 @@ def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> No
     old, new = server(**given), server(storage={**server(**given)["spec"]["storage"], "contentSize": "1Ti"})
     [effect] = effects(new, old)
 
-    assert effect == Effect("content", "1Ti, claim content-files-0 is made, class fast", restarts=True)
+    assert effect == Effect("content", "1Ti, claim content-files-0 is created, class fast", restarts=True)
 
     [effect] = effects(new, old, live_state(classes=StorageClasses()))
 
@@ -106,7 +106,7 @@ def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> No
         ),
         (
             server(metrics={"enabled": True}),
-            Effect("metrics", 'unset to {"enabled": true, "port": 9090}, makes Service files-metrics', restarts=True),
+            Effect("metrics", 'unset to {"enabled": true, "port": 9090}, creates Service files-metrics', restarts=True),
         ),
         (
             server(**s3()),
@@ -194,7 +194,9 @@ def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
     [drift] = effects(server(), found=live_state(stateful_set=live))
 
     assert drift == Effect(
-        "StatefulSet files", "is not yet what this version makes of the spec as it is", restarts=True
+        "StatefulSet files",
+        "differs from what this version of the operator renders for the unchanged spec",
+        restarts=True,
     )
 
 
@@ -209,13 +211,13 @@ def test_a_new_server_makes_its_objects_secrets_and_claims() -> None:
         Effect(
             "objects",
             "ConfigMap files-config, Service files-headless, Service files-file, Service files-api, "
-            "StatefulSet files are made",
+            "StatefulSet files are created",
         ),
         Effect(
             "Secrets", "files-admin-bootstrap-credentials are generated, or reused where an earlier server left them"
         ),
-        Effect("metadata", "10Gi, claim metadata-files-0 is made, class fast"),
-        Effect("cache", "5Gi, claim cache-files-0 is made, class fast"),
+        Effect("metadata", "10Gi, claim metadata-files-0 is created, class fast"),
+        Effect("cache", "5Gi, claim cache-files-0 is created, class fast"),
     ]
 
 
@@ -252,7 +254,7 @@ MORE = StorageClasses((FAST, SLOW, LATER))
         ),
         (
             claim("cache", "9Gi", terminating=True),
-            "5Gi, claim cache-files-0 is made anew once the one being deleted is gone, class fast",
+            "5Gi, claim cache-files-0 is recreated once the one being deleted is gone, class fast",
         ),
     ],
 )
@@ -291,8 +293,8 @@ THEIRS = {"ownerReferences": [{"kind": "Database", "name": "files", "controller"
     ("metadata", "hows"),
     [
         (OURS, ["exists without an owner and is adopted"]),
-        ({}, ["exists and is not this server's; nothing is made until it is removed or renamed"]),
-        ({**OURS, **THEIRS}, ["exists and is not this server's; nothing is made until it is removed or renamed"]),
+        ({}, ["exists and is not this server's; nothing is created until it is removed or renamed"]),
+        ({**OURS, **THEIRS}, ["exists and is not this server's; nothing is created until it is removed or renamed"]),
         ({**OURS, **FORMER}, []),
     ],
 )
