@@ -447,12 +447,7 @@ class Reconciler:
         if metrics not in wanted and service and owner.owns(service) and not is_terminating(service):
             await self._writer.remove(SERVICES, service)
         secret = self._informers.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
-        if (
-            not (spec.database and spec.database.postgres_secret_ref)
-            and secret
-            and owner.owns(secret)
-            and not is_terminating(secret)
-        ):
+        if not spec.database.postgres_secret_ref and secret and owner.owns(secret) and not is_terminating(secret):
             await self._writer.remove(SECRETS, secret)
 
     async def _report(

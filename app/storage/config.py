@@ -7,16 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from app.storage.secret_references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
-from app.storage.spec import (
-    DEFAULT_ADMIN,
-    DEFAULT_CACHE,
-    DEFAULT_CONTROL_PLANE,
-    DEFAULT_IDENTITY,
-    DEFAULT_METRICS,
-    DEFAULT_SQLITE,
-    Jwt,
-    Spec,
-)
+from app.storage.spec import Jwt, Spec
 
 # The pod's grace period is longer, so that connections are drained before it is killed.
 SHUTDOWN_TIMEOUT = "90s"
@@ -40,17 +31,13 @@ _UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
 
 def config_yaml(spec: Spec) -> str:
     """Returns the configuration file in the form that DittoFS of February 2026 reads."""
-    api, cache = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.cache or DEFAULT_CACHE
-    metrics = spec.metrics or DEFAULT_METRICS
-    identity = spec.identity or DEFAULT_IDENTITY
-    jwt = identity.jwt or _DEFAULT_JWT
+    jwt = spec.identity.jwt or _DEFAULT_JWT
 
-    if spec.database and spec.database.postgres_secret_ref:
+    if spec.database.postgres_secret_ref:
         database: dict[str, Any] = {"type": "postgres", "postgres": _POSTGRES_PLACEHOLDERS}
     else:
         # This is for a type of postgres without a Secret, too: admission has warned, and SQLite at least starts.
-        sqlite = (spec.database and spec.database.sqlite) or DEFAULT_SQLITE
-        database = {"type": "sqlite", "sqlite": {"path": sqlite.path}}
+        database = {"type": "sqlite", "sqlite": {"path": spec.database.sqlite.path}}
 
     content = {
         "logging": {"level": "INFO", "format": "json", "output": "stdout"},
@@ -58,16 +45,16 @@ def config_yaml(spec: Spec) -> str:
         "database": database,
         "controlplane": {
             "host": "0.0.0.0",  # noqa: S104 - Services reach it there
-            "port": api.port,
+            "port": spec.control_plane.port,
             "jwt": {
                 "issuer": jwt.issuer,
                 "access_token_duration": jwt.access_token_duration,
                 "refresh_token_duration": jwt.refresh_token_duration,
             },
         },
-        "cache": {"path": cache.path, "size": cache.size},
-        "metrics": {"enabled": metrics.enabled, "port": metrics.port},
-        "admin": {"username": (identity.admin or DEFAULT_ADMIN).username},
+        "cache": {"path": spec.cache.path, "size": spec.cache.size},
+        "metrics": {"enabled": spec.metrics.enabled, "port": spec.metrics.port},
+        "admin": {"username": spec.identity.admin.username},
     }
     return "".join(f"{line}\n" for line in _yaml_lines(content))
 

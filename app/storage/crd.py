@@ -9,10 +9,10 @@ from typing import Any
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
-from app.storage.spec import DEFAULT_CONTROL_PLANE, GROUP, KIND, PLURAL, VERSION
+from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status_schema import Status
 
-_API_PORT = f"(has(self.controlPlane) ? self.controlPlane.port : {DEFAULT_CONTROL_PLANE.port})"
+_API_PORT = f"(has(self.controlPlane) ? self.controlPlane.port : {ControlPlane().port})"
 
 # For each of the listeners of `ports`: its name, where its port is written, the port, and whether it listens.
 _LISTENERS = (

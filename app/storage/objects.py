@@ -16,7 +16,7 @@ from app.storage.secret_references import (
     jwt_secret_name,
     postgres_secret_name,
 )
-from app.storage.spec import API_VERSION, DEFAULT_ADMIN, DEFAULT_IDENTITY, DEFAULT_SERVICE, KIND, DittoServer, Spec
+from app.storage.spec import API_VERSION, KIND, DittoServer, Spec
 from app.storage.unstructured import Manifest
 from app.storage.volumes import volumes
 
@@ -97,7 +97,7 @@ def config_map(owner: Owner, spec: Spec) -> Manifest:
 
 def services(owner: Owner, spec: Spec) -> list[Manifest]:
     ports = {each.name: _port(each.name, each.port) for each in listeners(spec)}
-    given = spec.service or DEFAULT_SERVICE
+    given = spec.service
     exposed = {"type": given.type}
     annotations = given.annotations or {}
     found = [
@@ -182,7 +182,7 @@ def jwt_secret(owner: Owner, token: bytes) -> Manifest:
 
 
 def admin_secret(owner: Owner, spec: Spec, password: str) -> Manifest:
-    username = ((spec.identity or DEFAULT_IDENTITY).admin or DEFAULT_ADMIN).username
+    username = spec.identity.admin.username
     data = {USERNAME_KEY: username.encode(), PASSWORD_KEY: password.encode()}
     return _secret(admin_secret_name(owner.name), owner, data)
 

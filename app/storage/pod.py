@@ -100,7 +100,7 @@ def _environment(name: str, spec: Spec) -> list[Manifest]:
     if POSTGRES_PATH in references:
         secret = postgres_secret_name(name)
         env += [_from_secret(f"DITTOFS_DATABASE_POSTGRES_{key.upper()}", secret, key) for key in POSTGRES_KEYS]
-    return [*env, *(_s3_environment(spec.s3) if spec.s3 else [])]
+    return [*env, *_s3_environment(spec.s3)]
 
 
 def _s3_environment(s3: S3) -> list[Manifest]:

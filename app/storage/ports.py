@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.storage.spec import DEFAULT_CONTROL_PLANE, DEFAULT_METRICS, DEFAULT_SMB, Spec
+from app.storage.spec import Spec
 
 # The server listens on these in the pod whatever its configuration says.
 NFS_PORT, SMB_PORT = 12049, 1445
@@ -20,12 +20,12 @@ class Listener:
 
 def listeners(spec: Spec) -> tuple[Listener, ...]:
     """Returns every part of the server that listens, in the order in which a clash of ports is reported."""
-    api, smb = spec.control_plane or DEFAULT_CONTROL_PLANE, spec.smb or DEFAULT_SMB
-    metrics = spec.metrics or DEFAULT_METRICS
-
-    enabled = [Listener("nfs", "spec.nfsPort", spec.nfs_port), Listener("api", "spec.controlPlane.port", api.port)]
-    if smb.enabled:
-        enabled.append(Listener("smb", "spec.smb.port", smb.port))
-    if metrics.enabled:
-        enabled.append(Listener("metrics", "spec.metrics.port", metrics.port))
+    enabled = [
+        Listener("nfs", "spec.nfsPort", spec.nfs_port),
+        Listener("api", "spec.controlPlane.port", spec.control_plane.port),
+    ]
+    if spec.smb.enabled:
+        enabled.append(Listener("smb", "spec.smb.port", spec.smb.port))
+    if spec.metrics.enabled:
+        enabled.append(Listener("metrics", "spec.metrics.port", spec.metrics.port))
     return tuple(enabled)

@@ -5,7 +5,7 @@ A rule about the object alone is in the CustomResourceDefinition too (`crd`), so
 
 import json
 import posixpath
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
@@ -35,22 +35,8 @@ from app.storage.secret_references import (
     secret_references,
 )
 from app.storage.sections import Section, changed_sections, section_findings, stateful_set_for_dry_run
-from app.storage.spec import (
-    DEFAULT_CACHE,
-    DEFAULT_SQLITE,
-    DittoServer,
-    Spec,
-)
-from app.storage.volumes import (
-    Volume,
-    doubt,
-    mount_paths,
-    refusal,
-    resized,
-    reuse,
-    storage_class_of,
-    volumes,
-)
+from app.storage.spec import DittoServer, Spec
+from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized, reuse, storage_class_of, volumes
 
 # The API server adds as many to generateName.
 GENERATED_CHARACTERS = 5
@@ -238,7 +224,8 @@ def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]:
     path = "spec.service.annotations"
-    new, old = _annotations(change.spec), _annotations(change.old.spec) if change.old else {}
+    new = change.spec.service.annotations or {}
+    old = (change.old.spec.service.annotations if change.old else None) or {}
 
     for key in sorted(new.keys() - old.keys()):
         if not is_annotation_key(key):
@@ -364,10 +351,8 @@ def secrets_are_not_overwritten(change: Change, _facts: Facts) -> Iterator[Findi
 
 def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
     database = change.spec.database
-    if database is None:
-        return
-
     path = "spec.database.postgresSecretRef"
+
     if database.postgres_secret_ref and database.type == "sqlite":
         problem = f"{field_name(path)} is set but database.type is 'sqlite'"
         yield warning(path, f"{problem} - PostgreSQL will take precedence")
@@ -384,7 +369,7 @@ def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
     path = "spec.cache.size"
-    size, volume_size = (change.spec.cache or DEFAULT_CACHE).size, change.spec.storage.cache_size
+    size, volume_size = change.spec.cache.size, change.spec.storage.cache_size
     wanted = quantity.parse_cache_size(size)
 
     if wanted is None:
@@ -395,10 +380,10 @@ def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
-    paths = {"spec.cache.path": (change.spec.cache or DEFAULT_CACHE).path}
+    paths = {"spec.cache.path": change.spec.cache.path}
     database = change.spec.database
-    if not (database and (database.postgres_secret_ref or database.type == "postgres")):
-        paths["spec.database.sqlite.path"] = ((database and database.sqlite) or DEFAULT_SQLITE).path
+    if not database.postgres_secret_ref and database.type == "sqlite":
+        paths["spec.database.sqlite.path"] = database.sqlite.path
 
     mounts = mount_paths(change.spec.storage)
     for field, path in paths.items():
@@ -445,10 +430,6 @@ OBJECT_RULES = (
 def _pod_listeners(change: Change) -> list[Listener]:
     """Returns those that listen in the pod on the port of the spec; a Service maps the ports of nfs and smb."""
     return [listener for listener in change.listeners if listener.name in ("api", "metrics")]
-
-
-def _annotations(spec: Spec) -> Mapping[str, str]:
-    return (spec.service and spec.service.annotations) or {}
 
 
 def _quote(text: str) -> str:

@@ -70,7 +70,7 @@ class SecretReference:
 def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
     """Returns every Secret that the spec names, S3 first."""
     references = []
-    if spec.s3 and (s3 := spec.s3.credentials_secret_ref):
+    if s3 := spec.s3.credentials_secret_ref:
         keys = (
             ReferencedKey(s3.access_key_id_key, _S3_COMPLAINTS),
             ReferencedKey(s3.secret_access_key_key, _S3_COMPLAINTS),
@@ -78,12 +78,11 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
         )
         references.append(SecretReference(S3_PATH, "S3 credentials", s3.secret_name, keys))
 
-    identity, database = spec.identity, spec.database
-    if identity and identity.jwt:
-        references.append(_reference(JWT_PATH, "JWT", identity.jwt.secret_ref, _JWT_COMPLAINTS))
-    if identity and identity.admin and (password := identity.admin.password_secret_ref):
+    if jwt := spec.identity.jwt:
+        references.append(_reference(JWT_PATH, "JWT", jwt.secret_ref, _JWT_COMPLAINTS))
+    if password := spec.identity.admin.password_secret_ref:
         references.append(_reference(PASSWORD_PATH, "admin password", password, _PASSWORD_COMPLAINTS))
-    if database and (dsn := database.postgres_secret_ref):
+    if dsn := spec.database.postgres_secret_ref:
         references.append(_reference(POSTGRES_PATH, "Postgres", dsn, _COMPLAINTS))
     return tuple(references)
 

@@ -106,6 +106,12 @@ class Model(BaseModel):
         return _without_nulls(value)
 
 
+def _section(model: type[Model]) -> Any:
+    """Returns a field that is a section with its defaults when left out; the schema shows no default for it."""
+    default = model()
+    return Field(default_factory=lambda: default)
+
+
 class SecretKey(Model):
     """One key of a Secret in the server's namespace."""
 
@@ -142,7 +148,7 @@ class Database(Model):
 
     type: Literal["sqlite", "postgres"] = "sqlite"
     """sqlite or postgres."""
-    sqlite: Sqlite | None = None
+    sqlite: Sqlite = _section(Sqlite)
     """The SQLite database."""
     postgres_secret_ref: SecretKey | None = None
     """The key that holds a PostgreSQL connection string; wins over SQLite."""
@@ -202,7 +208,7 @@ class Identity(Model):
     """memory."""
     jwt: Jwt | None = None
     """Tokens of the API; when left out, a signing secret is generated."""
-    admin: Admin | None = None
+    admin: Admin = _section(Admin)
     """The first administrator."""
 
 
@@ -260,9 +266,9 @@ class Smb(Model):
     """Maximum number of connections, 0 for no limit."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
     """Maximum number of concurrent requests on a connection."""
-    timeouts: Timeouts | None = None
+    timeouts: Timeouts = _section(Timeouts)
     """Timeouts of SMB connections."""
-    credits: SmbCredits | None = None
+    credits: SmbCredits = _section(SmbCredits)
     """SMB flow control."""
     metrics_log_interval: Word = "5m"
     """How often SMB metrics are logged."""
@@ -301,25 +307,25 @@ class Spec(Model):
     """The container image of the server."""
     replicas: Annotated[int, Within(0, 1)] = 1
     """1, or 0 to stop the server and keep its data."""
-    storage: Storage = Field(default_factory=Storage)
+    storage: Storage = _section(Storage)
     """The volumes."""
-    database: Database | None = None
+    database: Database = _section(Database)
     """The database of users, shares and stores."""
-    cache: Cache | None = None
+    cache: Cache = _section(Cache)
     """The server's cache on the cache volume."""
-    metrics: Metrics | None = None
+    metrics: Metrics = _section(Metrics)
     """Prometheus metrics of the server."""
-    control_plane: ControlPlane | None = None
+    control_plane: ControlPlane = _section(ControlPlane)
     """The server's API."""
-    identity: Identity | None = None
+    identity: Identity = _section(Identity)
     """Who may use the server."""
-    service: Service | None = None
+    service: Service = _section(Service)
     """The Services for files and the API."""
     nfs_port: Port = 2049
     """The Service's port for NFS."""
-    smb: Smb | None = None
+    smb: Smb = _section(Smb)
     """Access by SMB."""
-    s3: S3 | None = None
+    s3: S3 = _section(S3)
     """Content in S3."""
     resources: Verbatim | None = None
     """Resources of the container (core/v1 ResourceRequirements)."""
@@ -327,11 +333,6 @@ class Spec(Model):
     """Security context of the container (core/v1 SecurityContext)."""
     pod_security_context: Verbatim | None = None
     """Security context of the pod (core/v1 PodSecurityContext)."""
-
-
-# The sections as they are when left out.
-DEFAULT_ADMIN, DEFAULT_CACHE, DEFAULT_CONTROL_PLANE, DEFAULT_IDENTITY = Admin(), Cache(), ControlPlane(), Identity()
-DEFAULT_METRICS, DEFAULT_SERVICE, DEFAULT_SMB, DEFAULT_SQLITE = Metrics(), Service(), Smb(), Sqlite()
 
 
 class Metadata(Model):

@@ -8,7 +8,7 @@ from tests.harness.server_table import server
 def test_names_are_those_of_the_manifest() -> None:
     parsed = DittoServer.model_validate(server(controlPlane={"port": 81}, nfsPort=82))
 
-    assert (parsed.spec.control_plane and parsed.spec.control_plane.port, parsed.spec.nfs_port) == (81, 82)
+    assert (parsed.spec.control_plane.port, parsed.spec.nfs_port) == (81, 82)
 
 
 def test_a_server_does_not_change_once_it_is_read() -> None:
