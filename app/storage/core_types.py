@@ -13,10 +13,9 @@ from app.storage.core_v1 import CORE_V1, KUBERNETES
 from app.storage.finding import Finding, rejection
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.reading import closest_field, field_name
+from app.storage.schema import Schema
 
 MAX_VIOLATIONS = 10
-
-Schema = Mapping[str, Any]
 
 _MAX_QUANTITY_CHARACTERS = 64
 _INT64 = range(-(2**63), 2**63)

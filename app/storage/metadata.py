@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
+from app.storage.finding import Finding, rejection
 from app.storage.names import MAX_NAME_CHARACTERS, is_qualified_name
-from app.storage.reading import FieldError
 from app.storage.schema import Schema
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
@@ -84,7 +84,7 @@ _LABEL_LIMIT = "must be up to 63 letters, digits, dashes, dots and underscores"
 _QUALIFIED_NAME_LIMIT = f"{_LABEL_LIMIT}, perhaps after a domain and a slash"
 
 
-def metadata_errors(metadata: Any) -> list[FieldError]:
+def metadata_errors(metadata: Any) -> list[Finding]:
     """Returns nothing for metadata that the API server accepts; values of the wrong type hide all other errors."""
     type_errors = list(_type_errors(metadata, METADATA_SCHEMA, "metadata"))
     errors = type_errors or list(_value_errors(metadata or {}))
@@ -97,16 +97,16 @@ def field_path(parent: str, name: str) -> str:
     return f"{parent}.{shortened}" if re.fullmatch("[A-Za-z0-9]+", name) else f"{parent}[{shortened}]"
 
 
-def _type_errors(value: Any, schema: Schema, path: str) -> Iterator[FieldError]:
+def _type_errors(value: Any, schema: Schema, path: str) -> Iterator[Finding]:
     # As everywhere in Kubernetes, a null stands for a field that was left out.
     if value is None:
         return
 
     expected, message = _EXPECTED[schema["type"]]
     if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
-        yield FieldError(path, f"{path} {message}")
+        yield rejection(path, f"{path} {message}")
     elif schema.get("format") and not _is_time(value):
-        yield FieldError(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
+        yield rejection(path, f"{path} must be a time such as 2026-01-31T12:00:00Z")
     elif isinstance(value, list):
         for position, item in enumerate(value):
             yield from _type_errors(item, schema["items"], f"{path}[{position}]")
@@ -124,47 +124,47 @@ def _is_time(value: str) -> bool:
         return False
 
 
-def _value_errors(metadata: Mapping[str, Any]) -> Iterator[FieldError]:
+def _value_errors(metadata: Mapping[str, Any]) -> Iterator[Finding]:
     namespace = metadata.get("namespace")
     if namespace and not _NAMESPACE.fullmatch(namespace):
-        yield FieldError("metadata.namespace", f"metadata.namespace {_NAMESPACE_LIMIT}")
+        yield rejection("metadata.namespace", f"metadata.namespace {_NAMESPACE_LIMIT}")
 
     for key, value in (metadata.get("labels") or {}).items():
         path = field_path("metadata.labels", key)
         if not is_qualified_name(key):
-            yield FieldError(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
+            yield rejection(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
         if not _LABEL_VALUE.fullmatch(value or ""):
-            yield FieldError(path, f"{path} {_LABEL_LIMIT}")
+            yield rejection(path, f"{path} {_LABEL_LIMIT}")
 
     yield from _annotation_errors(metadata.get("annotations") or {})
 
     for position, finalizer in enumerate(metadata.get("finalizers") or []):
         if not is_qualified_name(finalizer or ""):
             path = f"metadata.finalizers[{position}]"
-            yield FieldError(path, f"{path} {_QUALIFIED_NAME_LIMIT}")
+            yield rejection(path, f"{path} {_QUALIFIED_NAME_LIMIT}")
 
     yield from _owner_reference_errors(metadata.get("ownerReferences") or [])
 
 
-def _annotation_errors(annotations: Mapping[str, str | None]) -> Iterator[FieldError]:
+def _annotation_errors(annotations: Mapping[str, str | None]) -> Iterator[Finding]:
     for key in annotations:
         if not is_qualified_name(key.lower()):
             path = field_path("metadata.annotations", key)
-            yield FieldError(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
+            yield rejection(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
 
     size = sum(len(key.encode()) + len((value or "").encode()) for key, value in annotations.items())
     if size > MAX_ANNOTATIONS_BYTES:
         path = "metadata.annotations"
-        yield FieldError(path, f"{path} must have at most {MAX_ANNOTATIONS_BYTES} bytes in all")
+        yield rejection(path, f"{path} must have at most {MAX_ANNOTATIONS_BYTES} bytes in all")
 
 
-def _owner_reference_errors(references: list[Any]) -> Iterator[FieldError]:
+def _owner_reference_errors(references: list[Any]) -> Iterator[Finding]:
     for position, reference in enumerate(references):
         for name in ("apiVersion", "kind", "name", "uid"):
             if not (reference or {}).get(name):
                 path = f"metadata.ownerReferences[{position}].{name}"
-                yield FieldError(path, f"{path} is required")
+                yield rejection(path, f"{path} is required")
 
     controllers = [reference for reference in references if (reference or {}).get("controller")]
     if len(controllers) > 1:
-        yield FieldError("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")
+        yield rejection("metadata.ownerReferences", "metadata.ownerReferences must have at most one controller")

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from app.storage.finding import Finding, rejection
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.schema import Schema, spec_schema
 from app.storage.spec import KIND, DittoServer
@@ -36,47 +37,45 @@ _MESSAGES = {
 }
 
 
-@dataclass(frozen=True, order=True)
-class FieldError:
-    """A field that cannot be read: its path from the object's root, and a message that says what was expected."""
-
-    path: str
-    message: str
-
-
 @dataclass(frozen=True)
 class Reading:
-    """A DittoServer without the fields that could not be read; each of those is an error.
+    """A DittoServer without the fields that could not be read; `errors` has a rejection for each of those.
 
     `unknown` has the paths of the first ten fields that a DittoServer does not have.
     """
 
     server: DittoServer
-    errors: tuple[FieldError, ...] = ()
+    errors: tuple[Finding, ...] = ()
     unknown: tuple[str, ...] = ()
 
 
 def read(manifest: Any) -> Reading:
     unknown = tuple(islice(_unknown_fields(manifest, _ROOT, ""), MAX_UNKNOWN_FIELDS))
+    errors: set[Finding] = set()
 
-    errors: set[FieldError] = set()
-    while isinstance(result := _validate(manifest), list):
+    while True:
+        try:
+            server = DittoServer.model_validate(manifest)
+            break
+        except ValidationError as error:
+            failures = error.errors(include_url=False)
+
         # Once a field is cut out, its section may lack it; that is no second error of the person who wrote it.
-        errors = errors or {_field_error(details) for details in result}
+        errors = errors or {_rejection(failure) for failure in failures}
 
         # Cut out the field itself, or the section that cannot be without the field it lacks.
         locations: list[Location] = []
-        for details in result:
-            location = tuple(step for step in details["loc"] if step != "[key]")
-            locations.append(location[:-1] if details["type"] == "missing" else location)
+        for failure in failures:
+            location = tuple(step for step in failure["loc"] if step != "[key]")
+            locations.append(location[:-1] if failure["type"] == "missing" else location)
         manifest = _without(manifest, locations)
 
     # The model lets this one required size be None, so that the other rules can judge a server without it.
     is_reported = any(_METADATA_SIZE.startswith(error.path) for error in errors)
-    if result.spec.storage.metadata_size is None and not is_reported:
-        errors.add(FieldError(_METADATA_SIZE, f"{field_name(_METADATA_SIZE)} is required"))
+    if server.spec.storage.metadata_size is None and not is_reported:
+        errors.add(rejection(_METADATA_SIZE, f"{field_name(_METADATA_SIZE)} is required"))
 
-    return Reading(result, tuple(sorted(errors)), unknown)
+    return Reading(server, tuple(sorted(errors, key=lambda error: (error.path, error.message))), unknown)
 
 
 def closest_field(name: str, fields: Iterable[str]) -> str | None:
@@ -104,23 +103,16 @@ def _unknown_fields(section: Any, schema: Schema, prefix: str) -> Iterator[str]:
             yield from _unknown_fields(value, field, f"{path}.")
 
 
-def _validate(manifest: Any) -> DittoServer | list[ErrorDetails]:
-    try:
-        return DittoServer.model_validate(manifest)
-    except ValidationError as error:
-        return error.errors(include_url=False)
-
-
-def _field_error(details: ErrorDetails) -> FieldError:
+def _rejection(failure: ErrorDetails) -> Finding:
     # The key of an annotation can be of any length.
-    steps = [str(step)[:MAX_NAME_CHARACTERS] for step in details["loc"] if step != "[key]"]
+    steps = [str(step)[:MAX_NAME_CHARACTERS] for step in failure["loc"] if step != "[key]"]
     words = (f".{step}" if re.fullmatch("[A-Za-z0-9]+", step) else f"[{step}]" for step in steps)
     path = "".join(words).lstrip(".")
 
     # Only our own texts are templates: pydantic's message is complete, and quotes what the user wrote.
-    template = _MESSAGES.get(details["type"])
-    message = details["msg"] if template is None else template.format_map(details.get("ctx", {}))
-    return FieldError(path, f"{field_name(path) or KIND} {message}")
+    template = _MESSAGES.get(failure["type"])
+    message = failure["msg"] if template is None else template.format_map(failure.get("ctx", {}))
+    return rejection(path, f"{field_name(path) or KIND} {message}")
 
 
 def _without(value: Any, locations: Iterable[Location]) -> Any:

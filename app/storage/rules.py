@@ -154,8 +154,7 @@ def invalid_findings(reading: Reading) -> list[Finding]:
 
 
 def fields_are_readable(change: Change, _facts: Facts) -> Iterator[Finding]:
-    for error in change.new.errors:
-        yield rejection(error.path, error.message)
+    yield from change.new.errors
 
 
 def fields_are_known(change: Change, _facts: Facts) -> Iterator[Finding]:

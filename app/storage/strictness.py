@@ -42,8 +42,7 @@ def judge_manifest(manifest: Mapping[str, Any], change: Change, facts: Facts) ->
     findings = judge(change, facts, _RULES)
     paths = {finding.path for finding in rejections(findings)}
 
-    strict = unknown_fields(manifest)
-    strict += [rejection(error.path, error.message) for error in metadata_errors(manifest.get("metadata"))]
+    strict = [*unknown_fields(manifest), *metadata_errors(manifest.get("metadata"))]
     return sort_findings([*findings, *(finding for finding in strict if finding.path not in paths)])
 
 

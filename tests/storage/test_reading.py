@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.reading import FieldError, read
+from app.storage.finding import rejection
+from app.storage.reading import read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
 from tests.harness.json_strategies import ANY_JSON
@@ -24,7 +25,7 @@ def test_any_json_in_any_field_of_the_spec_can_be_read(spec: dict[str, Any]) -> 
 def test_only_what_cannot_be_read_is_left_out() -> None:
     reading = read({"spec": {"nfsPort": "x", "replicas": 0, "storage": {"metadataSize": "1Gi"}}})
 
-    assert reading.errors == (FieldError("spec.nfsPort", "nfsPort must be an integer"),)
+    assert reading.errors == (rejection("spec.nfsPort", "nfsPort must be an integer"),)
     assert reading.server.spec.replicas == 0
     assert reading.server.spec.nfs_port == 2049
 
@@ -32,13 +33,13 @@ def test_only_what_cannot_be_read_is_left_out() -> None:
 def test_a_section_without_a_required_field_is_left_out() -> None:
     reading = read({"spec": {"storage": {"metadataSize": "1Gi"}, "identity": {"jwt": {"secretRef": {"name": "x"}}}}})
 
-    assert reading.errors == (FieldError("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),)
+    assert reading.errors == (rejection("spec.identity.jwt.secretRef.key", "identity.jwt.secretRef.key is required"),)
     assert reading.server.spec.identity.jwt is None
 
 
 @pytest.mark.parametrize("manifest", [{}, {"spec": None}, {"spec": {"storage": {}}}, {"spec": {"storage": None}}])
 def test_a_missing_metadata_size_is_reported_once(manifest: Any) -> None:
-    assert read(manifest).errors == (FieldError("spec.storage.metadataSize", "storage.metadataSize is required"),)
+    assert read(manifest).errors == (rejection("spec.storage.metadataSize", "storage.metadataSize is required"),)
 
 
 def test_the_path_of_an_annotation_is_in_brackets() -> None:
@@ -88,7 +89,7 @@ def test_user_text_is_never_a_format_string(spec: Any, expected: str, text: str)
 
 
 def test_a_manifest_that_is_no_object_is_one_error() -> None:
-    assert read(["x"]).errors == (FieldError("", "DittoServer must be an object"),)
+    assert read(["x"]).errors == (rejection("", "DittoServer must be an object"),)
 
 
 def test_a_flood_of_wrong_entries_is_one_error() -> None:
