@@ -1,5 +1,6 @@
-"""The folder with kube-apiserver, kube-controller-manager, etcd and kubectl: $KUBEBUILDER_ASSETS, or one built from
-the Go module of this folder and kept in the user's cache.
+"""Provides kube-apiserver, kube-controller-manager, etcd and kubectl.
+
+They come from $KUBEBUILDER_ASSETS, or are built from the Go module of this folder and kept in the user's cache.
 """
 
 import os
@@ -16,16 +17,24 @@ FOLDER = Path(__file__).parent
 
 
 def programs(environ: Mapping[str, str]) -> Path:
-    if assets := environ.get("KUBEBUILDER_ASSETS"):
-        return _given(Path(assets).absolute())
-    return go_module().built(environ)
+    """Returns the folder with the programs."""
+    if not (assets := environ.get("KUBEBUILDER_ASSETS")):
+        return go_module().built(environ)
+
+    folder = Path(assets).absolute()
+    missing = [name for name in REQUIRED if not (folder / name).is_file()]
+    if missing:
+        raise Failed(f"KUBEBUILDER_ASSETS is {folder}, which lacks {', '.join(missing)}; unset it to build all of them")
+
+    return folder
 
 
 def go_module(folder: Path = FOLDER) -> GoModule:
     number = version(folder)
     major, minor, _patch = number.removeprefix("v").split(".")
-    # Without a version linked in, clients are told v0.0.0.
+    # Without a version linked in, the API server reports v0.0.0.
     stamps = {"gitVersion": number, "gitMajor": major, "gitMinor": minor}
+
     return GoModule(
         folder,
         package=".",
@@ -36,15 +45,8 @@ def go_module(folder: Path = FOLDER) -> GoModule:
 
 
 def version(folder: Path = FOLDER) -> str:
-    """The version of Kubernetes, such as v1.36.3."""
+    """Returns the version of Kubernetes, such as v1.36.3."""
     return required_version(folder, "k8s.io/kubernetes")
-
-
-def _given(folder: Path) -> Path:
-    missing = [name for name in REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise Failed(f"KUBEBUILDER_ASSETS is {folder}, which lacks {', '.join(missing)}; unset it to build all of them")
-    return folder
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""A real control plane on loopback: etcd, kube-apiserver and, where there is one, kube-controller-manager. No node and
-no volume driver: pods and claims stay Pending.
+"""A real control plane on loopback: etcd, kube-apiserver and, if available, kube-controller-manager.
+
+It has no node and no volume driver: pods and claims stay Pending.
 """
 
 import json
@@ -37,9 +38,9 @@ AUDIT_POLICY = {
 
 
 class ControlPlane:
-    """Runs inside a `with`; everything that it writes is in the given folder. `flags` are more for the API server.
+    """Runs inside a `with` and writes only into its folder. `flags` are additional flags of the API server.
 
-    Any other user is a kubectl argument away: `--as alice`, or a ServiceAccount's kubeconfig_for.
+    To act as another user, pass kubectl an argument such as `--as alice`, or take `kubeconfig_for` a ServiceAccount.
     """
 
     address = LOOPBACK
@@ -47,12 +48,13 @@ class ControlPlane:
 
     def __init__(self, programs: Path, folder: Path, *flags: str) -> None:
         self.folder = folder
-        self._flags = flags
         self.token = secrets.token_hex(16)
         self.ca_file = folder / "certs" / "apiserver.crt"
         self.kubeconfig = folder / "admin.kubeconfig"
         self.audit_log = folder / "audit.log"
+
         self._programs = programs
+        self._flags = flags
         self._running: dict[str, Program] = {}
         self._opened = ExitStack()
         self._port = self._opened.enter_context(_reserved_port(self.address))
@@ -74,17 +76,18 @@ class ControlPlane:
             raise ended[0].failure("ended while the tests ran")
 
     def kubectl(self, *args: str, input: str = "", check: bool = True) -> subprocess.CompletedProcess[str]:  # noqa: A002
-        """As admin, unless the arguments name another --kubeconfig."""
-        # Neither the user's own preferences nor a cache that other clusters share.
-        own = {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "cache"), "KUBERC": "off"}
-        # It ends before it has collected what the work was worth: a quarter of its time.
-        own["GOGC"] = "off"
+        """Runs kubectl as admin, unless the arguments name another --kubeconfig."""
+        # Without the preferences of the user, and without a cache that other clusters share.
+        settings = {"KUBECONFIG": str(self.kubeconfig), "KUBECACHEDIR": str(self.folder / "cache"), "KUBERC": "off"}
+        # Garbage collection takes a quarter of kubectl's time, and it ends before that pays off.
+        settings["GOGC"] = "off"
+
         try:
             return subprocess.run(
                 [self._programs / "kubectl", *args],
                 input=input,
                 check=check,
-                env=os.environ | own,
+                env=os.environ | settings,
                 capture_output=True,
                 text=True,
                 timeout=REQUEST_SECONDS,
@@ -93,10 +96,10 @@ class ControlPlane:
             error.add_note(error.stderr)
             raise
 
-    # As admin, without what it costs to start kubectl: for who asks over and over, and for what every test needs.
+    # These act as admin without the cost of starting kubectl, for requests that are made often.
 
     def get(self, path: str) -> Any:
-        """None when there is nothing."""
+        """Returns the object, or None when it does not exist."""
         answer = self._admin.get(path)
         return None if answer.status_code == 404 else answer.raise_for_status().json()
 
@@ -107,28 +110,30 @@ class ControlPlane:
         self._admin.delete(path).raise_for_status()
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
-        """For a ServiceAccount that exists; it may do what RBAC lets it do, which is nothing at first."""
+        """Writes a kubeconfig for an existing ServiceAccount, which may do what RBAC lets it do: at first nothing."""
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         token = self.create(path, {"spec": {}})["status"]["token"]
+
         file = self.folder / f"{account}.{namespace}.kubeconfig"
         self._write_kubeconfig(file, token, namespace)
         return file
 
     def stop_apiserver(self) -> None:
-        """Its clients are refused until start_apiserver."""
+        """Stops the API server; clients are refused until `start_apiserver`."""
         if program := self._running.pop("kube-apiserver", None):
             program.stop()
 
     def start_apiserver(self) -> None:
-        """Where it was before, with the data that it had before; returns when it is ready."""
+        """Starts the API server at its former address with its former data; returns when it is ready."""
         if "kube-apiserver" in self._running:
             return
+
         self._start(
             "kube-apiserver",
             f"--etcd-servers={ETCD_CLIENTS}",
             f"--bind-address={self.address}",
             f"--secure-port={self._port.getsockname()[1]}",
-            "--permit-port-sharing",  # With the socket that holds the port.
+            "--permit-port-sharing",  # Shared with the socket that reserves the port.
             "--cert-dir=certs",
             "--authorization-mode=RBAC",
             "--token-auth-file=tokens.csv",
@@ -145,9 +150,9 @@ class ControlPlane:
 
     @contextmanager
     def stopped(self) -> Iterator[Path]:
-        """Nothing runs inside the `with`, so that etcd's data directory can be copied or replaced.
+        """Stops everything inside the `with`, so that etcd's data directory can be copied or replaced.
 
-        Everything starts again, as after a restore: clients of the old history have to find out by themselves.
+        Then everything starts again as after a restore: clients of the old history have to find out by themselves.
         """
         self._stop_programs()
         try:
@@ -162,7 +167,7 @@ class ControlPlane:
             self._start_controller_manager()
 
     def _stop_programs(self) -> None:
-        # kube-apiserver waits for its clients, and a minute for an etcd that is gone.
+        # In this order, since kube-apiserver waits a minute for an etcd that is gone.
         for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
             if program := self._running.pop(name, None):
                 program.stop()
@@ -188,12 +193,13 @@ class ControlPlane:
             "--controllers=*",
             "--leader-elect=false",
             "--secure-port=0",
-            # By default 20 a second: the garbage collector would be minutes late for what the tests before have left.
+            # With the default of 20, the garbage collector would need minutes for the objects of earlier tests.
             "--kube-api-qps=200",
             "--kube-api-burst=400",
-            "--flex-volume-plugin-dir=flexvolume",  # It makes this folder, by default under /usr.
+            "--flex-volume-plugin-dir=flexvolume",  # The controller manager creates it, by default under /usr.
             *self.controller_manager_flags,
         )
+
         account = "/api/v1/namespaces/default/serviceaccounts/default"
         self._wait_for(lambda: self._answers(account), "kube-controller-manager")
 
@@ -204,22 +210,24 @@ class ControlPlane:
 
     def _wait_for(self, ready: Callable[[], bool], name: str) -> None:
         deadline = monotonic() + START_SECONDS
+
         while not ready():
             for program in self._running.values():
                 if program.ended(within=0.02):
                     raise program.failure(f"ended before {name} was ready")
+
             if monotonic() > deadline:
                 raise self._running[name].failure(f"was not ready within {START_SECONDS:.0f} s")
 
     def _answers(self, path: str) -> bool:
         try:
             return self._admin.get(path).is_success
-        except (OSError, httpx.TransportError):  # It has yet to write its certificate, or to listen.
+        except (OSError, httpx.TransportError):  # It has not written its certificate yet, or does not listen yet.
             return False
 
     @cached_property
     def _admin(self) -> httpx.Client:
-        """Keeps its connections: to make one costs more than to answer."""
+        """Returns a client that keeps its connections: opening one costs more than the request."""
         trust = ssl.create_default_context(cafile=self.ca_file)
         headers = {"Authorization": f"Bearer {self.token}"}
         client = httpx.Client(
@@ -251,11 +259,11 @@ class ControlPlane:
     def _stop(self) -> None:
         self._stop_programs()
         self._opened.close()
-        shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that tell nobody anything.
+        shutil.rmtree(self.folder / "etcd-data", ignore_errors=True)  # 64 MB that nobody needs.
 
 
 def _reserved_port(address: str) -> socket.socket:
-    """Holds a free port for one who shares it: nobody else gets it, not even while the API server is stopped."""
+    """Reserves a free port that the API server shares: nobody else gets it, not even while the server is stopped."""
     holder = socket.socket()
     holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     holder.bind((address, 0))

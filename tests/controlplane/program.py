@@ -1,4 +1,4 @@
-"""A program that runs beside the tests with its output in a file. It never reads from the terminal."""
+"""Runs a program beside the tests and writes its output to a file. It never reads from the terminal."""
 
 import os
 import shutil
@@ -9,25 +9,28 @@ from collections.abc import Mapping
 from pathlib import Path
 
 GRACE_SECONDS = 2.0
+# A killed program may still have to wait for the disk, or for its turn on a busy machine.
+KILL_SECONDS = 60.0
 TAIL_LINES = 20
-# Where util-linux is: the program ends with the tests even when nobody is left to stop it.
+# With util-linux the program ends with the tests, even when these are killed and cannot stop it.
 ENDS_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--") if shutil.which("setpriv") else ()
 
 
 class Failed(RuntimeError):
-    """A program did not do what it was started for; the message ends with what it said last."""
+    """A program failed; the message ends with the end of its output."""
 
 
 class Program:
-    """Runs from the moment it is made until it ends or stop() is called."""
+    """Runs from its creation until it ends or `stop` is called."""
 
     def __init__(self, *command: str | Path, folder: Path, log: Path, environ: Mapping[str, str]) -> None:
         self.name = Path(command[0]).name
         self._log = log
-        # The kernel takes the thread for the parent, and a worker thread ends long before the tests do.
+
+        # To the kernel the parent is the thread, and a worker thread ends long before the tests do.
         bound = ENDS_WITH_PARENT if threading.current_thread() is threading.main_thread() else ()
         with log.open("ab") as output:
-            # A process group of its own: Ctrl-C reaches the tests alone, and they stop the programs in order.
+            # In its own process group: Ctrl-C reaches only the tests, and they stop the programs in order.
             self._process = subprocess.Popen(
                 [*bound, *command],
                 cwd=folder,
@@ -43,7 +46,7 @@ class Program:
         return self._process.pid
 
     def ended(self, *, within: float = 0) -> bool:
-        """Whether it has ended or does so within that many seconds."""
+        """Tells whether it has ended or ends within so many seconds."""
         try:
             self._process.wait(within)
         except subprocess.TimeoutExpired:
@@ -61,12 +64,13 @@ class Program:
         return Failed("\n".join([f"{self.name} {what}. The end of its output:", *self.output()[-TAIL_LINES:]]))
 
     def stop(self, request: signal.Signals = signal.SIGTERM) -> None:
-        """Asks it to end, then makes it; nothing happens to one that has ended."""
-        for each in (request, signal.SIGKILL):
+        """Asks it to end, and kills it when it does not; does nothing when it has ended."""
+        for number, seconds in ((request, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
             if self.ended():
                 return
-            self.signal(each)
-            self.ended(within=GRACE_SECONDS)
 
-    def signal(self, sent: signal.Signals) -> None:
-        os.killpg(self._process.pid, sent)
+            self.signal(number)
+            self.ended(within=seconds)
+
+    def signal(self, number: signal.Signals) -> None:
+        os.killpg(self._process.pid, number)

@@ -1,5 +1,6 @@
-"""Passes everything on to the real API server and breaks what a test asks it to break. It never answers for the API
-server, except with the faults that it was given.
+"""A proxy that forwards everything to the real API server and injects the faults that a test asks for.
+
+It never answers for the API server, except with those faults.
 """
 
 import asyncio
@@ -35,12 +36,12 @@ REASONS = {
     503: "ServiceUnavailable",
     504: "Timeout",
 }
-# What is between two neighbours only, and what aiohttp says by itself.
+# Headers that concern one connection only, and those that aiohttp sets itself.
 _HOP_BY_HOP = {"connection", "content-length", "host", "keep-alive", "transfer-encoding"}
-# aiohttp's own are not to be mistaken for the client's.
+# aiohttp would add these of its own, and they would look like the client's.
 _NOT_ADDED = ("Accept", "Accept-Encoding", "Content-Type", "User-Agent")
 _BACKLOG = 1024
-# Longer than any test: a connection that the proxy closes by itself would be a fault that nobody asked for.
+# Longer than any test: a connection that the proxy closes by itself would be a fault that no test asked for.
 _IDLE_SECONDS = 3600.0
 _SHUTDOWN_SECONDS = 0.1
 _CLOSE_BY_RESET = struct.pack("ii", 1, 0)
@@ -48,7 +49,7 @@ _CLOSE_BY_RESET = struct.pack("ii", 1, 0)
 
 @dataclass
 class Request:
-    """One that arrived whole. `status` is what its client was answered: None while it has no answer, or was cut."""
+    """A request that arrived complete. `status` is that of its answer: None while it has none, or when it was cut."""
 
     number: int
     method: str
@@ -64,16 +65,18 @@ class Request:
 
 
 class Harm(TypedDict, total=False):
-    """What a fault does, in this order; what is left out is not done. `before` and `after` run in a thread of their own
-    while the request waits, and what is passed on is done at the API server even if its client goes away meanwhile.
+    """Defines what a fault does, in this order; what is left out is not done.
+
+    `before` and `after` run in another thread while the request waits. What is passed on is done at the API server even
+    if its client goes away meanwhile.
     """
 
     before: Callable[[], object]
-    hang: bool  # Until the client goes away or the proxy stops.
+    hang: bool  # Without an answer, until the client goes away or the proxy stops.
     cut: Literal["before", "after"]  # Connection reset: before the request is passed on, or after it was done.
     answer: int  # Not passed on; this status with a Status object.
-    after: Callable[[], object]  # When the API server has answered, and the client has not heard of it.
-    stall: bool  # A watch, also one that is open, passes nothing until the fault is removed.
+    after: Callable[[], object]  # When the API server has answered and the client does not know it yet.
+    stall: bool  # A watch, even if it was open before, passes nothing until the fault is removed.
 
 
 @dataclass(eq=False)
@@ -112,16 +115,16 @@ class _Watch:
     incoming: web.BaseRequest
     fault: Fault
 
-    async def may_go_on(self) -> None:
+    async def wait_while_stalled(self) -> None:
         while self.fault.harm.get("stall") and not self.fault.removed.is_set():
             await self.fault.removed.wait()
 
 
 class Proxy:
-    """Runs inside a `with`, in a thread of its own; all of it may be called from any other thread. It speaks TLS since
-    kubectl sends no token without. With two of them, one client is cut off and another is not.
+    """Runs in its own thread inside a `with`; its methods may be called from any other thread.
 
-    A predicate, `before` or `after` that raises ends the proxy; the error comes out at the end of the `with`.
+    It speaks TLS, because kubectl sends no token without it. With two proxies, one client can be cut off and another
+    not. When a predicate, `before` or `after` raises, the proxy ends, and the error comes out at the end of the `with`.
     """
 
     def __init__(self, control_plane: ControlPlane, folder: Path) -> None:
@@ -138,7 +141,7 @@ class Proxy:
             self._portal: BlockingPortal = stack.enter_context(start_blocking_portal("asyncio"))
             port = stack.enter_context(self._portal.wrap_async_context_manager(self._serving()))
             self.url = f"https://{LOOPBACK}:{port}"
-            self.kubeconfig = self._pointed_here(self._control_plane.kubeconfig)
+            self.kubeconfig = self._redirect(self._control_plane.kubeconfig)
             self._running = stack.pop_all()
         return self
 
@@ -151,24 +154,24 @@ class Proxy:
 
     @property
     def watches(self) -> list[Request]:
-        """Those that are open."""
+        """Returns the requests of the open watches."""
         return [watch.request for watch in list(self._watches.values())]
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
-        """For a ServiceAccount that exists, as the control plane's own."""
-        return self._pointed_here(self._control_plane.kubeconfig_for(account, namespace))
+        """Writes a kubeconfig for an existing ServiceAccount, as the control plane does."""
+        return self._redirect(self._control_plane.kubeconfig_for(account, namespace))
 
     def fault(self, predicate: Callable[[Request], bool], *, times: int | None = None, **harm: Unpack[Harm]) -> Fault:
-        """In force when this returns. Of several that match a request, the oldest takes it."""
+        """Adds a fault, which is in force on return. Of several that match a request, the oldest takes it."""
         fault = Fault(predicate, times, harm, lambda fault: self._portal.call(self._forget, fault))
         self._portal.call(self._add, fault)
         return fault
 
     def cut_watches(self, predicate: Callable[[Request], bool] = lambda _: True) -> int:
-        """Resets the open ones that match, and says how many they were."""
+        """Resets the open watches that match, and returns their number."""
         return self._portal.call(self._cut, predicate)
 
-    def _pointed_here(self, kubeconfig: Path) -> Path:
+    def _redirect(self, kubeconfig: Path) -> Path:
         file = self.folder / f"proxy-{URL(self.url).port}.{kubeconfig.name}"
         file.write_text(kubeconfig.read_text().replace(self._control_plane.url, self.url))
         return file
@@ -190,15 +193,17 @@ class Proxy:
         for watch in chosen:
             self._watches.pop(watch.request.number)
             _reset(watch.incoming)
+
         return len(chosen)
 
     @asynccontextmanager
     async def _serving(self) -> AsyncIterator[int]:
         certificate = self._control_plane.ca_file
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        # The API server's own certificate is for this address: whoever trusts one trusts the other.
+        # The API server's certificate is valid for this address: clients that trust one server trust the other.
         context.load_cert_chain(certificate, certificate.with_suffix(".key"))
-        async with _upstream(self._control_plane) as self._session, asyncio.TaskGroup() as self._tasks:
+
+        async with _connect_upstream(self._control_plane) as self._session, asyncio.TaskGroup() as self._tasks:
             server = web.Server(
                 self._handle,
                 handler_cancellation=True,
@@ -207,12 +212,13 @@ class Proxy:
                 keepalive_timeout=_IDLE_SECONDS,
             )
             loop = asyncio.get_running_loop()
-            listening = await loop.create_server(server, LOOPBACK, 0, ssl=context, backlog=_BACKLOG)
+            listener = await loop.create_server(server, LOOPBACK, 0, ssl=context, backlog=_BACKLOG)
+
             try:
-                yield listening.sockets[0].getsockname()[1]
+                yield listener.sockets[0].getsockname()[1]
             finally:
-                listening.close()
-                # Merely closed, TLS would wait for each client's farewell.
+                listener.close()
+                # A connection that is merely closed would wait for the client to end TLS.
                 for transport in filter(None, [connection.transport for connection in server.connections]):
                     transport.abort()
                 await server.shutdown(_SHUTDOWN_SECONDS)
@@ -223,52 +229,60 @@ class Proxy:
         number = len(self._requests) + 1
         request = Request(number, incoming.method, incoming.path, incoming.query, agent, body)
         self._requests.append(request)
-        # A task of the group, because aiohttp would turn the error of a test's own function into an answer.
-        response = await self._tasks.create_task(self._response(incoming, request))
+
+        # A task of the group, because aiohttp would turn an error in a function of the test into an answer.
+        response = await self._tasks.create_task(self._respond(incoming, request))
         if response is None:
             _reset(incoming)
-            return web.Response()  # Which has nowhere to go.
+            return web.Response()  # It has nowhere to go.
+
         request.status = response.status
         return response
 
-    async def _response(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | None:
-        """None when the connection is to be reset."""
+    async def _respond(self, incoming: web.BaseRequest, request: Request) -> web.StreamResponse | None:
+        """Returns the response, or None when the connection is to be reset."""
         fault = next((fault for fault in self._faults if fault.takes(request)), _NONE)
         exchange = self._exchange(incoming, request, fault)
         if request.watch or fault.harm.get("hang"):
             return await exchange
-        # The cancellation is that of a client that went away, and the API server does not forget what it was asked.
+
+        # A cancellation means that the client went away, and the API server would finish the request all the same.
         return await asyncio.shield(self._tasks.create_task(exchange))
 
     async def _exchange(self, incoming: web.BaseRequest, request: Request, fault: Fault) -> web.StreamResponse | None:
         harm = fault.harm
-        await _called(harm.get("before"))
+
+        await _call(harm.get("before"))
         if harm.get("hang"):
             await sleep_forever()
         if harm.get("cut") == "before":
             return None
         if "answer" in harm:
             return _answer(harm["answer"])
+
         try:
-            return await self._passed_on(incoming, request, fault)
+            return await self._forward(incoming, request, fault)
         except aiohttp.ClientError:  # The API server or the client went away.
             return None
 
-    async def _passed_on(self, incoming: web.BaseRequest, request: Request, fault: Fault) -> web.StreamResponse | None:
+    async def _forward(self, incoming: web.BaseRequest, request: Request, fault: Fault) -> web.StreamResponse | None:
         harm = fault.harm
         url = URL(self._control_plane.url + incoming.raw_path, encoded=True)
         headers = _end_to_end(incoming.headers)
         # aiohttp warns of a large body unless it comes as a file.
         body = BytesIO(request.body) if request.body else None
+
         async with self._session.request(
             request.method, url, headers=headers, data=body, allow_redirects=False
         ) as upstream:
             content = b"" if request.watch else await upstream.read()
-            await _called(harm.get("after"))
+            await _call(harm.get("after"))
+
             if harm.get("cut") == "after":
                 return None
             if request.watch:
                 return await self._stream(incoming, request, upstream, fault)
+
             return web.Response(status=upstream.status, headers=_end_to_end(upstream.headers), body=content)
 
     async def _stream(
@@ -278,17 +292,19 @@ class Proxy:
         watch = _Watch(request, incoming, fault)
         request.status = upstream.status
         self._watches[request.number] = watch
+
         try:
             await response.prepare(incoming)
             async for chunk in upstream.content.iter_any():
-                await watch.may_go_on()
+                await watch.wait_while_stalled()
                 await response.write(chunk)
         finally:
             self._watches.pop(request.number, None)
+
         return response
 
 
-def _upstream(control_plane: ControlPlane) -> aiohttp.ClientSession:
+def _connect_upstream(control_plane: ControlPlane) -> aiohttp.ClientSession:
     trust = ssl.create_default_context(cafile=control_plane.ca_file)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0, ssl=trust),
@@ -318,13 +334,13 @@ def _status(code: int) -> dict[str, object]:
     }
 
 
-async def _called(function: Callable[[], object] | None) -> None:
+async def _call(function: Callable[[], object] | None) -> None:
     if function:
         await asyncio.to_thread(function)
 
 
 def _reset(incoming: web.BaseRequest) -> None:
-    """The client is told that the connection broke, not that it ended."""
+    """Lets the client see a broken connection instead of one that ended."""
     transport = incoming.transport
     if transport and not transport.is_closing():
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _CLOSE_BY_RESET)

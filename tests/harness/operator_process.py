@@ -19,7 +19,8 @@ from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.program import Program
 from tests.harness.free_ports import free_port
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
+REQUEST_SECONDS = 60.0
 ROOT = Path(__file__).parent.parent.parent
 # Otherwise httpx reads all CAs of the machine for each request, even without TLS: 40 ms of work.
 _NO_AUTHORITIES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -100,7 +101,7 @@ class Operator:
 
     def post(self, path: str, review: Any) -> Any:
         """Sends a review and returns the response in the AdmissionReview that comes back."""
-        answer = httpx.post(self.url + path, json=review, verify=self.trust, trust_env=False)
+        answer = httpx.post(self.url + path, json=review, verify=self.trust, trust_env=False, timeout=REQUEST_SECONDS)
         return answer.raise_for_status().json()["response"]
 
     def health(self, path: str) -> httpx.Response:

@@ -13,7 +13,7 @@ import httpx
 
 from app.storage import quantity
 from app.storage.unstructured import Manifest
-from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.cluster import REQUEST_SECONDS, ControlPlane
 from tests.harness.background import Background
 
 PROVISIONER = "disks.example.com"
@@ -49,7 +49,9 @@ class VolumeDriver(Background):
         self._provisioned: set[str] = set()
         trust = ssl.create_default_context(cafile=control_plane.ca_file)
         headers = {"Authorization": f"Bearer {control_plane.token}"}
-        self._client = httpx.Client(base_url=control_plane.url, headers=headers, verify=trust, trust_env=False)
+        self._client = httpx.Client(
+            base_url=control_plane.url, headers=headers, verify=trust, trust_env=False, timeout=REQUEST_SECONDS
+        )
 
     def __enter__(self) -> Self:
         self.put_class(expandable=True)
