@@ -116,7 +116,7 @@ def next_step(
     """
     if content is None:
         message = f"issued a CA and a serving certificate for {options.hosts[0]}"
-        return Step(_issue_all(options, now), "CertificatesMade", message)
+        return Step(_issue_all(options, now), "CertificatesIssued", message)
 
     secret = CertificateSecret(content, now)
     if not secret.authority:
@@ -170,17 +170,17 @@ def _rotate_authority(
     if not secret.next_authority and secret.now >= renewal(authority.certificate):
         created = Authority.create(NAME, secret.now, options.authority_life)
         content = {**secret.content, NEXT: created.pem, NEXT_KEY: created.key_pem}
-        return Step(content, "AuthorityPrepared", "created the next CA, which is published before it signs anything")
+        return Step(content, "NextCACreated", "created the next CA, which is published before it signs anything")
 
     if not secret.next_authority and (secret.part(NEXT) or secret.part(NEXT_KEY)):
         content = _without(secret.content, NEXT, NEXT_KEY)
-        return Step(content, "AuthorityDropped", "removed a next CA that cannot be used", heals=True)
+        return Step(content, "CARemoved", "removed a next CA that cannot be used", heals=True)
 
     previous = certificates(secret.part(FORMER))
     valid = _valid(secret.part(FORMER), secret.now)
     if len(valid) < len(previous):
         content = {**_without(secret.content, FORMER), **_former_entry(valid)}
-        return Step(content, "AuthorityDropped", "removed a previous CA, which has expired")
+        return Step(content, "CARemoved", "removed a previous CA, which has expired")
 
     return None
 
@@ -196,7 +196,7 @@ def _use_next_authority(
         **_former_entry([authority.certificate, *previous]),
     }
     message = "the next CA signs from now on; the previous one stays trusted until it expires"
-    return Step(content, "AuthorityChanged", message)
+    return Step(content, "CARotated", message)
 
 
 def _issue_all(options: CertificateOptions, now: datetime) -> dict[str, bytes]:

@@ -269,7 +269,7 @@ def about_the_secret(own: OperatorNamespace) -> list[str]:
     return sorted(each["reason"] for each in about)
 
 
-ALL_THAT_IS_TOLD = ["AuthorityPublished", "AuthorityPublished", "CertificateServed", "CertificatesMade"]
+ALL_THAT_IS_TOLD = ["CABundleUpdated", "CABundleUpdated", "CertificateServed", "CertificatesIssued"]
 
 
 def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: OperatorNamespace) -> None:

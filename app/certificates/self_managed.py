@@ -119,7 +119,7 @@ class SelfManagedCertificate:
         if problem and problem != self._problem:
             log.warning("certificate waits", extra={"reason": problem})
             if secret := self._store.get(self._key):
-                self._record_event(secret, Event("Warning", "CertificateWaits", problem))
+                self._record_event(secret, Event("Warning", "CertificateWaiting", problem))
         self._problem = problem
 
         return timing.retry if problem else min(timing.check, self._replica.seconds_until_due())
@@ -169,7 +169,7 @@ class SelfManagedCertificate:
 
         for kind in written:
             message = f"wrote the caBundle of {kind} {self._ca_bundles.name}, which had another one"
-            self._report(self._store.get(self._key), Event("Normal", "AuthorityPublished", message))
+            self._report(self._store.get(self._key), Event("Normal", "CABundleUpdated", message))
         return None
 
     async def _probe_bundles(self, probe: Probe) -> str | None:

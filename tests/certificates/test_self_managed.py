@@ -281,7 +281,7 @@ async def test_two_that_start_at_once_on_an_empty_cluster_agree_on_one_ca(site: 
 
     assert content.keys() == {CA, CA_KEY, SERVING, SERVING_KEY}
     assert site.bundles() == {content[CA]}
-    assert [each.reason for one in both for each in one.news].count("CertificatesMade") == 1
+    assert [each.reason for one in both for each in one.news].count("CertificatesIssued") == 1
 
     labels = site.secret()["metadata"]["labels"]
 
@@ -348,7 +348,7 @@ async def test_ca_and_certificate_change_without_one_failed_admission(site: Site
     async with replicas(site, holding=True) as both:
         for each in both:
             await each.is_ready()
-            assert "on hold" in await each.says("CertificateWaits")
+            assert "on hold" in await each.says("CertificateWaiting")
 
         assert NEXT in site.content()
 
@@ -444,7 +444,7 @@ async def test_what_cert_manager_writes_is_left_alone(site: Site) -> None:
     bundle = Authority.create("cert-manager", NOW).pem
     site.register(bundle, **{"cert-manager.io/inject-ca-from": "somewhere/else"})
     async with replica(site, site.ports[0]) as alone:
-        assert "cert-manager.io/inject-ca-from: its caBundle is left alone" in await alone.says("CertificateWaits")
+        assert "cert-manager.io/inject-ca-from: its caBundle is left alone" in await alone.says("CertificateWaiting")
         assert "no caBundle for it yet" in str(alone.own.why_not_ready())
 
     assert site.bundles() == {bundle}

@@ -124,7 +124,7 @@ class TestACaAtTwoThirdsOfItsLife:
         dropped = step(later, 365.1)
 
         assert dropped
-        assert dropped.reason == "AuthorityDropped"
+        assert dropped.reason == "CARemoved"
         assert FORMER not in dropped.content
 
     def test_renews_the_certificate_while_its_successor_waits(self, prepared: Content) -> None:

@@ -47,7 +47,7 @@ def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced
         with stream.during("the Secret deleted: a new CA and certificate at once"):
             begin_anew(operator)
         with stream.during("a certificate renewed, then a CA, as in years"):
-            until(lambda: {"CertificateRenewed", "AuthorityChanged"} <= told(operator), SECONDS, pause=1)
+            until(lambda: {"CertificateRenewed", "CARotated"} <= told(operator), SECONDS, pause=1)
             settled(operator)
         with stream.during("a rolling update, back to long-lived certificates"):
             upgrade(cluster, short_lived=False)
