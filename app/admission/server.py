@@ -8,6 +8,7 @@ import asyncio
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,27 @@ CLIENT_SECONDS = 5.0
 HEADER_BYTES = 16 * 1024
 SHUTDOWN_SECONDS = 10
 
+# What is used and overridden here although uvicorn does not promise to keep it; `listen` checks that it is there.
+CONFIG_HOOKS = ("encoded_headers", "lifespan_class")
+SERVER_HOOKS = ("lifespan", "main_loop", "server_state", "shutdown")
+PROTOCOL_HOOKS = (
+    "connection_lost",
+    "connection_made",
+    "cycle",
+    "data_received",
+    "headers",
+    "loop",
+    "on_headers_complete",
+    "on_message_complete",
+    "pause_writing",
+    "resume_writing",
+    "send_400_response",
+    "timeout_keep_alive",
+    "timeout_keep_alive_handler",
+    "timeout_keep_alive_task",
+    "transport",
+)
+
 
 class WebhookServer(uvicorn.Server):
     """Serves an ASGI application: over TLS with a context, in plain HTTP without one."""
@@ -33,37 +55,39 @@ class WebhookServer(uvicorn.Server):
         context: ssl.SSLContext | None = None,
         client_seconds: float = CLIENT_SECONDS,
     ) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                host=host,
-                port=port,
-                http=type("Protocol", (BoundedProtocol,), {"client_seconds": client_seconds}),
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                proxy_headers=False,
-                server_header=False,
-                date_header=False,
-                timeout_keep_alive=KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-                ssl_context_factory=(lambda *_: context) if context else None,
-            )
-        )
         self._client_seconds = client_seconds
+        self._protocol = type("Protocol", (BoundedProtocol,), {"client_seconds": client_seconds})
+        config = uvicorn.Config(
+            app,
+            host=host,
+            port=port,
+            http=self._protocol,
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            date_header=False,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+            ssl_context_factory=(lambda *_: context) if context else None,
+        )
+        super().__init__(config)
         self.is_draining = False
 
     async def listen(self) -> None:
-        """Accepts connections from here on. Raises OSError when the address cannot be had."""
+        """Accepts connections from here on.
+
+        Raises OSError when the address is not available, RuntimeError when uvicorn lacks what is overridden here.
+        """
         self.config.load()
         self.lifespan = self.config.lifespan_class(self.config)
-        await self.startup()
+        self._check_hooks()
 
-    async def startup(self, sockets: Any = None) -> None:
         patience = self._client_seconds if self.config.ssl else None
         server = await asyncio.get_running_loop().create_server(
-            self._protocol,
+            partial(self._protocol, self.config, self.server_state, {}),
             self.config.host,
             self.config.port,
             ssl=self.config.ssl,
@@ -72,22 +96,34 @@ class WebhookServer(uvicorn.Server):
             ssl_shutdown_timeout=patience,
         )
         self.servers = [server]
-        # Also when any free one was asked for.
+        # With port 0 this is the free one that was chosen.
         self.port: int = server.sockets[0].getsockname()[1]
         self.started = True
 
     async def serve(self, sockets: Any = None) -> None:
-        """Until drained; signals are the caller's."""
+        """Runs until drained; leaves signals to the caller."""
         try:
             await self.main_loop()
             await self.shutdown()
         finally:
-            # Also when cancelled; closing twice is fine.
+            # Also when cancelled; closing twice does no harm.
             for server in self.servers:
                 server.close()
 
+    async def drain(self, seconds: float) -> None:
+        """Goes on serving for that long, but asks clients with each answer to connect elsewhere; then ends `serve`.
+
+        Requests that are under way by then are still answered.
+        """
+        self.is_draining = True
+        self.config.encoded_headers = [(b"connection", b"close")]
+        self.server_state.default_headers = self.config.encoded_headers
+
+        await asyncio.sleep(seconds)
+        self.should_exit = True
+
     async def why_not_trusted(self, name: str, authorities: bytes) -> str | None:
-        """Why a client that connects under this name, and trusts these authorities, refuses; None when it does not."""
+        """Returns why a client that connects under this name and trusts these CAs refuses, None when it does not."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         try:
             context.load_verify_locations(cadata=authorities.decode())
@@ -96,29 +132,23 @@ class WebhookServer(uvicorn.Server):
                 _, writer = await asyncio.open_connection(address, self.port, ssl=context, server_hostname=name)
         except (OSError, ValueError, TimeoutError) as error:
             return str(error) or type(error).__name__
+
         writer.close()
         return None
 
-    async def drain(self, seconds: float) -> None:
-        """Goes on serving for that long, asking clients with each answer to connect elsewhere; then ends serve().
-
-        Requests that are being answered by then are finished.
-        """
-        self.is_draining = True
-        self.config.encoded_headers = [(b"connection", b"close")]
-        self.server_state.default_headers = self.config.encoded_headers
-        await asyncio.sleep(seconds)
-        self.should_exit = True
-
-    def _protocol(self) -> asyncio.Protocol:
-        protocol: asyncio.Protocol = self.config.http_protocol_class(  # type: ignore[call-arg]
-            config=self.config, server_state=self.server_state, app_state={}
-        )
-        return protocol
+    def _check_hooks(self) -> None:
+        protocol = HttpToolsProtocol(self.config, self.server_state, {})
+        owners = ((self.config, CONFIG_HOOKS), (self, SERVER_HOOKS), (protocol, PROTOCOL_HOOKS))
+        missing = [name for owner, names in owners for name in names if not hasattr(owner, name)]
+        if missing:
+            raise RuntimeError(
+                f"uvicorn {uvicorn.__version__} has no {', '.join(missing)}, which dittofs-operator overrides or uses: "
+                "install the version in requirements.lock"
+            )
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """A connection that nobody can hold: deadlines for headers, body and taking the answer, a limit for headers."""
+    """Limits how long a client may take for headers, body and reading the answer, and how large headers may be."""
 
     client_seconds: float
 
@@ -133,7 +163,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._clear_deadline()
-        super().connection_lost(exc)  # Which resumes writing.
+        super().connection_lost(exc)  # This resumes writing.
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -149,7 +179,9 @@ class BoundedProtocol(HttpToolsProtocol):
             self._header_bytes += len(data)
             if self._deadline is None:
                 self._set_deadline("headers")
+
         super().data_received(data)
+
         if self._in_headers and self._header_bytes > HEADER_BYTES and not self.transport.is_closing():
             self._refuse_headers()
 
@@ -157,6 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._header_bytes = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if self._header_bytes > HEADER_BYTES:
             raise ValueError("headers too large")  # Ends parsing; send_400_response then says why.
+
         self._in_headers = False
         self._set_deadline("body")
         super().on_headers_complete()
@@ -165,8 +198,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_complete()
         self._in_headers, self._header_bytes = True, 0
         self._clear_deadline()
+
         if self.cycle.response_complete and self.timeout_keep_alive_task is None:
-            # Answered before the body had come: its data has disarmed the keep-alive timer.
+            # The answer was sent before the body had come, and the data of the body disarmed the keep-alive timer.
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )
@@ -193,18 +227,20 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(HTTPStatus.REQUEST_TIMEOUT, f"expected all of the {awaited} within {self.client_seconds:g} s")
 
     def _refuse(self, status: HTTPStatus, expected: str) -> None:
-        """Closes the connection, with an answer where one is due: to what was asked, and was not answered yet."""
-        if self._is_owed_an_answer():
+        """Closes the connection, after an answer to a request that has none yet."""
+        if self._awaits_answer():
             body = orjson.dumps({"error": expected})
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
                 f"content-length: {len(body)}\r\nconnection: close\r\n\r\n"
             )
             self.transport.write(head.encode() + body)
+
         self.transport.close()
 
-    def _is_owed_an_answer(self) -> bool:
+    def _awaits_answer(self) -> bool:
         if self._in_headers:
-            in_turn = self.cycle is None or self.cycle.response_complete
-            return in_turn and self._header_bytes > 0
+            is_next = self.cycle is None or self.cycle.response_complete
+            return is_next and self._header_bytes > 0
+
         return not self.cycle.response_started

@@ -11,11 +11,15 @@ from typing import Any, cast
 import httpx
 import orjson
 import pytest
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.admission.api import BODY_BYTES, webhook
 from app.admission.server import (
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
+    PROTOCOL_HOOKS,
+    BoundedProtocol,
     WebhookServer,
 )
 from app.storage.facts import Facts, Needs
@@ -28,6 +32,8 @@ from tests.harness.webhook_site import LONG, REQUEST_TIMEOUT_SECONDS, REVIEW, Co
 
 pytestmark = pytest.mark.anyio
 
+# What asyncio.Protocol does not have.
+OVERRIDDEN = ("on_headers_complete", "on_message_complete", "send_400_response")
 HEAD = f"POST {VALIDATE_PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
 
 
@@ -246,6 +252,24 @@ class TestTheEnd:
             second = WebhookServer(webhook(at_once), "127.0.0.1", running.port, site.context)
             with pytest.raises(OSError, match=f"'127.0.0.1', {running.port}"):
                 await second.listen()
+
+
+@pytest.mark.parametrize(
+    ("owner", "hook"),
+    [(uvicorn.Server, "main_loop"), (uvicorn.Server, "shutdown"), *((HttpToolsProtocol, hook) for hook in OVERRIDDEN)],
+)
+async def test_a_uvicorn_without_a_hook_is_refused(owner: type, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(owner, hook)
+
+    with pytest.raises(RuntimeError, match=rf"^uvicorn 0\.\d+\.\d+ has no {hook}, .*requirements\.lock$"):
+        await WebhookServer(webhook(at_once), "127.0.0.1", 0).listen()
+
+
+def test_every_method_that_is_overridden_is_checked() -> None:
+    overridden = {name for name in vars(BoundedProtocol) if hasattr(HttpToolsProtocol, name) and name[0] != "_"}
+
+    assert overridden <= {*PROTOCOL_HOOKS}
+    assert overridden > {*OVERRIDDEN}
 
 
 async def test_a_server_without_a_certificate_is_plain(site: Site) -> None:
