@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import pytest
 
 from app.cluster.client import Cluster, Request
-from app.cluster.errors import ClusterError, Conflict, Unavailable
+from app.cluster.errors import Conflict, Unavailable
 from app.cluster.informers import Informers
 from app.cluster.reader import PODS, STATEFUL_SETS
 from app.cluster.store import Store
@@ -144,8 +144,7 @@ class Story:
         put_back(informers, known)
         site = self._operated(self.cluster, informers)
         for _ in range(3):
-            with suppress(ClusterError):
-                await site.reconciler.reconcile(site.key)
+            await site.reconciler.reconcile(site.key)
 
     async def _is_well(self, site: ExpansionNamespace) -> None:
         claims = (f"{name}-files-0" for name in ("metadata", "content", "cache"))

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.cluster.reader import DITTO_SERVERS, SECRETS
-from app.reconcile.reconciler import live_hash
+from app.storage.desired import config_hash_of
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_PATH
@@ -199,7 +199,7 @@ def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
 
 def hashes(operated: OperatorNamespace) -> set[str]:
     """What the pods of the servers read, a digest for each."""
-    return {live_hash(each) or "" for each in operated.list_all("statefulsets")}
+    return {config_hash_of(each) or "" for each in operated.list_all("statefulsets")}
 
 
 def table(*rows: tuple[str, str]) -> None:

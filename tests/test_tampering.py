@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.cluster.client import Cluster, Request
-from app.cluster.errors import ClusterError, Conflict, NotFound
+from app.cluster.errors import Conflict, NotFound
 from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
@@ -82,8 +82,7 @@ class Target(ReconcilerNamespace):
 
     async def settle(self) -> None:
         for _ in range(4):
-            with suppress(ClusterError):
-                await self.reconciler.reconcile(self.key)
+            await self.reconciler.reconcile(self.key)
 
     def check_writes(self) -> None:
         rendered = stateful_set(owner_of(self.server), read(self.server).server.spec, "hash")["spec"]["template"]

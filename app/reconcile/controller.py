@@ -8,7 +8,6 @@ from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from app.cluster.errors import ClusterError
 from app.cluster.informers import Informers
 from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
@@ -100,15 +99,17 @@ class Controller:
         try:
             # After a rewind nothing is decided until all of it was read again.
             await self._informers.wait_for_sync()
-            later = await self._reconciler.reconcile(key)
-            queue.done(key, monotonic())
-            result = "success"
-            if later is not None:
-                queue.add_after(key, monotonic(), later)
+            outcome = await self._reconciler.reconcile(key)
+            if outcome.retry:
+                log.warning("not reconciled", extra={"namespace": namespace, "object": name, "reason": outcome.retry})
+                queue.failed(key, monotonic())
+            elif outcome.requeue_after is not None:
+                queue.done(key, monotonic())
+                queue.add_after(key, monotonic(), outcome.requeue_after)
                 result = "requeue_after"
-        except ClusterError as error:
-            log.warning("not reconciled", extra={"namespace": namespace, "object": name, "reason": str(error)})
-            queue.failed(key, monotonic())
+            else:
+                queue.done(key, monotonic())
+                result = "success"
         except Exception:
             # Whatever is wrong with one server must not keep the others from being looked after.
             log.exception("reconcile failed", extra={"namespace": namespace, "object": name})

@@ -1,68 +1,37 @@
-"""One DittoServer at a time: look, decide by `storage`, make what is wanted, say so in the status and in Events."""
+"""Reconciles one DittoServer at a time: reads, asks `storage.desired` what to do, applies that, and reports it.
 
-import base64
-import re
+It decides nothing about storage itself, and is safe to repeat and to interrupt between any two requests: what is left
+to do follows from what the cluster has.
+"""
+
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
 
 from app.cluster.client import Cluster
-from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, NotFound, Unavailable, Unreachable
+from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
 from app.cluster.informers import Informers
-from app.cluster.reader import CONFIG_MAPS, NODES, PODS, SECRETS, SERVICES, STATEFUL_SETS
-from app.cluster.secrets import SecretDigest
+from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.reconcile.live_reader import LiveReader
 from app.reconcile.resizer import EventSink, Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
-from app.storage import postgres
-from app.storage.config import config_hash, config_yaml, consumed_digests
-from app.storage.diagnosis import ends_at, node_in_question
-from app.storage.difference import differs, marked
+from app.storage.desired import SECTION_REJECTED, Plan, Write, claim_seconds_left, desired, recheck_seconds
 from app.storage.events import Event, transition_events
-from app.storage.evidence import Node, NodeState, words
-from app.storage.facts import Claim, DryRun, Secret, Unknown
+from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState
-from app.storage.objects import (
-    Owner,
-    admin_secret,
-    config_map,
-    controller,
-    jwt_secret,
-    live_claim_templates,
-    postgres_secret,
-    service_name,
-    services,
-    stateful_set,
-)
-from app.storage.pod import CONFIG_HASH, pod_name
+from app.storage.objects import Owner, admin_secret, jwt_secret, service_name
 from app.storage.problem import Problem, Stage, first
-from app.storage.reading import field_name, read
-from app.storage.resize import ALLOW_DATA_LOSS, initial_templates, restart_due, restart_hold
-from app.storage.rollout import blocks
+from app.storage.reading import read
 from app.storage.rules import invalid_findings
-from app.storage.secret_references import (
-    JWT_PATH,
-    POSTGRES_PATH,
-    SecretReference,
-    consumed_references,
-    generated_references,
-    postgres_secret_name,
-    why_not_usable,
-)
-from app.storage.sections import (
-    changed_sections,
-    rejected_sections,
-    section_findings,
-    stateful_set_for_dry_run,
-    with_live_sections,
-)
+from app.storage.secret_references import JWT_PATH, SecretReference
+from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import (
-    CLAIM_PATIENCE_SECONDS,
     SERVICE_MISSING,
     SERVICE_OUTDATED,
+    SERVICE_TERMINATING,
     UNREADABLE,
     Observation,
     conditions,
@@ -70,28 +39,18 @@ from app.storage.status import (
     status,
 )
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
-from app.storage.volume_states import Phase, volume_states
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
-TAKEN_SECONDS = 30.0
-# A class that is made expandable wakes only the servers that name it; a claim may be of another one.
-REFUSED_SECONDS = 60.0
-# What the API server rejects may have been the doing of a webhook of others, which is repaired some day.
-REJECTED_SECONDS = 300.0
-# Nodes are not watched: one that is in question is looked up again.
-NODE_SECONDS = 60.0
 WRITE_FAILED = "WriteFailed"
-RESTART_HELD_BACK = "RestartHeldBack"
-# Where earlier versions saved, on the ConfigMap, the StatefulSet that they were about to recreate. Whoever may change
-# ConfigMaps could have any pod created that way.
-SAVED_STATE = "dittofs.io/stateful-set"
+TAKEN_RECHECK_SECONDS = 30.0
+# A webhook of others may have caused what the API server rejects, and may be repaired without an event for us.
+REJECTED_RECHECK_SECONDS = 300.0
 
 # What concerns every other object as well, so that there is no point in trying these.
 CONCERNS_EVERY_OBJECT = (Unreachable, Conflict, NotLeading, NamespaceTerminating)
 
-Result = TypeVar("Result")
-Digests = dict[str, Mapping[str, str]]
+_RESOURCES = {resource.kind: resource for resource in (CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS)}
 
 
 def _utc() -> datetime:
@@ -99,61 +58,55 @@ def _utc() -> datetime:
 
 
 @dataclass(frozen=True)
-class PodUpdate:
-    """What keeps the pod from being as the spec asks: a restart that is held back, or sections that are rejected."""
+class Result:
+    """What follows a reconcile: another one after some seconds, or with backoff because of `retry`.
 
-    held: Problem | None = None
-    rejected: Problem | None = None
+    Where neither is set, an event of an informer will wake the server.
+    """
+
+    requeue_after: float | None = None
+    retry: str = ""
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedSections:
     """What the API server rejects of a server, by its UID and generation; it is not asked again before `until`."""
 
-    version: tuple[str | None, int]
+    version: tuple[str, int]
     findings: list[Finding]
     until: datetime
 
 
-@dataclass(frozen=True)
-class Credentials:
-    """What the pod's Secrets hold, by digest; `problem` is why it must not be started with them."""
+class ApplyResult:
+    """What came of applying a Plan. Every object is written by itself, so that there may be several problems.
 
-    digests: Digests
-    problem: Problem | None = None
+    `decide_again` says that something became known on which the Plan did not count.
+    """
 
+    def __init__(self) -> None:
+        self.resize = ResizeResult()
+        self.problems: list[Problem] = []
+        self.decide_again = False
 
-class Attempts:
-    """Attempts to write objects, each by itself, and the first of what went wrong."""
-
-    def __init__(self, stage: Stage = Stage.APPLY) -> None:
-        self._stage = stage
-        self.taken: Problem | None = None
-        self.failure: Problem | None = None
-        self.terminating: Problem | None = None
-
-    async def make(self, attempt: Awaitable[Result], reason: str = WRITE_FAILED) -> Result | None:
-        """The result, None when the API server rejects it. Raises what concerns every other attempt, too."""
+    async def attempt(self, write: Awaitable[object], reason: str = WRITE_FAILED, stage: Stage = Stage.APPLY) -> bool:
+        """Whether the write has worked. Raises what concerns every other object, too."""
         try:
-            return await attempt
+            await write
         except CONCERNS_EVERY_OBJECT:
             raise
         except NameTaken as error:
-            self.taken = self.taken or Problem("NameTaken", str(error), Stage.NAME, stalls=True)
+            self.problems.append(Problem("NameTaken", str(error), Stage.NAME, stalls=True))
         except ObjectTerminating as error:
-            self.terminating = self.terminating or Problem(error.reason, str(error), Stage.NAME)
+            self.problems.append(Problem(error.reason, str(error), Stage.NAME))
         except ClusterError as error:
-            self.failure = self.failure or Problem(reason, str(error), self._stage)
-        return None
-
-    @property
-    def first(self) -> Problem | None:
-        """The first reason why an attempt gave nothing."""
-        return self.taken or self.terminating or self.failure
+            self.problems.append(Problem(reason, str(error), stage))
+        else:
+            return True
+        return False
 
 
 class Reconciler:
-    """Safe to be repeated and to be broken off between any two calls: what there is to do is read from the cluster."""
+    """Reconciles servers by their keys; `record_event` takes Events about them."""
 
     def __init__(
         self,
@@ -169,229 +122,154 @@ class Reconciler:
         self._writer = writer
         self._record_event = record_event
         self._clock = clock
-        self._resizer = Resizer(informers, writer, record_event, clock, resize_patience)
-        # Versions of the Postgres Secret and of what was made of it, when they were last seen to agree.
-        self._agreed: dict[ObjectKey, tuple[int, int]] = {}
-        informers.secrets_metadata.rewind_handlers.append(self._agreed.clear)
-        # Of servers with sections that the API server rejects.
-        self._rejected: dict[ObjectKey, Rejected] = {}
-        informers.servers.event_handlers.append(self._forget_if_gone)
-        informers.servers.rewind_handlers.append(self._rejected.clear)
+        self._reader = LiveReader(cluster, informers, clock, resize_patience)
+        self._resizer = Resizer(informers, writer, record_event, clock)
+        self._rejected: dict[ObjectKey, RejectedSections] = {}
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
         self._in_terminating_namespaces: dict[ObjectKey, str] = {}
+        informers.servers.event_handlers.append(self._forget_if_gone)
+        informers.servers.rewind_handlers.append(self._rejected.clear)
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
-        """The seconds after which to look again, None when an event will say so. Raises what is worth another try."""
+    async def reconcile(self, key: ObjectKey) -> Result:
+        """Reads what the cluster has of a server, decides what to do, applies that, and reports it."""
         manifest = self._informers.servers.get(key)
         if manifest is None or is_terminating(manifest):
             self._forget(key)
-            return None
+            return Result()
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
-            return None
+            return Result()
+
         reading = read(manifest)
-        server, rejections = reading.server, invalid_findings(reading)
-        if rejections:
-            live_state = await self._report(server, manifest, Observation([invalid_spec(rejections)]), ResizeResult())
-            return self._look_again(server, live_state)
-
-        # Before anything else: a disk that is full waits for nothing, least of all for Secrets or a pod that is ready.
-        owner = _owner(manifest)
         try:
-            resize_result = await self._resizer.step(server, manifest, owner)
-            observation = await self._apply(server, manifest, owner)
+            if rejections := invalid_findings(reading):
+                live = await self._report(reading.server, manifest, Observation([invalid_spec(rejections)]))
+                return Result(self._recheck_seconds(reading.server, key, live))
+            return await self._reconcile(reading.server, manifest)
         except NamespaceTerminating:
-            await self._report(server, manifest, Observation([_namespace_problem(owner)]), ResizeResult())
-            self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
-            return None
-        live_state = await self._report(server, manifest, observation, resize_result)
-        if resize_result.again:
-            return 0.0
+            return await self._leave(reading.server, manifest)
+        except ClusterError as error:
+            return Result(retry=str(error))
 
-        # No event says when Secrets can be read or a Service may be made, nor when a name that is taken becomes free.
-        problems = observation.problems
-        unreadable = (problem for problem in problems if problem.reason == UNREADABLE)
-        failure = first(problems, Stage.APPLY, Stage.SERVICES) or next(unreadable, None)
-        if (
-            why := failure.message
-            if failure
-            else resize_result.failure or next(iter(resize_result.refused.values()), None)
-        ):
-            raise Unavailable(why)
-        if first(problems, Stage.NAME):
-            return TAKEN_SECONDS
-        later = self._look_again(server, live_state)
-        return min(later or REJECTED_SECONDS, REJECTED_SECONDS) if first(problems, Stage.POD) else later
+    async def _reconcile(self, server: DittoServer, manifest: Manifest) -> Result:
+        result = ApplyResult()
+        while True:
+            live = await self._read(server, manifest, result.resize)
+            plan = desired(server, live, self._clock())
+            result = await self._apply(plan, server, manifest, live)
+            if not result.decide_again:
+                break
 
-    def _forget_if_gone(self, key: ObjectKey, _manifest: Manifest) -> None:
-        if key not in self._informers.servers:
-            self._forget(key)
+        problems = [*sorted(result.problems, key=_urgency), *plan.problems]
+        if result.resize.failure:
+            problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
+        live = await self._report(server, manifest, Observation(problems), result.resize)
+        return _result(problems, result.resize, self._recheck_seconds(server, key_of(manifest), live))
 
-    def _forget(self, key: ObjectKey) -> None:
-        self._agreed.pop(key, None)
-        self._rejected.pop(key, None)
-        self._in_terminating_namespaces.pop(key, None)
-        self._resizer.forget(key)
+    async def _read(self, server: DittoServer, manifest: Manifest, resize: ResizeResult) -> LiveState:
+        live = await self._reader.read(server, manifest)
+        return self._with_memory(live, manifest, resize)
 
-    async def _apply(self, server: DittoServer, manifest: Manifest, owner: Owner) -> Observation:
-        """Applies each object by itself: what the API server rejects of one keeps no other from being applied."""
-        spec, attempts = server.spec, Attempts()
+    def _with_memory(self, live: LiveState, manifest: Manifest, resize: ResizeResult) -> LiveState:
+        """Adds what only this process knows: what it removed, and what the API server has rejected."""
+        key = key_of(manifest)
+        rejected = self._rejected.get(key)
+        if rejected and (rejected.version != _version(manifest) or rejected.until <= self._clock()):
+            del self._rejected[key]
+            rejected = None
+        findings = rejected.findings if rejected else ()
+        return replace(live, removed=self._resizer.removed(key), refused=resize.refused, rejected=findings)
+
+    async def _apply(self, plan: Plan, server: DittoServer, manifest: Manifest, live: LiveState) -> ApplyResult:
+        """Carries out the Plan; what the API server rejects of one object keeps no other from being written."""
+        owner, result = _owner(manifest), ApplyResult()
+
+        # Before anything else: a full disk waits for nothing, least of all for Secrets or a pod that is ready.
+        result.resize = await self._resizer.carry_out(plan.resize, manifest, owner, live)
+        if result.resize.decide_again:
+            result.decide_again = True
+            return result
+
         try:
-            config_map = await attempts.make(self._apply_config_map(owner, spec, manifest))
-            lost = await attempts.make(self._generate_secrets(owner, spec))
-            credentials = await self._credentials(owner, spec)
-            if not credentials.problem:
-                copied = await attempts.make(self._with_postgres(owner, spec, credentials))
-                credentials = copied or replace(credentials, problem=attempts.first)
-            if lost:
-                credentials = replace(credentials, problem=lost)
-
-            update = PodUpdate()
-            if config_map:  # A pod would otherwise start with the former configuration.
-                attempt = self._update_pod(server, manifest, owner, credentials)
-                update = await attempts.make(attempt) or update
-            services = Attempts(Stage.SERVICES)
-            await self._apply_services(owner, spec, services)
-            await attempts.make(self._remove_unwanted(owner, spec))
+            await self._annotate_and_generate(plan, result, server.spec, manifest)
+            if not result.decide_again:
+                await self._apply_objects(plan, result, server.spec, manifest, live)
         except Unreachable as error:
             # Nobody would answer to the other objects either, and each would have to wait for that.
-            return Observation([Problem(WRITE_FAILED, str(error), Stage.APPLY)])
+            result.problems.append(Problem(WRITE_FAILED, str(error), Stage.APPLY))
+        return result
 
-        lacking = credentials.problem
-        problems = (
-            attempts.taken or services.taken,
-            services.terminating or attempts.terminating,
-            replace(lacking, stage=Stage.CREDENTIALS, stalls=False) if lacking else None,
-            attempts.failure,
-            services.failure,
-            update.held,
-            update.rejected,
-        )
-        return Observation([problem for problem in problems if problem])
+    async def _annotate_and_generate(self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest) -> None:
+        """Writes what the rest has to be decided on; with a new Secret, the pod can be configured."""
+        for write in plan.annotate:
+            annotations = {"/metadata/annotations": write.manifest["metadata"]["annotations"]}
+            if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, annotations)):
+                self._record(manifest, write.event)
 
-    async def _apply_config_map(self, owner: Owner, spec: Spec, manifest: Manifest) -> Manifest:
-        live = await self._writer.ensure(CONFIG_MAPS, config_map(owner, spec), owner)
-        annotations = dict(live["metadata"].get("annotations") or {})
-        if annotations.pop(SAVED_STATE, None) is not None:
-            await self._writer.patch(CONFIG_MAPS, live, {"/metadata/annotations": annotations})
-            message = (
-                f"annotation {SAVED_STATE} of ConfigMap {live['metadata']['name']} was ignored and removed: "
-                "the operator no longer saves StatefulSets there, and never restores one from there"
-            )
-            self._record_event(manifest, Event("Warning", "SavedStateIgnored", message))
-        return live
+        for reference in plan.generate:
+            secret = _generate_secret(reference, _owner(manifest), spec)
+            result.decide_again |= await result.attempt(self._writer.create_secret(secret))
 
-    async def _generate_secrets(self, owner: Owner, spec: Spec) -> Problem | None:
-        """What is gone while a pod that runs may still need it is not made up anew."""
-        live = self._informers.stateful_sets.get((owner.namespace, owner.name))
-        for reference in generated_references(owner.name, spec):
-            if (owner.namespace, reference.secret or "") in self._informers.secrets_metadata:
+    async def _apply_objects(
+        self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
+    ) -> None:
+        is_pod_configured = True
+        for write in plan.apply:
+            # A pod would otherwise start with the configuration or the connection string of before.
+            if write.kind == STATEFUL_SETS.kind and not is_pod_configured:
                 continue
-            if (live and reference.secret in consumed_by(live)) or self._orphan_hash(owner):
-                advice = "put it back, or delete the StatefulSet to have a new one made"
-                return Problem("SecretNotFound", f"generated Secret {reference.secret} is gone: {advice}")
-            await self._writer.create_secret(_generated(reference, owner, spec))
-        return None
+            is_applied = await self._apply_object(write, result, spec, manifest, live)
+            if result.decide_again:
+                return
+            if is_applied:
+                self._record(manifest, write.event)
+            elif write.kind in (CONFIG_MAPS.kind, SECRETS.kind):
+                is_pod_configured = False
 
-    async def _credentials(self, owner: Owner, spec: Spec) -> Credentials:
-        digests: Digests = {}
-        for reference in consumed_references(owner.name, spec):
-            found = await self._informers.secret((owner.namespace, reference.secret)) if reference.secret else None
-            secret: Secret | Unknown | None = found.secret if isinstance(found, SecretDigest) else found
-            if finding := why_not_usable(reference, secret):
-                problem = Problem(_reason_of_unusable(secret), finding.message)
-                return Credentials({}, problem)
-            if isinstance(found, SecretDigest) and reference.secret:
-                digests[reference.secret] = found.digests
-        return Credentials(digests)
+        for write in plan.delete:
+            if await result.attempt(self._writer.remove(_RESOURCES[write.kind], write.manifest)):
+                self._record(manifest, write.event)
 
-    async def _with_postgres(self, owner: Owner, spec: Spec, credentials: Credentials) -> Credentials:
-        """Keeps the parts of the connection string as the string is."""
-        reference = next((each for each in consumed_references(owner.name, spec) if each.path == POSTGRES_PATH), None)
-        if reference is None or not reference.secret or reference.secret not in credentials.digests:
-            return credentials
-        key = owner.namespace, owner.name
-        metadata = self._informers.secrets_metadata
-        source, target = (owner.namespace, reference.secret), (owner.namespace, postgres_secret_name(owner.name))
-        if target in metadata and self._agreed.get(key) == (metadata.version(source), metadata.version(target)):
-            return credentials
-        [name] = reference.keys
-        secret = await self._cluster.get(SECRETS, reference.secret, owner.namespace)
+    async def _apply_object(
+        self, write: Write, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
+    ) -> bool:
+        ensure = self._ensure(write, result, spec, manifest, live)
+        if write.kind == SERVICES.kind:
+            exists = key_of(write.manifest) in self._informers.services
+            return await result.attempt(ensure, SERVICE_OUTDATED if exists else SERVICE_MISSING, Stage.SERVICES)
+
+        is_applied = await result.attempt(ensure)
+        if write.kind == SECRETS.kind and not is_applied:
+            # The pod has no credentials but those of before.
+            result.problems.append(replace(result.problems[-1], stage=Stage.CREDENTIALS, stalls=False))
+        return is_applied
+
+    async def _ensure(self, write: Write, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState) -> None:
+        owner, resource = _owner(manifest), _RESOURCES[write.kind]
+        if resource == SECRETS:
+            await self._writer.ensure_secret(write.manifest, owner)
+            if live.postgres_source:
+                self._reader.agree(key_of(manifest), live.postgres_source)
+            return
+
         try:
-            fields = postgres.parse_dsn(decoded(secret, name.name))
-        except ValueError as error:
-            problem = Problem("SecretIncomplete", f'Postgres Secret "{reference.secret}" key "{name.name}": {error}')
-            return replace(credentials, problem=problem)
-        await self._writer.ensure_secret(postgres_secret(owner, fields), owner)
-        self._agreed[key] = int(secret["metadata"]["resourceVersion"]), metadata.version(target)
-        return credentials
-
-    async def _update_pod(
-        self, server: DittoServer, manifest: Manifest, owner: Owner, credentials: Credentials
-    ) -> PodUpdate:
-        live_state = self._resizer.live_state(server, manifest)
-        live = live_state.stateful_set
-        if live and is_terminating(live):
-            return PodUpdate()
-
-        if live is None and live_state.removed and owner.owns(live_state.removed):
-            # It is about to be recreated as it was, with what others have set.
-            return PodUpdate()
-
-        digest = self._config_hash(owner, server.spec, credentials, live)
-        templates = live_claim_templates(live) if live else initial_templates(server, live_state)
-        wanted = None if digest is None else stateful_set(owner, server.spec, digest, templates)
-        if hold := restart_hold(server, live_state):
-            is_changed = wanted is not None and (live is None or differs(marked(wanted), live))
-            is_stuck = bool(live and live_state.pod and blocks(live_state.pod, live))
-            return PodUpdate(held=_held(hold) if is_changed or is_stuck else None)
-
-        applied, rejected = live, None
-        if wanted:
-            applied, rejected = await self._apply_stateful_set(server, manifest, owner, wanted, live)
-        if live and wanted and live_hash(live) and live_hash(live) != digest:
-            message = "the pod restarts: its configuration or the credentials that it consumes have changed"
-            self._record_event_for(owner, Event("Normal", "Restarting", message))
-        if applied:
-            await self._replace_stuck_pod(owner, applied)
-        return PodUpdate(rejected=rejected)
-
-    async def _apply_stateful_set(
-        self, server: DittoServer, manifest: Manifest, owner: Owner, wanted: Manifest, live: Manifest | None
-    ) -> tuple[Manifest | None, Problem | None]:
-        """Gives the live StatefulSet, and why a section that goes into the pod verbatim is not as the spec asks.
-
-        Such a section keeps its live value, so that a rotation, an image or a size is applied nevertheless. Without a
-        live StatefulSet none is created: its pod would run without what the user asked for.
-        """
-        key = owner.namespace, owner.name
-        version = owner.uid, manifest["metadata"]["generation"]
-        known = self._rejected.get(key)
-        if known is None or known.version != version or known.until <= self._clock():
-            self._rejected.pop(key, None)
-            try:
-                return await self._writer.ensure(STATEFUL_SETS, wanted, owner), None
-            except CONCERNS_EVERY_OBJECT:
+            await self._writer.ensure(resource, write.manifest, owner)
+        except CONCERNS_EVERY_OBJECT:
+            raise
+        except ClusterError:
+            if resource != STATEFUL_SETS or live.rejected:
                 raise
-            except ClusterError:
-                findings = await self._try_sections(server.spec, owner)
-                if not findings:
-                    raise
-            self._rejected[key] = Rejected(version, findings, self._clock() + timedelta(seconds=REJECTED_SECONDS))
+            if not (findings := await self._find_rejected_sections(spec, owner)):
+                raise
+            until = self._clock() + timedelta(seconds=REJECTED_RECHECK_SECONDS)
+            self._rejected[key_of(manifest)] = RejectedSections(_version(manifest), findings, until)
+            result.decide_again = True
 
-        findings = self._rejected[key].findings
-        reason = "; ".join(finding.message for finding in findings)
-        if live is None:
-            return None, Problem("SectionRejected", f"no pod can be created: {reason}", stalls=True)
-        kept = rejected_sections(findings)
-        names = " and ".join(field_name(section.field) for section in kept)
-        applied = await self._writer.ensure(STATEFUL_SETS, with_live_sections(wanted, live, kept), owner)
-        return applied, Problem("SectionRejected", f"{reason}; the pod keeps {names} unchanged", stalls=True)
-
-    async def _try_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
-        """What the API server rejects of the sections; nothing when something else of the StatefulSet is at fault."""
+    async def _find_rejected_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
+        """Returns what the API server rejects of the sections; nothing when another part of the object is at fault."""
         sections = changed_sections(spec, None)
         if not sections:
             return []
+
         dry_run: DryRun | Unknown
         try:
             dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections))
@@ -400,181 +278,82 @@ class Reconciler:
             dry_run = Unknown(str(error))
         return [finding for finding in section_findings(spec, sections, dry_run) if finding.rejects]
 
-    def _config_hash(self, owner: Owner, spec: Spec, credentials: Credentials, live: Manifest | None) -> str | None:
-        """What the pod is to be configured with; None while the StatefulSet is to be left as it is.
-
-        Half of a rotation does not touch the pod that runs. To stop it is another matter.
-        """
-        if not credentials.problem:
-            references = consumed_references(owner.name, spec)
-            return config_hash(config_yaml(spec), consumed_digests(references, credentials.digests))
-        if live is None:
-            return self._orphan_hash(owner)
-        stops = not spec.replicas and live["spec"]["replicas"]
-        return (live_hash(live) or "") if stops else None
-
-    def _orphan_hash(self, owner: Owner) -> str | None:
-        """What a pod that has lost its StatefulSet was configured with: it must not be alone, and not be restarted.
-
-        Users can write the annotation, so that nothing but a hash is taken from it.
-        """
-        pod = self._informers.pods.get((owner.namespace, pod_name(owner.name)))
-        if pod is None or is_terminating(pod) or controller(pod):
-            return None
-        annotation = (pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
-        return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
-
-    async def _replace_stuck_pod(self, owner: Owner, stateful_set: Manifest) -> None:
-        """Deletes a former pod that cannot get ready and is in the place of the one that is wanted."""
-        pod = self._informers.pods.get((owner.namespace, pod_name(owner.name)))
-        if not (pod and blocks(pod, stateful_set)):
-            return
-        await self._writer.remove(PODS, pod)
-        name = pod_name(owner.name)
-        message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
-        self._record_event_for(owner, Event("Normal", "PodReplaced", message))
-
-    async def _apply_services(self, owner: Owner, spec: Spec, attempts: Attempts) -> None:
-        for service in services(owner, spec):
-            is_there = key_of(service) in self._informers.services
-            reason = SERVICE_OUTDATED if is_there else SERVICE_MISSING
-            await attempts.make(self._writer.ensure(SERVICES, service, owner), reason)
-
-    async def _remove_unwanted(self, owner: Owner, spec: Spec) -> None:
-        wanted = {service["metadata"]["name"] for service in services(owner, spec)}
-        metrics = service_name(owner.name, "metrics")
-        service = self._informers.services.get((owner.namespace, metrics))
-        if metrics not in wanted and service and owner.owns(service) and not is_terminating(service):
-            await self._writer.remove(SERVICES, service)
-        secret = self._informers.secrets_metadata.get((owner.namespace, postgres_secret_name(owner.name)))
-        if not spec.database.postgres_secret_ref and secret and owner.owns(secret) and not is_terminating(secret):
-            await self._writer.remove(SECRETS, secret)
-
     async def _report(
-        self, server: DittoServer, manifest: Manifest, observation: Observation, resize_result: ResizeResult
+        self, server: DittoServer, manifest: Manifest, observation: Observation, resize: ResizeResult | None = None
     ) -> LiveState:
-        """Gives what it told of."""
-        live_state = replace(self._resizer.live_state(server, manifest), refused=resize_result.refused)
-        problems = list(observation.problems)
-        if resize_result.failure:
-            problems.append(Problem(WRITE_FAILED, resize_result.failure, Stage.VOLUMES))
-        overdue = [claim.name for claim in live_state.claims.values() if self._patience_left(claim) <= 0]
-        created = manifest["metadata"]["creationTimestamp"]
-        leftovers = [claim.name for claim in live_state.claims.values() if claim.created < created]
-        hold = restart_hold(server, live_state) if resize_result.held else None
-        if hold and not any(problem.reason == RESTART_HELD_BACK for problem in problems):
-            problems.append(_held(hold))
+        """Writes the status where it differs, and records the Events of its changes. Returns what it reported on."""
+        live = self._with_memory(self._reader.observe(server, manifest), manifest, resize or ResizeResult())
+        now, created = self._clock(), manifest["metadata"]["creationTimestamp"]
+        claims = live.claims.values()
         observation = replace(
             observation,
-            problems=problems,
-            live_state=live_state,
-            overdue=overdue,
-            file_service=self._informers.services.get(
-                (key_of(manifest)[0], service_name(server.metadata.name, "file"))
-            ),
-            leftovers=leftovers,
+            live_state=live,
+            overdue=[claim.name for claim in claims if claim_seconds_left(claim, now) <= 0],
+            leftovers=[claim.name for claim in claims if claim.created < created],
+            file_service=live.services.get(service_name(server.metadata.name, "file")),
             warnings=self._informers.warnings.about(key_of(manifest)),
-            node=await self._node_in_question(live_state),
+            node=await self._reader.read_node(live),
         )
-        found = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
-        if found != manifest.get("status"):
-            await self._write_status(manifest, found)
-        return live_state
+        new_status = status(server, manifest, observation, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        if new_status != manifest.get("status"):
+            await self._writer.write_status(manifest, new_status)
+            for event in transition_events(conditions(manifest), conditions({"status": new_status})):
+                self._record_event(manifest, event)
+        return live
 
-    async def _node_in_question(self, live_state: LiveState) -> Node | None:
-        """Looked up only when a pod does not end, or has lost its node: with nothing wrong, nothing is asked.
-
-        Of a pod that somebody else has made under this name nothing is said: users may not read nodes.
-        """
-        pod, live = live_state.pod, live_state.stateful_set
-        name = node_in_question(pod, self._clock())
-        is_ours = pod and live and (controller(pod) or {}).get("uid") == live["metadata"]["uid"]
-        if name is None or not is_ours:
-            return None
+    async def _leave(self, server: DittoServer, manifest: Manifest) -> Result:
+        """Reports that the namespace is being deleted, and leaves the server alone from now on."""
+        namespace = manifest["metadata"]["namespace"]
+        message = f"namespace {namespace} is being deleted: nothing can be created in it, and the operator leaves it"
+        problem = Problem("NamespaceTerminating", message, Stage.NAME, stalls=True)
         try:
-            return Node.read(await self._cluster.get(NODES, name))
-        except NotFound:
-            return Node(name, NodeState.DELETED)
+            await self._report(server, manifest, Observation([problem]))
         except ClusterError as error:
-            return Node(name, NodeState.NOT_LOOKED_UP, words=words(error))
+            return Result(retry=str(error))
+        self._in_terminating_namespaces[key_of(manifest)] = manifest["metadata"]["uid"]
+        return Result()
 
-    async def _write_status(self, manifest: Manifest, found: Manifest) -> None:
-        before = conditions(manifest)
-        await self._writer.write_status(manifest, found)
-        for each in transition_events(before, conditions({"status": found})):
-            self._record_event(manifest, each)
+    def _recheck_seconds(self, server: DittoServer, key: ObjectKey, live: LiveState) -> float | None:
+        delays = recheck_seconds(server, live, self._clock()), self._reader.recheck_seconds(key)
+        return min((delay for delay in delays if delay is not None), default=None)
 
-    def _look_again(self, server: DittoServer, live_state: LiveState) -> float | None:
-        """Only time tells that a claim waits for too long, or a file system for a restart of its pod."""
-        left = [self._patience_left(claim) for claim in live_state.claims.values() if claim.phase == "Pending"]
-        due = None if restart_hold(server, live_state) else restart_due(server, live_state)
-        delays = [seconds + 1 for seconds in left if seconds > 0]
-        if due:
-            delays.append(max((due - self._clock()).total_seconds(), 0.0) + 1)
-        states = volume_states(server, live_state)
-        if any(state.phase == Phase.RESIZE_REFUSED for state in states):
-            delays.append(REFUSED_SECONDS)
-        lacks_claims = any(state.claim is None for state in states)
-        if live_state.is_new and live_state.stateful_set and lacks_claims:
-            new_until = self._resizer.new_until(live_state.stateful_set)
-            delays.append((new_until - self._clock()).total_seconds() + 1)
-        if end := ends_at(live_state.pod):
-            time_left = (end - self._clock()).total_seconds()
-            delays.append(time_left + 1 if time_left > 0 else NODE_SECONDS)
-        elif node_in_question(live_state.pod, self._clock()):
-            delays.append(NODE_SECONDS)
-        key = server.metadata.namespace or "", server.metadata.name
-        if (seconds_left := self._resizer.unlabelled_pods.seconds_left(key)) is not None:
-            delays.append(max(seconds_left, 0.0))
-        return min(delays, default=None)
+    def _record(self, manifest: Manifest, event: Event | None) -> None:
+        """Records an Event, unless the server is gone by now."""
+        if event and key_of(manifest) in self._informers.servers:
+            self._record_event(manifest, event)
 
-    def _patience_left(self, claim: Claim) -> float:
-        """Seconds until it has had time enough to be bound."""
-        created = datetime.fromisoformat(claim.created)
-        return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - self._clock()).total_seconds()
+    def _forget_if_gone(self, key: ObjectKey, _manifest: Manifest) -> None:
+        if key not in self._informers.servers:
+            self._forget(key)
 
-    def _record_event_for(self, owner: Owner, each: Event) -> None:
-        manifest = self._informers.servers.get((owner.namespace, owner.name))
-        if manifest:
-            self._record_event(manifest, each)
+    def _forget(self, key: ObjectKey) -> None:
+        self._rejected.pop(key, None)
+        self._in_terminating_namespaces.pop(key, None)
+        self._resizer.forget(key)
+        self._reader.forget(key)
 
 
-def _namespace_problem(owner: Owner) -> Problem:
-    message = f"namespace {owner.namespace} is being deleted: nothing can be created in it, and the operator leaves it"
-    return Problem("NamespaceTerminating", message, Stage.NAME, stalls=True)
+def _urgency(problem: Problem) -> tuple[bool, bool]:
+    """Sorts what a person has to see to first, then a Service that clients cannot reach."""
+    return not problem.stalls, problem.reason != SERVICE_TERMINATING
 
 
-def _reason_of_unusable(secret: Secret | Unknown | None) -> str:
-    if secret is None:
-        return "SecretNotFound"
-    if isinstance(secret, Unknown):
-        return UNREADABLE
-    return "SecretTerminating" if secret.terminating else "SecretIncomplete"
+def _result(problems: Sequence[Problem], resize: ResizeResult, recheck: float | None) -> Result:
+    """Returns when to reconcile again: no event says when Secrets can be read, or when a name becomes free."""
+    if resize.again:
+        return Result(0.0)
 
+    unreadable = next((problem for problem in problems if problem.reason == UNREADABLE), None)
+    problem = first(problems, Stage.APPLY, Stage.SERVICES) or unreadable
+    refusal = next(iter(resize.refused.values()), "")
+    if retry := problem.message if problem else resize.failure or refusal:
+        return Result(retry=retry)
 
-def _held(hold: str) -> Problem:
-    message = f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway'
-    return Problem(RESTART_HELD_BACK, message, Stage.VOLUMES, stalls=True)
-
-
-def live_hash(stateful_set: Mapping[str, Any]) -> str | None:
-    metadata = stateful_set["spec"]["template"].get("metadata") or {}
-    return (metadata.get("annotations") or {}).get(CONFIG_HASH)
-
-
-def consumed_by(stateful_set: Mapping[str, Any]) -> set[str]:
-    """The Secrets that the pod's variables come from."""
-    variables = [
-        variable
-        for container in stateful_set["spec"]["template"]["spec"]["containers"]
-        for variable in container.get("env") or []
-    ]
-    sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") for variable in variables]
-    return {source["name"] for source in sources if source}
-
-
-def decoded(secret: Mapping[str, Any], key: str) -> str:
-    return base64.b64decode((secret.get("data") or {}).get(key, "")).decode(errors="replace")
+    if first(problems, Stage.NAME):
+        return Result(TAKEN_RECHECK_SECONDS)
+    if any(problem.reason == SECTION_REJECTED for problem in problems):
+        return Result(min(recheck or REJECTED_RECHECK_SECONDS, REJECTED_RECHECK_SECONDS))
+    return Result(recheck)
 
 
 def _owner(manifest: Manifest) -> Owner:
@@ -582,7 +361,11 @@ def _owner(manifest: Manifest) -> Owner:
     return Owner(metadata["name"], metadata["namespace"], metadata["uid"])
 
 
-def _generated(reference: SecretReference, owner: Owner, spec: Spec) -> Manifest:
+def _version(manifest: Manifest) -> tuple[str, int]:
+    return manifest["metadata"]["uid"], manifest["metadata"]["generation"]
+
+
+def _generate_secret(reference: SecretReference, owner: Owner, spec: Spec) -> Manifest:
     if reference.path == JWT_PATH:
         # In hex: the server takes the value as text.
         return jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())

@@ -15,7 +15,7 @@ from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
-from app.reconcile.reconciler import live_hash
+from app.storage.desired import config_hash_of
 from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
 from app.storage.reading import read
 from app.storage.unstructured import Manifest, ObjectKey
@@ -292,10 +292,10 @@ def _later(operated: OperatorNamespace, bare_rotation: float, sizes: Sizes, say:
 
 
 def _rotated(operated: OperatorNamespace, secret: str, servers: int) -> float:
-    former = {each["metadata"]["name"]: live_hash(each) for each in operated.list_all("statefulsets")}
+    former = {each["metadata"]["name"]: config_hash_of(each) for each in operated.list_all("statefulsets")}
 
     def has_changed(stateful_set: Manifest) -> bool:
-        return live_hash(stateful_set) != former[stateful_set["metadata"]["name"]]
+        return config_hash_of(stateful_set) != former[stateful_set["metadata"]["name"]]
 
     def rotate() -> None:
         operated.put_secret(secret, **{**S3_VALUES, "secretAccessKey": "rotated"})

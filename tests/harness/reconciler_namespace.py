@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.errors import Conflict, NotFound
+from app.cluster.errors import NotFound
 from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
@@ -22,7 +23,14 @@ from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server
 from tests.harness.wait import run_beside, until_async
 
+# What the API server and the writer say to a write on the ground of an object that has changed.
+_CONFLICT = re.compile("has been modified|has changed since|Precondition failed|already exists")
+
 BY_HAND: Manifest = {"storage": {"metadataSize": "10Gi", "storageClassName": ""}}
+
+
+class Retry(Exception):
+    """A reconcile that its controller would repeat, and why."""
 
 
 @asynccontextmanager
@@ -97,13 +105,16 @@ class ReconcilerNamespace:
         return server
 
     async def reconcile(self) -> float | None:
-        """Reconciles once, and again after a Conflict, as the controller does."""
+        """Reconciles, again when somebody else was writing at the same time; returns the seconds until the next time.
+
+        Raises Retry with the reason why the controller would try again.
+        """
         async with asyncio.timeout(60):
-            while True:
-                try:
-                    return await self.reconciler.reconcile(self.key)
-                except Conflict:
-                    await asyncio.sleep(0.05)
+            while (result := await self.reconciler.reconcile(self.key)).retry:
+                if not _CONFLICT.search(result.retry):
+                    raise Retry(result.retry)
+                await asyncio.sleep(0.05)
+        return result.requeue_after
 
     async def change_spec(self, **spec: Any) -> None:
         """Changes the spec, waits until the informers have it, and reconciles."""

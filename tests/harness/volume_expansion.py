@@ -1,10 +1,8 @@
 """A DittoServer that the test reconciles, on volumes that a volume driver expands."""
 
 import asyncio
-from contextlib import suppress
 from typing import Any
 
-from app.cluster.errors import ClusterError
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS
 from app.storage import quantity
 from app.storage.spec import API_VERSION, KIND
@@ -73,9 +71,7 @@ class ExpansionNamespace(ReconcilerNamespace):
         """Reconciles until a condition of the current generation has this reason; returns its message."""
         async with asyncio.timeout(SECONDS):
             while True:
-                self.requeue_after = None
-                with suppress(ClusterError):
-                    self.requeue_after = await self.reconciler.reconcile(self.key)
+                self.requeue_after = (await self.reconciler.reconcile(self.key)).requeue_after
 
                 live = await self.live(DITTO_SERVERS)
                 condition = conditions(live).get(kind)

@@ -11,11 +11,10 @@ from itertools import pairwise
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.errors import Unavailable
 from app.cluster.informers import Informers
 from app.cluster.reader import STATEFUL_SETS
 from app.reconcile.controller import AT_ONCE, Controller
-from app.reconcile.reconciler import Reconciler
+from app.reconcile.reconciler import Reconciler, Result
 from app.storage.facts import StorageClass
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
@@ -26,7 +25,7 @@ from tests.harness.warning_events import event
 
 pytestmark = pytest.mark.anyio
 
-Reconcile = Callable[[ObjectKey], Awaitable[float | None]]
+Reconcile = Callable[[ObjectKey], Awaitable[Result]]
 NEWS = 2**40
 MADE = {"creationTimestamp": "2026-11-27T03:00:00Z"}
 
@@ -35,17 +34,18 @@ class Own(Reconciler):
     """Does what the test says, and counts it by the name of the server."""
 
     def __init__(self, reconcile: Reconcile) -> None:
-        self._reconcile = reconcile
+        self._reconcile_by_test = reconcile
         self.done: Counter[str] = Counter()
 
-    async def reconcile(self, key: ObjectKey) -> float | None:
-        later = await self._reconcile(key)
-        self.done[key[1]] += 1
-        return later
+    async def reconcile(self, key: ObjectKey) -> Result:
+        result = await self._reconcile_by_test(key)
+        if not result.retry:
+            self.done[key[1]] += 1
+        return result
 
 
-async def nothing(_: ObjectKey) -> float | None:
-    return None
+async def nothing(_: ObjectKey) -> Result:
+    return Result()
 
 
 class World:
@@ -256,18 +256,20 @@ async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "message"), [(Unavailable("no answer"), "not reconciled"), (KeyError("spec"), "reconcile failed")]
+    ("failure", "message"), [(Result(retry="no answer"), "not reconciled"), (KeyError("spec"), "reconcile failed")]
 )
 async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
-    world: World, error: Exception, message: str, caplog: pytest.LogCaptureFixture
+    world: World, failure: Result | Exception, message: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     tried: Counter[str] = Counter()
 
-    async def fail_twice(key: ObjectKey) -> float | None:
+    async def fail_twice(key: ObjectKey) -> Result:
         tried[key[1]] += 1
-        if key[1] == "broken" and tried["broken"] < 3:
-            raise error
-        return None
+        if key[1] != "broken" or tried["broken"] == 3:
+            return Result()
+        if isinstance(failure, Exception):
+            raise failure
+        return failure
 
     own = Own(fail_twice)
     world.server("broken")
@@ -287,8 +289,8 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
 async def test_a_look_later_is_had(world: World) -> None:
     own = Own(lambda _: later())
 
-    async def later() -> float | None:
-        return 0.01 if own.done["one"] < 2 else None
+    async def later() -> Result:
+        return Result(0.01 if own.done["one"] < 2 else None)
 
     world.server("one")
     async with running(Controller(world.informers, own, workers=4)):
@@ -298,10 +300,10 @@ async def test_a_look_later_is_had(world: World) -> None:
 async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: World) -> None:
     begun, may_end = asyncio.Event(), asyncio.Event()
 
-    async def wait(_: ObjectKey) -> float | None:
+    async def wait(_: ObjectKey) -> Result:
         begun.set()
         await may_end.wait()
-        return None
+        return Result()
 
     own = Own(wait)
     controller = Controller(world.informers, own, workers=1)

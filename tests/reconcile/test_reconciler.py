@@ -7,16 +7,15 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.cluster.errors import ClusterError, Conflict, Unavailable
+from app.cluster.errors import Conflict
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
-from app.reconcile.reconciler import TAKEN_SECONDS, Reconciler
-from app.reconcile.writer import NotLeading
+from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Reconciler, Result
 from app.storage.rollout import blocks
 from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import ReconcilerNamespace, Retry, connect, resource_version, run_informers
 from tests.harness.server_table import jwt, s3
 from tests.harness.wait import until_async
 
@@ -74,13 +73,13 @@ async def test_what_is_made_is_not_written_again(site: ReconcilerNamespace) -> N
 
 
 async def test_nothing_is_made_of_a_server_that_is_not_there_or_about_to_go(site: ReconcilerNamespace) -> None:
-    assert await site.reconciler.reconcile(site.key) is None
+    assert await site.reconciler.reconcile(site.key) == Result()
 
     going = await site.create_server()
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     other = unwatched(site, going)
 
-    assert await other.reconciler.reconcile(site.key) is None
+    assert await other.reconciler.reconcile(site.key) == Result()
     assert not await site.exists(CONFIG_MAPS, "files-config")
 
 
@@ -100,7 +99,7 @@ async def test_a_name_that_is_taken_is_told_and_looked_at_again(site: Reconciler
     before = await site.cluster.create(SERVICES, theirs)
     await site.create_server()
 
-    assert await site.reconcile() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_RECHECK_SECONDS
     assert await site.condition("Stalled") == ("True", "NameTaken")
     assert await site.live(SERVICES, "files-file") == before
 
@@ -109,7 +108,7 @@ async def test_what_cannot_be_written_is_in_the_status_and_worth_another_try(sit
     await site.put_secret("s3", **KEYS)
     await site.create_server(**s3(endpointKey="no key"))
 
-    with pytest.raises(ClusterError):
+    with pytest.raises(Retry):
         await site.reconcile()
     assert await site.condition("Reconciling") == ("True", "WriteFailed")
     assert not await site.exists(STATEFUL_SETS)
@@ -121,7 +120,7 @@ async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credent
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
     await site.create_server(**s3())
 
-    with pytest.raises(Unavailable, match='services "files-file" is forbidden: exceeded quota: none'):
+    with pytest.raises(Retry, match='services "files-file" is forbidden: exceeded quota: none'):
         await site.reconcile()
 
     before = await site.template()
@@ -131,7 +130,7 @@ async def test_services_that_cannot_be_made_do_not_keep_the_pod_from_its_credent
 
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
 
-    with pytest.raises(Unavailable):
+    with pytest.raises(Retry):
         await site.reconcile()
     assert await site.template() != before
     assert await site.exists(SERVICES, "files-headless")
@@ -144,10 +143,8 @@ async def test_who_knows_what_is_out_of_date_says_nothing_of_it(site: Reconciler
     after = await site.cluster.replace(CONFIG_MAPS, {**config, "data": {}})
     status = (await site.live(DITTO_SERVERS))["status"]
 
-    with pytest.raises(Conflict):
-        await unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 2050}}, config).reconciler.reconcile(
-            site.key
-        )
+    other = unwatched(site, {**live, "spec": {**live["spec"], "nfsPort": 2050}}, config)
+    assert (await other.reconciler.reconcile(site.key)).retry
     assert await site.live(CONFIG_MAPS, "files-config") == after
     assert (await site.live(DITTO_SERVERS))["status"] == status
 
@@ -156,8 +153,9 @@ async def test_who_leads_no_longer_says_nothing(site: ReconcilerNamespace) -> No
     await site.create_server()
     site.leads = lambda: False
 
-    with pytest.raises(NotLeading):
-        await site.reconciler.reconcile(site.key)
+    result = await site.reconciler.reconcile(site.key)
+
+    assert result == Result(retry="not the leader any more")
     assert "conditions" not in (await site.live(DITTO_SERVERS))["status"]
     assert not await site.exists(CONFIG_MAPS, "files-config")
 
@@ -185,7 +183,7 @@ async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Re
     other = unwatched(site, await site.create_server(**s3()))
 
     # Nothing will say when they can be read.
-    with pytest.raises(Unavailable, match='Could not verify S3 credentials Secret "s3"'):
+    with pytest.raises(Retry, match='Could not verify S3 credentials Secret "s3"'):
         await other.reconcile()
     assert await site.condition("CredentialsReady") == ("Unknown", "SecretUnreadable")
     assert not await site.exists(STATEFUL_SETS)
@@ -317,25 +315,6 @@ async def test_the_parts_of_a_connection_string_are_kept_as_the_string_is(site: 
     assert (await site.postgres_credentials())["password"] == "hunter2"
 
 
-async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespace) -> None:
-    """The versions at which the two Secrets agreed belong to a history that etcd no longer has."""
-    await site.put_secret("dsn", url=DSN)
-    await site.create_server(**POSTGRES)
-    await site.reconcile()
-    await site.put_secret("dsn", url=DSN.replace("db.", "db2."))
-    metadata = site.informers.secrets_metadata
-    dsn, parts = ((site.namespace, name) for name in ("dsn", "files-postgres"))
-    site.reconciler._agreed[site.key] = metadata.version(dsn), metadata.version(parts)
-
-    kept = [secret for key in metadata if (secret := metadata.get(key))]
-    metadata.forget_versions(None)
-    for secret in kept:
-        metadata.put(secret)
-    await site.reconcile()
-
-    assert (await site.postgres_credentials())["host"] == "db2.example.com"
-
-
 async def test_the_parts_of_a_connection_string_go_with_it(site: ReconcilerNamespace) -> None:
     await site.put_secret("dsn", url=DSN)
     await site.create_server(**POSTGRES)
@@ -447,7 +426,7 @@ async def test_a_rejected_statefulset_holds_up_nothing(site: ReconcilerNamespace
     await site.reconcile()
     before = await site.template()
 
-    with pytest.raises(ClusterError, match="Invalid value"):
+    with pytest.raises(Retry, match="Invalid value"):
         await site.change_spec(nfsPort=2050, cache={"size": "2GB"}, **s3(endpointKey="no key"))
 
     [port] = (await site.live(SERVICES, "files-file"))["spec"]["ports"]
@@ -518,8 +497,8 @@ async def test_a_recreated_server_is_judged_anew(site: ReconcilerNamespace) -> N
     await site.create_server(securityContext={"runAsUser": 1000})
     async with asyncio.timeout(120):
         while not await site.exists(STATEFUL_SETS):
-            with suppress(ClusterError):  # The objects of the former one are yet to go.
-                await site.reconciler.reconcile(site.key)
+            # The objects of the former one are yet to go.
+            await site.reconciler.reconcile(site.key)
             await asyncio.sleep(0.05)
 
 
@@ -560,7 +539,7 @@ async def test_a_rejected_configmap_holds_up_no_service(site: ReconcilerNamespac
     await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     await site.create_server()
 
-    assert await site.reconcile() == TAKEN_SECONDS
+    assert await site.reconcile() == TAKEN_RECHECK_SECONDS
 
     assert await site.condition("Stalled") == ("True", "NameTaken")
     assert await site.exists(SERVICES, "files-file")
@@ -592,7 +571,7 @@ async def test_the_endpoint_follows_the_live_service(site: ReconcilerNamespace) 
     await site.reconcile()
     await site.cluster.create(QUOTAS, {"apiVersion": "v1", "kind": "ResourceQuota", **quota})
 
-    with pytest.raises(ClusterError, match="exceeded quota"):
+    with pytest.raises(Retry, match="exceeded quota"):
         await site.change_spec(service={"type": "NodePort"}, nfsPort=2050)
 
     assert await endpoint(site) == f"files-file.{site.namespace}.svc.cluster.local:2049"

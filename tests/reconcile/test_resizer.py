@@ -11,8 +11,9 @@ import pytest
 from app.cluster.client import Cluster, Request
 from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
-from app.reconcile.reconciler import REFUSED_SECONDS, Reconciler
+from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
+from app.storage.desired import REFUSED_RECHECK_SECONDS
 from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.rollout import blocks
 from app.storage.spec import API_VERSION, KIND
@@ -20,7 +21,7 @@ from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import Retry, connect, resource_version, run_informers
 from tests.harness.server_table import claim
 from tests.harness.volume_driver import Expansion, VolumeDriver
 from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity, template_sizes, until_adopted
@@ -250,7 +251,7 @@ async def test_a_class_that_cannot_expand_is_named_with_what_can(
     await site.change_sizes(cacheSize="2Gi")
 
     assert "cannot expand volumes; classes that can:" in await site.reconcile_until("ResizeRefused", "Stalled")
-    assert await site.reconcile() == REFUSED_SECONDS
+    assert await site.reconcile() == REFUSED_RECHECK_SECONDS
 
 
 async def test_what_the_driver_refuses_is_told_in_its_words_and_can_be_lowered(
@@ -308,7 +309,7 @@ async def test_a_quota_is_told_of_and_the_rest_grows(site: ExpansionNamespace) -
     await site.reconcile_until("ResizeRefused", "Stalled")
 
     assert await site.template_sizes() == {"metadata": "2Gi", "cache": "1Gi"}
-    with pytest.raises(Unavailable, match="exceeded quota"):
+    with pytest.raises(Retry, match="exceeded quota"):
         await site.reconcile()
 
     await site.change_sizes(metadataSize="2Gi", cacheSize="2Gi")

@@ -1,0 +1,139 @@
+"""Reads what the cluster has of one server: from the informers, and Secrets from the API server when they changed."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from app.cluster.client import Cluster
+from app.cluster.errors import ClusterError, NotFound
+from app.cluster.informers import Informers
+from app.cluster.reader import CLAIMS, NODES, SECRETS
+from app.cluster.secrets import SecretDigest
+from app.reconcile.unlabelled_pods import UnlabelledPods
+from app.storage.desired import new_until, postgres_reference
+from app.storage.diagnosis import node_in_question
+from app.storage.evidence import Node, NodeState, words
+from app.storage.facts import Secret, Unknown
+from app.storage.live import LiveState
+from app.storage.objects import controller, service_name
+from app.storage.pod import config_map_name, pod_name
+from app.storage.resize import may_lose_data, may_restart
+from app.storage.secret_references import consumed_references, postgres_secret_name
+from app.storage.spec import DittoServer
+from app.storage.unstructured import Manifest, ObjectKey, key_of
+from app.storage.volumes import volumes
+
+
+class LiveReader:
+    """Gives the LiveState of servers; `patience` is how long a file system may take to grow while it is in use."""
+
+    def __init__(
+        self, cluster: Cluster, informers: Informers, clock: Callable[[], datetime], patience: timedelta
+    ) -> None:
+        self._cluster = cluster
+        self._informers = informers
+        self._clock = clock
+        self._patience = patience
+        self._unlabelled_pods = UnlabelledPods(informers, clock)
+        # Versions of the Secret with a connection string and of the one with its parts, when they last agreed.
+        self._agreed: dict[ObjectKey, tuple[int, int]] = {}
+        informers.secrets_metadata.rewind_handlers.append(self._agreed.clear)
+
+    async def read(self, server: DittoServer, manifest: Manifest) -> LiveState:
+        """Returns all that a decision about the server needs."""
+        key = key_of(manifest)
+        await self._unlabelled_pods.look_for(key)
+        live = self.observe(server, manifest)
+
+        secrets: dict[str, Secret | Unknown | None] = {}
+        digests = {}
+        for reference in consumed_references(server.metadata.name, server.spec):
+            if not reference.secret:
+                continue
+            secret = await self._informers.secret((key[0], reference.secret))
+            if isinstance(secret, SecretDigest):
+                digests[reference.secret] = secret.digests
+            secrets[reference.secret] = secret.secret if isinstance(secret, SecretDigest) else secret
+        return await self._read_connection_string(server, key, replace(live, secrets=secrets, digests=digests))
+
+    async def _read_connection_string(self, server: DittoServer, key: ObjectKey, live: LiveState) -> LiveState:
+        """Reads its Secret only where it, or the Secret with its parts, has changed since the two agreed."""
+        reference = postgres_reference(server.metadata.name, server.spec)
+        name = reference.secret if reference else None
+        if not name or name not in live.digests:
+            return live
+        if live.postgres_secret and self._agreed.get(key) == self._versions(key, name):
+            return live
+
+        try:
+            source = await self._cluster.get(SECRETS, name, key[0])
+        except ClusterError as error:
+            return replace(live, secrets={**(live.secrets or {}), name: Unknown(str(error))})
+        return replace(live, postgres_source=source)
+
+    def agree(self, key: ObjectKey, source: Manifest) -> None:
+        """Remembers that the Secret with the parts agrees with the connection string as it was read."""
+        _, parts = self._versions(key, source["metadata"]["name"])
+        self._agreed[key] = int(source["metadata"]["resourceVersion"]), parts
+
+    def _versions(self, key: ObjectKey, source: str) -> tuple[int, int]:
+        namespace, name = key
+        metadata = self._informers.secrets_metadata
+        return metadata.version((namespace, source)), metadata.version((namespace, postgres_secret_name(name)))
+
+    def observe(self, server: DittoServer, manifest: Manifest) -> LiveState:
+        """Returns what the informers know at this moment, without the Secrets that the pod reads."""
+        key = namespace, name = key_of(manifest)
+        informers = self._informers
+        claims = [informers.claim((namespace, volume.claim_name(name))) for volume in volumes(server.spec.storage)]
+        stateful_set = informers.stateful_sets.get(key)
+        live_services = [informers.services.get((namespace, service)) for service in _service_names(name)]
+
+        return LiveState(
+            uid=manifest["metadata"]["uid"],
+            claims={claim.name: claim for claim in claims if claim},
+            classes=informers.storage_classes,
+            stateful_set=stateful_set,
+            pod=informers.pods.get((namespace, pod_name(name))),
+            may_restart=may_restart(manifest),
+            may_lose_data=may_lose_data(manifest),
+            patience=self._patience,
+            unlabelled_pod=self._unlabelled_pods.get(key),
+            claims_gap=informers.gap(CLAIMS),
+            is_new=bool(stateful_set and new_until(stateful_set) > self._clock()),
+            config_map=informers.config_maps.get((namespace, config_map_name(name))),
+            services={service["metadata"]["name"]: service for service in live_services if service},
+            postgres_secret=informers.secrets_metadata.get((namespace, postgres_secret_name(name))),
+        )
+
+    async def read_node(self, live: LiveState) -> Node | None:
+        """Looks the pod's node up when the pod does not end or has lost it; with nothing wrong, nothing is asked.
+
+        Says nothing of a pod that somebody else has created under this name: users may not read nodes.
+        """
+        name = node_in_question(live.pod, self._clock())
+        if name is None or live.pod is None or live.stateful_set is None:
+            return None
+        if (controller(live.pod) or {}).get("uid") != live.stateful_set["metadata"]["uid"]:
+            return None
+
+        try:
+            return Node.read(await self._cluster.get(NODES, name))
+        except NotFound:
+            return Node(name, NodeState.DELETED)
+        except ClusterError as error:
+            return Node(name, NodeState.NOT_LOOKED_UP, words=words(error))
+
+    def recheck_seconds(self, key: ObjectKey) -> float | None:
+        """Returns the seconds until the pod has to be searched again; None when no search is due."""
+        seconds = self._unlabelled_pods.seconds_left(key)
+        return None if seconds is None else max(seconds, 0.0)
+
+    def forget(self, key: ObjectKey) -> None:
+        """Forgets a server that is gone."""
+        self._agreed.pop(key, None)
+        self._unlabelled_pods.forget(key)
+
+
+def _service_names(server: str) -> list[str]:
+    return [service_name(server, suffix) for suffix in ("headless", "file", "api", "metrics")]

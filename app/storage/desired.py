@@ -1,0 +1,362 @@
+"""Decides what to do about a DittoServer, from its spec and from what the cluster has of it.
+
+This is the heart of the reconcile side. It does no I/O and takes the time as an argument: the reconciler reads, asks
+`desired`, applies the Plan and reports. The `plan` command shows the difference of two Plans.
+"""
+
+import base64
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.storage import postgres
+from app.storage.config import config_hash, config_yaml, consumed_digests
+from app.storage.diagnosis import ends_at, node_in_question
+from app.storage.difference import differs, marked
+from app.storage.events import Event
+from app.storage.facts import Claim, Unknown
+from app.storage.live import LiveState
+from app.storage.objects import (
+    Owner,
+    config_map,
+    controller,
+    live_claim_templates,
+    postgres_secret,
+    service_name,
+    services,
+    stateful_set,
+)
+from app.storage.pod import CONFIG_HASH
+from app.storage.problem import Problem, Stage
+from app.storage.reading import field_name
+from app.storage.resize import (
+    ALLOW_DATA_LOSS,
+    CLAIM_CREATION_TIME,
+    ChangeClaims,
+    RemoveStatefulSet,
+    RestartPod,
+    Step,
+    initial_templates,
+    next_step,
+    restart_due,
+    restart_hold,
+)
+from app.storage.rollout import blocks
+from app.storage.secret_references import (
+    POSTGRES_PATH,
+    SecretReference,
+    consumed_references,
+    generated_references,
+    why_not_usable,
+)
+from app.storage.sections import rejected_sections, with_live_sections
+from app.storage.spec import DittoServer, Spec
+from app.storage.status import CLAIM_PATIENCE_SECONDS, UNREADABLE
+from app.storage.unstructured import Manifest, is_terminating
+from app.storage.volume_states import Phase, volume_states
+
+# Earlier versions saved the StatefulSet that they were about to recreate in this annotation of the ConfigMap. Whoever
+# may change ConfigMaps could have any pod created that way.
+SAVED_STATE = "dittofs.io/stateful-set"
+
+RESTART_HELD_BACK, SECTION_REJECTED = "RestartHeldBack", "SectionRejected"
+
+# Making a StorageClass expandable wakes only the servers that name it; a claim may be of another class.
+REFUSED_RECHECK_SECONDS = 60.0
+# Nodes are not watched: a node in question is looked up again.
+NODE_RECHECK_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Write:
+    """One object to write, and the Event to record when that has worked."""
+
+    kind: str
+    manifest: Manifest
+    event: Event | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do about a server, in this order. What is not in it is left as it is.
+
+    `resize` is the next step of a volume expansion, `annotate` replaces all annotations of live objects, and `generate`
+    names the Secrets to create with random values. The objects in `apply` come in the order of their dependencies: a
+    StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
+
+    `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
+    sections of the spec the API server does not accept for it.
+    """
+
+    resize: Step | None = None
+    annotate: tuple[Write, ...] = ()
+    generate: tuple[SecretReference, ...] = ()
+    apply: tuple[Write, ...] = ()
+    delete: tuple[Write, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+
+def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
+    """Decides what to do next about the server; an empty LiveState is that of one that does not exist yet."""
+    owner, spec = Owner(server.metadata.name, server.metadata.namespace, live.uid), server.spec
+    step = _next_step(server, owner, live, now)
+
+    generate, credentials = _missing_secrets(owner, spec, live)
+    credentials = credentials or _credentials_problem(owner, spec, live)
+    parts: Manifest | None = None
+    if not credentials:
+        parts, credentials = _postgres_parts(owner, spec, live)
+
+    workload, rejected = _workload(server, owner, live, step, credentials)
+    stuck = _stuck_pod(live, step, workload)
+    held = None
+    if hold := restart_hold(server, live):
+        if stuck or isinstance(step, RestartPod) or (workload and _is_changed(workload, live.stateful_set)):
+            message = f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway'
+            held = Problem(RESTART_HELD_BACK, message, Stage.VOLUMES, stalls=True)
+        workload = stuck = rejected = None
+        step = None if isinstance(step, RestartPod) else step
+
+    objects = [
+        Write("ConfigMap", config_map(owner, spec)),
+        Write("Secret", parts) if parts else None,
+        Write("StatefulSet", workload, _restart_event(workload, live)) if workload else None,
+        *(Write("Service", service) for service in services(owner, spec)),
+    ]
+    return Plan(
+        resize=step,
+        annotate=tuple(_ignore_saved_state(live)),
+        generate=generate,
+        apply=tuple(write for write in objects if write),
+        delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
+        problems=tuple(problem for problem in (credentials, held, rejected) if problem),
+    )
+
+
+def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> float | None:
+    """Returns the seconds until the server has to be looked at again although no event says so; None for never.
+
+    Only time tells that a claim waits for too long, or a file system for a restart of its pod.
+    """
+    pending = [claim for claim in live.claims.values() if claim.phase == Phase.PENDING]
+    delays = [seconds + 1 for claim in pending if (seconds := claim_seconds_left(claim, now)) > 0]
+    due = None if restart_hold(server, live) else restart_due(server, live)
+    if due:
+        delays.append(max((due - now).total_seconds(), 0.0) + 1)
+
+    states = volume_states(server, live)
+    if any(state.phase == Phase.RESIZE_REFUSED for state in states):
+        delays.append(REFUSED_RECHECK_SECONDS)
+    if live.is_new and live.stateful_set and any(state.claim is None for state in states):
+        delays.append((new_until(live.stateful_set) - now).total_seconds() + 1)
+
+    if end := ends_at(live.pod):
+        seconds_left = (end - now).total_seconds()
+        delays.append(seconds_left + 1 if seconds_left > 0 else NODE_RECHECK_SECONDS)
+    elif node_in_question(live.pod, now):
+        delays.append(NODE_RECHECK_SECONDS)
+    return min(delays, default=None)
+
+
+def claim_seconds_left(claim: Claim, now: datetime) -> float:
+    """Returns how long a claim may still take to be bound; at 0 or less it is overdue."""
+    created = datetime.fromisoformat(claim.created)
+    return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - now).total_seconds()
+
+
+def new_until(stateful_set: Mapping[str, Any]) -> datetime:
+    """Returns when the StatefulSet's controller has had the time to create its claims."""
+    return datetime.fromisoformat(stateful_set["metadata"]["creationTimestamp"]) + CLAIM_CREATION_TIME
+
+
+def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
+    """Returns what the pod of a live StatefulSet is configured with."""
+    metadata = stateful_set["spec"]["template"].get("metadata") or {}
+    return (metadata.get("annotations") or {}).get(CONFIG_HASH)
+
+
+def _next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime) -> Step | None:
+    if live.stateful_set and not owner.owns(live.stateful_set):
+        return None
+    return next_step(server, owner, live, now)
+
+
+def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[SecretReference, ...], Problem | None]:
+    """Returns the Secrets to generate, and why one that is lost is not generated again: a pod may still need it."""
+    references = generated_references(owner.name, spec)
+    missing = [reference for reference in references if (live.secrets or {}).get(reference.secret or "", ...) is None]
+    consumed_now = _consumed_secrets(live.stateful_set) if live.stateful_set else set()
+
+    for reference in missing:
+        if reference.secret in consumed_now or _orphan_hash(live):
+            advice = "put it back, or delete the StatefulSet to have a new one made"
+            message = f"generated Secret {reference.secret} is gone: {advice}"
+            return (), Problem("SecretNotFound", message, Stage.CREDENTIALS)
+    return tuple(missing), None
+
+
+def _consumed_secrets(stateful_set: Mapping[str, Any]) -> set[str]:
+    """Returns the Secrets from which the pod's environment comes."""
+    variables = [
+        variable
+        for container in stateful_set["spec"]["template"]["spec"]["containers"]
+        for variable in container.get("env") or []
+    ]
+    sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") for variable in variables]
+    return {source["name"] for source in sources if source}
+
+
+def _credentials_problem(owner: Owner, spec: Spec, live: LiveState) -> Problem | None:
+    """Returns why the pod must not start with the Secrets that it reads as they are; half of a rotation, for one."""
+    if live.secrets is None:
+        return None
+
+    for reference in consumed_references(owner.name, spec):
+        secret = live.secrets.get(reference.secret) if reference.secret else None
+        finding = why_not_usable(reference, secret)
+        if finding is None:
+            continue
+        if secret is None:
+            return Problem("SecretNotFound", finding.message, Stage.CREDENTIALS)
+        if isinstance(secret, Unknown):
+            return Problem(UNREADABLE, finding.message, Stage.CREDENTIALS)
+        reason = "SecretTerminating" if secret.terminating else "SecretIncomplete"
+        return Problem(reason, finding.message, Stage.CREDENTIALS)
+    return None
+
+
+def _postgres_parts(owner: Owner, spec: Spec, live: LiveState) -> tuple[Manifest | None, Problem | None]:
+    """Returns the Secret with the parts of the connection string, where they have to be compared with it."""
+    reference = postgres_reference(owner.name, spec)
+    if reference is None or live.postgres_source is None:
+        return None, None
+
+    [key] = reference.keys
+    try:
+        return postgres_secret(owner, postgres.parse_dsn(_decode(live.postgres_source, key.name))), None
+    except ValueError as error:
+        where = f'Postgres Secret "{reference.secret}" key "{key.name}"'
+        return None, Problem("SecretIncomplete", f"{where}: {error}", Stage.CREDENTIALS)
+
+
+def postgres_reference(name: str, spec: Spec) -> SecretReference | None:
+    """Returns the reference to the Secret with the connection string; None when the spec names none."""
+    references = consumed_references(name, spec)
+    return next((reference for reference in references if reference.path == POSTGRES_PATH and reference.secret), None)
+
+
+def _decode(secret: Mapping[str, Any], key: str) -> str:
+    return base64.b64decode((secret.get("data") or {}).get(key, "")).decode(errors="replace")
+
+
+def _workload(
+    server: DittoServer, owner: Owner, live: LiveState, step: Step | None, credentials: Problem | None
+) -> tuple[Manifest | None, Problem | None]:
+    """Returns the StatefulSet to apply, None to leave it as it is; and why a section of its pod stays as it is live.
+
+    A section that the API server rejects keeps its live value, so that a rotation, an image or a size is applied
+    nevertheless. Without a live StatefulSet none is created: its pod would run without what the user asked for.
+    """
+    is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
+    is_to_recreate = live.stateful_set is None and live.removed is not None and owner.owns(live.removed)
+    digest = _config_hash(owner, server.spec, live, credentials)
+    if is_leaving or is_to_recreate or isinstance(step, RemoveStatefulSet) or digest is None:
+        return None, None
+
+    templates = live_claim_templates(live.stateful_set) if live.stateful_set else initial_templates(server, live)
+    workload = stateful_set(owner, server.spec, digest, templates)
+    if not live.rejected:
+        return workload, None
+
+    reason = "; ".join(finding.message for finding in live.rejected)
+    if live.stateful_set is None:
+        return None, Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
+    kept = rejected_sections(live.rejected)
+    names = " and ".join(field_name(section.field) for section in kept)
+    problem = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
+    return with_live_sections(workload, live.stateful_set, kept), problem
+
+
+def _config_hash(owner: Owner, spec: Spec, live: LiveState, credentials: Problem | None) -> str | None:
+    """Returns what the pod is to be configured with; None while its StatefulSet is to be left as it is.
+
+    Half of a rotation does not touch a pod that runs. Stopping it is another matter.
+    """
+    if not credentials:
+        references = consumed_references(owner.name, spec)
+        return config_hash(config_yaml(spec), consumed_digests(references, live.digests))
+    if live.stateful_set is None:
+        return _orphan_hash(live)
+    is_stopped = not spec.replicas and live.stateful_set["spec"]["replicas"]
+    return (config_hash_of(live.stateful_set) or "") if is_stopped else None
+
+
+def _orphan_hash(live: LiveState) -> str | None:
+    """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted.
+
+    Users can write the annotation, so that nothing but a hash is taken from it.
+    """
+    if live.pod is None or is_terminating(live.pod) or controller(live.pod):
+        return None
+    annotation = (live.pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
+    return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
+
+
+def _is_changed(workload: Manifest, live: Manifest | None) -> bool:
+    return live is None or differs(marked(workload), live)
+
+
+def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
+    """Returns the Event of a restart for new configuration or credentials; the first pod does not restart."""
+    before = config_hash_of(live.stateful_set) if live.stateful_set else None
+    if not before or before == config_hash_of(workload):
+        return None
+    message = "the pod restarts: its configuration or the credentials that it consumes have changed"
+    return Event("Normal", "Restarting", message)
+
+
+def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) -> Write | None:
+    """Returns the deletion of a pod of an earlier revision that cannot get ready and blocks the current one.
+
+    Not while the pod or the StatefulSet is about to change: whether the pod is in the way can be said after that.
+    """
+    is_changing = step is not None and not isinstance(step, ChangeClaims)
+    if is_changing or live.pod is None or live.stateful_set is None or not blocks(live.pod, live.stateful_set):
+        return None
+    if workload and _is_changed(workload, live.stateful_set):
+        return None
+    name = live.pod["metadata"]["name"]
+    message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
+    return Write("Pod", live.pod, Event("Normal", "PodReplaced", message))
+
+
+def _ignore_saved_state(live: LiveState) -> Iterator[Write]:
+    metadata = live.config_map["metadata"] if live.config_map else {}
+    annotations = dict(metadata.get("annotations") or {})
+    if live.config_map is None or SAVED_STATE not in annotations:
+        return
+
+    del annotations[SAVED_STATE]
+    message = (
+        f"annotation {SAVED_STATE} of ConfigMap {metadata['name']} was ignored and removed: "
+        "the operator no longer saves StatefulSets there, and never restores one from there"
+    )
+    event = Event("Warning", "SavedStateIgnored", message)
+    yield Write("ConfigMap", {**live.config_map, "metadata": {**metadata, "annotations": annotations}}, event)
+
+
+def _unwanted(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:
+    """Yields what an earlier spec asked for: the metrics Service, and the parts of a connection string."""
+    names = {service["metadata"]["name"] for service in services(owner, spec)}
+    metrics = live.services.get(service_name(owner.name, "metrics"))
+    if metrics and metrics["metadata"]["name"] not in names and _may_delete(metrics, owner):
+        yield Write("Service", metrics)
+
+    if not spec.database.postgres_secret_ref and live.postgres_secret and _may_delete(live.postgres_secret, owner):
+        yield Write("Secret", live.postgres_secret)
+
+
+def _may_delete(manifest: Manifest, owner: Owner) -> bool:
+    return owner.owns(manifest) and not is_terminating(manifest)
