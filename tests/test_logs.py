@@ -24,7 +24,7 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_a_line_is_an_object_with_what_happened_to_whom_and_when(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_says_what_happened_to_whom_and_when(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     logging.getLogger("app.x").info("reviewed", extra={"object": "files", "milliseconds": 1.5})
     [line] = lines(capsys)
@@ -46,7 +46,7 @@ def test_an_exception_is_one_field(capsys: pytest.CaptureFixture[str]) -> None:
     assert line["exception"].endswith("RuntimeError: out\nof order")
 
 
-def test_uvicorn_speaks_up_from_warnings_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_uvicorn_logs_only_warnings_and_errors(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     logging.getLogger("uvicorn.error").info("Started server process")
     logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")

@@ -29,32 +29,32 @@ from tests.harness.command_line import ROOT, SNAPSHOT, run
         (("serve", "--listen=9443"), "'9443' is not HOST:PORT, such as 0.0.0.0:9443"),
     ],
 )
-def test_what_cannot_be_used_is_told_in_a_line_and_exits_with_two(arguments: tuple[str, ...], complaint: str) -> None:
-    refused = run(*arguments)
-    assert refused.returncode == 2
-    assert complaint in refused.stderr
-    assert "Traceback" not in refused.stderr
+def test_unusable_input_is_one_line_and_exits_with_two(arguments: tuple[str, ...], complaint: str) -> None:
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert complaint in result.stderr
+    assert "Traceback" not in result.stderr
 
 
-def test_an_error_has_nothing_that_a_terminal_obeys() -> None:
-    refused = run("check", "-", stdin='apiVersion: v1\nkind: A\n"\\a\\N": 1\n"\\a\\N": 2\n')
+def test_an_error_has_no_control_characters() -> None:
+    result = run("check", "-", stdin='apiVersion: v1\nkind: A\n"\\a\\N": 1\n"\\a\\N": 2\n')
 
-    assert refused.returncode == 2
-    assert "expected the key" in refused.stderr
-    assert refused.stderr.removesuffix("\n").isprintable()
+    assert result.returncode == 2
+    assert "expected the key" in result.stderr
+    assert result.stderr.removesuffix("\n").isprintable()
 
 
-def test_as_a_plugin_it_goes_by_the_name_that_was_typed() -> None:
+def test_a_plugin_of_kubectl_is_called_by_that_name() -> None:
     plugin = Path(sys.executable).with_name("kubectl-dittofs")
-    helped = subprocess.run([plugin, "df", "--help"], capture_output=True, text=True, check=True)
+    result = subprocess.run([plugin, "df", "--help"], capture_output=True, text=True, check=True)
 
-    assert helped.stdout.splitlines()[0] == "Usage: kubectl dittofs df [OPTIONS]"
+    assert result.stdout.splitlines()[0] == "Usage: kubectl dittofs df [OPTIONS]"
 
 
 def test_commands_are_listed_without_importing_them() -> None:
     code = "import sys, app.__main__ as m; m.command_line(['--help'], standalone_mode=False); print(*sys.modules)"
-    listed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    *usage, modules = listed.stdout.splitlines()
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    *usage, modules = result.stdout.splitlines()
 
     assert all(any(line.split()[:1] == [name] for line in usage) for name in SUMMARIES)
     assert not [module for module in modules.split() if module.startswith("app.cli")]
@@ -71,13 +71,13 @@ def test_every_command_module_is_listed() -> None:
     assert modules - {"options", "output"} == set(SUMMARIES) == set(command_line.commands)
 
 
-def test_a_misspelt_command_is_answered_with_a_suggestion() -> None:
+def test_a_misspelt_command_draws_a_suggestion() -> None:
     assert "Did you mean 'check'?" in run("chekc").stderr
 
 
-def test_a_check_does_not_wait_for_web_server_and_client() -> None:
+def test_check_imports_no_web_server_and_no_client() -> None:
     heavy = "{'fastapi', 'uvicorn', 'kubernetes_asyncio', 'aiohttp'}"
     code = f"import sys, app.cli.check, app.cli.plan, app.cli.df; print(*{heavy} & sys.modules.keys())"
-    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
-    assert loaded.stdout == "\n"
+    assert result.stdout == "\n"

@@ -49,16 +49,16 @@ def refusal(text: str, *, named: bool = True) -> str:
         ("apiVersion: v1\nkind: List\nitems:\n- kind: A\n", "a.yaml:4: expected a Kubernetes object"),
     ],
 )
-def test_what_is_no_kubernetes_object_is_refused_by_file_line_and_what_was_expected(text: str, message: str) -> None:
+def test_a_refused_object_is_named_by_file_and_line(text: str, message: str) -> None:
     assert refusal(text).startswith(message)
 
 
-def test_documents_are_counted_and_empty_ones_left_out() -> None:
-    found = parse(f"# first\n---\n---\n{HEAD}---\nnull\n--- # last\n{HEAD}...\n", "a.yaml")
-    assert [(document.index, document.line_of()) for document in found] == [(2, 4), (4, 9)]
+def test_empty_documents_are_counted_but_left_out() -> None:
+    documents = parse(f"# first\n---\n---\n{HEAD}---\nnull\n--- # last\n{HEAD}...\n", "a.yaml")
+    assert [(document.index, document.line_of()) for document in documents] == [(2, 4), (4, 9)]
 
 
-def test_the_items_of_a_list_are_documents_of_their_own() -> None:
+def test_the_items_of_a_list_are_documents() -> None:
     text = "kind: List\napiVersion: v1\nitems:\n- apiVersion: v1\n  kind: A\n  x: 1\n- apiVersion: v1\n  kind: Pod\n"
     first, second = parse(text, "a.yaml")
     assert (first.object["x"], first.line_of("x"), first.line_of("gone")) == (1, 6, 4)
@@ -66,11 +66,11 @@ def test_the_items_of_a_list_are_documents_of_their_own() -> None:
 
 
 def test_the_items_of_a_typed_list_inherit_their_kind() -> None:
-    [found] = parse("apiVersion: v1\nkind: SecretList\nitems: [{metadata: {name: a}}]\n", "a.yaml")
-    assert found.object == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
+    [document] = parse("apiVersion: v1\nkind: SecretList\nitems: [{metadata: {name: a}}]\n", "a.yaml")
+    assert document.object == {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "a"}}
 
 
-def test_a_list_without_items_holds_nothing_and_an_object_called_a_list_is_one() -> None:
+def test_a_list_may_be_empty_or_an_object_called_so() -> None:
     assert parse("apiVersion: v1\nkind: List\nitems:\n", "a.yaml") == []
     assert one("apiVersion: example.com/v1\nkind: AllowList\nspec: {}\n").object["kind"] == "AllowList"
 
@@ -91,7 +91,7 @@ def test_a_list_without_items_holds_nothing_and_an_object_called_a_list_is_one()
         ("status", 2),
     ],
 )
-def test_a_field_has_the_line_of_its_key_or_of_its_nearest_parent(path: str, line: int) -> None:
+def test_a_field_has_its_line_or_that_of_its_parent(path: str, line: int) -> None:
     text = (
         "---\napiVersion: v1\nkind: A\nmetadata:\n  annotations:\n    a.b/c: x\nspec:\n  storage:\n    cacheSize: 1Gi\n"
         "  ports:\n  - name: a\n  - port: 1\n    name: b\n"
@@ -110,8 +110,8 @@ def test_json_has_lines_too_and_may_be_a_stream() -> None:
 
 
 def test_json_that_is_no_yaml_is_read_all_the_same() -> None:
-    found = one('\n{"apiVersion": "v1",\n"kind": "A", "x": "\\ud83d\\ude00", "n": 18446744073709551616}')
-    assert (found.object["x"], found.object["n"], found.line_of("kind")) == ("\N{GRINNING FACE}", 2.0**64, 2)
+    document = one('\n{"apiVersion": "v1",\n"kind": "A", "x": "\\ud83d\\ude00", "n": 18446744073709551616}')
+    assert (document.object["x"], document.object["n"], document.line_of("kind")) == ("\N{GRINNING FACE}", 2.0**64, 2)
 
 
 def test_braces_that_are_no_json_are_yaml() -> None:
@@ -124,14 +124,14 @@ def manifest(path: Path, text: str = HEAD) -> Path:
     return path
 
 
-def test_a_folder_is_read_in_order_with_all_below_it_but_nothing_hidden(tmp_path: Path) -> None:
+def test_a_folder_is_read_in_order_but_not_what_is_hidden(tmp_path: Path) -> None:
     for name in ("b.yml", "a/z.yaml", "c.json", ".hidden.yaml", ".git/x.yaml", "note.txt", "a/.y/x.yaml"):
         manifest(tmp_path / name, json.dumps({"apiVersion": "v1", "kind": "A"}))
-    found = [Path(document.file).relative_to(tmp_path).as_posix() for document in read([tmp_path])]
-    assert found == ["a/z.yaml", "b.yml", "c.json"]
+    files = [Path(document.file).relative_to(tmp_path).as_posix() for document in read([tmp_path])]
+    assert files == ["a/z.yaml", "b.yml", "c.json"]
 
 
-def test_what_is_not_for_kubernetes_is_passed_over_in_a_folder_and_refused_by_name(tmp_path: Path) -> None:
+def test_other_yaml_is_skipped_unless_it_is_named(tmp_path: Path) -> None:
     values = manifest(tmp_path / "values.yaml", "kind: DaemonSet\nreplicas: 1\n")
     manifest(tmp_path / "kustomization.yaml", "resources: [a.yaml]\n")
     manifest(tmp_path / "patch.yaml", "- op: remove\n  path: /spec\n")
@@ -143,15 +143,15 @@ def test_what_is_not_for_kubernetes_is_passed_over_in_a_folder_and_refused_by_na
         read([values])
 
 
-def test_a_manifest_that_lacks_its_version_is_not_passed_over(tmp_path: Path) -> None:
+def test_a_manifest_without_a_version_is_not_skipped(tmp_path: Path) -> None:
     manifest(tmp_path / "a.yaml", "apiversion: v1\nkind: DittoServer\nmetadata: {name: a}\n")
     with pytest.raises(UnusableInput, match=r"a\.yaml:1: expected a Kubernetes object, but it has no apiVersion"):
         read([tmp_path])
 
 
 def test_standard_input_is_read_for_a_dash() -> None:
-    [found] = read(["-"], io.BytesIO(b"\xef\xbb\xbf" + HEAD.encode()))
-    assert (found.file, found.line_of("kind")) == ("stdin", 2)
+    [document] = read(["-"], io.BytesIO(b"\xef\xbb\xbf" + HEAD.encode()))
+    assert (document.file, document.line_of("kind")) == ("stdin", 2)
 
 
 def test_text_that_is_not_utf_8_is_refused_by_line(tmp_path: Path) -> None:
@@ -186,6 +186,6 @@ def test_a_file_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
     path = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.yaml")
     manifest(Path(path))
 
-    [found] = read([path])
+    [document] = read([path])
 
-    assert found.file.encode().decode().endswith("a\N{REPLACEMENT CHARACTER}.yaml")
+    assert document.file.encode().decode().endswith("a\N{REPLACEMENT CHARACTER}.yaml")

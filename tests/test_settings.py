@@ -4,7 +4,7 @@ from pathlib import Path
 from app.settings import default_kubeconfigs
 
 
-def test_without_a_kubeconfig_it_is_the_one_that_kubectl_takes(tmp_path: Path) -> None:
+def test_the_default_kubeconfig_is_the_one_of_kubectl(tmp_path: Path) -> None:
     assert default_kubeconfigs({}, tmp_path) == ()
 
     at_home = tmp_path / ".kube" / "config"

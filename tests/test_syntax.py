@@ -10,8 +10,8 @@ HEAD = "apiVersion: v1\nkind: ConfigMap\n"
 
 
 def read(text: str) -> Any:
-    [(_, found)] = parse_documents(text, "a.yaml")
-    return found
+    [(_, parsed)] = parse_documents(text, "a.yaml")
+    return parsed
 
 
 def value(text: str) -> Any:
@@ -86,30 +86,30 @@ def test_kubectl_makes_the_same_of_every_value(control_plane: ControlPlane) -> N
 
 
 def test_whole_numbers_in_json_are_integers() -> None:
-    found = read('{"apiVersion": "v1", "kind": "A", "x": [2049.0, 2e3, -0.0, 2.5, 1e300]}')
+    parsed = read('{"apiVersion": "v1", "kind": "A", "x": [2049.0, 2e3, -0.0, 2.5, 1e300]}')
 
-    assert repr(found["x"]) == "[2049, 2000, 0, 2.5, 1e+300]"
+    assert repr(parsed["x"]) == "[2049, 2000, 0, 2.5, 1e+300]"
 
 
-def test_numbers_beyond_64_bits_are_floats_or_text_and_never_an_error() -> None:
+def test_numbers_beyond_64_bits_are_floats_or_text() -> None:
     assert value("18446744073709551616") == 2.0**64
     assert value("9" * 5000) == "9" * 5000
     assert read(f'{{"x": {"9" * 400}}}')["x"] == "9" * 400
 
 
-def test_keys_are_the_strings_that_kubectl_makes_of_them() -> None:
+def test_keys_become_strings_as_in_kubectl() -> None:
     assert value("{8080: a, 0x10: b, yes: c, on-call: d}") == {"8080": "a", "16": "b", "true": "c", "on-call": "d"}
 
 
-def test_merged_mappings_are_taken_over_and_can_be_overridden() -> None:
+def test_merged_mappings_can_be_overridden() -> None:
     text = "a: &a {k: 1, l: 1}\nb: &b {k: 2, m: 2}\nx:\n  <<: [*a, *b]\n  l: 3\n"
     assert read(text)["x"] == {"k": 1, "l": 3, "m": 2}
 
 
 def test_an_aliased_value_is_a_copy() -> None:
-    found = read("a: &a {k: 1}\nb: *a\n")
-    found["b"]["k"] = 2
-    assert found["a"] == {"k": 1}
+    parsed = read("a: &a {k: 1}\nb: *a\n")
+    parsed["b"]["k"] = 2
+    assert parsed["a"] == {"k": 1}
 
 
 @pytest.mark.parametrize(
@@ -138,11 +138,11 @@ def test_an_aliased_value_is_a_copy() -> None:
         ('{"apiVersion": "v1",\n"kind": "A"', "a.yaml:"),
     ],
 )
-def test_unusable_input_is_refused_by_file_line_and_what_was_expected(text: str, message: str) -> None:
+def test_an_error_names_file_line_and_what_was_expected(text: str, message: str) -> None:
     assert refusal(text).startswith(message)
 
 
-def test_aliases_that_would_fill_the_memory_are_refused() -> None:
+def test_aliases_cannot_fill_the_memory() -> None:
     levels = "".join(f"{level + 1}a: &a{level + 1} [{', '.join([f'*a{level}'] * 10)}]\n" for level in range(30))
     assert "expected fewer aliases" in refusal(f"{HEAD}0a: &a0 [x]\n{levels}")
 

@@ -39,26 +39,26 @@ provisioner: example.com/fast
 """
 
 
-def documents(*texts: str) -> list[Document]:
+def parse_all(*texts: str) -> list[Document]:
     return parse("---\n".join(texts), "servers.yaml")
 
 
-async def judged(*texts: str, snapshot: Path | None = None) -> list[Judgement]:
-    given = documents(*texts)
-    return await judge_documents(given, Overlay(given, Snapshot(snapshot) if snapshot else None))
+async def judge(*texts: str, snapshot: Path | None = None) -> list[Judgement]:
+    documents = parse_all(*texts)
+    return await judge_documents(documents, Overlay(documents, Snapshot(snapshot) if snapshot else None))
 
 
 async def test_only_dittoservers_are_judged() -> None:
-    [judgement] = await judged(INPUT)
+    [judgement] = await judge(INPUT)
     assert judgement.title == "DittoServer media/files"
     assert not judgement.admitted
 
 
-async def test_a_section_for_the_pod_is_judged_without_a_cluster(tmp_path: Path) -> None:
+async def test_a_pod_section_is_judged_without_a_cluster(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(FAST)
     section = "\nspec:\n  resources:\n    requests:\n      memory: 2Gi\n    limits:\n      memory: 1Gi"
 
-    [judgement] = await judged(INPUT.replace("8080", "2049").replace("\nspec:", section), snapshot=tmp_path)
+    [judgement] = await judge(INPUT.replace("8080", "2049").replace("\nspec:", section), snapshot=tmp_path)
 
     assert [(finding.path, finding.message) for finding in judgement.findings] == [
         ("spec.resources.requests", "resources.requests has 2Gi of memory, which is above its limit of 1Gi")
@@ -66,8 +66,8 @@ async def test_a_section_for_the_pod_is_judged_without_a_cluster(tmp_path: Path)
     assert judgement.document.line_of("spec.resources.requests") == 12
 
 
-async def test_what_is_in_no_input_is_unknown_and_a_warning() -> None:
-    [judgement] = await judged(INPUT.replace("8080", "2049"))
+async def test_what_the_input_lacks_is_unknown_and_a_warning() -> None:
+    [judgement] = await judge(INPUT.replace("8080", "2049"))
 
     assert judgement.admitted
 
@@ -79,13 +79,13 @@ async def test_what_is_in_no_input_is_unknown_and_a_warning() -> None:
 
 
 async def test_other_documents_of_the_input_count_as_facts() -> None:
-    [judgement] = await judged(INPUT.replace("8080", "2049"), FAST)
+    [judgement] = await judge(INPUT.replace("8080", "2049"), FAST)
     assert not judgement.findings
 
 
-async def test_a_snapshot_is_all_there_is(tmp_path: Path) -> None:
+async def test_what_a_snapshot_lacks_does_not_exist(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(FAST.replace("name: fast", "name: slow"))
-    [judgement] = await judged(INPUT.replace("8080", "2049"), snapshot=tmp_path)
+    [judgement] = await judge(INPUT.replace("8080", "2049"), snapshot=tmp_path)
 
     assert [finding.message for finding in judgement.findings] == [
         'StorageClass "fast" does not exist in cluster; there are: slow'
@@ -104,7 +104,7 @@ status: {phase: Bound, capacity: {storage: 10Gi}}
 async def test_leftovers_in_a_snapshot_are_warned_about(tmp_path: Path) -> None:
     (tmp_path / "cluster.yaml").write_text(f"{FAST}---\n{CLAIM}")
 
-    [judgement] = await judged(INPUT.replace("8080", "2049"), snapshot=tmp_path)
+    [judgement] = await judge(INPUT.replace("8080", "2049"), snapshot=tmp_path)
 
     assert [finding.message for finding in judgement.findings] == [
         'volume claim metadata-files-0 exists and is reused with its data: 10Gi of StorageClass "fast"'
@@ -115,8 +115,8 @@ async def test_claims_of_a_live_server_are_no_leftovers(tmp_path: Path) -> None:
     live = INPUT.replace("8080", "2049")
     (tmp_path / "cluster.yaml").write_text("---\n".join((FAST, CLAIM, live)))
 
-    [same] = await judged(live, snapshot=tmp_path)
-    [smaller] = await judged(live.replace("10Gi", "9Gi"), snapshot=tmp_path)
+    [same] = await judge(live, snapshot=tmp_path)
+    [smaller] = await judge(live.replace("10Gi", "9Gi"), snapshot=tmp_path)
 
     assert not same.findings
     assert [finding.message for finding in smaller.findings] == [
@@ -125,12 +125,12 @@ async def test_claims_of_a_live_server_are_no_leftovers(tmp_path: Path) -> None:
 
 
 async def test_another_version_of_the_api_is_rejected() -> None:
-    [judgement] = await judged(INPUT.replace("v1alpha1", "v1"))
+    [judgement] = await judge(INPUT.replace("v1alpha1", "v1"))
     assert [finding.message for finding in judgement.findings] == ["apiVersion must be dittofs.dittofs.com/v1alpha1"]
 
 
-async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
-    lines = [click.unstyle(line) for line in format_text(await judged(INPUT, FAST))]
+async def test_text_names_file_line_field_and_what_is_wrong() -> None:
+    lines = [click.unstyle(line) for line in format_text(await judge(INPUT, FAST))]
 
     assert lines == [
         "servers.yaml document 2: DittoServer media/files rejected",
@@ -141,7 +141,7 @@ async def test_text_names_file_document_line_field_and_what_is_wrong() -> None:
 
 
 async def test_json_is_for_programs() -> None:
-    text = format_json(map(as_json, await judged(INPUT, FAST)))
+    text = format_json(map(as_json, await judge(INPUT, FAST)))
 
     assert json.loads(text) == [
         {
@@ -162,8 +162,8 @@ async def test_json_is_for_programs() -> None:
 
 
 async def test_github_gets_an_annotation_a_finding() -> None:
-    given = parse(INPUT, "a,b:100%.yaml")
-    [annotation, _] = format_github(await judge_documents(given, Overlay([*given, *documents(FAST)])))
+    documents = parse(INPUT, "a,b:100%.yaml")
+    [annotation, _] = format_github(await judge_documents(documents, Overlay([*documents, *parse_all(FAST)])))
 
     assert annotation == (
         "::error file=a%2Cb%3A100%25.yaml,line=10,title=DittoServer media/files spec.controlPlane.port"
@@ -173,8 +173,8 @@ async def test_github_gets_an_annotation_a_finding() -> None:
 
 @pytest.mark.parametrize("metadata", ["", "metadata: x", "metadata: {generateName: files-}"])
 async def test_a_server_without_a_name_has_a_title(metadata: str) -> None:
-    given = f"apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\n{metadata}\n"
-    [judgement] = await judged(given)
+    manifest = f"apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\n{metadata}\n"
+    [judgement] = await judge(manifest)
     assert judgement.title.startswith("DittoServer default/")
     assert not judgement.admitted
 
@@ -182,30 +182,30 @@ async def test_a_server_without_a_name_has_a_title(metadata: str) -> None:
 HOSTILE = "\x1b]0;title\x07\x1b[2J\n::error file=x::y\r\u202e"
 
 
-async def hostile() -> list[Judgement]:
+async def judge_hostile_input() -> list[Judgement]:
     manifest = server(f"name{HOSTILE}", service={"annotations": {f"key{HOSTILE}": 5}}, **{f"field{HOSTILE}": 1})
     manifest["spec"]["storage"]["cacheSize"] = "5Gi\x1b[31m\n"
     manifest["metadata"]["namespace"] = HOSTILE
-    given = parse(json.dumps(manifest), f"file{HOSTILE}.yaml")
-    return await judge_documents(given, Overlay(given, None))
+    documents = parse(json.dumps(manifest), f"file{HOSTILE}.yaml")
+    return await judge_documents(documents, Overlay(documents, None))
 
 
 @pytest.mark.parametrize("output", [format_text, format_github])
-async def test_no_output_has_what_a_terminal_obeys(output: Callable[[list[Judgement]], Iterable[str]]) -> None:
-    lines = [click.unstyle(line) for line in output(await hostile())]
+async def test_no_output_has_control_characters(output: Callable[[list[Judgement]], Iterable[str]]) -> None:
+    lines = [click.unstyle(line) for line in output(await judge_hostile_input())]
 
     assert all(line.isprintable() for line in lines)
     assert any("such as 10Gi" in line for line in lines)
 
 
 async def test_no_message_is_a_workflow_command_of_its_own() -> None:
-    lines = [click.unstyle(line).lstrip() for line in format_text(await hostile())]
+    lines = [click.unstyle(line).lstrip() for line in format_text(await judge_hostile_input())]
 
     assert not [line for line in lines if line.startswith("::")]
 
 
 async def test_json_keeps_the_text_as_it_is() -> None:
-    text = format_json(map(as_json, await hostile()))
+    text = format_json(map(as_json, await judge_hostile_input()))
 
     assert "\x1b" not in text
     assert json.loads(text)[0]["file"] == f"file{HOSTILE}.yaml"
@@ -221,13 +221,13 @@ async def test_json_keeps_the_text_as_it_is() -> None:
     ],
 )
 def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:
-    checked = run("check", *arguments)
-    assert checked.returncode == code
-    assert checked.stdout.splitlines()[-1] == last
-    assert checked.stderr == ""
+    result = run("check", *arguments)
+    assert result.returncode == code
+    assert result.stdout.splitlines()[-1] == last
+    assert result.stderr == ""
 
 
 def test_check_reads_standard_input() -> None:
-    checked = run("check", "-", stdin=(ROOT / "tests/demo/rejected.yaml").read_text())
-    assert checked.returncode == 1
-    assert "stdin:6 spec.controlPlane.port" in checked.stdout
+    result = run("check", "-", stdin=(ROOT / "tests/demo/rejected.yaml").read_text())
+    assert result.returncode == 1
+    assert "stdin:6 spec.controlPlane.port" in result.stdout

@@ -24,9 +24,9 @@ CLAIMS = {
 FULL = {("media", "cache-files-0"): Usage(4 * 2**30, 5 * 2**30)}
 
 
-def found(**known: object) -> Survey:
+def survey_with(**parts: object) -> Survey:
     manifest = {**server(**storage(cacheSize="20Gi")), "metadata": {"name": "files", "namespace": "media"}}
-    return Survey(**{"servers": {KEY: manifest}, "claims": CLAIMS, "usages": FULL, **known})  # type: ignore[arg-type]
+    return Survey(**{"servers": {KEY: manifest}, "claims": CLAIMS, "usages": FULL, **parts})  # type: ignore[arg-type]
 
 
 def lines(rows: list[Row]) -> list[str]:
@@ -34,7 +34,7 @@ def lines(rows: list[Row]) -> list[str]:
 
 
 def test_the_table_has_a_line_a_volume() -> None:
-    assert lines(list_volumes(found())) == [
+    assert lines(list_volumes(survey_with())) == [
         "NAMESPACE   SERVER   VOLUME     CLASS   REQUESTED   CAPACITY   USED      PHASE      MESSAGE",
         "media       files    metadata   fast    10Gi        10Gi       unknown   Bound",
         "media       files    cache      fast    20Gi        5Gi        4Gi 80%   Resizing   "
@@ -45,21 +45,21 @@ def test_the_table_has_a_line_a_volume() -> None:
 def test_servers_come_by_namespace_and_name() -> None:
     keys = [("b", "a"), ("a", "b"), ("a", "a")]
     servers = {key: {**server(), "metadata": {"name": key[1], "namespace": key[0]}} for key in keys}
-    rows = list_volumes(found(servers=servers))
+    rows = list_volumes(survey_with(servers=servers))
     assert [(row.namespace, row.server) for row in rows[::2]] == sorted(keys)
 
 
-def test_what_nobody_could_find_out_is_told_as_unknown() -> None:
-    [_, _, cache] = lines(list_volumes(found(claims=None, usages={})))
+def test_a_failed_lookup_is_listed_as_unknown() -> None:
+    [_, _, cache] = lines(list_volumes(survey_with(claims=None, usages={})))
     assert cache.split() == ["media", "files", "cache", "-", "20Gi", "-", "unknown", "Unknown"]
 
 
-def test_where_there_are_no_servers_the_table_says_so() -> None:
+def test_an_empty_table_says_that_there_are_no_servers() -> None:
     assert lines(list_volumes(Survey())) == ["no DittoServers found"]
 
 
 def test_json_is_for_programs() -> None:
-    text = format_json(map(as_json, list_volumes(found())))
+    text = format_json(map(as_json, list_volumes(survey_with())))
 
     assert json.loads(text)[1] == {
         "namespace": "media",
@@ -77,7 +77,7 @@ def test_json_is_for_programs() -> None:
     assert json.loads(text)[0]["usedBytes"] is None
 
 
-def test_no_line_has_what_a_terminal_obeys() -> None:
+def test_no_line_has_control_characters() -> None:
     hostile = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
     volume = Volume(hostile, hostile, hostile, hostile)
     state = VolumeState(volume, hostile, None, hostile, hostile, Phase.PENDING, hostile)
@@ -86,7 +86,7 @@ def test_no_line_has_what_a_terminal_obeys() -> None:
     assert all(line.isprintable() for line in lines(rows))
 
 
-def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
+def test_used_space_is_unknown_without_a_kubelet(
     plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str
 ) -> None:
     control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
@@ -98,7 +98,7 @@ def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
     assert cache.split()[2:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
     assert not any(namespace in line for line in in_default)
     assert sum(namespace in line for line in in_all) == 2
-    assert [each["volume"] for each in json.loads("\n".join(plugin("df", "-n", namespace, "--output=json")))] == [
+    assert [volume["volume"] for volume in json.loads("\n".join(plugin("df", "-n", namespace, "--output=json")))] == [
         "metadata",
         "cache",
     ]
@@ -106,7 +106,9 @@ def test_kubectl_lists_volumes_where_no_kubelet_says_how_full_they_are(
 
 def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshot.yaml"
-    here, there = ({**server(), "metadata": {"name": "files", "namespace": each}} for each in ("here", "there"))
+    here, there = (
+        {**server(), "metadata": {"name": "files", "namespace": namespace}} for namespace in ("here", "there")
+    )
     snapshot.write_text(yaml.safe_dump_all([here, there]))
 
     assert len(run("df", "--snapshot", str(snapshot)).stdout.splitlines()) == 5

@@ -24,27 +24,25 @@ from tests.harness.server_table import server
         ("localhost:65535", Address("localhost", 65535)),
     ],
 )
-def test_an_address_is_host_and_port_and_is_written_as_it_was_read(text: str, address: Address) -> None:
+def test_an_address_is_printed_as_it_was_parsed(text: str, address: Address) -> None:
     assert parse_address(text) == address
     assert str(address) == text
 
 
 @pytest.mark.parametrize("text", ["", "9443", ":9443", "localhost:", "localhost:http", "localhost:65536"])
-def test_what_is_no_address_is_refused_with_an_example(text: str) -> None:
+def test_a_refused_address_comes_with_an_example(text: str) -> None:
     with pytest.raises(click.BadParameter, match=r"is not HOST:PORT, such as 0\.0\.0\.0:9443"):
         parse_address(text)
 
 
 def test_a_flag_can_be_set_in_the_environment() -> None:
-    checked = run(
-        "check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json"
-    )
-    [judgement] = json.loads(checked.stdout)
+    check = run("check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json")
+    [judgement] = json.loads(check.stdout)
 
     assert 'StorageClass "premium" does not exist' in judgement["findings"][1]["message"]
 
 
-def test_every_flag_has_its_variable() -> None:
+def test_every_flag_has_its_variable_and_a_sentence() -> None:
     commands = [import_command(name) for name in SUMMARIES]
     options = [option for command in commands for option in command.params if isinstance(option, click.Option)]
 
@@ -52,12 +50,17 @@ def test_every_flag_has_its_variable() -> None:
 
     for option in options:
         assert option.envvar == "DITTOFS_OPERATOR_" + str(option.name).upper()
+        assert str(option.help)[0].isupper()
+        assert str(option.help).endswith(".")
 
 
 def test_a_context_of_merged_files_can_be_chosen(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
     control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=yaml.safe_dump(server()))
+    manifest = tmp_path / "server.yaml"
+    manifest.write_text(yaml.safe_dump(server()))
+
     config = json.loads(control_plane.kubeconfig.read_text())
     far = {"cluster": {"server": "https://127.0.0.1:1"}, "name": "far"}
     contexts = {"far": {"cluster": "far", "user": "tests"}, "near": {"cluster": "tests", "user": "tests"}}
@@ -67,18 +70,18 @@ def test_a_context_of_merged_files_can_be_chosen(
     first.write_text(json.dumps({"clusters": [far], "contexts": named, "current-context": "far"}))
     second.write_text(json.dumps({**config, "current-context": "tests"}))
     files = os.pathsep.join(map(str, (first, tmp_path / "missing", second)))
-    manifest = tmp_path / "server.yaml"
-    manifest.write_text(yaml.safe_dump(server()))
 
-    listed = run("df", "--context", "near", KUBECONFIG=files)
-    planned = run("plan", str(manifest), KUBECONFIG=files, DITTOFS_OPERATOR_CONTEXT="near")
-    checked = run("check", str(manifest), "--context", "near", KUBECONFIG=files)
+    volumes = run("df", "--context", "near", KUBECONFIG=files)
+    plan = run("plan", str(manifest), KUBECONFIG=files, DITTOFS_OPERATOR_CONTEXT="near")
+    check = run("check", str(manifest), "--context", "near", KUBECONFIG=files)
 
-    assert [line.split()[0] for line in listed.stdout.splitlines()] == ["NAMESPACE", namespace, namespace]
-    assert planned.stdout.startswith(f"DittoServer {namespace}/files: ")
+    assert [line.split()[0] for line in volumes.stdout.splitlines()] == ["NAMESPACE", namespace, namespace]
+    assert plan.stdout.startswith(f"DittoServer {namespace}/files: ")
+
     # The cluster has answered, whatever it has.
-    assert "1 DittoServers" in checked.stdout
-    assert "Could not verify" not in checked.stdout
+    assert "1 DittoServers" in check.stdout
+    assert "Could not verify" not in check.stdout
+
     # Without the flag it is the current context of the first file.
     assert "127.0.0.1:1" in run("df", KUBECONFIG=files).stderr
     assert "context 'none' does not exist" in run("df", "--context=none", KUBECONFIG=files).stderr
@@ -94,9 +97,9 @@ def without_crd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPla
     "arguments", [("df",), ("df", "-A", "--output=json"), ("plan", "manifests/samples"), ("check", "manifests/samples")]
 )
 def test_each_command_says_that_the_crd_is_missing(without_crd: ControlPlane, arguments: tuple[str, ...]) -> None:
-    refused = run(*arguments, "--kubeconfig", str(without_crd.kubeconfig))
+    result = run(*arguments, "--kubeconfig", str(without_crd.kubeconfig))
 
-    assert refused.returncode == 2
-    assert refused.stdout == ""
-    assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in refused.stderr
-    assert 'install it with "dittofs-operator crd | kubectl apply -f -"' in refused.stderr
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in result.stderr
+    assert 'install it with "dittofs-operator crd | kubectl apply -f -"' in result.stderr

@@ -25,31 +25,31 @@ def test_a_colour_is_for_one_column_and_moves_no_other() -> None:
     assert [click.unstyle(line) for line in table] == ["NAME    PHASE", "Bound   Bound", "b       Pending"]
 
 
-def test_what_may_not_be_asked_is_a_line_beside_what_is_told(
-    control_plane: ControlPlane, crd: None, namespace: str
-) -> None:
+def test_gaps_are_printed_on_standard_error(control_plane: ControlPlane, crd: None, namespace: str) -> None:
     pod = {"nodeName": "node1", "containers": [{"name": "dittofs", "image": "sample"}]}
     labels = {"app": "dittofs-server"}
-    made = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files-0", "labels": labels}, "spec": pod}
+    running = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files-0", "labels": labels}, "spec": pod}
     here = ("--namespace", namespace)
-    control_plane.kubectl("apply", *here, "-f", "-", input=yaml.safe_dump_all([server(), made]))
+    control_plane.kubectl("apply", *here, "-f", "-", input=yaml.safe_dump_all([server(), running]))
+
     control_plane.kubectl("create", "serviceaccount", "viewer", *here)
     may_list = "--resource=pods,persistentvolumeclaims,statefulsets.apps,dittoservers.dittofs.dittofs.com"
     control_plane.kubectl("create", "role", "viewer", "--verb=list", may_list, *here)
     account = f"--serviceaccount={namespace}:viewer"
     control_plane.kubectl("create", "rolebinding", "viewer", "--role=viewer", account, *here)
     kubeconfig = control_plane.kubeconfig_for("viewer", namespace)
-    listed = run("df", "--kubeconfig", str(kubeconfig))
 
-    assert listed.returncode == 0
-    assert [line.split()[6] for line in listed.stdout.splitlines()[1:]] == ["unknown", "unknown"]
+    volumes = run("df", "--kubeconfig", str(kubeconfig))
 
-    classes, used = listed.stderr.splitlines()
+    assert volumes.returncode == 0
+    assert [line.split()[6] for line in volumes.stdout.splitlines()[1:]] == ["unknown", "unknown"]
+
+    classes, used = volumes.stderr.splitlines()
 
     assert classes.startswith("storageclasses are unknown: forbidden: ")
     assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
 
-    planned = run("plan", "-", "--kubeconfig", str(kubeconfig), stdin=yaml.safe_dump(server()))
+    plan = run("plan", "-", "--kubeconfig", str(kubeconfig), stdin=yaml.safe_dump(server()))
 
-    assert planned.stdout == f"DittoServer {namespace}/files: nothing changes\n"
-    assert planned.stderr == f"{classes}\n"
+    assert plan.stdout == f"DittoServer {namespace}/files: nothing changes\n"
+    assert plan.stderr == f"{classes}\n"

@@ -54,7 +54,7 @@ def snapshot(tmp_path: Path) -> Snapshot:
     return Snapshot(tmp_path)
 
 
-async def planned(snapshot: Snapshot, *manifests: Manifest) -> list[Outcome]:
+async def preview_outcomes(snapshot: Snapshot, *manifests: Manifest) -> list[Outcome]:
     return list((await preview(documents(*manifests), snapshot, "media")).outcomes)
 
 
@@ -62,8 +62,8 @@ def lines(outcomes: list[Outcome]) -> list[str]:
     return [click.unstyle(line) for line in format_text(outcomes)]
 
 
-async def test_an_edit_says_what_grows_and_that_nothing_restarts(snapshot: Snapshot) -> None:
-    assert lines(await planned(snapshot, server(**storage(cacheSize="20Gi")))) == [
+async def test_a_growing_volume_restarts_nothing(snapshot: Snapshot) -> None:
+    assert lines(await preview_outcomes(snapshot, server(**storage(cacheSize="20Gi")))) == [
         "DittoServer media/files: no restart",
         "  cache: 5Gi to 20Gi, claim cache-files-0, class fast expands online, no restart",
         "  (if a driver cannot expand a volume in use, the pod restarts once; "
@@ -71,21 +71,21 @@ async def test_an_edit_says_what_grows_and_that_nothing_restarts(snapshot: Snaps
     ]
 
 
-async def test_a_section_for_the_pod_is_judged_when_it_changes(tmp_path: Path) -> None:
+async def test_a_pod_section_is_judged_when_it_changes(tmp_path: Path) -> None:
     bad = {"resources": {"limit": {"memory": "1Gi"}}}
     live = {**server(**bad), "metadata": LIVE["metadata"]}
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all([FAST, CLAIM, live]))
     snapshot = Snapshot(tmp_path)
 
-    [unchanged] = await planned(snapshot, server(nfsPort=2050, **bad))
-    [changed] = await planned(snapshot, server(resources={"limits": {"memory": "1 GB"}}))
+    [unchanged] = await preview_outcomes(snapshot, server(nfsPort=2050, **bad))
+    [changed] = await preview_outcomes(snapshot, server(resources={"limits": {"memory": "1 GB"}}))
 
     assert not unchanged.refused
     assert [finding.path for finding in changed.findings] == ["spec.resources.limits[memory]"]
 
 
 @pytest.mark.usefixtures("crd")
-async def test_a_section_for_the_pod_is_tried_in_a_cluster(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_pod_section_is_tried_in_a_cluster(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
     by_hand = storage(storageClassName="")
     sections = {"securityContext": {"runAsUser": -1}, "podSecurityContext": {"runAsNonRoot": False}, **by_hand}
@@ -104,11 +104,11 @@ async def test_a_section_for_the_pod_is_tried_in_a_cluster(control_plane: Contro
 async def test_the_annotation_of_the_file_counts(snapshot: Snapshot) -> None:
     edited = server(**storage(cacheSize="20Gi"))
     edited["metadata"]["annotations"] = {RESTART_FOR_RESIZE: "never"}
-    assert "waits for you to delete the pod" in lines(await planned(snapshot, edited))[-1]
+    assert "waits for you to delete the pod" in lines(await preview_outcomes(snapshot, edited))[-1]
 
 
-async def test_what_restarts_the_pod_is_told_field_by_field(snapshot: Snapshot) -> None:
-    assert lines(await planned(snapshot, server(image="dittofs:2", nfsPort=2050))) == [
+async def test_each_field_says_whether_it_restarts_the_pod(snapshot: Snapshot) -> None:
+    assert lines(await preview_outcomes(snapshot, server(image="dittofs:2", nfsPort=2050))) == [
         "DittoServer media/files: the pod restarts",
         "  image: marmos91c/dittofs:latest to dittofs:2, restarts the pod",
         "  nfsPort: 2049 to 2050, changes Service files-headless, changes Service files-file, no restart",
@@ -116,13 +116,13 @@ async def test_what_restarts_the_pod_is_told_field_by_field(snapshot: Snapshot) 
 
 
 async def test_a_server_that_stays_as_it_is_says_so(snapshot: Snapshot) -> None:
-    assert lines(await planned(snapshot, server(nfsPort=2049))) == ["DittoServer media/files: nothing changes"]
+    assert lines(await preview_outcomes(snapshot, server(nfsPort=2049))) == ["DittoServer media/files: nothing changes"]
 
 
-async def test_what_would_be_refused_is_told_and_nothing_else(snapshot: Snapshot) -> None:
+async def test_a_refused_edit_has_no_effects(snapshot: Snapshot) -> None:
     edits = server(nfsPort=8080, **storage(cacheSize="1Gi", storageClassName="slow"))
 
-    assert lines(await planned(snapshot, edits)) == [
+    assert lines(await preview_outcomes(snapshot, edits)) == [
         "DittoServer media/files: refused",
         "  refused: spec.controlPlane.port: port 8080 is used by both nfs and api",
         "  refused: spec.storage.cacheSize: storage.cacheSize must be at least 5Gi, "
@@ -132,13 +132,13 @@ async def test_what_would_be_refused_is_told_and_nothing_else(snapshot: Snapshot
     ]
 
 
-async def test_a_new_server_says_what_is_made_and_warned_about(snapshot: Snapshot) -> None:
-    [title, warning, *made] = lines(await planned(snapshot, server("other", **s3())))
+async def test_a_new_server_lists_its_objects_and_warnings(snapshot: Snapshot) -> None:
+    [title, warning, *effects] = lines(await preview_outcomes(snapshot, server("other", **s3())))
 
     assert title == "DittoServer media/other: new"
     assert warning.startswith('  warning: spec.s3.credentialsSecretRef: S3 credentials Secret "s3" not found')
-    assert [line.split(":")[0] for line in made] == ["  objects", "  Secrets", "  metadata", "  cache"]
-    assert made[-1] == "  cache: 5Gi, claim cache-other-0 is created, class fast"
+    assert [line.split(":")[0] for line in effects] == ["  objects", "  Secrets", "  metadata", "  cache"]
+    assert effects[-1] == "  cache: 5Gi, claim cache-other-0 is created, class fast"
 
 
 @pytest.mark.parametrize("change", [{"image": "example.com/dittofs:2"}, {"replicas": 0}])
@@ -151,17 +151,17 @@ async def test_a_restart_that_is_held_back_is_told(snapshot: Snapshot, tmp_path:
     (tmp_path / "cluster.yaml").write_text(yaml.safe_dump_all(facts))
     deleted = Snapshot(tmp_path)
 
-    told = lines(await planned(deleted, server("files", **change)))
+    output = lines(await preview_outcomes(deleted, server("files", **change)))
 
-    assert told[0] == "DittoServer media/files: the restart is held back"
-    assert "volume claim cache-files-0 is being deleted" in told[-1]
-    assert ALLOW_DATA_LOSS in told[-1]
+    assert output[0] == "DittoServer media/files: the restart is held back"
+    assert "volume claim cache-files-0 is being deleted" in output[-1]
+    assert ALLOW_DATA_LOSS in output[-1]
 
     allowed = server("files", **change)
     allowed["metadata"]["annotations"] = {ALLOW_DATA_LOSS: "true"}
 
-    assert "held back" not in lines(await planned(deleted, allowed))[0]
-    assert lines(await planned(deleted, server("files")))[0] == "DittoServer media/files: nothing changes"
+    assert "held back" not in lines(await preview_outcomes(deleted, allowed))[0]
+    assert lines(await preview_outcomes(deleted, server("files")))[0] == "DittoServer media/files: nothing changes"
 
 
 async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
@@ -169,7 +169,7 @@ async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
     spec = {**CLAIM["spec"], "storageClassName": "slow"}
     left = {**CLAIM, "metadata": {"name": "cache-other-0", "namespace": "media"}, "spec": spec}
 
-    [outcome] = await planned(snapshot, server("other"), left, slow)
+    [outcome] = await preview_outcomes(snapshot, server("other"), left, slow)
 
     assert not outcome.refused
 
@@ -187,28 +187,30 @@ async def test_a_new_server_says_what_it_reuses(snapshot: Snapshot) -> None:
 
 async def test_a_namespace_that_the_file_names_counts(snapshot: Snapshot) -> None:
     elsewhere = {**server(), "metadata": {"name": "files", "namespace": "elsewhere"}}
-    assert [outcome.is_new for outcome in await planned(snapshot, server(), elsewhere)] == [False, True]
+    assert [outcome.is_new for outcome in await preview_outcomes(snapshot, server(), elsewhere)] == [False, True]
 
 
 async def test_other_documents_of_the_input_count_as_facts(snapshot: Snapshot) -> None:
     slow = {**FAST, "metadata": {"name": "slow"}}
-    [outcome] = await planned(snapshot, server("other", **storage(storageClassName="slow")), slow)
+    [outcome] = await preview_outcomes(snapshot, server("other", **storage(storageClassName="slow")), slow)
     assert not outcome.refused
 
 
 @pytest.mark.parametrize("metadata", [{"name": "files"}, "files", None])
 async def test_another_version_of_the_api_is_refused(snapshot: Snapshot, metadata: Any) -> None:
-    [outcome] = await planned(snapshot, {**server(), "apiVersion": "dittofs.dittofs.com/v1", "metadata": metadata})
+    [outcome] = await preview_outcomes(
+        snapshot, {**server(), "apiVersion": "dittofs.dittofs.com/v1", "metadata": metadata}
+    )
     assert [finding.path for finding in outcome.findings] == ["apiVersion"]
 
 
-async def test_a_server_without_a_name_is_nothing_to_plan_for(snapshot: Snapshot) -> None:
+async def test_a_server_without_a_name_has_no_preview(snapshot: Snapshot) -> None:
     with pytest.raises(UnusableInput, match=r"servers.yaml:\d+: expected a name in metadata.name of a DittoServer"):
-        await planned(snapshot, {**server(), "metadata": {"generateName": "files-"}})
+        await preview_outcomes(snapshot, {**server(), "metadata": {"generateName": "files-"}})
 
 
 async def test_json_is_for_programs(snapshot: Snapshot) -> None:
-    text = format_json(map(as_json, await planned(snapshot, server(nfsPort=2050), server(replicas=2))))
+    text = format_json(map(as_json, await preview_outcomes(snapshot, server(nfsPort=2050), server(replicas=2))))
     changed, refused = json.loads(text)
 
     assert changed == {
@@ -242,17 +244,21 @@ EDITS: tuple[Manifest, ...] = (
 )
 
 
-async def test_the_operator_does_what_was_planned(operated: OperatorNamespace) -> None:
-    """Each edit after the other: the pod template is another one, or its hash is, when a restart was planned."""
+async def test_the_operator_does_what_the_preview_says(operated: OperatorNamespace) -> None:
+    """Compares pod templates before and after each edit: spec or hash differ exactly when a restart was announced."""
     operated.apply(server())
     operated.wait_until_observed("files")
+
     for spec in EDITS:
         before = operated.template("files")
-        [outcome] = (await live(operated, server(**spec))).outcomes
+        [outcome] = (await preview_live(operated, server(**spec))).outcomes
+
         assert outcome.effects
         assert "StatefulSet files" not in [effect.what for effect in outcome.effects]
+
         operated.apply(server(**spec))
         operated.wait_until_observed("files")
+
         assert outcome.restarts == (pod_of(operated.template("files")) != pod_of(before)), spec
 
 
@@ -260,7 +266,7 @@ def pod_of(template: Any) -> tuple[Any, str]:
     return template["spec"], template["metadata"]["annotations"][CONFIG_HASH]
 
 
-async def live(operated: OperatorNamespace, *manifests: Manifest) -> Preview:
+async def preview_live(operated: OperatorNamespace, *manifests: Manifest) -> Preview:
     async with Cluster.connect(operated.control_plane.kubeconfig) as cluster:
         return await preview(documents(*manifests), cluster, operated.namespace)
 
@@ -278,17 +284,19 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNames
         driver.expansion = Expansion(most="10Gi")
         claim, grows = "claim cache-files-0", f"class {driver.storage_class} expands online"
 
-        assert await told(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
+        assert await preview_effects(operated, sized("20Gi")) == [("cache", f"5Gi to 20Gi, {claim}, {grows}", False)]
 
         operated.apply(sized("20Gi"))
         until(lambda: reason(operated) == "ResizeRefused")
 
         assert "no volume has more than 10Gi" in (await cache(operated)).message
 
-        assert await told(operated, sized("5Gi")) == [
+        assert await preview_effects(operated, sized("5Gi")) == [
             ("cache", f"5Gi, {claim} has that, and no longer asks for 20Gi", False)
         ]
-        assert await told(operated, sized("9Gi")) == [("cache", f"5Gi to 9Gi, {claim} no longer asks for 20Gi", False)]
+        assert await preview_effects(operated, sized("9Gi")) == [
+            ("cache", f"5Gi to 9Gi, {claim} no longer asks for 20Gi", False)
+        ]
 
         operated.apply(sized("9Gi"))
         until(lambda: reason(operated) == "Bound")
@@ -299,13 +307,13 @@ async def test_volumes_grow_as_planned_and_are_listed_so(operated: OperatorNames
 
 
 def reason(operated: OperatorNamespace) -> str:
-    """Of StorageReady, when it is about the current generation."""
+    """Returns the reason of StorageReady once it is about the current generation."""
     operated.wait_until_observed("files")
     return str((operated.condition("files", "StorageReady") or {}).get("reason"))
 
 
-async def told(operated: OperatorNamespace, manifest: Manifest) -> list[tuple[str, str, bool | None]]:
-    [outcome] = (await live(operated, manifest)).outcomes
+async def preview_effects(operated: OperatorNamespace, manifest: Manifest) -> list[tuple[str, str, bool | None]]:
+    [outcome] = (await preview_live(operated, manifest)).outcomes
     return [(effect.what, effect.how, effect.restarts) for effect in outcome.effects]
 
 
@@ -314,7 +322,7 @@ async def cache(operated: OperatorNamespace) -> VolumeState:
         return list_volumes(await survey(cluster, operated.namespace))[-1].state
 
 
-async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: OperatorNamespace) -> None:
+async def test_forbidden_reads_are_gaps_in_the_preview(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.wait_until_observed("files")
     operated.kubectl("create", "serviceaccount", "viewer")
@@ -323,12 +331,13 @@ async def test_what_may_not_be_read_is_a_gap_and_the_rest_is_planned(operated: O
         "create", "rolebinding", "viewer", "--role=viewer", f"--serviceaccount={operated.namespace}:viewer"
     )
     kubeconfig = operated.control_plane.kubeconfig_for("viewer", operated.namespace)
+
     async with Cluster.connect(kubeconfig) as cluster:
-        found = await preview(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
-    [outcome] = found.outcomes
+        result = await preview(documents(server(**storage(cacheSize="20Gi"))), cluster, operated.namespace)
+    [outcome] = result.outcomes
 
     assert [(effect.what, effect.how) for effect in outcome.effects] == [("storage.cacheSize", "5Gi to 20Gi")]
-    assert [gap.split()[0] for gap in found.gaps] == [
+    assert [gap.split()[0] for gap in result.gaps] == [
         "persistentvolumeclaims",
         "pods",
         "statefulsets",
@@ -349,14 +358,14 @@ HOSTILE = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
         {"service": {"annotations": {HOSTILE: HOSTILE}}},
     ],
 )
-async def test_no_line_has_what_a_terminal_obeys(snapshot: Snapshot, spec: dict[str, Any]) -> None:
-    outcomes = await planned(snapshot, server(**spec), server(HOSTILE, **spec))
+async def test_no_line_has_control_characters(snapshot: Snapshot, spec: dict[str, Any]) -> None:
+    outcomes = await preview_outcomes(snapshot, server(**spec), server(HOSTILE, **spec))
 
     assert all(line.isprintable() for line in lines(outcomes))
     assert len(lines(outcomes)) > 2
 
 
-def test_kubectl_tells_what_applying_a_file_would_do(
+def test_kubectl_previews_a_file(
     plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     manifest = tmp_path / "server.yaml"
@@ -371,6 +380,6 @@ def test_kubectl_tells_what_applying_a_file_would_do(
 
 @pytest.mark.parametrize(("port", "code", "verdict"), [(2050, 0, "new"), (8080, 1, "refused")])
 def test_plan_exits_with_its_verdict(tmp_path: Path, port: int, code: int, verdict: str) -> None:
-    planned = run("plan", "-", "--snapshot", SNAPSHOT, stdin=yaml.safe_dump(server(nfsPort=port)))
-    assert planned.returncode == code
-    assert planned.stdout.splitlines()[0] == f"DittoServer default/files: {verdict}"
+    result = run("plan", "-", "--snapshot", SNAPSHOT, stdin=yaml.safe_dump(server(nfsPort=port)))
+    assert result.returncode == code
+    assert result.stdout.splitlines()[0] == f"DittoServer default/files: {verdict}"

@@ -7,13 +7,13 @@ from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.server_table import server, storage
 
 
-def test_render_prints_what_is_made_and_no_secret() -> None:
+def test_render_prints_all_objects_but_secrets() -> None:
     rendered = list(yaml.safe_load_all(run("render", "manifests/samples").stdout))
-    assert {each["kind"] for each in rendered} == {"ConfigMap", "Service", "StatefulSet"}
+    assert {manifest["kind"] for manifest in rendered} == {"ConfigMap", "Service", "StatefulSet"}
     assert "namespace" not in rendered[0]["metadata"]
 
 
-def test_what_is_rendered_is_no_difference_to_what_was_made(operated: OperatorNamespace, tmp_path: Path) -> None:
+def test_kubectl_diff_of_rendered_objects_is_empty(operated: OperatorNamespace, tmp_path: Path) -> None:
     manifest = tmp_path / "server.yaml"
     manifest.write_text(
         yaml.safe_dump(server(**storage(cacheSize="1024Mi", contentSize="1Ti"), resources={"limits": {"cpu": 2}}))
@@ -25,7 +25,7 @@ def test_what_is_rendered_is_no_difference_to_what_was_made(operated: OperatorNa
     assert operated.kubectl("diff", "-f", "-", input=rendered) == ""
 
 
-def test_render_refuses_what_nothing_is_made_of() -> None:
-    refused = run("render", "tests/demo/rejected.yaml")
-    assert refused.returncode == 2
-    assert refused.stderr == ("dittofs-operator: tests/demo/rejected.yaml:6: port 8080 is used by both nfs and api\n")
+def test_render_refuses_an_invalid_server() -> None:
+    result = run("render", "tests/demo/rejected.yaml")
+    assert result.returncode == 2
+    assert result.stderr == ("dittofs-operator: tests/demo/rejected.yaml:6: port 8080 is used by both nfs and api\n")
