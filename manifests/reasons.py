@@ -1,0 +1,517 @@
+"""Lists every reason of a condition or Event, for the reference page. A test compares it with the code."""
+
+from typing import NamedTuple
+
+
+class Reason(NamedTuple):
+    """`conditions` are the types that have this reason, `event` is the type of the Event; both may be empty.
+
+    `meaning` and `remedy` are Markdown with links relative to docs/reference. `remedy` is empty where nothing needs to
+    be done.
+    """
+
+    name: str
+    conditions: str
+    event: str
+    meaning: str
+    remedy: str = ""
+
+
+NORMAL = (
+    Reason(
+        "Available",
+        "Ready",
+        "Normal",
+        "The server serves NFS at the address in the message.",
+    ),
+    Reason("Bound", "StorageReady", "", "Every volume claim is bound and has the requested size."),
+    Reason("Found", "CredentialsReady", "", "Every Secret exists and has the keys that the server needs."),
+    Reason("Reconciled", "Reconciling, Stalled", "", "There is nothing left to do, and nothing blocks the operator."),
+    Reason("Stopped", "Ready", "", "The spec asks for 0 replicas. The volumes are kept."),
+)
+
+PROGRESS = (
+    Reason(
+        "NotRead",
+        "CredentialsReady",
+        "",
+        "The operator has not looked at the Secrets yet, because something else blocks it.",
+        "Look at Stalled and Ready.",
+    ),
+    Reason("PodStarting", "Ready", "", "The pod is not ready yet, and nothing is known to be wrong."),
+    Reason(
+        "PodInitializing",
+        "Ready",
+        "",
+        "The pod waits for an init container that somebody added.",
+        "The log of the init container says what it is doing.",
+    ),
+    Reason("RollingOut", "Reconciling", "", "The pod is being replaced by one of the current revision."),
+    Reason("StatefulSetMissing", "Reconciling", "", "The StatefulSet is being recreated."),
+    Reason("Stopping", "Ready", "", "The spec asks for 0 replicas, and the pod has not ended yet."),
+    Reason(
+        "PodReplaced",
+        "",
+        "Normal",
+        "The operator deleted an outdated pod that could not become ready, so that the next one can start.",
+    ),
+    Reason("Restarting", "", "Normal", "The pod restarts for the reason in the message."),
+)
+
+SPEC = (
+    Reason(
+        "InvalidSpec",
+        "Ready, Stalled",
+        "Warning",
+        "The spec is invalid. Nothing is created for it, and existing objects stay as they are.",
+        "Fix the fields that the message names.",
+    ),
+    Reason(
+        "NameTaken",
+        "Ready, Stalled",
+        "Warning",
+        "An object of somebody else has a name that the server needs. The other objects are created.",
+        "Delete or rename that object, or give the server another name.",
+    ),
+    Reason(
+        "SectionRejected",
+        "Ready, Stalled",
+        "Warning",
+        "The API server accepts no pod with resources, securityContext or podSecurityContext as they are. An existing "
+        "pod keeps the section unchanged, and everything else is applied.",
+        "Change the section as the message says.",
+    ),
+    Reason(
+        "NamespaceTerminating",
+        "Ready, Stalled",
+        "",
+        "The namespace is being deleted. Nothing can be created in it, and the operator leaves its servers as they "
+        "are.",
+    ),
+    Reason(
+        "RestartHeldBack",
+        "Stalled",
+        "Warning",
+        "The pod would restart or stop, and a volume claim that is being deleted, or is gone, would be lost with it.",
+        "[Recover the claim](../how-to/recover-a-volume-claim.md), or allow the loss with the annotation "
+        '`dittofs.io/allow-data-loss: "true"`.',
+    ),
+    Reason(
+        "SavedStateIgnored",
+        "",
+        "Warning",
+        "An annotation in which earlier versions saved a StatefulSet was ignored and removed.",
+        "Find out who wrote it, see [SECURITY.md](../../SECURITY.md).",
+    ),
+)
+
+WRITES = (
+    Reason(
+        "WriteFailed",
+        "Ready, Reconciling",
+        "",
+        "The API server rejected an object or did not answer. The operator tries again.",
+        "The message quotes the API server.",
+    ),
+    Reason(
+        "ServiceMissing",
+        "Ready, Reconciling",
+        "",
+        "The server runs, but one of its Services could not be created.",
+        "The message quotes the API server.",
+    ),
+    Reason(
+        "ServiceOutdated",
+        "Ready, Reconciling",
+        "",
+        "The server runs, but one of its Services could not be changed as the spec asks.",
+        "The message quotes the API server.",
+    ),
+    Reason(
+        "ServiceTerminating",
+        "Ready, Reconciling",
+        "",
+        "A Service is being deleted and is kept by a finalizer. It is created again once it is gone.",
+        "Whoever set the finalizer has to remove it; usually the load balancer is still being removed.",
+    ),
+    Reason(
+        "ConfigMapTerminating",
+        "Ready, Reconciling",
+        "",
+        "The ConfigMap is being deleted and is kept by a finalizer. It is created again once it is gone.",
+        "Whoever set the finalizer has to remove it.",
+    ),
+    Reason(
+        "StatefulSetTerminating",
+        "Ready, Reconciling",
+        "",
+        "The StatefulSet is being deleted. It is created again once it is gone.",
+        "If a finalizer keeps it, whoever set the finalizer has to remove it.",
+    ),
+    Reason(
+        "StatefulSetRecreated",
+        "",
+        "Normal",
+        "The StatefulSet was recreated around its running pod, with the sizes of the expanded volumes.",
+    ),
+)
+
+STORAGE = (
+    Reason(
+        "StorageClassNotFound",
+        "Ready, StorageReady",
+        "Warning",
+        "The StorageClass that a claim needs does not exist.",
+        "Create it, or create another server in an existing class.",
+    ),
+    Reason(
+        "NoDefaultStorageClass",
+        "Ready, StorageReady",
+        "Warning",
+        "The spec names no StorageClass, and the cluster has no default one.",
+        "Make one StorageClass the default.",
+    ),
+    Reason(
+        "ClaimPending",
+        "Ready, StorageReady",
+        "",
+        "A volume claim is Pending, usually for the reason that its provisioner gives in the message. A claim that "
+        "existed before the server and was never bound is named with its creation time.",
+        "Wait, or delete such an earlier claim together with the pod.",
+    ),
+    Reason(
+        "ClaimOverdue",
+        "Ready, StorageReady",
+        "Warning",
+        "A volume claim has been Pending for more than five minutes.",
+        "The message says what it is waiting for.",
+    ),
+    Reason(
+        "ClaimLost",
+        "Ready, StorageReady",
+        "Warning",
+        "A volume claim has lost its PersistentVolume.",
+        "Restore the PersistentVolume, or delete the claim.",
+    ),
+    Reason(
+        "ClaimTerminating",
+        "Ready, StorageReady",
+        "Warning",
+        "A volume claim is being deleted, and its data with it once the pod ends. The pod is not restarted.",
+        "[Recover the claim](../how-to/recover-a-volume-claim.md).",
+    ),
+    Reason(
+        "ClaimMissing",
+        "Ready, StorageReady",
+        "Warning",
+        "A volume claim does not exist.",
+        "The message says why it cannot be created, or that a running pod still uses the volume of a deleted claim.",
+    ),
+    Reason(
+        "ClaimUnknown",
+        "Ready, StorageReady",
+        "Warning",
+        "The operator may not read a volume claim.",
+        "Grant the permission that the message names.",
+    ),
+    Reason(
+        "ClaimLarger",
+        "StorageReady",
+        "Warning",
+        "A claim requests more than the spec, because somebody expanded it or an earlier server left it. It stays so.",
+        "Raise the size in the spec if you want it to say the same.",
+    ),
+    Reason(
+        "StorageClassDiffers",
+        "StorageReady",
+        "Warning",
+        "A claim is in another StorageClass than the spec names: an earlier server of the same name left it, or a "
+        "restore created it.",
+        "Volumes cannot move. To change the class, copy the data to a server of another name.",
+    ),
+    Reason(
+        "Resizing",
+        "Reconciling, StorageReady",
+        "Normal",
+        "A volume is being expanded.",
+    ),
+    Reason(
+        "FileSystemResizePending",
+        "Reconciling, StorageReady",
+        "",
+        "The volume has been expanded, but its file system has not. It is waiting for the node, or for a restart of "
+        "the pod.",
+        "If the annotation `dittofs.io/restart-for-resize` forbids the restart, delete the pod when it suits you.",
+    ),
+    Reason(
+        "ResizeRefused",
+        "Stalled, StorageReady",
+        "Warning",
+        "The API server or the driver refuses to expand a volume. Everything else about the server continues.",
+        "Set one of the sizes that the message names.",
+    ),
+    Reason("Resized", "", "Normal", "Every volume has the size that the spec asks for."),
+)
+
+CREDENTIALS = (
+    Reason(
+        "SecretNotFound",
+        "Ready, CredentialsReady",
+        "Warning",
+        "A Secret does not exist. A running pod stays as it is, and no new one is started. For a generated Secret it "
+        "means that somebody deleted it while the server was using it.",
+        "Create the Secret. Restore a generated one, or delete the StatefulSet (its claims are kept) to generate a new "
+        "one.",
+    ),
+    Reason(
+        "SecretIncomplete",
+        "Ready, CredentialsReady",
+        "Warning",
+        "A key of a Secret is missing, empty or malformed. A running pod stays as it is, and no new one is started.",
+        "Add or fix the key that the message names.",
+    ),
+    Reason(
+        "SecretUnreadable",
+        "Ready, CredentialsReady",
+        "Warning",
+        "The operator could not read a Secret. The status of CredentialsReady is Unknown.",
+        "The message quotes the API server; the operator tries again.",
+    ),
+    Reason(
+        "SecretTerminating",
+        "Ready, CredentialsReady",
+        "Warning",
+        "A Secret is being deleted and is kept by a finalizer. It is no longer used.",
+        "Create it again once it is gone.",
+    ),
+)
+
+POD = (
+    Reason(
+        "QuotaExceeded",
+        "Ready",
+        "",
+        "A ResourceQuota of the namespace does not admit the pod.",
+        "Raise the quota, or free some of it.",
+    ),
+    Reason(
+        "ResourcesNotSpecified",
+        "Ready",
+        "",
+        "A ResourceQuota of the namespace requires resources that the spec does not set.",
+        "Set spec.resources as the quota requires.",
+    ),
+    Reason(
+        "LimitRangeViolation",
+        "Ready",
+        "",
+        "spec.resources does not fit a LimitRange of the namespace.",
+        "Change one of the two.",
+    ),
+    Reason(
+        "PodSecurityViolation",
+        "Ready",
+        "",
+        "The namespace enforces a Pod Security level, or OpenShift an SCC, that securityContext or podSecurityContext "
+        "violates.",
+        "Change the security context, or have an administrator change the label of the namespace or grant another SCC.",
+    ),
+    Reason(
+        "ClaimNotCreated",
+        "Ready",
+        "",
+        "A volume claim that the pod needs was refused, for example by a quota or a webhook.",
+        "The message quotes the refusal.",
+    ),
+    Reason(
+        "ServiceAccountNotFound",
+        "Ready",
+        "",
+        "The ServiceAccount of the pod does not exist.",
+        "Create it again.",
+    ),
+    Reason(
+        "PodNotCreated",
+        "Ready",
+        "",
+        "The pod was refused for another reason, such as a webhook.",
+        "The message quotes the refusal.",
+    ),
+    Reason(
+        "PodLabelsMissing",
+        "Ready, Stalled",
+        "Warning",
+        "The pod lost the labels by which its StatefulSet finds it: nobody manages it, and no other can be created.",
+        "Run the kubectl label command in the message, which needs no restart.",
+    ),
+    Reason(
+        "PodNameTaken",
+        "Ready, Stalled",
+        "Warning",
+        "Somebody else's pod has the name of the server's pod.",
+        "Delete that pod, or give the server another name.",
+    ),
+    Reason(
+        "PodTerminating",
+        "Ready, Stalled",
+        "Warning",
+        "The pod should have ended, and its node answers: a finalizer or the kubelet holds it.",
+        "Whoever set the finalizer has to remove it; otherwise see kubectl describe pod and the log of the kubelet.",
+    ),
+    Reason(
+        "Unschedulable",
+        "Ready",
+        "",
+        "No node accepts the pod; the message quotes the scheduler.",
+        "Free resources, add a node, or change the spec.",
+    ),
+    Reason(
+        "ImagePullBackOff",
+        "Ready",
+        "",
+        "The image cannot be pulled; the message quotes the registry.",
+        "Fix spec.image, or name a pull secret in imagePullSecrets of the namespace's ServiceAccount default, then "
+        "delete the pod.",
+    ),
+    Reason(
+        "CreateContainerError",
+        "Ready",
+        "",
+        "The container could not be created.",
+        "The message quotes the node.",
+    ),
+    Reason(
+        "CrashLoopBackOff",
+        "Ready",
+        "",
+        "The server ended; the message has the exit code.",
+        "Run the kubectl logs command in the message.",
+    ),
+    Reason(
+        "SidecarFailed",
+        "Ready",
+        "",
+        "A container that somebody added next to the server ended.",
+        "Run the kubectl logs command in the message.",
+    ),
+    Reason(
+        "InitContainerFailed",
+        "Ready",
+        "",
+        "A container that somebody added to run before the server failed.",
+        "Run the kubectl logs command in the message.",
+    ),
+    Reason(
+        "Unhealthy",
+        "Ready",
+        "",
+        "The container runs and no longer answers its health check.",
+        "See the log of the server.",
+    ),
+    Reason(
+        "VolumeAttachFailed",
+        "Ready",
+        "",
+        "The node cannot attach a volume.",
+        "The message says which volume, and how to find out which node still holds it.",
+    ),
+    Reason(
+        "MountFailed",
+        "Ready",
+        "",
+        "The node cannot mount a volume.",
+        "The message quotes the node.",
+    ),
+    Reason(
+        "PodSandboxFailed",
+        "Ready",
+        "",
+        "The pod has no network or no sandbox on its node.",
+        "Check the node's network plugin and container runtime.",
+    ),
+    Reason(
+        "NodeLost",
+        "Ready",
+        "",
+        "The node of the pod no longer answers, is deleted or is marked as out of service. No other pod may use the "
+        "volumes until the pod is known to have ended.",
+        "See [The node is lost](../how-to/troubleshoot-a-server.md#the-node-is-lost).",
+    ),
+    Reason(
+        "NodeNotReady",
+        "Ready",
+        "",
+        "The node of the pod answers, and is not ready.",
+        "Repair the node, or drain it while its kubelet answers.",
+    ),
+    Reason(
+        "NodeUnknown",
+        "Ready",
+        "",
+        "The pod does not end or lost its readiness, and the operator may not look at its node.",
+        "See whether the node is ready: kubectl get node.",
+    ),
+)
+
+CERTIFICATES = (
+    Reason("CertificatesIssued", "", "Normal", "The operator issued its first CA and serving certificate."),
+    Reason(
+        "CertificatesReplaced",
+        "",
+        "Warning",
+        "The CA was missing, damaged or expired. The operator issued a new CA and a new serving certificate.",
+        "Find out who changed the Secret.",
+    ),
+    Reason(
+        "CertificateReplaced",
+        "",
+        "Normal, Warning",
+        "The serving certificate was damaged or expired, or lacked the name of the Service. A new one was issued.",
+    ),
+    Reason("CertificateRenewed", "", "Normal", "The serving certificate reached two thirds of its lifetime."),
+    Reason("CertificateServed", "", "Normal", "A replica serves a new certificate."),
+    Reason(
+        "CertificateWaiting",
+        "",
+        "Warning",
+        "The operator cannot issue, publish or use a certificate.",
+        "The message says what it is waiting for.",
+    ),
+    Reason("NextCACreated", "", "Normal", "The CA reached two thirds of its lifetime, and the next one is published."),
+    Reason("CARotated", "", "Normal", "The next CA signs from now on. The earlier one is trusted until it expires."),
+    Reason(
+        "CARemoved",
+        "",
+        "Normal, Warning",
+        "An earlier CA expired, or a next CA that could not be used was removed.",
+    ),
+    Reason(
+        "CABundleUpdated",
+        "",
+        "Normal",
+        "The operator wrote the caBundle of a webhook configuration.",
+    ),
+)
+
+# What `status.volumes[].phase` may be besides the reasons Resizing, FileSystemResizePending and ResizeRefused.
+VOLUME_PHASES = (
+    ("Bound", "The claim is bound and has the requested size."),
+    ("Pending", "The claim is not bound yet."),
+    ("Lost", "The claim lost its PersistentVolume."),
+    ("Terminating", "The claim is being deleted."),
+    ("Missing", "The claim does not exist."),
+    ("Unknown", "The claim may not be read, or is not known."),
+)
+
+GROUPS = (
+    ("When everything is fine", NORMAL),
+    ("While something is in progress", PROGRESS),
+    ("The spec, or the server as a whole, is blocked", SPEC),
+    ("An object cannot be written", WRITES),
+    ("Volumes", STORAGE),
+    ("Secrets", CREDENTIALS),
+    ("The pod", POD),
+)
+# Reasons of Events of the Secret with the operator's certificates.
+CERTIFICATE_GROUP = ("Certificates of the operator", CERTIFICATES)
+REASONS = tuple(reason for _, reasons in (*GROUPS, CERTIFICATE_GROUP) for reason in reasons)
