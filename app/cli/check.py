@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from app.cli.options import Source, option, paths_argument, read_documents, source_options
-from app.cli.output import format_json, print_lines
+from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.errors import ClusterError
 from app.cluster.lookup import DEADLINE, Overlay, gather
 from app.cluster.reader import DITTO_SERVERS, Reader
@@ -167,15 +167,7 @@ def _summarize(judgements: Sequence[Judgement]) -> str:
 
 def as_json(judgement: Judgement) -> dict[str, Any]:
     document = judgement.document
-    findings = [
-        {
-            "severity": finding.severity,
-            "path": finding.path,
-            "line": document.line_of(finding.path),
-            "message": finding.message,
-        }
-        for finding in judgement.findings
-    ]
+    findings = [{**finding_as_json(finding), "line": document.line_of(finding.path)} for finding in judgement.findings]
 
     return {
         "file": document.file,

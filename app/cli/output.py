@@ -6,7 +6,7 @@ from typing import Any
 import click
 import orjson
 
-from app.storage.finding import one_line
+from app.storage.finding import Finding, one_line
 
 COLUMN_GAP = 3
 
@@ -21,6 +21,10 @@ def print_lines(lines: Iterable[str], gaps: Iterable[str] = ()) -> None:
 
 def format_json(items: Iterable[Mapping[str, Any]]) -> str:
     return orjson.dumps(list(items), option=orjson.OPT_INDENT_2).decode()
+
+
+def finding_as_json(finding: Finding) -> dict[str, Any]:
+    return {"severity": finding.severity, "path": finding.path, "message": finding.message}
 
 
 def format_table(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from app.cli.options import Source, option, output_option, paths_argument, read_documents, source_options
-from app.cli.output import format_json, print_lines
+from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Reader
 from app.cluster.snapshot import DEFAULT_NAMESPACE, objects
@@ -95,19 +95,17 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
     """
     servers = [document for document in documents if document.object["kind"] == KIND]
     # This only checks their shape. A status is never applied, so it may have any shape.
-    objects(replace(server, object=_without_status(server.object)) for server in servers)
+    objects(replace(server, object={**server.object, "status": None}) for server in servers)
     manifests = [_with_namespace(server.object, namespace) for server in servers]
 
     overlay = Overlay(documents, reader)
     namespaces = sorted({manifest["metadata"]["namespace"] for manifest in manifests})
     surveys = {name: await survey(overlay, name) for name in namespaces}
 
-    outcomes = [await _preview(manifest, overlay, surveys[manifest["metadata"]["namespace"]]) for manifest in manifests]
+    outcomes = [
+        await _preview_server(manifest, overlay, surveys[manifest["metadata"]["namespace"]]) for manifest in manifests
+    ]
     return Preview(outcomes, sorted({gap for live in surveys.values() for gap in live.gaps}))
-
-
-def _without_status(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in manifest.items() if name != "status"}
 
 
 def _with_namespace(manifest: Mapping[str, Any], namespace: str) -> dict[str, Any]:
@@ -116,7 +114,7 @@ def _with_namespace(manifest: Mapping[str, Any], namespace: str) -> dict[str, An
     return {**manifest, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
 
 
-async def _preview(manifest: Mapping[str, Any], reader: Reader, live: Survey) -> Outcome:
+async def _preview_server(manifest: Mapping[str, Any], reader: Reader, live: Survey) -> Outcome:
     key = manifest["metadata"]["namespace"], str(manifest["metadata"].get("name") or "")
     live_server = live.servers.get(key)
     new, old = set_defaults(manifest), live_server and set_defaults(live_server)
@@ -172,9 +170,6 @@ def _verdict(outcome: Outcome) -> str:
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
-    findings = [
-        {"severity": finding.severity, "path": finding.path, "message": finding.message} for finding in outcome.findings
-    ]
     effects = [{"what": effect.what, "how": effect.how, "restarts": effect.restarts} for effect in outcome.effects]
 
     return {
@@ -183,7 +178,7 @@ def as_json(outcome: Outcome) -> dict[str, Any]:
         "new": outcome.is_new,
         "refused": outcome.refused,
         "restarts": outcome.restarts,
-        "findings": findings,
+        "findings": [finding_as_json(finding) for finding in outcome.findings],
         "effects": effects,
         "caveat": outcome.caveat,
         "heldBack": outcome.held,
