@@ -1,14 +1,15 @@
-"""Leader election by a Lease: of several replicas one may write. It never writes anything but the Lease.
+"""Elects a leader by a Lease: only one of several replicas may write. It never writes anything but the Lease.
 
-As in client-go, a holder that could not renew in time stops before another may begin. What others say of time is not
-believed: how long their record has not changed is measured here, by a clock that nobody sets. A record that went back
-to an earlier version, because etcd was restored from a backup, says nothing about who leads: whoever led before may
-believe for a while that it still does, so the Lease is not taken until that has run out.
+As in client-go, a holder that could not renew in time stops before another may begin. The times in the record are not
+trusted: each candidate measures, by a clock that nobody can set, how long the record has not changed.
+
+A record that went back to an earlier version, because etcd was restored from a backup, does not say who leads. The
+former leader may still rely on the lost record, so the Lease is not taken until that has expired.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from time import monotonic
@@ -22,7 +23,7 @@ from app.cluster.reader import LEASES
 
 NAME = "dittofs-operator"
 
-# controller-runtime's name and label.
+# The name and label are controller-runtime's.
 LEADER = Gauge("leader_election_master_status", "1 while this process is the leader.", ["name"])
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LeaseTiming:
-    """Seconds: how long a record counts, after how long without renewal its holder stops, and between attempts."""
+    """Seconds: how long a record is valid, after how long without renewal its holder stops, and between attempts."""
 
     duration: float = 15.0
     renew: float = 10.0
@@ -38,141 +39,145 @@ class LeaseTiming:
 
 
 class Lease:
-    """One candidate; `identity` is its own alone, a restarted process has another."""
+    """One candidate for the Lease. Its `identity` is unique, and a restarted process has another one."""
 
     def __init__(self, cluster: Cluster, namespace: str, identity: str, timing: LeaseTiming = LeaseTiming()) -> None:
         self._cluster = cluster
         self._namespace = namespace
         self._identity = identity
         self._timing = timing
-        self._renewed = float("-inf")
+
+        # All times are of `monotonic`.
+        self._renewed_at = float("-inf")
         self._record: dict[str, Any] | None = None
-        self._seen = 0.0
-        self._latest = 0
-        self._rewound = float("-inf")
+        self._changed_at = 0.0
+        self._latest_version = 0
+        self._rewound_at = float("-inf")
 
     def held(self) -> bool:
-        """Whether it may be relied upon at this moment: also false for a process that was stopped for a while."""
-        return monotonic() < self._renewed + self._timing.renew
+        """Whether this process leads right now. It does not when it was stopped for so long that it may have lost."""
+        return monotonic() < self._renewed_at + self._timing.renew
 
-    async def run(self, lead: Callable[[], Awaitable[None]]) -> None:
-        """Leads whenever it is this one's turn, until `lead` ends of itself; the Lease is given back in the end.
+    async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Runs `lead` whenever this candidate leads, until `lead` returns. Releases the Lease in the end.
 
-        When cancelled it stops leading first.
+        When it is cancelled, it stops leading first.
         """
         try:
             finished = False
             while not finished:
-                while not await self._try_acquire_or_renew():  # noqa: ASYNC110 - nobody says when the Lease is free
+                while not await self._try_acquire_or_renew():  # noqa: ASYNC110 - nobody reports that the Lease is free
                     await asyncio.sleep(self._timing.retry)
+
                 log.info("leading", extra={"identity": self._identity})
                 finished = await self._lead(lead)
                 log.info("no longer leading", extra={"identity": self._identity})
         finally:
             await self._release()
 
-    async def _lead(self, lead: Callable[[], Awaitable[None]]) -> bool:
-        """Whether `lead` has ended of itself; otherwise the Lease is lost."""
+    async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> bool:
+        """Returns whether `lead` has returned; otherwise the Lease was lost."""
         with LEADER.labels(NAME).track_inprogress():
             async with asyncio.TaskGroup() as group:
-                leading = group.create_task(_await(lead))
+                leading = group.create_task(lead())
                 while self.held():
                     await asyncio.wait([leading], timeout=self._timing.retry)
                     if leading.done():
                         return True
-                    if not await self._try_acquire_or_renew() and self._is_anothers():
+                    if not await self._try_acquire_or_renew() and self._is_held_by_another():
                         break
                 leading.cancel()
-        self._renewed = float("-inf")
+
+        self._renewed_at = float("-inf")
         return False
 
     async def _try_acquire_or_renew(self) -> bool:
-        """One attempt to take the Lease or to keep it, shorter than what is left of it."""
+        """Makes one attempt, which ends before a Lease that is held could expire."""
         begun = monotonic()
         try:
             async with asyncio.timeout(self._timing.renew / 2):
-                taken = await self._acquire_or_renew()
+                holds = await self._acquire_or_renew()
         except (ClusterError, TimeoutError) as error:
             if isinstance(error, Conflict):
                 self._record = None
             log.warning("lease not renewed", extra={"reason": str(error) or "no answer in time"})
             return False
-        if taken:
-            self._renewed = begun
-        return taken
+
+        if holds:
+            self._renewed_at = begun
+        return holds
 
     async def _acquire_or_renew(self) -> bool:
-        if self._record is None or self._is_anothers():
+        if self._record is None or self._is_held_by_another():
             try:
                 self._observe(await self._cluster.get(LEASES, NAME, self._namespace))
             except NotFound:
                 self._note_version(0)
                 if not self._may_take_over():
                     return False
-                self._observe(await self._cluster.create(LEASES, self._new()))
+                metadata = {"name": NAME, "namespace": self._namespace}
+                manifest = {"apiVersion": LEASES.version, "kind": LEASES.kind, "metadata": metadata}
+                self._observe(await self._cluster.create(LEASES, {**manifest, "spec": self._renew({})}))
                 return True
+
         record = self._record or {}
         if not self._may_take_over():
             return False
-        if self._is_anothers() and monotonic() < self._seen + self._counts_for(record):
-            return False
-        self._observe(await self._cluster.replace(LEASES, {**record, "spec": self._claim(record.get("spec") or {})}))
+        if self._is_held_by_another():
+            duration = float(record["spec"].get("leaseDurationSeconds") or self._timing.duration)
+            if monotonic() < self._changed_at + duration:
+                return False
+
+        self._observe(await self._cluster.replace(LEASES, {**record, "spec": self._renew(record.get("spec") or {})}))
         return True
 
     def _observe(self, record: dict[str, Any]) -> None:
         if self._record is None or _version(record) != _version(self._record):
-            self._seen = monotonic()
+            self._changed_at = monotonic()
         self._note_version(int(_version(record)))
         self._record = record
 
     def _note_version(self, version: int) -> None:
-        if version < self._latest:
-            self._rewound = monotonic()
-            log.warning("lease went back to an earlier version", extra={"version": version, "known": self._latest})
-        self._latest = version
+        if version < self._latest_version:
+            self._rewound_at = monotonic()
+            log.warning(
+                "lease went back to an earlier version", extra={"version": version, "known": self._latest_version}
+            )
+        self._latest_version = version
 
     def _may_take_over(self) -> bool:
-        """Whether nobody can believe any more that it leads by a record that a rewind has removed."""
-        return self.held() or monotonic() > self._rewound + self._timing.duration
+        """Whether nobody can rely any more on a record that a rewind has removed."""
+        return self.held() or monotonic() > self._rewound_at + self._timing.duration
 
-    def _is_anothers(self) -> bool:
+    def _is_held_by_another(self) -> bool:
         holder = ((self._record or {}).get("spec") or {}).get("holderIdentity")
         return bool(holder) and holder != self._identity
 
-    def _counts_for(self, record: dict[str, Any]) -> float:
-        return float(record["spec"].get("leaseDurationSeconds") or self._timing.duration)
-
-    def _new(self) -> dict[str, Any]:
-        metadata = {"name": NAME, "namespace": self._namespace}
-        return {"apiVersion": LEASES.version, "kind": LEASES.kind, "metadata": metadata, "spec": self._claim({})}
-
-    def _claim(self, spec: dict[str, Any]) -> dict[str, Any]:
+    def _renew(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Returns the spec with this candidate as the holder."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-        mine = spec.get("holderIdentity") == self._identity
+        is_holder = spec.get("holderIdentity") == self._identity
         return {
             **spec,
             "holderIdentity": self._identity,
             "leaseDurationSeconds": max(1, round(self._timing.duration)),
-            "acquireTime": (mine and spec.get("acquireTime")) or now,
+            "acquireTime": (is_holder and spec.get("acquireTime")) or now,
             "renewTime": now,
-            "leaseTransitions": (spec.get("leaseTransitions") or 0) + (not mine),
+            "leaseTransitions": (spec.get("leaseTransitions") or 0) + (not is_holder),
         }
 
     async def _release(self) -> None:
-        """So that the next one need not wait; if it fails, that one waits until the Lease has run out."""
+        """Lets the next leader begin at once. If this fails, that one waits until the Lease has expired."""
         if self._record is None or not self.held():
             return
-        self._renewed = float("-inf")
+
+        self._renewed_at = float("-inf")
         spec = {**self._record["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
         try:
             async with asyncio.timeout(self._timing.retry):
                 await self._cluster.replace(LEASES, {**self._record, "spec": spec})
         except (ClusterError, TimeoutError) as error:
             log.warning("lease not released", extra={"reason": str(error) or "no answer in time"})
-
-
-async def _await(lead: Callable[[], Awaitable[None]]) -> None:
-    await lead()
 
 
 def _version(record: dict[str, Any]) -> str:

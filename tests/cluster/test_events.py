@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster
-from app.cluster.events import BURST, MESSAGE_CHARACTERS, EventRecorder, _SpamFilter
+from app.cluster.events import BURST_SIZE, MESSAGE_CHARACTERS, EventRecorder, _SpamFilter
 from app.cluster.reader import EVENTS
 from app.storage.events import Event
 from tests.controlplane.cluster import ControlPlane
@@ -201,7 +201,7 @@ async def test_a_flood_about_one_server_is_cut_and_cuts_no_other(control_plane: 
         await events.drain(20.0)
     about = [event["involvedObject"]["name"] for event in seen(control_plane, namespace)]
 
-    assert about.count("loud") == BURST
+    assert about.count("loud") == BURST_SIZE
     assert about.count("quiet") == 1
 
 
@@ -212,33 +212,33 @@ def admitted(spam_filter: _SpamFilter, uid: str, now: datetime) -> int:
 def test_after_a_flood_one_event_is_let_through_every_five_minutes() -> None:
     spam_filter = _SpamFilter()
 
-    assert admitted(spam_filter, "loud", NOON) == BURST
+    assert admitted(spam_filter, "loud", NOON) == BURST_SIZE
     assert admitted(spam_filter, "loud", NOON + timedelta(minutes=4)) == 0
     assert admitted(spam_filter, "loud", NOON + timedelta(minutes=6)) == 1
-    assert admitted(spam_filter, "loud", NOON + timedelta(days=2)) == BURST
+    assert admitted(spam_filter, "loud", NOON + timedelta(days=2)) == BURST_SIZE
 
 
 def test_a_clock_that_is_set_back_costs_a_server_nothing() -> None:
     spam_filter = _SpamFilter()
     assert spam_filter.admits("files", NOON)
-    assert admitted(spam_filter, "files", NOON - timedelta(days=1)) == BURST - 1
+    assert admitted(spam_filter, "files", NOON - timedelta(days=1)) == BURST_SIZE - 1
 
 
 def test_servers_that_were_quiet_for_longest_are_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cluster.events.SERVERS", 2)
+    monkeypatch.setattr("app.cluster.events.FILTERED_SERVERS", 2)
     spam_filter = _SpamFilter()
     for uid in ("loud", "quiet", "loud", "another"):
         admitted(spam_filter, uid, NOON)
 
     assert admitted(spam_filter, "loud", NOON) == 0
-    assert admitted(spam_filter, "quiet", NOON) == BURST
+    assert admitted(spam_filter, "quiet", NOON) == BURST_SIZE
     assert len(spam_filter._buckets) == 2
 
 
 async def test_when_too_many_wait_the_rest_is_dropped_and_that_is_said_once(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.cluster.events.WAITING", 3)
+    monkeypatch.setattr("app.cluster.events.QUEUE_SIZE", 3)
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         events = EventRecorder(cluster, lambda: NOON)
         for flood in ("first", "second"):

@@ -188,7 +188,7 @@ async def test_a_rewound_lease_is_not_taken_at_once(
     """The candidate has seen a later record, of a leader that may still believe in it."""
     candidate = Candidate(cluster, namespace, "other")
     rewound = monotonic()
-    candidate.lease._latest = 2**40
+    candidate.lease._latest_version = 2**40
     if holder is not None:
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 1}
         manifest = {"metadata": {"name": NAME}, "spec": spec}
@@ -204,7 +204,7 @@ async def test_a_leader_goes_on_after_a_rewind(control_plane: ControlPlane, name
     leader = Candidate(cluster, namespace, "one")
     async with running(leader):
         await until_async(lambda: leader.leads)
-        leader.lease._latest = 2**40
+        leader.lease._latest_version = 2**40
         before = record(control_plane, namespace)["renewTime"]
         await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
 
