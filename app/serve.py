@@ -30,7 +30,6 @@ from app.reconcile.controller import Controller
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
-from app.storage.facts import Facts, Needs
 from certs.rotation import CertificateOptions
 
 # Until every API server has learnt from the readiness probe, or from the answers, to send its reviews elsewhere.
@@ -109,12 +108,7 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
 
         informers = Informers(cluster, settings.namespace)
         operating = _operating(settings, cluster, informers, events, stop)
-        yield _Parts(partial(_look_up, informers), certificate, operating, informers.why_not_ready)
-
-
-async def _look_up(informers: Informers, needs: Needs) -> Facts:
-    known, missing = informers.known(needs)
-    return known.merge(await gather(informers, missing)) if missing else known
+        yield _Parts(informers.look_up, certificate, operating, informers.why_not_ready)
 
 
 @asynccontextmanager

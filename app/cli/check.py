@@ -12,7 +12,7 @@ import click
 from app.cli.options import Source, option, paths_argument, read_documents, source_options
 from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.errors import ClusterError
-from app.cluster.lookup import DEADLINE, Overlay, gather
+from app.cluster.lookup import DEADLINE_SECONDS, Overlay, gather
 from app.cluster.reader import DITTO_SERVERS, Reader
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document
@@ -70,7 +70,7 @@ async def open_reader(source: Source) -> AsyncIterator[Reader | None]:
     async with source.connect() as cluster:
         # If nobody answers in time, the lookups report that.
         with suppress(TimeoutError):
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(DEADLINE_SECONDS):
                 await cluster.check_crd()
 
         yield cluster

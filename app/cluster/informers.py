@@ -1,11 +1,12 @@
-"""Everything that is watched, a store for each resource, and what of it answers a look-up without asking."""
+"""Watches every resource of the operator into a store, and answers reviews from there. It writes nothing."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
+from app.cluster.lookup import gather
 from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
@@ -20,7 +21,7 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.reflector import Reflector
-from app.cluster.secrets import SecretDigest, SecretDigests, identity
+from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
@@ -30,83 +31,39 @@ from app.storage.pod import CONFIG_HASH
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
-# A change of ours to what another client wrote begins with its entry; see app.reconcile.writer.
-_OWNERS = "f:ownerReferences"
-# Events only explain. Many clusters keep them in an etcd of their own, and nothing waits longer for it when it is down.
-EVENTS_PATIENCE_SECONDS = 5.0
+# Events only explain. Many clusters keep them in a separate etcd, and nothing waits longer for them when it is down.
+EVENTS_SYNC_SECONDS = 5.0
 
-
-def without_managed_fields(manifest: Manifest) -> Manifest:
-    """Without managedFields, but for who made the object by update and not by apply."""
-    metadata = manifest["metadata"]
-    made_by = [
-        {"manager": entry.get("manager"), "operation": entry["operation"]}
-        for entry in metadata.get("managedFields") or []
-        if is_from_creator(entry)
-    ]
-    return {**manifest, "metadata": {**metadata, "managedFields": made_by}}
-
-
-def is_from_creator(entry: Manifest) -> bool:
-    """Whether an entry of managedFields is of a client that made the object a DittoServer's own by update, or ours."""
-    owned = (entry.get("fieldsV1") or {}).get("f:metadata", {})
-    made = _OWNERS in owned or entry.get("manager") == FIELD_MANAGER
-    return entry.get("operation") == "Update" and not entry.get("subresource") and made
-
-
-def _claim(manifest: Manifest) -> Manifest | None:
-    if server_of_claim(manifest["metadata"]["name"]) is None:
-        return None
-    kept = {"creationTimestamp": manifest["metadata"].get("creationTimestamp"), "managedFields": size_entries(manifest)}
-    metadata = {**identity(manifest)["metadata"], **kept}
-    return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
-
-
-def _pod(manifest: Manifest) -> Manifest:
-    """Of its annotations only what it was configured with, of its spec what it mounts of claims and where it runs."""
-    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
-    configured = {key: value for key, value in (metadata.get("annotations") or {}).items() if key == CONFIG_HASH}
-    kept = {"creationTimestamp": metadata.get("creationTimestamp"), "annotations": configured}
-    if metadata.get("finalizers"):
-        kept["finalizers"] = metadata["finalizers"]
-
-    placed: Manifest = {
-        "volumes": [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
-    }
-    if spec.get("nodeName"):
-        placed["nodeName"] = spec["nodeName"]
-    if spec.get("initContainers"):
-        names = ("name", "restartPolicy")
-        placed["initContainers"] = [
-            {name: container.get(name) for name in names} for container in spec["initContainers"]
-        ]
-    return {
-        "metadata": {**identity(manifest)["metadata"], **kept},
-        "spec": placed,
-        "status": manifest.get("status"),
-    }
+# A change of ours to an object that another client created begins with its entry; see app.reconcile.writer.
+_OWNER_REFERENCES = "f:ownerReferences"
 
 
 class Informers:
-    """Of the namespaces, or of the whole cluster where none are named. Also a Reader, for what is not known here."""
+    """Keeps a store for each resource, of the given namespaces or of the whole cluster.
+
+    It is also a Reader, for what the stores do not know.
+    """
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
-        self._reflectors: dict[Resource, list[Reflector]] = {}
         self._cluster = cluster
         self._namespaces: Sequence[str | None] = namespaces or (None,)
+        self._reflectors: dict[Resource, list[Reflector]] = {}
+
         self.servers = self._store(DITTO_SERVERS)
         self.stateful_sets = self._store(STATEFUL_SETS, SELECTOR)
         self.services = self._store(SERVICES, SELECTOR)
         self.config_maps = self._store(CONFIG_MAPS, SELECTOR)
-        # By their names: those that were restored, cloned or provisioned by hand have no label of ours.
-        self.claims = self._store(CLAIMS)
         self.pods = self._store(PODS, SELECTOR)
-        self.classes = self._store(STORAGE_CLASSES)
-        # Every review asks for all of them, and they hardly ever change.
-        self._known_classes: tuple[StorageClass, ...] | None = None
-        self.classes.event_handlers.append(self._forget_classes)
+        # Claims are known by name: those that were restored, cloned or provisioned by hand lack our labels.
+        self.claims = self._store(CLAIMS)
         self.secrets_metadata = self._store(SECRETS)
         self.secrets = SecretDigests(cluster, self.secrets_metadata)
+
+        # Every review asks for all classes, and they hardly ever change.
+        self.classes = self._store(STORAGE_CLASSES)
+        self._parsed_classes: tuple[StorageClass, ...] | None = None
+        self.classes.event_handlers.append(self._forget_parsed_classes)
+
         objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
         self.warnings = WarningEvents(self.servers, objects)
         self._event_reflectors = [
@@ -117,34 +74,37 @@ class Informers:
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
-            for reflectors in self._reflectors.values():
-                for reflector in reflectors:
-                    group.create_task(reflector.run())
-            # Only those about known servers are kept.
+            for reflector in self._object_reflectors():
+                group.create_task(reflector.run())
+
+            # WarningEvents keeps only Events about known servers.
             for reflector in self._reflectors[DITTO_SERVERS]:
                 await reflector.wait_for_sync()
             for reflector in self._event_reflectors:
                 group.create_task(reflector.run())
 
     async def wait_for_sync(self) -> None:
-        """Until all of it was read, but for StorageClasses and Events where they may not be; again after a rewind."""
-        for reflectors in self._reflectors.values():
-            for reflector in reflectors:
-                await reflector.wait_for_sync()
+        """Waits until everything was listed, also after a rewind.
+
+        StorageClasses and Events that may not be listed are not waited for, and Events only for some seconds.
+        """
+        for reflector in self._object_reflectors():
+            await reflector.wait_for_sync()
+
         if self._events_are_late:
             return
         try:
-            async with asyncio.timeout(EVENTS_PATIENCE_SECONDS):
+            async with asyncio.timeout(EVENTS_SYNC_SECONDS):
                 for reflector in self._event_reflectors:
                     await reflector.wait_for_sync()
         except TimeoutError:
-            # They only explain what is wrong, and are waited for once, not before each reconcile.
+            # They are waited for once, not before each reconcile.
             self._events_are_late = True
 
     def why_not_ready(self) -> str | None:
-        """Why DittoServers cannot be looked after.
+        """Explains why DittoServers cannot be reconciled.
 
-        Once they were listed, only that the API server no longer serves them counts, and not that it does not answer.
+        After the first list only a resource that is not served any more counts, not an API server that does not answer.
         """
         reasons = (
             reflector.why_not_listed for reflector in self._reflectors[DITTO_SERVERS] if reflector.why_not_listed
@@ -153,31 +113,67 @@ class Informers:
         return f"cannot list {DITTO_SERVERS.plural}: {why}" if why else None
 
     def gap(self, resource: Resource) -> str | None:
-        """Why what is not in the store may exist all the same; None when it does not."""
+        """Explains why objects may exist that are not in the store; None when the store is complete."""
         return next((reflector.gap for reflector in self._reflectors[resource] if reflector.gap), None)
 
     @property
     def storage_classes(self) -> StorageClasses:
-        if self._known_classes is None:
-            found = (self.classes.get(key) for key in self.classes)
-            self._known_classes = tuple(StorageClass.read(each) for each in found if each)
-        return StorageClasses(self._known_classes, self.gap(STORAGE_CLASSES))
-
-    async def secret(self, key: ObjectKey) -> SecretDigest | Unknown | None:
-        """None when there is no such Secret."""
-        gap = self.gap(SECRETS)
-        return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.read(key)
+        if self._parsed_classes is None:
+            manifests = (self.classes.get(key) for key in self.classes)
+            self._parsed_classes = tuple(StorageClass.read(manifest) for manifest in manifests if manifest)
+        return StorageClasses(self._parsed_classes, self.gap(STORAGE_CLASSES))
 
     def claim(self, key: ObjectKey) -> Claim | None:
-        found = self.claims.get(key)
-        return Claim.read(found) if found else None
+        manifest = self.claims.get(key)
+        return Claim.read(manifest) if manifest else None
+
+    async def secret(self, key: ObjectKey) -> SecretDigest | Unknown | None:
+        """Returns a digest, with a request only when the Secret changed; None when there is no such Secret."""
+        gap = self.gap(SECRETS)
+        return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.fetch(key)
+
+    async def look_up(self, needs: Needs) -> Facts:
+        """Answers a review from the stores, and asks the API server only for what they do not know."""
+        known, missing = self.known_facts(needs)
+        return known.merge(await gather(self, missing)) if missing else known
+
+    def known_facts(self, needs: Needs) -> tuple[Facts, Needs]:
+        """Returns the facts that the stores have, and the needs that remain.
+
+        It never concludes that an object does not exist, since it may have been created a moment ago, except for
+        leftovers.
+        """
+        secrets, claims = {}, {}
+        if not self._is_stale(SECRETS):
+            digests = {name: self.secrets.get((needs.namespace, name)) for name in needs.secrets}
+            secrets = {name: digest.secret for name, digest in digests.items() if digest}
+        if not self._is_stale(CLAIMS):
+            absence_is_known = self.gap(CLAIMS) is None and self._watches(needs.namespace)
+            for name in needs.claims | needs.leftovers:
+                claim = self.claim((needs.namespace, name))
+                if claim or (name in needs.leftovers and absence_is_known):
+                    claims[name] = claim
+
+        classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
+        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(classes, needs.storage_class)
+        if needs.storage_classes and not knows_class:
+            classes = Facts().storage_classes
+
+        remaining = replace(
+            needs,
+            storage_classes=needs.storage_classes and not knows_class,
+            secrets=needs.secrets - secrets.keys(),
+            claims=needs.claims - claims.keys(),
+            leftovers=needs.leftovers - claims.keys(),
+        )
+        return Facts(storage_classes=classes, secrets=secrets, claims=claims), remaining
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
-        """From the API server; of a Secret is remembered what there is to know, until it changes."""
-        found = await self._cluster.get(resource, name, namespace)
+        """Asks the API server, and remembers the digest of a Secret until it changes."""
+        manifest = await self._cluster.get(resource, name, namespace)
         if resource == SECRETS:
-            self.secrets.remember(found)
-        return found
+            self.secrets.put_fetched(manifest)
+        return manifest
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         return await self._cluster.list(resource, namespace, labels)
@@ -185,55 +181,8 @@ class Informers:
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
         return await self._cluster.dry_run(resource, manifest)
 
-    def known(self, needs: Needs) -> tuple[Facts, Needs]:
-        """What is known here of what a judgement needs, and what has to be asked for.
-
-        That there is no such thing is never concluded, since it may have been made a moment ago, but of leftovers.
-        """
-        named = frozenset[str]() if self._is_stale(SECRETS) else needs.secrets
-        secrets = {name: self.secrets.remembered((needs.namespace, name)) for name in named}
-        claimed = frozenset[str]() if self._is_stale(CLAIMS) else needs.claims | needs.leftovers
-        claims = {name: self.claim((needs.namespace, name)) for name in claimed}
-        absent = {name for name in needs.leftovers if self._knows_all_claims(needs.namespace) and not claims[name]}
-        classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
-        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(classes, needs.storage_class)
-        asks_for_classes = needs.storage_classes and not knows_class
-        facts = Facts(
-            storage_classes=Facts().storage_classes if asks_for_classes else classes,
-            secrets={name: known.secret for name, known in secrets.items() if isinstance(known, SecretDigest)},
-            claims={name: claim for name, claim in claims.items() if claim or name in absent},
-        )
-        return facts, replace(
-            needs,
-            storage_classes=asks_for_classes,
-            secrets=needs.secrets - facts.secrets.keys(),
-            claims=needs.claims - facts.claims.keys(),
-            leftovers=needs.leftovers - facts.claims.keys(),
-        )
-
-    def _knows_all_claims(self, namespace: str) -> bool:
-        """Whether a claim of this namespace that is not in the store did not exist a moment ago."""
-        is_whole = self.gap(CLAIMS) is None and not self._is_stale(CLAIMS)
-        return is_whole and (self._namespaces == (None,) or namespace in self._namespaces)
-
-    def _is_stale(self, resource: Resource) -> bool:
-        """Whether a watch of it is broken, so that what is in the store may be out of date."""
-        return any(reflector.is_stale for reflector in self._reflectors[resource])
-
-    def _relist(self) -> None:
-        """Everything, when the history of one resource was rewound: all resources are in the same etcd.
-
-        Until then nothing is synced, and a resource that was rewound is not compared with one that was not.
-        """
-        for reflectors in self._reflectors.values():
-            for reflector in reflectors:
-                reflector.relist()
-
-    def _forget_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
-        self._known_classes = None
-
     def _store(self, resource: Resource, labels: str = "") -> Store:
-        trim = {SECRETS: identity, PODS: _pod, CLAIMS: _claim}.get(resource, without_managed_fields)
+        trim = {SECRETS: trim_to_identity, PODS: _trim_pod, CLAIMS: _trim_claim}.get(resource, without_managed_fields)
         store = Store(trim)
         self._reflectors[resource] = [
             Reflector(
@@ -246,9 +195,84 @@ class Informers:
         ]
         return store
 
+    def _object_reflectors(self) -> Iterator[Reflector]:
+        for reflectors in self._reflectors.values():
+            yield from reflectors
+
+    def _relist(self) -> None:
+        """Lists everything again after the history of one resource was rewound: all are in the same etcd.
+
+        Nothing is synced until then, so that a resource that was rewound is never compared with one that was not.
+        """
+        for reflector in self._object_reflectors():
+            reflector.relist()
+
+    def _is_stale(self, resource: Resource) -> bool:
+        """Whether a watch of the resource is broken, so that its store may be out of date."""
+        return any(reflector.is_stale for reflector in self._reflectors[resource])
+
+    def _watches(self, namespace: str) -> bool:
+        return self._namespaces == (None,) or namespace in self._namespaces
+
+    def _forget_parsed_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
+        self._parsed_classes = None
+
+
+def without_managed_fields(manifest: Manifest) -> Manifest:
+    """Removes managedFields, except who created the object by update and not by apply."""
+    metadata = manifest["metadata"]
+    creators = [
+        {"manager": entry.get("manager"), "operation": entry["operation"]}
+        for entry in metadata.get("managedFields") or []
+        if is_from_creator(entry)
+    ]
+    return {**manifest, "metadata": {**metadata, "managedFields": creators}}
+
+
+def is_from_creator(entry: Manifest) -> bool:
+    """Whether an entry of managedFields is ours, or of the client that made a DittoServer the owner, by update."""
+    fields = (entry.get("fieldsV1") or {}).get("f:metadata", {})
+    is_creator = _OWNER_REFERENCES in fields or entry.get("manager") == FIELD_MANAGER
+    return entry.get("operation") == "Update" and not entry.get("subresource") and is_creator
+
+
+def _trim_claim(manifest: Manifest) -> Manifest | None:
+    if server_of_claim(manifest["metadata"]["name"]) is None:
+        return None
+
+    metadata = {
+        **trim_to_identity(manifest)["metadata"],
+        "creationTimestamp": manifest["metadata"].get("creationTimestamp"),
+        "managedFields": size_entries(manifest),
+    }
+    return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
+
+
+def _trim_pod(manifest: Manifest) -> Manifest:
+    """Keeps the config hash of the annotations, and of the spec the claims it mounts and where it runs."""
+    metadata, spec = manifest["metadata"], manifest.get("spec") or {}
+    annotations = metadata.get("annotations") or {}
+    trimmed_metadata: Manifest = {
+        **trim_to_identity(manifest)["metadata"],
+        "creationTimestamp": metadata.get("creationTimestamp"),
+        "annotations": {key: value for key, value in annotations.items() if key == CONFIG_HASH},
+    }
+    if metadata.get("finalizers"):
+        trimmed_metadata["finalizers"] = metadata["finalizers"]
+
+    volumes = [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
+    trimmed_spec: Manifest = {"volumes": volumes}
+    if spec.get("nodeName"):
+        trimmed_spec["nodeName"] = spec["nodeName"]
+    if spec.get("initContainers"):
+        trimmed_spec["initContainers"] = [
+            {name: container.get(name) for name in ("name", "restartPolicy")} for container in spec["initContainers"]
+        ]
+    return {"metadata": trimmed_metadata, "spec": trimmed_spec, "status": manifest.get("status")}
+
 
 def _answers(classes: StorageClasses, name: str | None) -> bool:
-    """Whether the class that matters most is known; where the name is empty, none matters."""
+    """Whether the class that matters most is known; with an empty name none matters, with None the default one."""
     if classes.gap is not None:
         return False
     return name == "" or (classes.default if name is None else classes.named(name)) is not None

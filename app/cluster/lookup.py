@@ -1,4 +1,4 @@
-"""Looks up what a judgement needs, all at once and under one deadline. Of a Secret only its keys' traits are kept."""
+"""Looks up what a review needs, all at once and under one deadline. It reduces Secrets to the traits of their keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -10,68 +10,66 @@ from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
 from app.manifests import Document
 from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.spec import KIND
+from app.storage.unstructured import ObjectKey
 
-DEADLINE = 2.0
-NOTHING_GIVEN = "neither a snapshot nor a cluster was given"
+DEADLINE_SECONDS = 2.0
+NOTHING_TO_ASK = "neither a snapshot nor a cluster was given"
 
-Found = TypeVar("Found")
+T = TypeVar("T")
 
 
-async def gather(reader: Reader, needs: Needs, deadline: float = DEADLINE) -> Facts:
-    """Answers within `deadline` seconds; what was not answered by then is unknown, and spoils nothing else."""
-    until = asyncio.get_running_loop().time() + deadline
-    late = f"no answer within {deadline:g} s"
+async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLINE_SECONDS) -> Facts:
+    """Asks all questions at once. What has no answer by the deadline is unknown, and spoils nothing else."""
+    deadline = asyncio.get_running_loop().time() + deadline_seconds
 
-    async def answer(question: Awaitable[Found]) -> Found | Unknown:
+    async def answer(question: Awaitable[T]) -> T | Unknown:
         try:
-            async with asyncio.timeout_at(until):
+            async with asyncio.timeout_at(deadline):
                 return await question
         except ClusterError as error:
             return Unknown(str(error))
         except TimeoutError:
-            return Unknown(late)
+            return Unknown(f"no answer within {deadline_seconds:g} s")
 
-    async def look_up(resource: Resource, name: str, read: Callable[[Mapping[str, Any]], Found]) -> Found | None:
+    async def get(resource: Resource, name: str, read: Callable[[Mapping[str, Any]], T]) -> T | None:
         try:
             return read(await reader.get(resource, name, needs.namespace))
         except NotFound:
             return None
 
-    async def storage_classes() -> StorageClasses:
+    async def list_storage_classes() -> StorageClasses:
         listing = await answer(reader.list(STORAGE_CLASSES))
         if isinstance(listing, Unknown):
             return StorageClasses(gap=listing.why)
         return StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
 
     async with asyncio.TaskGroup() as group:
-        dry_run = answer(reader.dry_run(STATEFUL_SETS, needs.stateful_set)) if needs.stateful_set else None
-        tried = group.create_task(dry_run) if dry_run else None
-        classes = group.create_task(storage_classes()) if needs.storage_classes else None
-        secrets = {
-            name: group.create_task(answer(look_up(SECRETS, name, Secret.read))) for name in sorted(needs.secrets)
-        }
+        question = answer(reader.dry_run(STATEFUL_SETS, needs.stateful_set)) if needs.stateful_set else None
+        dry_run = group.create_task(question) if question else None
+        classes = group.create_task(list_storage_classes()) if needs.storage_classes else None
+        secrets = {name: group.create_task(answer(get(SECRETS, name, Secret.read))) for name in sorted(needs.secrets)}
         names = sorted(needs.claims | needs.leftovers)
-        claims = {name: group.create_task(answer(look_up(CLAIMS, name, Claim.read))) for name in names}
+        claims = {name: group.create_task(answer(get(CLAIMS, name, Claim.read))) for name in names}
 
-    # Without a cluster there is no earlier server in question, and every new one would draw the same warning.
-    unasked = {name for name in needs.leftovers if claims[name].result() == Unknown(NOTHING_GIVEN)}
+    # Without a cluster no earlier server is in question, and every new one would draw the same warning.
+    unasked = {name for name in needs.leftovers if claims[name].result() == Unknown(NOTHING_TO_ASK)}
     return Facts(
         storage_classes=classes.result() if classes else Facts().storage_classes,
         secrets={name: task.result() for name, task in secrets.items()},
         claims={name: task.result() for name, task in claims.items() if name not in unasked},
-        dry_run=tried.result() if tried else None,
+        dry_run=dry_run.result() if dry_run else None,
     )
 
 
 class Overlay:
-    """A Reader of documents given together, which count first, and of what lies beneath them, if anything does.
+    """Reads from documents first, and from the fallback, if there is one, what they do not contain.
 
-    DittoServers among them are what is judged, and no facts.
+    DittoServers among the documents are what is judged, and no facts.
     """
 
     def __init__(self, documents: Iterable[Document], fallback: Reader | None = None) -> None:
         """Raises UnusableInput."""
-        self._objects = objects(each for each in documents if each.object["kind"] != KIND)
+        self._objects = objects(document for document in documents if document.object["kind"] != KIND)
         self._fallback: Reader = _Nothing() if fallback is None else fallback
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
@@ -82,12 +80,14 @@ class Overlay:
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         try:
-            below = await self._fallback.list(resource, namespace, labels)
+            fallback = await self._fallback.list(resource, namespace, labels)
         except ClusterError as error:
-            below = Listing(gap=str(error))
-        own = select(self._objects, resource, namespace)
-        names = {_identity(item) for item in own}
-        return Listing((*own, *(item for item in below.items if _identity(item) not in names)), below.gap)
+            fallback = Listing(gap=str(error))
+
+        documents = select(self._objects, resource, namespace)
+        keys = {_key(item) for item in documents}
+        others = (item for item in fallback.items if _key(item) not in keys)
+        return Listing((*documents, *others), fallback.gap)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
         return await self._fallback.dry_run(resource, manifest)
@@ -95,14 +95,14 @@ class Overlay:
 
 class _Nothing:
     async def get(self, _resource: Resource, _name: str, _namespace: str | None = None) -> dict[str, Any]:
-        raise Unavailable(NOTHING_GIVEN)
+        raise Unavailable(NOTHING_TO_ASK)
 
     async def list(self, _resource: Resource, _namespace: str | None = None, _labels: str = "") -> Listing:
-        return Listing(gap=NOTHING_GIVEN)
+        return Listing(gap=NOTHING_TO_ASK)
 
     async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
         return None
 
 
-def _identity(item: dict[str, Any]) -> tuple[str, str]:
+def _key(item: dict[str, Any]) -> ObjectKey:
     return item["metadata"].get("namespace") or DEFAULT_NAMESPACE, item["metadata"]["name"]

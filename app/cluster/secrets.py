@@ -1,4 +1,4 @@
-"""What is known of Secrets' values: their traits and digests, read once a change however many ask. Keeps no value."""
+"""Remembers traits and digests of Secrets' values, read once per change however many ask. It never keeps a value."""
 
 import asyncio
 import base64
@@ -16,10 +16,12 @@ from app.cluster.store import Store, full_name, version_of
 from app.storage.facts import Secret, Trait, Unknown
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
+_IDENTITY = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
+
 
 @dataclass(frozen=True, slots=True)
 class SecretDigest:
-    """A Secret at one version, each value by its key, its traits for the rules, and its SHA-256 for the pod's hash."""
+    """A Secret at one version: for each key the traits that rules look at, and the SHA-256 for the pod's hash."""
 
     version: int
     values: tuple[tuple[str, int, str], ...]
@@ -33,10 +35,10 @@ class SecretDigest:
         return cls(version_of(manifest), values, terminating=is_terminating(manifest))
 
     @classmethod
-    def decode(cls, kept: bytes) -> "SecretDigest":
-        digest = orjson.loads(kept)
-        values = tuple((key, traits, digest) for key, traits, digest in digest["values"])
-        return cls(digest["version"], values, terminating=digest["terminating"])
+    def decode(cls, encoded: bytes) -> "SecretDigest":
+        fields = orjson.loads(encoded)
+        values = tuple((key, traits, digest) for key, traits, digest in fields["values"])
+        return cls(fields["version"], values, terminating=fields["terminating"])
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
@@ -50,56 +52,56 @@ class SecretDigest:
         return {key: digest for key, _, digest in self.values}
 
 
-def identity(manifest: Manifest) -> Manifest:
-    """What a store of Secrets keeps of one. `kubectl apply` leaves a copy of all values in an annotation."""
-    kept = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
-    return {"metadata": {name: value for name, value in manifest["metadata"].items() if name in kept}}
+def trim_to_identity(manifest: Manifest) -> Manifest:
+    """Drops also the annotations: `kubectl apply` leaves a copy of all values of a Secret in one."""
+    return {"metadata": {name: value for name, value in manifest["metadata"].items() if name in _IDENTITY}}
 
 
 class SecretDigests:
-    """Reads a Secret again only when `metadata`, a store of Secrets trimmed to their identity, has a newer version.
+    """Fetches a Secret only when `metadata`, a store of Secrets trimmed to their identity, has a newer version.
 
-    Kept as in a Store, so that the garbage collector has nothing to look for in what is known of those of all servers.
+    Digests are stored as bytes, so that the garbage collector never has to traverse them.
     """
 
     def __init__(self, cluster: Cluster, metadata: Store) -> None:
         self._cluster = cluster
         self._metadata = metadata
         self._digests: dict[str, bytes] = {}
-        self._reading: dict[ObjectKey, asyncio.Lock] = {}
-        metadata.event_handlers.append(self._forget_what_is_gone)
+        self._fetching: dict[ObjectKey, asyncio.Lock] = {}
+        metadata.event_handlers.append(self._forget_deleted)
         metadata.rewind_handlers.append(self._digests.clear)
 
-    def remembered(self, key: ObjectKey) -> SecretDigest | None:
-        """What is known of it without asking; None when it has changed since, or was never read."""
-        kept = self._digests.get(full_name(key))
-        digest = SecretDigest.decode(kept) if kept else None
+    def get(self, key: ObjectKey) -> SecretDigest | None:
+        """Returns what is known without a request; None when the Secret changed since, or was never fetched."""
+        encoded = self._digests.get(full_name(key))
+        digest = SecretDigest.decode(encoded) if encoded else None
         return digest if digest and key in self._metadata and digest.version >= self._metadata.version(key) else None
 
-    async def read(self, key: ObjectKey) -> SecretDigest | Unknown | None:
-        """None when there is no such Secret."""
-        if digest := self.remembered(key):
+    async def fetch(self, key: ObjectKey) -> SecretDigest | Unknown | None:
+        """Returns what is known, or asks the API server; None when there is no such Secret."""
+        if digest := self.get(key):
             return digest
         if key not in self._metadata:
             return None
-        async with self._reading.setdefault(key, asyncio.Lock()):
-            found = self.remembered(key) or await self._read(key)
-            # Those that wait here have no more to read, nor has anybody who comes later.
-            self._reading.pop(key, None)
-            return found
 
-    def learn(self, manifest: Manifest) -> None:
-        """A Secret that was just written here, and need not be read."""
+        async with self._fetching.setdefault(key, asyncio.Lock()):
+            answer = self.get(key) or await self._request(key)
+            # Those that wait for this lock find the digest then, and so does everyone who comes later.
+            self._fetching.pop(key, None)
+            return answer
+
+    def put_written(self, manifest: Manifest) -> None:
+        """Remembers a Secret that was just written here, and need not be fetched."""
         self._metadata.put_written(manifest)
-        self._keep(key_of(manifest), SecretDigest.read(manifest))
+        self._put(key_of(manifest), SecretDigest.read(manifest))
 
-    def remember(self, manifest: Manifest) -> None:
-        """A Secret that was just read by another; one that is not watched, or has changed since, is not kept."""
+    def put_fetched(self, manifest: Manifest) -> None:
+        """Remembers a Secret that was fetched elsewhere, unless it is not watched or has changed since."""
         key, version = key_of(manifest), version_of(manifest)
         if key in self._metadata and version >= self._metadata.version(key):
-            self._keep(key, SecretDigest.read(manifest))
+            self._put(key, SecretDigest.read(manifest))
 
-    async def _read(self, key: ObjectKey) -> SecretDigest | Unknown | None:
+    async def _request(self, key: ObjectKey) -> SecretDigest | Unknown | None:
         namespace, name = key
         try:
             digest = SecretDigest.read(await self._cluster.get(SECRETS, name, namespace))
@@ -107,12 +109,13 @@ class SecretDigests:
             return None
         except ClusterError as error:
             return Unknown(str(error))
-        self._keep(key, digest)
+
+        self._put(key, digest)
         return digest
 
-    def _keep(self, key: ObjectKey, digest: SecretDigest) -> None:
+    def _put(self, key: ObjectKey, digest: SecretDigest) -> None:
         self._digests[full_name(key)] = digest.encode()
 
-    def _forget_what_is_gone(self, key: ObjectKey, _metadata: Manifest) -> None:
+    def _forget_deleted(self, key: ObjectKey, _metadata: Manifest) -> None:
         if key not in self._metadata:
             self._digests.pop(full_name(key), None)

@@ -72,7 +72,7 @@ class Writer:
         """Once and never again: what somebody else made meanwhile is left as it is."""
         self._check_may_write()
         try:
-            self._informers.secrets.learn(await self._cluster.create(SECRETS, manifest))
+            self._informers.secrets.put_written(await self._cluster.create(SECRETS, manifest))
         except Conflict:
             # Its metadata is about to be heard of, and wakes the server.
             raise Unavailable(f"Secret {manifest['metadata']['name']} has just been made by another") from None
@@ -89,7 +89,7 @@ class Writer:
         _check_owner(SECRETS, live, owner)
         if differs(wanted, live):
             live = await self._applied(SECRETS, wanted, live)
-        self._informers.secrets.learn(live)
+        self._informers.secrets.put_written(live)
 
     async def remove(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
         """What it owns stays behind where that is to be an orphan."""

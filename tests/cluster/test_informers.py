@@ -195,11 +195,11 @@ async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namesp
 
 async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: str, cluster: Cluster) -> None:
     informers = Informers(cluster, (namespace,))
-    informers.secrets.learn(await cluster.create(SECRETS, secret(namespace, MARKER)))
+    informers.secrets.put_written(await cluster.create(SECRETS, secret(namespace, MARKER)))
     name = "cache-files-0"
     informers.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
     needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({name, "none"}))
-    facts, left = informers.known(needs)
+    facts, left = informers.known_facts(needs)
 
     assert set(facts.secrets) == {"s"}
     assert facts.claims == {name: Claim(name)}
@@ -209,7 +209,7 @@ async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: 
 async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -> None:
     needs = Needs(namespace, stateful_set={"metadata": {"name": "files", "namespace": namespace}})
 
-    facts, left = Informers(cluster, (namespace,)).known(needs)
+    facts, left = Informers(cluster, (namespace,)).known_facts(needs)
 
     assert facts.dry_run is None
     assert left == needs
@@ -228,34 +228,34 @@ def wait_for_sync(cluster: Cluster, namespace: str) -> Informers:
 
 
 async def test_leftovers_need_not_be_asked_for(cluster: Cluster) -> None:
-    facts, left = wait_for_sync(cluster, "here").known(Needs("here", leftovers=LEFT))
+    facts, left = wait_for_sync(cluster, "here").known_facts(Needs("here", leftovers=LEFT))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0"), "metadata-files-0": None}
     assert not left
 
 
 async def test_claims_of_a_server_that_exists_are_asked_for(cluster: Cluster) -> None:
-    facts, left = wait_for_sync(cluster, "here").known(Needs("here", claims=LEFT))
+    facts, left = wait_for_sync(cluster, "here").known_facts(Needs("here", claims=LEFT))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0")}
     assert left.claims == {"metadata-files-0"}
 
 
 async def test_leftovers_are_asked_for_before_the_sync(cluster: Cluster) -> None:
-    _, left = Informers(cluster, ("here",)).known(Needs("here", leftovers=LEFT))
+    _, left = Informers(cluster, ("here",)).known_facts(Needs("here", leftovers=LEFT))
 
     assert left.leftovers == LEFT
 
 
 async def test_leftovers_elsewhere_are_asked_for(cluster: Cluster) -> None:
     """A webhook may be registered for more namespaces than its operator watches."""
-    _, left = wait_for_sync(cluster, "here").known(Needs("elsewhere", leftovers=LEFT))
+    _, left = wait_for_sync(cluster, "here").known_facts(Needs("elsewhere", leftovers=LEFT))
 
     assert left.leftovers == LEFT
 
 
 async def test_the_classes_answer_where_none_is_named(cluster: Cluster) -> None:
-    facts, left = still(cluster, storage_class("slow")).known(Needs(storage_classes=True, storage_class=""))
+    facts, left = still(cluster, storage_class("slow")).known_facts(Needs(storage_classes=True, storage_class=""))
 
     assert facts.storage_classes == StorageClasses((StorageClass("slow"),))
     assert not left.storage_classes
@@ -270,20 +270,20 @@ async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_chang
     made = await cluster.create(SECRETS, secret(namespace, MARKER))
     await informers.get(SECRETS, "s", namespace)
 
-    assert informers.known(needs)[1] == needs  # It is not watched: who would say that it has changed?
+    assert informers.known_facts(needs)[1] == needs  # It is not watched: who would say that it has changed?
 
     informers.secrets_metadata.put(made)
     await informers.get(SECRETS, "s", namespace)
 
-    assert informers.known(needs)[1] == Needs(namespace)
+    assert informers.known_facts(needs)[1] == Needs(namespace)
 
     informers.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
 
-    assert informers.known(needs)[1] == needs
+    assert informers.known_facts(needs)[1] == needs
 
     await informers.get(SECRETS, "s", namespace)
 
-    assert informers.known(needs)[1] == Needs(namespace)
+    assert informers.known_facts(needs)[1] == Needs(namespace)
 
 
 FAST = StorageClass("fast", is_default=True)
@@ -293,7 +293,7 @@ async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(
     informers = still(cluster, storage_class("fast", default=True))
     for name in ("fast", None):
         needs = Needs(storage_classes=True, storage_class=name)
-        facts, left = informers.known(needs)
+        facts, left = informers.known_facts(needs)
         assert facts.storage_classes == StorageClasses((FAST,))
         assert not left.storage_classes
 
@@ -305,14 +305,14 @@ async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, nam
         async with Cluster.connect(proxy.kubeconfig) as cluster, run_informers(cluster, namespace) as informers:
             metadata = {"name": namespace}
             await cluster.create(STORAGE_CLASSES, {"metadata": metadata, "provisioner": "example.com/fast"})
-            await until_async(lambda: not informers.known(needs)[1])
+            await until_async(lambda: not informers.known_facts(needs)[1])
 
             refused = proxy.fault(lambda request: request.watch, cut="before")
             proxy.cut_watches()
-            await until_async(lambda: informers.known(needs)[1] == needs)
+            await until_async(lambda: informers.known_facts(needs)[1] == needs)
 
             refused.remove()
-            await until_async(lambda: not informers.known(needs)[1])
+            await until_async(lambda: not informers.known_facts(needs)[1])
     control_plane.delete(f"/apis/storage.k8s.io/v1/storageclasses/{namespace}")
 
 
@@ -334,7 +334,7 @@ async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> 
 @pytest.mark.parametrize("name", ["slow", None])
 async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, name: str | None) -> None:
     informers = still(cluster, storage_class("fast"))
-    facts, left = informers.known(Needs(storage_classes=True, storage_class=name))
+    facts, left = informers.known_facts(Needs(storage_classes=True, storage_class=name))
     assert facts.storage_classes == ASKED
     assert left.storage_classes
 
@@ -342,13 +342,13 @@ async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, 
 async def test_classes_of_which_some_may_be_missing_answer_nothing(cluster: Cluster) -> None:
     informers = Informers(cluster, ("here",))
     informers.classes.put(storage_class("fast", default=True))
-    facts, left = informers.known(Needs(storage_classes=True, storage_class="fast"))
+    facts, left = informers.known_facts(Needs(storage_classes=True, storage_class="fast"))
 
     assert facts.storage_classes == ASKED
     assert left.storage_classes
 
 
 async def test_classes_that_nobody_needs_are_neither_answered_nor_asked_for(cluster: Cluster) -> None:
-    facts, left = still(cluster, storage_class("fast")).known(Needs(storage_class="fast"))
+    facts, left = still(cluster, storage_class("fast")).known_facts(Needs(storage_class="fast"))
     assert facts.storage_classes == ASKED
     assert not left.storage_classes

@@ -111,7 +111,7 @@ async def test_a_dry_run_that_fails_is_unknown(snapshot: Snapshot) -> None:
     fails, hangs = Faulty(snapshot, fails=frozenset({"dry run"})), Faulty(snapshot, hangs=frozenset({"dry run"}))
 
     assert (await gather(fails, needs)).dry_run == Unknown("forbidden: you may not")
-    assert (await gather(hangs, needs, deadline=0.2)).dry_run == Unknown("no answer within 0.2 s")
+    assert (await gather(hangs, needs, deadline_seconds=0.2)).dry_run == Unknown("no answer within 0.2 s")
     assert hangs.cancelled == ["dry run"]
 
 
@@ -120,7 +120,7 @@ async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(sn
     faulty = Faulty(snapshot, hangs=frozenset({"gone", "classes", "cache-a-0"}))
     began = time.monotonic()
     async with asyncio.timeout(10):
-        facts = await gather(faulty, EVERYTHING, deadline=0.2)
+        facts = await gather(faulty, EVERYTHING, deadline_seconds=0.2)
 
     assert time.monotonic() - began < 2
 
@@ -138,7 +138,7 @@ async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapsho
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await gather(faulty, EVERYTHING, deadline=60)
+            await gather(faulty, EVERYTHING, deadline_seconds=60)
     assert sorted(faulty.cancelled) == ["gone", "s3"]
 
 

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import SECRETS
 from app.cluster.reflector import Reflector
-from app.cluster.secrets import SecretDigest, SecretDigests, identity
+from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
 from app.cluster.store import Store
 from app.storage.facts import Trait, Unknown
 from tests.controlplane.cluster import ControlPlane
@@ -26,7 +26,7 @@ MARKER = "hunter2-in-clear"
 
 class Watched:
     def __init__(self, cluster: Cluster) -> None:
-        self.store = Store(trim=identity)
+        self.store = Store(trim=trim_to_identity)
         self.cluster = cluster
         self.secrets = SecretDigests(cluster, self.store)
 
@@ -59,12 +59,12 @@ async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: Contr
     async with watched(control_plane, namespace) as found:
         before = found.gets()
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(found.secrets.read((namespace, "s3"))) for _ in range(200)]
+            asked = [group.create_task(found.secrets.fetch((namespace, "s3"))) for _ in range(200)]
         digest, *others = (task.result() for task in asked)
 
         assert found.gets() == before + 1
         assert others == [digest] * 199
-        assert not found.secrets._reading
+        assert not found.secrets._fetching
 
     assert isinstance(digest, SecretDigest)
     assert digest.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
@@ -76,14 +76,14 @@ async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: C
     key = namespace, "s3"
     put(control_plane, namespace, key="one")
     async with watched(control_plane, namespace) as found:
-        first = await found.secrets.read(key)
+        first = await found.secrets.fetch(key)
         before = found.gets()
 
-        assert await found.secrets.read(key) == first == found.secrets.remembered(key)
+        assert await found.secrets.fetch(key) == first == found.secrets.get(key)
 
         put(control_plane, namespace, key="two")
-        await until_async(lambda: found.secrets.remembered(key) is None)
-        second = await found.secrets.read(key)
+        await until_async(lambda: found.secrets.get(key) is None)
+        second = await found.secrets.fetch(key)
 
         assert found.gets() == before + 1
 
@@ -96,20 +96,20 @@ async def test_a_secret_that_is_gone_or_never_was_is_none(control_plane: Control
     key = namespace, "s3"
     put(control_plane, namespace, key="one")
     async with watched(control_plane, namespace) as found:
-        assert await found.secrets.read((namespace, "never")) is None
+        assert await found.secrets.fetch((namespace, "never")) is None
 
-        await found.secrets.read(key)
+        await found.secrets.fetch(key)
         control_plane.kubectl("-n", namespace, "delete", "secret", "s3")
         await until_async(lambda: found.store.get(key) is None)
 
-        assert await found.secrets.read(key) is None
+        assert await found.secrets.fetch(key) is None
         assert not found.secrets._digests
 
         # The watch may lag behind: the Secret itself has the last word.
         last = {"metadata": {"namespace": namespace, "name": "s3", "resourceVersion": str(2**62)}}
         found.store.put(last)
 
-        assert await found.secrets.read(key) is None
+        assert await found.secrets.fetch(key) is None
 
 
 async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
@@ -118,7 +118,7 @@ async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
     put(control_plane, namespace, key="one")
     async with watched(control_plane, namespace) as found:
         found.cluster.connection.url = "https://127.0.0.1:1"
-        assert isinstance(await found.secrets.read((namespace, "s3")), Unknown)
+        assert isinstance(await found.secrets.fetch((namespace, "s3")), Unknown)
 
 
 async def test_a_secret_that_was_just_written_here_need_not_be_read(
@@ -132,8 +132,8 @@ async def test_a_secret_that_was_just_written_here_need_not_be_read(
     }
     async with watched(control_plane, namespace) as found:
         before = found.gets()
-        found.secrets.learn(await found.cluster.create(SECRETS, manifest))
-        digest = await found.secrets.read((namespace, "made"))
+        found.secrets.put_written(await found.cluster.create(SECRETS, manifest))
+        digest = await found.secrets.fetch((namespace, "made"))
 
         assert found.gets() == before
 
@@ -152,7 +152,7 @@ async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_t
             for number in range(1000):
                 metadata = {"name": f"s{number}", "namespace": "default", "resourceVersion": str(number + 1)}
                 data = {"username": "YWRtaW4=", "password": "aHVudGVyMg=="}
-                found.secrets.learn({"metadata": metadata, "data": data})
+                found.secrets.put_written({"metadata": metadata, "data": data})
 
         assert count_new_gc_objects(learn) < 100
 
@@ -161,21 +161,21 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
     key = namespace, "s3"
     put(control_plane, namespace, key="restored")
     async with watched(control_plane, namespace) as found:
-        restored = await found.secrets.read(key)
+        restored = await found.secrets.fetch(key)
         metadata = found.store.get(key)
 
         assert isinstance(restored, SecretDigest)
         assert metadata
 
-        found.secrets._keep(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+        found.secrets._put(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
 
-        assert found.secrets.remembered(key) != restored
+        assert found.secrets.get(key) != restored
 
         found.store.forget_versions(None)
         found.store.put(metadata)
 
-        assert found.secrets.remembered(key) is None
-        assert await found.secrets.read(key) == restored
+        assert found.secrets.get(key) is None
+        assert await found.secrets.fetch(key) == restored
 
 
 def test_a_terminating_secret_stays_so_when_packed() -> None:

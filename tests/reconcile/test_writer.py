@@ -222,7 +222,7 @@ def test_the_fields_of_makers_become_ours_and_those_of_others_stay_theirs(
 async def test_a_generated_secret_is_made_once_and_known_without_being_read(desk: Desk) -> None:
     await desk.writer.create_secret(desk.secret(a="MQ=="))
 
-    assert desk.informers.secrets.remembered((desk.owner.namespace, "files-config"))
+    assert desk.informers.secrets.get((desk.owner.namespace, "files-config"))
     with pytest.raises(Unavailable, match="Secret files-config has just been made by another"):
         await desk.writer.create_secret(desk.secret(a="Mg=="))
     assert (await desk.live(SECRETS))["data"] == {"a": "MQ=="}
