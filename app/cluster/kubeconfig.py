@@ -1,4 +1,4 @@
-"""Kubeconfig files, merged and resolved as kubectl does it: which cluster is meant, and as whom. Runs exec plugins.
+"""Merges and resolves kubeconfig files like kubectl, and runs exec plugins.
 
 It never talks to a cluster, and its errors never quote a file.
 """
@@ -20,21 +20,21 @@ import yaml
 Entry = dict[str, Any]
 
 # Long enough for a person to log in with a browser.
-PLUGIN_SECONDS = 300.0
-# For what only kubectl can do.
+PLUGIN_TIMEOUT_SECONDS = 300.0
+# Advice where only kubectl can connect.
 WORKAROUND = "run kubectl proxy, and use a kubeconfig whose server is http://127.0.0.1:8001"
 
-_PATHS_OF_CLUSTER = ("certificate-authority",)
-_PATHS_OF_USER = ("client-certificate", "client-key", "tokenFile")
+_CLUSTER_PATHS = ("certificate-authority",)
+_USER_PATHS = ("client-certificate", "client-key", "tokenFile")
 _AUTH_PROVIDERS = ("gcp", "oidc")
 _CLUSTER_INFO = ("server", "tls-server-name", "insecure-skip-tls-verify", "proxy-url", "disable-compression")
 _PLUGIN_EXTENSION = "client.authentication.k8s.io/exec"
-# The characters of a token (RFC 9110), which a header's name may have besides letters and digits.
+# A header's name may have these besides letters and digits (RFC 9110).
 _HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
 
 
 class NotYaml(ValueError):
-    """The file is not valid YAML; the error does not quote the line, which may be the one with the token."""
+    """The file is not valid YAML. The error does not quote the line, which may be the one with the token."""
 
     def __init__(self, file: Path) -> None:
         super().__init__(f"kubeconfig {file} is not valid YAML")
@@ -42,7 +42,7 @@ class NotYaml(ValueError):
 
 @dataclass(frozen=True)
 class Selected:
-    """What a context names, with every path absolute; `user` may have an exec plugin that has not been run."""
+    """The cluster and the user of a context, with absolute paths. The user's exec plugin has not been run yet."""
 
     namespace: str
     cluster: Entry
@@ -50,9 +50,10 @@ class Selected:
 
     @property
     def impersonation(self) -> list[tuple[str, str]]:
-        """The headers by which the API server is asked to take the user for another one."""
+        """The headers that ask the API server to treat the user as another one."""
         if not (name := self.user.get("as")):
             return []
+
         headers = [("Impersonate-User", str(name))]
         headers += [("Impersonate-Uid", str(uid)) for uid in [self.user.get("as-uid")] if uid]
         headers += [("Impersonate-Group", str(group)) for group in self.user.get("as-groups") or []]
@@ -61,7 +62,7 @@ class Selected:
         return headers
 
     def as_kubeconfig(self) -> Entry:
-        """A kubeconfig that has nothing but this."""
+        """Returns a kubeconfig that contains nothing else."""
         context = {"cluster": "selected", "user": "selected"}
         return {
             "current-context": "selected",
@@ -72,37 +73,39 @@ class Selected:
 
 
 def select(files: Sequence[Path], context: str = "") -> Selected:
-    """Reads all the files; without a name it is the current context. Raises OSError, TypeError and ValueError.
+    """Selects the current context where none is named. Raises OSError, TypeError and ValueError.
 
-    As in client-go, the first file that has a cluster, user or context of a name wins, with the whole of it, and so
-    does the first one that has a current context. A relative path starts at the folder of the file that has it.
+    As in client-go, the first file that has a cluster, user or context of a name provides all of it, and the first file
+    with a current context provides that. A relative path starts at the folder of its file.
     """
     contents = [(file, _read(file)) for file in files]
-    clusters, users, contexts = (_merged(contents, name) for name in ("clusters", "users", "contexts"))
+    clusters, users, contexts = (_merge(contents, section) for section in ("clusters", "users", "contexts"))
     currents = (content.get("current-context") for _, content in contents)
     name = context or next((str(current) for current in currents if current), "")
     if not name:
         raise ValueError("there is no current-context: choose one with --context or kubectl config use-context")
 
-    _, chosen = _find(contexts, "context", name)
-    folder, cluster = _find(clusters, "cluster", str(chosen.get("cluster") or ""))
-    cluster = _located(cluster, _PATHS_OF_CLUSTER, folder)
-    user: Entry = {}
-    if chosen.get("user"):
-        folder, user = _find(users, "user", str(chosen["user"]))
-        user = _located(user, _PATHS_OF_USER, folder)
+    _, selected = _find(contexts, "context", name)
+    folder, cluster = _find(clusters, "cluster", str(selected.get("cluster") or ""))
+    cluster = _with_absolute_paths(cluster, _CLUSTER_PATHS, folder)
 
-    cluster = {**cluster, "server": _server(cluster, user)}
-    return Selected(str(chosen.get("namespace") or "default"), cluster, _credentials(user, cluster))
+    user: Entry = {}
+    if selected.get("user"):
+        folder, user = _find(users, "user", str(selected["user"]))
+        user = _with_absolute_paths(user, _USER_PATHS, folder)
+
+    cluster = {**cluster, "server": _server_url(cluster, user)}
+    return Selected(str(selected.get("namespace") or "default"), cluster, _select_credentials(user, cluster))
 
 
 async def authenticate(selected: Selected) -> Selected:
-    """Runs the exec plugin where there is one. Raises OSError and ValueError."""
+    """Runs the user's exec plugin, if there is one. Raises OSError and ValueError."""
     plugin = selected.user.get("exec")
     if not plugin:
         return selected
+
     user = {name: value for name, value in selected.user.items() if name != "exec"}
-    return Selected(selected.namespace, selected.cluster, user | await _run(plugin, selected.cluster))
+    return Selected(selected.namespace, selected.cluster, user | await _run_plugin(plugin, selected.cluster))
 
 
 def _read(file: Path) -> Entry:
@@ -110,6 +113,7 @@ def _read(file: Path) -> Entry:
         content = yaml.safe_load(file.read_bytes())
     except yaml.YAMLError:
         raise NotYaml(file) from None
+
     if content is None:
         return {}
     if not isinstance(content, dict):
@@ -117,20 +121,21 @@ def _read(file: Path) -> Entry:
     return content
 
 
-def _merged(contents: Sequence[tuple[Path, Entry]], section: str) -> dict[str, tuple[Path, Entry]]:
-    """By name, with the folder of the file that has it."""
+def _merge(contents: Sequence[tuple[Path, Entry]], section: str) -> dict[str, tuple[Path, Entry]]:
+    """Returns the entries by name, each with the folder of its file."""
     merged: dict[str, tuple[Path, Entry]] = {}
     for file, content in contents:
-        for name, entry in _entries(file, content, section):
+        for name, entry in _parse_section(file, content, section):
             merged.setdefault(name, (file.absolute().parent, entry))
     return merged
 
 
-def _entries(file: Path, content: Entry, section: str) -> Iterator[tuple[str, Entry]]:
-    names = set()
+def _parse_section(file: Path, content: Entry, section: str) -> Iterator[tuple[str, Entry]]:
     items = content.get(section) or []
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise TypeError(f"expected a list of mappings in {section} of {file}")
+
+    names = set()
     for item in items:
         name, entry = str(item.get("name") or ""), item.get(section.removesuffix("s")) or {}
         if not isinstance(entry, dict):
@@ -138,7 +143,8 @@ def _entries(file: Path, content: Entry, section: str) -> Iterator[tuple[str, En
         if name in names:
             raise ValueError(f"there are two of the name {name} in {section} of {file}")
         names.add(name)
-        # An empty value is none.
+
+        # An empty value counts as missing.
         yield name, {key: value for key, value in entry.items() if value not in (None, "")}
 
 
@@ -148,39 +154,41 @@ def _find(entries: Mapping[str, tuple[Path, Entry]], kind: str, name: str) -> tu
     return entries[name]
 
 
-def _located(entry: Entry, paths: Sequence[str], folder: Path) -> Entry:
-    located: Entry = {name: str(folder / str(entry[name])) for name in paths if name in entry}
+def _with_absolute_paths(entry: Entry, paths: Sequence[str], folder: Path) -> Entry:
+    absolute: Entry = {name: str(folder / str(entry[name])) for name in paths if name in entry}
     plugin = entry.get("exec")
     if isinstance(plugin, dict) and os.sep in str(plugin.get("command")):
         # A bare name is looked up in PATH.
-        located["exec"] = {**plugin, "command": str(folder / plugin["command"])}
-    return {**entry, **located}
+        absolute["exec"] = {**plugin, "command": str(folder / plugin["command"])}
+    return {**entry, **absolute}
 
 
-def _server(cluster: Entry, user: Entry) -> str:
+def _server_url(cluster: Entry, user: Entry) -> str:
     server = str(cluster.get("server") or "")
     if not server:
         raise ValueError("the cluster has no server")
     if "://" in server:
         return server
+
     tls = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
     secure = any(cluster.get(name) for name in tls) or any(name.startswith("client-certificate") for name in user)
     return f"{'https' if secure else 'http'}://{server}"
 
 
-def _credentials(user: Entry, cluster: Entry) -> Entry:
-    """Those that kubectl would use, of the ones that there are."""
+def _select_credentials(user: Entry, cluster: Entry) -> Entry:
+    """Returns those of the user's credentials that kubectl would use."""
     scheme = urlsplit(str(cluster.get("proxy-url") or "http:")).scheme
     if scheme not in ("http", "https"):
         raise ValueError(f"a proxy-url with {scheme} is not supported: {WORKAROUND}")
     if not cluster["server"].startswith("https:"):
-        # In the clear kubectl shows none either.
+        # Without TLS, kubectl sends no credentials either.
         return {name: value for name, value in user.items() if name.startswith("as")}
 
     provider = user.get("auth-provider")
     name = provider.get("name") if isinstance(provider, dict) else provider
     if provider and name not in _AUTH_PROVIDERS:
         raise ValueError(f"auth-provider {name} is not supported: use an exec plugin for it, or {WORKAROUND}")
+
     dropped = set()
     if file := user.get("tokenFile"):
         user = {**user, "token": Path(file).read_text()}
@@ -190,10 +198,11 @@ def _credentials(user: Entry, cluster: Entry) -> Entry:
     return {name: value for name, value in user.items() if name not in dropped}
 
 
-async def _run(plugin: Any, cluster: Entry) -> Entry:
-    """The credentials that the plugin gives."""
+async def _run_plugin(plugin: Any, cluster: Entry) -> Entry:
+    """Returns the credentials that the plugin prints."""
     if not isinstance(plugin, dict) or not plugin.get("command") or not plugin.get("apiVersion"):
         raise ValueError("an exec plugin needs command and apiVersion")
+
     name = str(plugin["command"])
     command = shutil.which(name)
     if command is None:
@@ -201,7 +210,9 @@ async def _run(plugin: Any, cluster: Entry) -> Entry:
         raise ValueError(f"exec plugin {name} was not found{hint}")
 
     interactive = _is_interactive(plugin)
-    spec = {"interactive": interactive} | ({"cluster": _info(cluster)} if plugin.get("provideClusterInfo") else {})
+    spec = {"interactive": interactive} | (
+        {"cluster": _cluster_info(cluster)} if plugin.get("provideClusterInfo") else {}
+    )
     info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
     variables = {str(variable["name"]): str(variable.get("value") or "") for variable in plugin.get("env") or []}
 
@@ -213,31 +224,34 @@ async def _run(plugin: Any, cluster: Entry) -> Entry:
         stdout=asyncio.subprocess.PIPE,
     )
     try:
-        async with asyncio.timeout(PLUGIN_SECONDS):
+        async with asyncio.timeout(PLUGIN_TIMEOUT_SECONDS):
             output, _ = await process.communicate()
     except TimeoutError:
-        raise ValueError(f"exec plugin {name} gave no answer within {PLUGIN_SECONDS:g} s") from None
+        raise ValueError(f"exec plugin {name} gave no answer within {PLUGIN_TIMEOUT_SECONDS:g} s") from None
     finally:
         if process.returncode is None:
             process.kill()
+
     if process.returncode:
         raise ValueError(f"exec plugin {name} failed with exit code {process.returncode}")
-    return _credentials_of(output, name, str(plugin["apiVersion"]))
+    return _parse_credentials(output, name, str(plugin["apiVersion"]))
 
 
 def _is_interactive(plugin: Entry) -> bool:
-    mode, terminal = plugin.get("interactiveMode") or "IfAvailable", sys.stdin is not None and sys.stdin.isatty()
-    if mode == "Always" and not terminal:
+    mode = plugin.get("interactiveMode") or "IfAvailable"
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if mode == "Always" and not has_terminal:
         raise ValueError(f"exec plugin {plugin['command']} needs standard input to be a terminal")
-    return terminal and mode != "Never"
+    return has_terminal and mode != "Never"
 
 
-def _info(cluster: Entry) -> Entry:
+def _cluster_info(cluster: Entry) -> Entry:
     info = {name: cluster[name] for name in _CLUSTER_INFO if name in cluster}
     if data := cluster.get("certificate-authority-data"):
         info["certificate-authority-data"] = data
     elif file := cluster.get("certificate-authority"):
         info["certificate-authority-data"] = base64.b64encode(Path(file).read_bytes()).decode()
+
     configs = [
         extension["extension"]
         for extension in cluster.get("extensions") or []
@@ -246,7 +260,7 @@ def _info(cluster: Entry) -> Entry:
     return info | ({"config": configs[0]} if configs else {})
 
 
-def _credentials_of(output: bytes, name: str, version: str) -> Entry:
+def _parse_credentials(output: bytes, name: str, version: str) -> Entry:
     try:
         answer = json.loads(output)
         status = answer["status"]
@@ -254,10 +268,12 @@ def _credentials_of(output: bytes, name: str, version: str) -> Entry:
     except (ValueError, TypeError, KeyError, AttributeError):
         # The error would quote the token.
         raise ValueError(f"exec plugin {name} gave no ExecCredential with a status") from None
+
     if answer.get("apiVersion") != version:
         raise ValueError(f"exec plugin {name} gave an ExecCredential that is not of version {version}")
     if bool(certificate) != bool(key) or not (token or certificate):
         raise ValueError(f"exec plugin {name} gave neither a token nor a certificate with its key")
+
     pair = {"client-certificate-data": certificate, "client-key-data": key}
     encoded = {field: base64.b64encode(pem.encode()).decode() for field, pem in pair.items() if pem}
     return encoded | ({"token": token} if token else {})

@@ -6,11 +6,10 @@ from typing import Any, TypeVar
 
 from app.cluster.errors import ClusterError, NotFound, Unavailable
 from app.cluster.reader import CLAIMS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Reader, Resource
-from app.cluster.snapshot import DEFAULT_NAMESPACE, find, objects, select
+from app.cluster.snapshot import find, namespaced_key, objects, select
 from app.manifests import Document
 from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.spec import KIND
-from app.storage.unstructured import ObjectKey
 
 DEADLINE_SECONDS = 2.0
 NOTHING_TO_ASK = "neither a snapshot nor a cluster was given"
@@ -85,8 +84,8 @@ class Overlay:
             fallback = Listing(gap=str(error))
 
         documents = select(self._objects, resource, namespace)
-        keys = {_key(item) for item in documents}
-        others = (item for item in fallback.items if _key(item) not in keys)
+        keys = {namespaced_key(item) for item in documents}
+        others = (item for item in fallback.items if namespaced_key(item) not in keys)
         return Listing((*documents, *others), fallback.gap)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
@@ -102,7 +101,3 @@ class _Nothing:
 
     async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
         return None
-
-
-def _key(item: dict[str, Any]) -> ObjectKey:
-    return item["metadata"].get("namespace") or DEFAULT_NAMESPACE, item["metadata"]["name"]

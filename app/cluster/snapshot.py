@@ -1,4 +1,4 @@
-"""The reads of a cluster answered from YAML files. What they do not hold does not exist; they are never written."""
+"""Answers the reads of a cluster from YAML files. What they do not contain does not exist. It never writes them."""
 
 import asyncio
 import base64
@@ -13,6 +13,7 @@ from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SE
 from app.manifests import Document, list_files, read
 from app.storage import quantity
 from app.storage.facts import DryRun
+from app.storage.unstructured import Manifest, ObjectKey
 from app.syntax import UnusableInput
 
 DEFAULT_NAMESPACE = "default"
@@ -26,9 +27,9 @@ log = logging.getLogger(__name__)
 
 
 class Snapshot:
-    """A Reader of a file or folder, read again when that changes.
+    """Reads a file or folder, and reads it again when it changes; it is a Reader.
 
-    While a changed one is unusable, it answers as it did before.
+    While the changed files are unusable, it keeps answering from the earlier ones.
     """
 
     def __init__(self, path: Path, now: Callable[[], float] = time.monotonic) -> None:
@@ -49,7 +50,7 @@ class Snapshot:
         return Listing(select(self._objects, resource, namespace))
 
     async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
-        """None: files cannot try anything."""
+        """Returns None, because files cannot try anything."""
         return None
 
     async def _refresh(self) -> None:
@@ -57,9 +58,10 @@ class Snapshot:
             if self._now() - self._checked < CHECK_SECONDS:
                 return
             self._checked = self._now()
+
             signature = await asyncio.to_thread(_signature, self._path)
             if signature != self._signature:
-                # Noted before reading: if whoever asked gives up, the thread goes on, and nobody starts it again.
+                # Set before reading: when the caller gives up, the thread goes on, and no second one is started.
                 self._signature = signature
                 await asyncio.to_thread(self._reread)
 
@@ -73,35 +75,46 @@ class Snapshot:
 
 
 def objects(documents: Iterable[Document]) -> Objects:
-    """Those that are asked for, their shape checked; of two with one name the later one, as with kubectl."""
-    known = {(resource.version, resource.kind): resource for resource in _SHAPES}
-    found = {}
+    """Selects and checks the objects that somebody may ask for. The later of two with one name counts, as in kubectl.
+
+    Raises UnusableInput when one does not have the expected shape.
+    """
+    resources = {(resource.version, resource.kind): resource for resource in _SHAPES}
+    selected = {}
     for document in documents:
-        resource = known.get((document.object["apiVersion"], document.object["kind"]))
+        resource = resources.get((document.object["apiVersion"], document.object["kind"]))
         if resource:
             _check_shape(document, resource)
             metadata = document.object["metadata"]
-            found[_key(resource, metadata["name"], metadata.get("namespace"))] = document.object
-    return found
+            selected[_key(resource, metadata["name"], metadata.get("namespace"))] = document.object
+    return selected
 
 
 def find(objects: Objects, resource: Resource, name: str, namespace: str | None) -> dict[str, Any]:
-    found = objects.get(_key(resource, name, namespace))
-    if found is None:
+    manifest = objects.get(_key(resource, name, namespace))
+    if manifest is None:
         raise NotFound(f'{resource.plural} "{name}" not found')
-    return found
+    return manifest
 
 
 def select(objects: Objects, resource: Resource, namespace: str | None) -> tuple[dict[str, Any], ...]:
-    """A namespace of None means all of them."""
-    wanted = ((of, within, found) for (of, within, _), found in objects.items())
-    return tuple(found for of, within, found in wanted if of == resource and namespace in (None, within))
+    """Returns the objects of the namespace, or of all namespaces where it is None."""
+    return tuple(
+        manifest for (kind, within, _), manifest in objects.items() if kind == resource and namespace in (None, within)
+    )
+
+
+def namespaced_key(manifest: Manifest) -> ObjectKey:
+    """Returns namespace and name. A manifest without a namespace belongs to `default`."""
+    metadata = manifest["metadata"]
+    return metadata.get("namespace") or DEFAULT_NAMESPACE, metadata["name"]
 
 
 def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource, str, str]:
     return resource, (namespace or DEFAULT_NAMESPACE) if resource.namespaced else "", name
 
 
+# Expected values, as an error names them, each with its check.
 _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", "a string", "a name", "true or false"
 _BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
 _MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
@@ -109,13 +122,13 @@ _CONDITIONS, _ENTRIES = "a list of conditions", "a list of managers with their f
 _VOLUMES = "a list of volumes"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
-    _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(each, str | None) for each in value.values()),
+    _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values()),
     _BASE64: lambda value: _IS[_TEXTS](value) and all(map(_is_base64, value.values())),
     _AMOUNTS: lambda value: _IS[_TEXTS](value) and all(map(_is_amount, value.values())),
-    _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(each, dict) for each in value),
+    _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
     _TEMPLATES: lambda value: _IS[_MAPPINGS](value) and all(map(_is_template, value)),
-    _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in each and "status" in each for each in value),
-    _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in each for each in value),
+    _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in item and "status" in item for item in value),
+    _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in item for item in value),
     _VOLUMES: lambda value: (
         _IS[_MAPPINGS](value) and all(isinstance(volume.get("persistentVolumeClaim", {}), dict) for volume in value)
     ),
@@ -123,7 +136,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
     _NAME: lambda value: isinstance(value, str) and value != "",
     _BOOLEAN: lambda value: isinstance(value, bool),
 }
-# What is read of each object, parents before what is in them; only metadata and its name must be there.
+
+# The fields that are read of each object, parents before children. Only metadata and its name must exist.
 _METADATA = (("metadata", _MAPPING), ("metadata.name", _NAME), ("metadata.namespace", _TEXT))
 _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
     STORAGE_CLASSES: (
@@ -171,14 +185,15 @@ def _check_shape(document: Document, resource: Resource) -> None:
         value: Any = document.object
         for step in path.split("."):
             value = (value or {}).get(step)
-        missing = value is None and path not in ("metadata", "metadata.name")
-        if not missing and not _IS[expected](value):
-            wrong = f"expected {expected} in {path} of a {resource.kind}"
-            raise UnusableInput(document.file, document.line_of(path), wrong)
+
+        may_be_missing = value is None and path not in ("metadata", "metadata.name")
+        if not may_be_missing and not _IS[expected](value):
+            message = f"expected {expected} in {path} of a {resource.kind}"
+            raise UnusableInput(document.file, document.line_of(path), message)
 
 
 def _is_base64(value: str | None) -> bool:
-    """By the API server's own rule: strict, but line breaks do not count."""
+    """Applies the API server's own rule: strict, but line breaks do not count."""
     try:
         base64.b64decode((value or "").replace("\n", "").replace("\r", ""), validate=True)
     except ValueError:
@@ -200,9 +215,10 @@ def _is_template(value: dict[str, Any]) -> bool:
 
 
 def _signature(path: Path) -> _Signature:
-    """Changes when the files do; empty when they cannot be looked at."""
+    """Returns something that changes when the files do, and nothing when they cannot be read."""
     try:
         stats = [(str(file), file.stat()) for file in list_files(path)]
     except (OSError, UnusableInput):
         return ()
+
     return tuple((name, stat.st_mtime_ns, stat.st_size, stat.st_ino) for name, stat in stats)

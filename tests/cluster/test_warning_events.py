@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from app.cluster.store import Store
-from app.cluster.warning_events import LIMIT, WarningEvents
+from app.cluster.warning_events import EVENTS_PER_SERVER, WarningEvents
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.harness.warning_events import event
@@ -57,7 +57,7 @@ def test_only_known_servers_have_events() -> None:
     world = World(POD)
     for name in ("other-0", "web-0"):
         world.warnings.put(event(involvedObject={"kind": POD, "name": name, "uid": POD}))
-    assert (world.warnings._kept, world.told) == ({}, [])
+    assert (world.warnings._events, world.told) == ({}, [])
 
 
 def test_another_uid_is_nobodys_event() -> None:
@@ -74,11 +74,11 @@ def test_another_uid_is_nobodys_event() -> None:
 def test_forged_events_displace_no_true_one() -> None:
     world = World(POD)
     world.warn(POD, "FailedMount", "true")
-    for number in range(2 * LIMIT):
+    for number in range(2 * EVENTS_PER_SERVER):
         world.warn(POD, "FailedMount", "forged", uid=f"forged-{number}", **at("05:00"))
 
     assert world.messages == ["true"]
-    assert len(world.warnings._of(SERVER)) == LIMIT
+    assert len(world.warnings._get(SERVER)) == EVENTS_PER_SERVER
 
 
 def test_the_newest_event_of_a_topic_counts() -> None:
@@ -136,7 +136,7 @@ def test_events_go_with_their_object(kind: str, reason: str) -> None:
 
     world.delete(kind)
 
-    assert world.warnings._kept == {}
+    assert world.warnings._events == {}
 
 
 REFUSED = "Create {} in StatefulSet files failed error: exceeded quota"
