@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
@@ -224,8 +224,18 @@ class Cluster:
             # A request for DittoServers themselves fails for the same reason, and reports it.
             return
 
-        if DITTO_SERVERS.plural not in names:
-            raise NotServed(_why_not_served(versions))
+        if DITTO_SERVERS.plural in names:
+            return
+        crd = f"the CustomResourceDefinition {DITTO_SERVERS.plural}.{group}"
+        install = 'install it with "dittofs-operator crd | kubectl apply -f -"'
+        if not versions:
+            raise NotServed(f"{crd} is not installed, or not established yet: {install}")
+        if version not in versions:
+            served = ", ".join(versions)
+            raise NotServed(
+                f"{crd} of this version is not installed: {version} is not served, only {served}; {install}"
+            )
+        raise NotServed(f"{crd} is not established: kubectl describe crd {DITTO_SERVERS.plural}.{group} says why")
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Raises Conflict when an object of that name exists, and Undecodable when a field does not exist."""
@@ -337,7 +347,9 @@ class Cluster:
                 request.method, f"{request.path}{query}", headers, body, limits
             ) as response:
                 code = str(response.status)
-                self._note_time(response.headers.get("Date", ""))
+                with suppress(ValueError):
+                    server_time = parsedate_to_datetime(response.headers.get("Date", ""))
+                    self._server_time = server_time.astimezone(UTC), monotonic()
                 try:
                     yield response
                 finally:
@@ -348,13 +360,6 @@ class Cluster:
             raise Unreachable(f"cannot ask {host}: {explain(error)}") from error
         finally:
             REQUESTS.labels(code, request.method, host).inc()
-
-    def _note_time(self, date: str) -> None:
-        try:
-            server_time = parsedate_to_datetime(date)
-        except ValueError:
-            return
-        self._server_time = server_time.astimezone(UTC), monotonic()
 
 
 def parse_warnings(headers: Iterable[str]) -> tuple[str, ...]:
@@ -407,16 +412,3 @@ def _parse(body: bytes) -> Any:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
         return None
-
-
-def _why_not_served(versions: Sequence[str]) -> str:
-    """Explains, by the versions of the group that the API server serves, why DittoServers are not among them."""
-    group, _, version = DITTO_SERVERS.version.partition("/")
-    crd = f"the CustomResourceDefinition {DITTO_SERVERS.plural}.{group}"
-    install = 'install it with "dittofs-operator crd | kubectl apply -f -"'
-
-    if not versions:
-        return f"{crd} is not installed, or not established yet: {install}"
-    if version not in versions:
-        return f"{crd} of this version is not installed: {version} is not served, only {', '.join(versions)}; {install}"
-    return f"{crd} is not established: kubectl describe crd {DITTO_SERVERS.plural}.{group} says why"

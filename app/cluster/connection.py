@@ -21,6 +21,7 @@ SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet rotates the token of a service account.
 TOKEN_REFRESH_SECONDS = 60.0
 
+_NO_POD = "no kubeconfig was given, and this is no pod with a service account"
 _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps the token
 
 
@@ -101,23 +102,19 @@ def explain(error: Exception) -> str:
 
 
 def _from_pod(service_account: Path) -> Connection:
+    host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT")
+    if not host or not port:
+        raise Unavailable(f"{_NO_POD}: KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set")
+    url = f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
+
     ca_file = service_account / "ca.crt"
     try:
-        url = _service_url(os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT"))
         token = _ServiceAccountToken(service_account / "token")
         namespace = (service_account / "namespace").read_text().strip()
         _read(ca_file)
     except (OSError, ValueError) as error:
-        raise Unavailable(
-            f"no kubeconfig was given, and this is no pod with a service account: {explain(error)}"
-        ) from error
+        raise Unavailable(f"{_NO_POD}: {explain(error)}") from error
     return Connection(url, namespace, _tls_context(url, str(ca_file)), token.authorization)
-
-
-def _service_url(host: str | None, port: str | None) -> str:
-    if not host or not port:
-        raise ValueError("KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT are not set")
-    return f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}"
 
 
 class _ServiceAccountToken:

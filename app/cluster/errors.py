@@ -1,7 +1,7 @@
 """Errors of the Kubernetes API, and which of them an answer stands for. No message quotes the data of an object."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from app.storage.facts import Cause
@@ -72,17 +72,21 @@ def error_from(status: int, answer: Any) -> ClusterError:
         error = UnknownPath if status == 404 else Unavailable
         return error(f"HTTP status {status}, without a Kubernetes Status")
 
+    causes = (answer.get("details") or {}).get("causes") or []
     message = shorten(answer.get("message") or answer.get("reason") or f"HTTP status {status}")
     if status == 404:
         names_an_object = (answer.get("details") or {}).get("name")
         return NotFound(message) if names_an_object else UnknownPath(message)
-    if status == 403 and _is_namespace_terminating(answer):
+    if status == 403 and "NamespaceTerminating" in [cause.get("reason") for cause in causes]:
+        # The admission plugin NamespaceLifecycle gives this cause (corev1.NamespaceTerminatingCause).
         return NamespaceTerminating(f"forbidden: {message}")
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
     if status in (400, 422):
         undecodable = _decoding_causes(answer.get("message") or "")
-        return Undecodable(message, undecodable) if undecodable else Invalid(message, _causes(answer))
+        # Without a field, a cause is about something else, such as a policy or a quota.
+        fields = [Cause(cause["field"], cause.get("message") or "") for cause in causes if cause.get("field")]
+        return Undecodable(message, undecodable) if undecodable else Invalid(message, fields)
     return {409: Conflict, 410: Expired}.get(status, Unavailable)(message)
 
 
@@ -90,12 +94,6 @@ def shorten(text: str) -> str:
     """Returns the text as one line that fits into a message."""
     line = " ".join(text.split())
     return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[:_MESSAGE_CHARACTERS]}…"
-
-
-def _is_namespace_terminating(status: Mapping[str, Any]) -> bool:
-    """Looks for the cause that the admission plugin NamespaceLifecycle gives (corev1.NamespaceTerminatingCause)."""
-    reasons = [cause.get("reason") for cause in (status.get("details") or {}).get("causes") or []]
-    return "NamespaceTerminating" in reasons
 
 
 def _decoding_causes(message: str) -> tuple[Cause, ...]:
@@ -109,9 +107,3 @@ def _decoding_causes(message: str) -> tuple[Cause, ...]:
 
     unknown = tuple(Cause(path, "unknown field") for path in _UNKNOWN_FIELD.findall(match[1]))
     return unknown or (Cause("", match[1]),)
-
-
-def _causes(status: Mapping[str, Any]) -> tuple[Cause, ...]:
-    """Returns the rejected fields; nothing when the Status is about something else, such as a policy or a quota."""
-    causes = (status.get("details") or {}).get("causes") or []
-    return tuple(Cause(cause["field"], cause.get("message") or "") for cause in causes if cause.get("field"))

@@ -70,21 +70,20 @@ class EventRecorder:
 
     async def _send_all(self) -> None:
         while self._queue:
-            await self._send(self._queue[0])
+            event = self._queue[0]
+            try:
+                await self._create_or_count(event)
+            except ClusterError as error:
+                # When another replica counted it just now, or it or its namespace is gone, nobody has to do anything.
+                is_normal = isinstance(error, Conflict | NotFound | NamespaceTerminating)
+                about = {"namespace": event["metadata"]["namespace"], "object": event["involvedObject"]["name"]}
+                extra = {**about, "event": event["reason"], "reason": str(error)}
+                log.log(logging.INFO if is_normal else logging.WARNING, "event not sent", extra=extra)
             # An Event stays queued while it is sent, so that `drain` still finds it after `run` was cancelled.
             self._queue.popleft()
 
         self._recorded.clear()
         self._is_full = False
-
-    async def _send(self, event: Manifest) -> None:
-        try:
-            await self._create_or_count(event)
-        except ClusterError as error:
-            # Another replica counted it just now, or it or its namespace is gone: nobody has to do anything about it.
-            level = logging.INFO if isinstance(error, Conflict | NotFound | NamespaceTerminating) else logging.WARNING
-            about = {"namespace": event["metadata"]["namespace"], "object": event["involvedObject"]["name"]}
-            log.log(level, "event not sent", extra={**about, "event": event["reason"], "reason": str(error)})
 
     async def _create_or_count(self, event: Manifest) -> None:
         try:

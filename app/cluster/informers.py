@@ -208,7 +208,7 @@ class Informers:
             reflector.relist()
 
     def _is_stale(self, resource: Resource) -> bool:
-        """Whether a watch of the resource is broken, so that its store may be out of date."""
+        """Returns whether a watch of the resource is broken, so that its store may be out of date."""
         return any(reflector.is_stale for reflector in self._reflectors[resource])
 
     def _watches(self, namespace: str) -> bool:
@@ -230,7 +230,7 @@ def without_managed_fields(manifest: Manifest) -> Manifest:
 
 
 def is_from_creator(entry: Manifest) -> bool:
-    """Whether an entry of managedFields is ours, or of the client that made a DittoServer the owner, by update."""
+    """Returns whether an entry of managedFields is ours, or of the client whose update made a DittoServer the owner."""
     fields = (entry.get("fieldsV1") or {}).get("f:metadata", {})
     is_creator = _OWNER_REFERENCES in fields or entry.get("manager") == FIELD_MANAGER
     return entry.get("operation") == "Update" and not entry.get("subresource") and is_creator
@@ -272,7 +272,7 @@ def _trim_pod(manifest: Manifest) -> Manifest:
 
 
 def _answers(classes: StorageClasses, name: str | None) -> bool:
-    """Whether the class that matters most is known; with an empty name none matters, with None the default one."""
+    """Returns whether the class of that name is known; None means the default one, and an empty name none at all."""
     if classes.gap is not None:
         return False
     return name == "" or (classes.default if name is None else classes.named(name)) is not None

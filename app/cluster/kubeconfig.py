@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,27 +125,23 @@ def _merge(contents: Sequence[tuple[Path, Entry]], section: str) -> dict[str, tu
     """Returns the entries by name, each with the folder of its file."""
     merged: dict[str, tuple[Path, Entry]] = {}
     for file, content in contents:
-        for name, entry in _parse_section(file, content, section):
-            merged.setdefault(name, (file.absolute().parent, entry))
+        items = content.get(section) or []
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise TypeError(f"expected a list of mappings in {section} of {file}")
+
+        names = set()
+        for item in items:
+            name, entry = str(item.get("name") or ""), item.get(section.removesuffix("s")) or {}
+            if not isinstance(entry, dict):
+                raise TypeError(f"expected a mapping for {name} in {section} of {file}")
+            if name in names:
+                raise ValueError(f"there are two of the name {name} in {section} of {file}")
+            names.add(name)
+
+            # An empty value counts as missing.
+            fields = {key: value for key, value in entry.items() if value not in (None, "")}
+            merged.setdefault(name, (file.absolute().parent, fields))
     return merged
-
-
-def _parse_section(file: Path, content: Entry, section: str) -> Iterator[tuple[str, Entry]]:
-    items = content.get(section) or []
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        raise TypeError(f"expected a list of mappings in {section} of {file}")
-
-    names = set()
-    for item in items:
-        name, entry = str(item.get("name") or ""), item.get(section.removesuffix("s")) or {}
-        if not isinstance(entry, dict):
-            raise TypeError(f"expected a mapping for {name} in {section} of {file}")
-        if name in names:
-            raise ValueError(f"there are two of the name {name} in {section} of {file}")
-        names.add(name)
-
-        # An empty value counts as missing.
-        yield name, {key: value for key, value in entry.items() if value not in (None, "")}
 
 
 def _find(entries: Mapping[str, tuple[Path, Entry]], kind: str, name: str) -> tuple[Path, Entry]:

@@ -55,7 +55,7 @@ class Lease:
         self._rewound_at = float("-inf")
 
     def held(self) -> bool:
-        """Whether this process leads right now. It does not when it was stopped for so long that it may have lost."""
+        """Returns whether this process leads right now, even after it was stopped for a while."""
         return monotonic() < self._renewed_at + self._timing.renew
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -146,7 +146,7 @@ class Lease:
         self._latest_version = version
 
     def _may_take_over(self) -> bool:
-        """Whether nobody can rely any more on a record that a rewind has removed."""
+        """Returns whether nobody can rely any more on a record that a rewind has removed."""
         return self.held() or monotonic() > self._rewound_at + self._timing.duration
 
     def _is_held_by_another(self) -> bool:

@@ -36,24 +36,24 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
         except NotFound:
             return None
 
-    async def list_storage_classes() -> StorageClasses:
-        listing = await answer(reader.list(STORAGE_CLASSES))
-        if isinstance(listing, Unknown):
-            return StorageClasses(gap=listing.why)
-        return StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
-
     async with asyncio.TaskGroup() as group:
         question = answer(reader.dry_run(STATEFUL_SETS, needs.stateful_set)) if needs.stateful_set else None
         dry_run = group.create_task(question) if question else None
-        classes = group.create_task(list_storage_classes()) if needs.storage_classes else None
+        listed = group.create_task(answer(reader.list(STORAGE_CLASSES))) if needs.storage_classes else None
         secrets = {name: group.create_task(answer(get(SECRETS, name, Secret.read))) for name in sorted(needs.secrets)}
         names = sorted(needs.claims | needs.leftovers)
         claims = {name: group.create_task(answer(get(CLAIMS, name, Claim.read))) for name in names}
 
+    classes = Facts().storage_classes
+    if listed:
+        listing = listed.result()
+        listing = Listing(gap=listing.why) if isinstance(listing, Unknown) else listing
+        classes = StorageClasses(tuple(StorageClass.read(item) for item in listing.items), listing.gap)
+
     # Without a cluster no earlier server is in question, and every new one would draw the same warning.
     unasked = {name for name in needs.leftovers if claims[name].result() == Unknown(NOTHING_TO_ASK)}
     return Facts(
-        storage_classes=classes.result() if classes else Facts().storage_classes,
+        storage_classes=classes,
         secrets={name: task.result() for name, task in secrets.items()},
         claims={name: task.result() for name, task in claims.items() if name not in unasked},
         dry_run=dry_run.result() if dry_run else None,

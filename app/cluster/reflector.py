@@ -124,29 +124,23 @@ class Reflector:
         async with aclosing(self._events(listing=listing)) as events:
             async for kind, manifest in events:
                 self._delay = FIRST_DELAY_SECONDS
-                if kind != "BOOKMARK":
+                if kind == "BOOKMARK":
+                    annotations = manifest["metadata"].get("annotations") or {}
+                    if listing and annotations.get("k8s.io/initial-events-end") == "true":
+                        listing = False
+                        self._finish_list(listed, version_of(manifest), latest)
+                        listed.clear()
+                    if not listing:
+                        self._store.note_version(version_of(manifest))
+                else:
                     if listing:
                         self._check_history(manifest, latest)
                         listed.add(key_of(manifest))
-                    self._handle_event(kind, manifest)
-                    continue
+                    update = self._store.remove if kind == "DELETED" else self._store.put
+                    update(manifest)
 
-                if listing and _ends_initial_list(manifest):
-                    listing = False
-                    self._finish_list(listed, version_of(manifest), latest)
-                    listed.clear()
                 if not listing:
                     self._version = manifest["metadata"]["resourceVersion"]
-                    self._store.note_version(version_of(manifest))
-
-    def _handle_event(self, kind: str, manifest: Manifest) -> None:
-        if kind == "DELETED":
-            self._store.remove(manifest)
-        else:
-            self._store.put(manifest)
-
-        if self._version:
-            self._version = manifest["metadata"]["resourceVersion"]
 
     async def _list(self, latest: int) -> None:
         keys: set[ObjectKey] = set()
@@ -230,8 +224,3 @@ def _parse_event(line: bytes) -> tuple[str, Manifest]:
         return kind, manifest
     message = str(manifest.get("message"))
     raise Expired(message) if manifest.get("code") == 410 else Unavailable(message)
-
-
-def _ends_initial_list(bookmark: Manifest) -> bool:
-    annotations = bookmark["metadata"].get("annotations") or {}
-    return annotations.get("k8s.io/initial-events-end") == "true"

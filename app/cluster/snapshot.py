@@ -123,10 +123,14 @@ _VOLUMES = "a list of volumes"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values()),
-    _BASE64: lambda value: _IS[_TEXTS](value) and all(map(_is_base64, value.values())),
-    _AMOUNTS: lambda value: _IS[_TEXTS](value) and all(map(_is_amount, value.values())),
+    _BASE64: lambda value: _IS[_TEXTS](value) and _can_parse(_decode_base64, value.values()),
+    _AMOUNTS: lambda value: _IS[_TEXTS](value) and _can_parse(quantity.parse, value.values()),
     _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
-    _TEMPLATES: lambda value: _IS[_MAPPINGS](value) and all(map(_is_template, value)),
+    _TEMPLATES: lambda value: (
+        _IS[_MAPPINGS](value)
+        and all(isinstance(item.get("metadata"), dict) and isinstance(item.get("spec"), dict) for item in value)
+        and all(_IS[_NAME](item["metadata"].get("name")) for item in value)
+    ),
     _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in item and "status" in item for item in value),
     _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in item for item in value),
     _VOLUMES: lambda value: (
@@ -192,26 +196,18 @@ def _check_shape(document: Document, resource: Resource) -> None:
             raise UnusableInput(document.file, document.line_of(path), message)
 
 
-def _is_base64(value: str | None) -> bool:
+def _can_parse(parse: Callable[[str], object], values: Iterable[str | None]) -> bool:
+    try:
+        for value in filter(None, values):
+            parse(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _decode_base64(text: str) -> bytes:
     """Applies the API server's own rule: strict, but line breaks do not count."""
-    try:
-        base64.b64decode((value or "").replace("\n", "").replace("\r", ""), validate=True)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_amount(value: str | None) -> bool:
-    try:
-        quantity.parse(value or "0")
-    except ValueError:
-        return False
-    return True
-
-
-def _is_template(value: dict[str, Any]) -> bool:
-    metadata, spec = value.get("metadata"), value.get("spec")
-    return isinstance(metadata, dict) and _IS[_NAME](metadata.get("name")) and isinstance(spec, dict)
+    return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
 
 
 def _signature(path: Path) -> _Signature:

@@ -113,7 +113,7 @@ class WarningEvents:
         return manifest["metadata"]["uid"] if manifest else None
 
     def _is_overcome(self, server: ObjectKey, event: WarningEvent) -> bool:
-        """Whether the pod or claim that the StatefulSet's controller could not create was created later."""
+        """Returns whether the pod or claim that the StatefulSet's controller could not create was created later."""
         if event.kind != STATEFUL_SET:
             return False
         kind, name = (CLAIM, event.subject) if event.subject else (POD, pod_name(event.name))
