@@ -1,4 +1,4 @@
-"""What the chart's values.yaml says of each value, in the comment above it: the table in the chart's README."""
+"""Reads what values.yaml of the chart says about each value, in the comment above it, and makes a table of it."""
 
 import json
 import re
@@ -14,7 +14,7 @@ _KEY = re.compile(r"( *)([A-Za-z]\w*):")
 
 @dataclass(frozen=True)
 class Value:
-    """`name` is as for `--set`."""
+    """A value of the chart; `name` is as for `--set`."""
 
     name: str
     default: Any
@@ -27,20 +27,23 @@ class Value:
 
 
 def documented(text: str) -> Iterator[Value]:
-    """Every value with a comment above it; what is below such a value is part of it."""
+    """Yields every value with a comment above it; what is below such a value is part of it."""
     whole = yaml.safe_load(text)
     path: list[str] = []
     comment: list[str] = []
+
     for line in text.splitlines():
-        if found := _KEY.match(line):
-            indent, key = found.groups()
+        if match := _KEY.match(line):
+            indent, key = match.groups()
             path[len(indent) // 2 :] = [key]
             if comment:
                 yield Value(".".join(path), _at(whole, path), " ".join(comment))
+
         comment = [*comment, line.strip().removeprefix("# ")] if line.strip().startswith("#") else []
 
 
 def with_table(readme: str, values: str) -> str:
+    """Returns the README of the chart with its table replaced."""
     before, head, after = readme.partition(_HEAD)
     rest = re.sub(r"\A(\|.*\n)*", "", after)
     return before + head + "".join(value.row for value in documented(values)) + rest

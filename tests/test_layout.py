@@ -8,13 +8,14 @@ ROOT = Path(__file__).parent.parent
 # Tests of what no single module does: the whole program, its files, its tools.
 OF_THE_WHOLE = {
     "tests/test_bench.py",
+    "tests/test_docs.py",
     "tests/test_gomodule.py",
     "tests/test_interruptions.py",
     "tests/test_layout.py",
     "tests/test_manifests_on_disk.py",
     "tests/test_outages.py",
     "tests/test_rbac.py",
-    "tests/test_readme.py",
+    "tests/test_reasons.py",
     "tests/test_through_the_api_server.py",
     "tests/test_verdicts.py",
     "tests/controlplane/test_controlplane.py",

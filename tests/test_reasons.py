@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.storage.resize import Phase
+from app.storage.volume_states import Phase
 from manifests.reasons import REASONS, VOLUME_PHASES
 
 ROOT = Path(__file__).parent.parent

@@ -173,7 +173,7 @@ def _how_to_keep_data(claim: Claim) -> str:
 
     patch = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'
     keep = f"to keep the data, run: kubectl patch persistentvolume {claim.volume} --patch '{patch}'"
-    return f"{deleted}; {keep}; then restore the claim as the README says"
+    return f"{deleted}; {keep}; then restore the claim as docs/how-to/recover-a-volume-claim.md says"
 
 
 def _to_expand(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:

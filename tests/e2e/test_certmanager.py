@@ -1,8 +1,7 @@
-"""The README's way to cert-manager and back, typed as it stands there: no admission fails on it."""
+"""Moving to cert-manager and back by the commands of the guide: no admission fails on the way."""
 
 import base64
 import os
-import re
 import subprocess
 from pathlib import Path
 from time import sleep
@@ -16,13 +15,13 @@ from tests.e2e.certmanager import CertManager
 from tests.e2e.cluster import Cluster
 from tests.e2e.installation import CONFIGURATIONS, REPLICAS, bundle, served
 from tests.e2e.servers import POD_SECONDS
+from tests.harness.guides import code_blocks
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 from tests.helm.build import helm
 from tests.helm.chart import environ_in
 
 ROOT = Path(__file__).parent.parent.parent
-WAY = (ROOT / "README.md").read_text().partition("To move to cert-manager")[2].partition("\n## ")[0]
 
 
 def typed(cluster: Cluster, commands: str) -> None:
@@ -52,7 +51,7 @@ def replicas(operator: Namespace) -> set[str]:
 def test_no_admission_fails_on_the_way_to_cert_manager_and_back(
     cluster: Cluster, operator: Namespace, user: Namespace
 ) -> None:
-    publish, serve, leave, back = re.findall(r"```sh\n(.*?)```", WAY, re.DOTALL)
+    publish, serve, leave, back = code_blocks("manage-certificates.md", "## Move to cert-manager")
     open_before = failed_open(cluster)
     print()
     with CertManager(cluster) as manager, Admissions(user) as stream:

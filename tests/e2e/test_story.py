@@ -12,6 +12,7 @@ from tests.e2e.explanation import explained
 from tests.e2e.images import DITTOFS
 from tests.e2e.installation import NAMESPACE, REPLICAS, ready_replicas
 from tests.e2e.servers import POD_SECONDS, applied, greeting, is_ready, pod, ready, seen_inside, server
+from tests.harness.guides import recovery_commands
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 
@@ -121,7 +122,7 @@ def test_a_pod_that_is_deleted_comes_back_with_its_data(user: Namespace) -> None
 
 
 def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
-    """By the steps of the README."""
+    """Runs the commands of the guide."""
     user.apply(server())
     ready(user)
     before, first = seen_inside(user), pod(user)
@@ -137,14 +138,8 @@ def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
 
     assert volume in user.condition("files", "StorageReady")["message"]
 
-    retain, release = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}', '{"uid":null,"resourceVersion":null}'
-    user.kubectl("patch", "persistentvolume", volume, "--patch", retain)
-    user.kubectl("annotate", "dittoserver", "files", "dittofs.io/allow-data-loss=true")
-    user.patch("dittoserver", "files", spec={"replicas": 0})
-    user.kubectl("wait", "--for=delete", "persistentvolumeclaim/metadata-files-0", "--timeout=60s")
-    user.kubectl("patch", "persistentvolume", volume, "--type=merge", "--patch", f'{{"spec":{{"claimRef":{release}}}}}')
-    user.kubectl("annotate", "dittoserver", "files", "dittofs.io/allow-data-loss-")
-    user.patch("dittoserver", "files", spec={"replicas": 1})
+    for command in recovery_commands(server="files", claim="metadata-files-0", volume=volume):
+        user.kubectl(*command)
 
     until(lambda: pod(user) not in ("", first), seconds=POD_SECONDS)
     ready(user)

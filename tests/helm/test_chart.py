@@ -24,6 +24,7 @@ from tests.helm.chart import CHART, IMAGE, loaded, manifests, run, template
 
 RELEASE, NAMESPACE = "dittofs-operator", "dittofs-system"
 ROOT = Path(__file__).parent.parent.parent
+INSTALL_GUIDE = ROOT / "docs/how-to/install.md"
 OTHER = Path(__file__).with_name("values.yaml")
 VALUES = (CHART / "values.yaml").read_text()
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
@@ -123,7 +124,7 @@ def set_flags(values: Iterable[str]) -> list[str]:
     return [part for value in values for part in ("--set", value)]
 
 
-@pytest.mark.parametrize("file", [ROOT / "README.md", CHART / "README.md"])
+@pytest.mark.parametrize("file", [ROOT / "README.md", INSTALL_GUIDE, CHART / "README.md"])
 def test_documents_name_the_image_and_how_to_load_it(file: Path) -> None:
     text = file.read_text()
 
@@ -133,8 +134,8 @@ def test_documents_name_the_image_and_how_to_load_it(file: Path) -> None:
     assert set(re.findall(r"localhost/dittofs-operator:[\w.]+", text)) == {IMAGE}
 
 
-def test_readme_loads_the_image_in_two_lines() -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_guide_loads_the_image_in_two_lines() -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", INSTALL_GUIDE.read_text(), re.DOTALL)
     loading = [block.splitlines() for block in blocks if block.startswith("make image")]
 
     for tool in ("kind load", "k3s ctr images import", "push registry.example.com/"):
@@ -142,8 +143,8 @@ def test_readme_loads_the_image_in_two_lines() -> None:
         assert len([line for line in lines if not line.startswith("helm ")]) == 2
 
 
-def test_readme_installs_from_a_registry_by_kubectl() -> None:
-    [command] = re.findall(r"^(sed .+) \| kubectl apply", (ROOT / "README.md").read_text(), re.MULTILINE)
+def test_guide_installs_from_a_registry_by_kubectl() -> None:
+    [command] = re.findall(r"^(sed .+) \| kubectl apply", INSTALL_GUIDE.read_text(), re.MULTILINE)
     text = subprocess.run(command, shell=True, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
     [pods] = workloads(loaded(text))

@@ -40,7 +40,8 @@ CLAIM = {
 
 
 # How it is uninstalled without helm.
-README_COMMANDS = re.findall(r"^kubectl (delete .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+UNINSTALL_GUIDE = ROOT / "docs/how-to/upgrade-and-uninstall.md"
+UNINSTALL_COMMANDS = re.findall(r"^kubectl (delete .+)$", UNINSTALL_GUIDE.read_text(), re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -254,7 +255,7 @@ def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Si
     assert site.get(BUDGET, RELEASE)["metadata"]["generation"] == 1
     assert published(site) == [BUNDLE, BUNDLE]
 
-    for command in README_COMMANDS:
+    for command in UNINSTALL_COMMANDS:
         site.cluster.kubectl(*command.split())
 
     assert site.names(IN_THE_CLUSTER, "-l", OF_THE_RELEASE) == []

@@ -21,6 +21,7 @@ from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.guides import recovery_commands
 from tests.harness.reconciler_namespace import Retry, connect, resource_version, run_informers
 from tests.harness.server_table import claim
 from tests.harness.volume_driver import Expansion, VolumeDriver
@@ -609,25 +610,18 @@ async def test_no_restart_while_a_claim_is_deleted(site: ExpansionNamespace, cla
 async def test_a_deleted_claim_is_restored_from_its_volume(
     site: ExpansionNamespace, control_plane: ControlPlane
 ) -> None:
-    """As the README says, with kubectl."""
+    """Runs the commands of the guide."""
     await site.create_ready_server()
     await delete_claim(site)
     volume = (await site.live(CLAIMS, CLAIM))["spec"]["volumeName"]
+    commands = recovery_commands(server="files", claim=CLAIM, volume=volume)
 
-    async def kubectl(*args: str) -> None:
-        await asyncio.to_thread(control_plane.kubectl, "--namespace", site.namespace, *args)
-
-    retain = '{"spec":{"persistentVolumeReclaimPolicy":"Retain"}}'
-    await kubectl("patch", "persistentvolume", volume, "--patch", retain)
-    await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}=true")
-    await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":0}}')
-    await site.reconcile_until("Stopped", "Ready")
-    await edit_finalizers(site, CLAIM, [])
-    await kubectl("wait", "--for=delete", f"persistentvolumeclaim/{CLAIM}", "--timeout=60s")
-    release = '{"spec":{"claimRef":{"uid":null,"resourceVersion":null}}}'
-    await kubectl("patch", "persistentvolume", volume, "--type=merge", "--patch", release)
-    await kubectl("annotate", "dittoserver", "files", f"{ALLOW_DATA_LOSS}-")
-    await kubectl("patch", "dittoserver", "files", "--type=merge", "--patch", '{"spec":{"replicas":1}}')
+    for command in commands:
+        if command[0] == "wait":
+            # The pod ends, and the finalizer of the claim goes with it.
+            await site.reconcile_until("Stopped", "Ready")
+            await edit_finalizers(site, CLAIM, [])
+        await asyncio.to_thread(control_plane.kubectl, "--namespace", site.namespace, *command)
 
     await site.reconcile_until("Bound")
 

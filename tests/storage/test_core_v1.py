@@ -16,5 +16,6 @@ def test_the_types_are_those_that_are_published(control_plane: ControlPlane) -> 
     assert FILE.read_text() == module(document), "run `make schema`"
 
 
-def test_the_readme_names_the_version() -> None:
-    assert f"core/v1 in Kubernetes {KUBERNETES}:" in (FILE.parents[2] / "README.md").read_text()
+def test_the_guide_names_the_version() -> None:
+    guide = FILE.parents[2] / "docs/how-to/check-manifests.md"
+    assert f"core/v1 in Kubernetes {KUBERNETES}." in guide.read_text()
