@@ -15,7 +15,7 @@ import httpx
 import pytest
 import yaml
 
-from app.admission.review import creation
+from app.admission.review import wrap_in_review
 from app.storage.crd import custom_resource_definition
 from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.controlplane.build import programs
@@ -34,8 +34,8 @@ kind: StorageClass
 metadata: {name: fast}
 provisioner: example.com/fast
 """
-REVIEW = creation(server(), "u-1")
-REVIEW_WITH_SECRET = creation(server(**s3()), "u-1")
+REVIEW = wrap_in_review(server(), "u-1")
+REVIEW_WITH_SECRET = wrap_in_review(server(**s3()), "u-1")
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
         confined.apply(server())
         until(lambda: bool(confined.get("pod", "files-0")))
         other = {**server(), "metadata": {"name": "other", "namespace": namespace}}
-        [said] = confined.operator.post(VALIDATE_PATH, creation(other, "u-5"))["warnings"]
+        [said] = confined.operator.post(VALIDATE_PATH, wrap_in_review(other, "u-5"))["warnings"]
 
     assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
 
@@ -204,7 +204,9 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     operated.put_secret("s3", accessKeyId="id", secretAccessKey="key")
     operated.apply(server(**s3()))
     operated.wait_until_observed("files")
-    review = creation(server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2")
+    review = wrap_in_review(
+        server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2"
+    )
     before = len(operated.requests())
 
     assert "warnings" not in operated.operator.post(VALIDATE_PATH, review)
@@ -214,7 +216,9 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     name = f"new-{operated.namespace}"
     operated.apply({**FAST_CLASS, "metadata": {"name": name}})
 
-    assert operated.operator.post(VALIDATE_PATH, creation(server(**storage(storageClassName=name)), "u-3"))["allowed"]
+    assert operated.operator.post(VALIDATE_PATH, wrap_in_review(server(**storage(storageClassName=name)), "u-3"))[
+        "allowed"
+    ]
 
     operated.kubectl("delete", "storageclass", name)
 
@@ -224,7 +228,7 @@ def test_leftovers_are_known_without_a_request(operated: OperatorNamespace) -> N
     kept, lost = claim("metadata-files-0", "10Gi", "fast"), claim("cache-files-0", "5Gi", "slow")
 
     def warnings() -> list[str]:
-        messages: list[str] = operated.operator.post(VALIDATE_PATH, creation(manifest, "u-4")).get("warnings", [])
+        messages: list[str] = operated.operator.post(VALIDATE_PATH, wrap_in_review(manifest, "u-4")).get("warnings", [])
         return [message.split(",")[0] for message in messages]
 
     before = len(operated.requests())

@@ -1,1 +1,1 @@
-"""Carries decisions to the API server as answers to admission reviews."""
+"""Answers the API server's admission reviews with what `storage` decides. Knows nothing about certificates."""

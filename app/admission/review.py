@@ -1,7 +1,7 @@
-"""The AdmissionReview of admission.k8s.io/v1: read from a request's body, answered with the same uid."""
+"""Reads an AdmissionReview of admission.k8s.io/v1, and builds the answers to it. Never decides which answer to give."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,22 +14,22 @@ from app.storage.spec import GROUP, KIND, PLURAL, VERSION
 API_VERSION = "admission.k8s.io/v1"
 REVIEW_KIND = "AdmissionReview"
 
-# The API server drops what is over: 4096 characters in all, and then all but the first 256 of each warning.
+# The API server passes on 4096 characters of warnings, and of those beyond that only the first 256 each.
 WARNING_CHARACTERS = 256
 ALL_WARNINGS_CHARACTERS = 4096
-# No Kubernetes name is longer; before validation one can be, and would fill log and answer.
+# No valid Kubernetes name is longer. One that was not validated yet can be, and would fill log and answer.
 NAME_CHARACTERS = 253
 
 Answer = dict[str, Any]
 
 
 class NotAReview(ValueError):
-    """The body is no AdmissionReview that can be answered; the message says what was expected."""
+    """The body is not an AdmissionReview that can be answered; the message says what was expected."""
 
 
 @dataclass(frozen=True)
 class Review:
-    """One question of the API server; `object` and `old_object` are as the client sent them, or None."""
+    """One request of the API server; `object` and `old_object` are as the client sent them, or None."""
 
     uid: str
     operation: str
@@ -45,11 +45,18 @@ def read_review(body: bytes) -> Review:
         review = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise NotAReview(f"the body is not JSON: {error}") from None
-    if not isinstance(review, dict) or (review.get("apiVersion"), review.get("kind")) != (API_VERSION, REVIEW_KIND):
-        raise NotAReview(f"expected an {REVIEW_KIND} of {API_VERSION}, got {_described(review)}")
+
+    expected = f"expected an {REVIEW_KIND} of {API_VERSION}"
+    if not isinstance(review, dict):
+        raise NotAReview(f"{expected}, got no object")
+    version, kind = review.get("apiVersion"), review.get("kind")
+    if (version, kind) != (API_VERSION, REVIEW_KIND):
+        raise NotAReview(f"{expected}, got apiVersion {_quote(version)} and kind {_quote(kind)}")
+
     request = review.get("request")
     if not isinstance(request, dict) or not isinstance(request.get("uid"), str) or not request["uid"]:
         raise NotAReview("expected a request with a uid in the AdmissionReview")
+
     return Review(
         uid=request["uid"],
         operation=_text(request.get("operation")),
@@ -61,10 +68,11 @@ def read_review(body: bytes) -> Review:
     )
 
 
-def creation(manifest: dict[str, Any], uid: str) -> Answer:
-    """The AdmissionReview that the API server would send if this DittoServer were created."""
+def wrap_in_review(manifest: dict[str, Any], uid: str) -> Answer:
+    """Returns the AdmissionReview that the API server would send if this DittoServer were created."""
     group_version = {"group": GROUP, "version": VERSION}
     metadata = manifest.get("metadata") or {}
+
     request = {
         "uid": uid,
         "kind": {**group_version, "kind": KIND},
@@ -76,28 +84,31 @@ def creation(manifest: dict[str, Any], uid: str) -> Answer:
         "oldObject": None,
         "dryRun": True,
     }
+
     return {"apiVersion": API_VERSION, "kind": REVIEW_KIND, "request": request}
 
 
-def allowed(review: Review, warnings: Sequence[Finding] = ()) -> Answer:
+def allow(review: Review, warnings: Sequence[Finding] = ()) -> Answer:
     return _answer(review, {"allowed": True}, warnings)
 
 
-def patched(review: Review, operations: Sequence[Operation]) -> Answer:
-    """Allowed, with a patch; without operations there is none, as the API server wants no empty one."""
+def allow_with_patch(review: Review, operations: Sequence[Operation]) -> Answer:
+    """Leaves the patch out if there are no operations: the API server accepts no empty one."""
     if not operations:
-        return allowed(review)
+        return allow(review)
+
     encoded = base64.b64encode(orjson.dumps(operations)).decode()
     return _answer(review, {"allowed": True, "patchType": "JSONPatch", "patch": encoded})
 
 
-def denied(review: Review, rejections: Sequence[Finding], warnings: Sequence[Finding] = ()) -> Answer:
-    """Denied with every reason and its field, so that kubectl lists them all."""
+def deny(review: Review, rejections: Sequence[Finding], warnings: Sequence[Finding] = ()) -> Answer:
+    """Gives every reason with its field, so that kubectl lists them all."""
     causes = [
         {"reason": "FieldValueInvalid", "field": one_line(finding.path), "message": one_line(finding.message)}
         for finding in rejections
     ]
     reasons = "; ".join(f"{cause['field']}: {cause['message']}" for cause in causes)
+
     status = {
         "status": "Failure",
         "code": 422,
@@ -105,42 +116,34 @@ def denied(review: Review, rejections: Sequence[Finding], warnings: Sequence[Fin
         "message": f'{KIND}.{GROUP} "{one_line(review.name)}" is invalid: {reasons}',
         "details": {"name": review.name, "group": GROUP, "kind": KIND, "causes": causes},
     }
+
     return _answer(review, {"allowed": False, "status": status}, warnings)
 
 
-def refused(review: Review, code: int, message: str) -> Answer:
-    """Denied for another cause than the object: the webhook is asked wrongly, or failed."""
+def refuse(review: Review, code: int, message: str) -> Answer:
+    """Denies for another reason than the object: the webhook is called wrongly, or failed."""
     status = {"status": "Failure", "code": code, "message": one_line(message)}
     return _answer(review, {"allowed": False, "status": status})
 
 
 def _answer(review: Review, response: Answer, warnings: Sequence[Finding] = ()) -> Answer:
-    texts = _warning_texts(warnings)
-    said = {"warnings": texts} if texts else {}
-    return {"apiVersion": API_VERSION, "kind": REVIEW_KIND, "response": {"uid": review.uid, **response, **said}}
-
-
-def _warning_texts(warnings: Iterable[Finding]) -> list[str]:
-    texts = [_shortened(one_line(finding.message)) for finding in warnings]
+    texts = [_shorten(one_line(finding.message)) for finding in warnings]
     kept = texts
     while sum(map(len, kept)) > ALL_WARNINGS_CHARACTERS:
-        kept = [*texts[: len(kept) - 2], f"and {len(texts) - len(kept) + 2} more warnings: dittofs-operator check"]
-    return kept
+        left_out = len(texts) - len(kept) + 2
+        kept = [*texts[: len(kept) - 2], f"and {left_out} more warnings: dittofs-operator check"]
+
+    optional = {"warnings": kept} if kept else {}
+    return {"apiVersion": API_VERSION, "kind": REVIEW_KIND, "response": {"uid": review.uid, **response, **optional}}
 
 
-def _shortened(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= WARNING_CHARACTERS else f"{text[: WARNING_CHARACTERS - 1]}…"
 
 
-def _described(review: Any) -> str:
-    if not isinstance(review, dict):
-        return "no object"
-    return f"apiVersion {_quoted(review.get('apiVersion'))} and kind {_quoted(review.get('kind'))}"
-
-
-def _quoted(value: Any) -> str:
-    """Never the repr of a whole structure, which Python gives up where it is nested deeply."""
-    return _shortened(repr(value)) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+def _quote(value: Any) -> str:
+    """Returns the repr of a plain value only: of a deeply nested structure Python cannot make one."""
+    return _shorten(repr(value)) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
 def _name(request: dict[str, Any]) -> str:

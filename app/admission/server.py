@@ -228,7 +228,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, status: HTTPStatus, expected: str) -> None:
         """Closes the connection, after an answer to a request that has none yet."""
-        if self._awaits_answer():
+        if self._in_headers:
+            is_next = self.cycle is None or self.cycle.response_complete
+            awaits_answer = is_next and self._header_bytes > 0
+        else:
+            awaits_answer = not self.cycle.response_started
+
+        if awaits_answer:
             body = orjson.dumps({"error": expected})
             head = (
                 f"HTTP/1.1 {status.value} {status.phrase}\r\ncontent-type: application/json\r\n"
@@ -237,10 +243,3 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(head.encode() + body)
 
         self.transport.close()
-
-    def _awaits_answer(self) -> bool:
-        if self._in_headers:
-            is_next = self.cycle is None or self.cycle.response_complete
-            return is_next and self._header_bytes > 0
-
-        return not self.cycle.response_started

@@ -5,7 +5,7 @@ import uuid
 import click
 import orjson
 
-from app.admission.review import creation
+from app.admission.review import wrap_in_review
 from app.cli.options import read_servers
 
 
@@ -18,4 +18,4 @@ def review(file: str) -> None:
     JSON, or - for standard input.
     """
     server = read_servers([file])[0].object
-    click.echo(orjson.dumps(creation(server, str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())
+    click.echo(orjson.dumps(wrap_in_review(server, str(uuid.uuid4())), option=orjson.OPT_INDENT_2).decode())

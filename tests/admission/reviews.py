@@ -5,13 +5,13 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
-from app.admission.review import creation
+from app.admission.review import wrap_in_review
 
 Json = dict[str, Any]
 
 
 def review(manifest: Any, old: Any = None, operation: str = "", uid: str = "u-1") -> Json:
-    question = creation(manifest if isinstance(manifest, dict) else {}, uid)
+    question = wrap_in_review(manifest if isinstance(manifest, dict) else {}, uid)
     question["request"] |= {
         "operation": operation or ("UPDATE" if old else "CREATE"),
         "object": manifest,

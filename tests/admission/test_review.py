@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from app.admission.review import NotAReview, Review, allowed, denied, patched, read_review, refused
+from app.admission.review import NotAReview, Review, allow, allow_with_patch, deny, read_review, refuse
 from app.storage.finding import rejection, warning
 
 
@@ -54,7 +54,7 @@ def test_what_is_no_review_is_refused_with_what_was_expected(sent: bytes, expect
 
 
 def test_an_answer_has_the_uid_of_the_question() -> None:
-    assert allowed(REVIEW) == {
+    assert allow(REVIEW) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
         "response": {"uid": "u-1", "allowed": True},
@@ -62,19 +62,17 @@ def test_an_answer_has_the_uid_of_the_question() -> None:
 
 
 def test_a_patch_is_sent_as_the_api_server_wants_it() -> None:
-    response = patched(REVIEW, [{"op": "add", "path": "/spec/replicas", "value": 1}])["response"]
+    response = allow_with_patch(REVIEW, [{"op": "add", "path": "/spec/replicas", "value": 1}])["response"]
     assert response["patchType"] == "JSONPatch"
     assert orjson.loads(base64.b64decode(response["patch"])) == [{"op": "add", "path": "/spec/replicas", "value": 1}]
 
 
 def test_nothing_to_patch_is_no_patch() -> None:
-    assert patched(REVIEW, []) == allowed(REVIEW)
+    assert allow_with_patch(REVIEW, []) == allow(REVIEW)
 
 
 def test_a_denial_has_every_finding_with_its_path() -> None:
-    answer = denied(
-        REVIEW, [rejection("spec.a", "a is bad"), rejection("spec.b", "b is bad")], [warning("spec.c", "c")]
-    )
+    answer = deny(REVIEW, [rejection("spec.a", "a is bad"), rejection("spec.b", "b is bad")], [warning("spec.c", "c")])
     response = answer["response"]
 
     assert response["allowed"] is False
@@ -88,7 +86,7 @@ def test_a_denial_has_every_finding_with_its_path() -> None:
 
 
 def test_a_refusal_has_its_code() -> None:
-    assert refused(REVIEW, 500, "no\nluck")["response"]["status"] == {
+    assert refuse(REVIEW, 500, "no\nluck")["response"]["status"] == {
         "status": "Failure",
         "code": 500,
         "message": "no luck",
@@ -96,12 +94,12 @@ def test_a_refusal_has_its_code() -> None:
 
 
 def test_a_warning_has_no_control_character() -> None:
-    [text] = allowed(REVIEW, [warning("x", "one\ntwo\x00three\x7f\ud800")])["response"]["warnings"]
+    [text] = allow(REVIEW, [warning("x", "one\ntwo\x00three\x7f\ud800")])["response"]["warnings"]
     assert text == "one two three  "
 
 
 def test_warnings_stay_within_what_the_api_server_passes_on() -> None:
-    texts = allowed(REVIEW, [warning("x", f"{number} " + "w" * 500) for number in range(30)])["response"]["warnings"]
+    texts = allow(REVIEW, [warning("x", f"{number} " + "w" * 500) for number in range(30)])["response"]["warnings"]
 
     assert sum(map(len, texts)) <= 4096
     assert all(len(text) <= 256 for text in texts)
