@@ -1,4 +1,4 @@
-"""Why a StatefulSet does not manage the pod that has its pod's name, and what to do about it."""
+"""Explains why a StatefulSet does not manage the pod that has its pod's name. It repairs nothing."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,51 +15,47 @@ from app.storage.volumes import volumes
 
 
 def why_not_adopted(server: DittoServer, live_state: LiveState) -> Problem | None:
-    """The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name.
+    """Returns None when nothing keeps the StatefulSet from managing the pod.
 
-    It emits no Event about that. None when nothing keeps it from managing the pod.
+    The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name. It emits
+    no Event about that.
     """
     pod, live = live_state.named_pod, live_state.stateful_set
     if pod is None or live is None or is_terminating(live):
         return None
     spec = live.get("spec") or {}
-    if not spec.get("replicas") or not _lacking(pod, (spec.get("selector") or {}).get("matchLabels") or {}):
+    selector = (spec.get("selector") or {}).get("matchLabels") or {}
+    if not spec.get("replicas") or not _missing_labels(pod, selector):
         return None
 
     name, namespace = pod_name(server.metadata.name), server.metadata.namespace
     if is_terminating(pod):
         return Problem("PodTerminating", f"pod {name} is being deleted; another one is created once it is gone")
-    if not _is_ours(pod, server, live):
+
+    # Nobody else's pod uses the claims of this server.
+    owner, claims = (
+        controller(pod),
+        {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)},
+    )
+    is_ours = owner["uid"] == live["metadata"].get("uid") if owner else bool(claims & mounted_claims(pod))
+    if not is_ours:
         advice = "delete that pod, or name the server otherwise"
         return Problem("PodNameTaken", f"pod {name} exists and is not this server's; {advice}")
 
-    labels = " ".join(f"{key}={value}" for key, value in _lost_labels(pod, live).items())
+    missing = _missing_labels(pod, (live["spec"]["template"].get("metadata") or {}).get("labels") or {})
+    # Without its revision the controller would replace the pod at once.
+    revision = (live.get("status") or {}).get("currentRevision")
+    if revision and REVISION not in (pod["metadata"].get("labels") or {}):
+        missing[REVISION] = revision
+
+    labels = " ".join(f"{key}={value}" for key, value in missing.items())
     what = f"pod {name} lost labels by which StatefulSet {server.metadata.name} finds it, and no other can be created"
     command = f"kubectl label pod {name} --namespace {namespace} --overwrite {labels}"
-    # To delete the pod would delete its claim, too.
+    # Deleting the pod would delete its claim, too.
     other = "" if restart_hold(server, live_state) else "; or delete the pod to have another one created"
     return Problem("PodLabelsMissing", f"{what}; to keep the pod, run: {command}{other}")
 
 
-def _lacking(pod: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, str]:
-    has = (pod.get("metadata") or {}).get("labels") or {}
-    return {name: value for name, value in labels.items() if has.get(name) != value}
-
-
-def _lost_labels(pod: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, str]:
-    """Those of the pod template, and the revision: without it the controller would replace the pod at once."""
-    template = (live["spec"]["template"].get("metadata") or {}).get("labels") or {}
-    lost = _lacking(pod, template)
-    revision = (live.get("status") or {}).get("currentRevision")
-    if revision and REVISION not in (pod["metadata"].get("labels") or {}):
-        lost[REVISION] = revision
-    return lost
-
-
-def _is_ours(pod: Mapping[str, Any], server: DittoServer, live: Mapping[str, Any]) -> bool:
-    """Whether the pod was created for this server: nobody else's pod uses its volume claims."""
-    owner = controller(pod)
-    if owner:
-        return bool(owner["uid"] == live["metadata"].get("uid"))
-    claims = {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)}
-    return not claims.isdisjoint(mounted_claims(pod))
+def _missing_labels(pod: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, str]:
+    live_labels = (pod.get("metadata") or {}).get("labels") or {}
+    return {name: value for name, value in labels.items() if live_labels.get(name) != value}

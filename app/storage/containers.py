@@ -1,4 +1,4 @@
-"""What is wrong with the containers of a server's pod: its own, and those that others have put before or beside it."""
+"""Explains what is wrong with the containers of a server's pod, those included that others have added to it."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from app.storage.problem import Problem
 # For these reasons a container has ended, and ends again.
 CRASH_REASONS = ("CrashLoopBackOff", "InitContainerFailed", "SidecarFailed")
 # The kubelet forgets earlier crashes of a container that has run for so long.
-RECOVERY = timedelta(minutes=10)
+RECOVERY_TIME = timedelta(minutes=10)
 
 _CRASHES = ("CrashLoopBackOff", "Error", "RunContainerError")
 _PULLS = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -23,11 +23,11 @@ _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
 def container_failed(case: Case) -> Problem | None:
-    """The first container that is not fine counts, the server's own before its sidecars."""
-    problems = (
-        _container_problem(container, case) for container in _containers(case) if not container.is_fine(case.now)
-    )
-    return next((problem for problem in problems if problem), None)
+    """Returns the problem of the first container that has one, the server's own before its sidecars."""
+    for container in _containers(case):
+        if not container.is_fine(case.now) and (problem := _container_problem(container, case)):
+            return problem
+    return None
 
 
 @dataclass(frozen=True)
@@ -54,33 +54,36 @@ class _Container:
         return self._state("terminated") or last or {}
 
     def is_fine(self, now: datetime) -> bool:
-        """It runs as it should, or has done its work; an end that it has recovered from explains nothing."""
+        """Tells whether it runs as it should or has done its work; a crash that it has recovered from does not count.
+
+        Between two crashes it runs for a while, and may even be ready.
+        """
         running, terminated = self._state("running"), self._state("terminated")
         if running is None:
             return self.role == "init container" and (terminated or {}).get("exitCode") == 0
-        runs = bool(self.status.get("ready") or self.status.get("started"))
-        return runs and not self._keeps_crashing(running.get("startedAt"), now)
+        if not (self.status.get("ready") or self.status.get("started")):
+            return False
 
-    def _keeps_crashing(self, started: str | None, now: datetime) -> bool:
-        """Between two crashes it runs for a while, and may even be ready."""
-        crashed = ((self.status.get("lastState") or {}).get("terminated") or {}).get("exitCode")
-        repeated = int(self.status.get("restartCount") or 0) > 1
-        return bool(crashed and repeated and started) and now - datetime.fromisoformat(str(started)) < RECOVERY
+        started, last = running.get("startedAt"), (self.status.get("lastState") or {}).get("terminated") or {}
+        crashed_repeatedly = last.get("exitCode") and int(self.status.get("restartCount") or 0) > 1
+        return not (crashed_repeatedly and started and now - datetime.fromisoformat(str(started)) < RECOVERY_TIME)
 
     def _state(self, name: str) -> Mapping[str, Any] | None:
         return (self.status.get("state") or {}).get(name)
 
 
 def _containers(case: Case) -> Iterator[_Container]:
-    """In the order in which they matter: nothing else starts before an init container has ended."""
+    """Yields the containers in the order in which they matter: init containers hold up all others."""
     spec = (case.pod or {}).get("spec") or {}
     sidecars = {
         container["name"]
         for container in spec.get("initContainers") or []
         if container.get("restartPolicy") == "Always"
     }
+
     for status in case.status.get("initContainerStatuses") or []:
         yield _Container(status, case.pod_name, "sidecar" if status.get("name") in sidecars else "init container")
+
     containers = [
         _Container(status, case.pod_name, CONTAINER if status.get("name", CONTAINER) == CONTAINER else "sidecar")
         for status in case.status.get("containerStatuses") or []
@@ -89,47 +92,43 @@ def _containers(case: Case) -> Iterator[_Container]:
 
 
 def _container_problem(container: _Container, case: Case) -> Problem | None:
-    """Nothing that the container itself wrote is quoted: there may be anything in it."""
+    """Quotes nothing that the container itself wrote: there may be anything in it."""
     reason = container.waiting.get("reason") or ""
     if reason in _PULLS:
         return _pull_problem(container, case)
     if reason in _CRASHES or (container.ended and reason in ("", "CrashLoopBackOff", *_STARTING)):
-        return _crash(container, reason)
+        return _crash_problem(container, reason)
+
     if reason not in _STARTING:
         why = words(container.waiting.get("message")) or reason
         return Problem(reason, why if container.role == CONTAINER else f"{container.title}: {why}")
     if container.role == "init container" and not container.waiting:
-        message = f"pod {case.pod_name} waits for its init container {container.name} to end"
-        return Problem(
-            "PodInitializing", f"{message}; kubectl logs {case.pod_name} -c {container.name} says what it does"
-        )
+        advice = f"kubectl logs {case.pod_name} -c {container.name} says what it does"
+        message = f"pod {case.pod_name} waits for its init container {container.name} to end; {advice}"
+        return Problem("PodInitializing", message)
     return None
 
 
-def _crash(container: _Container, waiting: str) -> Problem:
-    kinds = {CONTAINER: "CrashLoopBackOff", "init container": "InitContainerFailed"}
-    kind = kinds.get(container.role, "SidecarFailed")
-    ended = container.ended
+def _crash_problem(container: _Container, waiting: str) -> Problem:
+    reasons = {CONTAINER: "CrashLoopBackOff", "init container": "InitContainerFailed"}
+    reason, ended = reasons.get(container.role, "SidecarFailed"), container.ended
     if ended.get("reason") in _NEVER_RAN or (waiting == "RunContainerError" and not ended):
         why = words(ended.get("message") or container.waiting.get("message")) or waiting
-        return Problem(kind, f"{container.title} could not be started: {why}")
+        return Problem(reason, f"{container.title} could not be started: {why}")
+
+    is_server = container.role == CONTAINER
+    logs = "kubectl logs -p" if is_server else f"kubectl logs -p {container.pod} -c {container.name}"
     if not ended:
-        return Problem(kind, f"{container.title} keeps ending; {_logs(container)}")
+        return Problem(reason, f"{container.title} keeps ending; {logs} says why")
 
-    why = ended.get("reason") or waiting
-    message = f"{container.title} ended with exit code {ended.get('exitCode')} ({words(why)}); {_logs(container)}"
-    if ended.get("reason") == "OOMKilled" and container.role == CONTAINER:
-        return Problem(kind, f"{message}; it had less memory than it needs: raise spec.resources.limits.memory")
-    return Problem(kind, message)
-
-
-def _logs(container: _Container) -> str:
-    if container.role == CONTAINER:
-        return "kubectl logs -p says why"
-    return f"kubectl logs -p {container.pod} -c {container.name} says why"
+    why = words(ended.get("reason") or waiting)
+    message = f"{container.title} ended with exit code {ended.get('exitCode')} ({why}); {logs} says why"
+    if ended.get("reason") == "OOMKilled" and is_server:
+        message = f"{message}; it had less memory than it needs: raise spec.resources.limits.memory"
+    return Problem(reason, message)
 
 
-# A registry's words, and the cause and remedy behind them; the first that matches counts.
+# What a registry answers, and the cause and remedy behind it; the first that matches counts.
 _PULL_CAUSES = (
     (
         re.compile(
@@ -171,15 +170,15 @@ _PULL_SECRETS = re.compile(r"Unable to retrieve some image pull secrets \(([^)]+
 
 
 def _pull_problem(container: _Container, case: Case) -> Problem:
-    whose = "" if container.role == CONTAINER else f" of {container.title}"
-    message = f"image {container.status.get('image')}{whose} cannot be pulled"
+    image, whose = container.status.get("image"), "" if container.role == CONTAINER else f" of {container.title}"
+    message = f"image {image}{whose} cannot be pulled"
     if why := _pull_cause(container, case):
         message = f"{message}: {why}"
     return Problem("ImagePullBackOff", message)
 
 
 def _pull_cause(container: _Container, case: Case) -> str | None:
-    """From the container's status, where a newer kubelet says it, or else from the pod's Events."""
+    """Reads the container's status, where a newer kubelet says it, and otherwise the pod's Events."""
     reason = container.waiting.get("reason")
     if reason == "InvalidImageName":
         return "this is no valid name of an image; correct it"
@@ -187,19 +186,15 @@ def _pull_cause(container: _Container, case: Case) -> str | None:
         return "it is not on the node, and its pull policy is Never"
 
     events = [event.message for event in case.newest("Failed") if event.container in ("", container.name)]
-    for text in (words(container.waiting.get("message")), *events):
-        if why := _PULL_PREFIX.sub("", text):
-            return f"{_pull_advice(why)}{_missing_pull_secrets(case)} ({why.rpartition(': ')[2]})"
-    return None
+    answers = (_PULL_PREFIX.sub("", text) for text in (words(container.waiting.get("message")), *events))
+    answer = next((answer for answer in answers if answer), None)
+    if answer is None:
+        return None
 
-
-def _pull_advice(why: str) -> str:
-    causes = (advice for pattern, advice in _PULL_CAUSES if pattern.search(why))
-    return next(causes, "the container runtime of the node says why")
-
-
-def _missing_pull_secrets(case: Case) -> str:
+    causes = (cause for pattern, cause in _PULL_CAUSES if pattern.search(answer))
+    cause = next(causes, "the container runtime of the node says why")
     for event in case.newest("FailedToRetrieveImagePullSecret"):
         if match := _PULL_SECRETS.search(event.message):
-            return f"; these pull secrets do not exist: {match[1]}"
-    return ""
+            cause = f"{cause}; these pull secrets do not exist: {match[1]}"
+            break
+    return f"{cause} ({answer.rpartition(': ')[2]})"

@@ -1,10 +1,11 @@
-"""Why a server's pod does not run, and what to do about it: a table of checks, the first that answers counts.
+"""Explains why a server's pod does not run and what to do about it, by a table of checks. It looks nothing up.
 
-Each message names the object and quotes the cluster. It is the same from look to look while the cause is the same.
+Each message names the object and quotes the cluster. It stays the same as long as the cause does.
 """
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -31,51 +32,62 @@ _UNBOUND = re.compile(r'unbound immediate PersistentVolumeClaims|persistentvolum
 
 
 def why_not_running(case: Case) -> Problem | None:
-    """The most specific cause that is known; None when the pod is merely on its way."""
+    """Returns the most specific cause that is known; None when the pod merely has not started yet."""
     return next((problem for check in CHECKS if (problem := check(case))), None)
 
 
 def why_not_ended(case: Case) -> Problem | None:
-    """Why the pod does not come to an end that it should have come to; None while it has time, or none is asked."""
+    """Returns why a pod that was deleted has not ended; None while it has time to."""
     end = ends_at(case.pod)
     if end is None or case.now < end:
         return None
-    return (_node_problem(case.node, case) if case.node else None) or _never_ends(case)
+    if case.node and (problem := _node_problem(case.node, case)):
+        return problem
+
+    metadata = (case.pod or {}).get("metadata") or {}
+    message = f"pod {case.pod_name} should have ended by {metadata.get('deletionTimestamp')}"
+    if finalizers := metadata.get("finalizers"):
+        who = ", ".join(words(finalizer) for finalizer in finalizers)
+        return Problem("PodTerminating", f"{message}, but its finalizers hold it: {who}; whoever set them removes them")
+    where = f" although its node {case.node.name} is Ready" if case.node else ""
+    advice = f"kubectl describe pod {case.pod_name} and the kubelet's log say what does not come to an end"
+    return Problem("PodTerminating", f"{message}{where}; {advice}")
 
 
 def why_no_volume(claim: str, warnings: Iterable[WarningEvent]) -> str | None:
-    """The provisioner's words about a Pending claim, or the API server's about one that it refused to create."""
+    """Quotes the provisioner about a Pending claim, or the API server about one that it refused to create."""
     for event in warnings:
         if event.kind == CLAIM and event.name == claim:
             return event.message
         if event.kind == STATEFUL_SET and event.subject == claim:
-            return f"it cannot be created: {_refusal(event)}"
+            return f"it cannot be created: {_rejection(event)}"
     return None
 
 
 def waits_for_claims(problem: Problem) -> bool:
-    """Whether the scheduler only passes on that a claim is not bound: the claim itself says more."""
+    """Tells whether the scheduler only reports that a claim is not bound: the claim itself says more."""
     return problem.reason == "Unschedulable" and bool(_UNBOUND.search(problem.message))
 
 
-def steady(problem: Problem | None, former: Mapping[str, Any] | None) -> Problem | None:
-    """The former condition's message where the new one says no more: it lacks the detail, or only counts on."""
-    if problem is None or former is None or former["reason"] != problem.reason:
+def steady(problem: Problem | None, earlier: Mapping[str, Any] | None) -> Problem | None:
+    """Keeps the message of the earlier condition when the new one only lacks a detail, or counts on."""
+    if problem is None or earlier is None or earlier["reason"] != problem.reason:
         return problem
-    message = str(former["message"])
+
+    message = str(earlier["message"])
     lacks_detail = message.startswith(f"{problem.message}: ")
     counts_on = problem.reason in _QUOTED_REASONS and _DIGITS.sub("0", message) == _DIGITS.sub("0", problem.message)
-    return Problem(problem.reason, message) if lacks_detail or counts_on else problem
+    return replace(problem, message=message) if lacks_detail or counts_on else problem
 
 
 def ends_at(pod: Mapping[str, Any] | None) -> datetime | None:
-    """When a pod that is being deleted should be gone at last; None while nobody deletes it."""
+    """Returns when a pod that is being deleted should be gone; None while nobody deletes it."""
     deletion = ((pod or {}).get("metadata") or {}).get("deletionTimestamp")
     return datetime.fromisoformat(deletion) + TERMINATION_MARGIN if deletion else None
 
 
 def node_in_question(pod: Mapping[str, Any] | None, now: datetime) -> str | None:
-    """The node whose state explains why the pod does not end, or why it is not ready though its containers are."""
+    """Returns the node whose state may explain why the pod does not end, or is not ready though its containers are."""
     name = ((pod or {}).get("spec") or {}).get("nodeName")
     end = ends_at(pod)
     if end is not None:
@@ -84,7 +96,7 @@ def node_in_question(pod: Mapping[str, Any] | None, now: datetime) -> str | None
 
 
 def _is_cut_off(pod: Mapping[str, Any]) -> bool:
-    """The node controller takes Ready from the pods of a node that stops answering, and leaves the rest as it was."""
+    """Tells whether only Ready is gone: so the node controller marks the pods of a node that stopped answering."""
     status = pod.get("status") or {}
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     ready = conditions.get("Ready") or {}
@@ -99,26 +111,33 @@ def _is_cut_off(pod: Mapping[str, Any]) -> bool:
 def _not_created(case: Case) -> Problem | None:
     if case.pod is not None:
         return None
-    refusals = [event for event in current(case.warnings) if event.kind == STATEFUL_SET]
     # A claim comes first: the pod is not tried without it.
-    refusals.sort(key=lambda event: not event.subject)
-    return _refusal_problem(refusals[0], case) if refusals else None
+    rejections = [event for event in current(case.warnings) if event.kind == STATEFUL_SET]
+    event = min(rejections, key=lambda event: not event.subject, default=None)
+    if event is None:
+        return None
 
-
-def _refusal_problem(event: WarningEvent, case: Case) -> Problem:
-    why = _refusal(event)
+    why = _rejection(event)
     if event.subject:
-        return Problem("ClaimNotCreated", f"volume claim {event.subject} cannot be created: {why}{_claim_remedy(why)}")
-    for pattern, reason, remedy in _REFUSALS:
+        remedy = ""
+        if quota := _QUOTA.search(why):
+            remedy = f"; raise ResourceQuota {quota[1]}, or free some of it"
+        elif " usage per " in why:
+            remedy = "; change the size in spec.storage, or the LimitRange of the namespace"
+        return Problem("ClaimNotCreated", f"volume claim {event.subject} cannot be created: {why}{remedy}")
+
+    for pattern, reason, remedy in _REJECTIONS:
         if match := pattern.search(why):
             advice = remedy.format(*match.groups())
             return Problem(reason, f"pod {case.pod_name} cannot be created: {why}; {advice}")
     return Problem("PodNotCreated", f"pod {case.pod_name} cannot be created: {why}")
 
 
+_QUOTA = re.compile(r"\bexceeded quota: ([^\s,]+)")
+
 # What admission says of a pod, the reason for it, and the remedy, into which the pattern's groups go.
-_REFUSALS = (
-    (re.compile(r"\bexceeded quota: ([^\s,]+)"), "QuotaExceeded", "raise ResourceQuota {0}, or free some of it"),
+_REJECTIONS = (
+    (_QUOTA, "QuotaExceeded", "raise ResourceQuota {0}, or free some of it"),
     (
         re.compile(r"\bfailed quota: ([^\s,:]+)"),
         "ResourcesNotSpecified",
@@ -146,44 +165,36 @@ _REFUSALS = (
         "create ServiceAccount {0} in the namespace again",
     ),
 )
-_REFUSAL = re.compile(r'^.*? failed error: (?:\S+ "[^"]+" is forbidden: )?')
+_REPORTER = re.compile(r'^.*? failed error: (?:\S+ "[^"]+" is forbidden: )?')
 
 
-def _refusal(event: WarningEvent) -> str:
-    """The API server's words, without what the reporter has put before them."""
-    return _sorted_list(_REFUSAL.sub("", event.message))
-
-
-def _sorted_list(why: str) -> str:
-    """LimitRanger lists what it refuses in another order each time."""
-    if not (why.startswith("[") and why.endswith("]")):
-        return why
-    return ", ".join(sorted(re.split(", (?!but )", why[1:-1]))) if " usage per " in why else why
-
-
-def _claim_remedy(why: str) -> str:
-    quota = _REFUSALS[0][0].search(why)
-    if quota:
-        return f"; raise ResourceQuota {quota[1]}, or free some of it"
-    return "; change the size in spec.storage, or the LimitRange of the namespace" if " usage per " in why else ""
+def _rejection(event: WarningEvent) -> str:
+    """Returns what the API server said, without what the reporter has put before it."""
+    why = _REPORTER.sub("", event.message)
+    # LimitRanger lists what it rejects in another order each time.
+    if why.startswith("[") and why.endswith("]"):
+        return ", ".join(sorted(re.split(", (?!but )", why[1:-1]))) if " usage per " in why else why
+    return why
 
 
 # The pod does not end, or its node does not answer.
 
 
 def _node_problem(node: Node, case: Case) -> Problem | None:
-    """None when the node is not to blame."""
+    """Returns None when the node is not to blame."""
     if node.state == NodeState.READY:
         return None
     if node.state == NodeState.DELETED:
         message = f"node {node.name} of pod {case.pod_name} is deleted; Kubernetes removes the pod within minutes"
         return Problem("NodeLost", message)
+
     if node.state == NodeState.NOT_LOOKED_UP:
         what = "should have ended" if ends_at(case.pod) else "is not ready, although its containers were"
         message = (
             f"pod {case.pod_name} {what}; its node {node.name} may not answer, and cannot be looked up: {node.words}"
         )
         return Problem("NodeUnknown", f"{message}. See whether it is Ready: kubectl get node {node.name}")
+
     if node.out_of_service:
         message = f"node {node.name} is marked as out of service; Kubernetes removes pod {case.pod_name} within minutes"
         return Problem("NodeLost", f"{message}. Remove the taint {_TAINT} once the node is back")
@@ -201,22 +212,11 @@ def _node_problem(node: Node, case: Case) -> Problem | None:
 
 
 def _since(node: Node) -> str:
-    """Empty for a node that has never reported anything."""
+    """Returns an empty text for a node that has never reported anything."""
     return f" since {node.since}" if node.since else ""
 
 
 _TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-
-
-def _never_ends(case: Case) -> Problem | None:
-    metadata = (case.pod or {}).get("metadata") or {}
-    message = f"pod {case.pod_name} should have ended by {metadata.get('deletionTimestamp')}"
-    if finalizers := metadata.get("finalizers"):
-        who = ", ".join(words(finalizer) for finalizer in finalizers)
-        return Problem("PodTerminating", f"{message}, but its finalizers hold it: {who}; whoever set them removes them")
-    where = f" although its node {case.node.name} is Ready" if case.node else ""
-    advice = f"kubectl describe pod {case.pod_name} and the kubelet's log say what does not come to an end"
-    return Problem("PodTerminating", f"{message}{where}; {advice}")
 
 
 def _cut_off(case: Case) -> Problem | None:
@@ -224,7 +224,7 @@ def _cut_off(case: Case) -> Problem | None:
 
 
 def _failed(case: Case) -> Problem | None:
-    """A pod that its node has ended, such as an evicted one; the message goes on with figures."""
+    """Reports a pod that its node has ended, such as an evicted one, without the figures in the message."""
     if case.status.get("phase") != "Failed" or not case.status.get("reason"):
         return None
     why = words(case.status.get("message")).partition(". ")[0] or case.status["reason"]
@@ -274,28 +274,27 @@ def _sandbox_missing(case: Case) -> Problem | None:
 
 
 def _is_being_created(case: Case) -> bool:
-    """No container of it has ever run."""
-    statuses = (*(case.status.get("initContainerStatuses") or []), *(case.status.get("containerStatuses") or []))
-    return case.pod is not None and not any(_has_run(status) for status in statuses)
-
-
-def _has_run(status: Mapping[str, Any]) -> bool:
-    state = status.get("state") or {}
-    return "running" in state or "terminated" in state or bool(status.get("lastState"))
+    """Tells whether none of its containers has ever run."""
+    for status in (*(case.status.get("initContainerStatuses") or []), *(case.status.get("containerStatuses") or [])):
+        state = status.get("state") or {}
+        if "running" in state or "terminated" in state or status.get("lastState"):
+            return False
+    return case.pod is not None
 
 
 def _unhealthy(case: Case) -> Problem | None:
-    """A container that has started, and no longer answers."""
-    started = {status.get("name") for status in case.status.get("containerStatuses") or [] if status.get("started")}
-    unready = {status.get("name") for status in case.status.get("containerStatuses") or [] if not status.get("ready")}
+    """Reports a container that has started, and no longer answers."""
+    statuses = case.status.get("containerStatuses") or []
+    silent = {status.get("name") for status in statuses if status.get("started") and not status.get("ready")}
+
     for event in case.newest("Unhealthy"):
-        if event.container in started & unready:
+        if event.container in silent:
             return Problem("Unhealthy", f"container {event.container} runs and does not answer: {event.message}")
     return None
 
 
 def _unless_ending(check: Callable[[Case], Problem | None]) -> Callable[[Case], Problem | None]:
-    """The containers of a pod that is being deleted end, as they should."""
+    """Skips a check of a pod that is being deleted: its containers end, as they should."""
     return lambda case: None if ends_at(case.pod) else check(case)
 
 

@@ -18,7 +18,7 @@ from app.storage.secret_references import consumed_references, generated_referen
 from app.storage.spec import KIND, DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
-from app.storage.volumes import doubt, is_bound, is_of_another_class, storage_class_of
+from app.storage.volumes import is_bound, is_of_another_class, storage_class_of, unknown_resizability
 from app.storage.volumes import volumes as volumes_of
 
 _MAX_VALUE_CHARACTERS = 60
@@ -168,7 +168,7 @@ def _resize_effect(state: VolumeState, server: DittoServer, live_state: LiveStat
 def _expansion_effect(state: VolumeState, claim: str, server: DittoServer, live_state: LiveState) -> Effect:
     in_use = server.spec.replicas > 0
     how = f"class {state.storage_class} expands {'online' if in_use else 'it when a pod uses it'}"
-    if state.claim and doubt(state.volume, state.claim, live_state.classes):
+    if state.claim and unknown_resizability(state.volume, state.claim, live_state.classes):
         how = f"whether class {state.storage_class} can expand is unknown"
     return Effect(state.volume.name, f"{state.capacity} to {state.volume.size}, {claim} {how}", grows_in_use=in_use)
 

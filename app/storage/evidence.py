@@ -1,6 +1,6 @@
-"""What the cluster reports about a server's objects and its node: Warning Events and the node's Ready condition.
+"""Reads what the cluster reports about a server's objects and its node: Warning Events, and whether the node is Ready.
 
-Events are untrusted. Whoever may create Events can forge them: they are text to be quoted, and nothing acts on them.
+Events are untrusted: whoever may create Events can forge them. They are quoted, and no decision depends on them.
 """
 
 import re
@@ -17,17 +17,19 @@ from app.storage.volumes import server_of_claim
 STATEFUL_SET = "StatefulSet"
 POD = "Pod"
 CLAIM = "PersistentVolumeClaim"
-# What has not been repeated for so long, while others of its kind have, is over. A reporter may hold back an Event for
-# five minutes, and there are several volumes to report.
-SILENCE = timedelta(minutes=30)
+
+# An Event that was not repeated for so long, while others of its kind were, is over. A reporter may hold back an Event
+# for five minutes, and there are several volumes to report.
+OUTDATED_AFTER = timedelta(minutes=30)
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 # Longer than any cause, and short enough for a condition that kubectl prints.
 MAX_WORDS_CHARACTERS = 500
-# What is read of somebody's text; client-go cuts the message of an Event at 1024.
+# How much is read of a text; client-go cuts the message of an Event at 1024.
 MAX_TEXT_CHARACTERS = 2048
 MAX_UID_CHARACTERS = 64
-# The reasons that explain why a pod does not run. Whatever has another reason is not kept.
+
+# The reasons that explain why a pod does not run. Events with another reason are not kept.
 _REASONS = {
     STATEFUL_SET: frozenset({"FailedCreate"}),
     POD: frozenset(
@@ -48,7 +50,8 @@ _TIMES = ("lastTimestamp", "eventTime", "firstTimestamp")
 _VOLUME = re.compile(r'\bfor volume "([^"]{1,253})"')
 _CLAIM = re.compile(r"[Cc]reate Claim (\S{1,253}) ")
 _CONTAINER = re.compile(r"spec\.(?:initC|c)ontainers\{([^}]{1,63})\}")
-# Whatever differs from one attempt to the next, although the cause is the same.
+
+# What differs from one attempt to the next, although the cause is the same.
 _VOLATILE = re.compile(
     r"""
       ^\(combined\ from\ similar\ events\):\s+
@@ -74,7 +77,7 @@ _NAMELESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WarningEvent:
-    """A Warning Event about an object of a server, without what changes from one attempt to the next.
+    """A Warning Event about an object of a server, without the parts that change from one attempt to the next.
 
     Of one `topic` only the newest counts. `at` is RFC 3339 in UTC. `container` is empty when it is about none.
     """
@@ -90,8 +93,12 @@ class WarningEvent:
 
     @property
     def subject(self) -> str:
-        """What the topic is about: a volume, or the claim that was not created; empty for the object itself."""
+        """The volume that the topic is about, or the claim that was not created; empty for the object itself."""
         return self.topic.partition("/")[2]
+
+    @property
+    def time(self) -> datetime:
+        return datetime.fromisoformat(self.at)
 
     @property
     def server(self) -> str:
@@ -100,7 +107,7 @@ class WarningEvent:
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "WarningEvent | None":
-        """None when it cannot be about a server's object, or explains nothing."""
+        """Returns None when it cannot be about a server's object, or explains nothing."""
         about = manifest.get("involvedObject") or {}
         kind, name, uid = (str(about.get(key) or "") for key in ("kind", "name", "uid"))
         reason = str(manifest.get("reason") or "")
@@ -108,8 +115,12 @@ class WarningEvent:
             return None
 
         message = words(manifest.get("message"))
-        topic, at = _topic(reason, message), _newest_time(manifest)
-        if topic is None or at is None:
+        topic = _topic(reason, message)
+        # Which times there are depends on the API that the reporter uses.
+        series = (manifest.get("series") or {}).get("lastObservedTime")
+        times = (series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp"))
+        at = max((str(time) for time in times if time), default="")
+        if topic is None or not _is_time(at):
             return None
 
         container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
@@ -117,7 +128,7 @@ class WarningEvent:
 
 
 def server_of(kind: str, name: str) -> str | None:
-    """The server that an object of this name would belong to; None when no server has such objects."""
+    """Returns the server that an object of this name would belong to; None when no server has such objects."""
     if kind == STATEFUL_SET:
         return name or None
     if kind == POD:
@@ -126,24 +137,26 @@ def server_of(kind: str, name: str) -> str | None:
 
 
 def words(text: object) -> str:
-    """Somebody else's text for a message: one line without control characters, of limited length, stable."""
+    """Returns somebody else's text for a message: one line without control characters, of limited length, stable."""
     line = one_line(str(text or "")[:MAX_TEXT_CHARACTERS])
     line = _NAMELESS.sub("…", _VOLATILE.sub("", " ".join(line.split())))
     return line if len(line) <= MAX_WORDS_CHARACTERS else f"{line[:MAX_WORDS_CHARACTERS]}…"
 
 
 def current(events: Iterable[WarningEvent]) -> list[WarningEvent]:
-    """Those that still count, in a fixed order: without what others of the same reason have outlived."""
+    """Returns the Events that are not over, in a fixed order; of one reason the newest decides which ones are."""
     events = sorted(events, key=lambda event: (event.kind, event.name, event.topic, event.container))
-    last: dict[tuple[str, str], datetime] = {}
+
+    newest: dict[tuple[str, str], datetime] = {}
     for event in events:
         reason = event.kind, event.reason
-        last[reason] = max(_time(event), last.get(reason, _time(event)))
-    return [event for event in events if last[event.kind, event.reason] - _time(event) <= SILENCE]
+        newest[reason] = max(event.time, newest.get(reason, event.time))
+
+    return [event for event in events if newest[event.kind, event.reason] - event.time <= OUTDATED_AFTER]
 
 
 def _topic(reason: str, message: str) -> str | None:
-    """None for a message that only repeats what the pod's status says, or another Event."""
+    """Returns None for a message that only repeats what the pod's status says, or another Event."""
     if reason == "FailedCreate":
         claim = _CLAIM.match(message)
         return None if "failed to create PVC" in message else f"{reason}/{claim[1]}" if claim else reason
@@ -158,20 +171,16 @@ def _topic(reason: str, message: str) -> str | None:
     return f"{reason}/{volume[1]}" if volume else reason
 
 
-def _newest_time(manifest: Mapping[str, Any]) -> str | None:
-    """Which times there are depends on the API that the reporter uses; None for one that is no time."""
-    series = (manifest.get("series") or {}).get("lastObservedTime")
-    times = [series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp")]
-    newest = max((str(time) for time in times if time), default="")
+def _is_time(text: str) -> bool:
     try:
-        datetime.fromisoformat(newest)
+        datetime.fromisoformat(text)
     except ValueError:
-        return None
-    return newest
+        return False
+    return True
 
 
 class NodeState(StrEnum):
-    """What its Ready condition says. NotReady is a kubelet that answers; an unreachable one has stopped answering."""
+    """The Ready condition of a node. The kubelet of a NotReady node answers, that of an unreachable one does not."""
 
     READY = "Ready"
     NOT_READY = "NotReady"
@@ -182,7 +191,7 @@ class NodeState(StrEnum):
 
 @dataclass(frozen=True)
 class Node:
-    """The node of a pod; `words` are its kubelet's own, or say why it was not looked up."""
+    """The node of a pod; `words` are those of its kubelet, or say why the node was not looked up."""
 
     name: str
     state: NodeState
@@ -196,6 +205,7 @@ class Node:
         ready: Mapping[str, Any] = next((condition for condition in conditions if condition["type"] == "Ready"), {})
         states = {"True": NodeState.READY, "False": NodeState.NOT_READY}
         taints = (manifest.get("spec") or {}).get("taints") or []
+
         return cls(
             name=manifest["metadata"]["name"],
             state=states.get(ready.get("status", ""), NodeState.UNREACHABLE),
@@ -207,7 +217,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of a server whose pod does not run. `warnings` are about its objects as they are now.
+    """The evidence on a server whose pod does not run. `warnings` are about its objects as they are now.
 
     `node` is None when nobody needed to ask for it; see `app.storage.diagnosis.node_in_question`.
     """
@@ -227,9 +237,5 @@ class Case:
         return (self.pod or {}).get("status") or {}
 
     def newest(self, *reasons: str) -> list[WarningEvent]:
-        """Those about the pod that still count."""
+        """Returns the Events about the pod that are not over."""
         return [event for event in current(self.warnings) if event.kind == POD and event.reason in reasons]
-
-
-def _time(event: WarningEvent) -> datetime:
-    return datetime.fromisoformat(event.at)

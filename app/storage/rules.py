@@ -36,7 +36,16 @@ from app.storage.secret_references import (
 )
 from app.storage.sections import Section, changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
-from app.storage.volumes import Volume, doubt, mount_paths, refusal, resized, reuse, storage_class_of, volumes
+from app.storage.volumes import (
+    Volume,
+    describe_reuse,
+    mount_paths,
+    resized_volumes,
+    storage_class_of,
+    unknown_resizability,
+    volumes,
+    why_not_resizable,
+)
 
 # The API server adds as many to generateName.
 GENERATED_CHARACTERS = 5
@@ -92,7 +101,7 @@ class Change:
         """The volumes with another size than before, all of them when the server is new."""
         if self.old is None:
             return self.added
-        return tuple(resized(self.spec.storage, self.old.spec.storage))
+        return tuple(resized_volumes(self.spec.storage, self.old.spec.storage))
 
     @cached_property
     def added(self) -> tuple[Volume, ...]:
@@ -266,9 +275,9 @@ def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
         if not isinstance(claim, Claim) or (claim.terminating and volume in change.added):
             continue
 
-        if why := refusal(volume, claim, facts.storage_classes):
+        if why := why_not_resizable(volume, claim, facts.storage_classes):
             yield rejection(volume.field, f"{field_name(volume.field)} {why}")
-        elif what := doubt(volume, claim, facts.storage_classes):
+        elif what := unknown_resizability(volume, claim, facts.storage_classes):
             yield warning(volume.field, f"Could not verify {what}")
 
 
@@ -295,8 +304,8 @@ def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Find
         if not isinstance(claim, Claim):
             continue
 
-        if claim.terminating or refusal(volume, claim, facts.storage_classes) is None:
-            yield warning(volume.field, reuse(volume, claim, wanted, facts.storage_classes))
+        if claim.terminating or why_not_resizable(volume, claim, facts.storage_classes) is None:
+            yield warning(volume.field, describe_reuse(volume, claim, wanted, facts.storage_classes))
 
 
 def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:

@@ -22,7 +22,7 @@ from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
-from app.storage.volumes import described_class, is_of_another_class
+from app.storage.volumes import describe_class, is_of_another_class
 
 # A slow provisioner, or a pod that waits for a node, may take this long before a claim is reported as overdue.
 CLAIM_PATIENCE_SECONDS = 300
@@ -347,7 +347,7 @@ def _leftover_problem(claim: Claim, state: VolumeState, server: DittoServer, obs
     classes, wanted = observation.live_state.classes, server.spec.storage.storage_class_name
     what = f"volume claim {claim.name}, created {claim.created} before this server,"
     if is_of_another_class(claim, wanted):
-        what = f"{what} is {described_class(claim, wanted)}, and"
+        what = f"{what} is {describe_class(claim, wanted)}, and"
 
     class_problem = _class_problem(state.storage_class, classes)
     why = class_problem.message if class_problem else _why_pending(state.storage_class, classes)

@@ -12,7 +12,7 @@ from app.storage.objects import OPERATOR
 from app.storage.reading import field_name
 from app.storage.rollout import is_observed
 from app.storage.spec import DittoServer
-from app.storage.volumes import Volume, class_difference, refusal, storage_class_of, volumes
+from app.storage.volumes import Volume, class_difference, storage_class_of, volumes, why_not_resizable
 
 # On a DittoServer, with the value `never`: its pod is not restarted for a file system that cannot grow while in use.
 RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
@@ -178,7 +178,7 @@ def _how_to_keep_data(claim: Claim) -> str:
 
 def _to_expand(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
     volume = state.volume
-    if why := refusal(volume, claim, live_state.classes):
+    if why := why_not_resizable(volume, claim, live_state.classes):
         message = f"{_spec_size(volume)} {why}; it can stay at {claim.capacity}"
         return replace(state, phase=Phase.RESIZE_REFUSED, message=message)
     if rejection := live_state.refused.get(claim.name):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.evidence import MAX_WORDS_CHARACTERS, SILENCE, Node, NodeState, WarningEvent, current, words
+from app.storage.evidence import MAX_WORDS_CHARACTERS, OUTDATED_AFTER, Node, NodeState, WarningEvent, current, words
 from app.storage.unstructured import Manifest
 from tests.harness.warning_events import UID, event
 
@@ -150,7 +150,7 @@ def test_what_others_have_outlived_no_longer_counts() -> None:
 
     assert current([new, old, alone]) == [alone, old, new]
 
-    much_later = replace(new, at=f"2026-11-27T04:{SILENCE.seconds // 60 + 1}:00Z")
+    much_later = replace(new, at=f"2026-11-27T04:{OUTDATED_AFTER.seconds // 60 + 1}:00Z")
 
     assert current([much_later, old, alone]) == [alone, much_later]
 

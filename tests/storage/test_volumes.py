@@ -3,16 +3,16 @@ import pytest
 from app.storage.facts import Claim, StorageClasses
 from app.storage.reading import read
 from app.storage.spec import Storage
-from app.storage.volumes import mount_paths, resized, server_of_claim, storage_class_of, volumes
+from app.storage.volumes import mount_paths, resized_volumes, server_of_claim, storage_class_of, volumes
 from tests.harness.server_table import server, storage
 
 
-def of(**fields: str) -> Storage:
+def storage_with(**fields: str) -> Storage:
     return read(server(**storage(**fields))).server.spec.storage
 
 
 def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
-    table = [(volume.name, volume.mount_path, volume.size) for volume in volumes(of(contentSize="50Gi"))]
+    table = [(volume.name, volume.mount_path, volume.size) for volume in volumes(storage_with(contentSize="50Gi"))]
 
     assert table == [
         ("metadata", "/data/metadata", "10Gi"),
@@ -22,23 +22,28 @@ def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
 
 
 def test_a_claim_is_named_as_the_statefulset_controller_names_it() -> None:
-    assert [volume.claim_name("files") for volume in volumes(of())][-1] == "cache-files-0"
+    assert [volume.claim_name("files") for volume in volumes(storage_with())][-1] == "cache-files-0"
 
 
 def test_there_is_no_content_volume_without_a_size() -> None:
-    assert mount_paths(of()) == ("/data/metadata", "/data/cache", "/data/controlplane")
+    assert mount_paths(storage_with()) == ("/data/metadata", "/data/cache", "/data/controlplane")
 
 
-def test_only_a_size_that_is_new_or_of_another_amount_is_resized() -> None:
-    old = of(contentSize="50Gi", cacheSize="1024Mi")
-    assert [volume.name for volume in resized(of(contentSize="51Gi", cacheSize="1Gi"), old)] == ["content"]
-    assert list(resized(of(cacheSize="1Gi"), old)) == []
-    assert [volume.name for volume in resized(old, of(cacheSize="1Gi"))] == ["content"]
+def test_only_a_size_that_is_new_or_another_is_resized() -> None:
+    old = storage_with(contentSize="50Gi", cacheSize="1024Mi")
+    same_cache = storage_with(cacheSize="1Gi")
+
+    def resized(new: Storage, old: Storage) -> list[str]:
+        return [volume.name for volume in resized_volumes(new, old)]
+
+    assert resized(storage_with(contentSize="51Gi", cacheSize="1Gi"), old) == ["content"]
+    assert resized(same_cache, old) == []
+    assert resized(old, same_cache) == ["content"]
 
 
 @pytest.mark.parametrize("name", ["files", "a", "a-0", "metadata-files", "x" * 52])
 def test_a_claim_names_its_server(name: str) -> None:
-    assert [server_of_claim(volume.claim_name(name)) for volume in volumes(of())] == [name] * 3
+    assert [server_of_claim(volume.claim_name(name)) for volume in volumes(storage_with())] == [name] * 3
 
 
 @pytest.mark.parametrize("claim", ["", "files", "cache-0", "cache-files-1", "logs-files-0", "cache-files-0\n"])
@@ -57,4 +62,4 @@ def test_a_claim_of_nobody_names_no_server(claim: str) -> None:
     ],
 )
 def test_a_bound_claim_keeps_its_class(claim: Claim | None, storage_class: str) -> None:
-    assert storage_class_of(of(), claim, StorageClasses()) == storage_class
+    assert storage_class_of(storage_with(), claim, StorageClasses()) == storage_class
