@@ -68,7 +68,18 @@ OTHER_NAMES = {
         *("Ei", "Gi", "Ki", "Mi", "Pi", "Ti", "No", "Null", "Off", "On", "Text", "Yes"),
     },
     "keys of client configurations, types in annotations": {
-        *("BearerToken", "Change", "Claim", "Cluster", "Document", "Facts", "Name", "Result", "SecretDigest"),
+        *(
+            "BearerToken",
+            "Change",
+            "Claim",
+            "Cluster",
+            "Document",
+            "Facts",
+            "Function",
+            "Name",
+            "Result",
+            "SecretDigest",
+        ),
     },
 }
 NOT_REASONS = set().union(*OTHER_NAMES.values())
