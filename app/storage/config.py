@@ -6,21 +6,22 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from app.storage.secret_references import JWT_PATH, PASSWORD_PATH, POSTGRES_PATH, S3_PATH, SecretReference
+from app.storage.secret_references import (
+    JWT_PATH,
+    PASSWORD_PATH,
+    POSTGRES_KEYS,
+    POSTGRES_PATH,
+    S3_PATH,
+    SecretReference,
+)
 from app.storage.spec import Jwt, Spec
 
 # The pod's grace period is longer, so that connections are drained before it is killed.
 SHUTDOWN_TIMEOUT = "90s"
 
 # The server overrides with DITTOFS_* only what its file has; it never connects to these.
-_POSTGRES_PLACEHOLDERS = {
-    "host": "from-environment",
-    "port": 5432,
-    "database": "from-environment",
-    "user": "from-environment",
-    "password": "from-environment",
-    "sslmode": "prefer",
-}
+_POSTGRES_PLACEHOLDERS = {**dict.fromkeys(POSTGRES_KEYS, "from-environment"), "port": 5432, "sslmode": "prefer"}
+
 # The durations for a spec without identity.jwt, whose signing secret is generated.
 _DEFAULT_JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
 _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
+from app.storage.secret_references import POSTGRES_KEYS
+
 EXPECTED = "expected postgres://user:password@host:5432/database, or host=... user=... in libpq's form"
 
 _PAIR = re.compile(r"\s*(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|(?!')((?:[^\s\\]|\\.)+))", re.DOTALL)
@@ -29,7 +31,7 @@ def parse_dsn(dsn: str) -> dict[str, str]:
         raise ValueError(EXPECTED)
 
     fields.setdefault("database", fields["user"])
-    return {name: fields[name] for name in ("host", "port", "database", "user", "password", "sslmode")}
+    return {name: fields[name] for name in POSTGRES_KEYS}
 
 
 def _parse_url(text: str) -> Mapping[str, str]:
