@@ -31,41 +31,22 @@ def _object(**properties: Schema) -> Schema:
     return {"type": "object", "properties": properties}
 
 
+_OWNER_REFERENCE = _object(
+    apiVersion=_STRING, kind=_STRING, name=_STRING, uid=_STRING, controller=_BOOLEAN, blockOwnerDeletion=_BOOLEAN
+)
+_MANAGED_FIELDS_ENTRY = _object(
+    **dict.fromkeys(("manager", "operation", "apiVersion", "fieldsType", "subresource"), _STRING),
+    time=_TIME,
+    fieldsV1=_OBJECT,
+)
 METADATA_SCHEMA = _object(
-    name=_STRING,
-    generateName=_STRING,
-    namespace=_STRING,
-    selfLink=_STRING,
-    uid=_STRING,
-    resourceVersion=_STRING,
-    generation=_INTEGER,
-    creationTimestamp=_TIME,
-    deletionTimestamp=_TIME,
-    deletionGracePeriodSeconds=_INTEGER,
-    labels=_STRINGS,
-    annotations=_STRINGS,
-    ownerReferences=_array(
-        _object(
-            apiVersion=_STRING,
-            kind=_STRING,
-            name=_STRING,
-            uid=_STRING,
-            controller=_BOOLEAN,
-            blockOwnerDeletion=_BOOLEAN,
-        )
-    ),
+    **dict.fromkeys(("name", "generateName", "namespace", "selfLink", "uid", "resourceVersion"), _STRING),
+    **dict.fromkeys(("generation", "deletionGracePeriodSeconds"), _INTEGER),
+    **dict.fromkeys(("creationTimestamp", "deletionTimestamp"), _TIME),
+    **dict.fromkeys(("labels", "annotations"), _STRINGS),
+    ownerReferences=_array(_OWNER_REFERENCE),
     finalizers=_array(_STRING),
-    managedFields=_array(
-        _object(
-            manager=_STRING,
-            operation=_STRING,
-            apiVersion=_STRING,
-            time=_TIME,
-            fieldsType=_STRING,
-            fieldsV1=_OBJECT,
-            subresource=_STRING,
-        )
-    ),
+    managedFields=_array(_MANAGED_FIELDS_ENTRY),
 )
 
 _EXPECTED: dict[str, tuple[Any, str]] = {
