@@ -103,23 +103,16 @@ async def judge_documents(documents: Iterable[Document], reader: Reader) -> list
             continue
 
         change = Change.read(document.object)
-        # The volumes of a server that exists already are no surprise.
-        if change.added and await _exists(change, reader):
-            change = replace(change, exists=True)
+        if change.added:
+            # The volumes of a live server are no surprise. If the lookup fails, the server is judged as a new one.
+            with suppress(ClusterError):
+                await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
+                change = replace(change, exists=True)
 
         facts = await gather(reader, needs(change))
         judgements.append(Judgement(document, judge_manifest(document.object, change, facts)))
 
     return judgements
-
-
-async def _exists(change: Change, reader: Reader) -> bool:
-    """Returns False where the lookup fails, too: the server is then judged as a new one."""
-    try:
-        await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
-    except ClusterError:
-        return False
-    return True
 
 
 def format_text(judgements: Sequence[Judgement]) -> Iterator[str]:
