@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import groupby
 from typing import Any
 
 import click
@@ -10,7 +11,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app import serve
 from app.__main__ import SUMMARIES, import_command
+from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.unstructured import Manifest
+from app.storage.volume_states import RESTART_FOR_RESIZE
 from manifests.reasons import CERTIFICATE_GROUP, GROUPS, VOLUME_PHASES, Reason
 from manifests.values import documented
 
@@ -48,12 +51,12 @@ def dittoserver_page(crd: Manifest) -> str:
             ("annotation of a DittoServer", "meaning"),
             [
                 (
-                    '`dittofs.io/allow-data-loss: "true"`',
+                    f'`{ALLOW_DATA_LOSS}: "true"`',
                     "Lets the pod restart or stop although a volume claim that is being deleted, or is gone, is lost "
                     "with it. See [Recover a volume claim](../how-to/recover-a-volume-claim.md).",
                 ),
                 (
-                    '`dittofs.io/restart-for-resize: "never"`',
+                    f'`{RESTART_FOR_RESIZE}: "never"`',
                     "Forbids the restart of the pod for a file system that cannot grow while it is in use. See "
                     "[Expand a volume](../how-to/expand-a-volume.md).",
                 ),
@@ -75,8 +78,10 @@ def reasons_page() -> str:
         "`CreateContainerConfigError`, and of a pod that its node has ended, such as `Evicted`, comes from the "
         "kubelet; the message quotes it.\n",
     ]
+
     for title, reasons in GROUPS:
         parts += [f"## {title}\n", _reasons(reasons)]
+
     certificates, certificate_reasons = CERTIFICATE_GROUP
     parts += [
         f"## {certificates}\n",
@@ -97,6 +102,7 @@ def cli_page() -> str:
         "Every option can also be set by an environment variable. Exit codes other than 0: 1 if `check` or `plan` "
         "found that a DittoServer would be rejected, 2 if the input cannot be used.\n"
     ]
+
     for name in SUMMARIES:
         command = import_command(name)
         usage = " ".join(command.collect_usage_pieces(click.Context(command)))
@@ -122,6 +128,7 @@ def metrics_page() -> str:
     """Documents the metrics of the operator, from the registry of the process."""
     assert serve  # Imported for the metrics that it and the modules below it register.
     rows = []
+
     # The registry offers no other way to the labels of a metric without samples.
     for collector in REGISTRY._collector_to_names:  # noqa: SLF001
         if isinstance(collector, MetricWrapperBase):
@@ -146,26 +153,29 @@ def alerts_page(rule: Manifest) -> str:
         "The chart installs these as a PrometheusRule with `prometheusRule.enabled=true`. The thresholds for "
         "certificates are those for the default lifetimes, and a week for certificates that you provide.\n"
     ]
-    alerts = rule["spec"]["groups"][0]["rules"]
-    for name in dict.fromkeys(alert["alert"] for alert in alerts):
+
+    for name, alerts in groupby(rule["spec"]["groups"][0]["rules"], key=lambda alert: alert["alert"]):
         parts.append(f"## {name}\n")
         for alert in alerts:
-            if alert["alert"] == name:
-                labels, annotations = alert["labels"], alert["annotations"]
-                parts.append(
-                    f"{annotations['summary']}. {annotations['description']}\n\n"
-                    f"Severity {labels['severity']}, after {alert['for']} of\n\n```\n{alert['expr'].strip()}\n```\n"
-                )
+            annotations = alert["annotations"]
+            parts += [
+                f"{annotations['summary']}. {annotations['description']}\n",
+                f"Severity {alert['labels']['severity']}, after {alert['for']} of\n",
+                f"```\n{alert['expr'].strip()}\n```\n",
+            ]
+
     return _page("Alerts", *parts)
 
 
 def layers_diagram(contract: Mapping[str, Any]) -> str:
     """Draws the layers of an import contract, the highest first."""
     lines = ["```mermaid", "flowchart TD"]
+
     for number, layer in enumerate(contract["layers"]):
         lines.append(f'    layer{number}["{layer.replace(" | ", ", ")}"]')
         if number:
             lines.append(f"    layer{number - 1} --> layer{number}")
+
     return "\n".join([*lines, "```", ""])
 
 
@@ -180,9 +190,11 @@ def _fields(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping
 
 
 def _rules(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields each rule about several fields with the path that it reports."""
     for rule in schema.get("x-kubernetes-validations", ()):
         if schema.get("type") == "object":
             yield path + rule.get("fieldPath", ""), rule
+
     for name, field in schema.get("properties", {}).items():
         yield from _rules(field, f"{path}.{name}")
 
@@ -198,6 +210,7 @@ def _default(field: Mapping[str, Any]) -> str:
 def _field_meaning(field: Mapping[str, Any], *, required: bool) -> str:
     """Returns the description with the limits that the schema sets."""
     parts = [field.get("description", "")]
+
     if required and "default" not in field:
         parts.append("Required.")
     if {"minimum", "maximum"} <= field.keys() and field["maximum"] < 2**31 - 1:
@@ -206,11 +219,13 @@ def _field_meaning(field: Mapping[str, Any], *, required: bool) -> str:
         parts.append(f"At least {field['minimum']}.")
     if "pattern" in field:
         parts.append(f"Must match `{field['pattern']}`.")
+
     parts += [
         f"Its value {rule['message']}."
         for rule in field.get("x-kubernetes-validations", ())
         if "." not in rule["message"] and field.get("type") != "object"
     ]
+
     return " ".join(filter(None, parts))
 
 

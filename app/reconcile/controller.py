@@ -21,8 +21,8 @@ _NAME = "dittoserver"
 TOTAL = Counter("controller_runtime_reconcile", "Reconciles by result.", ["controller", "result"])
 ERRORS = Counter("controller_runtime_reconcile_errors", "Reconciles that failed.", ["controller"]).labels(_NAME)
 TIME = Histogram("controller_runtime_reconcile_time_seconds", "How long a reconcile took.", ["controller"])
-ACTIVE = Gauge("controller_runtime_active_workers", "Workers that reconcile.", ["controller"]).labels(_NAME)
-MOST = Gauge("controller_runtime_max_concurrent_reconciles", "Workers there are at most.", ["controller"])
+ACTIVE = Gauge("controller_runtime_active_workers", "Workers that are reconciling.", ["controller"]).labels(_NAME)
+MOST = Gauge("controller_runtime_max_concurrent_reconciles", "Maximum number of workers.", ["controller"])
 
 # Of the servers that one change concerns: to take up all of them must not keep the event loop from the webhook.
 AT_ONCE = 100

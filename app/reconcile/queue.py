@@ -19,14 +19,14 @@ FIRST_DELAY, LONGEST_DELAY = 0.1, 60.0
 # The names, the label and the buckets are controller-runtime's, so that its dashboards and alerts serve here too.
 _NAME = "dittoserver"
 _BUCKETS = [10.0**exponent for exponent in range(-8, 4)]
-DEPTH = Gauge("workqueue_depth", "Keys that are ready and wait for a worker.", ["name"]).labels(_NAME)
-ADDS = Counter("workqueue_adds_total", "Keys that became ready.", ["name"]).labels(_NAME)
-RETRIES = Counter("workqueue_retries_total", "Keys put off: failures, and later looks.", ["name"]).labels(_NAME)
+DEPTH = Gauge("workqueue_depth", "Keys that are waiting for a worker.", ["name"]).labels(_NAME)
+ADDS = Counter("workqueue_adds_total", "Keys that were added.", ["name"]).labels(_NAME)
+RETRIES = Counter("workqueue_retries_total", "Keys that were requeued for later.", ["name"]).labels(_NAME)
 WAITED = Histogram(
-    "workqueue_queue_duration_seconds", "How long a key was ready before it was taken.", ["name"], buckets=_BUCKETS
+    "workqueue_queue_duration_seconds", "How long a key waited for a worker.", ["name"], buckets=_BUCKETS
 ).labels(_NAME)
 WORKED = Histogram(
-    "workqueue_work_duration_seconds", "How long the work on a key took.", ["name"], buckets=_BUCKETS
+    "workqueue_work_duration_seconds", "How long processing a key took.", ["name"], buckets=_BUCKETS
 ).labels(_NAME)
 
 
