@@ -25,8 +25,8 @@ from tests.harness.wait import until, until_async
 
 
 @contextmanager
-def mute(folder: Path) -> Iterator[str]:
-    """Begins a watch over TLS, and neither says nor hears anything from then on."""
+def silent_server(folder: Path) -> Iterator[str]:
+    """Starts a server that begins a watch over TLS, and neither sends nor reads anything from then on."""
     pair = Authority.create("test", datetime.now(UTC)).issue_pair(["127.0.0.1"], datetime.now(UTC))
     (folder / "pem").write_bytes(pair.certificate + pair.key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -47,13 +47,13 @@ def mute(folder: Path) -> Iterator[str]:
             over.set()
 
 
-def sockets() -> int:
-    """How many this process has."""
-    return sum("socket:" in str(each.readlink()) for each in Path("/proc/self/fd").iterdir() if each.is_symlink())
+def open_sockets() -> int:
+    """Counts the sockets of this process."""
+    return sum("socket:" in str(file.readlink()) for file in Path("/proc/self/fd").iterdir() if file.is_symlink())
 
 
 @pytest.mark.anyio
-async def test_a_server_that_nobody_listens_for_is_unavailable(tmp_path: Path) -> None:
+async def test_a_refused_connection_is_unavailable(tmp_path: Path) -> None:
     with listening() as server:
         gone = address(server)
     assert await failure(kubeconfig(tmp_path / "c", f"http://{gone}")) == f"cannot ask {gone}: Connection refused"
@@ -61,15 +61,15 @@ async def test_a_server_that_nobody_listens_for_is_unavailable(tmp_path: Path) -
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_server_that_never_answers_is_given_up(tmp_path: Path, scheme: str) -> None:
+async def test_a_server_that_never_answers_times_out(tmp_path: Path, scheme: str) -> None:
     with listening() as server:
         path = kubeconfig(tmp_path / "c", f"{scheme}://{address(server)}")
         assert await failure(path, timeout_seconds=0.2) == f"no answer from {address(server)} within 0.2 s"
 
 
 @pytest.mark.anyio
-async def test_a_watch_that_is_left_takes_its_connection_along(tmp_path: Path) -> None:
-    with mute(tmp_path) as url:
+async def test_leaving_a_watch_closes_its_connection(tmp_path: Path) -> None:
+    with silent_server(tmp_path) as url:
         path = kubeconfig(tmp_path / "c", url)
         content = yaml.safe_load(path.read_text())
         content["clusters"][0]["cluster"]["insecure-skip-tls-verify"] = True
@@ -78,12 +78,12 @@ async def test_a_watch_that_is_left_takes_its_connection_along(tmp_path: Path) -
             async with aclosing(cluster.watch(Selection(SECRETS), ())) as lines:
                 assert await anext(lines) == b"{}"
 
-                watching = sockets()
-            await until_async(lambda: sockets() == watching - 1, seconds=2)
+                watching = open_sockets()
+            await until_async(lambda: open_sockets() == watching - 1, seconds=2)
 
 
 @pytest.mark.anyio
-async def test_a_connection_that_is_dropped_is_no_answer(tmp_path: Path) -> None:
+async def test_a_dropped_connection_is_no_answer(tmp_path: Path) -> None:
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert (await failure(kubeconfig(tmp_path / "c", f"http://{host}"))).startswith(f"cannot ask {host}: ")
@@ -101,8 +101,8 @@ async def test_a_connection_that_is_dropped_is_no_answer(tmp_path: Path) -> None
         b"SSH-2.0-OpenSSH_9.2\r\n",
     ],
 )
-async def test_an_answer_that_is_not_the_api_servers_says_nothing_of_what_exists(tmp_path: Path, answer: bytes) -> None:
-    """As from a proxy, or whatever else listens where the API server should."""
+async def test_a_foreign_answer_proves_no_absence(tmp_path: Path, answer: bytes) -> None:
+    """It comes from a proxy, or from whatever else listens where the API server should."""
 
     def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(answer)
@@ -119,7 +119,7 @@ async def test_an_answer_that_is_not_the_api_servers_says_nothing_of_what_exists
 
 
 @pytest.mark.anyio
-async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> None:
+async def test_requests_are_counted_like_client_gos(tmp_path: Path) -> None:
     with listening() as server:
         host = address(server)
     await failure(kubeconfig(tmp_path / "c", f"http://{host}"))
@@ -130,7 +130,7 @@ async def test_requests_are_counted_as_client_go_counts_them(tmp_path: Path) -> 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../configmaps/x", "a%2fb"])
-async def test_a_name_that_would_ask_for_something_else_is_not_asked_for(tmp_path: Path, name: str) -> None:
+async def test_a_name_that_alters_the_path_is_not_found(tmp_path: Path, name: str) -> None:
     async with Cluster.connect(kubeconfig(tmp_path / "c", "http://127.0.0.1:1")) as cluster:
         with pytest.raises(NotFound):
             await cluster.get(SECRETS, name)
@@ -143,17 +143,17 @@ def secret(name: str, value: str = "hunter2") -> str:
 
 
 @pytest.mark.anyio
-async def test_an_object_comes_as_the_server_has_it(control_plane: ControlPlane, namespace: str) -> None:
+async def test_an_object_is_returned_as_it_is(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input=secret("s3"))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        found = await cluster.get(SECRETS, "s3", namespace)
+        secret_s3 = await cluster.get(SECRETS, "s3", namespace)
 
-    assert found["metadata"]["namespace"] == namespace
-    assert base64.b64decode(found["data"]["key"]) == b"hunter2"
+    assert secret_s3["metadata"]["namespace"] == namespace
+    assert base64.b64decode(secret_s3["data"]["key"]) == b"hunter2"
 
 
 @pytest.mark.anyio
-async def test_what_does_not_exist_is_not_found(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_missing_object_is_not_found(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         with pytest.raises(NotFound, match=r'^secrets "gone" not found$'):
             await cluster.get(SECRETS, "gone", namespace)
@@ -165,9 +165,7 @@ async def test_what_does_not_exist_is_not_found(control_plane: ControlPlane, nam
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("version", ["v1", "example.com/v1"])
-async def test_a_resource_that_the_server_does_not_know_is_not_taken_for_a_missing_object(
-    control_plane: ControlPlane, version: str
-) -> None:
+async def test_an_unknown_resource_is_unavailable(control_plane: ControlPlane, version: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         with pytest.raises(Unavailable):
             await cluster.get(Resource(version, "things", "Thing"), "one")
@@ -188,7 +186,7 @@ async def test_a_long_list_is_read_page_by_page(
 
 
 @pytest.mark.anyio
-async def test_a_user_who_may_not_is_told_what_is_missing(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_forbidden_request_names_the_permission(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("create", "serviceaccount", "few-rights", "-n", namespace)
     async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
         with pytest.raises(Forbidden, match=r'^forbidden: secrets "s3" is forbidden: User ".*" cannot get resource'):
@@ -198,14 +196,14 @@ async def test_a_user_who_may_not_is_told_what_is_missing(control_plane: Control
 
 
 @pytest.mark.anyio
-async def test_credentials_that_are_no_good_are_forbidden(control_plane: ControlPlane, tmp_path: Path) -> None:
+async def test_bad_credentials_are_forbidden(control_plane: ControlPlane, tmp_path: Path) -> None:
     async with Cluster.connect(trusting_kubeconfig(control_plane, tmp_path, token="wrong")) as cluster:
         with pytest.raises(Forbidden, match=r"^forbidden: Unauthorized$"):
             await cluster.list(STORAGE_CLASSES)
 
 
 @pytest.mark.anyio
-async def test_nothing_of_a_secret_is_logged_or_kept(
+async def test_no_value_of_a_secret_is_logged_or_kept(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -227,7 +225,7 @@ def config_map(namespace: str, **data: str) -> dict[str, Any]:
 
 
 @pytest.mark.anyio
-async def test_a_name_that_is_taken_is_a_conflict(control_plane: ControlPlane, namespace: str) -> None:
+async def test_creating_an_existing_object_conflicts(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
 
@@ -237,9 +235,7 @@ async def test_a_name_that_is_taken_is_a_conflict(control_plane: ControlPlane, n
 
 
 @pytest.mark.anyio
-async def test_applying_gives_up_what_is_no_longer_named_and_leaves_what_others_own(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+async def test_apply_gives_up_only_fields_of_its_manager(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         await cluster.apply(CONFIG_MAPS, config_map(namespace, a="1", b="2"))
         control_plane.kubectl("-n", namespace, "patch", "configmap", "one", "-p", '{"data": {"theirs": "3"}}')
@@ -250,7 +246,7 @@ async def test_applying_gives_up_what_is_no_longer_named_and_leaves_what_others_
 
 
 @pytest.mark.anyio
-async def test_what_changed_since_it_was_read_is_not_overwritten(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_changed_object_is_not_overwritten(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         old = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
         new = await cluster.replace(CONFIG_MAPS, {**old, "data": {"a": "2"}})
@@ -276,7 +272,7 @@ async def test_what_changed_since_it_was_read_is_not_overwritten(control_plane: 
 
 
 @pytest.mark.anyio
-async def test_metadata_alone_comes_without_data_page_by_page(
+async def test_metadata_is_listed_without_data(
     control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     control_plane.kubectl("apply", "-n", namespace, "-f", "-", input="".join(map(secret, ("s0", "s1", "s2"))))
@@ -290,7 +286,7 @@ async def test_metadata_alone_comes_without_data_page_by_page(
 
 
 @pytest.mark.anyio
-async def test_a_watch_gives_each_change_as_a_line_however_long(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_watch_yields_each_change_as_a_line(control_plane: ControlPlane, namespace: str) -> None:
     selection = Selection(CONFIG_MAPS, namespace, labels="watched=yes")
     labelled = {**config_map(namespace)["metadata"], "labels": {"watched": "yes"}}
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
@@ -298,13 +294,13 @@ async def test_a_watch_gives_each_change_as_a_line_however_long(control_plane: C
         async with aclosing(cluster.watch(selection, [("timeoutSeconds", "2")])) as lines:
             long = {**config_map(namespace, a="x" * 900_000), "metadata": {**labelled, "name": "two"}}
             await cluster.create(CONFIG_MAPS, long)
-            seen = [orjson.loads(line) async for line in lines]
+            events = [orjson.loads(line) async for line in lines]
 
-    assert [(event["type"], event["object"]["data"]) for event in seen] == [("ADDED", long["data"])]
+    assert [(event["type"], event["object"]["data"]) for event in events] == [("ADDED", long["data"])]
 
 
 @pytest.mark.anyio
-async def test_fields_select_as_names_do(control_plane: ControlPlane, namespace: str) -> None:
+async def test_fields_and_names_select_together(control_plane: ControlPlane, namespace: str) -> None:
     event = {
         "involvedObject": {"kind": "Pod", "name": "p", "namespace": namespace},
         "apiVersion": "v1",
@@ -324,7 +320,7 @@ async def test_fields_select_as_names_do(control_plane: ControlPlane, namespace:
 
 
 @pytest.mark.anyio
-async def test_a_watch_that_says_nothing_for_too_long_is_broken(control_plane: ControlPlane, namespace: str) -> None:
+async def test_an_idle_watch_is_broken(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         with pytest.raises(Unavailable, match=r"no answer from .* within 0.3 s"):
             _ = [line async for line in cluster.watch(Selection(SECRETS, namespace), [], idle_seconds=0.3)]
@@ -335,7 +331,7 @@ def version_of(manifest: dict[str, Any]) -> dict[str, str]:
 
 
 @pytest.mark.anyio
-async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_permission_for_one_name_is_enough(control_plane: ControlPlane, namespace: str) -> None:
     def kubectl(*args: str) -> None:
         control_plane.kubectl("--namespace", namespace, *args)
 
@@ -356,20 +352,20 @@ async def test_a_permission_for_one_name_is_enough_to_watch_it(control_plane: Co
 @pytest.mark.parametrize(
     ("date", "hours"), [("Thu, 01 Jan 2026 06:00:00 GMT", 6), ("Thu, 01 Jan 2026 06:00:00 -0200", 8)]
 )
-async def test_the_time_is_what_the_api_server_says(tmp_path: Path, date: str, hours: int) -> None:
-    cluster = await told(tmp_path, f"Date: {date}\r\n")
+async def test_the_time_is_the_api_servers(tmp_path: Path, date: str, hours: int) -> None:
+    cluster = await cluster_after(tmp_path, f"Date: {date}\r\n")
     assert timedelta() <= cluster.now() - datetime(2026, 1, 1, hours, tzinfo=UTC) < timedelta(seconds=10)
 
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("header", ["", "Date: yesterday\r\n"])
-async def test_the_time_is_this_machines_when_the_api_server_says_none(tmp_path: Path, header: str) -> None:
-    cluster = await told(tmp_path, header)
+async def test_the_time_is_this_machines_otherwise(tmp_path: Path, header: str) -> None:
+    cluster = await cluster_after(tmp_path, header)
     assert abs(cluster.now() - datetime.now(UTC)) < timedelta(seconds=10)
 
 
-async def told(folder: Path, header: str) -> Cluster:
-    """After one answer with that header."""
+async def cluster_after(folder: Path, header: str) -> Cluster:
+    """Returns the client after one answer with that header."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -377,7 +373,7 @@ async def told(folder: Path, header: str) -> Cluster:
         writer.close()
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
-    file = kubeconfig(folder / "told", f"http://{address(server.sockets[0])}")
+    file = kubeconfig(folder / "kubeconfig", f"http://{address(server.sockets[0])}")
     async with server, Cluster.connect(file) as cluster:
         with pytest.raises(Unavailable):
             await cluster.get(SECRETS, "s3")
@@ -411,7 +407,7 @@ def a_stateful_set(namespace: str, **container: Any) -> dict[str, Any]:
 
 
 class TestADryRun:
-    """What the real API server answers to an object that it is asked to create without storing it."""
+    """The real API server answers whether it would create an object, and stores none."""
 
     @pytest.fixture
     def policy(self, control_plane: ControlPlane, namespace: str) -> Iterator[None]:
@@ -426,16 +422,16 @@ class TestADryRun:
             "ValidatingAdmissionPolicyBinding": {"policyName": namespace, "validationActions": ["Deny"]},
         }
         about = {"apiVersion": "admissionregistration.k8s.io/v1", "metadata": {"name": namespace}}
-        made = yaml.safe_dump_all({**about, "kind": kind, "spec": spec} for kind, spec in specs.items())
+        policy = yaml.safe_dump_all({**about, "kind": kind, "spec": spec} for kind, spec in specs.items())
         manifest = yaml.safe_dump(a_stateful_set(namespace))
 
-        control_plane.kubectl("apply", "-f", "-", input=made)
+        control_plane.kubectl("apply", "-f", "-", input=policy)
         # The API server takes up a policy after a moment.
         create = ("create", "--dry-run=server", "-f", "-")
         until(lambda: control_plane.kubectl(*create, input=manifest, check=False).returncode == 1)
 
         yield
-        control_plane.kubectl("delete", "-f", "-", input=made)
+        control_plane.kubectl("delete", "-f", "-", input=policy)
 
     async def try_out(self, control_plane: ControlPlane, namespace: str, **container: Any) -> DryRun:
         async with Cluster.connect(control_plane.kubeconfig) as cluster:

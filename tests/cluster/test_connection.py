@@ -1,4 +1,4 @@
-"""How a connection is made in a pod and by kubeconfig, and how it fails."""
+"""Connections of a pod and by kubeconfig: how they are made, and how they fail."""
 
 import base64
 import ssl
@@ -229,7 +229,7 @@ async def test_a_pod_may_have_an_ipv6_server(pod: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.anyio
-async def test_a_connection_does_not_insist_on_x509_extensions(pod: Path) -> None:
+async def test_tls_does_not_insist_on_x509_extensions(pod: Path) -> None:
     """The CAs of many clusters lack an extension, and client-go does not insist on it either."""
     async with connect(service_account=pod) as connection:
         assert connection.tls.verify_mode == ssl.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""What is watched of a namespace of the real API server, and which look-ups that answers."""
+"""Informers of a namespace at the real API server: what they keep, and which lookups they answer."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.anyio
 
 MARKER = "hunter2-in-clear"
 OWNED: Manifest = {"f:metadata": {"f:ownerReferences": {".": {}}}}
-ASKED = Facts().storage_classes
+UNASKED = Facts().storage_classes
 AT_ONE = {"resourceVersion": "1"}
 
 
@@ -37,13 +37,13 @@ def named(name: str, namespace: str, **labels: str) -> dict[str, Any]:
 
 
 def pod(namespace: str, *, labels: dict[str, str]) -> dict[str, Any]:
-    made = named("p", namespace, **labels)
-    made["metadata"]["annotations"] = {"dittofs.io/config-hash": "digest", "example.com/other": MARKER}
+    manifest = named("p", namespace, **labels)
+    manifest["metadata"]["annotations"] = {"dittofs.io/config-hash": "digest", "example.com/other": MARKER}
     volumes = [
         {"name": "data", "persistentVolumeClaim": {"claimName": "data-p"}},
         {"name": MARKER, "emptyDir": {}},
     ]
-    return {**made, "kind": "Pod", "spec": {"containers": [{"name": "c", "image": MARKER}], "volumes": volumes}}
+    return {**manifest, "kind": "Pod", "spec": {"containers": [{"name": "c", "image": MARKER}], "volumes": volumes}}
 
 
 def secret(namespace: str, value: str) -> dict[str, Any]:
@@ -56,8 +56,8 @@ def storage_class(name: str, *, default: bool = False) -> Manifest:
     return {"metadata": {"name": name, "annotations": annotations, "resourceVersion": "1"}}
 
 
-def still(cluster: Cluster, *classes: Manifest) -> Informers:
-    """Nothing is watched: it knows what it is given, and that the list of classes is whole."""
+def unwatched(cluster: Cluster, *classes: Manifest) -> Informers:
+    """Returns informers that watch nothing, and take these classes for a complete list."""
     informers = Informers(cluster, ("here",))
     for manifest in classes:
         informers.classes.put(manifest)
@@ -75,11 +75,11 @@ def still(cluster: Cluster, *classes: Manifest) -> Informers:
         ({"manager": "kubectl", "operation": "Update"}, False),
     ],
 )
-async def test_a_maker_is_who_made_the_object_a_servers_own_by_update(entry: Manifest, *, expected: bool) -> None:
+async def test_a_creator_set_the_owner_by_update(entry: Manifest, *, expected: bool) -> None:
     assert is_from_creator(entry) is expected
 
 
-async def test_of_the_bookkeeping_only_the_makers_are_kept() -> None:
+async def test_only_creators_stay_in_managed_fields() -> None:
     maker = {"manager": "manager", "operation": "Update", "time": "2026-01-01T00:00:00Z", "fieldsV1": OWNED}
     other = {"manager": "kubectl", "operation": "Update", "fieldsV1": {"f:data": {}}}
     kept = without_managed_fields({"metadata": {"name": "a", "managedFields": [maker, other]}, "data": {"a": "b"}})
@@ -89,9 +89,7 @@ async def test_of_the_bookkeeping_only_the_makers_are_kept() -> None:
     assert without_managed_fields({"metadata": {"name": "a"}})["metadata"]["managedFields"] == []
 
 
-async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_name(
-    crd: None, namespace: str, cluster: Cluster
-) -> None:
+async def test_secrets_are_watched_without_labels(crd: None, namespace: str, cluster: Cluster) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("theirs", namespace), **port})
     async with run_informers(cluster, namespace) as informers:
@@ -105,19 +103,19 @@ async def test_only_what_belongs_to_servers_is_watched_but_every_secret_by_its_n
         assert informers.gap(SERVICES) is None
 
 
-async def test_of_a_pod_is_kept_what_it_is_and_which_claims_it_mounts(
+async def test_a_pod_keeps_its_identity_and_claims(
     control_plane: ControlPlane, crd: None, namespace: str, cluster: Cluster
 ) -> None:
     # A pod needs its account, which a controller makes a moment after the namespace.
     await until_async(lambda: control_plane.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default") is not None)
     async with run_informers(cluster, namespace) as informers:
-        made = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
+        created = await cluster.create(PODS, pod(namespace, labels={"app": "dittofs-server"}))
         await until_async(lambda: (namespace, "p") in informers.pods)
         kept = informers.pods.get((namespace, "p"))
 
         assert kept
-        assert kept["metadata"]["uid"] == made["metadata"]["uid"]
-        assert kept["metadata"]["creationTimestamp"] == made["metadata"]["creationTimestamp"]
+        assert kept["metadata"]["uid"] == created["metadata"]["uid"]
+        assert kept["metadata"]["creationTimestamp"] == created["metadata"]["creationTimestamp"]
         assert kept["metadata"]["annotations"] == {"dittofs.io/config-hash": "digest"}
         assert kept["spec"] == {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data-p"}}]}
         assert MARKER not in repr(kept)
@@ -130,7 +128,7 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
         "containers": [{"name": "c", "image": MARKER}],
     }
     metadata = named("p", "here")["metadata"] | AT_ONE | {"finalizers": ["example.com/f"], "deletionTimestamp": "t"}
-    informers = still(cluster)
+    informers = unwatched(cluster)
 
     informers.pods.put({"metadata": metadata, "spec": spec, "status": {"phase": "Running"}})
 
@@ -144,20 +142,20 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
     assert kept["spec"] == {"volumes": [], "nodeName": "n1", "initContainers": [sidecar]}
 
 
-async def test_of_a_claim_is_kept_who_made_it_ask_for_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
+async def test_a_claim_keeps_who_set_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
     async with run_informers(cluster, namespace) as informers:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
         about = named("cache-files-0", namespace)
         await cluster.create(CLAIMS, {**about, "kind": "PersistentVolumeClaim", "spec": requests})
         await until_async(lambda: (namespace, "cache-files-0") in informers.claims)
-        found = informers.claim((namespace, "cache-files-0"))
+        claim = informers.claim((namespace, "cache-files-0"))
 
-        assert found
-        assert (found.requested, found.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
+        assert claim
+        assert (claim.requested, claim.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
 
 
 async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, cluster: Cluster) -> None:
-    """Restored from a snapshot, cloned or provisioned by hand, a claim has none of our labels."""
+    """A claim that was restored from a snapshot, cloned or provisioned by hand lacks our labels."""
     spec = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
     names = ("strangers", "cache-files-0", "cache-files-1", "logs-files-0", "content-a-b-0", "metadata-0")
 
@@ -171,21 +169,21 @@ async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, clu
         assert {name for _, name in informers.claims} == {"cache-files-0", "content-a-b-0"}
 
 
-async def test_of_all_namespaces_where_none_is_named(crd: None, namespace: str, cluster: Cluster) -> None:
+async def test_all_namespaces_are_watched_by_default(crd: None, namespace: str, cluster: Cluster) -> None:
     port = {"spec": {"ports": [{"port": 80}]}, "kind": "Service"}
     await cluster.create(SERVICES, {**named("ours", namespace, app="dittofs-server"), **port})
     async with run_informers(cluster) as informers:
         assert (namespace, "ours") in informers.services
 
 
-async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namespace: str, cluster: Cluster) -> None:
+async def test_a_secret_is_unknown_before_the_sync(crd: None, namespace: str, cluster: Cluster) -> None:
     informers = Informers(cluster, (namespace,))
 
     assert await informers.secret((namespace, "s")) == Unknown("it has not been read yet")
 
-    made = await cluster.create(SECRETS, secret(namespace, MARKER))
+    created = await cluster.create(SECRETS, secret(namespace, MARKER))
     # One that is known to exist can be read all the same.
-    informers.secrets_metadata.put(made)
+    informers.secrets_metadata.put(created)
 
     assert isinstance(await informers.secret((namespace, "s")), SecretDigest)
 
@@ -193,34 +191,34 @@ async def test_a_secret_is_unknown_until_all_of_them_are_known(crd: None, namesp
         assert await informers.secret((namespace, "never")) is None
 
 
-async def test_what_is_known_of_secrets_and_claims_need_not_be_asked(namespace: str, cluster: Cluster) -> None:
+async def test_known_secrets_and_claims_are_answered(namespace: str, cluster: Cluster) -> None:
     informers = Informers(cluster, (namespace,))
     informers.secrets.put_written(await cluster.create(SECRETS, secret(namespace, MARKER)))
     name = "cache-files-0"
     informers.claims.put({"metadata": {**named(name, namespace)["metadata"], **AT_ONE}})
     needs = Needs(namespace, secrets=frozenset({"s", "other"}), claims=frozenset({name, "none"}))
-    facts, left = informers.known_facts(needs)
+    facts, remaining = informers.known_facts(needs)
 
     assert set(facts.secrets) == {"s"}
     assert facts.claims == {name: Claim(name)}
-    assert left == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
+    assert remaining == Needs(namespace, secrets=frozenset({"other"}), claims=frozenset({"none"}))
 
 
 async def test_a_dry_run_is_always_asked_for(namespace: str, cluster: Cluster) -> None:
     needs = Needs(namespace, stateful_set={"metadata": {"name": "files", "namespace": namespace}})
 
-    facts, left = Informers(cluster, (namespace,)).known_facts(needs)
+    facts, remaining = Informers(cluster, (namespace,)).known_facts(needs)
 
     assert facts.dry_run is None
-    assert left == needs
-    assert left
+    assert remaining == needs
+    assert remaining
 
 
-LEFT = frozenset({"cache-files-0", "metadata-files-0"})
+LEFTOVERS = frozenset({"cache-files-0", "metadata-files-0"})
 
 
-def wait_for_sync(cluster: Cluster, namespace: str) -> Informers:
-    """Nothing is watched: it knows what it is given, and that the list of claims is whole."""
+def synced_claims(cluster: Cluster, namespace: str) -> Informers:
+    """Returns informers that watch nothing, and take one claim for a complete list."""
     informers = Informers(cluster, (namespace,))
     informers.claims.put({"metadata": {**named("cache-files-0", namespace)["metadata"], **AT_ONE}})
     informers._reflectors[CLAIMS][0].gap = None
@@ -228,51 +226,51 @@ def wait_for_sync(cluster: Cluster, namespace: str) -> Informers:
 
 
 async def test_leftovers_need_not_be_asked_for(cluster: Cluster) -> None:
-    facts, left = wait_for_sync(cluster, "here").known_facts(Needs("here", leftovers=LEFT))
+    facts, remaining = synced_claims(cluster, "here").known_facts(Needs("here", leftovers=LEFTOVERS))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0"), "metadata-files-0": None}
-    assert not left
+    assert not remaining
 
 
 async def test_claims_of_a_server_that_exists_are_asked_for(cluster: Cluster) -> None:
-    facts, left = wait_for_sync(cluster, "here").known_facts(Needs("here", claims=LEFT))
+    facts, remaining = synced_claims(cluster, "here").known_facts(Needs("here", claims=LEFTOVERS))
 
     assert facts.claims == {"cache-files-0": Claim("cache-files-0")}
-    assert left.claims == {"metadata-files-0"}
+    assert remaining.claims == {"metadata-files-0"}
 
 
 async def test_leftovers_are_asked_for_before_the_sync(cluster: Cluster) -> None:
-    _, left = Informers(cluster, ("here",)).known_facts(Needs("here", leftovers=LEFT))
+    _, remaining = Informers(cluster, ("here",)).known_facts(Needs("here", leftovers=LEFTOVERS))
 
-    assert left.leftovers == LEFT
+    assert remaining.leftovers == LEFTOVERS
 
 
 async def test_leftovers_elsewhere_are_asked_for(cluster: Cluster) -> None:
     """A webhook may be registered for more namespaces than its operator watches."""
-    _, left = wait_for_sync(cluster, "here").known_facts(Needs("elsewhere", leftovers=LEFT))
+    _, remaining = synced_claims(cluster, "here").known_facts(Needs("elsewhere", leftovers=LEFTOVERS))
 
-    assert left.leftovers == LEFT
+    assert remaining.leftovers == LEFTOVERS
 
 
 async def test_the_classes_answer_where_none_is_named(cluster: Cluster) -> None:
-    facts, left = still(cluster, storage_class("slow")).known_facts(Needs(storage_classes=True, storage_class=""))
+    facts, remaining = unwatched(cluster, storage_class("slow")).known_facts(
+        Needs(storage_classes=True, storage_class="")
+    )
 
     assert facts.storage_classes == StorageClasses((StorageClass("slow"),))
-    assert not left.storage_classes
+    assert not remaining.storage_classes
 
 
-async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_changes(
-    namespace: str, cluster: Cluster
-) -> None:
-    """A replica that reconciles nothing reads no Secrets but for reviews."""
+async def test_a_secret_is_fetched_again_after_a_change(namespace: str, cluster: Cluster) -> None:
+    """A replica that does not reconcile fetches Secrets only for reviews."""
     informers = Informers(cluster, (namespace,))
     needs = Needs(namespace, secrets=frozenset({"s"}))
-    made = await cluster.create(SECRETS, secret(namespace, MARKER))
+    created = await cluster.create(SECRETS, secret(namespace, MARKER))
     await informers.get(SECRETS, "s", namespace)
 
     assert informers.known_facts(needs)[1] == needs  # It is not watched: who would say that it has changed?
 
-    informers.secrets_metadata.put(made)
+    informers.secrets_metadata.put(created)
     await informers.get(SECRETS, "s", namespace)
 
     assert informers.known_facts(needs)[1] == Needs(namespace)
@@ -289,17 +287,17 @@ async def test_a_secret_that_was_asked_for_is_asked_for_again_only_when_it_chang
 FAST = StorageClass("fast", is_default=True)
 
 
-async def test_the_classes_answer_for_one_that_is_known_and_for_the_default_one(cluster: Cluster) -> None:
-    informers = still(cluster, storage_class("fast", default=True))
+async def test_classes_answer_a_name_and_the_default(cluster: Cluster) -> None:
+    informers = unwatched(cluster, storage_class("fast", default=True))
     for name in ("fast", None):
         needs = Needs(storage_classes=True, storage_class=name)
-        facts, left = informers.known_facts(needs)
+        facts, remaining = informers.known_facts(needs)
         assert facts.storage_classes == StorageClasses((FAST,))
-        assert not left.storage_classes
+        assert not remaining.storage_classes
 
 
 async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
-    """What it told before may be out of date, such as after an etcd restore."""
+    """Its store may be out of date, such as after an etcd restore."""
     needs = Needs(namespace, storage_classes=True, storage_class=namespace)
     with Proxy(control_plane, tmp_path) as proxy:
         async with Cluster.connect(proxy.kubeconfig) as cluster, run_informers(cluster, namespace) as informers:
@@ -317,7 +315,7 @@ async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, nam
 
 
 async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> None:
-    informers = still(cluster, storage_class("fast", default=True))
+    informers = unwatched(cluster, storage_class("fast", default=True))
 
     assert informers.storage_classes.default == FAST
 
@@ -332,23 +330,23 @@ async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> 
 
 
 @pytest.mark.parametrize("name", ["slow", None])
-async def test_that_there_is_no_such_class_is_never_concluded(cluster: Cluster, name: str | None) -> None:
-    informers = still(cluster, storage_class("fast"))
-    facts, left = informers.known_facts(Needs(storage_classes=True, storage_class=name))
-    assert facts.storage_classes == ASKED
-    assert left.storage_classes
+async def test_the_absence_of_a_class_is_not_concluded(cluster: Cluster, name: str | None) -> None:
+    informers = unwatched(cluster, storage_class("fast"))
+    facts, remaining = informers.known_facts(Needs(storage_classes=True, storage_class=name))
+    assert facts.storage_classes == UNASKED
+    assert remaining.storage_classes
 
 
-async def test_classes_of_which_some_may_be_missing_answer_nothing(cluster: Cluster) -> None:
+async def test_an_incomplete_list_of_classes_is_no_answer(cluster: Cluster) -> None:
     informers = Informers(cluster, ("here",))
     informers.classes.put(storage_class("fast", default=True))
-    facts, left = informers.known_facts(Needs(storage_classes=True, storage_class="fast"))
+    facts, remaining = informers.known_facts(Needs(storage_classes=True, storage_class="fast"))
 
-    assert facts.storage_classes == ASKED
-    assert left.storage_classes
+    assert facts.storage_classes == UNASKED
+    assert remaining.storage_classes
 
 
-async def test_classes_that_nobody_needs_are_neither_answered_nor_asked_for(cluster: Cluster) -> None:
-    facts, left = still(cluster, storage_class("fast")).known_facts(Needs(storage_class="fast"))
-    assert facts.storage_classes == ASKED
-    assert not left.storage_classes
+async def test_classes_are_not_answered_without_need(cluster: Cluster) -> None:
+    facts, remaining = unwatched(cluster, storage_class("fast")).known_facts(Needs(storage_class="fast"))
+    assert facts.storage_classes == UNASKED
+    assert not remaining.storage_classes

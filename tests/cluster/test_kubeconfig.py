@@ -21,7 +21,7 @@ from tests.controlplane.cluster import ControlPlane
 
 REVIEWS = Resource("authentication.k8s.io/v1", "selfsubjectreviews", "SelfSubjectReview", namespaced=False)
 NOWHERE = "https://127.0.0.1:1"
-# Prints a token only to who tells it what kubectl tells it.
+# Prints a token only to a caller that passes what kubectl passes.
 PLUGIN = """\
 #!/bin/sh
 case "$KUBERNETES_EXEC_INFO" in *'"interactive":false'*|*'"interactive": false'*) ;; *) exit 3;; esac
@@ -33,7 +33,7 @@ echo "{\\"apiVersion\\": \\"client.authentication.k8s.io/v1\\", \\"kind\\": \\"E
 
 
 def kubeconfig(**parts: Any) -> dict[str, Any]:
-    """Entries by name, and the current context."""
+    """Builds a kubeconfig from entries by name, and the current context."""
     config: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"}
     for section in ("clusters", "users", "contexts"):
         entries = parts.get(section, {})
@@ -56,7 +56,7 @@ def plugin(command: str, token: str, **more: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Site:
-    """Where the API server is, and the tokens of two users, in files and in the clear."""
+    """The address of the API server, and the tokens of its users, who are also in files."""
 
     folder: Path
     control_plane: ControlPlane
@@ -165,7 +165,7 @@ def cases(site: Site) -> dict[str, Case]:
         "a plugin of the second file": Case(
             {"b/c": base, "a/c": kubeconfig(users={"me": plugin("./plugin", site.two)})}
         ),
-        "a plugin that is told of the cluster": alone(
+        "a plugin that needs the cluster": alone(
             **plugin(
                 "./plugin",
                 site.one,
@@ -240,7 +240,7 @@ ACCEPTED = [
     "a plugin in a folder",
     "a plugin in PATH",
     "a plugin of the second file",
-    "a plugin that is told of the cluster",
+    "a plugin that needs the cluster",
     "a token before a plugin",
     "somebody else",
     "a server of another name",
@@ -249,15 +249,15 @@ ACCEPTED = [
 
 
 def prepare(site: Site, case: Case) -> str:
-    """Writes the files; what KUBECONFIG is then."""
+    """Writes the files, and returns the value of KUBECONFIG."""
     for name, content in case.files.items():
         text = content if isinstance(content, str) else yaml.safe_dump(content)
         (site.folder / name).write_text(text)
     return os.pathsep.join(str(site.folder / name) if name else "" for name in case.order or case.files)
 
 
-def whom_kubectl_is(site: Site, case: Case, files: str) -> Any:
-    """The user and the namespace, None when it refuses."""
+def kubectl_identity(site: Site, case: Case, files: str) -> Any:
+    """Returns the user and the namespace; None when kubectl refuses."""
     folder = site.control_plane._programs
     environ = os.environ | {"KUBECONFIG": files, "KUBERC": "off"} | dict(case.environ)
     context = [f"--context={case.context}"] if case.context else []
@@ -277,7 +277,7 @@ def whom_kubectl_is(site: Site, case: Case, files: str) -> Any:
     return json.loads(asked.stdout)["status"]["userInfo"], namespace or "default"
 
 
-async def whom_we_are(case: Case, files: str) -> Any:
+async def our_identity(case: Case, files: str) -> Any:
     paths = default_kubeconfigs({"KUBECONFIG": files}, Path("/"))
     async with Cluster.connect(paths, context=case.context) as cluster:
         answer = await cluster.create(REVIEWS, {"apiVersion": REVIEWS.version, "kind": REVIEWS.kind, "metadata": {}})
@@ -289,16 +289,16 @@ def test_every_case_is_tried(site: Site) -> None:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_it_asks_as_kubectl_asks(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_it_authenticates_like_kubectl(site: Site, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     case = cases(site)[name]
     files = prepare(site, case)
-    expected = whom_kubectl_is(site, case, files)
+    expected = kubectl_identity(site, case, files)
     monkeypatch.chdir("/")
     for variable, value in case.environ.items():
         monkeypatch.setenv(variable, value)
 
     assert expected is not None
-    assert asyncio.run(whom_we_are(case, files)) == expected
+    assert asyncio.run(our_identity(case, files)) == expected
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -306,14 +306,14 @@ def test_it_refuses_what_kubectl_refuses(site: Site, name: str) -> None:
     case = cases(site)[name]
     files = prepare(site, case)
 
-    assert whom_kubectl_is(site, case, files) is None
+    assert kubectl_identity(site, case, files) is None
     with pytest.raises(Unavailable) as refused:
-        asyncio.run(whom_we_are(case, files))
+        asyncio.run(our_identity(case, files))
     assert REFUSED[name] in str(refused.value)
     assert site.one not in str(refused.value)
 
 
-def test_certificates_are_beside_their_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_are_relative_to_their_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "folder").mkdir()
     user = {"client-certificate": "tls.crt", "client-key": "/keys/tls.key"}
     cluster = {"server": "127.0.0.1:6443", "certificate-authority": "../ca.crt"}
@@ -329,8 +329,8 @@ def test_certificates_are_beside_their_kubeconfig(tmp_path: Path, monkeypatch: p
     assert selected.cluster["server"] == "https://127.0.0.1:6443"
 
 
-def test_credentials_are_not_sent_in_the_clear(tmp_path: Path) -> None:
-    """As with kubectl: whoever listens would have them."""
+def test_no_credentials_are_sent_without_tls(tmp_path: Path) -> None:
+    """Like kubectl: whoever listens would have them."""
     context = {"cluster": "here", "user": "me"}
     config = kubeconfig(
         clusters={"here": {"server": "http://127.0.0.1:1"}},
@@ -343,7 +343,7 @@ def test_credentials_are_not_sent_in_the_clear(tmp_path: Path) -> None:
     assert select([tmp_path / "config"]).user == {"as": "alice"}
 
 
-def test_a_proxy_of_another_kind_is_explained(tmp_path: Path) -> None:
+def test_an_unsupported_proxy_is_explained(tmp_path: Path) -> None:
     context = {"cluster": "here"}
     cluster = {"server": NOWHERE, "proxy-url": "socks5://127.0.0.1:1080"}
     config = kubeconfig(clusters={"here": cluster}, contexts={"here": context}, current="here")
@@ -366,7 +366,7 @@ def test_a_proxy_of_another_kind_is_explained(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_a_plugin_says_is_never_quoted(tmp_path: Path, output: str, why: str) -> None:
+def test_the_output_of_a_plugin_is_never_quoted(tmp_path: Path, output: str, why: str) -> None:
     script = tmp_path / "plugin"
     script.write_text(f"#!/bin/sh\ncat <<'END'\n{output}\nEND\n")
     script.chmod(0o755)
@@ -382,7 +382,7 @@ def test_what_a_plugin_says_is_never_quoted(tmp_path: Path, output: str, why: st
 
 
 @pytest.mark.parametrize("user", [{"token": "hunter\n2"}, {"as": "alice\r\nX: y"}, {"as": "a", "as-groups": ["g\n"]}])
-def test_a_line_break_never_gets_into_a_header(tmp_path: Path, user: dict[str, Any]) -> None:
+def test_no_line_break_gets_into_a_header(tmp_path: Path, user: dict[str, Any]) -> None:
     context = {"cluster": "here", "user": "me"}
     clusters = {"here": {"server": NOWHERE}}
     config = kubeconfig(clusters=clusters, users={"me": user}, contexts={"here": context}, current="here")

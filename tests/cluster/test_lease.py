@@ -1,4 +1,4 @@
-"""Leader election among candidates at the real API server: never two at once, and soon another when one goes."""
+"""Leader election at the real API server: never two leaders at once, and soon another one when one leaves."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class Candidate:
 @asynccontextmanager
 async def running(*candidates: Candidate) -> AsyncIterator[list[asyncio.Task[None]]]:
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(each.lease.run(each.lead)) for each in candidates]
+        tasks = [group.create_task(candidate.lease.run(candidate.lead)) for candidate in candidates]
         try:
             yield tasks
         finally:
@@ -53,8 +53,8 @@ async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 def record(control_plane: ControlPlane, namespace: str) -> Any:
-    found = control_plane.kubectl("-n", namespace, "get", "lease", NAME, "-o", "json").stdout
-    return json.loads(found)["spec"]
+    lease = control_plane.kubectl("-n", namespace, "get", "lease", NAME, "-o", "json").stdout
+    return json.loads(lease)["spec"]
 
 
 async def test_one_of_two_leads(control_plane: ControlPlane, namespace: str, cluster: Cluster) -> None:
@@ -74,7 +74,7 @@ async def test_one_of_two_leads(control_plane: ControlPlane, namespace: str, clu
     assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
 
 
-async def test_who_leaves_gives_the_lease_back_after_the_work_has_stopped(
+async def test_a_leader_releases_the_lease_when_it_ends(
     control_plane: ControlPlane, namespace: str, cluster: Cluster
 ) -> None:
     one, other = Candidate(cluster, namespace, "one"), Candidate(cluster, namespace, "other")
@@ -91,9 +91,7 @@ async def test_who_leaves_gives_the_lease_back_after_the_work_has_stopped(
     assert record(control_plane, namespace)["leaseTransitions"] == 2
 
 
-async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+async def test_a_cut_off_leader_stops_before_the_next(control_plane: ControlPlane, namespace: str) -> None:
     async with AsyncExitStack() as stack:
         doomed = await stack.enter_async_context(Cluster.connect(control_plane.kubeconfig))
         sound = await stack.enter_async_context(Cluster.connect(control_plane.kubeconfig))
@@ -111,18 +109,16 @@ async def test_a_leader_that_cannot_renew_stops_before_another_may_begin(
                 assert not one.leads
 
 
-async def test_a_leader_that_was_stopped_for_too_long_knows_it_at_once(namespace: str, cluster: Cluster) -> None:
+async def test_a_suspended_leader_knows_that_it_lost(namespace: str, cluster: Cluster) -> None:
     one = Candidate(cluster, namespace, "one", LeaseTiming(duration=0.6, renew=0.4, retry=0.1))
     async with running(one):
         await until_async(one.lease.held)
-        _stop_everything(0.5)
+        _suspend(0.5)
 
         assert not one.lease.held()
 
 
-async def test_a_lease_taken_by_another_is_lost_at_once(
-    control_plane: ControlPlane, namespace: str, cluster: Cluster
-) -> None:
+async def test_a_lease_taken_by_another_is_lost(control_plane: ControlPlane, namespace: str, cluster: Cluster) -> None:
     one = Candidate(cluster, namespace, "one", LeaseTiming(duration=60, renew=40, retry=0.2))
     async with running(one):
         await until_async(lambda: one.leads)
@@ -132,7 +128,7 @@ async def test_a_lease_taken_by_another_is_lost_at_once(
         await until_async(lambda: one.leads)
 
 
-async def test_a_deleted_lease_is_made_again(control_plane: ControlPlane, namespace: str, cluster: Cluster) -> None:
+async def test_a_deleted_lease_is_recreated(control_plane: ControlPlane, namespace: str, cluster: Cluster) -> None:
     one = Candidate(cluster, namespace, "one")
     async with running(one):
         await until_async(lambda: one.leads)
@@ -142,7 +138,7 @@ async def test_a_deleted_lease_is_made_again(control_plane: ControlPlane, namesp
         assert one.leads
 
 
-async def test_a_lease_that_cannot_be_given_back_runs_out(
+async def test_a_lease_that_is_not_released_expires(
     control_plane: ControlPlane, namespace: str, cluster: Cluster, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = Candidate(cluster, namespace, "one")
@@ -154,7 +150,7 @@ async def test_a_lease_that_cannot_be_given_back_runs_out(
     assert record(control_plane, namespace)["holderIdentity"] == "one"
 
 
-async def test_who_has_done_its_work_gives_the_lease_back_and_leads_no_more(
+async def test_the_lease_is_released_after_the_work(
     control_plane: ControlPlane, namespace: str, cluster: Cluster
 ) -> None:
     done = asyncio.Event()
@@ -174,8 +170,8 @@ async def _until_set(event: asyncio.Event) -> None:
     await event.wait()
 
 
-def _stop_everything(seconds: float) -> None:
-    """As SIGSTOP does: no task of this process runs meanwhile."""
+def _suspend(seconds: float) -> None:
+    """Blocks the event loop, like SIGSTOP."""
     until = monotonic() + seconds
     while monotonic() < until:
         pass
@@ -185,7 +181,7 @@ def _stop_everything(seconds: float) -> None:
 async def test_a_rewound_lease_is_not_taken_at_once(
     control_plane: ControlPlane, namespace: str, cluster: Cluster, holder: str | None
 ) -> None:
-    """The candidate has seen a later record, of a leader that may still believe in it."""
+    """The candidate has seen a later record, on which its leader may still rely."""
     candidate = Candidate(cluster, namespace, "other")
     rewound = monotonic()
     candidate.lease._latest_version = 2**40

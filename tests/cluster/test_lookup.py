@@ -33,7 +33,7 @@ def snapshot(tmp_path: Path) -> Snapshot:
 
 @dataclass
 class Faulty:
-    """Answers as the reader beneath, but for what hangs or fails: objects by name, and the list as `classes`."""
+    """Answers like the fallback, except for what hangs or fails: objects by name, and the list as `classes`."""
 
     fallback: Reader
     hangs: frozenset[str] = frozenset()
@@ -77,12 +77,12 @@ async def test_what_is_not_needed_is_not_looked_up(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.anyio
-async def test_look_ups_are_made_in_the_namespace_of_the_server(snapshot: Snapshot) -> None:
+async def test_lookups_use_the_namespace_of_the_server(snapshot: Snapshot) -> None:
     assert (await gather(snapshot, Needs("elsewhere", secrets=frozenset({"s3"})))).secrets == {"s3": None}
 
 
 @pytest.mark.anyio
-async def test_a_look_up_that_fails_spoils_no_other(snapshot: Snapshot) -> None:
+async def test_a_failed_lookup_spoils_no_other(snapshot: Snapshot) -> None:
     facts = await gather(Faulty(snapshot, fails=frozenset({"gone", "classes"})), EVERYTHING)
     assert facts.secrets["gone"] == Unknown("forbidden: you may not")
     assert facts.storage_classes == StorageClasses((), gap="forbidden: you may not")
@@ -116,7 +116,7 @@ async def test_a_dry_run_that_fails_is_unknown(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.anyio
-async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(snapshot: Snapshot) -> None:
+async def test_a_hanging_lookup_ends_at_the_deadline(snapshot: Snapshot) -> None:
     faulty = Faulty(snapshot, hangs=frozenset({"gone", "classes", "cache-a-0"}))
     began = time.monotonic()
     async with asyncio.timeout(10):
@@ -133,7 +133,7 @@ async def test_one_that_hangs_is_given_up_at_the_deadline_and_spoils_no_other(sn
 
 
 @pytest.mark.anyio
-async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapshot) -> None:
+async def test_cancelling_cancels_the_lookups(snapshot: Snapshot) -> None:
     faulty = Faulty(snapshot, hangs=frozenset({"gone", "s3"}))
 
     with pytest.raises(TimeoutError):
@@ -143,9 +143,9 @@ async def test_whoever_gives_up_on_it_takes_the_look_ups_along(snapshot: Snapsho
 
 
 @pytest.mark.anyio
-async def test_documents_given_together_count_before_what_lies_beneath(snapshot: Snapshot) -> None:
-    given = parse(f"{SECRET.replace('key', 'other')}---\n{FAST}allowVolumeExpansion: true\n", "a.yaml")
-    facts = await gather(Overlay(given, snapshot), EVERYTHING)
+async def test_documents_come_before_the_fallback(snapshot: Snapshot) -> None:
+    documents = parse(f"{SECRET.replace('key', 'other')}---\n{FAST}allowVolumeExpansion: true\n", "a.yaml")
+    facts = await gather(Overlay(documents, snapshot), EVERYTHING)
 
     assert facts.secrets == {"s3": Secret.read({"stringData": {"other": "hunter2"}}), "gone": None}
     assert facts.storage_classes == StorageClasses((StorageClass("fast", expandable=True),))
@@ -153,7 +153,7 @@ async def test_documents_given_together_count_before_what_lies_beneath(snapshot:
 
 
 @pytest.mark.anyio
-async def test_with_nothing_beneath_what_was_not_given_is_unknown() -> None:
+async def test_without_a_fallback_the_rest_is_unknown() -> None:
     why = "neither a snapshot nor a cluster was given"
     facts = await gather(Overlay(parse(f"{FAST}---\n{SECRET}", "a.yaml")), EVERYTHING)
 
@@ -172,8 +172,8 @@ async def test_leftovers_are_looked_up_as_claims_are(snapshot: Snapshot) -> None
 
 
 @pytest.mark.anyio
-async def test_leftovers_are_not_in_question_without_a_cluster() -> None:
-    """Nobody could name them then, and each new server would be warned about."""
+async def test_leftovers_are_not_unknown_when_offline() -> None:
+    """Nobody could name them then, and each new server would draw a warning."""
     needs = Needs(leftovers=frozenset({"cache-a-0", "cache-b-0"}))
 
     facts = await gather(Overlay(parse(CLAIM, "a.yaml")), needs)
@@ -182,19 +182,19 @@ async def test_leftovers_are_not_in_question_without_a_cluster() -> None:
 
 
 @pytest.mark.anyio
-async def test_given_classes_are_known_when_the_cluster_does_not_list_its_own(snapshot: Snapshot) -> None:
+async def test_classes_in_documents_survive_a_failure(snapshot: Snapshot) -> None:
     overlay = Overlay(parse(FAST, "a.yaml"), Faulty(snapshot, fails=frozenset({"classes"})))
     facts = await gather(overlay, Needs(storage_classes=True))
     assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap="forbidden: you may not")
 
 
-def test_a_given_document_of_the_wrong_shape_is_refused() -> None:
+def test_a_document_of_the_wrong_shape_is_refused() -> None:
     with pytest.raises(UnusableInput, match=r"a\.yaml:4: expected a mapping of base64 strings in data"):
         Overlay(parse(f"{SECRET.replace('stringData', 'data').replace('hunter2', '[hunter2]')}", "a.yaml"))
 
 
 @pytest.mark.anyio
-async def test_no_value_of_a_secret_is_in_facts_errors_or_logs(
+async def test_no_secret_value_is_in_facts_or_logs(
     tmp_path: Path, snapshot: Snapshot, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)
@@ -246,7 +246,7 @@ stringData: {endpoint: "http://s3 ", empty: "", key: hunter2}
 
 @pytest.fixture
 def live(control_plane: ControlPlane, namespace: str) -> Iterator[ControlPlane]:
-    """With the claim bound, by the controller manager if there is one, else by hand."""
+    """Creates the objects and waits until the claim is bound, by the controller manager or by hand."""
     manifests = LIVE.replace("NAMESPACE", namespace)
     control_plane.kubectl("apply", "-f", "-", input=manifests)
     claim = ("pvc", "cache-a-0", "-n", namespace)
@@ -258,9 +258,7 @@ def live(control_plane: ControlPlane, namespace: str) -> Iterator[ControlPlane]:
 
 
 @pytest.mark.anyio
-async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
-    live: ControlPlane, namespace: str, tmp_path: Path
-) -> None:
+async def test_a_cluster_and_its_snapshot_agree(live: ControlPlane, namespace: str, tmp_path: Path) -> None:
     saved = live.kubectl("get", "sc,secrets,pvc", "-A", "-o", "yaml", "--show-managed-fields").stdout
     (tmp_path / "saved.yaml").write_text(saved)
     needs = Needs(namespace, storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
@@ -286,7 +284,7 @@ async def test_a_cluster_and_what_kubectl_saved_of_it_give_the_same_facts(
 
 
 @pytest.mark.anyio
-async def test_no_value_of_a_live_secret_is_in_facts_or_logs(
+async def test_no_live_secret_value_is_in_facts_or_logs(
     live: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

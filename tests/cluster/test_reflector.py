@@ -1,4 +1,4 @@
-"""Caches of the real API server, and what becomes of them when it goes away or has forgotten where they were."""
+"""Reflectors of the real API server, which restarts, forgets versions and goes back to earlier ones."""
 
 import asyncio
 import gc
@@ -36,24 +36,22 @@ def names(store: Store) -> set[str]:
     return {name for _, name in store} - {"kube-root-ca.crt"}
 
 
-def found(store: Store, namespace: str, name: str) -> Manifest:
+def stored(store: Store, namespace: str, name: str) -> Manifest:
     manifest = store.get((namespace, name))
     assert manifest is not None
     return manifest
 
 
-def make(control_plane: ControlPlane, namespace: str, *names: str, **labels: str) -> None:
+def create(control_plane: ControlPlane, namespace: str, *names: str, **labels: str) -> None:
     for name in names:
         item = {**config_map(name, namespace), "metadata": {"name": name, "labels": labels}}
         control_plane.kubectl("-n", namespace, "apply", "-f", "-", input=json.dumps(item))
 
 
 @pytest.mark.parametrize("streams_lists", [True, False])
-async def test_a_store_has_what_there_is_and_follows_it(
-    control_plane: ControlPlane, namespace: str, *, streams_lists: bool
-) -> None:
-    make(control_plane, namespace, "a", "b", watched="yes")
-    make(control_plane, namespace, "other")
+async def test_a_store_follows_the_cluster(control_plane: ControlPlane, namespace: str, *, streams_lists: bool) -> None:
+    create(control_plane, namespace, "a", "b", watched="yes")
+    create(control_plane, namespace, "other")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace, labels="watched=yes"), store)
@@ -62,23 +60,23 @@ async def test_a_store_has_what_there_is_and_follows_it(
             assert names(store) == {"a", "b"}
             assert reflector.gap is None
 
-            make(control_plane, namespace, "c", watched="yes")
+            create(control_plane, namespace, "c", watched="yes")
             control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
             control_plane.kubectl("-n", namespace, "label", "configmap", "b", "watched-")
             await until_async(lambda: names(store) == {"c"})
 
 
-async def test_what_a_watch_has_told_is_kept_in_the_store_alone(control_plane: ControlPlane, namespace: str) -> None:
+async def test_listed_keys_are_not_kept_beside_the_store(control_plane: ControlPlane, namespace: str) -> None:
     store = Store()
-    make(control_plane, namespace, "before")
+    create(control_plane, namespace, "before")
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
         running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)),
     ):
-        make(control_plane, namespace, "after")
+        create(control_plane, namespace, "after")
         await until_async(lambda: names(store) == {"before", "after"})
         keys = set(store)
-        kept = [each for each in gc.get_objects() if isinstance(each, set) and each & keys and each is not keys]
+        kept = [other for other in gc.get_objects() if isinstance(other, set) and other & keys and other is not keys]
 
     assert kept == []
 
@@ -90,13 +88,11 @@ async def test_a_secret_is_watched_without_its_data(control_plane: ControlPlane,
         Cluster.connect(control_plane.kubeconfig) as cluster,
         running(Reflector(cluster, Selection(SECRETS, namespace, metadata_only=True), store)),
     ):
-        assert "data" not in found(store, namespace, "s3")
+        assert "data" not in stored(store, namespace, "s3")
 
 
-async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
-    control_plane: ControlPlane, namespace: str
-) -> None:
-    make(control_plane, namespace, "a")
+async def test_a_watch_resumes_after_a_restart(control_plane: ControlPlane, namespace: str) -> None:
+    create(control_plane, namespace, "a")
     store = Store()
     async with (
         Cluster.connect(control_plane.kubeconfig) as cluster,
@@ -104,15 +100,15 @@ async def test_it_goes_on_from_where_it_was_when_the_server_comes_back(
     ):
         await asyncio.to_thread(control_plane.stop_apiserver)
         await asyncio.to_thread(control_plane.start_apiserver)
-        make(control_plane, namespace, "b")
+        create(control_plane, namespace, "b")
         await until_async(lambda: names(store) == {"a", "b"}, seconds=40)
 
 
-async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_forgot_the_deletion(
+async def test_a_missed_deletion_is_found_by_a_list(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.cluster.reflector.LONGEST_GAP_SECONDS", 600.0)
-    make(control_plane, namespace, "a", "b")
+    create(control_plane, namespace, "a", "b")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
@@ -131,8 +127,8 @@ async def test_what_was_deleted_while_nobody_looked_is_gone_though_the_server_fo
 async def test_a_version_is_not_resumed_after_a_long_gap(
     control_plane: ControlPlane, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be of another history by then, of which the watch would tell only from there on."""
-    make(control_plane, namespace, "a")
+    """It may belong to another history by then, of which a watch would report only what follows."""
+    create(control_plane, namespace, "a")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
@@ -149,9 +145,9 @@ async def test_a_version_is_not_resumed_after_a_long_gap(
 async def test_a_list_of_a_rewound_history_is_the_truth(
     control_plane: ControlPlane, namespace: str, *, streams_lists: bool, ahead: bool
 ) -> None:
-    make(control_plane, namespace, "a")
+    create(control_plane, namespace, "a")
     listed = control_plane.get(f"/api/v1/namespaces/{namespace}/configmaps/a")
-    make(control_plane, namespace, "b")
+    create(control_plane, namespace, "b")
     version = 2**40 if ahead else int(listed["metadata"]["resourceVersion"]) + 1
     store = Store()
     store.put(config_map("a", namespace, version=version, of="the lost history"))
@@ -161,14 +157,14 @@ async def test_a_list_of_a_rewound_history_is_the_truth(
         reflector._streams_lists = streams_lists
         async with running(reflector):
             assert names(store) == {"a", "b"}
-            assert "data" not in found(store, namespace, "a") or found(store, namespace, "a")["data"] == {}
+            assert "data" not in stored(store, namespace, "a") or stored(store, namespace, "a")["data"] == {}
 
-            make(control_plane, namespace, "c")
+            create(control_plane, namespace, "c")
             await until_async(lambda: names(store) == {"a", "b", "c"})
 
 
-async def test_caches_that_belong_together_are_rewound_together(control_plane: ControlPlane, namespace: str) -> None:
-    make(control_plane, namespace, "a")
+async def test_related_reflectors_rewind_together(control_plane: ControlPlane, namespace: str) -> None:
+    create(control_plane, namespace, "a")
     stores = Store(), Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
 
@@ -193,7 +189,7 @@ async def test_caches_that_belong_together_are_rewound_together(control_plane: C
             await until_async(lambda: names(stores[0]) == {"a"} and names(stores[1]) == set())
 
 
-async def test_silence_is_a_broken_connection(
+async def test_an_idle_watch_is_restarted(
     control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = Store()
@@ -202,11 +198,11 @@ async def test_silence_is_a_broken_connection(
         running(Reflector(cluster, Selection(CONFIG_MAPS, namespace), store, idle_seconds=1)),
     ):
         await until_async(lambda: "within 1 s" in str([vars(record).get("reason") for record in caplog.records]))
-        make(control_plane, namespace, "late")
+        create(control_plane, namespace, "late")
         await until_async(lambda: names(store) == {"late"})
 
 
-async def test_what_may_not_be_read_is_a_gap_until_it_may(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_forbidden_list_is_a_gap_until_allowed(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("-n", namespace, "create", "serviceaccount", "few-rights")
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig_for("few-rights", namespace)) as cluster:
@@ -227,8 +223,8 @@ async def test_what_may_not_be_read_is_a_gap_until_it_may(control_plane: Control
 @pytest.mark.parametrize(
     "line", [b"<html>\n", b"{}\n", b"[]\n", b'{"type": "ERROR", "object": {"code": 500, "message": "x"}}\n', b""]
 )
-async def test_an_answer_that_is_no_watch_is_waited_out(tmp_path: Path, line: bytes) -> None:
-    """As of a proxy in between."""
+async def test_a_foreign_answer_is_retried(tmp_path: Path, line: bytes) -> None:
+    """Such an answer may come from a proxy."""
     answers: list[Any] = []
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

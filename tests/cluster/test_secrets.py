@@ -39,12 +39,12 @@ class Watched:
 @asynccontextmanager
 async def watched(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Watched]:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        found = Watched(cluster)
-        reflector = Reflector(cluster, Selection(SECRETS, namespace, metadata_only=True), found.store)
+        site = Watched(cluster)
+        reflector = Reflector(cluster, Selection(SECRETS, namespace, metadata_only=True), site.store)
         async with asyncio.TaskGroup() as group:
             task = group.create_task(reflector.run())
             await reflector.wait_for_sync()
-            yield found
+            yield site
             task.cancel()
 
 
@@ -54,38 +54,38 @@ def put(control_plane: ControlPlane, namespace: str, **values: str) -> None:
     control_plane.kubectl("apply", "-f", "-", input=json.dumps(manifest))
 
 
-async def test_two_hundred_who_ask_at_once_cost_one_request(control_plane: ControlPlane, namespace: str) -> None:
+async def test_two_hundred_readers_cost_one_request(control_plane: ControlPlane, namespace: str) -> None:
     put(control_plane, namespace, key=MARKER, empty="")
-    async with watched(control_plane, namespace) as found:
-        before = found.gets()
+    async with watched(control_plane, namespace) as site:
+        before = site.gets()
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(found.secrets.fetch((namespace, "s3"))) for _ in range(200)]
+            asked = [group.create_task(site.secrets.fetch((namespace, "s3"))) for _ in range(200)]
         digest, *others = (task.result() for task in asked)
 
-        assert found.gets() == before + 1
+        assert site.gets() == before + 1
         assert others == [digest] * 199
-        assert not found.secrets._fetching
+        assert not site.secrets._fetching
 
     assert isinstance(digest, SecretDigest)
     assert digest.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
     assert Trait.EMPTY in digest.secret.keys["empty"]
-    assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
+    assert MARKER not in repr(vars(site.secrets)) + repr([site.store.get(key) for key in site.store])
 
 
-async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: ControlPlane, namespace: str) -> None:
+async def test_a_secret_is_fetched_once_per_change(control_plane: ControlPlane, namespace: str) -> None:
     key = namespace, "s3"
     put(control_plane, namespace, key="one")
-    async with watched(control_plane, namespace) as found:
-        first = await found.secrets.fetch(key)
-        before = found.gets()
+    async with watched(control_plane, namespace) as site:
+        first = await site.secrets.fetch(key)
+        before = site.gets()
 
-        assert await found.secrets.fetch(key) == first == found.secrets.get(key)
+        assert await site.secrets.fetch(key) == first == site.secrets.get(key)
 
         put(control_plane, namespace, key="two")
-        await until_async(lambda: found.secrets.get(key) is None)
-        second = await found.secrets.fetch(key)
+        await until_async(lambda: site.secrets.get(key) is None)
+        second = await site.secrets.fetch(key)
 
-        assert found.gets() == before + 1
+        assert site.gets() == before + 1
 
     assert isinstance(first, SecretDigest)
     assert isinstance(second, SecretDigest)
@@ -95,64 +95,60 @@ async def test_a_change_is_read_once_and_what_stays_is_not_read(control_plane: C
 async def test_a_secret_that_is_gone_or_never_was_is_none(control_plane: ControlPlane, namespace: str) -> None:
     key = namespace, "s3"
     put(control_plane, namespace, key="one")
-    async with watched(control_plane, namespace) as found:
-        assert await found.secrets.fetch((namespace, "never")) is None
+    async with watched(control_plane, namespace) as site:
+        assert await site.secrets.fetch((namespace, "never")) is None
 
-        await found.secrets.fetch(key)
+        await site.secrets.fetch(key)
         control_plane.kubectl("-n", namespace, "delete", "secret", "s3")
-        await until_async(lambda: found.store.get(key) is None)
+        await until_async(lambda: site.store.get(key) is None)
 
-        assert await found.secrets.fetch(key) is None
-        assert not found.secrets._digests
+        assert await site.secrets.fetch(key) is None
+        assert not site.secrets._digests
 
         # The watch may lag behind: the Secret itself has the last word.
         last = {"metadata": {"namespace": namespace, "name": "s3", "resourceVersion": str(2**62)}}
-        found.store.put(last)
+        site.store.put(last)
 
-        assert await found.secrets.fetch(key) is None
+        assert await site.secrets.fetch(key) is None
 
 
-async def test_a_secret_that_cannot_be_read_is_unknown_and_not_absent(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+async def test_an_unreadable_secret_is_unknown(control_plane: ControlPlane, namespace: str) -> None:
     put(control_plane, namespace, key="one")
-    async with watched(control_plane, namespace) as found:
-        found.cluster.connection.url = "https://127.0.0.1:1"
-        assert isinstance(await found.secrets.fetch((namespace, "s3")), Unknown)
+    async with watched(control_plane, namespace) as site:
+        site.cluster.connection.url = "https://127.0.0.1:1"
+        assert isinstance(await site.secrets.fetch((namespace, "s3")), Unknown)
 
 
-async def test_a_secret_that_was_just_written_here_need_not_be_read(
-    control_plane: ControlPlane, namespace: str
-) -> None:
+async def test_a_written_secret_is_not_fetched(control_plane: ControlPlane, namespace: str) -> None:
     manifest = {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {"name": "made", "namespace": namespace},
         "stringData": {"key": MARKER},
     }
-    async with watched(control_plane, namespace) as found:
-        before = found.gets()
-        found.secrets.put_written(await found.cluster.create(SECRETS, manifest))
-        digest = await found.secrets.fetch((namespace, "made"))
+    async with watched(control_plane, namespace) as site:
+        before = site.gets()
+        site.secrets.put_written(await site.cluster.create(SECRETS, manifest))
+        digest = await site.secrets.fetch((namespace, "made"))
 
-        assert found.gets() == before
+        assert site.gets() == before
 
     assert isinstance(digest, SecretDigest)
     assert digest.digests == {"key": hashlib.sha256(MARKER.encode()).hexdigest()}
-    assert MARKER not in repr(vars(found.secrets)) + repr([found.store.get(key) for key in found.store])
+    assert MARKER not in repr(vars(site.secrets)) + repr([site.store.get(key) for key in site.store])
 
 
-async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_through(
+async def test_the_garbage_collector_skips_digests(
     control_plane: ControlPlane,
 ) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        found = Watched(cluster)
+        site = Watched(cluster)
 
         def learn() -> None:
             for number in range(1000):
                 metadata = {"name": f"s{number}", "namespace": "default", "resourceVersion": str(number + 1)}
                 data = {"username": "YWRtaW4=", "password": "aHVudGVyMg=="}
-                found.secrets.put_written({"metadata": metadata, "data": data})
+                site.secrets.put_written({"metadata": metadata, "data": data})
 
         assert count_new_gc_objects(learn) < 100
 
@@ -160,22 +156,22 @@ async def test_a_secret_more_is_nothing_more_for_the_garbage_collector_to_look_t
 async def test_digests_are_forgotten_when_versions_go_back(control_plane: ControlPlane, namespace: str) -> None:
     key = namespace, "s3"
     put(control_plane, namespace, key="restored")
-    async with watched(control_plane, namespace) as found:
-        restored = await found.secrets.fetch(key)
-        metadata = found.store.get(key)
+    async with watched(control_plane, namespace) as site:
+        restored = await site.secrets.fetch(key)
+        metadata = site.store.get(key)
 
         assert isinstance(restored, SecretDigest)
         assert metadata
 
-        found.secrets._put(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+        site.secrets._put(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
 
-        assert found.secrets.get(key) != restored
+        assert site.secrets.get(key) != restored
 
-        found.store.forget_versions(None)
-        found.store.put(metadata)
+        site.store.forget_versions(None)
+        site.store.put(metadata)
 
-        assert found.secrets.get(key) is None
-        assert await found.secrets.fetch(key) == restored
+        assert site.secrets.get(key) is None
+        assert await site.secrets.fetch(key) == restored
 
 
 def test_a_terminating_secret_stays_so_when_packed() -> None:

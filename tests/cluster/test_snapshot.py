@@ -19,7 +19,7 @@ POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a-0, namespace: files}\n"
 
 
 class Clock:
-    """A clock that moves only when it is told to."""
+    """A clock that only the test moves."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -88,13 +88,13 @@ async def test_servers_and_what_runs_for_them_are_found(path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_of_two_objects_with_one_name_the_later_one_counts(path: Path) -> None:
+async def test_the_later_of_two_objects_counts(path: Path) -> None:
     write(path, f"{FAST}---\n{FAST}allowVolumeExpansion: true\n")
     assert (await Snapshot(path).get(STORAGE_CLASSES, "fast"))["allowVolumeExpansion"] is True
 
 
 @pytest.mark.anyio
-async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> None:
+async def test_other_objects_may_have_any_shape(path: Path) -> None:
     write(path, f"{FAST}---\napiVersion: v1\nkind: Kustomization\n---\napiVersion: v1\nkind: Node\nmetadata: 5\n")
     assert await names(Snapshot(path)) == ["fast"]
 
@@ -133,7 +133,7 @@ async def test_objects_that_nobody_asks_for_may_have_any_shape(path: Path) -> No
         ),
     ],
 )
-def test_an_object_of_the_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:
+def test_a_wrong_shape_is_refused_by_line_and_field(path: Path, text: str, message: str) -> None:
     path.write_text(text)
 
     with pytest.raises(UnusableInput) as caught:
@@ -148,7 +148,7 @@ def test_a_snapshot_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.anyio
-async def test_a_changed_file_is_read_again_at_the_next_check(path: Path, clock: Clock) -> None:
+async def test_a_changed_file_is_read_again(path: Path, clock: Clock) -> None:
     snapshot = Snapshot(path, clock)
     write(path, f"{FAST}---\n{SLOW}")
 
@@ -160,7 +160,7 @@ async def test_a_changed_file_is_read_again_at_the_next_check(path: Path, clock:
 
 
 @pytest.mark.anyio
-async def test_a_file_that_comes_or_goes_in_a_folder_is_noticed(tmp_path: Path, clock: Clock) -> None:
+async def test_a_new_or_removed_file_is_noticed(tmp_path: Path, clock: Clock) -> None:
     (tmp_path / "a.yaml").write_text(FAST)
     snapshot = Snapshot(tmp_path, clock)
     (tmp_path / "b.yaml").write_text(SLOW)
@@ -175,7 +175,7 @@ async def test_a_file_that_comes_or_goes_in_a_folder_is_noticed(tmp_path: Path, 
 
 
 @pytest.mark.anyio
-async def test_a_mounted_config_map_is_noticed_when_its_link_moves(tmp_path: Path, clock: Clock) -> None:
+async def test_a_changed_config_map_mount_is_noticed(tmp_path: Path, clock: Clock) -> None:
     """The kubelet replaces `..data`, to which the visible files are links."""
     for version, text in (("..1", FAST), ("..2", SLOW)):
         (tmp_path / version).mkdir()
@@ -193,7 +193,7 @@ async def test_a_mounted_config_map_is_noticed_when_its_link_moves(tmp_path: Pat
 
 @pytest.mark.anyio
 @pytest.mark.parametrize("text", ["{", "apiVersion: v1\nkind: Secret\n", None])
-async def test_while_it_is_unusable_the_last_good_content_answers_and_one_error_is_logged(
+async def test_the_last_usable_content_answers(
     path: Path, clock: Clock, caplog: pytest.LogCaptureFixture, text: str | None
 ) -> None:
     snapshot = Snapshot(path, clock)

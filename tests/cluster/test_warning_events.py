@@ -1,4 +1,4 @@
-"""Which Events are remembered, of whom, and until when. The stores are told of objects by the tests."""
+"""Events that are kept, by server, and until when. The tests put objects into the stores."""
 
 from typing import Any
 
@@ -16,14 +16,14 @@ BEGUN = "2026-11-27T03:30:00Z"
 
 
 class World:
-    """A server with its objects, whose UID is the kind."""
+    """A server with its objects. The UID of an object is its kind."""
 
     def __init__(self, *kinds: str) -> None:
         self.servers = Store()
         self.stores = {kind: Store() for kind in NAMES}
         self.warnings = WarningEvents(self.servers, self.stores)
-        self.told: list[ObjectKey] = []
-        self.warnings.event_handlers.append(self.told.append)
+        self.reported: list[ObjectKey] = []
+        self.warnings.event_handlers.append(self.reported.append)
         self._version = 0
         self.servers.put(self.named("files"))
         for kind in kinds:
@@ -46,7 +46,7 @@ class World:
 
     @property
     def messages(self) -> list[str]:
-        return [each.message for each in self.warnings.about(SERVER)]
+        return [event.message for event in self.warnings.about(SERVER)]
 
 
 def at(time: str) -> dict[str, str]:
@@ -57,7 +57,7 @@ def test_only_known_servers_have_events() -> None:
     world = World(POD)
     for name in ("other-0", "web-0"):
         world.warnings.put(event(involvedObject={"kind": POD, "name": name, "uid": POD}))
-    assert (world.warnings._events, world.told) == ({}, [])
+    assert (world.warnings._events, world.reported) == ({}, [])
 
 
 def test_another_uid_is_nobodys_event() -> None:
@@ -98,20 +98,20 @@ def test_a_server_is_woken_by_news_only() -> None:
     volume = 'MountVolume.SetUp failed for volume "{}" : x'
     world.warn(POD, "FailedMount", volume.format("a"), **at("03:40"))
 
-    assert world.told == [SERVER]
+    assert world.reported == [SERVER]
 
     world.warn(POD, "FailedMount", volume.format("a"), **at("03:41"), count=2)
 
-    assert world.told == [SERVER]
+    assert world.reported == [SERVER]
 
     world.warn(POD, "FailedMount", volume.format("b"), **at("03:42"))
 
-    assert world.told == [SERVER] * 2
+    assert world.reported == [SERVER] * 2
 
     # That the other volume is mounted, nobody says.
     world.warn(POD, "FailedMount", volume.format("b"), **at("04:30"))
 
-    assert world.told == [SERVER] * 3
+    assert world.reported == [SERVER] * 3
 
 
 def test_an_expired_event_still_explains() -> None:
@@ -172,7 +172,7 @@ def test_a_claim_that_exists_leaves_the_pods_refusal() -> None:
 
 
 def test_events_of_a_lost_history_are_forgotten() -> None:
-    """After a restore of etcd the list that follows has those that did happen."""
+    """The list that follows a restore of etcd contains those that did happen."""
     world = World(POD)
     world.warn(POD, "FailedMount", "of the lost history")
     world.warnings.note_version(7)
