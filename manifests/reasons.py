@@ -68,7 +68,7 @@ SPEC = (
     ),
     Reason(
         "NameTaken",
-        "Ready, Stalled",
+        "Ready, Stalled, CredentialsReady",
         "Warning",
         "An object of somebody else has a name that the server needs. The other objects are created.",
         "Delete or rename that object, or give the server another name.",
@@ -108,9 +108,10 @@ SPEC = (
 WRITES = (
     Reason(
         "WriteFailed",
-        "Ready, Reconciling",
-        "",
-        "The API server rejected an object or did not answer. The operator tries again.",
+        "Ready, Reconciling, CredentialsReady",
+        "Warning",
+        "The API server rejected an object or did not answer. The operator tries again. There is an Event, and the "
+        "condition CredentialsReady has this reason, only if the object is a Secret.",
         "The message quotes the API server.",
     ),
     Reason(
@@ -256,7 +257,7 @@ STORAGE = (
 CREDENTIALS = (
     Reason(
         "SecretNotFound",
-        "Ready, CredentialsReady",
+        "Ready, Reconciling, CredentialsReady",
         "Warning",
         "A Secret does not exist. A running pod stays as it is, and no new one is started. For a generated Secret it "
         "means that somebody deleted it while the server was using it.",
@@ -265,21 +266,21 @@ CREDENTIALS = (
     ),
     Reason(
         "SecretIncomplete",
-        "Ready, CredentialsReady",
+        "Ready, Reconciling, CredentialsReady",
         "Warning",
         "A key of a Secret is missing, empty or malformed. A running pod stays as it is, and no new one is started.",
         "Add or fix the key that the message names.",
     ),
     Reason(
         "SecretUnreadable",
-        "Ready, CredentialsReady",
+        "Ready, Reconciling, CredentialsReady",
         "Warning",
         "The operator could not read a Secret. The status of CredentialsReady is Unknown.",
         "The message quotes the API server; the operator tries again.",
     ),
     Reason(
         "SecretTerminating",
-        "Ready, CredentialsReady",
+        "Ready, Reconciling, CredentialsReady",
         "Warning",
         "A Secret is being deleted and is kept by a finalizer. It is no longer used.",
         "Create it again once it is gone.",

@@ -74,9 +74,9 @@ def reasons_page() -> str:
         "A DittoServer has five conditions: `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `CredentialsReady`. "
         "[Find out why a server does not run](../how-to/troubleshoot-a-server.md) tells how to read them.\n",
         "While `Ready` is `False` and the operator is not stalled, `Reconciling` is `True` with the same reason; the "
-        "tables list `Reconciling` only for other reasons. A reason of a container that is not listed here, such as "
-        "`CreateContainerConfigError`, and of a pod that its node has ended, such as `Evicted`, comes from the "
-        "kubelet; the message quotes it.\n",
+        "tables list `Reconciling` where it can have the reason although `Ready` has not. A reason of a container that "
+        "is not listed here, such as `CreateContainerConfigError`, and of a pod that its node has ended, such as "
+        "`Evicted`, comes from the kubelet; the message quotes it.\n",
     ]
 
     for title, reasons in GROUPS:
