@@ -16,12 +16,12 @@ from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SE
 from app.reconcile.live_reader import LiveReader
 from app.reconcile.resizer import EventSink, Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
-from app.storage.desired import SECTION_REJECTED, Plan, Write, claim_seconds_left, desired, recheck_seconds
+from app.storage.desired import SECTION_REJECTED, Plan, Write, desired, recheck_seconds
 from app.storage.events import Event, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState
-from app.storage.objects import Owner, admin_secret, jwt_secret, service_name
+from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.problem import Problem, Stage, first
 from app.storage.reading import read
 from app.storage.rules import invalid_findings
@@ -283,18 +283,13 @@ class Reconciler:
     ) -> LiveState:
         """Writes the status where it differs, and records the Events of its changes. Returns what it reported on."""
         live = self._with_memory(self._reader.observe(server, manifest), manifest, resize or ResizeResult())
-        now, created = self._clock(), manifest["metadata"]["creationTimestamp"]
-        claims = live.claims.values()
         observation = replace(
             observation,
             live_state=live,
-            overdue=[claim.name for claim in claims if claim_seconds_left(claim, now) <= 0],
-            leftovers=[claim.name for claim in claims if claim.created < created],
-            file_service=live.services.get(service_name(server.metadata.name, "file")),
             warnings=self._informers.warnings.about(key_of(manifest)),
             node=await self._reader.read_node(live),
         )
-        new_status = status(server, manifest, observation, now.strftime("%Y-%m-%dT%H:%M:%SZ"))
+        new_status = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if new_status != manifest.get("status"):
             await self._writer.write_status(manifest, new_status)
             for event in transition_events(conditions(manifest), conditions({"status": new_status})):

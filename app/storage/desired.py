@@ -8,15 +8,16 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from app.storage import postgres
+from app.storage.claims import claim_seconds_left
 from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.events import Event
-from app.storage.facts import Claim, Unknown
+from app.storage.facts import Unknown
 from app.storage.live import LiveState
 from app.storage.objects import (
     Owner,
@@ -53,7 +54,7 @@ from app.storage.secret_references import (
 )
 from app.storage.sections import rejected_sections, with_live_sections
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import CLAIM_PATIENCE_SECONDS, UNREADABLE
+from app.storage.status import UNREADABLE
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
 
@@ -158,12 +159,6 @@ def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> floa
     elif node_in_question(live.pod, now):
         delays.append(NODE_RECHECK_SECONDS)
     return min(delays, default=None)
-
-
-def claim_seconds_left(claim: Claim, now: datetime) -> float:
-    """Returns how long a claim may still take to be bound; at 0 or less it is overdue."""
-    created = datetime.fromisoformat(claim.created)
-    return (created + timedelta(seconds=CLAIM_PATIENCE_SECONDS) - now).total_seconds()
 
 
 def new_until(stateful_set: Mapping[str, Any]) -> datetime:

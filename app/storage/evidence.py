@@ -219,7 +219,8 @@ class Node:
 class Case:
     """The evidence on a server whose pod does not run. `warnings` are about its objects as they are now.
 
-    `node` is None when nobody needed to ask for it; see `app.storage.diagnosis.node_in_question`.
+    `node` is None when nobody needed to ask for it; see `app.storage.diagnosis.node_in_question`. `created` is the
+    creationTimestamp of the server.
     """
 
     server: str
@@ -227,6 +228,7 @@ class Case:
     now: datetime
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
+    created: str = ""
 
     @property
     def pod_name(self) -> str:

@@ -3,29 +3,24 @@
 Each condition has a function of its name. Nothing here writes a status or records an Event.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 from app.storage.adoption import why_not_adopted
+from app.storage.claims import claim_problem, first_claim_problem, waits_for_provisioner
 from app.storage.containers import CRASH_REASONS
-from app.storage.diagnosis import steady, waits_for_claims, why_no_volume, why_not_ended, why_not_running
+from app.storage.diagnosis import steady, waits_for_claims, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
-from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import Finding
 from app.storage.live import LiveState
-from app.storage.objects import controller
-from app.storage.pod import pod_name
+from app.storage.objects import controller, service_name
 from app.storage.problem import Problem, Stage, first
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
-from app.storage.volumes import describe_class, is_of_another_class
-
-# A slow provisioner, or a pod that waits for a node, may take this long before a claim is reported as overdue.
-CLAIM_PATIENCE_SECONDS = 300
 
 # Reasons for a Service that does not exist, and for one that is not as the spec asks: it may be open to more clients.
 SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
@@ -39,21 +34,17 @@ Verdict = tuple[str, Problem]
 
 @dataclass(frozen=True)
 class Observation:
-    """What is known of a server when its status is written.
+    """Everything that a status is decided from.
 
     `problems` are those that were met while the server was being reconciled; those of a stage are in the order of
-    their importance. `overdue` names the claims that have been Pending for too long, `leftovers` those that are older
-    than the server. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
-    node explains something. `file_service` is the live Service at which files are served.
+    their importance. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
+    node explains something.
     """
 
     problems: Sequence[Problem] = ()
     live_state: LiveState = field(default_factory=LiveState)
-    overdue: Collection[str] = ()
-    leftovers: Collection[str] = ()
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
-    file_service: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -108,56 +99,71 @@ def conditions(manifest: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> Manifest:
     """Returns the whole status; a condition keeps its lastTransitionTime while its status stays. `now` is RFC 3339."""
     assessment = _assess(server, manifest, observation, now)
-    generation = manifest["metadata"]["generation"]
+    generation, live = manifest["metadata"]["generation"], assessment.live
 
-    def condition(kind: str, verdict: Verdict) -> Manifest:
-        holds, problem = verdict
+    listed = []
+    for kind, decide in CONDITIONS.items():
+        holds, problem = decide(assessment)
         earlier = assessment.earlier.get(kind, {})
         since = earlier.get("lastTransitionTime") if earlier.get("status") == holds else None
-        return {
-            "type": kind,
-            "status": holds,
-            "observedGeneration": generation,
-            "lastTransitionTime": since or now,
-            "reason": problem.reason,
-            "message": problem.message,
+        listed.append(
+            {
+                "type": kind,
+                "status": holds,
+                "observedGeneration": generation,
+                "lastTransitionTime": since or now,
+                "reason": problem.reason,
+                "message": problem.message,
+            }
+        )
+
+    volumes = []
+    for state in assessment.states:
+        claim_error = claim_problem(state, server, live, assessment.case)
+        volume = {
+            "name": state.volume.name,
+            "claim": state.claim_name,
+            "storageClass": state.storage_class,
+            "requested": state.volume.size,
+            "capacity": state.capacity,
+            "phase": str(state.phase),
+            "message": state.explain(claim_error.message if claim_error else None) or None,
         }
+        volumes.append({name: value for name, value in volume.items() if value is not None})
 
     result = {
         "observedGeneration": generation,
-        "availableReplicas": available_replicas(observation.live_state),
+        "availableReplicas": available_replicas(live),
         "phase": _phase(assessment),
-        "conditions": [condition(kind, decide(assessment)) for kind, decide in CONDITIONS.items()],
-        "volumes": [_volume_status(state, server, observation) for state in assessment.states],
+        "conditions": listed,
+        "volumes": volumes,
     }
-    if endpoint := _endpoint(observation.file_service):
+    if endpoint := _nfs_endpoint(server, live):
         result["nfsEndpoint"] = endpoint
     return result
 
 
 def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> _Assessment:
     live = observation.live_state
-    states = volume_states(server, live)
-
-    by_urgency = sorted(states, key=lambda state: _urgency(state, observation))
-    unbound = (_claim_problem(state, server, observation) for state in by_urgency)
-
-    # A rejected expansion comes first: a person has to see to it.
-    expanding = [state for state in states if state.phase in EXPANSION_PHASES]
-    expanding.sort(key=lambda state: state.phase != Phase.RESIZE_REFUSED)
-    expansions = (
-        Problem(state.phase, state.message, Stage.VOLUMES, stalls=state.phase == Phase.RESIZE_REFUSED)
-        for state in expanding
+    created = manifest["metadata"].get("creationTimestamp") or ""
+    case = Case(
+        server.metadata.name, live.pod, datetime.fromisoformat(now), observation.warnings, observation.node, created
     )
+
+    states = volume_states(server, live)
+    expanding = [state for state in states if state.phase in EXPANSION_PHASES]
+    # A rejected expansion comes first: a person has to see to it.
+    expansion = min(expanding, key=lambda state: state.phase != Phase.RESIZE_REFUSED, default=None)
+    stalls = expansion is not None and expansion.phase == Phase.RESIZE_REFUSED
 
     return _Assessment(
         server=server,
         observation=observation,
         states=states,
-        case=Case(server.metadata.name, live.pod, datetime.fromisoformat(now), observation.warnings, observation.node),
+        case=case,
         earlier=conditions(manifest),
-        unbound=next((problem for problem in unbound if problem), None),
-        expansion=next(expansions, None),
+        unbound=first_claim_problem(server, states, live, case),
+        expansion=Problem(expansion.phase, expansion.message, Stage.VOLUMES, stalls) if expansion else None,
     )
 
 
@@ -166,21 +172,29 @@ def ready(assessment: _Assessment) -> Verdict:
         return "False", problem
     if assessment.server.spec.replicas == 0:
         return "True", Problem("Stopped", "stopped as asked; its volumes are kept")
-    return "True", Problem("Available", f"NFS is served at {_endpoint(assessment.observation.file_service)}")
+    return "True", Problem("Available", f"NFS is served at {_nfs_endpoint(assessment.server, assessment.live)}")
 
 
 def reconciling(assessment: _Assessment) -> Verdict:
     """Holds while the operator or the cluster still works on something, unless that is stalled."""
+    if assessment.stalled:
+        return "False", RECONCILED
     pending = (
         assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME)
         or _terminating_stateful_set(assessment)
         or assessment.first(Stage.CREDENTIALS)
         or _not_ready(assessment)
         or assessment.expansion
-        or _rollout(assessment.live.stateful_set)
     )
-    if pending and not assessment.stalled:
+    if pending:
         return "True", pending
+
+    # The pod may still run as before the last change, or without a StatefulSet.
+    stateful_set = assessment.live.stateful_set
+    if stateful_set is None:
+        return "True", Problem("StatefulSetMissing", "the StatefulSet is recreated once the previous one is gone")
+    if not is_current(stateful_set):
+        return "True", Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return "False", RECONCILED
 
 
@@ -256,7 +270,7 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
     has_no_node = any((each["type"], each["status"]) == ("PodScheduled", "False") for each in pod_conditions)
     # The scheduler waits for a claim, unless the claim's class waits for the scheduler.
     claims_block = has_no_node and any(
-        state.claim and _waits_for_provisioner(state, live.classes) for state in assessment.states
+        state.claim and waits_for_provisioner(state, live.classes) for state in assessment.states
     )
     if assessment.unbound and (problem is None or waits_for_claims(problem) or claims_block):
         return assessment.unbound
@@ -282,136 +296,23 @@ def _terminating_stateful_set(assessment: _Assessment) -> Problem | None:
     return Problem("StatefulSetTerminating", f"StatefulSet {name} is being deleted; it is recreated once it is gone")
 
 
-def _rollout(stateful_set: Mapping[str, Any] | None) -> Problem | None:
-    """Returns a problem while the pod still runs as it was before the last change, or without a StatefulSet."""
-    if stateful_set is None:
-        return Problem("StatefulSetMissing", "the StatefulSet is recreated once the previous one is gone")
-    if not is_current(stateful_set):
-        return Problem("RollingOut", "the pod is being replaced by one of the current revision")
-    return None
-
-
-def _urgency(state: VolumeState, observation: Observation) -> int:
-    """Sorts claims whose data is at risk first, and those that only wait for the pod to get a node last."""
-    if state.phase == Phase.TERMINATING:
-        return 0
-    if _waits_for_provisioner(state, observation.live_state.classes):
-        return 0 if state.claim and state.claim_name in observation.leftovers else 1
-    return 2 if state.phase == Phase.PENDING else 1
-
-
-def _waits_for_provisioner(state: VolumeState, classes: StorageClasses) -> bool:
-    """Tells whether nothing but a volume is missing, be it of a claim that is about to be created."""
-    storage_class = classes.named(state.storage_class or "")
-    return state.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
-
-
-def _claim_problem(state: VolumeState, server: DittoServer, observation: Observation) -> Problem | None:
-    """Returns why there is no volume; its size is another matter."""
-    name, live = state.claim_name, observation.live_state
-    class_problem = _class_problem(state.storage_class, live.classes)
-
-    if state.phase in _ABSENT_REASONS:
-        why = None
-        if state.phase == Phase.MISSING:
-            if live.pod is None and class_problem:
-                return Problem(class_problem.reason, f"volume claim {name} cannot be created: {class_problem.message}")
-            why = why_no_volume(name, observation.warnings)
-        message = f"volume claim {name} does not exist: {why}" if why else state.message
-        return Problem(_ABSENT_REASONS[state.phase], message)
-
-    if state.phase == Phase.LOST:
-        return Problem("ClaimLost", f"volume claim {name} has lost its volume; restore it, or remove the claim")
-    if state.phase != Phase.PENDING:
-        return None
-
-    if state.claim and name in observation.leftovers:
-        return _leftover_problem(state.claim, state, server, observation)
-    if class_problem:
-        return Problem(class_problem.reason, f"volume claim {name} stays Pending: {class_problem.message}")
-    why = why_no_volume(name, observation.warnings) or _why_pending(state.storage_class, live.classes)
-    if name in observation.overdue:
-        return Problem("ClaimOverdue", f"volume claim {name} is Pending for more than five minutes: {why}")
-    return Problem("ClaimPending", f"volume claim {name} is Pending: {why}")
-
-
-_ABSENT_REASONS = {
-    Phase.TERMINATING: "ClaimTerminating",
-    Phase.MISSING: "ClaimMissing",
-    Phase.UNKNOWN: "ClaimUnknown",
-}
-
-
-def _leftover_problem(claim: Claim, state: VolumeState, server: DittoServer, observation: Observation) -> Problem:
-    """Blames a claim that is older than the server and was never bound: only a person may delete it."""
-    classes, wanted = observation.live_state.classes, server.spec.storage.storage_class_name
-    what = f"volume claim {claim.name}, created {claim.created} before this server,"
-    if is_of_another_class(claim, wanted):
-        what = f"{what} is {describe_class(claim, wanted)}, and"
-
-    class_problem = _class_problem(state.storage_class, classes)
-    why = class_problem.message if class_problem else _why_pending(state.storage_class, classes)
-    if _waits_for_provisioner(state, classes):
-        # The pod, too: the StatefulSet's controller looks at the claims again only when it creates a pod.
-        both = f"the claim and pod {pod_name(server.metadata.name)}"
-        why = f"{why}; delete {both} to have both made again, unless the claim is about to be bound"
-
-    reason = "ClaimOverdue" if claim.name in observation.overdue else "ClaimPending"
-    return Problem(class_problem.reason if class_problem else reason, f"{what} was never bound: {why}")
-
-
-def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
-    if classes.gap or name == "":
-        return None
-    if name is None:
-        return Problem("NoDefaultStorageClass", "no StorageClass is named and none is the default")
-    if classes.named(name) is None:
-        return Problem("StorageClassNotFound", f'StorageClass "{name}" does not exist in cluster')
-    return None
-
-
-def _why_pending(name: str | None, classes: StorageClasses) -> str:
-    if name == "":
-        return "it waits for a volume that somebody makes by hand"
-    storage_class = classes.named(name) if name else None
-    if storage_class is None:
-        return "it waits for a volume"
-    if storage_class.waits_for_pod:
-        return f'StorageClass "{name}" waits until the pod has a node'
-    return f'it waits for {storage_class.provisioner} of StorageClass "{name}"'
-
-
-def _volume_status(state: VolumeState, server: DittoServer, observation: Observation) -> Manifest:
-    problem = _claim_problem(state, server, observation)
-    fields = {
-        "name": state.volume.name,
-        "claim": state.claim_name,
-        "storageClass": state.storage_class,
-        "requested": state.volume.size,
-        "capacity": state.capacity,
-        "phase": str(state.phase),
-        "message": state.explain(problem.message if problem else None) or None,
-    }
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def available_replicas(live_state: LiveState) -> int:
+def available_replicas(live: LiveState) -> int:
     """Counts as the StatefulSet's controller does, or looks at the pod itself while the controller cannot count it."""
-    live, pod = live_state.stateful_set, live_state.pod
-    counted = (live or {}).get("status") or {}
-    if pod and (not counted.get("observedGeneration") or (live and is_terminating(live)) or _is_between_owners(pod)):
+    stateful_set, pod = live.stateful_set, live.pod
+    counted = (stateful_set or {}).get("status") or {}
+
+    # Only a pod whose StatefulSet is being recreated has an owner that is not its controller.
+    owners = ((pod or {}).get("metadata") or {}).get("ownerReferences")
+    is_held = pod is not None and bool(owners) and controller(pod) is None
+    is_leaving = stateful_set is not None and is_terminating(stateful_set)
+    if pod and (not counted.get("observedGeneration") or is_leaving or is_held):
         return int(is_ready(pod))
     return int(counted.get("availableReplicas") or 0)
 
 
-def _is_between_owners(pod: Mapping[str, Any]) -> bool:
-    """Whether its StatefulSet is being recreated: only then has it an owner that is no controller."""
-    owners = (pod.get("metadata") or {}).get("ownerReferences")
-    return bool(owners) and controller(pod) is None
-
-
-def _endpoint(service: Mapping[str, Any] | None) -> str | None:
-    """Where clients reach NFS, as the live Service has it; None while there is no Service."""
+def _nfs_endpoint(server: DittoServer, live: LiveState) -> str | None:
+    """Returns where clients reach NFS, by the port of the live Service; None while there is no Service."""
+    service = live.services.get(service_name(server.metadata.name, "file"))
     if service is None:
         return None
     metadata, ports = service["metadata"], service["spec"].get("ports") or []

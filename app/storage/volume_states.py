@@ -19,7 +19,7 @@ RESTART_FOR_RESIZE = "dittofs.io/restart-for-resize"
 
 
 class Phase(StrEnum):
-    """What a volume is, or what is being done to it; the first three are the phases of a claim."""
+    """The phase of a volume: that of its claim (the first three), or what is being done to it."""
 
     PENDING = "Pending"
     LOST = "Lost"

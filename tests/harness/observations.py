@@ -15,12 +15,14 @@ from app.storage.unstructured import Manifest
 from tests.harness.server_table import server, storage
 
 NOON, LATER = "2026-02-01T12:00:00Z", "2026-02-01T13:00:00Z"
+CREATED, HOUR_AGO, MINUTE_AGO = "2026-01-15T00:00:00Z", "2026-02-01T11:00:00Z", "2026-02-01T11:59:00Z"
 ENDPOINT = "files-file.here.svc.cluster.local:2049"
 
 FAST = StorageClass("fast", is_default=True, provisioner="example.com/fast")
 SLOW = StorageClass("slow", provisioner="example.com/slow")
 CLASSES = StorageClasses((FAST,))
 BOTH_CLASSES = StorageClasses((FAST, SLOW))
+WAITING_CLASSES = StorageClasses((StorageClass("fast", waits_for_pod=True),))
 
 SERVICE: Manifest = {
     "metadata": {"name": "files-file", "namespace": "here"},
@@ -40,7 +42,7 @@ LARGER_CACHE: Manifest = storage(cacheSize="10Gi")
 
 
 def dittoserver(earlier_status: Manifest | None = None, generation: int = 3, **spec: Any) -> Manifest:
-    metadata = {"name": "files", "namespace": "here", "generation": generation}
+    metadata = {"name": "files", "namespace": "here", "generation": generation, "creationTimestamp": CREATED}
     return {**server(**spec), "metadata": metadata, "status": earlier_status}
 
 
@@ -72,8 +74,9 @@ def altered(observation: Observation, **changes: Any) -> Observation:
 
 def starting(**changes: Any) -> Observation:
     """Returns what is observed once every object is applied and only the pod is not ready, with the changes."""
-    live_state = LiveState(bound("metadata", "cache"), CLASSES, stateful_set=stateful_set(), is_new=True)
-    return altered(Observation(live_state=live_state, file_service=SERVICE), **changes)
+    claims, services = bound("metadata", "cache"), {"files-file": SERVICE}
+    live = LiveState(claims, CLASSES, stateful_set=stateful_set(), is_new=True, services=services)
+    return altered(Observation(live_state=live), **changes)
 
 
 def running(**changes: Any) -> Observation:

@@ -11,8 +11,9 @@ from app.cluster.errors import Conflict
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Reconciler, Result
+from app.storage.claims import CLAIM_PATIENCE_SECONDS
 from app.storage.rollout import blocks
-from app.storage.status import CLAIM_PATIENCE_SECONDS, conditions
+from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import ReconcilerNamespace, Retry, connect, resource_version, run_informers

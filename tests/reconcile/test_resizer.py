@@ -415,8 +415,8 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionN
     assert said == (
         f"volume claim metadata-files-0, created {left['metadata']['creationTimestamp']} before this server, "
         f'is without a StorageClass, not "{driver.storage_class}", and was never bound: '
-        "it waits for a volume that somebody makes by hand; "
-        "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
+        "it waits for a volume that somebody creates by hand; "
+        "delete the claim and pod files-0 to have both recreated, unless the claim is about to be bound"
     )
 
     first = (await site.live(DITTO_SERVERS))["status"]["volumes"][0]

@@ -8,6 +8,7 @@ from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     ENDPOINT,
+    HOUR_AGO,
     INVALID_SPEC,
     LARGER_CACHE,
     NAME_TAKEN,
@@ -44,7 +45,7 @@ def test_a_server_reports_once_that_it_is_available() -> None:
         ({"problems": [INVALID_SPEC]}, "InvalidSpec"),
         ({"problems": [SECRET_NOT_FOUND]}, "SecretNotFound"),
         ({"problems": [Problem("SecretUnreadable", "x", Stage.CREDENTIALS)]}, "SecretUnreadable"),
-        ({"claims": {"metadata-files-0": PENDING}, "overdue": [PENDING.name]}, "ClaimOverdue"),
+        ({"claims": {"metadata-files-0": replace(PENDING, created=HOUR_AGO)}}, "ClaimOverdue"),
         ({"claims": {"metadata-files-0": replace(PENDING, phase="Lost")}}, "ClaimLost"),
         ({"classes": StorageClasses(), "claims": {}}, "StorageClassNotFound"),
     ],

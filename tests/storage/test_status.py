@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from app.storage.evidence import Node, NodeState
-from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import rejection
 from app.storage.problem import Problem, Stage
 from app.storage.status import Observation, conditions, invalid_spec
@@ -12,7 +12,6 @@ from tests.harness.observations import (
     BOTH_CLASSES,
     CLASSES,
     ENDPOINT,
-    FAST,
     GROWING,
     INVALID_SPEC,
     LARGER_CACHE,
@@ -24,6 +23,7 @@ from tests.harness.observations import (
     SECRET_NOT_FOUND,
     SERVICE,
     SERVICE_OUTDATED,
+    WAITING_CLASSES,
     WRITE_FAILED,
     altered,
     bound,
@@ -41,7 +41,6 @@ from tests.harness.observations import (
     waiting,
 )
 from tests.harness.server_table import storage
-from tests.harness.warning_events import warning
 
 
 def test_a_server_that_runs_says_where() -> None:
@@ -61,7 +60,9 @@ def test_a_server_that_runs_says_where() -> None:
 
 def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
     first = status_of(
-        altered(Observation(file_service=SERVICE), classes=CLASSES, stateful_set=stateful_set(), is_new=True)
+        altered(
+            Observation(), services={"files-file": SERVICE}, classes=CLASSES, stateful_set=stateful_set(), is_new=True
+        )
     )
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
     assert status_of(starting(claims=claims, pod={"status": {}}), dittoserver(first), LATER) == first
@@ -166,11 +167,13 @@ def test_a_service_unlike_the_spec_is_reported() -> None:
 def test_the_endpoint_is_that_of_the_live_service() -> None:
     moved = {**SERVICE, "spec": {"ports": [{"name": "nfs", "port": 2050}]}}
 
-    assert status_of(running(file_service=moved))["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
-    assert condition("Ready", running(file_service=moved))["message"].endswith(":2050")
+    observation = running(services={"files-file": moved})
 
-    for service in (None, {**SERVICE, "spec": {}}):
-        assert "nfsEndpoint" not in status_of(running(file_service=service))
+    assert status_of(observation)["nfsEndpoint"] == "files-file.here.svc.cluster.local:2050"
+    assert condition("Ready", observation)["message"].endswith(":2050")
+
+    for services in ({}, {"files-file": {**SERVICE, "spec": {}}}):
+        assert "nfsEndpoint" not in status_of(running(services=services))
 
 
 @pytest.mark.parametrize(
@@ -298,42 +301,6 @@ def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
     assert events_of(before, failed, dittoserver(before)) == []
 
 
-WAITS = StorageClasses((StorageClass("fast", waits_for_pod=True),))
-
-
-@pytest.mark.parametrize(
-    ("claim", "changes", "reason", "message"),
-    [
-        (PENDING, {}, "ClaimPending", 'is Pending: it waits for example.com/fast of StorageClass "fast"'),
-        (PENDING, {"classes": WAITS}, "ClaimPending", 'StorageClass "fast" waits until the pod has a node'),
-        (PENDING, {"classes": StorageClasses(gap="forbidden")}, "ClaimPending", "it waits for a volume"),
-        (
-            PENDING,
-            {"overdue": [PENDING.name]},
-            "ClaimOverdue",
-            "is Pending for more than five minutes: it waits for example.com",
-        ),
-        (PENDING, {"overdue": ["cache-files-0"]}, "ClaimPending", "is Pending: it waits for example.com/fast"),
-        (None, {}, "ClaimPending", "is Pending: it waits for example.com/fast"),
-        (replace(PENDING, storage_class=""), {}, "ClaimPending", "a volume that somebody makes by hand"),
-        (replace(PENDING, phase="Lost"), {}, "ClaimLost", "has lost its volume; restore it, or remove the claim"),
-        (
-            PENDING,
-            {"classes": StorageClasses()},
-            "StorageClassNotFound",
-            'volume claim metadata-files-0 stays Pending: StorageClass "fast" does not exist in cluster',
-        ),
-    ],
-)
-def test_a_claim_without_a_volume_says_what_it_waits_for(
-    claim: Claim | None, changes: Manifest, reason: str, message: str
-) -> None:
-    claims = {**bound("cache"), **({claim.name: claim} if claim else {})}
-    ready = condition("StorageReady", starting(claims=claims, **changes))
-    assert (ready["status"], ready["reason"]) == ("False", reason)
-    assert message in ready["message"]
-
-
 DIFFERS = (
     'volume claim metadata-files-0 is of StorageClass "slow", not "fast" as the spec asks; '
     "volumes cannot move; for another class, copy the data to a DittoServer of another name"
@@ -385,93 +352,6 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
         assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
 
 
-OLD = replace(PENDING, created="2026-01-01T00:00:00Z")
-BEFORE = "volume claim metadata-files-0, created 2026-01-01T00:00:00Z before this server,"
-DELETE = "delete the claim and pod files-0 to have both made again, unless the claim is about to be bound"
-
-
-@pytest.mark.parametrize(
-    ("claim", "changes", "reason", "message"),
-    [
-        (
-            OLD,
-            {},
-            "ClaimPending",
-            f'{BEFORE} was never bound: it waits for example.com/fast of StorageClass "fast"; {DELETE}',
-        ),
-        (
-            OLD,
-            {"overdue": [OLD.name]},
-            "ClaimOverdue",
-            f'{BEFORE} was never bound: it waits for example.com/fast of StorageClass "fast"; {DELETE}',
-        ),
-        (
-            replace(OLD, storage_class="slow"),
-            {},
-            "ClaimPending",
-            f'{BEFORE} is of StorageClass "slow", not "fast", and was never bound: it waits for example.com/slow '
-            f'of StorageClass "slow"; {DELETE}',
-        ),
-        (
-            replace(OLD, storage_class="gone"),
-            {},
-            "StorageClassNotFound",
-            f'{BEFORE} is of StorageClass "gone", not "fast", and was never bound: '
-            f'StorageClass "gone" does not exist in cluster; {DELETE}',
-        ),
-        (
-            replace(OLD, storage_class=""),
-            {},
-            "ClaimPending",
-            f'{BEFORE} is without a StorageClass, not "fast", and was never bound: '
-            f"it waits for a volume that somebody makes by hand; {DELETE}",
-        ),
-        (
-            OLD,
-            {"classes": WAITS},
-            "ClaimPending",
-            f'{BEFORE} was never bound: StorageClass "fast" waits until the pod has a node',
-        ),
-    ],
-)
-def test_a_claim_older_than_its_server_is_the_cause(claim: Claim, changes: Manifest, reason: str, message: str) -> None:
-    claims = {**bound("cache"), claim.name: claim}
-    observation = starting(**{"claims": claims, "classes": BOTH_CLASSES, "leftovers": [claim.name], **changes})
-
-    ready = condition("StorageReady", observation)
-
-    assert (ready["status"], ready["reason"], ready["message"]) == ("False", reason, message)
-    assert status_of(observation)["volumes"][0]["message"] == message
-
-
-LATER_CLASS = StorageClass("later", waits_for_pod=True)
-
-
-@pytest.mark.parametrize(
-    ("metadata", "cache", "named"),
-    [
-        # The pod gets no node for the cache's claim, and the metadata's claim waits for just that.
-        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast"), "cache"),
-        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "gone"), "cache"),
-        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast", phase="Lost"), "cache"),
-        (replace(PENDING, storage_class="later"), Claim("cache-files-0", "fast", "5Gi", "Bound"), "metadata"),
-        (PENDING, Claim("cache-files-0", "fast"), "metadata"),
-        (PENDING, Claim("cache-files-0", "later"), "metadata"),
-        # A driver is at work on the metadata's claim, and was not on the cache's.
-        (PENDING, Claim("cache-files-0", "fast", created="2026-01-01T00:00:00Z"), "cache"),
-        (PENDING, Claim("cache-files-0", "later", created="2026-01-01T00:00:00Z"), "metadata"),
-        (None, Claim("cache-files-0", "fast", created="2026-01-01T00:00:00Z"), "cache"),
-    ],
-)
-def test_of_two_claims_the_one_that_blocks_is_named(metadata: Claim | None, cache: Claim, named: str) -> None:
-    claims = {claim.name: claim for claim in (metadata, cache) if claim}
-    leftovers = [claim.name for claim in claims.values() if claim.created]
-
-    observation = starting(claims=claims, classes=StorageClasses((FAST, LATER_CLASS)), leftovers=leftovers)
-
-    assert condition("StorageReady", observation)["message"].startswith(f"volume claim {named}-files-0")
-
-
 UNSCHEDULED = {
     "type": "PodScheduled",
     "status": "False",
@@ -482,7 +362,7 @@ UNSCHEDULED = {
 
 @pytest.mark.parametrize(
     ("classes", "reason"),
-    [(CLASSES, "ClaimPending"), (StorageClasses(), "StorageClassNotFound"), (WAITS, "Unschedulable")],
+    [(CLASSES, "ClaimPending"), (StorageClasses(), "StorageClassNotFound"), (WAITING_CLASSES, "Unschedulable")],
 )
 def test_a_claim_that_keeps_the_pod_from_a_node_is_the_cause(classes: StorageClasses, reason: str) -> None:
     """The scheduler waits for a claim, unless the claim's class waits for the scheduler."""
@@ -497,16 +377,6 @@ def test_a_claim_that_is_bound_is_no_cause() -> None:
     observation = starting(pod={"status": {"conditions": [UNSCHEDULED]}})
 
     assert condition("Ready", observation)["reason"] == "Unschedulable"
-
-
-def test_a_pending_claim_quotes_its_provisioner() -> None:
-    words = 'failed to provision volume with StorageClass "fast": rpc error: code = Internal desc = disk full'
-    event = warning(words, "ProvisioningFailed", "PersistentVolumeClaim", PENDING.name)
-    observation = starting(claims={**bound("cache"), PENDING.name: PENDING}, warnings=[event])
-    message = f'volume claim {PENDING.name} is Pending: failed to provision volume with StorageClass "fast": disk full'
-
-    assert condition("StorageReady", observation)["message"] == message
-    assert status_of(observation)["volumes"][0]["message"] == message
 
 
 def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
