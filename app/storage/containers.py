@@ -163,6 +163,10 @@ _PULL_CAUSES = (
         "the registry has no such image or tag: check spec.image",
     ),
 )
+_PULL_ERRORS = {
+    "InvalidImageName": "this is no valid name of an image; correct it",
+    "ErrImageNeverPull": "it is not on the node, and its pull policy is Never",
+}
 _PULL_PREFIX = re.compile(
     r'^(?:Back-off pulling image "[^"]*"(?:: ErrImagePull)?|Failed to pull image "[^"]*")(?:: |$)'
 )
@@ -170,26 +174,17 @@ _PULL_SECRETS = re.compile(r"Unable to retrieve some image pull secrets \(([^)]+
 
 
 def _pull_problem(container: _Container, case: Case) -> Problem:
+    """Reads the container's status, where a newer kubelet says why, and otherwise the pod's Events."""
     image, whose = container.status.get("image"), "" if container.role == CONTAINER else f" of {container.title}"
     message = f"image {image}{whose} cannot be pulled"
-    if why := _pull_cause(container, case):
-        message = f"{message}: {why}"
-    return Problem("ImagePullBackOff", message)
-
-
-def _pull_cause(container: _Container, case: Case) -> str | None:
-    """Reads the container's status, where a newer kubelet says it, and otherwise the pod's Events."""
-    reason = container.waiting.get("reason")
-    if reason == "InvalidImageName":
-        return "this is no valid name of an image; correct it"
-    if reason == "ErrImageNeverPull":
-        return "it is not on the node, and its pull policy is Never"
+    if cause := _PULL_ERRORS.get(container.waiting.get("reason") or ""):
+        return Problem("ImagePullBackOff", f"{message}: {cause}")
 
     events = [event.message for event in case.newest("Failed") if event.container in ("", container.name)]
     answers = (_PULL_PREFIX.sub("", text) for text in (words(container.waiting.get("message")), *events))
     answer = next((answer for answer in answers if answer), None)
     if answer is None:
-        return None
+        return Problem("ImagePullBackOff", message)
 
     causes = (cause for pattern, cause in _PULL_CAUSES if pattern.search(answer))
     cause = next(causes, "the container runtime of the node says why")
@@ -197,4 +192,4 @@ def _pull_cause(container: _Container, case: Case) -> str | None:
         if match := _PULL_SECRETS.search(event.message):
             cause = f"{cause}; these pull secrets do not exist: {match[1]}"
             break
-    return f"{cause} ({answer.rpartition(': ')[2]})"
+    return Problem("ImagePullBackOff", f"{message}: {cause} ({answer.rpartition(': ')[2]})")

@@ -241,6 +241,13 @@ def _unschedulable(case: Case) -> Problem | None:
 # No container has been created: its volumes or its network are missing.
 
 
+_STILL_ATTACHED = (
+    "; kubectl get volumeattachments shows which node still holds {}. It is released once that node reports that the "
+    "former pod has ended; if that node is lost, and only if its machine is surely powered off or cut off from the "
+    f"storage: kubectl taint nodes NODE {_TAINT}"
+)
+
+
 def _volumes_missing(case: Case) -> Problem | None:
     if not _is_being_created(case):
         return None
@@ -248,21 +255,14 @@ def _volumes_missing(case: Case) -> Problem | None:
     mount = [event for event in case.newest("FailedMount", "FailedMapVolume") if event.topic != "FailedMount"]
     summary = case.newest("FailedMount") if not (attach or mount) else []
 
-    causes = [*map(_attach_message, attach), *(event.message for event in (*mount, *summary))]
+    causes = [event.message for event in (*attach, *mount, *summary)]
+    for index, event in enumerate(attach):
+        if "Multi-Attach error" in event.message:
+            causes[index] += _STILL_ATTACHED.format(event.subject or "it")
     if not causes:
         return None
     reason = "VolumeAttachFailed" if attach else "MountFailed"
     return Problem(reason, f"pod {case.pod_name} waits for its volumes: {'; '.join(causes[:3])}")
-
-
-def _attach_message(event: WarningEvent) -> str:
-    if "Multi-Attach error" not in event.message:
-        return event.message
-    return (
-        f"{event.message}; kubectl get volumeattachments shows which node still holds {event.subject or 'it'}. "
-        "It is released once that node reports that the former pod has ended; if that node is lost, and only if its "
-        f"machine is surely powered off or cut off from the storage: kubectl taint nodes NODE {_TAINT}"
-    )
 
 
 def _sandbox_missing(case: Case) -> Problem | None:

@@ -69,7 +69,14 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState |
     had = {volume.name for volume in volumes_of(before.spec.storage) if volume.size}
     added = {volume.name for volume in volumes_of(after.spec.storage)} - had
 
-    effects = list(_upgrade_effects(before, live_state)) if live_state else []
+    effects = []
+    if live_state and (live := live_state.stateful_set):
+        # The operator replaces an outdated template without any edit, such as after an upgrade of the operator itself.
+        desired = stateful_set(_owner(before), before.spec, None, live_claim_templates(live))
+        if differs({"spec": {"template": desired["spec"]["template"]}}, live):
+            how = "differs from what this version of the operator renders for the unchanged spec"
+            effects.append(Effect(f"StatefulSet {before.metadata.name}", how, restarts=before.spec.replicas > 0))
+
     resized = _volume_effects(after, live_state, added) if live_state else {}
     runs = before.spec.replicas > 0 and after.spec.replicas > 0
 
@@ -201,18 +208,6 @@ def _pod_inputs(server: DittoServer) -> Any:
     spec = server.spec
     template = stateful_set(_owner(server), spec, None)["spec"]["template"]
     return template, config_yaml(spec), consumed_references(server.metadata.name, spec)
-
-
-def _upgrade_effects(server: DittoServer, live_state: LiveState) -> Iterator[Effect]:
-    """Yields what the operator does without any edit, such as after an upgrade of the operator itself."""
-    live = live_state.stateful_set
-    if live is None:
-        return
-
-    desired = stateful_set(_owner(server), server.spec, None, live_claim_templates(live))
-    if differs({"spec": {"template": desired["spec"]["template"]}}, live):
-        how = "differs from what this version of the operator renders for the unchanged spec"
-        yield Effect(f"StatefulSet {server.metadata.name}", how, restarts=server.spec.replicas > 0)
 
 
 def _owner(server: DittoServer) -> Owner:

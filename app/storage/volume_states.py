@@ -77,34 +77,39 @@ def reported_states(
     """
     status = manifest.get("status") or {}
     entries = {entry.get("name", ""): entry for entry in status.get("volumes") or []}
-
     if live_state is None:
-        sized = [volume for volume in volumes(server.spec.storage) if volume.size]
-        return tuple(_from_status(volume, server, entries.get(volume.name, {})) for volume in sized)
+        return tuple(
+            _from_status(volume, server.metadata.name, entries.get(volume.name, {}))
+            for volume in volumes(server.spec.storage)
+            if volume.size
+        )
 
+    states = volume_states(server, live_state)
     if status.get("observedGeneration") != manifest["metadata"].get("generation"):
-        entries = {}
-    return tuple(_with_status(state, entries.get(state.volume.name, {})) for state in volume_states(server, live_state))
+        return states
+
+    reported = []
+    for state in states:
+        entry = entries.get(state.volume.name, {})
+        is_rejected = state.request is not None and entry.get("phase") == Phase.RESIZE_REFUSED
+        waits = not state.message and entry.get("phase") == state.phase
+        if is_rejected or waits:
+            reported.append(replace(state, phase=Phase(entry["phase"]), message=entry.get("message") or ""))
+        else:
+            reported.append(state)
+    return tuple(reported)
 
 
-def _from_status(volume: Volume, server: DittoServer, entry: Mapping[str, Any]) -> VolumeState:
+def _from_status(volume: Volume, server: str, entry: Mapping[str, Any]) -> VolumeState:
     phase = entry.get("phase") or ""
     return VolumeState(
         volume=volume,
-        claim_name=volume.claim_name(server.metadata.name),
+        claim_name=volume.claim_name(server),
         storage_class=entry.get("storageClass"),
         capacity=entry.get("capacity"),
         phase=Phase(phase) if phase in [*Phase] else Phase.UNKNOWN,
         message=entry.get("message") or "",
     )
-
-
-def _with_status(state: VolumeState, entry: Mapping[str, Any]) -> VolumeState:
-    is_rejected = state.request is not None and entry.get("phase") == Phase.RESIZE_REFUSED
-    waits = not state.message and entry.get("phase") == state.phase
-    if not (is_rejected or waits):
-        return state
-    return replace(state, phase=Phase(entry["phase"]), message=entry.get("message") or "")
 
 
 def _volume_state(volume: Volume, server: DittoServer, live_state: LiveState) -> VolumeState:
@@ -144,10 +149,6 @@ def sizes_in_bytes(volume: Volume, claim: Claim) -> tuple[int, int, int]:
     return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
 
 
-def template_names(stateful_set: Mapping[str, Any]) -> set[str]:
-    return {template["metadata"]["name"] for template in stateful_set["spec"].get("volumeClaimTemplates") or []}
-
-
 def _without_claim(state: VolumeState, live_state: LiveState) -> VolumeState:
     """Decides whether a claim that nobody has observed is unknown, about to be created, or missing."""
     name, live = state.claim_name, live_state.stateful_set
@@ -155,8 +156,9 @@ def _without_claim(state: VolumeState, live_state: LiveState) -> VolumeState:
         message = f"volume claim {name} is unknown: {live_state.claims_gap}"
         return replace(state, phase=Phase.UNKNOWN, message=message)
 
-    is_observed_template = live is not None and is_observed(live) and state.volume.name in template_names(live)
-    if live is None or live_state.is_new or not live["spec"]["replicas"] or not is_observed_template:
+    is_pending = live is None or live_state.is_new or not live["spec"]["replicas"] or not is_observed(live)
+    templates = live["spec"].get("volumeClaimTemplates") or [] if live else []
+    if is_pending or state.volume.name not in {template["metadata"]["name"] for template in templates}:
         return replace(state, phase=Phase.PENDING)
 
     if live_state.named_pod is None:

@@ -99,7 +99,7 @@ def unknown_resizability(volume: Volume, claim: Claim, classes: StorageClasses) 
 
 def describe_reuse(volume: Volume, claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
     """Says what a new volume becomes whose claim exists already; `wanted` is the class that a new claim would have."""
-    name = f"volume claim {claim.name}"
+    name, class_text = f"volume claim {claim.name}", describe_class(claim, wanted)
     if claim.terminating:
         what = f"{name} is being deleted with its data; the server waits, then gets a new volume"
         if claim.volume is None:
@@ -110,12 +110,22 @@ def describe_reuse(volume: Volume, claim: Claim, wanted: str | None, classes: St
     if claim.phase == "Lost":
         what = f"{name} has lost its volume, and the server waits for it"
         return f"{what}; restore the volume, or delete the claim"
-    if not is_bound(claim):
-        return _describe_unbound_reuse(claim, wanted, classes)
+    if is_bound(claim):
+        size = f"{claim.capacity}, growing to {volume.size}," if _has_to_grow(volume, claim) else claim.capacity
+        remedy = _class_remedy(claim, wanted)
+        return f"{name} exists and is reused with its data: {size} {class_text}{remedy}"
 
-    size = f"{claim.capacity}, growing to {volume.size}," if _has_to_grow(volume, claim) else f"{claim.capacity}"
-    contents = f"{size} {describe_class(claim, wanted)}"
-    return f"{name} exists and is reused with its data: {contents}{_class_remedy(claim, wanted)}"
+    if claim.created:
+        name = f"{name}, created {claim.created},"
+    contents = f"{claim.requested or 'an unknown size'} {class_text}"
+    storage_class = classes.named(claim.storage_class or "")
+    if storage_class and storage_class.waits_for_pod:
+        return f"{name} is reused: {contents}, bound once the pod has a node{_class_remedy(claim, wanted)}"
+    if claim.storage_class and not storage_class and not classes.gap:
+        gone = f'StorageClass "{claim.storage_class}" does not exist'
+        return f"{name} is not bound yet, and {gone}: delete the claim, or create that class"
+    advice = "delete the claim unless it is about to be bound, as after a restore"
+    return f"{name} is not bound yet: the server waits for {contents}; {advice}"
 
 
 def class_difference(claim: Claim, storage: Storage) -> str:
@@ -150,22 +160,6 @@ def describe_class(claim: Claim, wanted: str | None) -> str:
     if not is_of_another_class(claim, wanted):
         return of
     return f'{of}, not "{wanted}"' if wanted else f"{of}, not without one"
-
-
-def _describe_unbound_reuse(claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
-    name = f"volume claim {claim.name}"
-    contents = f"{claim.requested or 'an unknown size'} {describe_class(claim, wanted)}"
-    if claim.created:
-        name = f"{name}, created {claim.created},"
-
-    storage_class = classes.named(claim.storage_class or "")
-    if storage_class and storage_class.waits_for_pod:
-        return f"{name} is reused: {contents}, bound once the pod has a node{_class_remedy(claim, wanted)}"
-    if claim.storage_class and not storage_class and not classes.gap:
-        gone = f'StorageClass "{claim.storage_class}" does not exist'
-        return f"{name} is not bound yet, and {gone}: delete the claim, or create that class"
-    advice = "delete the claim unless it is about to be bound, as after a restore"
-    return f"{name} is not bound yet: the server waits for {contents}; {advice}"
 
 
 def _class_remedy(claim: Claim, wanted: str | None) -> str:
