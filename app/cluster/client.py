@@ -1,4 +1,4 @@
-"""Requests to the Kubernetes API: raw JSON in and out, and our own errors. It never repeats a request."""
+"""Sends requests to the Kubernetes API: raw JSON in and out, errors translated. It never repeats a request."""
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence

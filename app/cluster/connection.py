@@ -15,7 +15,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 
 from app.cluster.errors import Unavailable, shorten
-from app.cluster.kubeconfig import NotYaml, authenticate, select
+from app.cluster.kubeconfig import authenticate, select
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet rotates the token of a service account.
@@ -156,8 +156,6 @@ async def _from_kubeconfig(files: Sequence[Path], context: str) -> Connection:
         loader = KubeConfigLoader(config_dict=selected.as_kubeconfig(), config_base_path="")
         await loader.load_and_set(configuration)
         impersonation = selected.impersonation
-    except NotYaml as error:
-        raise Unavailable(str(error)) from None
     except malformed as error:
         raise Unavailable(f"kubeconfig {name} cannot be used: {explain(error)}") from error
 

@@ -34,7 +34,7 @@ from app.storage.volumes import server_of_claim
 # Events only explain. Many clusters keep them in a separate etcd, and nothing waits longer for them when it is down.
 EVENTS_SYNC_SECONDS = 5.0
 
-# A change of ours to an object that another client created begins with its entry; see app.reconcile.writer.
+# An entry with this field is of the client that created the object and made a DittoServer its owner.
 _OWNER_REFERENCES = "f:ownerReferences"
 
 
@@ -106,10 +106,8 @@ class Informers:
 
         After the first list only a resource that is not served any more counts, not an API server that does not answer.
         """
-        reasons = (
-            reflector.why_not_listed for reflector in self._reflectors[DITTO_SERVERS] if reflector.why_not_listed
-        )
-        why = next(reasons, None)
+        reasons = [reflector.why_not_listed for reflector in self._reflectors[DITTO_SERVERS]]
+        why = next(filter(None, reasons), None)
         return f"cannot list {DITTO_SERVERS.plural}: {why}" if why else None
 
     def gap(self, resource: Resource) -> str | None:

@@ -33,13 +33,6 @@ _PLUGIN_EXTENSION = "client.authentication.k8s.io/exec"
 _HEADER_CHARACTERS = "!#$&'*+-.^_`|~"
 
 
-class NotYaml(ValueError):
-    """The file is not valid YAML. The error does not quote the line, which may be the one with the token."""
-
-    def __init__(self, file: Path) -> None:
-        super().__init__(f"kubeconfig {file} is not valid YAML")
-
-
 @dataclass(frozen=True)
 class Selected:
     """The cluster and the user of a context, with absolute paths. The user's exec plugin has not been run yet."""
@@ -112,7 +105,8 @@ def _read(file: Path) -> Entry:
     try:
         content = yaml.safe_load(file.read_bytes())
     except yaml.YAMLError:
-        raise NotYaml(file) from None
+        # The error would quote the line, which may be the one with the token.
+        raise ValueError(f"{file} is not valid YAML") from None
 
     if content is None:
         return {}

@@ -20,6 +20,7 @@ from prometheus_client import Gauge
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NotFound
 from app.cluster.reader import LEASES
+from app.cluster.store import version_of
 
 NAME = "dittofs-operator"
 
@@ -132,9 +133,9 @@ class Lease:
         return True
 
     def _observe(self, record: dict[str, Any]) -> None:
-        if self._record is None or _version(record) != _version(self._record):
+        if self._record is None or version_of(record) != version_of(self._record):
             self._changed_at = monotonic()
-        self._note_version(int(_version(record)))
+        self._note_version(version_of(record))
         self._record = record
 
     def _note_version(self, version: int) -> None:
@@ -178,7 +179,3 @@ class Lease:
                 await self._cluster.replace(LEASES, {**self._record, "spec": spec})
         except (ClusterError, TimeoutError) as error:
             log.warning("lease not released", extra={"reason": str(error) or "no answer in time"})
-
-
-def _version(record: dict[str, Any]) -> str:
-    return str(record["metadata"]["resourceVersion"])

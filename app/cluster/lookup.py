@@ -69,19 +69,23 @@ class Overlay:
     def __init__(self, documents: Iterable[Document], fallback: Reader | None = None) -> None:
         """Raises UnusableInput."""
         self._objects = objects(document for document in documents if document.object["kind"] != KIND)
-        self._fallback: Reader = _Nothing() if fallback is None else fallback
+        self._fallback = fallback
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
         try:
             return find(self._objects, resource, name, namespace)
         except NotFound:
+            if self._fallback is None:
+                raise Unavailable(NOTHING_TO_ASK) from None
             return await self._fallback.get(resource, name, namespace)
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
-        try:
-            fallback = await self._fallback.list(resource, namespace, labels)
-        except ClusterError as error:
-            fallback = Listing(gap=str(error))
+        fallback = Listing(gap=NOTHING_TO_ASK)
+        if self._fallback:
+            try:
+                fallback = await self._fallback.list(resource, namespace, labels)
+            except ClusterError as error:
+                fallback = Listing(gap=str(error))
 
         documents = select(self._objects, resource, namespace)
         keys = {namespaced_key(item) for item in documents}
@@ -89,15 +93,4 @@ class Overlay:
         return Listing((*documents, *others), fallback.gap)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
-        return await self._fallback.dry_run(resource, manifest)
-
-
-class _Nothing:
-    async def get(self, _resource: Resource, _name: str, _namespace: str | None = None) -> dict[str, Any]:
-        raise Unavailable(NOTHING_TO_ASK)
-
-    async def list(self, _resource: Resource, _namespace: str | None = None, _labels: str = "") -> Listing:
-        return Listing(gap=NOTHING_TO_ASK)
-
-    async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
-        return None
+        return await self._fallback.dry_run(resource, manifest) if self._fallback else None

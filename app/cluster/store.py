@@ -110,7 +110,7 @@ class Store:
             self._notify(key_of(manifest), manifest)
 
     def put_written(self, manifest: Manifest) -> None:
-        """Stores the answer to one of our own writes without calling any event handler.
+        """Stores the answer to a write of this process, without calling any event handler.
 
         The watch may have been faster and may have reported already that the object is gone.
         """
