@@ -1,4 +1,7 @@
-"""Caches feed the queue, workers empty it. The one place that handles what goes wrong with a DittoServer."""
+"""Queues servers by the events of informers, and reconciles them with a number of workers.
+
+This is the one place that handles what goes wrong with a DittoServer.
+"""
 
 import asyncio
 import logging
@@ -22,42 +25,48 @@ TOTAL = Counter("controller_runtime_reconcile", "Reconciles by result.", ["contr
 ERRORS = Counter("controller_runtime_reconcile_errors", "Reconciles that failed.", ["controller"]).labels(_NAME)
 TIME = Histogram("controller_runtime_reconcile_time_seconds", "How long a reconcile took.", ["controller"])
 ACTIVE = Gauge("controller_runtime_active_workers", "Workers that are reconciling.", ["controller"]).labels(_NAME)
-MOST = Gauge("controller_runtime_max_concurrent_reconciles", "Maximum number of workers.", ["controller"])
+MAX_WORKERS = Gauge("controller_runtime_max_concurrent_reconciles", "Maximum number of workers.", ["controller"])
 
-# Of the servers that one change concerns: to take up all of them must not keep the event loop from the webhook.
-AT_ONCE = 100
+# How many servers of one event are queued at once: to queue all of them would keep the event loop from the webhook.
+MAX_KEYS_PER_TURN = 100
 
 log = logging.getLogger(__name__)
 
 
 class Controller:
-    """Reconciles while `run` runs; what changes at other times is made up for when it runs again."""
+    """Reconciles while `run` runs; it makes up for events at other times when it runs again."""
 
     def __init__(self, informers: Informers, reconciler: Reconciler, workers: int) -> None:
         self._informers = informers
         self._reconciler = reconciler
         self._workers = workers
         self._queue: Queue | None = None
-        # What changed and is yet to be queued, and whether that is urgent; first in, first out.
-        self._heard: OrderedDict[ObjectKey, bool] = OrderedDict()
+        # Keys that are not queued yet, and whether they are urgent; first in, first out.
+        self._pending: OrderedDict[ObjectKey, bool] = OrderedDict()
         self._wake = asyncio.Event()
         self._finishing = False
         self._busy = 0
         self._dependents = Dependents()
-        self._listen()
-        MOST.labels(_NAME).set(workers)
+        self._add_event_handlers()
+        MAX_WORKERS.labels(_NAME).set(workers)
 
     async def run(self) -> None:
-        """Until cancelled, or until `finish` and what is in work is done."""
+        """Runs until cancelled, or until `finish` is called and the workers are done."""
         await self._informers.wait_for_sync()
         self._queue = queue = Queue()
-        self._heard = OrderedDict.fromkeys(self._informers.servers, False)
+        self._pending = OrderedDict.fromkeys(self._informers.servers, False)
         try:
             async with asyncio.TaskGroup() as group:
                 while not self._finishing:
-                    self._take_up(queue)
-                    self._start_workers(group, queue)
-                    await self._woken(queue)
+                    for _ in range(min(len(self._pending), MAX_KEYS_PER_TURN)):
+                        key, urgent = self._pending.popitem(last=False)
+                        if key in self._informers.servers:
+                            queue.add(key, monotonic(), urgent=urgent)
+
+                    while self._busy < self._workers and (next_key := queue.take(monotonic())):
+                        self._busy += 1
+                        group.create_task(self._work(next_key, queue))
+                    await self._wait(queue)
         finally:
             self._queue = None
 
@@ -69,19 +78,9 @@ class Controller:
         self._finishing = True
         self._wake.set()
 
-    def _take_up(self, queue: Queue) -> None:
-        for _ in range(min(len(self._heard), AT_ONCE)):
-            key, urgent = self._heard.popitem(last=False)
-            if key in self._informers.servers:
-                queue.add(key, monotonic(), urgent=urgent)
-
-    def _start_workers(self, group: asyncio.TaskGroup, queue: Queue) -> None:
-        while self._busy < self._workers and (key := queue.take(monotonic())):
-            self._busy += 1
-            group.create_task(self._work(key, queue))
-
-    async def _woken(self, queue: Queue) -> None:
-        if self._heard:
+    async def _wait(self, queue: Queue) -> None:
+        """Waits until a key is due and a worker free, or something happens."""
+        if self._pending:
             await asyncio.sleep(0)
             return
         self._wake.clear()
@@ -93,11 +92,11 @@ class Controller:
 
     async def _work(self, key: ObjectKey, queue: Queue) -> None:
         namespace, name = key
-        begun = monotonic()
+        started = monotonic()
         result = "error"
         ACTIVE.inc()
         try:
-            # After a rewind nothing is decided until all of it was read again.
+            # After a rewind nothing is decided until everything was listed again.
             await self._informers.wait_for_sync()
             outcome = await self._reconciler.reconcile(key)
             if outcome.retry:
@@ -111,7 +110,7 @@ class Controller:
                 queue.done(key, monotonic())
                 result = "success"
         except Exception:
-            # Whatever is wrong with one server must not keep the others from being looked after.
+            # What is wrong with one server must not keep the others from being reconciled.
             log.exception("reconcile failed", extra={"namespace": namespace, "object": name})
             queue.failed(key, monotonic())
         finally:
@@ -119,43 +118,43 @@ class Controller:
             self._wake.set()
             ACTIVE.dec()
             TOTAL.labels(_NAME, result).inc()
-            TIME.labels(_NAME).observe(monotonic() - begun)
+            TIME.labels(_NAME).observe(monotonic() - started)
             if result == "error":
                 ERRORS.inc()
 
     def _add(self, keys: Iterable[ObjectKey]) -> None:
         if self._queue is None:
             return
-        self._heard.update((key, True) for key in keys)
+        self._pending.update((key, True) for key in keys)
         self._wake.set()
 
-    def _listen(self) -> None:
+    def _add_event_handlers(self) -> None:
         informers = self._informers
-        informers.servers.event_handlers.append(self._server_changed)
+
+        def handle_server(key: ObjectKey, manifest: Manifest) -> None:
+            if key in informers.servers:
+                self._dependents.put(key, manifest)
+            else:
+                self._dependents.remove(key)
+            self._add([key])
+
+        def handle_owned_object(key: ObjectKey, manifest: Manifest) -> None:
+            labels = manifest["metadata"].get("labels") or {}
+            self._add([(key[0], labels.get(INSTANCE, ""))])
+
+        def handle_claim(key: ObjectKey, _: Manifest) -> None:
+            self._add([(key[0], server_of_claim(key[1]) or "")])
+
+        def handle_warning(key: ObjectKey) -> None:
+            # Not urgent: an Event only explains, and a tenant may write as many as they like.
+            if self._queue is not None:
+                self._pending.setdefault(key, False)
+                self._wake.set()
+
+        informers.servers.event_handlers.append(handle_server)
         for store in (informers.stateful_sets, informers.services, informers.config_maps, informers.pods):
-            store.event_handlers.append(self._belonging_changed)
-        informers.claims.event_handlers.append(self._claim_changed)
-        informers.warnings.event_handlers.append(self._warned)
+            store.event_handlers.append(handle_owned_object)
+        informers.claims.event_handlers.append(handle_claim)
+        informers.warnings.event_handlers.append(handle_warning)
         informers.secrets_metadata.event_handlers.append(lambda key, _: self._add(self._dependents.of_secret(key)))
         informers.classes.event_handlers.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
-
-    def _server_changed(self, key: ObjectKey, manifest: Manifest) -> None:
-        if key in self._informers.servers:
-            self._dependents.put(key, manifest)
-        else:
-            self._dependents.remove(key)
-        self._add([key])
-
-    def _belonging_changed(self, key: ObjectKey, manifest: Manifest) -> None:
-        labels = manifest["metadata"].get("labels") or {}
-        self._add([(key[0], labels.get(INSTANCE, ""))])
-
-    def _warned(self, key: ObjectKey) -> None:
-        """Not urgent: an Event only explains, and a tenant may write as many as they like."""
-        if self._queue is not None:
-            self._heard.setdefault(key, False)
-            self._wake.set()
-
-    def _claim_changed(self, key: ObjectKey, _: Manifest) -> None:
-        namespace, claim = key
-        self._add([(namespace, server_of_claim(claim) or "")])

@@ -1,4 +1,4 @@
-"""Which servers depend on a Secret, or on a StorageClass: by what they name, and by what is made for them."""
+"""Finds the servers that depend on a Secret or a StorageClass, because they name it or because it is made for them."""
 
 from typing import TypeVar
 
@@ -11,7 +11,7 @@ Name = TypeVar("Name")
 
 
 class Dependents:
-    """Of all servers that were `put`. Holds next to nothing of each that the garbage collector has to look through."""
+    """Indexes servers; it keeps next to nothing of each that the garbage collector would have to look through."""
 
     def __init__(self) -> None:
         self._by_secret: dict[ObjectKey, set[ObjectKey]] = {}
@@ -29,7 +29,7 @@ class Dependents:
         self._by_class.setdefault(storage_class, set()).add(server)
 
     def remove(self, server: ObjectKey) -> None:
-        """Also one that was never put."""
+        """Removes the server, if it is there."""
         if server not in self._of:
             return
         secrets, storage_class = self._of.pop(server)
@@ -38,12 +38,12 @@ class Dependents:
         _discard(self._by_class, storage_class, server)
 
     def of_secret(self, secret: ObjectKey) -> set[ObjectKey]:
-        """With those for which a Secret of this name would be made, whether there are any or not."""
+        """Returns also the servers for which a Secret of this name would be generated, which need not exist."""
         namespace, name = secret
         return self._by_secret.get(secret, set()) | {(namespace, server) for server in servers_given(name)}
 
     def of_class(self, name: str) -> set[ObjectKey]:
-        """Those that name no class are meant by every one."""
+        """Returns also the servers that name no class: any class may be their default."""
         return self._by_class.get(name, set()) | self._by_class.get(None, set())
 
 

@@ -25,7 +25,7 @@ from app.storage.volumes import volumes
 
 
 class LiveReader:
-    """Gives the LiveState of servers; `patience` is how long a file system may take to grow while it is in use."""
+    """Reads the LiveState of servers; `patience` is how long a file system may take to grow while it is in use."""
 
     def __init__(
         self, cluster: Cluster, informers: Informers, clock: Callable[[], datetime], patience: timedelta
@@ -87,7 +87,8 @@ class LiveReader:
         informers = self._informers
         claims = [informers.claim((namespace, volume.claim_name(name))) for volume in volumes(server.spec.storage)]
         stateful_set = informers.stateful_sets.get(key)
-        live_services = [informers.services.get((namespace, service)) for service in _service_names(name)]
+        names = [service_name(name, suffix) for suffix in ("headless", "file", "api", "metrics")]
+        live_services = [informers.services.get((namespace, service)) for service in names]
 
         return LiveState(
             uid=manifest["metadata"]["uid"],
@@ -133,7 +134,3 @@ class LiveReader:
         """Forgets a server that is gone."""
         self._agreed.pop(key, None)
         self._unlabelled_pods.forget(key)
-
-
-def _service_names(server: str) -> list[str]:
-    return [service_name(server, suffix) for suffix in ("headless", "file", "api", "metrics")]

@@ -1,6 +1,6 @@
-"""Keys that wait to be reconciled: each once, in the hands of one worker at a time, backed off when it fails.
+"""Queues keys to reconcile: each is there once, one worker has it at a time, and it backs off after a failure.
 
-It never does I/O and never asks for the time: `now` is in seconds of a clock that does not go back.
+It does no I/O and never asks for the time: `now` is in seconds of a clock that does not go back.
 """
 
 import heapq
@@ -31,7 +31,7 @@ WORKED = Histogram(
 
 
 class Queue:
-    """`jitter` gives a number in [0, 1): keys that failed together are not all tried again together."""
+    """Spreads retries by `jitter`, which returns a number in [0, 1): keys that failed together come back apart."""
 
     def __init__(self, jitter: Callable[[], float] = random.random) -> None:
         self._jitter = jitter
@@ -44,7 +44,7 @@ class Queue:
         self._show_depth()
 
     def add(self, key: ObjectKey, now: float, *, urgent: bool = True) -> None:
-        """Ready at once, even when it was backed off; while it is in work, as soon as that has ended."""
+        """Makes the key ready at once, also during a backoff; a key in work gets ready when the work has ended."""
         self._wake(now)
         work = self._works.get(key)
         if work:
@@ -53,16 +53,16 @@ class Queue:
             self._make_ready(key, now, urgent=urgent)
 
     def add_after(self, key: ObjectKey, now: float, seconds: float) -> None:
-        """A look later, which is no failure. Of several the earliest counts, and taking the key forgets it."""
+        """Requeues the key later, without a failure. The earliest of several counts, and taking the key drops it."""
         self._wake(now)
         work = self._works.get(key)
         if work:
-            work.state = min(work.state, now + seconds)
+            work.due = min(work.due, now + seconds)
         elif key not in self._urgent and key not in self._usual:
             self._put_off(key, now + seconds)
 
     def take(self, now: float) -> ObjectKey | None:
-        """The next key that is due; it stays in work until `done` or `failed`. None when there is nothing to do."""
+        """Returns the next key that is due, which is in work until `done` or `failed`; None when none is due."""
         self._wake(now)
         ready = self._urgent or self._usual
         if not ready:
@@ -74,25 +74,25 @@ class Queue:
         return key
 
     def done(self, key: ObjectKey, now: float) -> None:
-        """It worked: its failures are forgotten."""
+        """Ends the work on the key, and forgets its failures."""
         self._delays.pop(key, None)
         self._end(key, now, inf)
 
     def failed(self, key: ObjectKey, now: float) -> None:
-        """Backed off, twice as long each time; but ready at once when the world changed during the work."""
+        """Backs the key off, twice as long each time; it is ready at once if it was added during the work."""
         delay = self._delays.get(key, FIRST_DELAY)
         self._delays[key] = min(2 * delay, LONGEST_DELAY)
         self._end(key, now, now + delay * (1 - self._jitter() / 2))
 
     def wait(self, now: float) -> float | None:
-        """Seconds until there is something to take; None when nothing is waiting."""
+        """Returns the seconds until a key can be taken; None when no key is waiting."""
         if self._urgent or self._usual:
             return 0.0
         first = self._later.first()
         return max(0.0, first[0] - now) if first else None
 
     def __len__(self) -> int:
-        """The keys that are ready or due later, without those in work."""
+        """Returns the number of keys that are ready or due later, without those in work."""
         return len(self._urgent) + len(self._usual) + len(self._later)
 
     def _wake(self, now: float) -> None:
@@ -120,8 +120,8 @@ class Queue:
     def _end(self, key: ObjectKey, now: float, due: float) -> None:
         self._wake(now)
         work = self._works.pop(key)
-        WORKED.observe(now - work.begun)
-        due = min(due, work.state)
+        WORKED.observe(now - work.started)
+        due = min(due, work.due)
         if work.added is not None:
             self._make_ready(key, work.added, urgent=work.urgent)
         elif due < inf:
@@ -130,12 +130,12 @@ class Queue:
 
 @dataclass
 class _Work:
-    """On one key; `added` and `urgent` are of the adds since it was taken, `state` is the earliest look asked for."""
+    """The work on one key; `added` and `urgent` are of adds since it was taken, `due` is the earliest requeue."""
 
-    begun: float
+    started: float
     added: float | None = None
     urgent: bool = False
-    state: float = inf
+    due: float = inf
 
     def add(self, now: float, *, urgent: bool) -> None:
         self.added = now if self.added is None else self.added
@@ -143,7 +143,7 @@ class _Work:
 
 
 class _Later:
-    """When keys are due. An entry of the heap counts only while the dict says the same; the others are left to rot."""
+    """Keeps when keys are due. A heap entry that differs from the dict is stale, and skipped when it comes up."""
 
     def __init__(self) -> None:
         self._due: dict[ObjectKey, float] = {}

@@ -8,6 +8,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
@@ -50,16 +51,14 @@ REJECTED_RECHECK_SECONDS = 300.0
 # What concerns every other object as well, so that there is no point in trying these.
 CONCERNS_EVERY_OBJECT = (Unreachable, Conflict, NotLeading, NamespaceTerminating)
 
+UTC_CLOCK = partial(datetime.now, UTC)
+
 _RESOURCES = {resource.kind: resource for resource in (CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS)}
-
-
-def _utc() -> datetime:
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
 class Result:
-    """What follows a reconcile: another one after some seconds, or with backoff because of `retry`.
+    """The result of a reconcile: requeue after some seconds, or retry with backoff for a reason.
 
     Where neither is set, an event of an informer will wake the server.
     """
@@ -68,17 +67,8 @@ class Result:
     retry: str = ""
 
 
-@dataclass(frozen=True)
-class RejectedSections:
-    """What the API server rejects of a server, by its UID and generation; it is not asked again before `until`."""
-
-    version: tuple[str, int]
-    findings: list[Finding]
-    until: datetime
-
-
 class ApplyResult:
-    """What came of applying a Plan. Every object is written by itself, so that there may be several problems.
+    """The result of applying a Plan. Every object is written by itself, so that there may be several problems.
 
     `decide_again` says that something became known on which the Plan did not count.
     """
@@ -114,7 +104,7 @@ class Reconciler:
         informers: Informers,
         writer: Writer,
         record_event: EventSink,
-        clock: Callable[[], datetime] = _utc,
+        clock: Callable[[], datetime] = UTC_CLOCK,
         resize_patience: timedelta = RESIZE_PATIENCE,
     ) -> None:
         self._cluster = cluster
@@ -122,12 +112,20 @@ class Reconciler:
         self._writer = writer
         self._record_event = record_event
         self._clock = clock
+
         self._reader = LiveReader(cluster, informers, clock, resize_patience)
         self._resizer = Resizer(informers, writer, record_event, clock)
-        self._rejected: dict[ObjectKey, RejectedSections] = {}
+
+        # What the API server rejects of a server's sections, by its UID and generation, and when it is asked again.
+        self._rejected: dict[ObjectKey, tuple[tuple[str, int], Sequence[Finding], datetime]] = {}
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
         self._in_terminating_namespaces: dict[ObjectKey, str] = {}
-        informers.servers.event_handlers.append(self._forget_if_gone)
+
+        def forget_if_gone(key: ObjectKey, _: Manifest) -> None:
+            if key not in informers.servers:
+                self._forget(key)
+
+        informers.servers.event_handlers.append(forget_if_gone)
         informers.servers.rewind_handlers.append(self._rejected.clear)
 
     async def reconcile(self, key: ObjectKey) -> Result:
@@ -153,7 +151,7 @@ class Reconciler:
     async def _reconcile(self, server: DittoServer, manifest: Manifest) -> Result:
         result = ApplyResult()
         while True:
-            live = await self._read(server, manifest, result.resize)
+            live = self._with_memory(await self._reader.read(server, manifest), manifest, result.resize)
             plan = desired(server, live, self._clock())
             result = await self._apply(plan, server, manifest, live)
             if not result.decide_again:
@@ -165,18 +163,13 @@ class Reconciler:
         live = await self._report(server, manifest, Observation(problems), result.resize)
         return _result(problems, result.resize, self._recheck_seconds(server, key_of(manifest), live))
 
-    async def _read(self, server: DittoServer, manifest: Manifest, resize: ResizeResult) -> LiveState:
-        live = await self._reader.read(server, manifest)
-        return self._with_memory(live, manifest, resize)
-
     def _with_memory(self, live: LiveState, manifest: Manifest, resize: ResizeResult) -> LiveState:
         """Adds what only this process knows: what it removed, and what the API server has rejected."""
         key = key_of(manifest)
-        rejected = self._rejected.get(key)
-        if rejected and (rejected.version != _version(manifest) or rejected.until <= self._clock()):
-            del self._rejected[key]
-            rejected = None
-        findings = rejected.findings if rejected else ()
+        version, findings, until = self._rejected.get(key, (None, (), self._clock()))
+        if version != _version(manifest) or until <= self._clock():
+            self._rejected.pop(key, None)
+            findings = ()
         return replace(live, removed=self._resizer.removed(key), refused=resize.refused, rejected=findings)
 
     async def _apply(self, plan: Plan, server: DittoServer, manifest: Manifest, live: LiveState) -> ApplyResult:
@@ -190,7 +183,16 @@ class Reconciler:
             return result
 
         try:
-            await self._annotate_and_generate(plan, result, server.spec, manifest)
+            for write in plan.annotate:
+                annotations = {"/metadata/annotations": write.manifest["metadata"]["annotations"]}
+                if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, annotations)):
+                    self._record(manifest, write.event)
+
+            # With a new Secret the pod can be configured, which the Plan did not know.
+            for reference in plan.generate:
+                secret = _generate_secret(reference, owner, server.spec)
+                result.decide_again |= await result.attempt(self._writer.create_secret(secret))
+
             if not result.decide_again:
                 await self._apply_objects(plan, result, server.spec, manifest, live)
         except Unreachable as error:
@@ -198,50 +200,32 @@ class Reconciler:
             result.problems.append(Problem(WRITE_FAILED, str(error), Stage.APPLY))
         return result
 
-    async def _annotate_and_generate(self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest) -> None:
-        """Writes what the rest has to be decided on; with a new Secret, the pod can be configured."""
-        for write in plan.annotate:
-            annotations = {"/metadata/annotations": write.manifest["metadata"]["annotations"]}
-            if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, annotations)):
-                self._record(manifest, write.event)
-
-        for reference in plan.generate:
-            secret = _generate_secret(reference, _owner(manifest), spec)
-            result.decide_again |= await result.attempt(self._writer.create_secret(secret))
-
     async def _apply_objects(
         self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
     ) -> None:
         is_pod_configured = True
         for write in plan.apply:
-            # A pod would otherwise start with the configuration or the connection string of before.
-            if write.kind == STATEFUL_SETS.kind and not is_pod_configured:
+            reason, stage = WRITE_FAILED, Stage.APPLY
+            if write.kind == SERVICES.kind:
+                exists = key_of(write.manifest) in self._informers.services
+                reason, stage = SERVICE_OUTDATED if exists else SERVICE_MISSING, Stage.SERVICES
+            elif write.kind == STATEFUL_SETS.kind and not is_pod_configured:
+                # The pod would start with the configuration or the connection string of before.
                 continue
-            is_applied = await self._apply_object(write, result, spec, manifest, live)
+
+            is_applied = await result.attempt(self._ensure(write, result, spec, manifest, live), reason, stage)
             if result.decide_again:
                 return
             if is_applied:
                 self._record(manifest, write.event)
             elif write.kind in (CONFIG_MAPS.kind, SECRETS.kind):
                 is_pod_configured = False
+            if write.kind == SECRETS.kind and not is_applied:
+                result.problems.append(replace(result.problems[-1], stage=Stage.CREDENTIALS, stalls=False))
 
         for write in plan.delete:
-            if await result.attempt(self._writer.remove(_RESOURCES[write.kind], write.manifest)):
+            if await result.attempt(self._writer.delete(_RESOURCES[write.kind], write.manifest)):
                 self._record(manifest, write.event)
-
-    async def _apply_object(
-        self, write: Write, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
-    ) -> bool:
-        ensure = self._ensure(write, result, spec, manifest, live)
-        if write.kind == SERVICES.kind:
-            exists = key_of(write.manifest) in self._informers.services
-            return await result.attempt(ensure, SERVICE_OUTDATED if exists else SERVICE_MISSING, Stage.SERVICES)
-
-        is_applied = await result.attempt(ensure)
-        if write.kind == SECRETS.kind and not is_applied:
-            # The pod has no credentials but those of before.
-            result.problems.append(replace(result.problems[-1], stage=Stage.CREDENTIALS, stalls=False))
-        return is_applied
 
     async def _ensure(self, write: Write, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState) -> None:
         owner, resource = _owner(manifest), _RESOURCES[write.kind]
@@ -260,8 +244,9 @@ class Reconciler:
                 raise
             if not (findings := await self._find_rejected_sections(spec, owner)):
                 raise
+
             until = self._clock() + timedelta(seconds=REJECTED_RECHECK_SECONDS)
-            self._rejected[key_of(manifest)] = RejectedSections(_version(manifest), findings, until)
+            self._rejected[key_of(manifest)] = _version(manifest), findings, until
             result.decide_again = True
 
     async def _find_rejected_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
@@ -283,12 +268,14 @@ class Reconciler:
     ) -> LiveState:
         """Writes the status where it differs, and records the Events of its changes. Returns what it reported on."""
         live = self._with_memory(self._reader.observe(server, manifest), manifest, resize or ResizeResult())
+
         observation = replace(
             observation,
             live_state=live,
             warnings=self._informers.warnings.about(key_of(manifest)),
             node=await self._reader.read_node(live),
         )
+
         new_status = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if new_status != manifest.get("status"):
             await self._writer.write_status(manifest, new_status)
@@ -305,6 +292,7 @@ class Reconciler:
             await self._report(server, manifest, Observation([problem]))
         except ClusterError as error:
             return Result(retry=str(error))
+
         self._in_terminating_namespaces[key_of(manifest)] = manifest["metadata"]["uid"]
         return Result()
 
@@ -316,10 +304,6 @@ class Reconciler:
         """Records an Event, unless the server is gone by now."""
         if event and key_of(manifest) in self._informers.servers:
             self._record_event(manifest, event)
-
-    def _forget_if_gone(self, key: ObjectKey, _manifest: Manifest) -> None:
-        if key not in self._informers.servers:
-            self._forget(key)
 
     def _forget(self, key: ObjectKey) -> None:
         self._rejected.pop(key, None)

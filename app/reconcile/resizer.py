@@ -35,7 +35,7 @@ _OWNERS = "/metadata/ownerReferences"
 
 @dataclass(frozen=True)
 class ResizeResult:
-    """What came of a step. `refused` is what the API server said to claims, `failure` what went wrong otherwise.
+    """The result of a step. `refused` is what the API server said to claims, `failure` what else went wrong.
 
     `again` asks for another reconcile at once; `decide_again` for another decision in this one, because what was
     refused may leave something else to do.
@@ -100,23 +100,25 @@ class Resizer:
         self._removed.pop(key, None)
 
     async def _change_claims(self, step: ChangeClaims, manifest: Manifest) -> dict[str, str]:
-        """What the API server says to those that it refuses. A dry run of all of them comes first."""
+        """Returns what the API server says to the claims that it rejects. A dry run of all of them comes first."""
         namespace = manifest["metadata"]["namespace"]
         refused: dict[str, str] = {}
+
         for dry_run in (True, False):
             for name, size in step.requests.items():
                 claim = self._informers.claims.get((namespace, name))
                 if claim is None or name in refused:
                     continue
+
                 try:
                     await self._writer.patch(CLAIMS, claim, {_REQUEST: size}, dry_run=dry_run)
                 except (Forbidden, Invalid) as error:
                     refused[name] = str(error)
                     continue
                 if not dry_run:
-                    self._record_event(
-                        manifest, Event("Normal", "Resizing", f"volume claim {name} now asks for {size}")
-                    )
+                    event = Event("Normal", "Resizing", f"volume claim {name} now asks for {size}")
+                    self._record_event(manifest, event)
+
         return refused
 
     async def _take(self, step: Step, manifest: Manifest, owner: Owner) -> None:
@@ -125,39 +127,42 @@ class Resizer:
                 # Whoever deletes the server meanwhile wants its pod to end as well.
                 reference = {name: owner.reference[name] for name in ("apiVersion", "kind", "name", "uid")}
                 await self._writer.patch(PODS, pod, {_OWNERS: [*_owners(pod), reference]})
+
             case RemoveStatefulSet(stateful_set):
-                await self._remove(stateful_set, owner)
+                # Fields that others own exist nowhere else until it is recreated.
+                whole = await self._writer.read_whole(STATEFUL_SETS, stateful_set)
+                self._removed[owner.namespace, owner.name] = self._clock(), whole
+                await self._writer.delete(STATEFUL_SETS, stateful_set, orphan=True)
+
             case RecreateStatefulSet(stateful_set):
                 await self._recreate(stateful_set, manifest, owner)
+
             case ReleasePod(pod):
                 others = [reference for reference in _owners(pod) if reference["uid"] != owner.uid]
                 await self._writer.patch(PODS, pod, {_OWNERS: others})
-            case RestartPod(pod, why):
-                await self._writer.remove(PODS, pod)
-                self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {why}"))
 
-    async def _remove(self, stateful_set: Manifest, owner: Owner) -> None:
-        """Removes it and remembers it whole: fields that others own exist nowhere else until it is recreated."""
-        whole = await self._writer.whole(STATEFUL_SETS, stateful_set)
-        self._removed[owner.namespace, owner.name] = self._clock(), whole
-        await self._writer.remove(STATEFUL_SETS, stateful_set, orphan=True)
+            case RestartPod(pod, why):
+                await self._writer.delete(PODS, pod)
+                self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {why}"))
 
     async def _recreate(self, stateful_set: Manifest, manifest: Manifest, owner: Owner) -> None:
         try:
-            recreated = await self._writer.make(STATEFUL_SETS, stateful_set)
+            recreated = await self._writer.create(STATEFUL_SETS, stateful_set)
         except (Forbidden, Invalid):
             # It cannot be as it was: from now on the rendered one is created.
             self._removed.pop((owner.namespace, owner.name), None)
             raise
+
         message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
         self._record_event(manifest, Event("Normal", "StatefulSetRecreated", message))
         await self._restore_field_owners(owner, recreated)
 
     async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
-        """Gives the fields of a recreated StatefulSet back to their managers; tried again until it has worked."""
+        """Gives the fields of a recreated StatefulSet back to their managers; every step tries until it has worked."""
         key = owner.namespace, owner.name
         if key not in self._removed or is_terminating(live):
             return
+
         _, removed = self._removed[key]
         if removed["metadata"]["uid"] != live["metadata"]["uid"]:
             await self._writer.restore_managed_fields(live, field_owners(removed))

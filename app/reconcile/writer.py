@@ -1,4 +1,7 @@
-"""Makes one object as it is wanted: created, adopted, changed or removed. Only what differs, and only what is ours."""
+"""Writes objects on behalf of a DittoServer: creates, adopts, applies and deletes them. It writes only differences.
+
+It never changes an object that belongs to somebody else.
+"""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -16,11 +19,11 @@ from app.storage.unstructured import Manifest, is_terminating, key_of
 
 
 class NameTaken(Exception):
-    """An object that is not ours has the name of one that is wanted."""
+    """An object of somebody else has the name of one that the server needs."""
 
 
 class ObjectTerminating(ClusterError):
-    """An object that is wanted is being deleted, and its finalizers keep it: it can be created once it is gone."""
+    """An object that the server needs is being deleted; it can be created again once it is gone."""
 
     def __init__(self, resource: Resource, live: Manifest) -> None:
         name, finalizers = live["metadata"]["name"], live["metadata"].get("finalizers") or []
@@ -34,7 +37,7 @@ class NotLeading(ClusterError):
 
 
 class Writer:
-    """`may_write` is asked before each write: a process that was paused may not be the leader any more."""
+    """Calls `may_write` before each write: a process that was paused may not be the leader any more."""
 
     def __init__(self, cluster: Cluster, informers: Informers, may_write: Callable[[], bool]) -> None:
         self._cluster = cluster
@@ -49,68 +52,86 @@ class Writer:
         }
 
     async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
-        """The live object, as it is wanted. Raises NameTaken, ObjectTerminating, and Conflict when what is known of it
-        is out of date.
+        """Creates or changes an object as the manifest asks, and returns it.
+
+        Raises NameTaken, ObjectTerminating, and Conflict when what is known of the object is out of date.
         """
-        # Where all is as it is wanted nobody is asked, and the webhook would wait for all objects of a server.
+        # Without differences no request is sent, and reviews would wait until all objects of a server are compared.
         await asyncio.sleep(0)
-        wanted, store = marked(manifest), self._stores[resource]
-        live = store.get(key_of(wanted)) or await self._created(resource, wanted)
+        desired, store = marked(manifest), self._stores[resource]
+        live = store.get(key_of(desired))
         if live is None:
-            # There is one that the cache does not know: it has no label of ours, or was made a moment ago.
-            live = await self._cluster.get(resource, *reversed(key_of(wanted)))
+            try:
+                # An exclusive create finds a name that is taken without a lookup, and overwrites nothing.
+                live = await self.create(resource, desired)
+            except Conflict:
+                # The store lacks it: it has none of our labels, or was created a moment ago.
+                live = await self._get(resource, desired)
+
         _check_owner(resource, live, owner)
-        wanted = _with_live_templates(wanted, live)
-        if differs(wanted, live):
-            return await self._changed(resource, wanted, live)
-        if key_of(live) not in store:
-            # Made by another a moment ago: who tells of it looks there.
-            store.put_written(live)
-        return live
+        if "volumeClaimTemplates" in desired.get("spec", {}):
+            # These are immutable, also those of a StatefulSet that the informer has not heard of.
+            desired = {**desired, "spec": {**desired["spec"], "volumeClaimTemplates": live_claim_templates(live)}}
+        if not differs(desired, live):
+            if key_of(live) not in store:
+                store.put_written(live)
+            return live
+
+        if is_created_by_update(live):
+            live = await self._migrate_managed_fields(resource, live)
+        try:
+            written = await self._apply(resource, desired, live)
+        except Invalid:
+            # What somebody edited and what is desired may not go together, such as two ports of one name.
+            written = await self._replace(resource, desired, live)
+        store.put_written(written)
+        return written
 
     async def create_secret(self, manifest: Manifest) -> None:
-        """Once and never again: what somebody else made meanwhile is left as it is."""
+        """Creates a generated Secret; one that somebody else has created meanwhile stays as it is."""
         self._check_may_write()
         try:
             self._informers.secrets.put_written(await self._cluster.create(SECRETS, manifest))
         except Conflict:
-            # Its metadata is about to be heard of, and wakes the server.
+            # The event of its metadata wakes the server.
             raise Unavailable(f"Secret {manifest['metadata']['name']} has just been made by another") from None
 
     async def ensure_secret(self, manifest: Mapping[str, Any], owner: Owner) -> None:
-        """One that is written whenever it differs; its values are read for that and forgotten."""
-        wanted = marked(manifest)
-        namespace, name = key_of(wanted)
+        """Writes a Secret whenever it differs; its values are read for the comparison and forgotten."""
+        desired = marked(manifest)
         try:
-            live = await self._cluster.get(SECRETS, name, namespace)
+            live = await self._get(SECRETS, desired)
         except NotFound:
             self._check_may_write()
-            live = await self._cluster.create(SECRETS, wanted)
+            live = await self._cluster.create(SECRETS, desired)
+
         _check_owner(SECRETS, live, owner)
-        if differs(wanted, live):
-            live = await self._applied(SECRETS, wanted, live)
+        if differs(desired, live):
+            live = await self._apply(SECRETS, desired, live)
         self._informers.secrets.put_written(live)
 
-    async def remove(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
-        """What it owns stays behind where that is to be an orphan."""
+    async def delete(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
+        """Deletes the object; with `orphan`, what it owns stays behind."""
         self._check_may_write()
-        leaving = await self._cluster.delete(resource, live, orphan=orphan)
-        if leaving and resource in self._stores:
-            self._stores[resource].put_written(leaving)
+        terminating = await self._cluster.delete(resource, live, orphan=orphan)
+        if terminating and resource in self._stores:
+            self._stores[resource].put_written(terminating)
 
-    async def make(self, resource: Resource, manifest: Manifest) -> Manifest:
-        """As it is. Raises Conflict when there is one of that name."""
+    async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
+        """Creates the object. Raises Conflict when one of that name exists."""
         self._check_may_write()
-        made = await self._cluster.create(resource, manifest)
-        self._stores[resource].put_written(made)
-        return made
+        created = await self._cluster.create(resource, manifest)
+        self._stores[resource].put_written(created)
+        return created
 
     async def patch(
         self, resource: Resource, live: Manifest, changes: Mapping[str, Any], *, dry_run: bool = False
     ) -> Manifest:
-        """Sets what the paths lead to. Raises Conflict when what is known of the object is out of date."""
-        known = {"/metadata/resourceVersion": live["metadata"]["resourceVersion"]}
-        operations = [{"op": "add", "path": path, "value": value} for path, value in {**known, **changes}.items()]
+        """Sets values by their paths. Raises Conflict when what is known of the object is out of date."""
+        precondition = {"/metadata/resourceVersion": live["metadata"]["resourceVersion"]}
+        values = {**precondition, **changes}
+        operations = [{"op": "add", "path": path, "value": value} for path, value in values.items()]
+
         self._check_may_write()
         written = await self._cluster.patch(resource, live, operations, dry_run=dry_run)
         if not dry_run:
@@ -118,138 +139,117 @@ class Writer:
         return written
 
     async def restore_managed_fields(self, live: Manifest, entries: list[Manifest]) -> None:
-        """The fields of an object that was made again, to whom they belonged before by these managedFields."""
-        if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_made_by_update(live):
+        """Gives the fields of a recreated StatefulSet back to those who owned them, by these managedFields."""
+        if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_created_by_update(live):
             return
 
-        # Read anew: the controllers write to an object that was just created.
-        full = await self._cluster.get(STATEFUL_SETS, *reversed(key_of(live)))
+        # The controllers write to an object that was just created: the store may be behind.
+        full = await self._get(STATEFUL_SETS, live)
         if full["metadata"]["uid"] != live["metadata"]["uid"]:
             return
         status = [entry for entry in full["metadata"].get("managedFields") or [] if entry.get("subresource")]
         if full["metadata"].get("managedFields") != [*entries, *status]:
             await self.patch(STATEFUL_SETS, full, {"/metadata/managedFields": [*entries, *status]})
 
-    async def whole(self, resource: Resource, live: Manifest) -> Manifest:
-        """With its managedFields, which are not kept. Raises Conflict when it is not as it is known here."""
-        full = await self._cluster.get(resource, *reversed(key_of(live)))
+    async def read_whole(self, resource: Resource, live: Manifest) -> Manifest:
+        """Returns the object with its managedFields, which stores leave out. Raises Conflict when it has changed."""
+        full = await self._get(resource, live)
         if full["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"]:
             raise Conflict(f"{resource.kind} {live['metadata']['name']} has changed since it was last heard of")
         return full
 
     async def write_status(self, server: Manifest, status: Manifest) -> None:
-        """All of it: what the Go operator left in the conditions goes, and so does a field that is no longer there."""
+        """Replaces the status, also what the Go operator left in it."""
         self._check_may_write()
         removed = dict.fromkeys((server.get("status") or {}).keys() - status.keys())
-        manifest = {"metadata": _identified(server, server), "status": {**removed, **status}}
-        written = await self._cluster.patch_status(DITTO_SERVERS, manifest)
-        self._informers.servers.put_written(written)
+        manifest = {"metadata": _with_preconditions(server, server), "status": {**removed, **status}}
+        self._informers.servers.put_written(await self._cluster.patch_status(DITTO_SERVERS, manifest))
 
-    async def _created(self, resource: Resource, wanted: Manifest) -> Manifest | None:
-        """An exclusive create: a name that is taken is found out without a look before, and nothing is overwritten."""
-        self._check_may_write()
-        try:
-            made = await self._cluster.create(resource, wanted)
-        except Conflict:
-            return None
-        self._stores[resource].put_written(made)
-        return made
-
-    async def _changed(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
-        if is_made_by_update(live):
-            live = await self._migrate_managed_fields(resource, live)
-        try:
-            written = await self._applied(resource, wanted, live)
-        except Invalid:
-            # What somebody edited and what is wanted may not go together, such as two ports of one name.
-            written = await self._replaced(resource, wanted, live)
-        self._stores[resource].put_written(written)
-        return written
+    async def _get(self, resource: Resource, manifest: Mapping[str, Any]) -> Manifest:
+        namespace, name = key_of(manifest)
+        return await self._cluster.get(resource, name, namespace)
 
     async def _migrate_managed_fields(self, resource: Resource, live: Manifest) -> Manifest:
-        """Server-side apply never removes what another owns: its maker's fields become ours first (as csaupgrade)."""
-        full = await self.whole(resource, live)
+        """Takes the fields of the object's creator over first (as client-go's csaupgrade).
+
+        Server-side apply never removes what another manager owns.
+        """
+        full = await self.read_whole(resource, live)
         entries = merged_entries(full["metadata"]["managedFields"])
         if entries == full["metadata"]["managedFields"]:
             return full
         return await self.patch(resource, full, {"/metadata/managedFields": entries})
 
-    async def _replaced(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
-        """Each field of the spec that is wanted, as a whole: what others made of it goes.
+    async def _replace(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
+        """Replaces each desired field of the spec as a whole, with what others made of it.
 
-        So do the fields that only another type of Service can have, whoever set them.
+        Fields that only another type of Service can have go as well, whoever has set them.
         """
-        full = await self.whole(resource, live)
+        full = await self.read_whole(resource, live)
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
-            metadata[name] = {**metadata.get(name, {}), **wanted["metadata"][name]}
-        content: Manifest = {
-            name: {**full.get(name, {}), **wanted[name]} for name in ("spec", "data") if name in wanted
-        }
+            metadata[name] = {**metadata.get(name, {}), **desired["metadata"][name]}
+        names = [name for name in ("spec", "data") if name in desired]
+        content: Manifest = {name: {**full.get(name, {}), **desired[name]} for name in names}
         if resource == SERVICES:
             content["spec"] = without_fields_of_other_types(content["spec"])
+
         self._check_may_write()
         return await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
 
-    async def _applied(self, resource: Resource, wanted: Manifest, live: Manifest) -> Manifest:
-        metadata = {**wanted["metadata"], **_identified(wanted, live)}
+    async def _apply(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
+        metadata = {**desired["metadata"], **_with_preconditions(desired, live)}
         self._check_may_write()
-        return await self._cluster.apply(resource, {**wanted, "metadata": metadata})
+        return await self._cluster.apply(resource, {**desired, "metadata": metadata})
 
     def _check_may_write(self) -> None:
         if not self._may_write():
             raise NotLeading("not the leader any more")
 
 
-def is_made_by_update(live: Manifest) -> bool:
-    """As the store knows it: by who made it a server's own without server-side apply."""
+def is_created_by_update(live: Manifest) -> bool:
+    """Whether an object, as the store has it, was made the server's by another means than server-side apply."""
     return any(entry.get("operation") == "Update" for entry in live["metadata"].get("managedFields") or [])
 
 
 def merged_entries(entries: list[Manifest]) -> list[Manifest]:
-    """The managedFields with the entries of the object's makers joined to what we applied."""
-    ours = [entry for entry in entries if is_from_creator(entry) or _is_applied(entry)]
+    """Returns the managedFields with the entries of the object's creators joined to what we applied."""
+    applied = FIELD_MANAGER, "Apply", None
+    ours = [
+        entry
+        for entry in entries
+        if is_from_creator(entry)
+        or (entry.get("manager"), entry.get("operation"), entry.get("subresource") or None) == applied
+    ]
     if not any(entry.get("operation") == "Update" for entry in ours):
         return entries
+
     fields: Manifest = {}
     for entry in ours:
-        fields = _joined(fields, entry.get("fieldsV1") or {})
-    applied = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
-    return [*(entry for entry in entries if entry not in ours), applied]
+        fields = _merge(fields, entry.get("fieldsV1") or {})
+    merged = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+    return [*(entry for entry in entries if entry not in ours), merged]
 
 
-def _is_applied(entry: Manifest) -> bool:
-    identity = entry.get("manager"), entry.get("operation"), entry.get("subresource") or None
-    return identity == (FIELD_MANAGER, "Apply", None)
-
-
-def _joined(one: Manifest, other: Manifest) -> Manifest:
-    return {**one, **{name: _joined(one.get(name, {}), fields) for name, fields in other.items()}}
-
-
-def _with_live_templates(wanted: Manifest, live: Manifest) -> Manifest:
-    """Claim templates are immutable: the live ones stay, also of a StatefulSet that the informer had not heard of."""
-    if "volumeClaimTemplates" not in wanted.get("spec", {}):
-        return wanted
-    return {**wanted, "spec": {**wanted["spec"], "volumeClaimTemplates": live_claim_templates(live)}}
+def _merge(one: Manifest, other: Manifest) -> Manifest:
+    return {**one, **{name: _merge(one.get(name, {}), fields) for name, fields in other.items()}}
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
-    metadata = live["metadata"]
-    other = controller(live)
+    metadata, other = live["metadata"], controller(live)
     what = f"{resource.kind} {metadata['name']}"
-    is_former = not owner.owns(live) and other is not None and (other["kind"], other["name"]) == (KIND, owner.name)
     is_labelled = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by") == OPERATOR
+    is_of_previous = other is not None and (other["kind"], other["name"]) == (KIND, owner.name)
 
-    if not (owner.owns(live) or is_former or (other is None and is_labelled)):
+    if not (owner.owns(live) or is_of_previous or (other is None and is_labelled)):
         raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
     if is_terminating(live):
         raise ObjectTerminating(resource, live)
-    if is_former:
-        raise Unavailable(f"{what} is of the former {KIND} of this name and about to be removed")
+    if is_of_previous and not owner.owns(live):
+        raise Unavailable(f"{what} belongs to a previous {KIND} of this name and is about to be removed")
 
 
-def _identified(manifest: Mapping[str, Any], live: Manifest) -> Manifest:
-    """The preconditions under which a write still means the object that was looked at."""
+def _with_preconditions(manifest: Mapping[str, Any], live: Manifest) -> Manifest:
+    """Returns metadata with which a write fails unless it still means the object that was looked at."""
     known = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
     return {"name": manifest["metadata"]["name"], "namespace": manifest["metadata"]["namespace"], **known}

@@ -100,7 +100,7 @@ class Plan:
 
 
 def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
-    """Decides what to do next about the server; an empty LiveState is that of one that does not exist yet."""
+    """Decides what to do next about the server; an empty LiveState stands for one that does not exist yet."""
     owner, spec = Owner(server.metadata.name, server.metadata.namespace, live.uid), server.spec
     step = _next_step(server, owner, live, now)
 
@@ -167,7 +167,7 @@ def new_until(stateful_set: Mapping[str, Any]) -> datetime:
 
 
 def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
-    """Returns what the pod of a live StatefulSet is configured with."""
+    """Returns the hash of the configuration of a StatefulSet's pod."""
     metadata = stateful_set["spec"]["template"].get("metadata") or {}
     return (metadata.get("annotations") or {}).get(CONFIG_HASH)
 

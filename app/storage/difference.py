@@ -1,4 +1,4 @@
-"""Whether a live object lacks something of what is wanted. What others added to it, or own in it, is no difference."""
+"""Compares desired objects with live ones. What others added to an object, or own in it, is no difference."""
 
 import hashlib
 import json
@@ -7,7 +7,7 @@ from typing import Any
 
 from app.storage import quantity
 
-# A digest of what was last applied: without it nobody would notice that a field is no longer wanted.
+# A digest of what was last applied: without it nobody would notice that a field has been removed.
 APPLIED = "dittofs.io/applied"
 DIGEST_CHARACTERS = 16
 
@@ -15,65 +15,66 @@ DIGEST_CHARACTERS = 16
 _IDENTITIES = ("mountPath", "name", "uid")
 
 
-def marked(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """The manifest with a digest of itself, but for claim templates: these are immutable, and kept as they live."""
-    spec = {name: value for name, value in wanted.get("spec", {}).items() if name != "volumeClaimTemplates"}
-    digest = hashlib.sha256(json.dumps({**wanted, "spec": spec}, sort_keys=True).encode()).hexdigest()[
-        :DIGEST_CHARACTERS
-    ]
-    metadata = wanted["metadata"]
+def marked(desired: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the manifest with a digest of itself, without claim templates, which are immutable."""
+    spec = {name: value for name, value in desired.get("spec", {}).items() if name != "volumeClaimTemplates"}
+    content = json.dumps({**desired, "spec": spec}, sort_keys=True).encode()
+    digest = hashlib.sha256(content).hexdigest()[:DIGEST_CHARACTERS]
+
+    metadata = desired["metadata"]
     annotations = {**(metadata.get("annotations") or {}), APPLIED: digest}
-    return {**wanted, "metadata": {**metadata, "annotations": annotations}}
+    return {**desired, "metadata": {**metadata, "annotations": annotations}}
 
 
-def differs(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """`wanted` as `marked` gave it."""
-    return not _covers(live, wanted)
+def differs(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
+    """Whether the live object lacks something of `desired`, which comes from `marked`."""
+    return not _covers(live, desired)
 
 
-def _covers(live: Any, wanted: Any) -> bool:
-    if live == wanted:
+def _covers(live: Any, desired: Any) -> bool:
+    if live == desired:
         return True
-    if isinstance(wanted, dict):
-        return isinstance(live, dict) and all(_has_field(live, name, value) for name, value in wanted.items())
-    if isinstance(wanted, list) and wanted and all(isinstance(item, dict) for item in wanted):
-        return isinstance(live, list) and all(_has_item(live, item, at) for at, item in enumerate(wanted))
+    if isinstance(desired, dict):
+        return isinstance(live, dict) and all(_has_field(live, name, value) for name, value in desired.items())
+    if isinstance(desired, list) and desired and all(isinstance(item, dict) for item in desired):
+        return isinstance(live, list) and all(_has_item(live, item, at) for at, item in enumerate(desired))
     return False
 
 
-def _has_field(live: Mapping[str, Any], name: str, wanted: Any) -> bool:
-    found = live.get(name)
-    if _is_nothing(wanted) and _is_nothing(found):
+def _has_field(live: Mapping[str, Any], name: str, desired: Any) -> bool:
+    value = live.get(name)
+    if _is_empty(desired) and _is_empty(value):
         return True
+
     # An annotation may have such a name as well.
-    if name in ("requests", "limits") and isinstance(wanted, dict) and isinstance(found, dict):
-        return all(_is_same_amount(found.get(each), amount) for each, amount in wanted.items())
-    return name in live and _covers(found, wanted)
+    if name in ("requests", "limits") and isinstance(desired, dict) and isinstance(value, dict):
+        return all(_is_same_quantity(value.get(resource), amount) for resource, amount in desired.items())
+    return name in live and _covers(value, desired)
 
 
-def _has_item(live: list[Any], wanted: Mapping[str, Any], position: int) -> bool:
-    identity = _identity(wanted)
+def _has_item(live: list[Any], desired: Mapping[str, Any], position: int) -> bool:
+    identity = _identity(desired)
     if identity is None:
-        return position < len(live) and _covers(live[position], wanted)
-    return any(_identity(item) == identity and _covers(item, wanted) for item in live)
+        return position < len(live) and _covers(live[position], desired)
+    return any(_identity(item) == identity and _covers(item, desired) for item in live)
 
 
 def _identity(item: Any) -> tuple[str, Any] | None:
-    """None for what has none, nor is an object: what a user wrote verbatim is for the API server to judge."""
+    """Returns what tells an item of a list apart; None for one without a name, or one that is no object."""
     named = item.get("metadata", item) if isinstance(item, dict) else None
     if not isinstance(named, dict):
         return None
     return next(((name, named[name]) for name in _IDENTITIES if name in named), None)
 
 
-def _is_nothing(value: Any) -> bool:
-    """The API server leaves out what is empty."""
+def _is_empty(value: Any) -> bool:
+    """Whether the API server leaves the value out."""
     return value is None or value in ({}, [], "")
 
 
-def _is_same_amount(live: Any, wanted: Any) -> bool:
-    """1024Mi is 1Gi, and the API server writes the shorter one."""
+def _is_same_quantity(live: Any, desired: Any) -> bool:
+    """Whether the quantities are equal, as 1024Mi and 1Gi are: the API server writes the shorter one."""
     try:
-        return quantity.parse_exact(str(live)) == quantity.parse_exact(str(wanted))
+        return quantity.parse_exact(str(live)) == quantity.parse_exact(str(desired))
     except ValueError:
-        return bool(live == wanted)
+        return bool(live == desired)

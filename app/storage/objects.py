@@ -1,4 +1,7 @@
-"""The objects that a DittoServer owns, as plain dicts shaped like their YAML: only what the operator decides on."""
+"""Renders the objects that a DittoServer owns, as plain dicts shaped like their YAML.
+
+They hold only what the operator decides on.
+"""
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +25,7 @@ from app.storage.volumes import volumes
 
 APP = "dittofs-server"
 OPERATOR = "dittofs-operator"
-# What the caches watch; a Secret that somebody named is none of these.
+# What the informers select; a Secret that somebody named is none of these.
 SELECTOR = f"app={APP}"
 INSTANCE = "instance"
 _FIELDS_OF_TYPES = {
@@ -48,7 +51,7 @@ class Owner:
 
     @property
     def selector(self) -> dict[str, str]:
-        """Immutable on a StatefulSet that is adopted."""
+        """The labels that select the pod; they are immutable on a StatefulSet that is adopted."""
         return {"app": APP, INSTANCE: self.name}
 
     @property
@@ -74,20 +77,20 @@ class Owner:
         }
 
     def owns(self, manifest: Mapping[str, Any]) -> bool:
-        found = controller(manifest)
-        return found is not None and found["uid"] == self.uid
+        reference = controller(manifest)
+        return reference is not None and reference["uid"] == self.uid
 
 
 def controller(manifest: Mapping[str, Any]) -> Manifest | None:
-    """The reference to the one owner that makes the object, None when nobody does."""
+    """Returns the reference to the one owner that controls the object; None when nobody does."""
     references = manifest["metadata"].get("ownerReferences") or []
     return next((reference for reference in references if reference.get("controller")), None)
 
 
 def render(server: DittoServer) -> list[Manifest]:
-    """Everything that is made for a server, without a cluster: no Secret's data, and so no hash of it."""
-    given = "namespace" in server.metadata.model_fields_set
-    owner = Owner(server.metadata.name, server.metadata.namespace if given else "")
+    """Renders everything that is created for a server except Secrets, without a cluster."""
+    has_namespace = "namespace" in server.metadata.model_fields_set
+    owner = Owner(server.metadata.name, server.metadata.namespace if has_namespace else "")
     return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec, None)]
 
 
@@ -96,24 +99,31 @@ def config_map(owner: Owner, spec: Spec) -> Manifest:
 
 
 def services(owner: Owner, spec: Spec) -> list[Manifest]:
-    ports = {each.name: _port(each.name, each.port) for each in listeners(spec)}
-    given = spec.service
-    exposed = {"type": given.type}
-    annotations = given.annotations or {}
-    found = [
+    ports = {
+        listener.name: {
+            "name": listener.name,
+            "port": listener.port,
+            "targetPort": listener.name,
+            "protocol": "TCP",
+        }
+        for listener in listeners(spec)
+    }
+    exposed, annotations = {"type": spec.service.type}, spec.service.annotations or {}
+
+    result = [
         _service(owner, "headless", {"clusterIP": "None"}, [ports["nfs"]]),
         _service(owner, "file", exposed, [ports[name] for name in ("nfs", "smb") if name in ports], annotations),
         _service(owner, "api", exposed, [ports["api"]], annotations),
     ]
     if "metrics" in ports:
-        found.append(_service(owner, "metrics", {"type": "ClusterIP"}, [ports["metrics"]]))
-    return found
+        result.append(_service(owner, "metrics", {"type": "ClusterIP"}, [ports["metrics"]]))
+    return result
 
 
 def stateful_set(
     owner: Owner, spec: Spec, config_hash: str | None, templates: Sequence[Manifest] | None = None
 ) -> Manifest:
-    """`templates` are the claim templates of the live StatefulSet, which are immutable; None when there is none."""
+    """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable."""
     claims = claim_templates(spec) if templates is None else list(templates)
     template = pod_template(owner.name, spec, owner.labels, [claim["metadata"]["name"] for claim in claims])
     if config_hash:
@@ -135,13 +145,13 @@ def stateful_set(
 
 
 def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
-    """The spec of a Service without the fields that the API server refuses for its type (ValidateService).
+    """Returns the spec of a Service without the fields that the API server rejects for its type (ValidateService).
 
     A user may have set them while the type was another one, and would keep the Service from ever changing.
     """
     kind = service.get("type") or "ClusterIP"
-    invalid_findings = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
-    kept = {name: value for name, value in service.items() if name not in invalid_findings}
+    unfit = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
+    kept = {name: value for name, value in service.items() if name not in unfit}
     if kind == "ClusterIP":
         ports = [{name: value for name, value in port.items() if name != "nodePort"} for port in kept["ports"]]
         kept["ports"] = ports
@@ -166,7 +176,7 @@ def claim_templates(spec: Spec) -> list[Manifest]:
 
 
 def live_claim_templates(stateful_set: Mapping[str, Any]) -> list[Manifest]:
-    """As they were written, labels included, without what the API server adds: they cannot change."""
+    """Returns the templates as they were written, labels included, without what the API server adds."""
     kept, added = ("name", "labels", "annotations"), ("volumeMode", "Filesystem")
     return [
         {
@@ -193,7 +203,7 @@ def postgres_secret(owner: Owner, fields: Mapping[str, str]) -> Manifest:
 
 
 def servers_given(secret: str) -> Iterator[str]:
-    """The servers for which a Secret of this name would be made: names alone, whether there are such servers or not."""
+    """Yields the servers, by name, for which a Secret of this name would be generated; they need not exist."""
     for name_of in (jwt_secret_name, admin_secret_name, postgres_secret_name):
         if secret.endswith(name_of("")):
             yield secret.removesuffix(name_of(""))
@@ -201,10 +211,6 @@ def servers_given(secret: str) -> Iterator[str]:
 
 def service_name(server: str, suffix: str) -> str:
     return f"{server}-{suffix}"
-
-
-def _port(name: str, port: int) -> Manifest:
-    return {"name": name, "port": port, "targetPort": name, "protocol": "TCP"}
 
 
 def _service(
@@ -219,7 +225,7 @@ def _service(
 
 
 def _secret(name: str, owner: Owner, data: Mapping[str, bytes]) -> Manifest:
-    """Not owned: who deletes the server keeps the claims, and the database on them knows these values."""
+    """Renders a Secret without an owner: the claims outlive the server, and the database on them knows these values."""
     encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
     return _object("v1", "Secret", name, Owner(owner.name, owner.namespace), type="Opaque", data=encoded)
 

@@ -1,4 +1,4 @@
-"""The pod template: everything that the real server needs to run, and nothing that changes without need."""
+"""Renders the pod template: what the real server needs to run, and nothing that changes without need."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from app.storage.secret_references import (
     consumed_references,
     postgres_secret_name,
 )
-from app.storage.spec import S3, Spec
+from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
 from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
 
@@ -23,6 +23,7 @@ CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/config"
 # Longer than the server's own shutdown_timeout.
 GRACE_SECONDS = 105
+
 _USER = 65532
 # The restricted Pod Security profile.
 _POD_SECURITY: Manifest = {
@@ -37,12 +38,12 @@ _CONTAINER_SECURITY: Manifest = {"allowPrivilegeEscalation": False, "capabilitie
 
 
 def pod_name(server: str) -> str:
-    """The only one, as the StatefulSet controller names it."""
+    """Returns the name that the StatefulSet controller gives the only pod."""
     return f"{server}-0"
 
 
 def mounted_claims(pod: Mapping[str, Any]) -> set[str]:
-    """The names of the claims that a pod mounts."""
+    """Returns the names of the claims that a pod mounts."""
     sources = [volume.get("persistentVolumeClaim") or {} for volume in (pod.get("spec") or {}).get("volumes") or []]
     return {source["claimName"] for source in sources if source.get("claimName")}
 
@@ -52,7 +53,7 @@ def config_map_name(server: str) -> str:
 
 
 def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str]) -> Manifest:
-    """`templates` are the names of the claim templates that the StatefulSet has; what is not claimed is not mounted."""
+    """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted."""
     return {
         "metadata": {"labels": dict(labels)},
         "spec": {
@@ -67,28 +68,31 @@ def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Co
 
 
 def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
+    # The server listens for SMB in any case: enabling it changes the Service alone, and restarts nothing.
+    ports = {listener.name: listener.port for listener in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
+    mounts = [
+        {"name": volume.name, "mountPath": volume.mount_path}
+        for volume in volumes(spec.storage)
+        if volume.name in templates
+    ]
+    mounts.append({"name": "metadata", "mountPath": DATABASE_MOUNT_PATH, "subPath": "controlplane"})
     resources = without_nulls(spec.resources)
+
     return {
         "name": CONTAINER,
         "image": spec.image,
         # The image's own entry point: the binary was renamed since. In the background it would end at once.
         "args": ["start", "--foreground", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
         "env": _environment(name, spec),
-        "ports": _ports(spec),
+        "ports": [{"name": port, "containerPort": ports[port], "protocol": "TCP"} for port in sorted(ports)],
         **({"resources": resources} if resources else {}),
         "securityContext": {**_CONTAINER_SECURITY, **without_nulls(spec.security_context)},
         # /health/ready is 503 until a first share exists, so it must gate nothing.
         "startupProbe": _probe(period=2, failures=150),
         "livenessProbe": _probe(period=10, failures=6),
         "readinessProbe": _probe(period=5, failures=3),
-        "volumeMounts": _mounts(spec, templates),
+        "volumeMounts": [*mounts, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
     }
-
-
-def _ports(spec: Spec) -> list[Manifest]:
-    """The server listens for SMB in any case: to enable it is a matter of the Service, and restarts nothing."""
-    ports = {each.name: each.port for each in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
-    return [{"name": name, "containerPort": port, "protocol": "TCP"} for name, port in sorted(ports.items())]
 
 
 def _environment(name: str, spec: Spec) -> list[Manifest]:
@@ -100,19 +104,16 @@ def _environment(name: str, spec: Spec) -> list[Manifest]:
     if POSTGRES_PATH in references:
         secret = postgres_secret_name(name)
         env += [_from_secret(f"DITTOFS_DATABASE_POSTGRES_{key.upper()}", secret, key) for key in POSTGRES_KEYS]
-    return [*env, *_s3_environment(spec.s3)]
 
-
-def _s3_environment(s3: S3) -> list[Manifest]:
-    reference = s3.credentials_secret_ref
-    if reference is None:
-        return []
-    return [
-        _from_secret("AWS_ACCESS_KEY_ID", reference.secret_name, reference.access_key_id_key),
-        _from_secret("AWS_SECRET_ACCESS_KEY", reference.secret_name, reference.secret_access_key_key),
-        _from_secret("AWS_ENDPOINT_URL", reference.secret_name, reference.endpoint_key, optional=True),
-        *([{"name": "AWS_REGION", "value": s3.region}] if s3.region else []),
-    ]
+    if s3 := spec.s3.credentials_secret_ref:
+        env += [
+            _from_secret("AWS_ACCESS_KEY_ID", s3.secret_name, s3.access_key_id_key),
+            _from_secret("AWS_SECRET_ACCESS_KEY", s3.secret_name, s3.secret_access_key_key),
+            _from_secret("AWS_ENDPOINT_URL", s3.secret_name, s3.endpoint_key, optional=True),
+        ]
+        if spec.s3.region:
+            env.append({"name": "AWS_REGION", "value": spec.s3.region})
+    return env
 
 
 def _from_reference(variable: str, reference: SecretReference) -> Manifest:
@@ -125,16 +126,6 @@ def _from_secret(variable: str, secret: str, key: str, *, optional: bool = False
     return {"name": variable, "valueFrom": {"secretKeyRef": source}}
 
 
-def _mounts(spec: Spec, templates: Collection[str]) -> list[Manifest]:
-    claimed = [
-        {"name": volume.name, "mountPath": volume.mount_path}
-        for volume in volumes(spec.storage)
-        if volume.name in templates
-    ]
-    database = {"name": "metadata", "mountPath": DATABASE_MOUNT_PATH, "subPath": "controlplane"}
-    return [*claimed, database, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
-
-
 def _probe(period: int, failures: int) -> Manifest:
     return {
         "httpGet": {"path": "/health", "port": "api"},
@@ -145,7 +136,7 @@ def _probe(period: int, failures: int) -> Manifest:
 
 
 def without_nulls(section: Mapping[str, Any] | None) -> Manifest:
-    """As the user wrote it, without nulls: these say that nothing is given."""
+    """Returns the section as the user wrote it, without nulls, which stand for fields that are left out."""
     return {key: _nested_without_nulls(value) for key, value in (section or {}).items() if value is not None}
 
 

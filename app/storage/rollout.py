@@ -1,4 +1,4 @@
-"""Whether the pod that runs is the one that is wanted, and whether it is in the way of that one."""
+"""Judges a rollout: whether the pod is of the current revision, and whether it blocks the pod that would be."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,34 +11,38 @@ REVISION = "controller-revision-hash"
 
 def is_current(stateful_set: Mapping[str, Any]) -> bool:
     """Whether the StatefulSet's controller has seen the last change, and the pod is as it asks."""
-    found = stateful_set.get("status") or {}
-    return is_observed(stateful_set) and found.get("currentRevision") == found.get("updateRevision")
+    status = stateful_set.get("status") or {}
+    return is_observed(stateful_set) and status.get("currentRevision") == status.get("updateRevision")
 
 
 def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     """Whether nobody but a person would ever replace the pod by one of the current revision.
 
-    The StatefulSet's controller first waits until it is ready (kubernetes 67250), which it may never be because of what
-    the change is to mend. One that is ready is replaced by that controller.
+    The StatefulSet's controller waits until the pod is ready (kubernetes 67250), which it may never be because of what
+    the change is meant to fix. A pod that is ready is replaced by that controller.
     """
+    revision = (pod["metadata"].get("labels") or {}).get(REVISION) or ""
     return (
         is_observed(stateful_set)
         and rolls_out(stateful_set)
         and (controller(pod) or {}).get("uid") == stateful_set["metadata"]["uid"]
         and not is_terminating(pod)
         and not is_ready(pod)
-        and _revision(pod) not in ("", stateful_set["status"].get("updateRevision"))
+        and revision not in ("", stateful_set["status"].get("updateRevision"))
     )
 
 
 def is_observed(stateful_set: Mapping[str, Any]) -> bool:
-    """The controller may write a status late, to the next StatefulSet of the name; and its deletion is a generation."""
+    """Whether the StatefulSet's controller has seen its last change.
+
+    The controller may write a status late, to the next StatefulSet of the name; and a deletion is a generation, too.
+    """
     observed = (stateful_set.get("status") or {}).get("observedGeneration") or 0
     return bool(observed >= stateful_set["metadata"].get("generation", 0))
 
 
 def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
-    """Somebody may have asked for it to wait for them; the strategy is not ours."""
+    """Whether changes reach the pod at all: a user may have set another strategy, or a partition."""
     strategy = stateful_set["spec"]["updateStrategy"]
     partition = (strategy.get("rollingUpdate") or {}).get("partition")
     return strategy["type"] == "RollingUpdate" and not partition
@@ -46,8 +50,4 @@ def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = (pod.get("status") or {}).get("conditions") or []
-    return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
-
-
-def _revision(pod: Mapping[str, Any]) -> str:
-    return str((pod["metadata"].get("labels") or {}).get(REVISION, ""))
+    return any((condition["type"], condition["status"]) == ("Ready", "True") for condition in conditions)

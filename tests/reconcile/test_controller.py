@@ -13,7 +13,7 @@ from prometheus_client import REGISTRY
 
 from app.cluster.informers import Informers
 from app.cluster.reader import STATEFUL_SETS
-from app.reconcile.controller import AT_ONCE, Controller
+from app.reconcile.controller import MAX_KEYS_PER_TURN, Controller
 from app.reconcile.reconciler import Reconciler, Result
 from app.storage.facts import StorageClass
 from app.storage.unstructured import Manifest, ObjectKey
@@ -142,7 +142,7 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
             adds.append(added())
         return [after - before for before, after in pairwise(adds)]
 
-    many = 5 * AT_ONCE
+    many = 5 * MAX_KEYS_PER_TURN
     own = Own(nothing)
     controller = Controller(world.informers, own, workers=4)
     for number in range(many):
@@ -150,13 +150,13 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
     async with asyncio.TaskGroup() as group:
         task = group.create_task(controller.run())
 
-        assert max(await turns()) <= AT_ONCE
+        assert max(await turns()) <= MAX_KEYS_PER_TURN
 
         idle = added()
         world.secret("shared")
 
         assert added() == idle
-        assert max(await turns()) <= AT_ONCE
+        assert max(await turns()) <= MAX_KEYS_PER_TURN
         assert added() == idle + many
 
         task.cancel()

@@ -161,7 +161,7 @@ async def test_what_is_left_of_a_former_server_of_the_name_is_waited_for(
     # Heard of before the garbage collector begins to delete it.
     known = await desk.known(former)
 
-    with pytest.raises(Unavailable, match="is of the former DittoServer of this name"):
+    with pytest.raises(Unavailable, match="belongs to a previous DittoServer of this name"):
         await desk.ensured(a="1")
 
     desk.informers.config_maps.remove(known)
@@ -252,9 +252,9 @@ async def test_only_the_very_object_that_was_looked_at_is_removed(desk: Desk) ->
     after = await desk.ensured(a="2")
 
     with pytest.raises(Conflict):
-        await desk.writer.remove(CONFIG_MAPS, before)
+        await desk.writer.delete(CONFIG_MAPS, before)
 
-    await desk.writer.remove(CONFIG_MAPS, after)
+    await desk.writer.delete(CONFIG_MAPS, after)
 
     with pytest.raises(NotFound):
         await desk.live()
@@ -274,7 +274,7 @@ async def test_a_status_is_written_for_the_server_that_was_looked_at(desk: Desk)
 
 WRITES: dict[str, Callable[[Desk], Awaitable[object]]] = {
     "change": lambda desk: desk.ensured(a="2"),
-    "remove": lambda desk: desk.writer.remove(CONFIG_MAPS, desk.wanted()),
+    "remove": lambda desk: desk.writer.delete(CONFIG_MAPS, desk.wanted()),
     "create a Secret": lambda desk: desk.writer.create_secret(desk.secret()),
     "make a Secret": lambda desk: desk.writer.ensure_secret(desk.secret(), desk.owner),
     "status": lambda desk: desk.writer.write_status(desk.server, {"phase": "Running"}),
