@@ -1,8 +1,8 @@
-# Every command that CI runs, and nothing that a person cannot type.
+# Every command that CI runs is one that a person can type.
 PYTHON ?= python3
 BIN := .venv/bin
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
-# What the chart expects. "localhost" is no registry: docker, podman, buildah and containerd all keep this name as it is.
+# The image that the chart expects. "localhost" is not a registry: docker, podman, buildah and containerd all keep this name unchanged.
 IMAGE ?= localhost/dittofs-operator:$(VERSION)
 SECONDS ?= 60
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
@@ -10,22 +10,22 @@ BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 .DEFAULT_GOAL := help
 .PHONY: help install run test fuzz check format manifests schema lock image e2e bench
 
-help: ## Show what there is
+help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/installed ## Make the virtual environment: locked, every download checked by hash
+install: .venv/installed ## Create the virtual environment: versions locked, every download checked by its hash
 
 .venv/installed: requirements-dev.lock pyproject.toml
-	@echo "Making .venv with the locked packages (about a minute the first time)"
+	@echo "Creating .venv with the locked packages (about a minute the first time)"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-run: install ## Serve a sample cluster on https://localhost:9443 and post three sample reviews to it
+run: install ## Serve a sample cluster on https://localhost:9443 and send three sample reviews to it
 	@$(BIN)/python -m tests.demo
 
-test: install ## Test everything; the control plane and helm are built the first time (15 minutes)
+test: install ## Run all tests; the control plane and helm are built the first time (15 minutes)
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "not alone" --cov --cov-report= --cov-fail-under=0
@@ -34,10 +34,10 @@ test: install ## Test everything; the control plane and helm are built the first
 fuzz: install ## Send mutated reviews to the webhook for SECONDS=60; SEED=... repeats a run, FILE=... one review
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(FILE)
 
-e2e: install ## Test end to end in a cluster on this machine, as root; its programs are built the first time
+e2e: install ## Test in a real cluster on this machine, as root; its programs are built the first time
 	@$(BIN)/python -m pytest --verbose tests/e2e
 
-bench: .venv/bench-installed ## Measure the operator on a machine with nothing else to do; OPTIONS="--quick --json FILE --plot FILE"
+bench: .venv/bench-installed ## Measure the operator, on a machine that does nothing else; OPTIONS="--quick --json FILE --plot FILE"
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m tests.bench $(OPTIONS)
@@ -57,7 +57,7 @@ check: install ## Check style, types and imports (seconds)
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m pytest --quiet tests/test_layout.py
 
-format: install ## Put the code in its usual form
+format: install ## Format the code
 	@$(BIN)/ruff check --fix-only .
 	@$(BIN)/ruff format .
 
@@ -67,7 +67,7 @@ manifests: install ## Generate the manifests, parts of the chart and the referen
 schema: install ## Generate the types of core/v1 from what the API server of the tests publishes
 	@$(BIN)/python -m tests.controlplane.openapi /openapi/v3/api/v1 | $(BIN)/python -m manifests.core_v1
 
-lock: install ## Lock the dependencies of pyproject.toml again, at their newest versions
+lock: install ## Lock the dependencies of pyproject.toml at their newest versions
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
 	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group build --output-file requirements-build.lock
