@@ -51,6 +51,7 @@ def test_a_pod_that_the_selector_matches_is_adopted(labels: Manifest) -> None:
 
 def test_a_pod_that_uses_no_claim_of_ours_is_foreign() -> None:
     other = {"name": "metadata", "persistentVolumeClaim": {"claimName": "metadata-other-0"}}
+
     assert reason(pod({}, other)) == "PodNameTaken"
     assert reason(pod({}, {"name": "tmp", "emptyDir": {}})) == "PodNameTaken"
     assert reason(pod({}, ownerReferences=[{"controller": True, "uid": "another"}])) == "PodNameTaken"
@@ -72,7 +73,7 @@ def test_the_message_names_the_labels_to_put_back() -> None:
     assert all(f"{name}={value}" in bare.message for name, value in LABELS.items())
 
 
-def test_no_deletion_is_advised_while_a_claim_is_deleted() -> None:
+def test_no_deletion_is_advised_while_a_claim_goes() -> None:
     claims = {"metadata-files-0": Claim("metadata-files-0", "fast", "10Gi", "Bound", terminating=True)}
     live_state = LiveState(claims, stateful_set=live(), unlabelled_pod=pod({}))
 
@@ -86,7 +87,7 @@ def test_a_pod_that_is_being_deleted_is_waited_for() -> None:
     assert reason(pod({}, deletionTimestamp="2026-01-01T00:00:00Z")) == "PodTerminating"
 
 
-def test_nothing_is_missed_without_a_statefulset_that_wants_a_pod() -> None:
+def test_without_desired_replicas_no_pod_is_missing() -> None:
     stopped = live()
     stopped["spec"]["replicas"] = 0
     leaving = live()

@@ -48,7 +48,7 @@ BEFORE_SERVER = "2026-01-01T00:00:00Z"
         ),
     ],
 )
-def test_a_claim_without_a_volume_says_what_it_waits_for(
+def test_a_pending_claim_says_what_it_waits_for(
     claim: Claim | None, changes: Manifest, reason: str, message: str
 ) -> None:
     cache = replace(bound("cache")["cache-files-0"], created=HOUR_AGO)

@@ -34,7 +34,7 @@ def waiting(name: str, reason: str, message: str = "", **more: Any) -> Manifest:
 SETTING_UP = waiting("dittofs", "PodInitializing")
 
 
-def test_a_crashing_sidecar_is_not_blamed_on_the_server() -> None:
+def test_a_crashing_sidecar_is_named() -> None:
     expected = (
         "SidecarFailed",
         "sidecar proxy ended with exit code 3 (Error); kubectl logs -p files-0 -c proxy says why",
@@ -48,7 +48,7 @@ def test_a_crashing_sidecar_is_not_blamed_on_the_server() -> None:
     assert diagnosed(SETTING_UP, init=[proxy], sidecars=("proxy",)) == expected
 
 
-def test_the_servers_own_crash_counts_before_a_sidecars() -> None:
+def test_a_crash_of_the_server_counts_before_a_sidecar() -> None:
     proxy = {"name": "proxy", "state": BACKED_OFF, "lastState": ENDED}
     server = {"name": "dittofs", "state": BACKED_OFF, "lastState": ENDED}
     reason, message = diagnosed(proxy, server)
@@ -91,6 +91,7 @@ def test_the_servers_own_crash_counts_before_a_sidecars() -> None:
 )
 def test_a_failing_init_container_is_named(status: Manifest, reason: str, message: str) -> None:
     done = {"name": "first", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+
     assert diagnosed(SETTING_UP, init=[done, status]) == (reason, message)
 
 
@@ -131,7 +132,7 @@ def test_what_a_container_wrote_is_never_quoted() -> None:
         assert "hunter2" not in diagnosed({"name": name, "state": ENDED})[1]
 
 
-def test_a_crash_keeps_its_words_from_one_attempt_to_the_next() -> None:
+def test_a_repeated_crash_keeps_its_message() -> None:
     """As a kubelet reports them: ended, backed off, running again, each time later and more often."""
 
     def attempts(name: str, *, started: bool) -> set[tuple[str, str]]:
@@ -152,6 +153,7 @@ def test_a_crash_keeps_its_words_from_one_attempt_to_the_next() -> None:
 
 def test_a_crash_long_ago_explains_nothing() -> None:
     recovered = {**FINE, "ready": False, "lastState": ENDED, "restartCount": 9}
+
     assert diagnosed(recovered) == ("", "")
     assert diagnosed({**FINE, "lastState": ENDED, "restartCount": 1}) == ("", "")
 
@@ -206,6 +208,7 @@ def test_a_registrys_answer_is_told_with_its_remedy(why: str, messages: list[str
 def test_a_pull_secret_that_does_not_exist_is_named() -> None:
     missing = "Unable to retrieve some image pull secrets (regcred); attempting to pull the image may not succeed."
     text = pulled(DENIED, "ErrImagePull", warning(missing, "FailedToRetrieveImagePullSecret"))
+
     assert "these pull secrets do not exist: regcred" in text
 
 
@@ -216,11 +219,12 @@ def test_an_image_that_nobody_pulls_says_why(reason: str, message: str) -> None:
     assert message in pulled("", reason)
 
 
-def test_without_a_word_from_the_registry_there_is_no_cause() -> None:
+def test_without_an_answer_of_the_registry_no_cause_is_given() -> None:
     assert pulled(PULLING) == f"image {IMAGE} cannot be pulled"
 
 
 def test_the_uid_of_the_pod_is_left_out() -> None:
     why = f'container has runAsNonRoot and image will run as root (pod: "files-0_here({UID})", container: dittofs)'
-    found = diagnosed(waiting("dittofs", "CreateContainerConfigError", why))
-    assert found == ("CreateContainerConfigError", why.replace(UID, "…"))
+    diagnosis = diagnosed(waiting("dittofs", "CreateContainerConfigError", why))
+
+    assert diagnosis == ("CreateContainerConfigError", why.replace(UID, "…"))

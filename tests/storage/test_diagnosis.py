@@ -130,7 +130,7 @@ def test_a_refusal_is_over_once_there_is_a_pod() -> None:
 # Its node.
 
 
-def test_a_lost_node_names_the_taint_and_when_it_is_safe() -> None:
+def test_a_lost_node_says_when_its_taint_is_safe() -> None:
     reason, message = diagnosed(pod=ending(60), node=LOST)
 
     assert reason == "NodeLost"
@@ -163,16 +163,17 @@ def test_a_lost_node_names_the_taint_and_when_it_is_safe() -> None:
     ],
 )
 def test_each_state_of_a_node_has_its_own_advice(node: Node, reason: str, message: str) -> None:
-    found = diagnosed(pod=ending(60), node=node)
+    diagnosis = diagnosed(pod=ending(60), node=node)
 
-    assert found[0] == reason
-    assert message in found[1]
+    assert diagnosis[0] == reason
+    assert message in diagnosis[1]
     # Nobody is sent to force anything while a machine may still write.
-    assert "kubectl taint" not in found[1]
+    assert "kubectl taint" not in diagnosis[1]
 
 
 def test_a_finalizer_that_holds_the_pod_is_named() -> None:
     held = ending(60, finalizers=["example.com/backup"])
+
     assert "its finalizers hold it: example.com/backup" in diagnosed(pod=held, node=Node("n1", NodeState.READY))[1]
     assert "its finalizers hold it" in diagnosed(pod=held)[1]
 
@@ -285,13 +286,13 @@ def test_a_pod_without_volumes_or_network_says_why(
 ) -> None:
     warnings = [warning(message, reason) for reason, message in events]
     answers = {diagnosed(*order, pod=pod(CREATING)) for order in permutations(warnings)}
-    [(found, text)] = answers
+    [(actual, text)] = answers
 
-    assert found == reason
+    assert actual == reason
     assert [message for message in messages if message not in text] == []
 
 
-def test_volumes_are_not_blamed_once_a_container_has_run() -> None:
+def test_volumes_are_not_blamed_after_a_first_start() -> None:
     assert diagnosed(warning(NO_CONFIG, "FailedMount"), pod=unready("ContainersNotReady", ready=False)) == ("", "")
 
 
@@ -341,7 +342,7 @@ def test_the_scheduler_may_only_wait_for_claims(message: str, expected: bool) ->
     assert waits_for_claims(Problem("Unschedulable", message)) is expected
 
 
-def test_a_claim_without_a_volume_quotes_its_provisioner() -> None:
+def test_a_claim_quotes_its_provisioner() -> None:
     full = 'failed to provision volume with StorageClass "fast": rpc error: code = ResourceExhausted desc = disk full'
     provisioning = warning(full, "ProvisioningFailed", "PersistentVolumeClaim", "cache-files-0")
     quota = refused('persistentvolumeclaims "metadata-files-0" is forbidden: exceeded quota: team', "metadata-files-0")
@@ -357,7 +358,7 @@ def test_a_claim_without_a_volume_quotes_its_provisioner() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "former", "new", "expected"),
+    ("reason", "earlier", "new", "expected"),
     [
         ("Unschedulable", "no node: 0/3 nodes", "no node: 0/4 nodes", "no node: 0/3 nodes"),
         (
@@ -377,8 +378,8 @@ def test_a_claim_without_a_volume_quotes_its_provisioner() -> None:
         ("CrashLoopBackOff", "exit code 1", "exit code 137", "exit code 137"),
     ],
 )
-def test_a_message_stays_while_it_says_the_same(reason: str, former: str, new: str, expected: str) -> None:
-    before = {"type": "Ready", "status": "False", "reason": reason, "message": former}
+def test_a_message_stays_while_it_says_the_same(reason: str, earlier: str, new: str, expected: str) -> None:
+    before = {"type": "Ready", "status": "False", "reason": reason, "message": earlier}
 
     assert steady(Problem(reason, new), before) == Problem(reason, expected)
     assert steady(Problem(reason, new), {**before, "reason": "PodStarting"}) == Problem(reason, new)

@@ -26,19 +26,20 @@ def claim(volume: str, capacity: str | None, requested: str | None = None, **kno
 
 def live_state(*claims: Claim, **known: Any) -> LiveState:
     there = (claim("metadata", "10Gi"), claim("cache", "5Gi"), *claims)
-    return LiveState(**{"claims": {each.name: each for each in there}, "classes": CLASSES, **known})
+    return LiveState(**{"claims": {claim.name: claim for claim in there}, "classes": CLASSES, **known})
 
 
-def effects(new: Manifest, old: Manifest | None = None, found: LiveState | None = None) -> list[Effect]:
-    return edit(set_defaults(old or server()), set_defaults(new), found or live_state())
+def effects(new: Manifest, old: Manifest | None = None, live: LiveState | None = None) -> list[Effect]:
+    return edit(set_defaults(old or server()), set_defaults(new), live or live_state())
 
 
-def test_what_stays_as_it_is_has_no_effect() -> None:
+def test_an_unchanged_field_has_no_effect() -> None:
     assert effects(server(nfsPort=2049, **storage(cacheSize="5Gi"))) == []
 
 
 def test_a_volume_grows_online_and_restarts_nothing() -> None:
     [effect] = effects(server(**storage(cacheSize="20Gi")))
+
     assert effect == Effect(
         "cache", "5Gi to 20Gi, claim cache-files-0, class fast expands online", restarts=False, grows_in_use=True
     )
@@ -46,13 +47,15 @@ def test_a_volume_grows_online_and_restarts_nothing() -> None:
 
 def test_a_volume_that_no_pod_uses_grows_when_one_does() -> None:
     [effect] = effects(server(replicas=0, **storage(cacheSize="20Gi")), server(replicas=0))
+
     assert effect.how == "5Gi to 20Gi, claim cache-files-0, class fast expands it when a pod uses it"
     assert not effect.grows_in_use
 
 
 def test_whether_a_class_can_expand_may_be_unknown() -> None:
-    found = live_state(claim("cache", "5Gi", storage_class="other"), classes=StorageClasses(gap="forbidden"))
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=found)
+    live = live_state(claim("cache", "5Gi", storage_class="other"), classes=StorageClasses(gap="forbidden"))
+    [effect] = effects(server(**storage(cacheSize="20Gi")), live=live)
+
     assert effect.how == "5Gi to 20Gi, claim cache-files-0, whether class other can expand is unknown"
 
 
@@ -63,28 +66,33 @@ def test_whether_a_class_can_expand_may_be_unknown() -> None:
         ("6Gi", "6Gi", "6Gi, claim cache-files-0 has that, and no longer asks for 20Gi"),
     ],
 )
-def test_a_growth_of_the_operator_is_taken_back(size: str, capacity: str, how: str) -> None:
+def test_an_expansion_of_the_operator_is_taken_back(size: str, capacity: str, how: str) -> None:
     ours = claim("cache", capacity, "20Gi", requested_by=frozenset({OPERATOR}))
     [effect] = effects(server(**storage(cacheSize=size)), server(**storage(cacheSize="20Gi")), live_state(ours))
+
     assert (effect.how, effect.restarts, effect.grows_in_use) == (how, False, False)
 
 
-def test_a_claim_that_others_let_grow_has_what_is_asked_for() -> None:
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", "30Gi", "5Gi")))
+def test_a_claim_that_others_expanded_is_large_enough() -> None:
+    [effect] = effects(server(**storage(cacheSize="20Gi")), live=live_state(claim("cache", "30Gi", "5Gi")))
+
     assert effect.how == "20Gi, claim cache-files-0 has 30Gi already"
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", "30Gi")))
+
+    [effect] = effects(server(**storage(cacheSize="20Gi")), live=live_state(claim("cache", "30Gi")))
+
     assert effect.how == "volume claim cache-files-0 asks for 30Gi, more than storage.cacheSize 20Gi; it stays so"
 
 
-def test_a_claim_that_is_not_bound_asks_for_what_it_asked_for() -> None:
-    [effect] = effects(server(**storage(cacheSize="20Gi")), found=live_state(claim("cache", None, "5Gi")))
+def test_an_unbound_claim_keeps_its_request() -> None:
+    [effect] = effects(server(**storage(cacheSize="20Gi")), live=live_state(claim("cache", None, "5Gi")))
+
     assert effect.how == "20Gi, claim cache-files-0 is Pending and asks for 5Gi"
 
 
 @pytest.mark.parametrize("name", ["fast", None])
-def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> None:
-    given = {} if name else {"storage": {"metadataSize": "10Gi"}}
-    old, new = server(**given), server(storage={**server(**given)["spec"]["storage"], "contentSize": "1Ti"})
+def test_an_added_content_volume_restarts_the_pod(name: str | None) -> None:
+    spec = {} if name else {"storage": {"metadataSize": "10Gi"}}
+    old, new = server(**spec), server(storage={**server(**spec)["spec"]["storage"], "contentSize": "1Ti"})
     [effect] = effects(new, old)
 
     assert effect == Effect("content", "1Ti, claim content-files-0 is created, class fast", restarts=True)
@@ -123,13 +131,13 @@ def test_a_content_volume_that_is_added_restarts_the_pod(name: str | None) -> No
             Effect("resources", 'unset to {"limits": {"cpu": 2}}', restarts=True),
         ),
     ],
-    ids=lambda each: each.what if isinstance(each, Effect) else "",
+    ids=lambda value: value.what if isinstance(value, Effect) else "",
 )
-def test_a_field_says_what_becomes_of_it(new: Manifest, effect: Effect) -> None:
+def test_a_field_names_its_values_and_services(new: Manifest, effect: Effect) -> None:
     assert effects(new) == [effect]
 
 
-def test_a_field_within_a_section_is_told_by_itself() -> None:
+def test_a_field_within_a_section_is_an_effect() -> None:
     old = server(metrics={"enabled": True}, **s3())
     changed, removed = server(metrics={"enabled": True}, **s3(endpointKey="url")), server(**s3())
 
@@ -142,8 +150,11 @@ def test_a_field_within_a_section_is_told_by_itself() -> None:
 
 def test_a_pod_that_does_not_run_restarts_for_nothing() -> None:
     stopped = server(replicas=0)
+
     assert not effects(server(replicas=0, image="dittofs:2"), stopped)[0].restarts
+
     [started] = effects(server(), stopped)
+
     assert started.how == "0 to 1, starts the pod"
 
 
@@ -170,7 +181,7 @@ SPECS: tuple[Manifest, ...] = (
 )
 
 
-def test_the_pod_restarts_for_the_whole_exactly_when_it_does_for_a_part() -> None:
+def test_an_edit_restarts_when_one_of_its_fields_does() -> None:
     for first, second in product(SPECS, repeat=2):
         for old, new in ((of(first), of(second)), (of(first), of(first, second))):
             runs = "replicas" not in old["spec"] and "replicas" not in new["spec"]
@@ -184,14 +195,14 @@ def consumed(manifest: Manifest) -> Any:
     return template, config_yaml(spec), consumed_references("files", spec)
 
 
-def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
+def test_changes_without_an_edit_come_first() -> None:
     spec = read(server()).server.spec
     live = stateful_set(Owner("files", "default", "u"), spec, "digest")
 
-    assert effects(server(), found=live_state(stateful_set=live)) == []
+    assert effects(server(), live=live_state(stateful_set=live)) == []
 
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:1"
-    [drift] = effects(server(), found=live_state(stateful_set=live))
+    [drift] = effects(server(), live=live_state(stateful_set=live))
 
     assert drift == Effect(
         "StatefulSet files",
@@ -200,13 +211,13 @@ def test_what_the_operator_would_do_in_any_case_is_told_first() -> None:
     )
 
 
-def test_without_the_claims_a_size_is_a_field_as_any_other() -> None:
+def test_without_claims_a_size_is_an_ordinary_field() -> None:
     assert edit(set_defaults(server()), set_defaults(server(**storage(cacheSize="20Gi"))), None) == [
         Effect("storage.cacheSize", "5Gi to 20Gi", restarts=False)
     ]
 
 
-def test_a_new_server_makes_its_objects_secrets_and_claims() -> None:
+def test_a_new_server_creates_objects_secrets_and_claims() -> None:
     assert creation(server(**jwt(name="jwt", key="k")), LiveState(classes=CLASSES)) == [
         Effect(
             "objects",
@@ -266,55 +277,56 @@ def test_a_new_server_says_which_claims_it_reuses(leftover: Claim, how: str) -> 
 
 
 def test_a_leftover_that_grows_has_its_caveat() -> None:
-    found = live_state(claim("cache", "2Gi"))
+    live = live_state(claim("cache", "2Gi"))
 
-    assert "the pod restarts once" in (caveat(creation(server(), found), found) or "")
+    assert "the pod restarts once" in (caveat(creation(server(), live), live) or "")
 
 
 def test_a_content_volume_added_reuses_its_claim() -> None:
-    found = live_state(claim("content", "1Gi", storage_class="slow"), classes=MORE)
+    live = live_state(claim("content", "1Gi", storage_class="slow"), classes=MORE)
 
-    [effect] = effects(server(**storage(contentSize="1Gi")), found=found)
+    [effect] = effects(server(**storage(contentSize="1Gi")), live=live)
 
     assert effect.how == "1Gi, claim content-files-0 is reused with its data: 1Gi of class slow, not fast"
     assert effect.restarts
 
 
-def test_a_new_server_without_known_claims_says_nothing_of_them() -> None:
+def test_claims_that_are_unknown_have_no_effect() -> None:
     assert [effect.what for effect in creation(server(), None)] == ["objects", "Secrets"]
 
 
 OURS = {"labels": {"app.kubernetes.io/managed-by": OPERATOR}}
-FORMER = {"ownerReferences": [{"kind": KIND, "name": "files", "controller": True}]}
+PREVIOUS = {"ownerReferences": [{"kind": KIND, "name": "files", "controller": True}]}
 THEIRS = {"ownerReferences": [{"kind": "Database", "name": "files", "controller": True}]}
 
 
 @pytest.mark.parametrize(
-    ("metadata", "hows"),
+    ("metadata", "expected"),
     [
         (OURS, ["exists without an owner and is adopted"]),
         ({}, ["exists and is not this server's; nothing is created until it is removed or renamed"]),
         ({**OURS, **THEIRS}, ["exists and is not this server's; nothing is created until it is removed or renamed"]),
-        ({**OURS, **FORMER}, []),
+        ({**OURS, **PREVIOUS}, []),
     ],
 )
-def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, hows: list[str]) -> None:
-    made = creation(server(), live_state(stateful_set={"metadata": metadata}))
+def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, expected: list[str]) -> None:
+    effects = creation(server(), live_state(stateful_set={"metadata": metadata}))
 
-    assert [effect.how for effect in made if effect.what == "StatefulSet files"] == hows
+    assert [effect.how for effect in effects if effect.what == "StatefulSet files"] == expected
 
 
 @pytest.mark.parametrize(
     ("metadata", "adopted"), [({}, True), (THEIRS, False), ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False)]
 )
 def test_a_new_server_says_which_pod_it_adopts(metadata: Manifest, *, adopted: bool) -> None:
-    made = creation(server(), live_state(pod={"metadata": metadata}))
+    effects = creation(server(), live_state(pod={"metadata": metadata}))
 
-    assert (Effect("pod files-0", "exists without a StatefulSet and is adopted") in made) is adopted
+    assert (Effect("pod files-0", "exists without a StatefulSet and is adopted") in effects) is adopted
 
 
-def test_whether_a_driver_can_expand_a_volume_in_use_is_left_open() -> None:
+def test_an_expansion_in_use_has_a_caveat() -> None:
     grown = effects(server(**storage(cacheSize="20Gi")))
+
     assert "the pod restarts once" in (caveat(grown, live_state()) or "")
     assert "waits for you to delete the pod" in (caveat(grown, live_state(may_restart=False)) or "")
     assert caveat(effects(server(nfsPort=2050)), live_state()) is None

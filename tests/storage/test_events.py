@@ -79,4 +79,5 @@ def test_a_finished_expansion_is_reported() -> None:
     before = status_of(growing(), dittoserver(**LARGER_CACHE))
 
     resized = Event("Normal", "Resized", "every volume has the size that the spec asks for")
+
     assert resized in events_of(before, grown, dittoserver(**LARGER_CACHE))

@@ -12,9 +12,9 @@ from tests.harness.warning_events import UID, event
 
 
 def read(**fields: Any) -> WarningEvent:
-    found = WarningEvent.read(event(**fields))
-    assert found is not None
-    return found
+    warning = WarningEvent.read(event(**fields))
+    assert warning is not None
+    return warning
 
 
 @pytest.mark.parametrize(
@@ -119,6 +119,7 @@ def test_credentials_in_others_words_are_left_out(text: str) -> None:
 
 def test_the_name_of_a_volume_is_kept() -> None:
     volume = f'Multi-Attach error for volume "pvc-{UID}" Volume is already used by pod(s) files-0'
+
     assert words(volume) == volume
     assert read(reason="FailedAttachVolume", message=volume).subject == f"pvc-{UID}"
 
@@ -126,6 +127,7 @@ def test_the_name_of_a_volume_is_kept() -> None:
 @given(st.text() | st.none() | st.integers())
 def test_words_are_one_printable_line(text: object) -> None:
     line = words(text)
+
     assert line.isprintable()
     assert len(line) <= MAX_WORDS_CHARACTERS + 1
 
@@ -139,8 +141,9 @@ JSON = st.recursive(
 
 @given(JSON, JSON, JSON)
 def test_whatever_a_tenant_writes_can_be_read(message: object, reason: object, time: object) -> None:
-    found = WarningEvent.read(event(message=message, reason=reason, lastTimestamp=time))
-    assert found is None or json.dumps(found.message)
+    warning = WarningEvent.read(event(message=message, reason=reason, lastTimestamp=time))
+
+    assert warning is None or json.dumps(warning.message)
 
 
 def test_what_others_have_outlived_no_longer_counts() -> None:
@@ -171,4 +174,5 @@ def test_a_node_is_what_its_ready_condition_says(conditions: Any, expected: Node
 
 def test_an_out_of_service_node_is_known_by_its_taint() -> None:
     taint = {"key": "node.kubernetes.io/out-of-service", "value": "nodeshutdown", "effect": "NoExecute"}
+
     assert Node.read({"metadata": {"name": "n1"}, "spec": {"taints": [taint]}}).out_of_service

@@ -96,7 +96,7 @@ def recreated_sizes(live: LiveState, **wanted: str) -> dict[str, str]:
     return template_sizes(again.stateful_set)
 
 
-def test_every_claim_is_changed_before_the_statefulset_is() -> None:
+def test_claims_are_changed_before_the_statefulset() -> None:
     live = live_with(cache_claim())
     wanted = {"metadataSize": "20Gi", "cacheSize": "10Gi"}
 
@@ -145,7 +145,7 @@ def test_without_a_pod_there_is_nothing_to_hold() -> None:
     assert step(stopped, cacheSize="10Gi") == RemoveStatefulSet(live_stateful_set())
 
 
-def test_a_statefulset_of_another_server_is_not_recreated() -> None:
+def test_a_statefulset_of_another_is_not_recreated() -> None:
     """Removed for a server of the same name that has been deleted since."""
     removed = live_stateful_set()
     removed["metadata"]["ownerReferences"] = [Owner("files", "here", "former").reference]
@@ -153,7 +153,7 @@ def test_a_statefulset_of_another_server_is_not_recreated() -> None:
     assert step(live_with(cache_claim(), stateful_set=None, removed=removed), cacheSize="10Gi") is None
 
 
-def test_a_pod_of_another_is_neither_held_nor_restarted(pending: LiveState) -> None:
+def test_a_pod_of_another_is_left_alone(pending: LiveState) -> None:
     another = {**POD, "metadata": {**POD["metadata"], "ownerReferences": [{"controller": True, "uid": "other"}]}}
 
     assert step(live_with(cache_claim("5Gi", "10Gi"), pod=another), cacheSize="10Gi") == RemoveStatefulSet(
@@ -168,7 +168,7 @@ def test_an_orphan_pod_is_not_another_s() -> None:
     assert step(live_with(cache_claim("5Gi", "10Gi"), pod=orphan), cacheSize="10Gi") == HoldPod(orphan)
 
 
-def test_a_recreated_statefulset_has_new_templates_only() -> None:
+def test_a_recreated_statefulset_only_has_new_templates() -> None:
     removed = live_stateful_set()
     removed["metadata"]["annotations"] = {"example.com/by": "another"}
     removed["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "noon"
@@ -187,7 +187,7 @@ def test_a_terminating_statefulset_is_left_alone() -> None:
     assert step(live_with(cache_claim(), stateful_set=leaving), cacheSize="10Gi") is None
 
 
-def test_a_statefulset_that_was_not_removed_here_is_not_recreated() -> None:
+def test_only_what_the_operator_removed_is_recreated() -> None:
     assert step(live_with(cache_claim(), stateful_set=None), cacheSize="10Gi") is None
 
 
@@ -221,7 +221,7 @@ USED = mounting("metadata-files-0", "cache-files-0")
     [live_with(cache_claim(terminating=True), pod=USED), live_with(pod=USED)],
     ids=["terminating", "missing"],
 )
-def test_no_restart_while_a_claim_would_go_with_the_pod(held: LiveState) -> None:
+def test_no_restart_while_a_claim_would_be_lost(held: LiveState) -> None:
     assert "cache-files-0" in (restart_hold(server_with(), held) or "")
 
     leaving = mounting("cache-files-0", deletionTimestamp=AFTER)
@@ -242,7 +242,7 @@ def test_only_the_owner_allows_data_to_be_lost() -> None:
     assert not may_lose_data({"metadata": {}})
 
 
-def test_a_created_statefulset_keeps_the_sizes_of_claims() -> None:
+def test_a_new_statefulset_keeps_the_sizes_of_claims() -> None:
     """As when the operator was interrupted after it had removed the StatefulSet."""
     fixed = live_with(cache_claim(storage_class="fixed"), stateful_set=None)
     resizing = live_with(cache_claim("5Gi", "10Gi"), stateful_set=None)
@@ -275,6 +275,7 @@ def test_an_expansion_is_taken_back_as_far_as_possible(size: str, request_: str)
     )
 
     assert step(live, cacheSize=size) == ChangeClaims({"cache-files-0": request_})
+
     after = live_with(cache_claim("5Gi", request_, ours=True), stateful_set=live_stateful_set(cacheSize="20Gi"))
 
     assert recreated_sizes(after, cacheSize=size)["cache"] == size
@@ -306,7 +307,7 @@ def test_a_newer_pod_is_not_restarted_again(pending: LiveState) -> None:
     assert restart_due(server_with(cacheSize="10Gi"), renewed) is None
 
 
-def test_a_pod_that_is_being_deleted_is_not_deleted_again(pending: LiveState) -> None:
+def test_a_terminating_pod_is_not_deleted_again(pending: LiveState) -> None:
     leaving = replace(pending, pod={**POD, "metadata": {**POD["metadata"], "deletionTimestamp": AFTER}})
 
     assert later(leaving, 120) is None
@@ -333,6 +334,7 @@ def test_an_added_volume_keeps_the_order_of_templates() -> None:
     live = live_with(cache_claim())
 
     assert list(recreated_sizes(live, contentSize="50Gi")) == ["metadata", "content", "cache"]
+
     content = volume_states(server_with(contentSize="50Gi"), live)[1]
 
     assert content.phase == Phase.PENDING

@@ -58,17 +58,18 @@ def test_a_server_that_runs_says_where() -> None:
     assert {condition["observedGeneration"] for condition in status["conditions"]} == {3}
 
 
-def test_the_first_status_is_the_settled_one_while_no_node_takes_the_pod() -> None:
+def test_the_first_status_lasts_while_no_node_fits() -> None:
     first = status_of(
         altered(
             Observation(), services={"files-file": SERVICE}, classes=CLASSES, stateful_set=stateful_set(), is_new=True
         )
     )
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
+
     assert status_of(starting(claims=claims, pod={"status": {}}), dittoserver(first), LATER) == first
 
 
-def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
+def test_a_condition_keeps_its_transition_time() -> None:
     before = status_of(starting())
     crashed = status_of(starting(pod=pod(**waiting("CrashLoopBackOff"))), dittoserver(before), LATER)
     after = status_of(running(), dittoserver(before), LATER)
@@ -150,8 +151,9 @@ def test_a_condition_keeps_its_time_until_its_status_changes() -> None:
         ({"problems": [invalid_spec([rejection("a", "one"), rejection("b", "two")])]}, "InvalidSpec", "one; two"),
     ],
 )
-def test_what_is_not_ready_says_why(changes: Manifest, reason: str, message: str) -> None:
+def test_a_server_that_is_not_ready_says_why(changes: Manifest, reason: str, message: str) -> None:
     ready = condition("Ready", starting(**changes))
+
     assert (ready["status"], ready["reason"]) == ("False", reason)
     assert message in ready["message"]
 
@@ -216,10 +218,11 @@ def test_a_restart_that_is_held_back_is_stalled() -> None:
     assert [event.reason for event in events_of(status_of(running()), observation)] == ["RestartHeldBack"]
 
 
-def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next() -> None:
+def test_a_repeated_crash_keeps_the_status_unchanged() -> None:
     ended = {"terminated": {"exitCode": 1, "reason": "Error", "message": "panic at 12:00"}}
     backed_off = pod(**waiting("CrashLoopBackOff", message="back-off 20s"), lastState=ended, restartCount=2)
     again = pod(state={"running": {}}, lastState=ended, restartCount=3)
+
     assert status_of(starting(pod=backed_off)) == status_of(starting(pod=again))
 
 
@@ -235,11 +238,11 @@ def test_the_same_crash_is_told_in_the_same_words_from_one_attempt_to_the_next()
         (Observation(), {}, "Pending"),
     ],
 )
-def test_the_phase_is_one_word_for_it(observation: Observation, spec: Manifest, phase: str) -> None:
+def test_the_phase_is_one_word(observation: Observation, spec: Manifest, phase: str) -> None:
     assert status_of(observation, dittoserver(**spec))["phase"] == phase
 
 
-def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() -> None:
+def test_a_stopped_server_is_ready_once_its_pod_ended() -> None:
     stopped = dittoserver(replicas=0)
 
     assert reasons(starting(), stopped)["Ready"] == ("False", "Stopping")
@@ -271,25 +274,28 @@ def test_a_server_that_is_stopped_is_as_it_should_be_once_its_pod_has_ended() ->
         (running(problems=[INVALID_SPEC]), ("False", "Reconciled"), ("True", "InvalidSpec")),
     ],
 )
-def test_a_server_is_worked_on_or_stalled_but_never_both(
+def test_a_server_is_reconciling_or_stalled_not_both(
     observation: Observation, reconciling: tuple[str, str], stalled: tuple[str, str]
 ) -> None:
     by_type = reasons(observation)
+
     assert (by_type["Reconciling"], by_type["Stalled"]) == (reconciling, stalled)
 
 
-def test_a_server_that_serves_is_ready_while_its_credentials_are_being_rotated() -> None:
+def test_a_rotation_of_credentials_leaves_ready_true() -> None:
     by_type = reasons(running(problems=[Problem("SecretIncomplete", "x", Stage.CREDENTIALS)]))
+
     assert by_type["Ready"] == ("True", "Available")
     assert by_type["CredentialsReady"] == ("False", "SecretIncomplete")
 
 
-def test_credentials_that_could_not_be_looked_up_are_unknown() -> None:
+def test_credentials_that_are_unreadable_are_unknown() -> None:
     observation = running(problems=[Problem("SecretUnreadable", "forbidden", Stage.CREDENTIALS)])
+
     assert reasons(observation)["CredentialsReady"] == ("Unknown", "SecretUnreadable")
 
 
-def test_credentials_that_were_not_looked_at_stay_as_they_were() -> None:
+def test_credentials_not_looked_at_keep_their_status() -> None:
     failed = running(problems=[WRITE_FAILED])
 
     assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
@@ -364,7 +370,7 @@ UNSCHEDULED = {
     ("classes", "reason"),
     [(CLASSES, "ClaimPending"), (StorageClasses(), "StorageClassNotFound"), (WAITING_CLASSES, "Unschedulable")],
 )
-def test_a_claim_that_keeps_the_pod_from_a_node_is_the_cause(classes: StorageClasses, reason: str) -> None:
+def test_a_claim_that_holds_up_scheduling_is_blamed(classes: StorageClasses, reason: str) -> None:
     """The scheduler waits for a claim, unless the claim's class waits for the scheduler."""
     claims = {**bound("cache"), PENDING.name: PENDING}
 
@@ -379,7 +385,7 @@ def test_a_claim_that_is_bound_is_no_cause() -> None:
     assert condition("Ready", observation)["reason"] == "Unschedulable"
 
 
-def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
+def test_the_claim_is_blamed_before_the_scheduler() -> None:
     unbound = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
     scheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": unbound}
     observation = starting(
@@ -393,10 +399,11 @@ def test_the_claim_is_blamed_rather_than_the_scheduler() -> None:
 def test_a_server_stops_only_when_its_node_answers() -> None:
     lost = Node("n1", NodeState.UNREACHABLE, NOON)
     pod = {"metadata": {"deletionTimestamp": "2026-02-01T11:00:00Z"}, "spec": {"nodeName": "n1"}}
+
     assert reasons(starting(pod=pod, node=lost), dittoserver(replicas=0))["Ready"] == ("False", "NodeLost")
 
 
-def test_a_cause_keeps_its_words_between_two_reports() -> None:
+def test_a_cause_keeps_its_message() -> None:
     """An older kubelet gives the registry's answer once, and then only that it waits."""
     answer = "failed to resolve reference: 401 Unauthorized"
     first = status_of(starting(pod=pod(**waiting("ErrImagePull", message=answer))))
@@ -406,7 +413,7 @@ def test_a_cause_keeps_its_words_between_two_reports() -> None:
     assert "401 Unauthorized" in conditions({"status": first})["Ready"]["message"]
 
 
-def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there_is_none() -> None:
+def test_a_server_without_a_class_gets_the_default_one() -> None:
     nameless = dittoserver(storage={"metadataSize": "10Gi"})
 
     assert status_of(altered(Observation(), classes=CLASSES), nameless)["volumes"][0]["storageClass"] == "fast"
@@ -417,7 +424,7 @@ def test_a_server_that_names_no_class_gets_the_default_one_or_is_told_that_there
     assert unknown["reason"] == "ClaimPending"
 
 
-def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
+def test_each_volume_of_the_spec_has_a_status() -> None:
     assert [volume["name"] for volume in status_of(starting())["volumes"]] == ["metadata", "cache"]
 
     claims = {**bound("metadata"), "content-files-0": Claim("content-files-0", "slow", phase="Lost")}
@@ -436,7 +443,7 @@ def test_each_volume_that_is_asked_for_is_shown_with_what_it_has() -> None:
     assert (cache["requested"], cache["phase"], "capacity" in cache) == ("5Gi", "Pending", False)
 
 
-def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
+def test_an_expansion_leaves_the_server_ready() -> None:
     by_type = reasons(growing(), dittoserver(**LARGER_CACHE))
 
     assert by_type["StorageReady"] == ("False", "Resizing")
@@ -450,7 +457,7 @@ def test_a_volume_that_grows_is_not_ready_and_the_server_is() -> None:
     assert volume["message"] == "volume claim cache-files-0 grows from 5Gi to 10Gi"
 
 
-def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
+def test_a_rejected_expansion_stalls_a_ready_server() -> None:
     refused = growing(infeasible_size="10Gi", resize_error="at most 8Gi")
     by_type = reasons(refused, dittoserver(**LARGER_CACHE))
 
@@ -462,41 +469,50 @@ def test_a_growth_that_is_refused_is_stalled_and_the_server_serves() -> None:
     assert "at most 8Gi" in condition("Stalled", refused, dittoserver(**LARGER_CACHE))["message"]
 
 
-def test_what_is_refused_is_told_before_what_goes_on() -> None:
+def test_a_rejected_expansion_comes_first() -> None:
     metadata = Claim("metadata-files-0", "fast", "5Gi", "Bound", "10Gi")
     both = running(claims={metadata.name: metadata, GROWING.name: replace(GROWING, infeasible_size="10Gi")})
+
     assert reasons(both, dittoserver(**LARGER_CACHE))["StorageReady"] == ("False", "ResizeRefused")
 
 
-def test_a_claim_that_is_larger_than_it_should_be_is_a_warning_and_no_problem() -> None:
+def test_a_larger_claim_is_only_a_warning() -> None:
     larger = growing(capacity="20Gi", requested="20Gi")
+
     assert reasons(larger, dittoserver(**LARGER_CACHE))["StorageReady"] == ("True", "ClaimLarger")
+
     [warning] = events_of(status_of(running()), larger, dittoserver(**LARGER_CACHE))
+
     assert (warning.type, warning.reason) == ("Warning", "ClaimLarger")
 
 
-def test_a_growth_that_could_not_be_asked_for_is_yet_to_be_done() -> None:
+def test_an_expansion_that_cannot_be_written_goes_on() -> None:
     reconciling = condition("Reconciling", growing(), dittoserver(**LARGER_CACHE))
     failed = altered(running(), problems=[Problem("WriteFailed", "no answer", Stage.VOLUMES)])
+
     assert reconciling["status"] == "True"
     assert condition("Reconciling", failed)["message"] == "no answer"
 
 
 @pytest.mark.parametrize("between", [None, {"metadata": {"generation": 1, "uid": "s"}}])
-def test_a_pod_whose_statefulset_is_just_made_again_is_asked_itself(between: Manifest | None) -> None:
+def test_without_counts_the_pod_itself_is_asked(between: Manifest | None) -> None:
     ready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+
     assert condition("Ready", starting(stateful_set=between, pod=ready))["status"] == "True"
+
     unready = {"metadata": {}, "status": {"conditions": [{"type": "Ready", "status": "False"}]}}
+
     assert condition("Ready", starting(stateful_set=between, pod=unready))["status"] == "False"
 
 
-def test_without_a_statefulset_there_is_something_to_do() -> None:
+def test_without_a_statefulset_work_remains() -> None:
     leaving = {**stateful_set(1), "metadata": {"generation": 5, "deletionTimestamp": NOON}}
+
     assert reasons(running(), dittoserver())["Reconciling"] == ("False", "Reconciled")
     assert reasons(altered(running(), stateful_set=leaving))["Reconciling"] == ("True", "StatefulSetTerminating")
 
 
-def test_a_claim_that_is_heard_first_is_not_blamed_first() -> None:
+def test_the_first_claim_to_appear_is_not_blamed_first() -> None:
     """All of them wait for the same provisioner, and the status is not written again for the next one."""
     cache = {"cache-files-0": Claim("cache-files-0", "fast", phase="Pending")}
     metadata = {"metadata-files-0": Claim("metadata-files-0", "fast", phase="Pending")}
@@ -518,7 +534,7 @@ HELD_POD: Manifest = {
         {"metadata": {"generation": 5, "deletionTimestamp": NOON}},
         {"metadata": {"generation": 5, "uid": "s"}},
     ],
-    ids=["the former is leaving", "the next one has yet to adopt it"],
+    ids=["the previous one is terminating", "the next one has not adopted it"],
 )
 def test_a_pod_between_two_statefulsets_is_available(between: Manifest) -> None:
     """Its controller counts no pod that it does not own, and the pod serves all the while."""
@@ -534,8 +550,8 @@ def test_a_pod_between_two_statefulsets_is_available(between: Manifest) -> None:
     assert reasons(starting(stateful_set=orphaned, pod=unready))["Ready"][0] == "False"
 
 
-def test_a_pod_without_owners_is_not_counted_as_available() -> None:
-    """As one that lost its labels: no Service leads to it."""
+def test_a_pod_without_owners_is_not_available() -> None:
+    """No Service leads to it, as when it lost its labels."""
     released = {**HELD_POD, "metadata": {"name": "files-0"}}
 
     assert reasons(starting(pod=released))["Ready"][0] == "False"

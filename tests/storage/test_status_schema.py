@@ -3,7 +3,7 @@ from app.storage.status_schema import Status
 from tests.harness.observations import running, status_of
 
 
-def test_conditions_and_volumes_are_maps_for_server_side_apply() -> None:
+def test_conditions_and_volumes_are_lists_by_key() -> None:
     fields = structural(Status)["properties"]
 
     assert fields["conditions"]["x-kubernetes-list-map-keys"] == ["type"]

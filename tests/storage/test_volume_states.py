@@ -41,7 +41,7 @@ def test_a_volume_is_reported_as_its_claim_is() -> None:
     assert reported_cache(reported(), having(capacity="20Gi")).phase == Phase.BOUND
 
 
-def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
+def test_volumes_keep_the_order_of_claim_templates() -> None:
     manifest = server(**storage(contentSize="1Gi"))
 
     assert [state.volume.name for state in reported_states(read(manifest).server, manifest, None)] == [
@@ -62,6 +62,7 @@ def test_a_rejection_is_taken_from_the_status() -> None:
     refused = reported_cache(reported(phase="ResizeRefused", message=QUOTA), having())
 
     assert (refused.phase, refused.explain()) == (Phase.RESIZE_REFUSED, QUOTA)
+
     waits = reported_cache(reported(phase="Pending", message="it waits for a volume"), LiveState(classes=DEFAULT_CLASS))
 
     assert (waits.phase, waits.explain()) == (Phase.PENDING, "it waits for a volume")
@@ -124,7 +125,9 @@ def test_missing_pending_and_unknown_claims_differ() -> None:
     phases = [cache_state(live, "5Gi").phase for live in (fresh, no_set, missing, uncreated, unknown)]
 
     assert phases == [Phase.PENDING, Phase.PENDING, Phase.MISSING, Phase.MISSING, Phase.UNKNOWN]
+
     gone = "does not exist any more; the next pod would get a new, empty one"
+
     assert cache_state(missing, "5Gi").message.endswith(gone)
     assert cache_state(uncreated, "5Gi").message.endswith("the StatefulSet's controller has not created it")
     assert cache_state(unknown, "5Gi").message == "volume claim cache-files-0 is unknown: forbidden: no"
@@ -219,6 +222,7 @@ def test_an_expansion_that_stays_is_reported() -> None:
     live = live_with(cache_claim("5Gi", "20Gi", ours=True), refused={"cache-files-0": "forbidden: less than before"})
 
     assert cache_state(live, "5Gi").phase == Phase.BOUND
+
     message = "volume claim cache-files-0 still asks for 20Gi: forbidden: less than before"
 
     assert cache_state(live, "5Gi").message == message

@@ -11,7 +11,7 @@ def storage_with(**fields: str) -> Storage:
     return read(server(**storage(**fields))).server.spec.storage
 
 
-def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
+def test_volumes_keep_the_order_of_claim_templates() -> None:
     table = [(volume.name, volume.mount_path, volume.size) for volume in volumes(storage_with(contentSize="50Gi"))]
 
     assert table == [
@@ -21,7 +21,7 @@ def test_the_volumes_come_in_the_order_of_the_claim_templates() -> None:
     ]
 
 
-def test_a_claim_is_named_as_the_statefulset_controller_names_it() -> None:
+def test_a_claim_is_named_as_its_controller_names_it() -> None:
     assert [volume.claim_name("files") for volume in volumes(storage_with())][-1] == "cache-files-0"
 
 
