@@ -6,7 +6,7 @@ from functools import partial
 import orjson
 
 from app.cluster.store import Store, full_name
-from app.storage.evidence import CLAIM, POD, STATEFUL_SET, WarningEvent, current, server_of
+from app.storage.evidence import CLAIM, POD, STATEFUL_SET, WarningEvent, current_events, server_of
 from app.storage.pod import pod_name
 from app.storage.unstructured import Manifest, ObjectKey
 
@@ -126,4 +126,4 @@ def _identity(event: WarningEvent) -> tuple[str, ...]:
 
 
 def _messages(events: Iterable[WarningEvent]) -> list[tuple[str, ...]]:
-    return [(*_identity(event), event.message) for event in current(events)]
+    return [(*_identity(event), event.message) for event in current_events(events)]

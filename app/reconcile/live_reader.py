@@ -12,7 +12,7 @@ from app.cluster.secrets import SecretDigest
 from app.reconcile.unlabelled_pods import UnlabelledPods
 from app.storage.desired import new_until, postgres_reference
 from app.storage.diagnosis import node_in_question
-from app.storage.evidence import Node, NodeState, words
+from app.storage.evidence import Node, NodeState, quote
 from app.storage.facts import Secret, Unknown
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
@@ -123,7 +123,7 @@ class LiveReader:
         except NotFound:
             return Node(name, NodeState.DELETED)
         except ClusterError as error:
-            return Node(name, NodeState.NOT_LOOKED_UP, words=words(error))
+            return Node(name, NodeState.NOT_LOOKED_UP, message=quote(error))
 
     def recheck_seconds(self, key: ObjectKey) -> float | None:
         """Returns the seconds until the pod has to be searched again; None when no search is due."""

@@ -12,7 +12,7 @@ from app.cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavai
 from app.cluster.informers import Informers, is_from_creator
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.storage.difference import differs, marked
-from app.storage.evidence import words
+from app.storage.evidence import quote
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest, is_terminating, key_of
@@ -27,7 +27,7 @@ class ObjectTerminating(ClusterError):
 
     def __init__(self, resource: Resource, live: Manifest) -> None:
         name, finalizers = live["metadata"]["name"], live["metadata"].get("finalizers") or []
-        why = f", and its finalizers hold it: {words(', '.join(finalizers))}" if finalizers else ""
+        why = f", and its finalizers hold it: {quote(', '.join(finalizers))}" if finalizers else ""
         super().__init__(f"{resource.kind} {name} is being deleted{why}; it is created again once it is gone")
         self.reason = f"{resource.kind}Terminating"
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.storage.evidence import Case, words
+from app.storage.evidence import Case, quote
 from app.storage.pod import CONTAINER
 from app.storage.problem import Problem
 
@@ -100,7 +100,7 @@ def _container_problem(container: _Container, case: Case) -> Problem | None:
         return _crash_problem(container, reason)
 
     if reason not in _STARTING:
-        why = words(container.waiting.get("message")) or reason
+        why = quote(container.waiting.get("message")) or reason
         return Problem(reason, why if container.role == CONTAINER else f"{container.title}: {why}")
     if container.role == "init container" and not container.waiting:
         advice = f"kubectl logs {case.pod_name} -c {container.name} says what it does"
@@ -113,7 +113,7 @@ def _crash_problem(container: _Container, waiting: str) -> Problem:
     reasons = {CONTAINER: "CrashLoopBackOff", "init container": "InitContainerFailed"}
     reason, ended = reasons.get(container.role, "SidecarFailed"), container.ended
     if ended.get("reason") in _NEVER_RAN or (waiting == "RunContainerError" and not ended):
-        why = words(ended.get("message") or container.waiting.get("message")) or waiting
+        why = quote(ended.get("message") or container.waiting.get("message")) or waiting
         return Problem(reason, f"{container.title} could not be started: {why}")
 
     is_server = container.role == CONTAINER
@@ -121,7 +121,7 @@ def _crash_problem(container: _Container, waiting: str) -> Problem:
     if not ended:
         return Problem(reason, f"{container.title} keeps ending; {logs} says why")
 
-    why = words(ended.get("reason") or waiting)
+    why = quote(ended.get("reason") or waiting)
     message = f"{container.title} ended with exit code {ended.get('exitCode')} ({why}); {logs} says why"
     if ended.get("reason") == "OOMKilled" and is_server:
         message = f"{message}; it had less memory than it needs: raise spec.resources.limits.memory"
@@ -181,7 +181,7 @@ def _pull_problem(container: _Container, case: Case) -> Problem:
         return Problem("ImagePullBackOff", f"{message}: {cause}")
 
     events = [event.message for event in case.newest("Failed") if event.container in ("", container.name)]
-    answers = (_PULL_PREFIX.sub("", text) for text in (words(container.waiting.get("message")), *events))
+    answers = (_PULL_PREFIX.sub("", text) for text in (quote(container.waiting.get("message")), *events))
     answer = next((answer for answer in answers if answer), None)
     if answer is None:
         return Problem("ImagePullBackOff", message)

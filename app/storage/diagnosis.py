@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.storage.containers import container_failed
-from app.storage.evidence import CLAIM, STATEFUL_SET, Case, Node, NodeState, WarningEvent, current, words
+from app.storage.evidence import CLAIM, STATEFUL_SET, Case, Node, NodeState, WarningEvent, current_events, quote
 from app.storage.problem import Problem
 
 # The kubelet needs a moment after the grace period to report that a pod has ended.
@@ -47,7 +47,7 @@ def why_not_ended(case: Case) -> Problem | None:
     metadata = (case.pod or {}).get("metadata") or {}
     message = f"pod {case.pod_name} should have ended by {metadata.get('deletionTimestamp')}"
     if finalizers := metadata.get("finalizers"):
-        who = ", ".join(words(finalizer) for finalizer in finalizers)
+        who = ", ".join(quote(finalizer) for finalizer in finalizers)
         return Problem("PodTerminating", f"{message}, but its finalizers hold it: {who}; whoever set them removes them")
     where = f" although its node {case.node.name} is Ready" if case.node else ""
     advice = f"kubectl describe pod {case.pod_name} and the kubelet's log say what does not come to an end"
@@ -69,7 +69,7 @@ def waits_for_claims(problem: Problem) -> bool:
     return problem.reason == "Unschedulable" and bool(_UNBOUND.search(problem.message))
 
 
-def steady(problem: Problem | None, earlier: Mapping[str, Any] | None) -> Problem | None:
+def keep_message(problem: Problem | None, earlier: Mapping[str, Any] | None) -> Problem | None:
     """Keeps the message of the earlier condition when the new one only lacks a detail, or counts on."""
     if problem is None or earlier is None or earlier["reason"] != problem.reason:
         return problem
@@ -112,7 +112,7 @@ def _not_created(case: Case) -> Problem | None:
     if case.pod is not None:
         return None
     # A claim comes first: the pod is not tried without it.
-    rejections = [event for event in current(case.warnings) if event.kind == STATEFUL_SET]
+    rejections = [event for event in current_events(case.warnings) if event.kind == STATEFUL_SET]
     event = min(rejections, key=lambda event: not event.subject, default=None)
     if event is None:
         return None
@@ -191,7 +191,7 @@ def _node_problem(node: Node, case: Case) -> Problem | None:
     if node.state == NodeState.NOT_LOOKED_UP:
         what = "should have ended" if ends_at(case.pod) else "is not ready, although its containers were"
         message = (
-            f"pod {case.pod_name} {what}; its node {node.name} may not answer, and cannot be looked up: {node.words}"
+            f"pod {case.pod_name} {what}; its node {node.name} may not answer, and cannot be looked up: {node.message}"
         )
         return Problem("NodeUnknown", f"{message}. See whether it is Ready: kubectl get node {node.name}")
 
@@ -199,7 +199,7 @@ def _node_problem(node: Node, case: Case) -> Problem | None:
         message = f"node {node.name} is marked as out of service; Kubernetes removes pod {case.pod_name} within minutes"
         return Problem("NodeLost", f"{message}. Remove the taint {_TAINT} once the node is back")
     if node.state == NodeState.NOT_READY:
-        message = f"node {node.name} of pod {case.pod_name} has been NotReady{_since(node)}: {node.words}"
+        message = f"node {node.name} of pod {case.pod_name} has been NotReady{_since(node)}: {node.message}"
         return Problem("NodeNotReady", f"{message}; repair it, or drain it while its kubelet answers")
 
     return Problem(
@@ -227,14 +227,14 @@ def _failed(case: Case) -> Problem | None:
     """Reports a pod that its node has ended, such as an evicted one, without the figures in the message."""
     if case.status.get("phase") != "Failed" or not case.status.get("reason"):
         return None
-    why = words(case.status.get("message")).partition(". ")[0] or case.status["reason"]
+    why = quote(case.status.get("message")).partition(". ")[0] or case.status["reason"]
     return Problem(case.status["reason"], f"pod {case.pod_name} was ended by its node: {why}")
 
 
 def _unschedulable(case: Case) -> Problem | None:
     for condition in case.status.get("conditions") or []:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Problem(condition.get("reason") or "Unschedulable", f"no node: {words(condition.get('message'))}")
+            return Problem(condition.get("reason") or "Unschedulable", f"no node: {quote(condition.get('message'))}")
     return None
 
 

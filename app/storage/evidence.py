@@ -24,7 +24,7 @@ OUTDATED_AFTER = timedelta(minutes=30)
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 
 # Longer than any cause, and short enough for a condition that kubectl prints.
-MAX_WORDS_CHARACTERS = 500
+MAX_QUOTE_CHARACTERS = 500
 # How much is read of a text; client-go cuts the message of an Event at 1024.
 MAX_TEXT_CHARACTERS = 2048
 MAX_UID_CHARACTERS = 64
@@ -114,7 +114,7 @@ class WarningEvent:
         if reason not in _REASONS.get(kind, ()) or not 0 < len(uid) <= MAX_UID_CHARACTERS or not server_of(kind, name):
             return None
 
-        message = words(manifest.get("message"))
+        message = quote(manifest.get("message"))
         topic = _topic(reason, message)
         # Which times there are depends on the API that the reporter uses.
         series = (manifest.get("series") or {}).get("lastObservedTime")
@@ -136,14 +136,14 @@ def server_of(kind: str, name: str) -> str | None:
     return server_of_claim(name) if kind == CLAIM else None
 
 
-def words(text: object) -> str:
+def quote(text: object) -> str:
     """Returns somebody else's text for a message: one line without control characters, of limited length, stable."""
     line = one_line(str(text or "")[:MAX_TEXT_CHARACTERS])
     line = _NAMELESS.sub("…", _VOLATILE.sub("", " ".join(line.split())))
-    return line if len(line) <= MAX_WORDS_CHARACTERS else f"{line[:MAX_WORDS_CHARACTERS]}…"
+    return line if len(line) <= MAX_QUOTE_CHARACTERS else f"{line[:MAX_QUOTE_CHARACTERS]}…"
 
 
-def current(events: Iterable[WarningEvent]) -> list[WarningEvent]:
+def current_events(events: Iterable[WarningEvent]) -> list[WarningEvent]:
     """Returns the Events that are not over, in a fixed order; of one reason the newest decides which ones are."""
     events = sorted(events, key=lambda event: (event.kind, event.name, event.topic, event.container))
 
@@ -191,12 +191,12 @@ class NodeState(StrEnum):
 
 @dataclass(frozen=True)
 class Node:
-    """The node of a pod; `words` are those of its kubelet, or say why the node was not looked up."""
+    """The node of a pod; `message` is that of its kubelet, or says why the node was not looked up."""
 
     name: str
     state: NodeState
     since: str = ""
-    words: str = ""
+    message: str = ""
     out_of_service: bool = False
 
     @classmethod
@@ -210,7 +210,7 @@ class Node:
             name=manifest["metadata"]["name"],
             state=states.get(ready.get("status", ""), NodeState.UNREACHABLE),
             since=ready.get("lastTransitionTime") or "",
-            words=words(ready.get("message")),
+            message=quote(ready.get("message")),
             out_of_service=any(taint["key"] == OUT_OF_SERVICE for taint in taints),
         )
 
@@ -240,4 +240,4 @@ class Case:
 
     def newest(self, *reasons: str) -> list[WarningEvent]:
         """Returns the Events about the pod that are not over."""
-        return [event for event in current(self.warnings) if event.kind == POD and event.reason in reasons]
+        return [event for event in current_events(self.warnings) if event.kind == POD and event.reason in reasons]

@@ -11,7 +11,7 @@ from typing import Any
 from app.storage.adoption import why_not_adopted
 from app.storage.claims import claim_problem, first_claim_problem, waits_for_provisioner
 from app.storage.containers import CRASH_REASONS
-from app.storage.diagnosis import steady, waits_for_claims, why_not_ended, why_not_running
+from app.storage.diagnosis import keep_message, waits_for_claims, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.finding import Finding
 from app.storage.live import LiveState
@@ -242,7 +242,7 @@ CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict]] = {
 
 
 def _not_ready(assessment: _Assessment) -> Problem | None:
-    return steady(_why_not_ready(assessment), assessment.earlier.get("Ready"))
+    return keep_message(_why_not_ready(assessment), assessment.earlier.get("Ready"))
 
 
 def _why_not_ready(assessment: _Assessment) -> Problem | None:

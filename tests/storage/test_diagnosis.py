@@ -6,8 +6,8 @@ import pytest
 
 from app.storage.diagnosis import (
     ends_at,
+    keep_message,
     node_in_question,
-    steady,
     waits_for_claims,
     why_no_volume,
     why_not_ended,
@@ -151,7 +151,7 @@ def test_a_lost_node_says_when_its_taint_is_safe() -> None:
             f"NotReady since {SINCE}: container runtime is down; repair it",
         ),
         (
-            Node("n1", NodeState.NOT_LOOKED_UP, words="forbidden: nodes"),
+            Node("n1", NodeState.NOT_LOOKED_UP, message="forbidden: nodes"),
             "NodeUnknown",
             "its node n1 may not answer, and cannot be looked up: forbidden: nodes",
         ),
@@ -381,7 +381,7 @@ def test_a_claim_quotes_its_provisioner() -> None:
 def test_a_message_stays_while_it_says_the_same(reason: str, earlier: str, new: str, expected: str) -> None:
     before = {"type": "Ready", "status": "False", "reason": reason, "message": earlier}
 
-    assert steady(Problem(reason, new), before) == Problem(reason, expected)
-    assert steady(Problem(reason, new), {**before, "reason": "PodStarting"}) == Problem(reason, new)
-    assert steady(Problem(reason, new), None) == Problem(reason, new)
-    assert steady(None, before) is None
+    assert keep_message(Problem(reason, new), before) == Problem(reason, expected)
+    assert keep_message(Problem(reason, new), {**before, "reason": "PodStarting"}) == Problem(reason, new)
+    assert keep_message(Problem(reason, new), None) == Problem(reason, new)
+    assert keep_message(None, before) is None

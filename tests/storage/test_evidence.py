@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.storage.evidence import MAX_WORDS_CHARACTERS, OUTDATED_AFTER, Node, NodeState, WarningEvent, current, words
+from app.storage.evidence import (
+    MAX_QUOTE_CHARACTERS,
+    OUTDATED_AFTER,
+    Node,
+    NodeState,
+    WarningEvent,
+    current_events,
+    quote,
+)
 from app.storage.unstructured import Manifest
 from tests.harness.warning_events import UID, event
 
@@ -99,7 +107,7 @@ def test_the_newest_time_counts_whichever_api_wrote_it(times: Manifest, expected
     ],
 )
 def test_the_same_cause_has_the_same_words(one: str, other: str) -> None:
-    assert words(one) == words(other)
+    assert quote(one) == quote(other)
 
 
 @pytest.mark.parametrize(
@@ -113,23 +121,23 @@ def test_the_same_cause_has_the_same_words(one: str, other: str) -> None:
     ],
 )
 def test_credentials_in_others_words_are_left_out(text: str) -> None:
-    assert "hunter2" not in words(text)
-    assert words(text)[-5:] == text[-5:] or "secret=…" in words(text)
+    assert "hunter2" not in quote(text)
+    assert quote(text)[-5:] == text[-5:] or "secret=…" in quote(text)
 
 
 def test_the_name_of_a_volume_is_kept() -> None:
     volume = f'Multi-Attach error for volume "pvc-{UID}" Volume is already used by pod(s) files-0'
 
-    assert words(volume) == volume
+    assert quote(volume) == volume
     assert read(reason="FailedAttachVolume", message=volume).subject == f"pvc-{UID}"
 
 
 @given(st.text() | st.none() | st.integers())
 def test_words_are_one_printable_line(text: object) -> None:
-    line = words(text)
+    line = quote(text)
 
     assert line.isprintable()
-    assert len(line) <= MAX_WORDS_CHARACTERS + 1
+    assert len(line) <= MAX_QUOTE_CHARACTERS + 1
 
 
 JSON = st.recursive(
@@ -151,11 +159,11 @@ def test_what_others_have_outlived_no_longer_counts() -> None:
     new = read(message='MountVolume.SetUp failed for volume "data" : x', lastTimestamp="2026-11-27T04:10:00Z")
     alone = read(reason="FailedAttachVolume", message="Multi-Attach error", lastTimestamp="2026-11-27T03:00:00Z")
 
-    assert current([new, old, alone]) == [alone, old, new]
+    assert current_events([new, old, alone]) == [alone, old, new]
 
     much_later = replace(new, at=f"2026-11-27T04:{OUTDATED_AFTER.seconds // 60 + 1}:00Z")
 
-    assert current([much_later, old, alone]) == [alone, much_later]
+    assert current_events([much_later, old, alone]) == [alone, much_later]
 
 
 @pytest.mark.parametrize(
