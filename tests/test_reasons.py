@@ -10,97 +10,46 @@ from manifests.reasons import REASONS, VOLUME_PHASES
 
 ROOT = Path(__file__).parent.parent
 CONDITIONS = {"Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady"}
-# Put together in the code from the kind of the object.
+# The code builds these from the kind of the object.
 TERMINATING = {"ServiceTerminating", "ConfigMapTerminating", "StatefulSetTerminating"}
-# Names in the code that look like reasons and are something else, by what they are.
-OTHER_NAMES = {
-    "kinds": {
-        *(
-            "AdmissionReview",
-            "ConfigMap",
-            "CustomResourceDefinition",
-            "DittoServer",
-            "ExecCredential",
-            "Event",
-            "Lease",
-        ),
-        *("List", "MutatingWebhookConfiguration", "Node", "PartialObjectMetadataList", "PersistentVolumeClaim", "Pod"),
-        *(
-            "PodSecurityContext",
-            "ResourceRequirements",
-            "Secret",
-            "SecurityContext",
-            "Service",
-            "StatefulSet",
-            "Status",
-        ),
-        *("StorageClass", "ValidatingWebhookConfiguration"),
-    },
-    "values of fields": {
-        *("Always", "Apply", "Background", "ClusterIP", "Equivalent", "Fail", "Filesystem", "IfAvailable", "Ignore"),
-        *("LoadBalancer", "Namespaced", "Never", "NodePort", "NotOlderThan", "OnRootMismatch", "Opaque", "Orphan"),
-        *("ReadWriteOnce", "Retain", "RollingUpdate", "RuntimeDefault", "Strict", "Update", "WaitForFirstConsumer"),
-        *("None", "Failure", "FieldValueInvalid", "Invalid", "Normal", "Warning"),
-        *("False", "True", "Unknown", "Running", "Failed", "Pending"),
-    },
-    "types of conditions": {*CONDITIONS, "PodScheduled"},
-    "reasons that the operator reads": {
-        *("ContainerCannotRun", "ContainerCreating", "ControllerResizeError", "ErrImageNeverPull", "ErrImagePull"),
-        *("Error", "FailedAttachVolume", "FailedBinding", "FailedCreate", "FailedCreatePodSandBox", "FailedMapVolume"),
-        *("FailedMount", "FailedToRetrieveImagePullSecret", "InvalidImageName", "NetworkNotReady", "NodeResizeError"),
-        *("ProvisioningFailed", "ReadinessGatesNotReady", "ResizeInfeasible", "RunContainerError", "StartError"),
-        *("VolumeMismatch", "Deleted", "NotLookedUp", "NotReady", "Unreachable"),
-    },
-    "columns, headers and text": {
-        *(
-            "Accept",
-            "Age",
-            "All",
-            "Authorization",
-            "Date",
-            "Phase",
-            "Protocol",
-            "Reason",
-            "Replicas",
-            "Postgres",
-            "Secrets",
-        ),
-        *("Ei", "Gi", "Ki", "Mi", "Pi", "Ti", "No", "Null", "Off", "On", "Text", "Yes"),
-    },
-    "keys of client configurations, types in annotations": {
-        *(
-            "BearerToken",
-            "Change",
-            "Claim",
-            "Cluster",
-            "Document",
-            "Facts",
-            "Function",
-            "Name",
-            "Result",
-            "SecretDigest",
-        ),
-    },
-}
-NOT_REASONS = set().union(*OTHER_NAMES.values())
-NAME = re.compile(r"[A-Z][a-z]+([A-Z][A-Za-z]+)*|CA[A-Z][A-Za-z]+|NextCA[A-Za-z]+")
+DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}
+# Names in the code that look like reasons of the operator and are something else.
+KINDS = """
+    AdmissionReview APIGroupList APIResourceList ConfigMap CustomResourceDefinition DittoServer ExecCredential
+    MutatingWebhookConfiguration PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext ResourceRequirements
+    SecurityContext StatefulSet StorageClass ValidatingWebhookConfiguration
+"""
+VALUES_OF_FIELDS = """
+    BearerToken FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch ReadWriteOnce
+    RollingUpdate RuntimeDefault WaitForFirstConsumer
+"""
+CONDITIONS_OF_PODS = "PodScheduled"
+REASONS_OF_OTHERS = """
+    ContainerCannotRun ContainerCreating ControllerResizeError ErrImageNeverPull ErrImagePull FailedAttachVolume
+    FailedBinding FailedCreate FailedCreatePodSandBox FailedMapVolume FailedMount FailedToRetrieveImagePullSecret
+    InvalidImageName NetworkNotReady NodeResizeError NotLookedUp NotReady OOMKilled ProvisioningFailed
+    ReadinessGatesNotReady ResizeInfeasible RunContainerError StartError VolumeMismatch
+"""
+OTHER_NAMES = {*CONDITIONS, *f"{KINDS} {VALUES_OF_FIELDS} {CONDITIONS_OF_PODS} {REASONS_OF_OTHERS}".split()}
 
 
 def test_every_reason_in_the_code_is_documented() -> None:
-    documented = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}
-    undocumented = {word: place for word, place in names_in_the_code() if word not in documented | NOT_REASONS}
-
-    assert undocumented == {}, "add a row to manifests/reasons.py, or the name to OTHER_NAMES here"
+    undocumented = {word: place for word, place in possible_reasons() if word not in DOCUMENTED | OTHER_NAMES}
+    assert undocumented == {}, "add a row to manifests/reasons.py, or the name to the other names here"
 
 
 def test_every_documented_reason_is_used() -> None:
-    used = {word for word, _ in names_in_the_code()} | TERMINATING
-    assert {reason.name for reason in REASONS} <= used
+    used = {node.value for _, tree in modules() for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    assert not DOCUMENTED - TERMINATING - used
+
+
+def test_every_other_name_is_still_in_the_code() -> None:
+    used = {word for word, _ in possible_reasons()}
+    assert not OTHER_NAMES - CONDITIONS - used
 
 
 def test_every_phase_of_a_volume_is_documented() -> None:
-    documented = {phase for phase, _ in VOLUME_PHASES} | {reason.name for reason in REASONS}
-    assert {str(phase) for phase in Phase} <= documented
+    assert {str(phase) for phase in Phase} <= DOCUMENTED
 
 
 def test_each_reason_has_one_complete_row() -> None:
@@ -115,11 +64,35 @@ def test_each_reason_has_one_complete_row() -> None:
         assert reason.remedy.endswith(".") or not reason.remedy, reason.name
 
 
-def names_in_the_code() -> Iterator[tuple[str, str]]:
-    """Yields every text in app and certs that could be a reason, with its file."""
+def possible_reasons() -> Iterator[tuple[str, str]]:
+    """Yields what is handed to a Problem, an Event or a Step, and each other name of several words in app and certs."""
+    for path, tree in modules():
+        type_names = {id(part) for node in ast.walk(tree) for part in parts_of_types(node)}
+
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("Problem", "Event", "Step"):
+                texts = [text for argument in node.args if (text := literal(argument))]
+                yield from ((text, path) for text in texts if text.isalpha() and text not in ("Normal", "Warning"))
+
+            text = literal(node)
+            if text and id(node) not in type_names and re.fullmatch(r"[A-Z]+[a-z]*([A-Z]+[a-z]+)+", text):
+                yield text, path
+
+
+def literal(node: ast.AST) -> str | None:
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else None
+
+
+def parts_of_types(node: ast.AST) -> Iterator[ast.AST]:
+    """Yields what an annotation or a cast consists of; names of types may be in quotes."""
+    for annotation in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+        if annotation is not None:
+            yield from ast.walk(annotation)
+    if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "cast":
+        yield from ast.walk(node.args[0])
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
     for path in [*(ROOT / "app").rglob("*.py"), *(ROOT / "certs").rglob("*.py")]:
-        if path.name == "core_v1.py":  # Generated, and full of names of fields and their types.
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str) and NAME.fullmatch(node.value):
-                yield node.value, str(path.relative_to(ROOT))
+        if path.name != "core_v1.py":  # It is generated, and full of names of types.
+            yield str(path.relative_to(ROOT)), ast.parse(path.read_text())
