@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -129,7 +130,8 @@ async def _preview_server(manifest: Mapping[str, Any], reader: Reader, live: Sur
     if live_state:
         live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
 
-    effects = edit(old, new, live_state) if old else creation(new, live_state)
+    now = datetime.now(UTC)
+    effects = edit(old, new, live_state, now) if old else creation(new, live_state, now)
     outcome = replace(outcome, effects=effects)
     if live_state is None:
         return outcome

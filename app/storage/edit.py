@@ -3,14 +3,15 @@
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from app.storage import quantity
-from app.storage.config import config_yaml
+from app.storage.desired import desired
 from app.storage.difference import differs
 from app.storage.facts import Claim
 from app.storage.live import LiveState
-from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, render, services, stateful_set
+from app.storage.objects import OPERATOR, controller
 from app.storage.pod import pod_name
 from app.storage.reading import read
 from app.storage.resize import restart_hold
@@ -20,6 +21,8 @@ from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
 from app.storage.volumes import is_bound, is_of_another_class, storage_class_of, unknown_resizability
 from app.storage.volumes import volumes as volumes_of
+
+Objects = Mapping[tuple[str, str], Manifest]
 
 _MAX_VALUE_CHARACTERS = 60
 
@@ -43,10 +46,10 @@ class Effect:
     grows_in_use: bool = False
 
 
-def creation(manifest: Mapping[str, Any], live_state: LiveState | None) -> list[Effect]:
+def creation(manifest: Mapping[str, Any], live_state: LiveState | None, now: datetime) -> list[Effect]:
     """Returns the effects of a new server. Claims of an earlier server count; without a LiveState none is mentioned."""
     server = read(manifest).server
-    objects = ", ".join(f"{manifest['kind']} {manifest['metadata']['name']}" for manifest in render(server))
+    objects = ", ".join(f"{kind} {name}" for kind, name in _objects(server, now))
     effects = [Effect("objects", f"{objects} are created")]
 
     secrets = [reference.secret or "" for reference in generated_references(server.metadata.name, server.spec)]
@@ -60,20 +63,24 @@ def creation(manifest: Mapping[str, Any], live_state: LiveState | None) -> list[
     return effects
 
 
-def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState | None) -> list[Effect]:
-    """Returns the effects of an edit, field by field. Both manifests have their defaults.
+def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState | None, now: datetime) -> list[Effect]:
+    """Returns the effects of an edit, field by field: the difference of the Plans before and after each change.
 
-    Without a LiveState a size is a field like any other.
+    Both manifests have their defaults. Without a LiveState a size is a field like any other.
     """
     before, after = read(old).server, read(new).server
     had = {volume.name for volume in volumes_of(before.spec.storage) if volume.size}
     added = {volume.name for volume in volumes_of(after.spec.storage)} - had
 
     effects = []
-    if live_state and (live := live_state.stateful_set):
+    workload = _objects(before, now, live_state).get(_workload_key(before)) if live_state else None
+    if live_state and live_state.stateful_set and workload:
         # The operator replaces an outdated template without any edit, such as after an upgrade of the operator itself.
-        desired = stateful_set(_owner(before), before.spec, None, live_claim_templates(live))
-        if differs({"spec": {"template": desired["spec"]["template"]}}, live):
+        template = {
+            **workload["spec"]["template"],
+            "metadata": {"labels": workload["spec"]["template"]["metadata"]["labels"]},
+        }
+        if differs({"spec": {"template": template}}, live_state.stateful_set):
             how = "differs from what this version of the operator renders for the unchanged spec"
             effects.append(Effect(f"StatefulSet {before.metadata.name}", how, restarts=before.spec.replicas > 0))
 
@@ -82,8 +89,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState |
 
     for change in _field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
-        effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, before, alone)
-        effects.append(replace(effect, restarts=runs and _pod_inputs(before) != _pod_inputs(alone)))
+        old_objects, new_objects = _objects(before, now), _objects(alone, now)
+        effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
+        templates = (objects[_workload_key(before)]["spec"]["template"] for objects in (old_objects, new_objects))
+        effects.append(replace(effect, restarts=runs and len(set(map(json.dumps, templates))) > 1))
     return effects
 
 
@@ -184,14 +193,13 @@ def _class_text(storage_class: str | None) -> str:
     return f"class {storage_class}" if storage_class else "without a class"
 
 
-def _field_effect(change: FieldChange, before: DittoServer, alone: DittoServer) -> Effect:
+def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     """Describes a change by the values of the field and the Services that follow from it."""
     parts = [f"{_format_value(change.before)} to {_format_value(change.after)}"]
 
-    old, new = _services(before), _services(alone)
-    for name in {**old, **new}:
-        if old.get(name) != new.get(name):
-            verb = "removes" if name not in new else "changes" if name in old else "creates"
+    for kind, name in {**old, **new}:
+        if kind == "Service" and old.get((kind, name)) != new.get((kind, name)):
+            verb = "removes" if (kind, name) not in new else "changes" if (kind, name) in old else "creates"
             parts.append(f"{verb} Service {name}")
 
     if change.path == ("replicas",):
@@ -199,19 +207,23 @@ def _field_effect(change: FieldChange, before: DittoServer, alone: DittoServer) 
     return Effect(".".join(change.path), ", ".join(parts))
 
 
-def _services(server: DittoServer) -> dict[str, Manifest]:
-    return {service["metadata"]["name"]: service for service in services(_owner(server), server.spec)}
+def _objects(server: DittoServer, now: datetime, live_state: LiveState | None = None) -> Objects:
+    """Returns what the Plan for the server applies, by kind and name; without a LiveState that of a new server."""
+    # Which Secrets the pod reads matters, not what they hold: their names stand for digests of their values.
+    references = [reference for reference in consumed_references(server.metadata.name, server.spec) if reference.secret]
+    digests = {
+        reference.secret or "": {key.name: f"{reference.secret}/{key.name}" for key in reference.keys}
+        for reference in references
+    }
+    # A restart that is held back is reported elsewhere.
+    live = replace(live_state or LiveState(), digests=digests, may_lose_data=True)
+    return {
+        (write.kind, write.manifest["metadata"]["name"]): write.manifest for write in desired(server, live, now).apply
+    }
 
 
-def _pod_inputs(server: DittoServer) -> Any:
-    """Returns everything that the pod restarts for, except the values in its Secrets."""
-    spec = server.spec
-    template = stateful_set(_owner(server), spec, None)["spec"]["template"]
-    return template, config_yaml(spec), consumed_references(server.metadata.name, spec)
-
-
-def _owner(server: DittoServer) -> Owner:
-    return Owner(server.metadata.name, server.metadata.namespace)
+def _workload_key(server: DittoServer) -> tuple[str, str]:
+    return "StatefulSet", server.metadata.name
 
 
 def _field_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[FieldChange]:

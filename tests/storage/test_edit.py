@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -15,6 +16,7 @@ from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import jwt, s3, server, storage
 
+NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 FAST = StorageClass("fast", is_default=True, expandable=True)
 CLASSES = StorageClasses((FAST,))
 
@@ -30,7 +32,7 @@ def live_state(*claims: Claim, **known: Any) -> LiveState:
 
 
 def effects(new: Manifest, old: Manifest | None = None, live: LiveState | None = None) -> list[Effect]:
-    return edit(set_defaults(old or server()), set_defaults(new), live or live_state())
+    return edit(set_defaults(old or server()), set_defaults(new), live or live_state(), NOON)
 
 
 def test_an_unchanged_field_has_no_effect() -> None:
@@ -212,17 +214,17 @@ def test_changes_without_an_edit_come_first() -> None:
 
 
 def test_without_claims_a_size_is_an_ordinary_field() -> None:
-    assert edit(set_defaults(server()), set_defaults(server(**storage(cacheSize="20Gi"))), None) == [
+    assert edit(set_defaults(server()), set_defaults(server(**storage(cacheSize="20Gi"))), None, NOON) == [
         Effect("storage.cacheSize", "5Gi to 20Gi", restarts=False)
     ]
 
 
 def test_a_new_server_creates_objects_secrets_and_claims() -> None:
-    assert creation(server(**jwt(name="jwt", key="k")), LiveState(classes=CLASSES)) == [
+    assert creation(server(**jwt(name="jwt", key="k")), LiveState(classes=CLASSES), NOON) == [
         Effect(
             "objects",
-            "ConfigMap files-config, Service files-headless, Service files-file, Service files-api, "
-            "StatefulSet files are created",
+            "ConfigMap files-config, StatefulSet files, Service files-headless, Service files-file, Service files-api "
+            "are created",
         ),
         Effect(
             "Secrets", "files-admin-bootstrap-credentials are generated, or reused where an earlier server left them"
@@ -270,7 +272,7 @@ MORE = StorageClasses((FAST, SLOW, LATER))
     ],
 )
 def test_a_new_server_says_which_claims_it_reuses(leftover: Claim, how: str) -> None:
-    *_, metadata, cache = creation(server(), live_state(leftover, classes=MORE))
+    *_, metadata, cache = creation(server(), live_state(leftover, classes=MORE), NOON)
 
     assert metadata.how == "10Gi, claim metadata-files-0 is reused with its data: 10Gi of class fast"
     assert cache.how == how
@@ -279,7 +281,7 @@ def test_a_new_server_says_which_claims_it_reuses(leftover: Claim, how: str) -> 
 def test_a_leftover_that_grows_has_its_caveat() -> None:
     live = live_state(claim("cache", "2Gi"))
 
-    assert "the pod restarts once" in (caveat(creation(server(), live), live) or "")
+    assert "the pod restarts once" in (caveat(creation(server(), live, NOON), live) or "")
 
 
 def test_a_content_volume_added_reuses_its_claim() -> None:
@@ -292,7 +294,7 @@ def test_a_content_volume_added_reuses_its_claim() -> None:
 
 
 def test_claims_that_are_unknown_have_no_effect() -> None:
-    assert [effect.what for effect in creation(server(), None)] == ["objects", "Secrets"]
+    assert [effect.what for effect in creation(server(), None, NOON)] == ["objects", "Secrets"]
 
 
 OURS = {"labels": {"app.kubernetes.io/managed-by": OPERATOR}}
@@ -310,7 +312,7 @@ THEIRS = {"ownerReferences": [{"kind": "Database", "name": "files", "controller"
     ],
 )
 def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, expected: list[str]) -> None:
-    effects = creation(server(), live_state(stateful_set={"metadata": metadata}))
+    effects = creation(server(), live_state(stateful_set={"metadata": metadata}), NOON)
 
     assert [effect.how for effect in effects if effect.what == "StatefulSet files"] == expected
 
@@ -319,7 +321,7 @@ def test_a_new_server_says_whose_statefulset_is_there(metadata: Manifest, expect
     ("metadata", "adopted"), [({}, True), (THEIRS, False), ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, False)]
 )
 def test_a_new_server_says_which_pod_it_adopts(metadata: Manifest, *, adopted: bool) -> None:
-    effects = creation(server(), live_state(pod={"metadata": metadata}))
+    effects = creation(server(), live_state(pod={"metadata": metadata}), NOON)
 
     assert (Effect("pod files-0", "exists without a StatefulSet and is adopted") in effects) is adopted
 
