@@ -1,4 +1,4 @@
-"""The helm that the tests install the chart with, built from the Go module of this folder."""
+"""Provides the helm that the tests install the chart with, built from the Go module of this folder."""
 
 import os
 import sys
@@ -13,7 +13,7 @@ MODULE = "helm.sh/helm/v4"
 
 
 def helm(environ: Mapping[str, str]) -> Path:
-    """The program. Builds at most once for each content of the module."""
+    """Returns the program, which is built at most once for each content of the module."""
     module = GoModule(
         FOLDER,
         package=f"{MODULE}/cmd/helm",

@@ -1,4 +1,4 @@
-"""The chart, as helm makes manifests of it."""
+"""Renders the chart and its variants with helm."""
 
 import os
 import shutil
@@ -30,14 +30,16 @@ IMAGE = expected_image()
 
 
 def earlier(folder: Path, *, lacking: str) -> Path:
-    """A chart of an earlier version, in the folder; the spec in its definition has a field fewer."""
+    """Writes an earlier version of the chart, whose CRD lacks a field of the spec; returns its folder."""
     copy = folder / "earlier"
     shutil.copytree(CHART, copy)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     (copy / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "0.0.9", "appVersion": "0.0.9"}))
+
     crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
     del fields_of(crd)[lacking]
     (copy / "files/crd.yaml").write_text(yaml.safe_dump(crd))
+
     return copy
 
 
@@ -55,15 +57,15 @@ def run_in(cluster: ControlPlane, *args: str | Path) -> subprocess.CompletedProc
 
 
 def environ_in(cluster: ControlPlane) -> dict[str, str]:
-    """With neither the user's own settings nor a cache that other clusters share."""
+    """Returns an environment without the user's settings and without a cache that other clusters share."""
     homes = {f"HELM_{kind}_HOME": str(cluster.folder / "helm") for kind in ("CACHE", "CONFIG", "DATA")}
     return os.environ | homes | {"KUBECONFIG": str(cluster.kubeconfig)}
 
 
-def output(done: subprocess.CompletedProcess[str]) -> str:
-    """Of a run that went well; what helm says of it when it did not."""
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def output(process: subprocess.CompletedProcess[str]) -> str:
+    """Returns what a successful run printed; fails with helm's message after any other."""
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
 @cache
@@ -72,14 +74,14 @@ def template(release: str, namespace: str, *args: str) -> str:
 
 
 def manifests(release: str, namespace: str, *values: str) -> list[Manifest]:
-    """All but hooks; `values` are as for --set."""
-    given = [part for value in values for part in ("--set", value)]
-    return loaded(template(release, namespace, "--no-hooks", *given))
+    """Returns all manifests except hooks; `values` are arguments of --set."""
+    options = [part for value in values for part in ("--set", value)]
+    return loaded(template(release, namespace, "--no-hooks", *options))
 
 
 def loaded(text: str) -> list[Manifest]:
-    # In C: a chart takes ten times as long without.
-    return [each for each in yaml.load_all(text, yaml.CSafeLoader) if each]
+    # The loader in C is ten times as fast.
+    return [manifest for manifest in yaml.load_all(text, yaml.CSafeLoader) if manifest]
 
 
 def umbrella(folder: Path, *dependencies: Manifest, values: Manifest | None = None, template: str = "") -> Path:
@@ -90,7 +92,7 @@ def umbrella(folder: Path, *dependencies: Manifest, values: Manifest | None = No
         "apiVersion": "v2",
         "name": "platform",
         "version": "1.0.0",
-        "dependencies": [{**common, **each} for each in dependencies],
+        "dependencies": [{**common, **dependency} for dependency in dependencies],
     }
 
     parent = folder / "platform"

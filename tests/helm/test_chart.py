@@ -1,4 +1,4 @@
-"""What helm makes of the chart, without a cluster."""
+"""Renders the chart with helm, without a cluster."""
 
 import json
 import os
@@ -47,19 +47,19 @@ BESIDES = {
 
 
 def one(kind: str, *values: str) -> Manifest:
-    [found] = [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] == kind]
-    return found
+    [match] = [manifest for manifest in manifests(RELEASE, NAMESPACE, *values) if manifest["kind"] == kind]
+    return match
 
 
 def container(*values: str) -> Manifest:
-    [found] = one("Deployment", *values)["spec"]["template"]["spec"]["containers"]
-    return dict(found)
+    [only] = one("Deployment", *values)["spec"]["template"]["spec"]["containers"]
+    return dict(only)
 
 
-def test_helm_finds_nothing_to_complain_about() -> None:
+def test_helm_lint_has_no_complaints() -> None:
     for values in ([], ["--values", str(OTHER)]):
-        done = run("lint", "--strict", CHART, *values)
-        assert done.returncode == 0, done.stdout + done.stderr
+        process = run("lint", "--strict", CHART, *values)
+        assert process.returncode == 0, process.stdout + process.stderr
 
 
 def test_every_version_is_that_of_the_project() -> None:
@@ -82,22 +82,24 @@ def build_command(*variables: str) -> str:
 
 
 def images(documents: list[Manifest]) -> set[str]:
-    """Returns the images of all Deployments and Pods, the one that `helm test` starts included."""
-    pods = [each if each["kind"] == "Pod" else each["spec"]["template"] for each in workloads(documents)]
+    """Returns the images of all Deployments and Pods, including the one that `helm test` starts."""
+    pods = [
+        manifest if manifest["kind"] == "Pod" else manifest["spec"]["template"] for manifest in workloads(documents)
+    ]
     return {container["image"] for pod in pods for container in pod["spec"]["containers"]}
 
 
 def workloads(documents: list[Manifest]) -> list[Manifest]:
-    return [each for each in documents if each["kind"] in ("Deployment", "Pod")]
+    return [manifest for manifest in documents if manifest["kind"] in ("Deployment", "Pod")]
 
 
-def test_what_make_image_builds_is_what_is_installed() -> None:
+def test_make_image_builds_the_installed_image() -> None:
     assert f"--tag {IMAGE} " in build_command()
     assert images(loaded(template(RELEASE, NAMESPACE))) == {IMAGE}
     assert images(loaded((ROOT / "manifests/install.yaml").read_text())) == {IMAGE}
 
 
-def test_an_image_of_another_name_is_two_values() -> None:
+def test_another_image_needs_two_values() -> None:
     image = "registry.example.com/team/dittofs-operator"
     assert f"--tag {image}:1.2 " in build_command(f"IMAGE={image}:1.2")
     assert container(f"image.repository={image}", "image.tag=1.2")["image"] == f"{image}:1.2"
@@ -116,7 +118,9 @@ def test_an_image_of_another_name_is_two_values() -> None:
 )
 def test_only_an_image_of_a_registry_is_pulled(values: tuple[str, ...], policy: str) -> None:
     assert container(*values)["imagePullPolicy"] == policy
-    [pod] = [each for each in loaded(template(RELEASE, NAMESPACE, *set_flags(values))) if each["kind"] == "Pod"]
+    [pod] = [
+        manifest for manifest in loaded(template(RELEASE, NAMESPACE, *set_flags(values))) if manifest["kind"] == "Pod"
+    ]
     assert pod["spec"]["containers"][0]["imagePullPolicy"] == policy
 
 
@@ -179,15 +183,15 @@ def at(value: Any, name: str) -> Any:
     return value
 
 
-def test_every_value_says_what_it_is_for() -> None:
+def test_every_value_is_documented() -> None:
     silent = [leaf for leaf in leaves(yaml.safe_load(VALUES)) if not any(f"{leaf}.".startswith(f"{n}.") for n in NAMES)]
     assert not silent
 
 
-# Without which a certificate that is given cannot be: see below.
+# Without a secretName, provider `secret` is rejected: see below.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "certificates.secretName"])
 def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
-    """Among others that are all not as by default, so that every value is tried with every template."""
+    """All other values differ from their defaults as well, so that every value is tried with every template."""
     values = yaml.safe_load(OTHER.read_text())
 
     assert at(values, name) != at(yaml.safe_load(VALUES), name)
@@ -197,9 +201,9 @@ def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
     del (at(values, section) if section else values)[key]
     by_default = tmp_path / "values.yaml"
     by_default.write_text(yaml.safe_dump(values))
-    made = [template(RELEASE, NAMESPACE, "--values", str(file), *besides) for file in (OTHER, by_default)]
+    changed, unchanged = (template(RELEASE, NAMESPACE, "--values", str(file), *besides) for file in (OTHER, by_default))
 
-    assert made[0] != made[1]
+    assert changed != unchanged
 
 
 def sections(schema: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]:
@@ -216,7 +220,7 @@ def test_the_schema_has_every_value_and_no_other() -> None:
 
     beyond = {name for name in known if not any(f"{name}.".startswith(f"{n}.") for n in NAMES)}
 
-    # What values are in, Helm's own, and what a parent chart sets for its condition.
+    # These are the sections of the values, those of Helm, and what a parent chart sets for its condition.
     assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {
         "enabled",
         "exports",
@@ -225,8 +229,10 @@ def test_the_schema_has_every_value_and_no_other() -> None:
     }
 
 
-def test_no_section_of_the_schema_takes_what_it_does_not_know() -> None:
-    open_ended = [name for name, each in sections(SCHEMA) if "properties" in each and each["additionalProperties"]]
+def test_no_section_of_the_schema_takes_unknown_values() -> None:
+    objects = [(name, section) for name, section in sections(SCHEMA) if "properties" in section]
+    open_ended = [name for name, section in objects if section["additionalProperties"]]
+
     assert not open_ended
     assert SCHEMA["additionalProperties"] is False
 
@@ -244,38 +250,39 @@ def test_no_section_of_the_schema_takes_what_it_does_not_know() -> None:
         ("certificates.provider=secret", "certificates.secretName must name a Secret"),
     ],
 )
-def test_a_value_that_cannot_be_is_refused_by_name(value: str, message: str) -> None:
-    done = run("template", RELEASE, CHART, "--set", value)
-    assert done.returncode != 0
-    assert message in done.stderr
+def test_an_invalid_value_is_rejected_by_name(value: str, message: str) -> None:
+    process = run("template", RELEASE, CHART, "--set", value)
+
+    assert process.returncode != 0
+    assert message in process.stderr
 
 
 # The Deployment.
 
 
 def flags(*values: str) -> list[str]:
-    command, *given = container(*values)["args"]
+    command, *flags = container(*values)["args"]
     assert command == "serve"
-    return [flag.partition("=")[0] for flag in given]
+    return [flag.partition("=")[0] for flag in flags]
 
 
-def test_serve_has_every_flag_that_it_is_given_and_is_given_all_that_make_sense_in_a_pod() -> None:
-    options = {each for option in import_command("serve").params for each in option.opts + option.secondary_opts}
+def test_serve_has_exactly_the_flags_of_a_pod() -> None:
+    options = {flag for option in import_command("serve").params for flag in option.opts + option.secondary_opts}
     secret = ("certificates.provider=secret", "certificates.secretName=x")
     off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
-    given = set(flags()) | set(flags(*secret, *off))
+    used = set(flags()) | set(flags(*secret, *off))
 
-    assert given <= options
-    assert options - given == {"--kubeconfig", "--snapshot"}
+    assert used <= options
+    assert options - used == {"--kubeconfig", "--snapshot"}
 
 
-def test_a_pod_has_time_for_all_that_it_has_to_finish() -> None:
+def test_the_grace_period_covers_the_shutdown() -> None:
     grace = one("Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-    # The work, giving the Lease back, and the last Events come one after the other.
+    # The operator finishes its work, gives up the Lease and writes the last Events, one after the other.
     assert grace > serve.FINISH_SECONDS + LeaseTiming().retry + serve.DRAIN_SECONDS
 
 
-def test_the_digest_of_an_image_counts_before_its_tag() -> None:
+def test_a_digest_takes_precedence_over_a_tag() -> None:
     digest = f"sha256:{'0' * 64}"
     assert container("image.tag=1.2")["image"] == "localhost/dittofs-operator:1.2"
     assert container("image.tag=1.2", f"image.digest={digest}")["image"] == f"localhost/dittofs-operator@{digest}"
@@ -286,8 +293,8 @@ def test_an_upgrade_of_the_chart_alone_restarts_no_pod() -> None:
     assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
 
 
-def test_the_pod_that_tests_is_not_taken_for_one_of_the_operator() -> None:
-    [pod] = [each for each in loaded(template(RELEASE, NAMESPACE)) if each["kind"] == "Pod"]
+def test_the_test_pod_is_not_selected_as_an_operator() -> None:
+    [pod] = [manifest for manifest in loaded(template(RELEASE, NAMESPACE)) if manifest["kind"] == "Pod"]
     selector = one("Service")["spec"]["selector"]
     assert selector == one("Deployment")["spec"]["selector"]["matchLabels"]
     assert not selector.items() <= pod["metadata"]["labels"].items()
@@ -297,46 +304,50 @@ def test_the_pod_that_tests_is_not_taken_for_one_of_the_operator() -> None:
 
 
 def webhooks(*values: str) -> list[Manifest]:
-    made = manifests(RELEASE, NAMESPACE, *values)
-    return sorted((each for each in made if "Webhook" in each["kind"]), key=lambda each: str(each["kind"]))
+    configurations = [it for it in manifests(RELEASE, NAMESPACE, *values) if "Webhook" in it["kind"]]
+    return sorted(configurations, key=lambda configuration: str(configuration["kind"]))
 
 
-def test_the_webhooks_are_registered_as_the_code_says() -> None:
+def test_webhooks_are_registered_as_in_the_code() -> None:
     service = {"name": RELEASE, "namespace": NAMESPACE}
     expected = webhook_configurations(lambda path: {"service": {**service, "path": path}})
-    for made, wanted in zip(webhooks(), expected, strict=True):
-        assert (made["kind"], made["metadata"]["name"]) == (wanted["kind"], wanted["metadata"]["name"])
-        assert made["webhooks"] == wanted["webhooks"]
+
+    for actual, wanted in zip(webhooks(), expected, strict=True):
+        assert (actual["kind"], actual["metadata"]["name"]) == (wanted["kind"], wanted["metadata"]["name"])
+        assert actual["webhooks"] == wanted["webhooks"]
 
 
-def test_they_are_called_at_the_service_whatever_its_name_and_namespace() -> None:
+def test_webhooks_are_called_at_the_service_of_the_release() -> None:
     for configuration in loaded(template("other", "elsewhere", "--show-only", "templates/webhooks.yaml")):
         [webhook] = configuration["webhooks"]
         service = webhook["clientConfig"]["service"]
         assert (service["name"], service["namespace"]) == ("other-dittofs-operator", "elsewhere")
 
 
-def test_they_are_called_in_the_namespaces_that_are_looked_after() -> None:
+def test_webhooks_are_called_in_watched_namespaces_only() -> None:
     for configuration in webhooks("namespaces={one,two}"):
         [webhook] = configuration["webhooks"]
         [expression] = webhook["namespaceSelector"]["matchExpressions"]
         assert expression == {"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["one", "two"]}
 
 
-def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> None:
+def test_cert_manager_provides_certificate_and_ca() -> None:
     provider = "certificates.provider=cert-manager"
     for configuration in webhooks(provider):
         assert configuration["metadata"]["annotations"] == {
             "cert-manager.io/inject-ca-from": f"{NAMESPACE}/{RELEASE}",
         }
         assert "caBundle" not in json.dumps(configuration)
+
     made = manifests(RELEASE, NAMESPACE, provider)
-    [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
+    [certificate] = [
+        manifest for manifest in made if manifest["kind"] == "Certificate" and manifest["metadata"]["name"] == RELEASE
+    ]
 
     assert certificate["spec"]["dnsNames"] == [f"{RELEASE}.{NAMESPACE}.svc"]
     assert certificate["spec"]["duration"] == "129600m"
 
-    [volume] = [each for each in volumes(provider) if "secret" in each]
+    [volume] = [volume for volume in volumes(provider) if "secret" in volume]
 
     assert volume["secret"]["secretName"] == certificate["spec"]["secretName"]
     assert {"--tls-cert", "--tls-key"} <= set(flags(provider))
@@ -346,26 +357,28 @@ def test_cert_manager_is_asked_for_the_certificate_and_publishes_its_ca() -> Non
 def test_a_fraction_of_a_day_counts() -> None:
     half = ("--set-json", "certificates.days=0.5", "--set", "certificates.provider=cert-manager")
     made = loaded(template(RELEASE, NAMESPACE, *set_flags(ALERTS), *half))
-    [certificate] = [each for each in made if each["kind"] == "Certificate" and each["metadata"]["name"] == RELEASE]
-    [rule] = [each for each in made if each["kind"] == "PrometheusRule"]
+    [certificate] = [
+        manifest for manifest in made if manifest["kind"] == "Certificate" and manifest["metadata"]["name"] == RELEASE
+    ]
+    [rule] = [manifest for manifest in made if manifest["kind"] == "PrometheusRule"]
 
     assert certificate["spec"]["duration"] == "720m"
     assert 'certificate="serving"}) < 10800' in str(rule)
 
 
-def test_a_given_issuer_of_cert_manager_is_used_and_none_is_made() -> None:
+def test_an_existing_issuer_of_cert_manager_is_used() -> None:
     issuer = ("certificates.issuerRef.kind=ClusterIssuer", "certificates.issuerRef.name=internal")
     values = ("certificates.provider=cert-manager", *issuer)
     assert one("Certificate", *values)["spec"]["issuerRef"] == {"kind": "ClusterIssuer", "name": "internal"}
-    assert not [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] == "Issuer"]
+    assert not [manifest for manifest in manifests(RELEASE, NAMESPACE, *values) if manifest["kind"] == "Issuer"]
 
 
 def volumes(*values: str) -> list[Manifest]:
-    found: list[Manifest] = one("Deployment", *values)["spec"]["template"]["spec"]["volumes"]
-    return found
+    volumes: list[Manifest] = one("Deployment", *values)["spec"]["template"]["spec"]["volumes"]
+    return volumes
 
 
-def test_a_given_certificate_comes_with_its_ca() -> None:
+def test_a_provided_certificate_comes_with_its_ca() -> None:
     values = ("certificates.provider=secret", "certificates.secretName=given", "certificates.caBundle=QUJD")
     assert {"name": "certificates", "secret": {"secretName": "given"}} in volumes(*values)
     for configuration in webhooks(*values):
@@ -373,39 +386,44 @@ def test_a_given_certificate_comes_with_its_ca() -> None:
 
 
 @pytest.mark.parametrize("provider", ["cert-manager", "secret"])
-def test_who_does_not_make_certificates_may_not(provider: str) -> None:
+def test_only_self_managed_certificates_need_permissions(provider: str) -> None:
     values = (f"certificates.provider={provider}", "certificates.secretName=x", "rbac.aggregate=false")
-    rules = [rule for each in roles(*values) for rule in each["rules"]]
+    rules = [rule for role in roles(*values) for rule in role["rules"]]
+
     assert not [rule for rule in rules if "admissionregistration.k8s.io" in rule["apiGroups"]]
     assert not [rule for rule in rules if f"{RELEASE}-tls" in rule.get("resourceNames", [])]
 
 
-# Permissions; which calls are made is seen in tests/test_rbac.py.
+# Permissions; tests/test_rbac.py tests which calls the operator makes.
 
 
 def roles(*values: str) -> list[Manifest]:
-    return [each for each in manifests(RELEASE, NAMESPACE, *values) if each["kind"] in ("Role", "ClusterRole")]
+    return [
+        manifest for manifest in manifests(RELEASE, NAMESPACE, *values) if manifest["kind"] in ("Role", "ClusterRole")
+    ]
 
 
-def test_who_looks_after_namespaces_has_no_permission_beyond_them_but_for_the_webhooks() -> None:
+def test_a_confined_operator_has_no_other_permission() -> None:
     made = roles("namespaces={one,two}", "rbac.aggregate=false")
 
-    assert sorted((each["kind"], each["metadata"].get("namespace")) for each in made if each["kind"] == "Role") == [
+    assert sorted(
+        (manifest["kind"], manifest["metadata"].get("namespace")) for manifest in made if manifest["kind"] == "Role"
+    ) == [
         ("Role", NAMESPACE),
         ("Role", "one"),
         ("Role", "two"),
     ]
 
-    [of_the_cluster] = [each for each in made if each["kind"] == "ClusterRole"]
+    [of_the_cluster] = [manifest for manifest in made if manifest["kind"] == "ClusterRole"]
     [rule] = of_the_cluster["rules"]
 
     assert rule["apiGroups"] == ["admissionregistration.k8s.io"]
     assert rule["resourceNames"] == [RELEASE]
 
 
-def test_who_only_judges_may_only_look_up() -> None:
+def test_an_operator_that_only_judges_may_only_read() -> None:
     [of_the_cluster, _webhooks] = [
-        each for each in roles("reconcile=false", "rbac.aggregate=false") if each["kind"] == "ClusterRole"
+        manifest for manifest in roles("reconcile=false", "rbac.aggregate=false") if manifest["kind"] == "ClusterRole"
     ]
     assert {verb for rule in of_the_cluster["rules"] for verb in rule["verbs"]} == {"get", "list"}
 
@@ -413,16 +431,16 @@ def test_who_only_judges_may_only_look_up() -> None:
 # Monitoring.
 
 
-def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
+def test_alerts_and_dashboard_use_existing_metrics() -> None:
     alerts = one("PrometheusRule", *ALERTS)["spec"]["groups"][0]["rules"]
     dashboard = json.loads(one("ConfigMap", "dashboard.enabled=true")["data"]["dittofs-operator.json"])
     expressions = [alert["expr"] for alert in alerts]
     expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    asked = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
+    used = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
 
-    # `up` is made by Prometheus.
-    assert asked - {"up"} <= metrics()
-    assert len(asked) > 5
+    # Prometheus itself provides `up`.
+    assert used - {"up"} <= metrics()
+    assert len(used) > 5
 
 
 @pytest.mark.parametrize(
@@ -433,22 +451,21 @@ def test_alerts_and_dashboard_ask_for_metrics_that_there_are() -> None:
         (("certificates.provider=secret", "certificates.secretName=given"), {"serving": 7}),
     ],
 )
-def test_of_a_certificate_that_nobody_renews_an_alert_tells_in_time(
-    values: tuple[str, ...], least: dict[str, float]
-) -> None:
-    """`least` are the days that a certificate has left at least when all is well."""
+def test_an_overdue_renewal_raises_an_alert_in_time(values: tuple[str, ...], least: dict[str, float]) -> None:
+    """`least` has the days that a certificate still has at least when all is well."""
     rules = one("PrometheusRule", *ALERTS, *values)["spec"]["groups"][0]["rules"]
-    expressions = [each["expr"] for each in rules if each["alert"] == "DittofsCertificateRenewalOverdue"]
-    found = [re.search(r'certificate="(\w+)"}\) < (\d+)$', each) for each in expressions]
-    assert {each[1]: int(each[2]) / 86400 for each in found if each} == least
+    expressions = [rule["expr"] for rule in rules if rule["alert"] == "DittofsCertificateRenewalOverdue"]
+    limits = [re.search(r'certificate="(\w+)"}\) < (\d+)$', expression) for expression in expressions]
+
+    assert {limit[1]: int(limit[2]) / 86400 for limit in limits if limit} == least
 
 
 def metrics() -> set[str]:
-    """As they are scraped; one that has labels has no sample yet."""
+    """Returns the names of all metrics as Prometheus scrapes them, including those with labels and no sample yet."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-    return {f"{each.name}{suffix}" for each in REGISTRY.collect() for suffix in suffixes.get(each.type, ())}
+    return {f"{metric.name}{suffix}" for metric in REGISTRY.collect() for suffix in suffixes.get(metric.type, ())}
 
 
-def test_of_monitoring_there_is_nothing_by_default() -> None:
-    kinds = {each["kind"] for each in manifests(RELEASE, NAMESPACE)}
+def test_monitoring_is_off_by_default() -> None:
+    kinds = {manifest["kind"] for manifest in manifests(RELEASE, NAMESPACE)}
     assert not kinds & {"ServiceMonitor", "PrometheusRule", "ConfigMap", "NetworkPolicy"}

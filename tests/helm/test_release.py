@@ -1,4 +1,4 @@
-"""The chart in a real cluster without nodes: installed, tested, upgraded and uninstalled. Pods stay Pending."""
+"""Installs, tests, upgrades and uninstalls the chart in a real cluster without nodes, where pods stay Pending."""
 
 import json
 import os
@@ -45,8 +45,8 @@ UNINSTALL_COMMANDS = re.findall(r"^kubectl (delete .+)$", UNINSTALL_GUIDE.read_t
 
 
 @dataclass(frozen=True)
-class Site:
-    """A cluster with helm in front of it."""
+class Installation:
+    """A cluster and the namespace of the release, as helm and kubectl see them."""
 
     cluster: ControlPlane
 
@@ -73,61 +73,62 @@ class Site:
         return items
 
     def refusals(self) -> list[str]:
-        """Why pods of the Deployment could not be made."""
+        """Returns why pods of the Deployment could not be created."""
         events = json.loads(self.kubectl("get", "events", "-o", "json"))["items"]
-        return [each["message"] for each in events if each["reason"] == "FailedCreate"]
+        return [event["message"] for event in events if event["reason"] == "FailedCreate"]
 
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A CustomResourceDefinition belongs to one release: no other test has its own here."""
+    """Runs a cluster of its own, because a CustomResourceDefinition belongs to one release."""
     with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("release")) as running:
         yield running
 
 
 @pytest.fixture
-def site(cluster: ControlPlane) -> Iterator[Site]:
-    """With the namespace of the operator in it, which admits restricted pods only, and nothing else."""
-    site = Site(cluster)
+def site(cluster: ControlPlane) -> Iterator[Installation]:
+    """Creates the namespace of the release, which admits restricted pods only, and removes everything afterwards."""
+    site = Installation(cluster)
     cluster.kubectl("create", "namespace", NAMESPACE)
     cluster.kubectl("label", "namespace", NAMESPACE, RESTRICTED)
+
     yield site
+
     cluster.kubectl("delete", IN_THE_CLUSTER, "-l", OF_THE_RELEASE)
     cluster.kubectl("delete", "crd", CRD, "--ignore-not-found")
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
 
 
 @pytest.fixture
-def used(site: Site, tmp_path: Path) -> Site:
-    """A release of an earlier chart, which had no webhooks and a field fewer in its definition; with a server, whose
-    claim is there.
-    """
+def used(site: Installation, tmp_path: Path) -> Installation:
+    """Installs an earlier chart, without webhooks and with one field fewer in its CRD, and a server with its claim."""
     previous = earlier(tmp_path, lacking="image")
     for file in previous.glob("files/*webhook.yaml"):
         file.unlink()
+
     site.helm("install", RELEASE, previous)
     site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
     site.apply(server(), CLAIM)
     return site
 
 
-def test_its_pods_are_admitted_where_only_restricted_ones_are(site: Site) -> None:
-    said = site.helm("install", RELEASE, CHART)
+def test_its_pods_are_restricted(site: Installation) -> None:
+    notes = site.helm("install", RELEASE, CHART)
 
-    assert "helm test --namespace dittofs-system dittofs-operator" in said
-    assert f"kind load docker-image {IMAGE}" in said
+    assert "helm test --namespace dittofs-system dittofs-operator" in notes
+    assert f"kind load docker-image {IMAGE}" in notes
 
     until(lambda: len(site.pods()) == 2)
 
-    assert {each["status"]["phase"] for each in site.pods()} == {"Pending"}
+    assert {pod["status"]["phase"] for pod in site.pods()} == {"Pending"}
     assert not site.refusals()
 
-    # The one that helm test starts is no hindrance either.
-    [pod] = [each for each in hooks() if each["kind"] == "Pod"]
+    # The pod of `helm test` is admitted as well.
+    [pod] = [manifest for manifest in hooks() if manifest["kind"] == "Pod"]
     site.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(without_account(pod)))
 
 
-def test_a_pod_that_is_not_restricted_would_have_been_refused(site: Site) -> None:
+def test_an_unrestricted_pod_is_refused(site: Installation) -> None:
     site.helm("install", RELEASE, CHART, "--set", "securityContext.allowPrivilegeEscalation=true")
     until(lambda: bool(site.refusals()))
     assert 'violates PodSecurity "restricted' in site.refusals()[0]
@@ -138,24 +139,26 @@ def hooks() -> list[Manifest]:
 
 
 def without_account(manifest: Manifest) -> Manifest:
-    """Without the one that is only there while helm test runs."""
+    """Returns a Pod with the default ServiceAccount: its own exists only while `helm test` runs."""
     if manifest["kind"] != "Pod":
         return manifest
     return {**manifest, "spec": {**manifest["spec"], "serviceAccountName": "default"}}
 
 
-def test_the_api_server_takes_everything_with_every_value_set(site: Site) -> None:
+def test_the_api_server_accepts_every_value(site: Installation) -> None:
     site.helm("install", RELEASE, CHART)
     site.cluster.kubectl("apply", "-f", "-", input="".join(map(namespace_called, ("one", "two"))))
     shown = {"crds.enabled": "true", "rbac.create": "true", "rbac.aggregate": "true", "serviceAccount.create": "true"}
     shown |= {"podDisruptionBudget.enabled": "true"}
-    given = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
-    made = loaded(template("full", NAMESPACE, "--values", str(Path(__file__).with_name("values.yaml")), *given))
-    # Kinds that other operators bring.
-    of_others = ("cert-manager.io", "monitoring.coreos.com")
-    known = [without_account(each) for each in made if not each["apiVersion"].startswith(of_others)]
+    options = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
+    values = str(Path(__file__).with_name("values.yaml"))
 
-    assert len(made) - len(known) == 3
+    rendered = loaded(template("full", NAMESPACE, "--values", values, *options))
+    # Other operators install these kinds.
+    of_others = ("cert-manager.io", "monitoring.coreos.com")
+    known = [without_account(manifest) for manifest in rendered if not manifest["apiVersion"].startswith(of_others)]
+
+    assert len(rendered) - len(known) == 3
 
     dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
     site.cluster.kubectl(*dry, input=yaml.safe_dump_all(known))
@@ -165,7 +168,7 @@ def namespace_called(name: str) -> str:
     return f"---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: {name}}}}}\n"
 
 
-def test_an_upgrade_brings_the_new_definition_and_keeps_the_servers(used: Site) -> None:
+def test_an_upgrade_updates_the_definition_and_keeps_servers(used: Installation) -> None:
     before = used.get("dittoserver", "files")
 
     assert "image" not in before["spec"]
@@ -180,7 +183,7 @@ def test_an_upgrade_brings_the_new_definition_and_keeps_the_servers(used: Site) 
     assert (after["metadata"]["uid"], after["spec"]["image"]) == (before["metadata"]["uid"], "marmos91c/dittofs:latest")
 
 
-def test_an_upgrade_leaves_a_definition_alone_that_is_not_the_charts(site: Site) -> None:
+def test_an_upgrade_leaves_a_foreign_definition_alone(site: Installation) -> None:
     site.cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
 
     assert "invalid ownership metadata" in site.try_helm("install", RELEASE, CHART).stderr
@@ -192,35 +195,36 @@ def test_an_upgrade_leaves_a_definition_alone_that_is_not_the_charts(site: Site)
 
 
 @pytest.mark.parametrize("server_side", ["true", "false"])
-def test_an_upgrade_leaves_the_published_ca_as_it_is(site: Site, server_side: str) -> None:
-    """Also with the three-way merge of Helm 3."""
+def test_an_upgrade_keeps_the_published_ca(site: Installation, server_side: str) -> None:
+    """It does so with the three-way merge of Helm 3 as well."""
     by = f"--server-side={server_side}"
     site.helm("install", RELEASE, CHART, by)
     publish(site)
+
     site.helm("upgrade", RELEASE, CHART, by, "--set", "replicas=3", "--set", "commonLabels.changed=yes")
 
     assert site.get("deployment", RELEASE)["spec"]["replicas"] == 3
     assert published(site) == [BUNDLE, BUNDLE]
 
 
-def publish(site: Site) -> None:
-    """As the operator does it: it owns this field alone."""
+def publish(site: Installation) -> None:
+    """Sets the caBundles as the operator does, which owns only this field."""
     for kind in WEBHOOKS:
         live = site.get(kind, RELEASE)
-        webhooks = [{"name": each["name"], "clientConfig": {"caBundle": BUNDLE}} for each in live["webhooks"]]
+        webhooks = [{"name": hook["name"], "clientConfig": {"caBundle": BUNDLE}} for hook in live["webhooks"]]
         manifest = {**{name: live[name] for name in ("apiVersion", "kind")}, "metadata": {"name": RELEASE}}
         apply = ("apply", "--server-side", "--field-manager=dittofs-operator", "-f", "-", "--validate=false")
         site.kubectl(*apply, input=json.dumps({**manifest, "webhooks": webhooks}))
 
 
-def published(site: Site) -> list[str]:
+def published(site: Installation) -> list[str]:
     webhooks = [webhook for kind in WEBHOOKS for webhook in site.get(kind, RELEASE)["webhooks"]]
-    return [each["clientConfig"]["caBundle"] for each in webhooks]
+    return [webhook["clientConfig"]["caBundle"] for webhook in webhooks]
 
 
-def test_servers_and_their_claims_outlive_the_chart_and_are_there_for_the_next(used: Site) -> None:
+def test_servers_and_claims_outlive_the_chart(used: Installation) -> None:
     used.helm("upgrade", RELEASE, CHART)
-    before = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
+    before = uids(used)
 
     assert f"[CustomResourceDefinition] {CRD}" in used.helm("uninstall", RELEASE)
     assert used.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
@@ -229,19 +233,23 @@ def test_servers_and_their_claims_outlive_the_chart_and_are_there_for_the_next(u
     # No webhook is left behind that nobody answers.
     used.apply(server("another"))
     used.helm("install", RELEASE, CHART)
-    after = [used.get(*each)["metadata"]["uid"] for each in (("dittoserver", "files"), ("pvc", "cache-files-0"))]
 
-    assert after == before
+    assert uids(used) == before
 
 
-def test_the_definition_goes_with_the_chart_when_that_is_asked_for(site: Site) -> None:
+def uids(site: Installation) -> list[str]:
+    server, claim = site.get("dittoserver", "files"), site.get("pvc", "cache-files-0")
+    return [server["metadata"]["uid"], claim["metadata"]["uid"]]
+
+
+def test_the_definition_is_uninstalled_on_request(site: Installation) -> None:
     site.helm("install", RELEASE, CHART, "--set", "crds.keep=false")
     site.helm("uninstall", RELEASE)
-    # helm asks for it and does not wait until the API server has seen to the servers.
+    # helm does not wait until the API server has deleted the servers.
     until(lambda: site.names("crd") == [])
 
 
-def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Site) -> None:
+def test_kubectl_installs_it_and_a_repeat_changes_nothing(site: Installation) -> None:
     site.kubectl("apply", "-f", str(INSTALL))
     until(lambda: len(site.pods()) == 2)
 
@@ -250,7 +258,7 @@ def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Si
     publish(site)
     again = site.kubectl("apply", "-f", str(INSTALL)).splitlines()
 
-    # Of a PodDisruptionBudget kubectl always says that it was configured.
+    # kubectl always reports that it configured a PodDisruptionBudget.
     assert [line for line in again if not line.endswith("unchanged")] == [f"{BUDGET}/{RELEASE} configured"]
     assert site.get(BUDGET, RELEASE)["metadata"]["generation"] == 1
     assert published(site) == [BUNDLE, BUNDLE]
@@ -265,8 +273,8 @@ def test_kubectl_installs_it_as_well_and_does_so_again_without_a_change(site: Si
 # As a part of a platform.
 
 
-def test_an_umbrella_chart_installs_it_twice(site: Site, tmp_path: Path) -> None:
-    """Under two names, for a namespace each; no Lease is shared, since each has one replica and takes none."""
+def test_an_umbrella_chart_installs_it_twice(site: Installation, tmp_path: Path) -> None:
+    """The two have different names and namespaces, and share no Lease, since each has one replica and needs none."""
     values = {
         alias: {"enabled": True, "namespaces": [namespace], "replicas": 1, "leaderElect": False}
         for alias, namespace in (("storage", "one"), ("archive", "two"))
@@ -278,6 +286,7 @@ def test_an_umbrella_chart_installs_it_twice(site: Site, tmp_path: Path) -> None
     site.helm("install", RELEASE, parent)
     until(lambda: len(site.pods()) == 2)
     both = deployments(site)
+
     site.helm("upgrade", RELEASE, parent, "--set", "archive.commonLabels.changed=yes")
     again = deployments(site)
     site.helm("upgrade", RELEASE, parent, "--set", "archive.enabled=false")
@@ -290,12 +299,12 @@ def test_an_umbrella_chart_installs_it_twice(site: Site, tmp_path: Path) -> None
     assert site.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
 
 
-def deployments(site: Site) -> list[str]:
+def deployments(site: Installation) -> list[str]:
     return [name.rpartition("/")[2] for name in site.names("deployments")]
 
 
 @pytest.mark.parametrize("server_side", ["true", "false"])
-def test_labels_of_the_chart_survive_common_ones(site: Site, server_side: str) -> None:
+def test_labels_of_the_chart_survive_common_ones(site: Installation, server_side: str) -> None:
     by = f"--server-side={server_side}"
     colliding = {"app.kubernetes.io/name": "theirs", "app.kubernetes.io/instance": "theirs", "team": "storage"}
     labels = {**colliding, "app.kubernetes.io/managed-by": "theirs", "helm.sh/chart": "theirs"}
@@ -313,12 +322,13 @@ def test_labels_of_the_chart_survive_common_ones(site: Site, server_side: str) -
         assert live["spec"]["selector"] == selector
         assert live["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "Helm"
         assert live["spec"]["template"]["metadata"]["labels"]["team"] == "storage"
+
     selected = ",".join(f"{key}={value}" for key, value in site.get("service", RELEASE)["spec"]["selector"].items())
     until(lambda: len(site.names("pods", "-l", selected)) == 2)
 
 
 @pytest.mark.parametrize("server_side", ["true", "false"])
-def test_leader_election_can_be_turned_off_and_on(site: Site, server_side: str) -> None:
+def test_leader_election_can_be_turned_off_and_on(site: Installation, server_side: str) -> None:
     by = f"--server-side={server_side}"
     site.helm("install", RELEASE, CHART, by)
     site.helm("upgrade", RELEASE, CHART, by, "--set", "leaderElect=false,replicas=1")
@@ -330,11 +340,11 @@ def test_leader_election_can_be_turned_off_and_on(site: Site, server_side: str) 
     assert on == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
 
-def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tmp_path: Path) -> None:
+def test_helm_test_notices_unregistered_webhooks(site: Installation, tmp_path: Path) -> None:
     cluster = site.cluster
     cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
     cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
-    site.apply(*(each for each in hooks() if each["kind"] != "Pod"))
+    site.apply(*(manifest for manifest in hooks() if manifest["kind"] != "Pod"))
     with Operator(tmp_path, "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as operator:
         unasked = helm_test(site, tmp_path)
         operator.register(cluster)
@@ -350,18 +360,20 @@ def test_helm_test_tells_whether_the_api_server_asks_the_operator(site: Site, tm
     assert "failed calling webhook" in refused.stderr
 
 
-def helm_test(site: Site, folder: Path) -> subprocess.CompletedProcess[str]:
-    """What the pod would do, with the account that it would have."""
-    [pod] = [each for each in hooks() if each["kind"] == "Pod"]
+def helm_test(site: Installation, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Runs the command of the test pod with the pod's account."""
+    [pod] = [manifest for manifest in hooks() if manifest["kind"] == "Pod"]
     [container] = pod["spec"]["containers"]
     [option] = container["command"][1:]
     script, _mounted, namespace = container["args"]
     token = site.kubectl("create", "token", pod["spec"]["serviceAccountName"])
-    # The operator has a ca.crt of its own in the folder.
+
+    # A folder below, because the operator has another ca.crt in this one.
     account = folder / "account"
     account.mkdir(exist_ok=True)
     (account / "token").write_text(token)
     shutil.copy(site.cluster.ca_file, account / "ca.crt")
+
     _, address, port = site.cluster.url.replace("//", "").split(":")
     environ = {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": port}
     command = [sys.executable, option, script, account, namespace]

@@ -1,4 +1,4 @@
-"""The chart as a dependency of another one, rendered by helm; tests/helm/test_release.py installs it so."""
+"""Renders the chart as a dependency of another one; tests/helm/test_release.py installs it that way."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ def render(parent: Path, *values: str, release: str = "platform") -> list[Manife
 
 
 def names(documents: list[Manifest], kind: str) -> list[str]:
-    return [each["metadata"]["name"] for each in documents if each["kind"] == kind]
+    return [manifest["metadata"]["name"] for manifest in documents if manifest["kind"] == kind]
 
 
 @pytest.mark.parametrize("enabled", ["true", "false"])
@@ -56,11 +56,11 @@ def test_a_typing_error_is_still_rejected(tmp_path: Path, value: str, message: s
 def test_a_parent_can_import_values(tmp_path: Path) -> None:
     imported = {"import-values": [{"child": "image", "parent": "operatorImage"}]}
     data = "{image: {{ .Values.operatorImage.repository }}}"
-    own = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: own}}, data: {data}}}"
+    config_map = f"{{apiVersion: v1, kind: ConfigMap, metadata: {{name: own}}, data: {data}}}"
 
-    documents = render(umbrella(tmp_path, imported, template=own))
+    documents = render(umbrella(tmp_path, imported, template=config_map))
 
-    [config] = [each for each in documents if each["metadata"]["name"] == "own"]
+    [config] = [manifest for manifest in documents if manifest["metadata"]["name"] == "own"]
 
     assert config["data"] == {"image": "localhost/dittofs-operator"}
 
@@ -83,8 +83,8 @@ def test_an_alias_names_the_objects(tmp_path: Path) -> None:
     parent = umbrella(tmp_path, {"alias": "storage", "condition": "storage.enabled"})
     documents = render(parent, "storage.enabled=true", "storage.replicas=1")
 
-    [deployment] = [each for each in documents if each["kind"] == "Deployment"]
-    [pod] = [each for each in documents if each["kind"] == "Pod"]
+    [deployment] = [manifest for manifest in documents if manifest["kind"] == "Deployment"]
+    [pod] = [manifest for manifest in documents if manifest["kind"] == "Pod"]
 
     assert deployment["metadata"]["name"] == "platform-storage"
     assert deployment["spec"]["replicas"] == 1
@@ -95,12 +95,15 @@ def test_an_alias_names_the_objects(tmp_path: Path) -> None:
 def test_two_aliases_share_no_object_and_no_pod(tmp_path: Path) -> None:
     documents = render(umbrella(tmp_path, *ALIASES), "archive.crds.enabled=false")
 
-    keys = [(each["kind"], each["metadata"].get("namespace"), each["metadata"]["name"]) for each in documents]
+    keys = [
+        (manifest["kind"], manifest["metadata"].get("namespace"), manifest["metadata"]["name"])
+        for manifest in documents
+    ]
 
     assert len(keys) == len(set(keys))
     assert names(documents, "CustomResourceDefinition") == [CRD]
 
-    storage, archive = (each["spec"] for each in documents if each["kind"] == "Deployment")
+    storage, archive = (manifest["spec"] for manifest in documents if manifest["kind"] == "Deployment")
 
     assert not storage["selector"]["matchLabels"].items() <= archive["template"]["metadata"]["labels"].items()
     assert not archive["selector"]["matchLabels"].items() <= storage["template"]["metadata"]["labels"].items()

@@ -34,6 +34,7 @@ def duplicate_keys(node: yaml.Node | None) -> Iterator[str]:
     if isinstance(node, yaml.MappingNode):
         keys = [key.value for key, _ in node.value]
         yield from (key for key in keys if keys.count(key) > 1)
+
     children = [item for pair in node.value for item in pair] if isinstance(node, yaml.MappingNode) else []
     children += node.value if isinstance(node, yaml.SequenceNode) else []
     for child in children:
@@ -53,11 +54,11 @@ def render(*values: str, colliding: dict[str, dict[str, str]] | None = None) -> 
 
 def metadata_of(documents: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Yields the metadata of every object and of every pod template."""
-    for each in documents:
-        name = f"{each['kind']}/{each['metadata']['name']}"
-        yield name, each["metadata"]
-        if each["kind"] == "Deployment":
-            yield f"{name}/pods", each["spec"]["template"]["metadata"]
+    for manifest in documents:
+        name = f"{manifest['kind']}/{manifest['metadata']['name']}"
+        yield name, manifest["metadata"]
+        if manifest["kind"] == "Deployment":
+            yield f"{name}/pods", manifest["spec"]["template"]["metadata"]
 
 
 def labels_of(documents: list[Manifest]) -> dict[str, dict[str, str]]:
@@ -85,8 +86,8 @@ def test_a_selector_finds_only_pods_of_the_operator() -> None:
     everywhere = {"app.kubernetes.io/component": "operator", "app.kubernetes.io/name": RELEASE}
     documents = render(*EVERYTHING, colliding={"commonLabels": everywhere, "podLabels": everywhere})
 
-    [pod] = [each for each in documents if each["kind"] == "Pod"]
-    [deployment] = [each for each in documents if each["kind"] == "Deployment"]
+    [pod] = [manifest for manifest in documents if manifest["kind"] == "Pod"]
+    [deployment] = [manifest for manifest in documents if manifest["kind"] == "Deployment"]
     selector = deployment["spec"]["selector"]["matchLabels"]
 
     assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
@@ -97,8 +98,8 @@ def test_a_selector_finds_only_pods_of_the_operator() -> None:
 def test_a_label_of_one_object_wins_over_a_common_one(value: str) -> None:
     labels = labels_of(render(*EVERYTHING, colliding={"commonLabels": {"release": "all"}, value: {"release": "one"}}))
 
-    assert [each["release"] for each in labels.values()].count("one") == 1
-    assert "all" in {each["release"] for each in labels.values()}
+    assert [entry["release"] for entry in labels.values()].count("one") == 1
+    assert "all" in {entry["release"] for entry in labels.values()}
 
 
 def test_roles_aggregate_whatever_the_common_labels() -> None:
@@ -110,8 +111,10 @@ def test_roles_aggregate_whatever_the_common_labels() -> None:
 
 def annotations(kind: str, documents: list[Manifest]) -> Manifest:
     """Returns the annotations of the objects of this kind, which all have the same."""
-    [first, *others] = [each["metadata"].get("annotations", {}) for each in documents if each["kind"] == kind]
-    assert all(each == first for each in others)
+    [first, *others] = [
+        manifest["metadata"].get("annotations", {}) for manifest in documents if manifest["kind"] == kind
+    ]
+    assert all(other == first for other in others)
     return dict(first)
 
 
@@ -133,7 +136,7 @@ def test_crds_keep_decides_on_keeping(keep: str, expected: dict[str, str]) -> No
     ],
 )
 def test_the_provider_decides_on_ca_injection(values: tuple[str, ...], expected: str | None) -> None:
-    """With `operator` the annotation would keep the operator from publishing its CA."""
+    """With provider `operator`, the annotation would keep the operator from publishing its CA."""
     documents = render(*values, colliding={"commonAnnotations": {INJECT: "theirs/ca"}})
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         assert annotations(kind, documents).get(INJECT) == expected
@@ -158,9 +161,9 @@ def test_an_account_annotation_wins_over_a_common_one() -> None:
     documents = render(colliding=colliding)
 
     assert [
-        each["metadata"]["annotations"]["example.com/role"]
-        for each in documents
-        if each["kind"] == "ServiceAccount" and each["metadata"]["name"] == RELEASE
+        manifest["metadata"]["annotations"]["example.com/role"]
+        for manifest in documents
+        if manifest["kind"] == "ServiceAccount" and manifest["metadata"]["name"] == RELEASE
     ] == ["one"]
 
 
@@ -191,9 +194,10 @@ def test_a_release_name_is_text(release: str) -> None:
     ],
 )
 def test_values_that_cannot_work_together_are_rejected(values: list[str], message: str) -> None:
-    done = run("template", RELEASE, CHART, *set_flags(values))
-    assert done.returncode != 0
-    assert message in done.stderr
+    process = run("template", RELEASE, CHART, *set_flags(values))
+
+    assert process.returncode != 0
+    assert message in process.stderr
 
 
 @pytest.mark.parametrize(
@@ -211,29 +215,29 @@ def test_values_that_cannot_work_together_are_rejected(values: list[str], messag
         ("crds.enabled=false",),
     ],
 )
-def test_values_that_can_work_together_are_not(values: tuple[str, ...]) -> None:
+def test_values_that_work_together_are_accepted(values: tuple[str, ...]) -> None:
     assert manifests(RELEASE, NAMESPACE, *values)
 
 
 @pytest.mark.parametrize("value", list(documented(VALUES)), ids=lambda value: value.name)
 def test_a_null_means_empty_or_is_rejected_by_name(value: Value) -> None:
-    """As left by a parent's values file in which everything below a key is commented out."""
-    done = run("template", RELEASE, CHART, *set_flags([*EVERYTHING, f"{value.name}=null"]))
+    """A parent's values file has such a null when everything below a key is commented out."""
+    process = run("template", RELEASE, CHART, *set_flags([*EVERYTHING, f"{value.name}=null"]))
 
     if value.default in ("", [], {}) or isinstance(value.default, dict):
-        assert done.returncode == 0, done.stderr
+        assert process.returncode == 0, process.stderr
     else:
-        assert f"missing property '{value.name.rpartition('.')[2]}'" in done.stderr
+        assert f"missing property '{value.name.rpartition('.')[2]}'" in process.stderr
 
 
-@pytest.mark.parametrize("section", [name for name, each in yaml.safe_load(VALUES).items() if isinstance(each, dict)])
+@pytest.mark.parametrize("section", [name for name, value in yaml.safe_load(VALUES).items() if isinstance(value, dict)])
 def test_a_section_that_is_null_is_rejected_by_name(section: str) -> None:
-    done = run("template", RELEASE, CHART, "--set", f"{section}=null")
-    assert done.returncode == 0 if section in NAMES else f"missing property '{section}'" in done.stderr
+    process = run("template", RELEASE, CHART, "--set", f"{section}=null")
+    assert process.returncode == 0 if section in NAMES else f"missing property '{section}'" in process.stderr
 
 
 def test_two_operators_without_a_lease_never_overlap() -> None:
-    """Not even while one version replaces the other."""
+    """They do not even overlap while one version replaces the other."""
     [alone] = [one("Deployment", "leaderElect=false", "replicas=1")["spec"]["strategy"]]
     assert alone == {"type": "Recreate"}
     assert one("Deployment", "leaderElect=false", "reconcile=false")["spec"]["strategy"]["type"] == "RollingUpdate"
@@ -243,7 +247,7 @@ def test_two_operators_without_a_lease_never_overlap() -> None:
     ("values", "job"),
     [(ALERTS, RELEASE), (("prometheusRule.enabled=true", "prometheusRule.job=monitoring/pods"), "monitoring/pods")],
 )
-def test_every_alert_asks_for_the_job_that_is_scraped(values: tuple[str, ...], job: str) -> None:
+def test_every_alert_selects_the_scraped_job(values: tuple[str, ...], job: str) -> None:
     rules = one("PrometheusRule", *values)["spec"]["groups"][0]["rules"]
     assert rules
     assert all(f'job="{job}", namespace="{NAMESPACE}"' in rule["expr"] for rule in rules)
@@ -251,20 +255,20 @@ def test_every_alert_asks_for_the_job_that_is_scraped(values: tuple[str, ...], j
 
 def test_a_network_policy_lets_scrapes_in() -> None:
     policy = one("NetworkPolicy", *EVERYTHING)
-    [monitored] = [each["port"] for each in one("ServiceMonitor", *EVERYTHING)["spec"]["endpoints"]]
-    [port] = [each["targetPort"] for each in one("Service")["spec"]["ports"] if each["name"] == monitored]
+    [monitored] = [endpoint["port"] for endpoint in one("ServiceMonitor", *EVERYTHING)["spec"]["endpoints"]]
+    [target] = [port["targetPort"] for port in one("Service")["spec"]["ports"] if port["name"] == monitored]
 
-    [rule] = [rule for rule in policy["spec"]["ingress"] if {"port": port} in rule["ports"]]
+    [rule] = [rule for rule in policy["spec"]["ingress"] if {"port": target} in rule["ports"]]
 
     assert "from" not in rule
-    assert port in {each["name"] for each in container(*EVERYTHING)["ports"]}
+    assert target in {port["name"] for port in container(*EVERYTHING)["ports"]}
 
 
-def test_the_release_namespace_need_not_be_looked_after() -> None:
+def test_the_release_namespace_need_not_be_watched() -> None:
     roles = {
-        (each["metadata"]["namespace"], each["metadata"]["name"])
-        for each in manifests(RELEASE, NAMESPACE, "namespaces={one}")
-        if each["kind"] == "Role"
+        (manifest["metadata"]["namespace"], manifest["metadata"]["name"])
+        for manifest in manifests(RELEASE, NAMESPACE, "namespaces={one}")
+        if manifest["kind"] == "Role"
     }
 
     assert roles == {("one", RELEASE), (NAMESPACE, f"{RELEASE}-own")}
@@ -282,7 +286,7 @@ def test_the_release_namespace_need_not_be_looked_after() -> None:
          "networkPolicy.metricsFrom is set: Prometheus must be among"),
     ],
 )  # fmt: skip
-def test_notes_warn_of_what_a_value_brings_about(values: tuple[str, ...], note: str) -> None:
+def test_notes_warn_of_consequences_of_values(values: tuple[str, ...], note: str) -> None:
     assert note in notes(*values)
     assert note not in notes()
 
