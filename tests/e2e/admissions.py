@@ -1,4 +1,4 @@
-"""A steady stream of admissions through the API server, counted."""
+"""Sends a steady stream of admissions through the API server and counts the failures."""
 
 import asyncio
 import re
@@ -23,14 +23,14 @@ REJECTED_EVERY = 10
 
 @dataclass(frozen=True)
 class Failure:
-    """An answer that nobody should have got, and to which request since the beginning."""
+    """A wrong answer, and the number of its request since the beginning."""
 
     number: int
     answer: str
 
 
 class Admissions(Background):
-    """Creates DittoServers that are not kept, a few at once and without a pause; some of them have to be rejected."""
+    """Creates DittoServers as dry runs, a few at once and without a pause; some of them have to be rejected."""
 
     def __init__(self, user: Namespace) -> None:
         super().__init__()
@@ -42,13 +42,15 @@ class Admissions(Background):
 
     @contextmanager
     def during(self, what: str) -> Iterator[None]:
-        """Says how many there were, and how many failed."""
+        """Prints how many were tried inside the `with`, and how many failed."""
         begun, tried, failed = monotonic(), self.tried, len(self.failures)
+
         yield
+
         new = self.failures[failed:]
         print(f"  {what:58} {monotonic() - begun:6.1f} s {self.tried - tried:7} tried {len(new):4} failed", flush=True)
-        for each in new[:3]:
-            print(f"    {each.number}: {each.answer}")
+        for failure in new[:3]:
+            print(f"    {failure.number}: {failure.answer}")
 
     def run(self) -> None:
         asyncio.run(self._run())
@@ -57,6 +59,7 @@ class Admissions(Background):
         trust = ssl.create_default_context(cafile=self._cluster.ca_file)
         headers = {"Authorization": f"Bearer {self._cluster.token}"}
         base = self._cluster.url
+
         async with (
             httpx.AsyncClient(base_url=base, verify=trust, headers=headers, trust_env=False, timeout=30) as client,
             asyncio.TaskGroup() as group,
@@ -69,7 +72,7 @@ class Admissions(Background):
             rejected = number % REJECTED_EVERY == 0
             answer = await client.post(self._path, params={"dryRun": "All"}, json=server(rejected=rejected))
             self.tried += 1
-            if not is_as_it_should_be(answer, rejected=rejected):
+            if not is_correct(answer, rejected=rejected):
                 warning = answer.headers.get("warning", "")
                 self.failures.append(Failure(number, f"{answer.status_code} {warning} {answer.text[:300]}"))
 
@@ -84,14 +87,14 @@ def server(*, rejected: bool) -> dict[str, Any]:
     }
 
 
-def is_as_it_should_be(answer: httpx.Response, *, rejected: bool) -> bool:
+def is_correct(answer: httpx.Response, *, rejected: bool) -> bool:
     if rejected:
         return answer.status_code == 422 and "does not exist in cluster" in answer.text
     return answer.status_code == 201
 
 
 def failed_open(cluster: ControlPlane) -> int:
-    """How many admissions the API server let pass without the mutating webhook's answer, since it started."""
+    """Returns how many admissions the API server has let pass without an answer of the mutating webhook."""
     metrics = cluster.kubectl("get", "--raw", "/metrics").stdout
-    found = re.findall(r'^apiserver_admission_webhook_fail_open_count\{name="mutate\..* (\d+)$', metrics, re.MULTILINE)
-    return sum(map(int, found))
+    counts = re.findall(r'^apiserver_admission_webhook_fail_open_count\{name="mutate\..* (\d+)$', metrics, re.MULTILINE)
+    return sum(map(int, counts))

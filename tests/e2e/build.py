@@ -1,5 +1,6 @@
-"""The programs of a cluster with one node, built from Go modules: what the control plane lacks, containerd, and the
-stand-in for DittoFS.
+"""Builds the programs of a cluster with one node from Go modules.
+
+These are what the control plane lacks, containerd, and the stand-in for DittoFS.
 """
 
 from collections.abc import Mapping
@@ -27,7 +28,7 @@ STANDIN = GoModule(FOLDER / "standin", package=".", names=("dittofs", "pause"), 
 
 @dataclass(frozen=True)
 class Programs:
-    """The folders that hold them."""
+    """The folders of the programs."""
 
     controlplane: Path
     node: Path
@@ -36,7 +37,7 @@ class Programs:
 
 
 def programs(environ: Mapping[str, str]) -> Programs:
-    """Each is built at most once for each content of its module."""
+    """Builds each program at most once for each content of its module."""
     return Programs(
         controlplane.go_module().built(environ),
         NODE.built(environ),

@@ -1,6 +1,4 @@
-"""cert-manager, played: what it writes for Certificates, and as the injector of their CA, in a cluster that cannot have
-it.
-"""
+"""Plays cert-manager in a cluster that cannot install it: issues Certificates and injects their CA."""
 
 import base64
 import json
@@ -18,7 +16,7 @@ INJECT = "cert-manager.io/inject-ca-from"
 
 
 class CertManager(Background):
-    """Works inside a `with`; all that it issues is of one authority, whatever the issuer."""
+    """Works inside a `with`; issues everything from one authority, whatever the issuer."""
 
     def __init__(self, cluster: ControlPlane) -> None:
         super().__init__()
@@ -28,13 +26,13 @@ class CertManager(Background):
     def __enter__(self) -> Self:
         definitions = [_definition("Certificate", "certificates"), _definition("Issuer", "issuers")]
         self._cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, definitions)))
-        names = [f"crd/{each['metadata']['name']}" for each in definitions]
+        names = [f"crd/{definition['metadata']['name']}" for definition in definitions]
         self._cluster.kubectl("wait", "--for=condition=Established", *names)
         return super().__enter__()
 
     def run(self) -> None:
         while not self.ending.wait(PAUSE_SECONDS):
-            # By kubectl, which asks again when the API server is not done with a new definition yet: 429.
+            # kubectl asks again after a 429, as long as the API server does not serve a new definition yet.
             for certificate in json.loads(self._kubectl("get", "certificates", "-o", "json"))["items"]:
                 if "status" not in certificate:
                     self._issue(certificate)
@@ -46,6 +44,7 @@ class CertManager(Background):
         pair = Pair(self.authority.pem, self.authority.key_pem)
         if not spec.get("isCA"):
             pair = self.authority.issue_pair(spec["dnsNames"], datetime.now(UTC))
+
         data = {"ca.crt": self.authority.pem, "tls.crt": pair.certificate, "tls.key": pair.key}
         secret = {
             "apiVersion": "v1",
@@ -55,6 +54,7 @@ class CertManager(Background):
             "data": {name: base64.b64encode(value).decode() for name, value in data.items()},
         }
         self._kubectl("apply", "-f", "-", input=json.dumps(secret))
+
         ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
         change = ("--subresource=status", "--type=merge", "-p", json.dumps(ready))
         self._kubectl("patch", "certificate", certificate["metadata"]["name"], *change)
@@ -63,6 +63,7 @@ class CertManager(Background):
         live = self._cluster.get(path)
         if INJECT not in (live["metadata"].get("annotations") or {}):
             return
+
         bundle = base64.b64encode(self.authority.pem).decode()
         if live["webhooks"][0]["clientConfig"].get("caBundle") != bundle:
             change = [{"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": bundle}]
@@ -76,6 +77,7 @@ def _definition(kind: str, plural: str) -> dict[str, Any]:
     schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
     names = {"kind": kind, "plural": plural, "singular": kind.lower()}
+
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",

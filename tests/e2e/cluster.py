@@ -1,5 +1,7 @@
-"""A real cluster with one node, this machine: the tests' control plane with a scheduler, a kubelet, containerd and a
-network for pods. It needs root, reaches no other machine, and leaves nothing behind.
+"""A real cluster whose only node is this machine.
+
+It adds a scheduler, a kubelet, containerd and a pod network to the tests' control plane. It needs root, reaches no
+other machine, and leaves nothing behind.
 """
 
 import json
@@ -29,14 +31,15 @@ OPTIONS = {
 
 
 class Cluster(ControlPlane):
-    """Runs inside a `with`; logs and configuration are in the given folder, what containers need in machine.STATE."""
+    """Runs inside a `with`; its folder has logs and configuration, machine.STATE has what containers need."""
 
     address = machine.ADDRESS
 
     def __init__(self, programs: Programs, folder: Path) -> None:
-        machine.clean()  # What a run that was killed has left.
+        machine.clean()  # An earlier run that was killed may have left something.
         machine.prepare()
         super().__init__(programs.controlplane, folder)
+
         self._node = programs.node
         self._containers = programs.containers
         self._socket = machine.STATE / "containerd.sock"
@@ -55,7 +58,7 @@ class Cluster(ControlPlane):
         return self
 
     def load(self, archive: Path) -> None:
-        """An image in a docker-archive, for the kubelet to find."""
+        """Loads an image from a docker-archive, so that the kubelet finds it."""
         self.ctr("images", "import", str(archive))
 
     def ctr(self, *args: str) -> str:
@@ -73,6 +76,7 @@ class Cluster(ControlPlane):
     def _start_node(self) -> None:
         (self.folder / "kubelet.json").write_text(json.dumps(_kubelet_config(self._socket)))
         kubeconfig = f"--kubeconfig={self.kubeconfig}"
+
         self._start("kube-scheduler", kubeconfig, "--leader-elect=false", "--secure-port=0")
         self._start(
             "kubelet",
@@ -88,7 +92,7 @@ class Cluster(ControlPlane):
             kubeconfig,
             f"--hostname-override={NODE}",
             "--proxy-mode=nftables",
-            "--masquerade-all",  # Or a pod's answer to another one would take the short way, past the packet filter.
+            "--masquerade-all",  # Otherwise a pod's answer to another pod would bypass the packet filter.
             "--conntrack-max-per-core=0",
             "--conntrack-min=0",
             "--conntrack-tcp-timeout-established=0s",
@@ -106,10 +110,11 @@ class Cluster(ControlPlane):
         self._running[name] = Program(*command, folder=self.folder, log=log, environ=environ)
 
     def _stop(self) -> None:
-        # The kubelet first: it would start again what is stopped.
+        # The kubelet first, because it would restart what is stopped.
         for name in ("kubelet", "kube-proxy", "kube-scheduler", "containerd"):
             if program := self._running.pop(name, None):
                 program.stop()
+
         super()._stop()
         machine.clean()
 
@@ -126,12 +131,13 @@ class Cluster(ControlPlane):
 
 
 def _containerd_config(socket: Path, programs: Path, folder: Path) -> str:
-    """It asks no registry: where one would be asked, nobody listens."""
+    """Returns a configuration that reaches no registry: nothing listens at the address it has for them."""
     network, registries = folder / "network", folder / "registries"
     network.mkdir()
     (network / "pods.conflist").write_text(json.dumps(_network_config()))
     (registries / "_default").mkdir(parents=True)
     (registries / "_default" / "hosts.toml").write_text('server = "http://127.0.0.1:1"\n')
+
     return f"""
 version = 3
 root = "{machine.STATE / "containerd"}"
@@ -153,7 +159,7 @@ sandbox = "{PAUSE_IMAGE}"
 config_path = "{registries}"
 
 [plugins.'io.containerd.cri.v1.runtime']
-# In a container itself, this machine may not lower what its parent has set.
+# This machine may itself be a container, and may not lower the value that its parent has set.
 restrict_oom_score_adj = true
 netns_mounts_under_state_dir = true
 
@@ -185,7 +191,7 @@ def _kubelet_config(socket: Path) -> Manifest:
         "address": machine.ADDRESS,
         "healthzPort": 0,
         "containerRuntimeEndpoint": f"unix://{socket}",
-        # Who reaches that address is on this machine.
+        # Only this machine reaches that address.
         "authentication": {"anonymous": {"enabled": True}, "webhook": {"enabled": False}},
         "authorization": {"mode": "AlwaysAllow"},
         "cgroupDriver": "cgroupfs",
@@ -195,7 +201,7 @@ def _kubelet_config(socket: Path) -> Manifest:
         "failSwapOn": False,
         "localStorageCapacityIsolation": False,
         "makeIPTablesUtilChains": False,
-        # A full disk of a developer's machine evicts nothing.
+        # A full disk on a developer's machine must not evict pods.
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,

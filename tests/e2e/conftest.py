@@ -8,7 +8,7 @@ import pytest
 from tests.e2e import machine
 from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
-from tests.e2e.explanation import explained
+from tests.e2e.explanation import explain_failures
 from tests.e2e.images import Builder, demand_tools
 from tests.e2e.installation import NAME, NAMESPACE, helm, install, patiently, values
 from tests.e2e.volumes import Volumes
@@ -19,34 +19,36 @@ from tests.helm.chart import CHART
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
-@pytest.hookimpl(wrapper=True, trylast=True)  # Where what is printed belongs to the test.
+@pytest.hookimpl(wrapper=True, trylast=True)  # So that its output belongs to the test.
 def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
-    asked = item.funcargs["cluster"]
-    assert isinstance(asked, Cluster)
-    with explained(asked):
+    cluster = item.funcargs["cluster"]
+    assert isinstance(cluster, Cluster)
+    with explain_failures(cluster):
         yield
 
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[Cluster]:
-    """With the operator installed, and volumes for whoever claims one."""
-    with machine.claimed():
+    """Runs a cluster with the operator installed and with volumes for claims."""
+    with machine.claim():
         with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
             demand_tools()
             built = programs(os.environ)
             archives = Builder(cache(os.environ) / "images").archives(built.standin, tmp_path_factory.mktemp("images"))
+
         with Cluster(built, tmp_path_factory.mktemp("cluster")) as running, Volumes(running):
             for archive in archives:
                 running.load(archive)
-            with explained(running):
+            with explain_failures(running):
                 install(running)
             yield running
+
         assert not machine.containers()
 
 
 @pytest.fixture
 def user(cluster: Cluster) -> Iterator[Namespace]:
-    """In a namespace of their own, which enforces the restricted Pod Security profile."""
+    """Creates a namespace for a user, which enforces the restricted Pod Security profile."""
     name = f"user-{secrets.token_hex(4)}"
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
     cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
@@ -56,6 +58,6 @@ def user(cluster: Cluster) -> Iterator[Namespace]:
 
 @pytest.fixture
 def operator(cluster: Cluster) -> Iterator[Namespace]:
-    """Installed again as it was, whatever becomes of it in a test."""
+    """Reinstalls the operator after the test, whatever the test does to it."""
     yield Namespace(cluster, NAMESPACE)
     helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())

@@ -1,4 +1,4 @@
-"""What a cluster, which is gone when somebody reads of a failure, had to say about it."""
+"""Prints the state of a cluster after a failure, because the cluster is gone when somebody reads about it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,12 +9,12 @@ LINES = 100
 
 
 @contextmanager
-def explained(cluster: ControlPlane) -> Iterator[None]:
-    """When something fails inside, pods, Events and the end of each log are shown."""
+def explain_failures(cluster: ControlPlane) -> Iterator[None]:
+    """Prints pods, Events and the end of each log when something fails inside the `with`."""
     try:
         yield
     except Exception:
-        print(*(shown(cluster, *args) for args in questions(cluster)), sep="\n")
+        print(*(run_kubectl(cluster, *args) for args in questions(cluster)), sep="\n")
         raise
 
 
@@ -27,6 +27,6 @@ def questions(cluster: ControlPlane) -> Iterator[tuple[str, ...]]:
         yield (*logs, "--previous")
 
 
-def shown(cluster: ControlPlane, *args: str) -> str:
-    said = cluster.kubectl(*args, check=False)
-    return f"$ kubectl {' '.join(args)}\n{said.stdout}{said.stderr}"
+def run_kubectl(cluster: ControlPlane, *args: str) -> str:
+    process = cluster.kubectl(*args, check=False)
+    return f"$ kubectl {' '.join(args)}\n{process.stdout}{process.stderr}"

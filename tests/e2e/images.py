@@ -1,5 +1,6 @@
-"""The images of the end-to-end test, each in a docker-archive: the operator's from its Dockerfile, and two of the
-stand-in's. Needed are buildah, debootstrap and Debian's packages, but no registry.
+"""Builds the images of the end-to-end test as docker-archives: the operator's, and two of the stand-in.
+
+It needs buildah, debootstrap and Debian's packages, but no registry.
 """
 
 import os
@@ -22,35 +23,38 @@ TOOLS = ("buildah", "debootstrap", "runc", "ip", "nft", "iptables")
 
 @dataclass(frozen=True)
 class Builder:
-    """`cache` keeps the base image and the layers of the others; the machine's own images are left alone."""
+    """Builds images apart from those of the machine; `cache` keeps the base image and the layers of the others."""
 
     cache: Path
 
     def archives(self, standin: Path, folder: Path) -> list[Path]:
-        """Of all three images, in the folder."""
+        """Builds all three images and saves them into the folder."""
         demand_tools()
         self.cache.mkdir(parents=True, exist_ok=True)
+
         self._configure()
-        self._make_base()
-        self._make_operator()
+        self._build_base()
+        self._build_operator()
         for image in (DITTOFS, PAUSE):
             target = ("--target", image.partition(":")[0])
             self._buildah(f"Building {image}", "build", "--tag", image, *target, "--file", _dockerfile(), standin)
-        return [self._saved(image, folder) for image in (OPERATOR, DITTOFS, PAUSE)]
+
+        return [self._save(image, folder) for image in (OPERATOR, DITTOFS, PAUSE)]
 
     @property
     def _environ(self) -> dict[str, str]:
-        own = {"CONTAINERS_STORAGE_CONF": str(self.cache / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
-        return {**os.environ, **own}
+        settings = {"CONTAINERS_STORAGE_CONF": str(self.cache / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
+        return {**os.environ, **settings}
 
     def _configure(self) -> None:
         lines = ("[storage]", 'driver = "overlay"', f'graphroot = "{self.cache / "storage"}"')
         (self.cache / "storage.conf").write_text("\n".join((*lines, f'runroot = "{self.cache / "run"}"', "")))
 
-    def _make_base(self) -> None:
-        """Debian with Python, in place of the Dockerfile's own base, which only a registry has."""
+    def _build_base(self) -> None:
+        """Builds Debian with Python, in place of the base in the Dockerfile, which only a registry has."""
         if (self.cache / BASE).exists():
             return
+
         with TemporaryDirectory(dir=self.cache) as scratch:
             system = Path(scratch, "system")
             packages = "--include=python3,python3-venv,ca-certificates"
@@ -58,19 +62,21 @@ class Builder:
             run("Making a base image of Debian's packages, a minute", *command, environ=self._environ)
             for waste in ("var/cache/apt", "var/lib/apt/lists", "usr/share/doc", "usr/share/locale"):
                 shutil.rmtree(system / waste)
+
             dockerfile = Path(scratch, "Dockerfile")
             dockerfile.write_text("FROM scratch\nCOPY . /\n")
             self._buildah("Packing it", "build", "--tag", BASE, "--file", dockerfile, system)
+
         (self.cache / BASE).touch()
 
-    def _make_operator(self) -> None:
+    def _build_operator(self) -> None:
         trust = f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"
         options = f"BUILD_OPTIONS=--layers --network=host {trust}"
-        # Under the name that it has by default, which is the one that the chart expects.
-        given = ("BUILDER=buildah", f"BASE=localhost/{BASE}", options)
-        run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *given, environ=self._environ)
+        # The image keeps its default name, which the chart expects.
+        variables = ("BUILDER=buildah", f"BASE=localhost/{BASE}", options)
+        run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *variables, environ=self._environ)
 
-    def _saved(self, image: str, folder: Path) -> Path:
+    def _save(self, image: str, folder: Path) -> Path:
         archive = folder / f"{Path(image).name.partition(':')[0]}.tar"
         self._buildah(f"Saving {image}", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
         return archive

@@ -1,4 +1,4 @@
-"""The operator in the cluster, installed as a user would: by helm, from the chart, with nothing to prepare."""
+"""Installs the operator as a user does: with helm, from the chart, without any preparation."""
 
 import json
 import ssl
@@ -18,7 +18,7 @@ REPOSITORY, TAG = OPERATOR.split(":")
 
 
 def install(cluster: ControlPlane) -> None:
-    """Returns when every replica is ready."""
+    """Installs the operator and waits until every replica is ready."""
     labels = {"pod-security.kubernetes.io/enforce": "restricted"}
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
@@ -26,14 +26,14 @@ def install(cluster: ControlPlane) -> None:
 
 
 def helm(cluster: ControlPlane, *args: str | Path) -> str:
-    """What it prints; raises when it fails."""
+    """Returns what helm prints; raises when it fails."""
     return output(run_in(cluster, *args, "--namespace", NAMESPACE))
 
 
 def values(**others: str) -> list[str]:
-    """Names the chart's own image, since an upgrade that sets nothing would keep what was set before."""
-    given = {"image.repository": REPOSITORY, "image.tag": TAG} | others
-    return [part for name, value in given.items() for part in ("--set", f"{name}={value}")]
+    """Returns options that set the default image: an upgrade without them would keep what was set before."""
+    settings = {"image.repository": REPOSITORY, "image.tag": TAG} | others
+    return [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
 
 
 def patiently() -> tuple[str, ...]:
@@ -46,8 +46,9 @@ def ready_replicas(cluster: ControlPlane) -> int:
 
 
 def served(operator: Namespace) -> list[str]:
-    pods = [each for each in operator.list_all("pods") if "deletionTimestamp" not in each["metadata"]]
-    return [ssl.get_server_certificate((each["status"]["podIP"], 9443)) for each in pods]
+    """Returns the certificates that the replicas serve."""
+    pods = [pod for pod in operator.list_all("pods") if "deletionTimestamp" not in pod["metadata"]]
+    return [ssl.get_server_certificate((pod["status"]["podIP"], 9443)) for pod in pods]
 
 
 def bundle(cluster: ControlPlane, kind: str) -> str:

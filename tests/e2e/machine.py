@@ -1,5 +1,6 @@
-"""What a cluster changes on this machine outside its processes, and how all of it goes away: also what a run that was
-killed has left. It takes away only what bears the cluster's own names.
+"""Prepares this machine for a cluster, and cleans up afterwards, also after an earlier run that was killed.
+
+It removes only what bears the names of the cluster.
 """
 
 import errno
@@ -19,15 +20,15 @@ from tests.harness.wait import until
 
 STATE = Path("/var/lib/dittofs-e2e")
 LOCK = Path("/run/lock/dittofs-e2e")
-# Of containerd: a folder for each running container, and a cgroup for each.
+# containerd has a folder and a cgroup for each running container.
 CONTAINERS = STATE / "run/io.containerd.runtime.v2.task/k8s.io"
 CGROUP = "k8s.io"
 BRIDGE = "dittofs-e2e"
-# Of the node. A loopback address would be refused; this one is on the loopback interface and nowhere else.
+# The node's address. A loopback address would be refused; this one is on the loopback interface and nowhere else.
 ADDRESS = "10.99.0.1"
 PODS = "10.244.0.0/24"
 SERVICES = "10.96.0.0/16"
-# These are set by the kubelet and by network plugins, for good.
+# The kubelet and network plugins set these and do not reset them.
 SYSCTLS = (
     *("net/ipv4/ip_forward", "vm/overcommit_memory", "vm/panic_on_oom"),
     *("kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
@@ -35,15 +36,17 @@ SYSCTLS = (
 
 
 @contextmanager
-def claimed() -> Iterator[None]:
-    """There is one such cluster on a machine at a time."""
+def claim() -> Iterator[None]:
+    """Claims the machine for one cluster at a time."""
     if os.geteuid() != 0:
         raise Failed("The end-to-end test runs containers and changes the network: it has to be root")
+
     with LOCK.open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise Failed("Another end-to-end test is running on this machine") from None
+
         yield
 
 
@@ -51,14 +54,15 @@ def prepare() -> None:
     STATE.mkdir(parents=True)
     (STATE / "sysctls.json").write_text(json.dumps({name: _sysctl(name).read_text() for name in SYSCTLS}))
     _run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
-    # A packet for a Service needs a way before the packet filter sends it to a pod: one that stays on the machine.
+    # A packet for a Service needs a route, one that stays on the machine, before the packet filter sends it to a pod.
     _run("ip", "route", "add", SERVICES, "dev", "lo", "src", ADDRESS)
 
 
 def clean() -> None:
-    """Safe to repeat, whatever is there or is not."""
+    """Removes everything; safe to repeat, whatever exists."""
     _kill_containers()
     _unmount()
+
     for command in (
         ("ip", "link", "delete", BRIDGE),
         ("ip", "route", "delete", SERVICES, "dev", "lo"),
@@ -67,6 +71,7 @@ def clean() -> None:
         ("nft", "delete", "table", "ip6", "kube-proxy"),
     ):
         _run(*command, check=False)
+
     if (saved := STATE / "sysctls.json").exists():
         for name, value in json.loads(saved.read_text()).items():
             _sysctl(name).write_text(value)
@@ -74,7 +79,7 @@ def clean() -> None:
 
 
 def containers() -> list[int]:
-    """The processes in them, by the file system that is theirs: also of a run whose shims and folders are gone."""
+    """Returns the processes in containers, by their file system: even of a run whose shims and folders are gone."""
     return [int(process.name) for process in Path("/proc").glob("[0-9]*") if _is_contained(process)]
 
 
@@ -87,16 +92,17 @@ def _is_contained(process: Path) -> bool:
 
 
 def _kill_containers() -> None:
-    # The shims first: they would clean up meanwhile.
+    # The shims first, because they would clean up at the same time.
     for pid in [*_shims(), *containers()]:
         _kill(pid)
     until(lambda: not [*_shims(), *containers()])
+
     for folder in sorted(_cgroups(), reverse=True):
-        # A process that has no file system any more is on its way out, but may not have left its cgroup yet.
-        until(partial(_removed, folder))
+        # A process that no longer has a file system is ending, but may not have left its cgroup yet.
+        until(partial(_remove_cgroup, folder))
 
 
-def _removed(cgroup: Path) -> bool:
+def _remove_cgroup(cgroup: Path) -> bool:
     try:
         cgroup.rmdir()
     except OSError as error:
@@ -107,17 +113,18 @@ def _removed(cgroup: Path) -> bool:
 
 
 def _cgroups() -> Iterator[Path]:
-    """Of our containers alone. In version 2 there is one tree, in version 1 one for each controller."""
+    """Yields the cgroups of our containers. Version 2 has one tree, version 1 has one for each controller."""
     root = Path("/sys/fs/cgroup")
-    names = [each.name for each in CONTAINERS.iterdir()] if CONTAINERS.exists() else []
-    trees = [root, *(each for each in root.iterdir() if each.is_dir() and not each.is_symlink())]
+    names = [folder.name for folder in CONTAINERS.iterdir()] if CONTAINERS.exists() else []
+    trees = [root, *(folder for folder in root.iterdir() if folder.is_dir() and not folder.is_symlink())]
+
     for top in (tree / CGROUP / name for tree in trees for name in names):
         if top.is_dir():
-            yield from (top, *(each for each in top.rglob("*") if each.is_dir()))
+            yield from (top, *(folder for folder in top.rglob("*") if folder.is_dir()))
 
 
 def _shims() -> list[int]:
-    """They outlive containerd, and would clean up after the containers that it may still know."""
+    """Returns the processes of containerd's shims, which outlive it and would clean up after their containers."""
     return [
         int(process.name)
         for process in Path("/proc").glob("[0-9]*")
@@ -148,6 +155,6 @@ def _sysctl(name: str) -> Path:
 
 
 def _run(*command: str, check: bool = True) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
-    if check and done.returncode:
-        raise Failed(f"{' '.join(command)}: {done.stderr.strip()}")
+    process = subprocess.run(command, check=False, capture_output=True, text=True, timeout=30)
+    if check and process.returncode:
+        raise Failed(f"{' '.join(command)}: {process.stderr.strip()}")

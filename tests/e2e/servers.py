@@ -1,4 +1,4 @@
-"""DittoServers with an image that this cluster has, and what a user sees of them."""
+"""Builds DittoServers with an image that this cluster has, and looks at them as a user does."""
 
 import socket
 from subprocess import CompletedProcess
@@ -10,7 +10,7 @@ from tests.e2e.images import DITTOFS
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 
-# The pod is stopped, started and probed; the machine may be a slow one.
+# A pod is stopped, started and probed, possibly on a slow machine.
 POD_SECONDS = 90.0
 
 
@@ -24,34 +24,34 @@ def server(name: str = "files", **spec: Any) -> dict[str, Any]:
 
 
 def is_ready(user: Namespace, name: str = "files") -> bool:
-    found = user.condition(name, "Ready")
-    return bool(found) and found["status"] == "True"
+    condition = user.condition(name, "Ready")
+    return bool(condition) and condition["status"] == "True"
 
 
-def ready(user: Namespace, name: str = "files") -> None:
+def wait_until_ready(user: Namespace, name: str = "files") -> None:
     until(lambda: is_ready(user, name), seconds=POD_SECONDS)
 
 
-def pod(user: Namespace, name: str = "files-0") -> str:
-    """The uid of one that is not on its way out, or nothing."""
-    found = user.get("pod", name)
-    return "" if not found or "deletionTimestamp" in found["metadata"] else found["metadata"]["uid"]
+def pod_uid(user: Namespace, name: str = "files-0") -> str:
+    """Returns the uid of the pod, or an empty text while none exists that is not being deleted."""
+    live = user.get("pod", name)
+    return "" if not live or "deletionTimestamp" in live["metadata"] else live["metadata"]["uid"]
 
 
-def seen_inside(user: Namespace, name: str = "files") -> dict[str, Any]:
-    """What the server says of its variables, its boots, and whose its users are, when asked through its API Service."""
+def report_of(user: Namespace, name: str = "files") -> dict[str, Any]:
+    """Returns what the server reports through its API Service: its variables, its boots and its users."""
     path = f"/api/v1/namespaces/{user.namespace}/services/{name}-api:api/proxy/standin"
-    seen: dict[str, Any] = yaml.safe_load(user.kubectl("get", "--raw", path))
-    return seen
+    report: dict[str, Any] = yaml.safe_load(user.kubectl("get", "--raw", path))
+    return report
 
 
-def applied(user: Namespace, *manifests: Any) -> CompletedProcess[str]:
-    """With what kubectl showed the user, whether or not it went well."""
+def kubectl_apply(user: Namespace, *manifests: Any) -> CompletedProcess[str]:
+    """Applies the manifests and returns what kubectl shows the user, even when it fails."""
     return user.control_plane.kubectl(
         "--namespace", user.namespace, "apply", "-f", "-", input=yaml.safe_dump_all(manifests), check=False
     )
 
 
-def greeting(address: str, port: int) -> str:
+def read_greeting(address: str, port: int) -> str:
     with socket.create_connection((address, port), timeout=10) as connection:
         return connection.makefile().readline().strip()

@@ -1,4 +1,4 @@
-"""No admission fails, whatever is done to the operator: a steady stream of them through the API server, counted."""
+"""No admission fails, whatever is done to the operator: a steady stream through the API server is counted."""
 
 import base64
 import signal
@@ -29,42 +29,45 @@ WANTED = 20_000
 DAYS, CA_DAYS = 0.00095, 0.00165
 # Time for a CA to be renewed twice, and for a rolling update.
 SECONDS = 300.0
-# What a connection can lose when a replica is killed: what was under way, and then, until the Service forgets the
-# replica, every second attempt to connect anew.
+# What a connection can lose when a replica is killed: the request under way, and then every second attempt to connect,
+# until the Service forgets the replica.
 LOST = 10
 
 
-def test_no_admission_fails_while_certificates_are_changed_and_replicas_replaced(user: Namespace) -> None:
+def test_no_admission_fails_during_renewals_and_updates(user: Namespace) -> None:
     cluster = user.control_plane
     operator = Namespace(cluster, NAMESPACE)
     open_before = failed_open(cluster)
     print()
+
     with Admissions(user) as stream:
         with stream.during("nothing special"):
             sleep(5)
         with stream.during("a rolling update, to short-lived certificates"):
             upgrade(cluster, short_lived=True)
         with stream.during("the Secret deleted: a new CA and certificate at once"):
-            begin_anew(operator)
+            replace_certificate(operator)
         with stream.during("a certificate renewed, then a CA, as in years"):
-            until(lambda: {"CertificateRenewed", "CARotated"} <= told(operator), SECONDS, pause=1)
-            settled(operator)
+            until(lambda: {"CertificateRenewed", "CARotated"} <= event_reasons(operator), SECONDS, pause=1)
+            wait_until_served(operator)
         with stream.during("a rolling update, back to long-lived certificates"):
             upgrade(cluster, short_lived=False)
-            begin_anew(operator)
+            replace_certificate(operator)
         with stream.during("as many more as it takes"):
-            # However busy the machine is with other things.
+            # This may take long on a busy machine.
             until(lambda: stream.tried >= WANTED, 3 * SECONDS, pause=0.5)
+
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
 
     assert stream.failures == []
     assert failed_open(cluster) == open_before
 
 
-def test_what_no_operator_can_prevent_costs_a_few_admissions_and_then_no_more(user: Namespace) -> None:
-    """A replica that is killed answers nobody any more, and a blank caBundle trusts nobody until it is put back."""
+def test_kills_and_blank_bundles_cost_few_admissions(user: Namespace) -> None:
+    """A killed replica does not answer, and a blank_bundle caBundle trusts nobody until it is restored."""
     cluster = user.control_plane
     print()
+
     with Admissions(user) as stream:
         with stream.during("nothing special"):
             sleep(5)
@@ -77,7 +80,7 @@ def test_what_no_operator_can_prevent_costs_a_few_admissions_and_then_no_more(us
             assert len(stream.failures) - failed <= CONNECTIONS * LOST
         for kind in CONFIGURATIONS:
             with stream.during(f"the caBundle of the {kind} blanked"):
-                blank(cluster, kind)
+                blank_bundle(cluster, kind)
                 until(lambda kind=kind: bundle(cluster, kind) != "")  # type: ignore[misc]
                 sleep(3)
         failed = len(stream.failures)
@@ -85,43 +88,46 @@ def test_what_no_operator_can_prevent_costs_a_few_admissions_and_then_no_more(us
             sleep(5)
 
         assert len(stream.failures) == failed
+
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
 
 
 def upgrade(cluster: ControlPlane, *, short_lived: bool) -> None:
     days = {"certificates.days": DAYS, "certificates.caDays": CA_DAYS} if short_lived else {}
-    given = [part for name, value in days.items() for part in ("--set-json", f"{name}={value}")]
-    helm(cluster, "upgrade", NAME, CHART, *values(), *given, *patiently())
-    # What the former ones make until they have ended is as long-lived as they were told.
+    options = [part for name, value in days.items() for part in ("--set-json", f"{name}={value}")]
+    helm(cluster, "upgrade", NAME, CHART, *values(), *options, *patiently())
+
+    # Until they have ended, the old replicas issue certificates with the old lifetime.
     until(lambda: len(Namespace(cluster, NAMESPACE).list_all("pods")) == REPLICAS, SECONDS, pause=0.5)
 
 
-def begin_anew(operator: Namespace) -> None:
-    """With a CA of the life that is set now."""
-    former = operator.get("secret", f"{NAME}-tls")["metadata"]["uid"]
+def replace_certificate(operator: Namespace) -> None:
+    """Deletes the Secret, so that the operator creates a CA with the lifetime that is set now."""
+    uid = operator.get("secret", f"{NAME}-tls")["metadata"]["uid"]
     operator.kubectl("delete", "secret", f"{NAME}-tls")
-    until(lambda: secret_uid(operator) not in ("", former), SECONDS)
-    settled(operator)
+
+    until(lambda: secret_uid(operator) not in ("", uid), SECONDS)
+    wait_until_served(operator)
 
 
-def settled(operator: Namespace) -> None:
+def wait_until_served(operator: Namespace) -> None:
     """Waits until every replica serves what the Secret holds."""
-    until(lambda: all(each == secret_value(operator, "tls.crt") for each in served(operator)), SECONDS, pause=0.5)
+    until(lambda: set(served(operator)) <= {secret_value(operator, "tls.crt")}, SECONDS, pause=0.5)
 
 
 def secret_uid(operator: Namespace) -> str:
-    found = operator.get("secret", f"{NAME}-tls")
-    return found["metadata"]["uid"] if found else ""
+    secret = operator.get("secret", f"{NAME}-tls")
+    return secret["metadata"]["uid"] if secret else ""
 
 
 def secret_value(operator: Namespace, key: str) -> str:
     return base64.b64decode(operator.get("secret", f"{NAME}-tls")["data"][key]).decode()
 
 
-def told(operator: Namespace) -> set[str]:
-    """The reasons of the Events about the Secret that there is."""
+def event_reasons(operator: Namespace) -> set[str]:
+    """Returns the reasons of the Events about the current Secret."""
     uid = secret_uid(operator)
-    return {each["reason"] for each in operator.list_all("events") if each["involvedObject"].get("uid") == uid}
+    return {event["reason"] for event in operator.list_all("events") if event["involvedObject"].get("uid") == uid}
 
 
 def kill_a_replica(cluster: ControlPlane) -> None:
@@ -130,10 +136,11 @@ def kill_a_replica(cluster: ControlPlane) -> None:
 
 
 def process_of(pod: str) -> int:
-    """As this machine, which is the node, counts processes."""
+    """Returns the number that the pod's process has on this machine, which is the node."""
     for process in Path("/proc").glob("[0-9]*"):
         if is_in(process, pod):
             return int(process.name)
+
     raise AssertionError(f"no process of pod {pod} found")
 
 
@@ -145,6 +152,6 @@ def is_in(process: Path, pod: str) -> bool:
         return False
 
 
-def blank(cluster: ControlPlane, kind: str) -> None:
+def blank_bundle(cluster: ControlPlane, kind: str) -> None:
     change = '[{"op": "remove", "path": "/webhooks/0/clientConfig/caBundle"}]'
     cluster.kubectl("patch", kind, NAME, "--type=json", "-p", change)

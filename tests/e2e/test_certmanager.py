@@ -24,61 +24,63 @@ from tests.helm.chart import environ_in
 ROOT = Path(__file__).parent.parent.parent
 
 
-def typed(cluster: Cluster, commands: str) -> None:
+def type_commands(cluster: Cluster, commands: str) -> None:
     folders = (helm(os.environ).parent, programs(os.environ))
     environ = environ_in(cluster) | {"PATH": ":".join([*map(str, folders), os.environ["PATH"]])}
     command = ("bash", "-euo", "pipefail", "-c", commands)
-    done = subprocess.run(command, cwd=ROOT, env=environ, check=False, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(command, cwd=ROOT, env=environ, check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 def published(cluster: Cluster) -> list[tuple[x509.Certificate, ...]]:
-    """In each caBundle."""
+    """Returns the certificates in each caBundle."""
     return [certificates(base64.b64decode(bundle(cluster, kind))) for kind in CONFIGURATIONS]
 
 
-def serving(operator: Namespace, authority: Authority) -> int:
-    """How many replicas serve what it has signed."""
-    issuers = [x509.load_pem_x509_certificate(each.encode()).issuer for each in served(operator)]
+def count_serving(operator: Namespace, authority: Authority) -> int:
+    """Returns how many replicas serve a certificate of this authority."""
+    issuers = [x509.load_pem_x509_certificate(pem.encode()).issuer for pem in served(operator)]
     return issuers.count(authority.certificate.subject)
 
 
 def replicas(operator: Namespace) -> set[str]:
-    """Also what is on its way out."""
-    return {each["metadata"]["uid"] for each in operator.list_all("pods")}
+    """Returns the uids of all replicas, including those that are ending."""
+    return {pod["metadata"]["uid"] for pod in operator.list_all("pods")}
 
 
-def test_no_admission_fails_on_the_way_to_cert_manager_and_back(
+def test_no_admission_fails_during_a_move_to_cert_manager(
     cluster: Cluster, operator: Namespace, user: Namespace
 ) -> None:
     publish, serve, leave, back = code_blocks("manage-certificates.md", "## Move to cert-manager")
     open_before = failed_open(cluster)
     print()
+
     with CertManager(cluster) as manager, Admissions(user) as stream:
         theirs = manager.authority.certificate
         with stream.during("its CA published beside the operator's own"):
-            typed(cluster, publish)
-            until(lambda: all(theirs in each and len(each) > 1 for each in published(cluster)))
+            type_commands(cluster, publish)
+            until(lambda: all(theirs in bundle and len(bundle) > 1 for bundle in published(cluster)))
         with stream.during("its certificate served"):
-            typed(cluster, serve)
+            type_commands(cluster, serve)
             until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
 
-        assert serving(operator, manager.authority) == REPLICAS
+        assert count_serving(operator, manager.authority) == REPLICAS
 
         pods = replicas(operator)
         with stream.during("the caBundles left to it"):
-            typed(cluster, leave)
+            type_commands(cluster, leave)
             until(lambda: published(cluster) == [(theirs,), (theirs,)])
             sleep(5)
 
         assert replicas(operator) == pods
 
         with stream.during("and back"):
-            typed(cluster, back)
+            type_commands(cluster, back)
             until(lambda: len(replicas(operator)) == REPLICAS, seconds=POD_SECONDS)
             sleep(5)
 
-        assert serving(operator, manager.authority) == 0
+        assert count_serving(operator, manager.authority) == 0
+
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
 
     assert stream.failures == []

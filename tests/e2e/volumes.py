@@ -1,6 +1,6 @@
-"""Real volumes: a folder of the node for each claim, which the kubelet gives to the pod's group, as a disk's driver
-would. It stands in for the provisioner and the resizer that a cluster has; to let the file system grow is left to the
-kubelet.
+"""Provides real volumes: a folder of the node for each claim, which the kubelet gives to the pod's group.
+
+It stands in for the provisioner and the resizer of a cluster; expanding the file system is left to the kubelet.
 """
 
 import json
@@ -23,7 +23,7 @@ PAUSE_SECONDS = 0.5
 
 
 class Volumes(Background):
-    """Provides for claims inside a `with`."""
+    """Provides and expands volumes inside a `with`."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__()
@@ -35,22 +35,25 @@ class Volumes(Background):
 
     def run(self) -> None:
         provided: dict[str, str] = {}
+
         while not self.ending.wait(PAUSE_SECONDS):
             for claim in self._cluster.get("/api/v1/persistentvolumeclaims")["items"]:
-                uid, asked = claim["metadata"]["uid"], claim["spec"]["resources"]["requests"]["storage"]
+                uid, size = claim["metadata"]["uid"], claim["spec"]["resources"]["requests"]["storage"]
                 if uid not in provided and claim["status"]["phase"] == "Pending":
-                    # One that was kept is about to be bound to the claim again.
+                    # A volume that was kept is about to be bound to the claim again.
                     if not _folder(claim).exists():
                         self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim)))
-                elif asked == provided.get(uid, asked):
+                elif size == provided.get(uid, size):
                     continue
                 else:
-                    self._expand(claim, asked)
-                provided[uid] = asked
+                    self._expand(claim, size)
+
+                provided[uid] = size
 
     def _expand(self, claim: dict[str, Any], size: str) -> None:
         capacity = {"spec": {"capacity": {"storage": size}}}
         self._cluster.kubectl("patch", "pv", _name(claim), "--type=merge", "-p", json.dumps(capacity))
+
         status = {
             "conditions": [{"type": "FileSystemResizePending", "status": "True"}],
             "allocatedResources": {"storage": size},
@@ -71,6 +74,7 @@ def _folder(claim: dict[str, Any]) -> Path:
 def _volume(claim: dict[str, Any]) -> dict[str, Any]:
     name, folder = _name(claim), _folder(claim)
     folder.mkdir(parents=True)
+
     on_the_node = {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": [NODE]}]}
     affinity = {"required": {"nodeSelectorTerms": [on_the_node]}}
     return volume_for(claim, name, local={"path": str(folder)}, nodeAffinity=affinity)
