@@ -1,4 +1,4 @@
-"""The parts of `make bench` that compute, and its load on a real server."""
+"""Tests the computations of `make bench`, and its load on a real server."""
 
 import json
 from itertools import cycle
@@ -25,7 +25,7 @@ KNOWN = Figure("Memory", "idle", 59.04, "MB")
 
 @pytest.fixture
 def yes(tmp_path: Path) -> YesWebhook:
-    """Not at work yet, with a pair of certificate and key in its folder."""
+    """Provides a webhook that does not run yet, with certificate and key in its folder."""
     Operator(tmp_path)
     return YesWebhook(tmp_path)
 
@@ -33,7 +33,7 @@ def yes(tmp_path: Path) -> YesWebhook:
 @pytest.mark.parametrize(
     ("hundredth", "expected"), [(0, 1), (1, 1), (50, 50), (50.5, 51), (99, 99), (99.1, 100), (100, 100)]
 )
-def test_a_percentile_is_the_value_that_so_many_do_not_exceed(hundredth: float, expected: int) -> None:
+def test_a_percentile_is_not_exceeded_by_so_many(hundredth: float, expected: int) -> None:
     assert percentile(reversed(range(1, 101)), hundredth) == expected
 
 
@@ -41,7 +41,7 @@ def test_a_percentile_of_one_value_is_that_value() -> None:
     assert percentile([7.0], 99) == 7.0
 
 
-def test_the_table_says_what_is_reached_and_what_is_not() -> None:
+def test_the_table_tells_which_goals_are_reached() -> None:
     assert table([BEATEN, KNOWN, MET]).splitlines() == [
         "| Straight | measured | to be reached |",
         "|---|---|---|",
@@ -54,7 +54,7 @@ def test_the_table_says_what_is_reached_and_what_is_not() -> None:
     ]
 
 
-def test_the_json_has_every_figure_and_what_it_was_measured_on() -> None:
+def test_the_json_has_all_figures_and_conditions() -> None:
     written = json.loads(json.dumps(document([BEATEN, KNOWN], machine())))
 
     assert {"processor", "processors", "memory", "python", "load"} <= written["conditions"].keys()
@@ -80,7 +80,7 @@ def test_the_json_has_every_figure_and_what_it_was_measured_on() -> None:
     ]
 
 
-def test_a_sample_counts_for_the_innermost_part_that_is_known() -> None:
+def test_a_sample_counts_for_the_innermost_known_part() -> None:
     stacks = [
         "run (uvloop/loop.pyx:1);app (starlette/routing.py:1);judge (app/storage/rules.py:1);sorted (libpython3) 3",
         "run (uvloop/loop.pyx:1);write (ssl.py:1);SSL_write (libssl.so.3) 4",
@@ -91,31 +91,33 @@ def test_a_sample_counts_for_the_innermost_part_that_is_known() -> None:
     assert parts(stacks) == {"TLS": 0.5, "rules": 0.375, "the event loop and the kernel": 0.125}
 
 
-def test_a_load_is_answered_over_as_many_connections_as_asked_for(yes: YesWebhook, tmp_path: Path) -> None:
-    asked = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
+def test_a_load_is_answered_over_several_connections(yes: YesWebhook, tmp_path: Path) -> None:
+    admitted = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
     refused = Ask("GET", VALIDATE_PATH, b"")
+
     with yes:
         load = Load(yes.url, Operator(tmp_path).trust)
         before = cpu_seconds(yes.pid)
-        answers = load.slice(cycle([asked]), 4, 0.5)
-        paced = load.slice(cycle([asked]), 4, 1, rate=20)
+        answers = load.slice(cycle([admitted]), 4, 2)
+        paced = load.slice(cycle([admitted]), 4, 1, rate=20)
         [failure, *_] = load.slice(cycle([refused]), 1, 0.2).failures
 
         assert cpu_seconds(yes.pid) > before
 
     assert answers.failures == []
-    assert answers.rate == len(answers.milliseconds) / 0.5
+    assert answers.rate == len(answers.milliseconds) / 2
     assert len(answers.milliseconds) > 4
     assert len(paced.milliseconds) == 20
     assert failure.startswith("405 ")
 
 
-def test_the_bare_client_makes_what_the_operator_makes() -> None:
+def test_the_bare_client_creates_what_the_operator_creates() -> None:
     [shared, single, other] = new_servers(3, sharing=1)
-    names = [each["spec"]["s3"]["credentialsSecretRef"]["secretName"] for each in (shared, single, other)]
+    specs = [manifest["spec"] for manifest in (shared, single, other)]
+    names = [spec["s3"]["credentialsSecretRef"]["secretName"] for spec in specs]
 
     assert names == ["shared", "single", "s3"]
 
-    made = belongings({**shared, "metadata": {**shared["metadata"], "uid": "u-1"}})
+    objects = belongings({**shared, "metadata": {**shared["metadata"], "uid": "u-1"}})
 
-    assert [resource for resource, _ in made] == [CONFIG_MAPS, SECRETS, SECRETS, STATEFUL_SETS, *[SERVICES] * 3]
+    assert [resource for resource, _ in objects] == [CONFIG_MAPS, SECRETS, SECRETS, STATEFUL_SETS, *[SERVICES] * 3]

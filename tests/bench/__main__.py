@@ -23,25 +23,27 @@ PARTS = {"admission": admission.measure, "reconciling": reconciling.measure}
 @click.option("--only", type=click.Choice(list(PARTS)), help="Measure this part alone.")
 def main(*, quick: bool, file: Path | None, plot: Path | None, only: str | None) -> None:
     """Measure the operator against a real control plane on this machine; progress goes to standard error."""
-    figures, costs = measured(QUICK if quick else FULL, [only] if only else list(PARTS))
+    figures, costs = measure_parts(QUICK if quick else FULL, [only] if only else list(PARTS))
     conditions = {**machine(), "quick": quick}
+
     print(table(figures))
     print("\n" + ", ".join(f"{name}: {value}" for name, value in conditions.items()))
+
     if file:
         file.write_text(json.dumps(document(figures, conditions), indent=2) + "\n")
     if plot and costs:
         draw(costs, plot)
 
 
-def measured(sizes: Sizes, parts: list[str]) -> tuple[list[Figure], list[Cost]]:
+def measure_parts(sizes: Sizes, parts: list[str]) -> tuple[list[Figure], list[Cost]]:
     begun = monotonic()
 
     def say(what: str) -> None:
         print(f"{monotonic() - begun:7.0f} s  {what}", file=sys.stderr, flush=True)
 
-    found = [each for part in parts for each in PARTS[part](sizes, say)]
-    figures = [each for each in found if isinstance(each, Figure)]
-    return figures, [each for each in found if isinstance(each, Cost)]
+    results = [result for part in parts for result in PARTS[part](sizes, say)]
+    figures = [result for result in results if isinstance(result, Figure)]
+    return figures, [result for result in results if isinstance(result, Cost)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Admission: through the API server with no webhook, with one that only says yes, and with ours; and straight to both.
+"""Measures admission through the API server without a webhook, with one that only says yes, and with ours.
 
-What is compared takes turns, slice by slice, so that whatever else goes on in the machine is in all of it.
+It also sends reviews straight to both webhooks. What is compared takes turns, slice by slice, so that other work on the
+machine affects all of it.
 """
 
 import json
@@ -35,13 +36,13 @@ from tests.harness.fleet import (
 from tests.harness.operator_namespace import Namespace
 from tests.harness.server_table import s3, server
 
-# Who is asked: also the names of the namespaces in which it is asked about.
+# The webhooks that are asked, and also the namespaces that they are registered for.
 NONE, YES, OURS = "none", "yes", "ours"
 CROWD = "crowd"
 ALSO = {NONE: "no webhook", YES: "a route that only says yes", OURS: "ours"}
 THROUGH, BURST, STRAIGHT = "Through the API server", "The same during a burst of new servers", "Straight to the webhook"
 AT_ONCE = {THROUGH: (1, 16, 64), STRAIGHT: (1, 16, 200)}
-# Of what it can do at most: a load with which it can cope.
+# The share of the highest rate that is well below saturation.
 SHORT_OF_SATURATION = 0.5
 
 Say = Callable[[str], None]
@@ -66,7 +67,7 @@ class Webhooks:
 
 @contextmanager
 def webhooks() -> Iterator[Webhooks]:
-    """Both at work, each registered for a namespace of its own, with a server there to update."""
+    """Runs both webhooks, each registered for its own namespace, which has a server to update."""
     with ExitStack() as stack:
         control_plane = stack.enter_context(cluster(NONE, YES, OURS, CROWD))
         folder = control_plane.folder / "webhooks"
@@ -74,13 +75,15 @@ def webhooks() -> Iterator[Webhooks]:
         operated = ClusterWideOperator(control_plane, OURS, folder)
         yes = stack.enter_context(YesWebhook(folder))
         stack.enter_context(operated)
+
         for name, url in ((YES, yes.url), (OURS, operated.operator.url)):
             register(Namespace(control_plane, name), url, folder / "ca.crt")
         for name in (NONE, YES, OURS, CROWD):
-            there = Namespace(control_plane, name)
-            there.put_secret("s3", **S3_VALUES)
-            there.apply(server(**s3()))
-            there.wait_until_observed("files")
+            namespace = Namespace(control_plane, name)
+            namespace.put_secret("s3", **S3_VALUES)
+            namespace.apply(server(**s3()))
+            namespace.wait_until_observed("files")
+
         yield Webhooks(control_plane, operated, yes)
 
 
@@ -97,11 +100,13 @@ def measure(sizes: Sizes, say: Say) -> Iterator[Figure]:
 def _through(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
     load, asks = load_on(both.control_plane), {name: dry_runs(name) for name in (NONE, YES, OURS)}
     slices: Slices = {}
+
     for number in range(sizes.rounds):
         say(f"  round {number + 1} of {sizes.rounds}")
         for at_once in AT_ONCE[THROUGH]:
             for name in _in_turn((NONE, YES, OURS), number):
                 _add(slices, name, at_once, load.slice(asks[name], at_once, sizes.seconds))
+
     yield from _percentiles(THROUGH, slices)
     for at_once in AT_ONCE[THROUGH]:
         of_yes, ours = slices[YES, at_once], slices[OURS, at_once]
@@ -117,6 +122,7 @@ def _during_a_burst(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
     names = (NONE, YES, OURS)
     load, asks = load_on(both.control_plane), {name: dry_runs(name) for name in names}
     slices: Slices = {}
+
     with Newcomers(both.control_plane, sizes.many) as newcomers:
         for at_once in cycle(AT_ONCE[THROUGH]):
             for name in names:
@@ -125,6 +131,7 @@ def _during_a_burst(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
             if done and len(slices) == len(names) * len(AT_ONCE[THROUGH]):
                 break
     say(f"  {sizes.many} servers reconciled meanwhile")
+
     yield from _percentiles(BURST, slices, most_p99=100.0)
     for at_once in AT_ONCE[THROUGH]:
         of_yes, ours = slices[YES, at_once], slices[OURS, at_once]
@@ -135,6 +142,7 @@ def _straight(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
     asks = cycle(reviews(Namespace(both.control_plane, OURS).get("dittoserver", "files")))
     slices: Slices = {}
     taken = dict.fromkeys(both.processes, 0.0)
+
     for number in range(sizes.rounds):
         say(f"  round {number + 1} of {sizes.rounds}")
         for at_once in AT_ONCE[STRAIGHT]:
@@ -142,27 +150,30 @@ def _straight(both: Webhooks, sizes: Sizes, say: Say) -> Iterator[Figure]:
                 before = cpu_seconds(both.processes[name])
                 _add(slices, name, at_once, both.straight[name].slice(asks, at_once, sizes.seconds))
                 taken[name] += cpu_seconds(both.processes[name]) - before
+
     yield from _percentiles(STRAIGHT, slices, least_rate=1500.0)
     costs = {name: 1e6 * taken[name] / _count(slices, name) for name in taken}
     for name, microseconds in costs.items():
         yield Figure(STRAIGHT, f"processor time of a review, {ALSO[name]}", microseconds, "µs")
     yield Figure(STRAIGHT, "the same, ours to yes", costs[OURS] / costs[YES])
     yield Figure(STRAIGHT, "reviews a second that one core has time for", 1e6 / costs[OURS], "/s", at_least=1500)
+
     most = max(AT_ONCE[STRAIGHT])
     rate = SHORT_OF_SATURATION * slices[OURS, most].rate
     say(f"  {rate:.0f} a second over {most} connections")
     paced = both.straight[OURS].slice(asks, most, sizes.rounds * sizes.seconds, rate)
     yield Figure(STRAIGHT, f"p99 of ours at {most} connections, {rate:.0f}/s in all", paced.percentile(99), "ms", 20)
     yield Figure(STRAIGHT, "answers that are not as they should be", _failures(slices, paced), at_most=0)
+
     say("  what takes the time")
     with Busy(both.straight[OURS], asks):
-        found = shares(both.processes[OURS], max(sizes.seconds * 2, 5))
-    for part, share in found.items():
+        parts = shares(both.processes[OURS], max(sizes.seconds * 2, 5))
+    for part, share in parts.items():
         yield Figure(STRAIGHT, f"share of {part}", 100 * share, "%")
 
 
 class Newcomers(Background):
-    """Makes so many servers in a namespace of their own, and ends."""
+    """Creates so many servers in a namespace of their own, and ends."""
 
     def __init__(self, control_plane: ControlPlane, count: int) -> None:
         super().__init__()
@@ -174,7 +185,7 @@ class Newcomers(Background):
 
 
 class Busy(Background):
-    """Asks as fast as it is answered, for as long as the `with` lasts."""
+    """Sends reviews without a pause for as long as the `with` lasts."""
 
     def __init__(self, load: Load, asks: Iterator[Ask]) -> None:
         super().__init__()
@@ -186,11 +197,12 @@ class Busy(Background):
 
 
 def dry_runs(namespace: str) -> Iterator[Ask]:
-    """A create and an update in turn, of which nothing is kept."""
+    """Yields a create and an update in turn, as dry runs."""
     path = Selection(DITTO_SERVERS, namespace).path
     new = json.dumps(namespaced_server("asked-for", namespace, **s3())).encode()
     change = json.dumps({"spec": {"nfsPort": 2050}}).encode()
     expected = b'"kind":"DittoServer"'
+
     return cycle(
         (
             Ask("POST", f"{path}?dryRun=All", new, expected=expected),
@@ -200,19 +212,19 @@ def dry_runs(namespace: str) -> Iterator[Ask]:
 
 
 def reviews(stored: Manifest) -> tuple[Ask, Ask]:
-    """Of a create and an update, as the API server would send them for an object that is stored."""
+    """Returns the reviews of a create and an update, as the API server sends them for a stored object."""
     spec: dict[str, Any] = stored["spec"]
     changed = {**stored, "spec": {**spec, "nfsPort": 2050}}
     new = {**stored, "metadata": {"name": "asked-for", "namespace": stored["metadata"]["namespace"]}}
-    return _asked(review(new)), _asked(review(changed, stored))
+    return _ask(review(new)), _ask(review(changed, stored))
 
 
-def _asked(question: Manifest) -> Ask:
+def _ask(question: Manifest) -> Ask:
     return Ask("POST", VALIDATE_PATH, json.dumps(question).encode(), expected=b'"allowed":true')
 
 
 def _in_turn(names: tuple[str, ...], number: int) -> tuple[str, ...]:
-    """Another one first in each round."""
+    """Rotates the names, so that each round begins with another one."""
     first = number % len(names)
     return names[first:] + names[:first]
 
@@ -224,19 +236,22 @@ def _add(slices: Slices, name: str, at_once: int, answers: Answers) -> None:
 def _percentiles(
     section: str, slices: Slices, most_p99: float | None = None, least_rate: float | None = None
 ) -> Iterator[Figure]:
-    for (name, at_once), answers in sorted(slices.items(), key=lambda each: each[0][1]):
+    for (name, at_once), answers in sorted(slices.items(), key=lambda item: item[0][1]):
         what = f"{ALSO[name]}, {at_once} at once"
         yield Figure(section, f"p50, {what}", answers.percentile(50), "ms")
+
         most = most_p99 if name == OURS and at_once < 64 else None
         yield Figure(section, f"p99, {what}", answers.percentile(99), "ms", at_most=most)
+
         least = least_rate if name == OURS and at_once > 1 else None
         yield Figure(section, f"rate, {what}", answers.rate, "/s", at_least=least)
+
         if answers.failures:
             yield Figure(section, f"failures, {what}: {answers.failures[0]}", len(answers.failures), at_most=0)
 
 
 def _count(slices: Slices, name: str) -> int:
-    return sum(len(answers.milliseconds) for (asked, _), answers in slices.items() if asked == name)
+    return sum(len(answers.milliseconds) for (webhook, _), answers in slices.items() if webhook == name)
 
 
 def _failures(slices: Slices, *more: Answers) -> int:

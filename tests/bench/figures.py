@@ -1,4 +1,4 @@
-"""What was measured, beside what should be reached: a table for people, JSON for programs."""
+"""Shows what was measured next to the goals: as a table for people, and as JSON for programs."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Figure:
-    """`unit` is empty for a ratio; without `at_most` and `at_least` there is nothing to be reached."""
+    """A measured value; `unit` is empty for a ratio, and `at_most` and `at_least` are the goals, if any."""
 
     section: str
     what: str
@@ -25,37 +25,40 @@ class Figure:
     def reached(self) -> bool | None:
         if self.at_most is None and self.at_least is None:
             return None
+
         not_above = self.at_most is None or self.value <= self.at_most
         return not_above and (self.at_least is None or self.value >= self.at_least)
 
     @property
     def reach(self) -> str:
         limits = (("at most", self.at_most), ("at least", self.at_least))
-        said = " and ".join(f"{word} {_number(limit)}" for word, limit in limits if limit is not None)
-        return f"{said}: {'yes' if self.reached else '**no**'}" if said else ""
+        goal = " and ".join(f"{word} {_number(limit)}" for word, limit in limits if limit is not None)
+        return f"{goal}: {'yes' if self.reached else '**no**'}" if goal else ""
 
 
 def percentile(values: Iterable[float], hundredth: float) -> float:
-    """The smallest of the values that this share of them, in hundredths, does not exceed (nearest rank)."""
+    """Returns the smallest value that this share of them, in hundredths, does not exceed (nearest rank)."""
     ordered = sorted(values)
     return ordered[max(ceil(len(ordered) * hundredth / 100), 1) - 1]
 
 
 def table(figures: Sequence[Figure]) -> str:
-    """In Markdown, a table for each section."""
-    sections = dict.fromkeys(each.section for each in figures)
-    return "\n\n".join(_section(name, [each for each in figures if each.section == name]) for name in sections)
+    """Returns Markdown with a table for each section."""
+    sections = dict.fromkeys(figure.section for figure in figures)
+    return "\n\n".join(_section(name, [figure for figure in figures if figure.section == name]) for name in sections)
 
 
 def document(figures: Sequence[Figure], conditions: dict[str, Any]) -> dict[str, Any]:
-    """What `--json` writes; `reached` is null where there is nothing to be reached."""
-    return {"conditions": conditions, "figures": [{**asdict(each), "reached": each.reached} for each in figures]}
+    """Returns what `--json` writes; `reached` is null for a figure without a goal."""
+    rows = [{**asdict(figure), "reached": figure.reached} for figure in figures]
+    return {"conditions": conditions, "figures": rows}
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on; of the load, the average of the last five minutes."""
+    """Describes the machine; the load is the average of the last five minutes."""
     model = re.findall(r"^model name\s*: (.*)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+
     return {
         "processor": model[0] if model else platform.machine(),
         "processors": os.cpu_count(),
@@ -66,11 +69,12 @@ def machine() -> dict[str, Any]:
 
 
 def _section(name: str, figures: Sequence[Figure]) -> str:
-    rows = [f"| {each.what} | {_number(each.value)} {each.unit}".rstrip() + f" | {each.reach} |" for each in figures]
+    values = [(figure, f"{_number(figure.value)} {figure.unit}".rstrip()) for figure in figures]
+    rows = [f"| {figure.what} | {value} | {figure.reach} |" for figure, value in values]
     return "\n".join([f"| {name} | measured | to be reached |", "|---|---|---|", *rows])
 
 
 def _number(value: float) -> str:
-    """Three digits that count, and all those before the point."""
+    """Formats with three significant digits, and with all digits before the point."""
     digits = 0 if abs(value) >= 100 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}".removesuffix(".00")

@@ -1,4 +1,4 @@
-"""Requests to one server on loopback, so many at once and for so long, and how long each answer took."""
+"""Sends requests to one server on loopback, so many at once and for so long, and measures the time of each answer."""
 
 import asyncio
 import ssl
@@ -16,7 +16,7 @@ REQUEST_TIMEOUT_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Ask:
-    """One request; `expected` is in the body of every answer that is as it should be."""
+    """One request; `expected` is in the body of every correct answer."""
 
     method: str
     path: str
@@ -45,7 +45,7 @@ class Answers:
 
 
 class Load:
-    """On the server at `url`; each slice has connections of its own, which are warm before it begins."""
+    """Loads the server at `url`; each slice opens its own connections and warms them up before it begins."""
 
     def __init__(self, url: str, trust: ssl.SSLContext, headers: Mapping[str, str] | None = None) -> None:
         self._url = url
@@ -53,15 +53,17 @@ class Load:
         self._headers = dict(headers or {})
 
     def slice(self, asks: Iterator[Ask], connections: int, seconds: float, rate: float | None = None) -> Answers:
-        """Without a `rate` each connection asks again as soon as it is answered.
+        """Sends requests for so many seconds and returns the answers.
 
-        With one, each asks when it is due, and an answer's time counts from then: who is late is not excused.
+        Without a `rate` each connection asks again as soon as it has an answer. With one, each asks when it is due, and
+        the time of an answer counts from then, even if the request was sent late.
         """
         return uvloop.run(self._slice(asks, connections, seconds, rate))
 
     async def _slice(self, asks: Iterator[Ask], connections: int, seconds: float, rate: float | None) -> Answers:
         answers = Answers(seconds)
         warm = asyncio.Barrier(connections)
+
         async with (
             aiohttp.ClientSession(
                 self._url,
@@ -74,6 +76,7 @@ class Load:
             for number in range(connections):
                 pace = _Pace(number, connections, rate)
                 group.create_task(self._connection(session, asks, warm, pace, answers))
+
         return answers
 
     async def _connection(
@@ -84,37 +87,40 @@ class Load:
         pace: "_Pace",
         answers: Answers,
     ) -> None:
-        await _answered(session, next(asks))
+        await _send(session, next(asks))
         await warm.wait()
+
         begun = monotonic()
-        while (due := await pace.due(begun)) < begun + answers.seconds:
-            failure = await _answered(session, next(asks))
+        while (due := await pace.wait_until_due(begun)) < begun + answers.seconds:
+            failure = await _send(session, next(asks))
             answers.milliseconds.append((monotonic() - due) * 1000)
             if failure:
                 answers.failures.append(failure)
 
 
 class _Pace:
-    """When a connection is to ask again: at once, or in turn with the others so that all together keep the rate."""
+    """Decides when a connection asks again: at once, or in turn with the others so that all together keep the rate."""
 
     def __init__(self, number: int, connections: int, rate: float | None) -> None:
         self._every = connections / rate if rate else 0.0
         self._next = self._every * number / connections
 
-    async def due(self, begun: float) -> float:
+    async def wait_until_due(self, begun: float) -> float:
         if not self._every:
             return monotonic()
+
         due = begun + self._next
         self._next += self._every
         await asyncio.sleep(max(0.0, due - monotonic()))
         return due
 
 
-async def _answered(session: aiohttp.ClientSession, ask: Ask) -> str | None:
-    """What is wrong with the answer; None when it is as it should be."""
+async def _send(session: aiohttp.ClientSession, ask: Ask) -> str | None:
+    """Sends one request; returns what is wrong with the answer, or None."""
     headers = {"Content-Type": ask.content_type}
     async with session.request(ask.method, ask.path, data=ask.body, headers=headers) as response:
         body = await response.read()
+
     if response.ok and ask.expected in body:
         return None
     return f"{response.status} {body[:300].decode(errors='replace')}"

@@ -1,4 +1,4 @@
-"""What a running process spends its time on, by samples of py-spy: the share of each part, C libraries included."""
+"""Samples a running process with py-spy: the share of its time in each part, including C libraries."""
 
 import shutil
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 RATE = 200
-# The innermost frame of a sample that is in one of these decides.
+# A sample counts for the part of its innermost frame that is in one of these.
 PARTS = {
     "TLS": ("libssl", "libcrypto", "_ssl.", "ssl.py", "sslproto"),
     "JSON": ("orjson",),
@@ -22,10 +22,11 @@ REST = "the event loop and the kernel"
 
 
 def shares(process: int, seconds: float) -> dict[str, float]:
-    """Nothing where processes may not be looked into, or py-spy is not there."""
+    """Returns the shares, or nothing where py-spy is missing or may not look into processes."""
     program = shutil.which("py-spy", path=Path(sys.executable).parent)
     if program is None:
         return {}
+
     with TemporaryDirectory() as folder:
         file = Path(folder) / "stacks"
         command = (program, "record", "--native", "--format=raw", f"--rate={RATE}", f"--pid={process}")
@@ -35,13 +36,15 @@ def shares(process: int, seconds: float) -> dict[str, float]:
 
 
 def parts(stacks: Iterable[str]) -> dict[str, float]:
-    """Of lines with frames from the outermost to the innermost, and how often that was seen."""
-    counted: Counter[str] = Counter()
+    """Returns shares from lines with frames, from the outermost to the innermost, and how often they were sampled."""
+    counter: Counter[str] = Counter()
+
     for line in stacks:
         stack, _, times = line.rpartition(" ")
-        if "Thread.run" not in stack:  # Of those that wait for work, which look busy from outside.
-            counted[_part(stack.split(";"))] += int(times)
-    return {part: times / counted.total() for part, times in counted.most_common()}
+        if "Thread.run" not in stack:  # Threads that wait for work look busy from outside.
+            counter[_part(stack.split(";"))] += int(times)
+
+    return {part: times / counter.total() for part, times in counter.most_common()}
 
 
 def _part(frames: list[str]) -> str:

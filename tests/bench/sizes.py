@@ -1,14 +1,15 @@
-"""How much is measured: all of it, or enough to see that everything works."""
+"""Defines how much is measured: everything, or just enough to see that it works."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Seconds are of one slice of a load; there are so many rounds of slices, and in a round one of each kind.
+    """The sizes of all measurements.
 
-    `growth` are the numbers of servers in clusters of their own. In the one with `many`, `sharing` of them share a
-    Secret that is rotated, `foreign` Secrets are nobody's business, and `churn_seconds` of changes are looked at.
+    A load has so many `rounds`, each with one slice of each kind, which takes so many `seconds`. `growth` has the
+    numbers of servers, each in its own cluster. In the cluster with `many` servers, `sharing` of them share a Secret
+    that is rotated, `foreign` Secrets belong to no server, and servers change for `churn_seconds`.
     """
 
     rounds: int

@@ -1,4 +1,4 @@
-"""What a measurement needs around it: a control plane of its own with the CRD, and the operator in it."""
+"""Provides what a measurement needs: its own control plane with the CRD, and registered webhooks."""
 
 import base64
 import os
@@ -20,7 +20,7 @@ CRD = "crd/dittoservers.dittofs.dittofs.com"
 
 
 class Cluster(ControlPlane):
-    # By default 20 requests a second: claims and pods of a thousand servers would take five minutes.
+    # With the default of 20 requests a second, claims and pods of a thousand servers would take five minutes.
     controller_manager_flags = ("--kube-api-qps=200", "--kube-api-burst=200")
 
 
@@ -29,13 +29,14 @@ def cluster(*namespaces: str) -> Iterator[Cluster]:
     with TemporaryDirectory(prefix="bench-") as folder, Cluster(programs(os.environ), Path(folder)) as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
         running.kubectl("wait", "--for=condition=Established", CRD)
-        for each in namespaces:
-            running.kubectl("create", "namespace", each)
+        for namespace in namespaces:
+            running.kubectl("create", "namespace", namespace)
+
         yield running
 
 
 def load_on(control_plane: ControlPlane) -> Load:
-    """As admin."""
+    """Loads the API server as admin."""
     trust = ssl.create_default_context(cafile=control_plane.ca_file)
     return Load(control_plane.url, trust, {"Authorization": f"Bearer {control_plane.token}"})
 

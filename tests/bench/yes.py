@@ -1,4 +1,4 @@
-"""What an admission webhook costs that decides nothing: FastAPI routes that say yes. `python -m tests.bench.yes`."""
+"""Serves an admission webhook that admits everything, to compare its cost: `python -m tests.bench.yes`."""
 
 import os
 import socket
@@ -19,7 +19,7 @@ from tests.harness.wait import until
 
 
 class YesWebhook:
-    """Runs inside a `with`, with the event loop, the parser and the keep-alive of ours; the folder has its pair."""
+    """Runs inside a `with`, with the operator's event loop, parser and keep-alive; the folder has its key pair."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -55,6 +55,7 @@ def main(port: str, folder: str) -> None:
     api = FastAPI(openapi_url=None)
     for path in (MUTATE_PATH, VALIDATE_PATH):
         api.add_api_route(path, yes, methods=["POST"])
+
     uvicorn.run(
         api,
         port=int(port),

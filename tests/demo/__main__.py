@@ -1,4 +1,4 @@
-"""`make run`: serves this sample cluster, posts three reviews to it, shows what came back, stays until Ctrl-C."""
+"""Implements `make run`: serves this sample cluster, posts three reviews, shows the answers, stays until Ctrl-C."""
 
 import base64
 import json
@@ -32,14 +32,16 @@ SHOWN = (
 
 def main() -> None:
     subprocess.run([sys.executable, "-m", "certs", "--out", CERTIFICATES], check=True)
-    # A shell may start background commands deaf to Ctrl-C.
-    for each in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(each, signal.default_int_handler)
+    # A shell may start background commands so that they ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
     with _serving() as server:
         for title, file, path in SHOWN:
             _show(title, HERE / file, path)
         click.echo(f"Serving on {URL}; health on {READY.removesuffix('/readyz')}. Ctrl-C stops it.")
         _wait_for_ctrl_c(server)
+
     click.echo("Stopped.")
 
 
@@ -50,6 +52,7 @@ def _serving() -> Iterator[subprocess.Popen[bytes]]:
     with log.open("w") as stderr:
         command = [*OPERATOR, "serve", "--snapshot", str(HERE / "snapshot.yaml"), *pair]
         server = subprocess.Popen(command, stderr=stderr)
+
     try:
         _wait_until_ready(server, log)
         click.echo(f"Serving; the log is in {log}\n")
@@ -61,25 +64,30 @@ def _serving() -> Iterator[subprocess.Popen[bytes]]:
 
 def _wait_until_ready(server: subprocess.Popen[bytes], log: Path, seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
+
     while time.monotonic() < deadline:
         if server.poll() is not None:
             sys.exit(f"The server ended with code {server.returncode}:\n{log.read_text()}")
+
         try:
             if httpx.get(READY).is_success:
                 return
         except httpx.TransportError:
             time.sleep(0.1)
+
     sys.exit(f"The server was not ready after {seconds:.0f} s:\n{log.read_text()}")
 
 
 def _show(title: str, manifest: Path, path: str) -> None:
     review = subprocess.run([*OPERATOR, "review", manifest], check=True, capture_output=True).stdout
     answer = httpx.post(
-        f"{URL}{path}", content=review, headers={"content-type": "application/json"}, verify=_trusted()
+        f"{URL}{path}", content=review, headers={"content-type": "application/json"}, verify=_trust()
     ).json()
+
     click.secho(title, bold=True)
     click.echo(f"$ {_curl(manifest, path)}")
     click.echo(json.dumps(answer["response"], indent=2))
+
     for operation in _patch(answer["response"]):
         click.secho(f"  patch: {operation['op']} {operation['path']} = {operation['value']}", fg="green")
     for cause in answer["response"].get("status", {}).get("details", {}).get("causes", []):
@@ -89,7 +97,7 @@ def _show(title: str, manifest: Path, path: str) -> None:
     click.echo()
 
 
-def _trusted() -> ssl.SSLContext:
+def _trust() -> ssl.SSLContext:
     return ssl.create_default_context(cafile=CERTIFICATES / "ca.crt")
 
 

@@ -1,4 +1,4 @@
-"""`make fuzz`: sends mutated AdmissionReviews to the webhook's application until the time is over or one fails.
+"""Implements `make fuzz`: sends mutated AdmissionReviews to the webhook's application until time is up or one fails.
 
 `python -m tests.fuzz FILE` sends the review in FILE once more, to both endpoints.
 """
@@ -19,12 +19,13 @@ def main() -> int:
     arguments = _arguments()
     if arguments.file:
         return replay(arguments.file)
+
     seed = SystemRandom().getrandbits(32) if arguments.seed is None else arguments.seed
     return run(Fuzzer(seed), arguments.seconds, arguments.reviews)
 
 
 def run(fuzzer: Fuzzer, seconds: float, reviews: int) -> int:
-    """0 when nothing failed; otherwise the review that did is in a file of the current folder."""
+    """Returns 0 when nothing failed; otherwise 1, and the failed review is in a file of the current folder."""
     print(f"seed {fuzzer.seed}", flush=True)
     failure = asyncio.run(_first_failure(fuzzer, seconds, reviews))
     if failure is None:
@@ -38,9 +39,11 @@ def run(fuzzer: Fuzzer, seconds: float, reviews: int) -> int:
 
 def replay(file: Path) -> int:
     body = file.read_bytes()
+
     failures = [failure for path in PATHS if (failure := asyncio.run(Fuzzer(0).ask(path, body)))]
     for failure in failures:
         print(f"{failure.path}: {failure.why}")
+
     print(f"{len(failures)} of {len(PATHS)} endpoints failed")
     return 1 if failures else 0
 
@@ -57,9 +60,11 @@ def _arguments() -> argparse.Namespace:
 async def _first_failure(fuzzer: Fuzzer, seconds: float, reviews: int) -> Failure | None:
     started, sent = time.monotonic(), 0
     report_at = started + REPORT_SECONDS
+
     while sent < reviews and (now := time.monotonic()) < started + seconds:
         if failure := await fuzzer.next():
             return failure
+
         sent += 1
         if now > report_at:
             report_at += REPORT_SECONDS

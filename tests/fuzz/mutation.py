@@ -1,4 +1,4 @@
-"""Changes AdmissionReviews at random, but knows their structure: fields, shapes and values that have caused trouble."""
+"""Mutates AdmissionReviews at random with knowledge of their structure and of values that have caused trouble."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from random import Random
@@ -12,7 +12,7 @@ Container = dict[str, Any] | list[Any]
 Place = tuple[Container, str | int]
 
 MOST_MUTATIONS = 4
-# Just below and beyond what orjson reads.
+# Just within and beyond what orjson reads.
 _DEPTHS = (1, 2, 5, 5, 250, 990, 1100)
 
 _TEXTS = (
@@ -118,11 +118,12 @@ NAMES = tuple(
 
 
 class Mutator:
-    """Everything that it does follows from `random` and the seeds."""
+    """Mutates reviews; everything it does follows from `random` and the seeds."""
 
     def __init__(self, random: Random, seeds: Sequence[Any]) -> None:
         self._random = random
         self._seeds = [orjson.dumps(seed) for seed in seeds]
+
         self._operations: tuple[Callable[[Container], None], ...] = (
             self._replace,
             self._replace,
@@ -136,28 +137,30 @@ class Mutator:
         )
 
     def body(self) -> bytes:
-        """The body of the next request; one in thirty is damaged as text too, and often no JSON any more."""
+        """Returns the body of the next request; one in thirty is damaged as text as well, and often not even JSON."""
         review = orjson.loads(self._random.choice(self._seeds))
         for _ in range(self._random.randint(0, MOST_MUTATIONS)):
             self._random.choice(self._operations)(review)
+
         request = review.get("request")
         if isinstance(request, dict):
-            # What is no review is refused at once, and teaches nothing about the rules.
+            # Anything but a review is refused at once and does not exercise the rules.
             if self._random.random() < 0.95:
                 self._repair(review, request)
             if self._random.random() < 0.1:
                 request |= {"operation": "UPDATE", "oldObject": request.get("object")}
 
-        body = _dumped(review)
-        return self._damaged(body) if self._random.random() < 1 / 30 else body
+        body = _dump(review)
+        return self._damage(body) if self._random.random() < 1 / 30 else body
 
     def text(self) -> str:
         return self._random.choice(_TEXTS)
 
     def value(self) -> Any:
-        """A fresh one each time: it becomes part of a review."""
+        """Returns a new object each time, because it becomes part of a review."""
         if self._random.random() < 0.5:
             return self.text()
+
         return orjson.loads(orjson.dumps(self._random.choice(_OTHERS)))
 
     def name(self) -> str:
@@ -168,7 +171,7 @@ class Mutator:
         container[step] = self.value()  # type: ignore[index]
 
     def _replace_text(self, review: Container) -> None:
-        """A text within a text, as where a variable was not substituted."""
+        """Inserts a text into a text, as where a variable was not substituted."""
         container, step = self._place(review)
         value = container[step]  # type: ignore[index]
         if isinstance(value, str):
@@ -200,7 +203,7 @@ class Mutator:
         container[step] = value  # type: ignore[index]
 
     def _splice(self, review: Container) -> None:
-        """A part of another review, wherever it fits or does not."""
+        """Copies a part of another review to a random place."""
         other = orjson.loads(self._random.choice(self._seeds))
         container, step = self._place(review)
         from_container, from_step = self._place(other)
@@ -218,55 +221,61 @@ class Mutator:
         request |= {"uid": "u-1", "kind": {"kind": "DittoServer"}, "operation": operation}
 
     def _place(self, value: Container) -> Place:
-        """One member of one container, chosen on a walk from the root; the objects of the review are visited most."""
+        """Chooses a member of a container on a walk from the root, which mostly visits the objects of the review."""
         if isinstance(value, dict) and not value:
             value["spec"] = {}
+
         place = self._step(value)
         while self._random.random() < 0.85:
             inner = place[0][place[1]]  # type: ignore[index]
             if not isinstance(inner, dict | list) or not inner:
                 break
             place = self._step(inner)
+
         return place
 
     def _step(self, container: Container) -> Place:
         if isinstance(container, list):
             return container, self._random.randrange(len(container))
+
         names = list(container)
         for name in ("request", "object", "oldObject", "spec"):
             if name in container and self._random.random() < 0.6:
                 return container, name
+
         return container, self._random.choice(names)
 
-    def _damaged(self, body: bytes) -> bytes:
+    def _damage(self, body: bytes) -> bytes:
         at = self._random.randint(0, len(body))
         return body[:at] + self._random.choice((b"", b"\xff", b'"', b"{", b",", b"\\ud800", body)) + body[at + 1 :]
 
 
-def _dumped(review: Mapping[str, Any]) -> bytes:
-    """Deeper than orjson writes, too."""
+def _dump(review: Mapping[str, Any]) -> bytes:
+    """Writes JSON, even if it is nested deeper than orjson writes."""
     try:
         return orjson.dumps(review)
     except orjson.JSONEncodeError:
-        return _deep(review).encode()
+        return _dump_deep(review).encode()
 
 
-def _deep(value: Any) -> str:
-    """Without recursion: what is on the way is a text to write or a value to take apart."""
+def _dump_deep(value: Any) -> str:
+    """Writes JSON without recursion: its stack has texts to write and values to take apart."""
     written: list[str] = []
-    left: list[tuple[bool, Any]] = [(False, value)]
-    while left:
-        is_text, item = left.pop()
+    stack: list[tuple[bool, Any]] = [(False, value)]
+
+    while stack:
+        is_text, item = stack.pop()
         if is_text:
             written.append(item)
         elif isinstance(item, dict) and item:
-            left.append((True, "}"))
+            stack.append((True, "}"))
             for number, (name, inner) in reversed(list(enumerate(item.items()))):
-                left += [(False, inner), (True, f"{'{' if not number else ','}{orjson.dumps(name).decode()}:")]
+                stack += [(False, inner), (True, f"{'{' if not number else ','}{orjson.dumps(name).decode()}:")]
         elif isinstance(item, list) and item:
-            left.append((True, "]"))
+            stack.append((True, "]"))
             for number, inner in reversed(list(enumerate(item))):
-                left += [(False, inner), (True, "," if number else "[")]
+                stack += [(False, inner), (True, "," if number else "[")]
         else:
             written.append(orjson.dumps(item).decode())
+
     return "".join(written)

@@ -1,6 +1,4 @@
-"""Asks the webhook's application about mutated AdmissionReviews, as the server does but without a socket, and says what
-is wrong with an answer.
-"""
+"""Sends mutated AdmissionReviews to the webhook's application, without a socket, and finds wrong answers."""
 
 import base64
 import logging
@@ -29,7 +27,7 @@ _SIZES = ("1Gi", "10Gi", "1500M", "3e9", "99999Ti", None)
 
 @dataclass(frozen=True)
 class Failure:
-    """A body that got a wrong answer, and what is wrong with that."""
+    """A body that got a wrong answer, and why the answer is wrong."""
 
     path: str
     body: bytes
@@ -37,7 +35,7 @@ class Failure:
 
 
 def seeds() -> list[Any]:
-    """The reviews of the corpus, in the order of their files' names."""
+    """Returns the reviews of the corpus, sorted by the names of their files."""
     return [orjson.loads(file.read_bytes()) for file in sorted(SEEDS.iterdir())]
 
 
@@ -45,7 +43,7 @@ class Fuzzer:
     """Sends one review after the other; equal seeds give equal reviews and equal facts about the cluster."""
 
     def __init__(self, seed: int, application: FastAPI | None = None) -> None:
-        """Without another application, the one that `serve` serves, in a cluster of random facts."""
+        """Tests the application that `serve` serves, in a cluster of random facts, unless another one is passed."""
         self.seed = seed
         self.statuses: dict[int, int] = {}
         self._random = Random(seed)
@@ -53,7 +51,7 @@ class Fuzzer:
         self._application = application or webhook(self._facts)
 
     async def next(self) -> Failure | None:
-        """None when the answer to the next review is as it should be."""
+        """Sends the next review; returns None when the answer is correct."""
         path = self._random.choice(PATHS)
         return await self.ask(path, self._mutator.body())
 
@@ -61,16 +59,18 @@ class Fuzzer:
         with _Errors() as errors:
             try:
                 status, answer = await self._post(path, body)
-            except Exception as error:  # noqa: BLE001 - any exception at all is what is looked for
+            except Exception as error:  # noqa: BLE001 - any exception is a failure
                 return Failure(path, body, repr(error))
+
         self.statuses[status] = self.statuses.get(status, 0) + 1
         if errors.texts:
             return Failure(path, body, errors.texts[0])
-        why = _what_is_wrong(status, body, answer)
+
+        why = _find_fault(status, body, answer)
         return Failure(path, body, why) if why else None
 
     async def _post(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Calls the application by ASGI alone: a client would take three times as long."""
+        """Calls the application directly by ASGI, because a client would take three times as long."""
         answer: list[Json] = []
 
         async def receive() -> Json:
@@ -97,7 +97,7 @@ class Fuzzer:
         return answer[0]["status"], b"".join(message.get("body", b"") for message in answer[1:])
 
     async def _facts(self, needs: Needs) -> Facts:
-        """A cluster in which anything can be there, be missing or be unknown."""
+        """Returns random facts, in which anything can exist, be missing or be unknown."""
         classes = (StorageClass("fast", is_default=True, expandable=True), StorageClass(self._mutator.text()[:20]))
         return Facts(
             storage_classes=StorageClasses(classes, self._random.choice((None, "because", self._mutator.text()))),
@@ -129,7 +129,7 @@ class Fuzzer:
 
 
 class _Errors(logging.Handler):
-    """What was logged as an error while it was entered: a review that failed is answered, and logged."""
+    """Collects what is logged as an error inside the `with`, since a review that failed is answered and logged."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -147,33 +147,37 @@ class _Errors(logging.Handler):
         logging.getLogger("app").removeHandler(self)
 
 
-def _what_is_wrong(status: int, body: bytes, answer: bytes) -> str | None:
+def _find_fault(status: int, body: bytes, answer: bytes) -> str | None:
     if status == 400:
         return None if "error" in orjson.loads(answer) else "400 without an error"
     if status != 200:
         return f"HTTP status {status}"
+
     response = orjson.loads(answer)["response"]
     if response["uid"] != orjson.loads(body)["request"]["uid"]:
         return "another uid"
     if not response["allowed"] and response["status"]["code"] not in (400, 422):
         return f"code {response['status']['code']}"
-    return _unreadable(response) or _wrong_patch(response)
+
+    return _find_unreadable(response) or _find_wrong_patch(response)
 
 
-def _unreadable(response: Mapping[str, Any]) -> str | None:
-    """The API server drops warnings with control characters; a terminal may obey them."""
+def _find_unreadable(response: Mapping[str, Any]) -> str | None:
+    """Finds texts that are too long or have control characters, which the API server drops or a terminal obeys."""
     warnings = response.get("warnings", [])
     status = response.get("status", {})
     causes = status.get("details", {}).get("causes", [])
+
     texts = [*warnings, status.get("message", ""), *(text for cause in causes for text in cause.values())]
     if not all(text.isprintable() for text in texts):
         return "a message with a control character"
     return "too many warnings" if sum(map(len, warnings)) > ALL_WARNINGS_CHARACTERS else None
 
 
-def _wrong_patch(response: Mapping[str, Any]) -> str | None:
+def _find_wrong_patch(response: Mapping[str, Any]) -> str | None:
     if "patch" not in response:
         return None
+
     operations = orjson.loads(base64.b64decode(response["patch"]))
-    expected = all(each["op"] in ("add", "replace") and each["path"].startswith("/spec/") for each in operations)
+    expected = all(step["op"] in ("add", "replace") and step["path"].startswith("/spec/") for step in operations)
     return None if operations and expected else "a patch that does more than fill in defaults"

@@ -30,7 +30,7 @@ async def test_mutated_reviews_cause_no_internal_error() -> None:
     failures = [failure for _ in range(REVIEWS) if (failure := await fuzzer.next())]
 
     assert failures == []
-    # Most of them must be read as reviews, or the rules would never see what was mutated.
+    # Most of them must be read as reviews, or the rules would never see the mutations.
     assert fuzzer.statuses[200] > REVIEWS * 0.7
 
 
@@ -68,7 +68,7 @@ async def test_an_internal_error_is_reported_with_its_cause() -> None:
 
 
 def answers(content: Any, status: int = 200) -> FastAPI:
-    """An application that says the same to everybody."""
+    """Builds an application that gives every request the same answer."""
     api = FastAPI()
 
     async def answer(_request: Request) -> Response:
