@@ -14,52 +14,55 @@ from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.volume_driver import VolumeDriver
 from tests.helm.build import helm
 
-# How long an example takes depends on what goes on beside, and says nothing about the code.
+# How long an example takes depends on other work on the machine and says nothing about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
 
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    """The event loop that `serve` runs on."""
+    """Selects the event loop that `serve` runs on."""
     return "asyncio", {"use_uvloop": True}
 
 
 @pytest.fixture(scope="session")
 def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
-    # Nobody should wait ten minutes for a build that says nothing. The permissions of the operator come out of helm.
+    # A build may take ten minutes, so its progress is shown. The permissions of the operator are rendered by helm.
     with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         folder = programs(os.environ)
         helm(os.environ)
+
     with ControlPlane(folder, tmp_path_factory.mktemp("controlplane")) as running:
         yield running
 
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """A namespace of the test's own; nothing waits for its end."""
+    """Creates a namespace for the test; nothing waits for its end."""
     name = f"test-{secrets.token_hex(4)}"
     control_plane.create("/api/v1/namespaces", {"metadata": {"name": name}})
+
     yield name
+
     control_plane.delete(f"/api/v1/namespaces/{name}")
 
 
 @pytest.fixture(scope="session")
 def crd(control_plane: ControlPlane) -> None:
-    """A test that changes it puts it back."""
+    """Installs the CRD; a test that changes it has to restore it."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
     control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
 
 
 @pytest.fixture
 def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
-    """The operator is at work in this namespace."""
+    """Runs the operator in the namespace."""
     with OperatorNamespace(control_plane, namespace, tmp_path) as running:
         yield running
 
 
 @pytest.fixture
 def driver(control_plane: ControlPlane, namespace: str) -> Iterator[VolumeDriver]:
-    """A volume driver is at work in this namespace."""
+    """Runs a volume driver in the namespace."""
     with VolumeDriver(control_plane, namespace) as running:
         yield running

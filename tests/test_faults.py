@@ -1,5 +1,6 @@
-"""Every fault that a cluster has in store, played against the real API server: nothing is lost, nothing made twice, no
-pod template changes but as it was asked to.
+"""Injects the faults that a cluster can have, at the real API server.
+
+Nothing is lost, nothing is created twice, and a pod template changes only when its server asks for it.
 """
 
 import json
@@ -18,6 +19,7 @@ import pytest
 from app.cluster.client import REQUEST_TIMEOUT_SECONDS
 from app.cluster.lease import NAME as LEASE
 from app.cluster.lease import LeaseTiming
+from app.reconcile.queue import LONGEST_DELAY
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Harm, Proxy, Request
@@ -28,11 +30,13 @@ from tests.harness.wait import until
 
 OLD, NEW, NEWEST = (f"example.com/dittofs:{version}" for version in (1, 2, 3))
 KINDS = ("configmaps", "services", "secrets", "statefulsets", "dittoservers")
-# A request that hangs takes all of the client's patience; an API server that starts again, some more.
+# More than a request that hangs until its timeout, or an API server that restarts.
 SECONDS = 60.0
-# The record counts from when it was last seen to change, and both that and its end are seen at attempts alone; one
-# more second is for the requests.
+# A record counts from when a candidate last saw it change, and a candidate looks only at its attempts; one more second
+# is for the requests.
 LEASE_SECONDS = LeaseTiming().duration + 2 * LeaseTiming().retry + 1
+# Less than it takes until a record that its holder did not give up has expired.
+HANDOVER_SECONDS = LeaseTiming().duration - 2 * LeaseTiming().retry
 
 Objects = dict[tuple[str, str], Manifest]
 
@@ -44,10 +48,10 @@ def proxy(control_plane: ControlPlane, tmp_path: Path) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def behind(
+def operated(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy
 ) -> Iterator[OperatorNamespace]:
-    """The operator is at work behind the proxy, and needs no Lease. If one of each kind hangs, a worker is left."""
+    """Runs the operator behind the proxy, without a Lease. If one write of each kind hangs, a worker is still free."""
     workers = f"--workers={len(KINDS) + 1}"
     with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", workers, proxy=proxy) as running:
         yield running
@@ -58,27 +62,29 @@ def files(name: str = "files", **spec: Any) -> Manifest:
 
 
 def parts(name: str) -> set[tuple[str, str]]:
-    """What is made for a server, each once."""
+    """Returns the keys of the objects that a server owns."""
     services = {("Service", f"{name}-{suffix}") for suffix in ("headless", "file", "api")}
     secrets = {("Secret", f"{name}-jwt-secret"), ("Secret", f"{name}-admin-bootstrap-credentials")}
     return {("ConfigMap", f"{name}-config"), ("StatefulSet", name), *services, *secrets}
 
 
 def objects(operated: OperatorNamespace) -> Objects:
-    return {(each["kind"], each["metadata"]["name"]): each for kind in KINDS for each in operated.list_all(kind)}
+    manifests = [manifest for kind in KINDS for manifest in operated.list_all(kind)]
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
 
 
 def is_complete(name: str, among: Objects) -> bool:
-    """Made as the spec asks, and its status says so."""
-    found = among["DittoServer", name]
-    status = found.get("status") or {}
-    conditions = {each["type"]: each["reason"] for each in status.get("conditions") or []}
+    """Tells whether the server has all its objects as its spec asks, and its status says so."""
+    live = among["DittoServer", name]
+    status = live.get("status") or {}
+    conditions = {entry["type"]: entry["reason"] for entry in status.get("conditions") or []}
+
     return (
         parts(name) <= among.keys()
-        and status.get("observedGeneration") == found["metadata"]["generation"]
+        and status.get("observedGeneration") == live["metadata"]["generation"]
         and conditions["CredentialsReady"] == "Found"
         and conditions["Reconciling"] != "WriteFailed"
-        and image(among["StatefulSet", name]) == found["spec"]["image"]
+        and image(among["StatefulSet", name]) == live["spec"]["image"]
     )
 
 
@@ -86,44 +92,44 @@ def image(stateful_set: Manifest) -> str:
     return str(stateful_set["spec"]["template"]["spec"]["containers"][0]["image"])
 
 
-def completed(operated: OperatorNamespace, *names: str, seconds: float = SECONDS) -> Objects:
-    """Waits until the servers are complete."""
-    found: Objects = {}
+def wait_until_complete(operated: OperatorNamespace, *names: str, seconds: float = SECONDS) -> Objects:
+    """Waits until the servers are complete, and returns all objects."""
+    live: Objects = {}
 
     def are_complete() -> bool:
-        found.clear()
-        found.update(objects(operated))
-        return all(is_complete(name, found) for name in names)
+        live.clear()
+        live.update(objects(operated))
+        return all(is_complete(name, live) for name in names)
 
-    # What asks is not to be what takes the time.
+    # The pause is long enough that asking does not take the operator's time.
     until(are_complete, seconds, pause=0.1)
-    return found
+    return live
 
 
 def identities(among: Objects) -> dict[tuple[str, str], tuple[str, str]]:
-    """What stays as long as an object is not made anew: its uid, and a Secret's data."""
-    data = {key: json.dumps(each["data"]) if key[0] == "Secret" else "" for key, each in among.items()}
-    return {key: (each["metadata"]["uid"], data[key]) for key, each in among.items()}
+    """Returns what stays the same unless an object is recreated: its uid, and the data of a Secret."""
+    data = {key: json.dumps(manifest["data"]) if key[0] == "Secret" else "" for key, manifest in among.items()}
+    return {key: (manifest["metadata"]["uid"], data[key]) for key, manifest in among.items()}
 
 
 def templates(among: Objects) -> dict[str, int]:
-    """How many pod templates each server had; nothing else of the StatefulSets changes here."""
-    return {name: each["metadata"]["generation"] for (kind, name), each in among.items() if kind == "StatefulSet"}
+    """Counts the pod templates that each server has had: nothing else in a StatefulSet changes here."""
+    return {name: it["metadata"]["generation"] for (kind, name), it in among.items() if kind == "StatefulSet"}
 
 
 def change(operated: OperatorNamespace, *names: str, to: str = NEW) -> None:
-    """Of the pod template, by way of the image and of config.yaml."""
+    """Changes the pod templates of the servers, by way of the image and of config.yaml."""
     for name in names:
         operated.patch("dittoserver", name, spec={"image": to, "s3": {"region": f"of-{to[-1]}"}})
 
 
 def is_write(request: Request) -> bool:
-    """Also one that is not done; but for Events and the Lease."""
+    """Tells whether the request writes, even if it fails; writes of Events and of the Lease do not count."""
     return request.method != "GET" and not {"events", "leases"} & set(request.path.split("/"))
 
 
 def target(request: Request) -> str:
-    """What is written where: the name of an object that is made is only in the body."""
+    """Describes a write. The name of a new object is only in the body."""
     body = json.loads(request.body)
     name = "a JSON patch" if isinstance(body, list) else body.get("metadata", {}).get("name", "")
     return f"{request.method} {request.path.partition('/namespaces/')[2].partition('/')[2]} {name}"
@@ -145,100 +151,107 @@ def stopped(control_plane: ControlPlane) -> Iterator[None]:
         control_plane.start_apiserver()
 
 
-def test_an_idle_operator_outlives_the_api_server(behind: OperatorNamespace, proxy: Proxy) -> None:
-    behind.apply(files())
-    before = completed(behind, "files")
+def test_an_idle_operator_survives_an_api_server_restart(operated: OperatorNamespace, proxy: Proxy) -> None:
+    operated.apply(files())
+    before = wait_until_complete(operated, "files")
     written = len(writes(proxy))
-    with stopped(behind.control_plane):
+
+    with stopped(operated.control_plane):
         until(lambda: not proxy.watches)
-    behind.apply(files("later"))
-    after = completed(behind, "files", "later")
+    operated.apply(files("later"))
+    after = wait_until_complete(operated, "files", "later")
 
     assert identities(before).items() <= identities(after).items()
     assert templates(after) == {"files": 1, "later": 1}
-    assert not [each for each in writes(proxy)[written:] if each.endswith(("Set files", "files-config"))]
+    assert not [write for write in writes(proxy)[written:] if write.endswith(("Set files", "files-config"))]
 
 
-def test_a_burst_goes_on_where_the_api_server_left_off(behind: OperatorNamespace, proxy: Proxy) -> None:
+def test_a_burst_continues_after_an_api_server_restart(operated: OperatorNamespace, proxy: Proxy) -> None:
     names = [f"files-{number}" for number in range(30)]
-    behind.operator.signal(SIGSTOP)
-    behind.apply(*map(files, names))
+    operated.operator.signal(SIGSTOP)
+    operated.apply(*map(files, names))
+
     numbers = count(1)
     down = threading.Event()
 
     def stop() -> None:
-        behind.control_plane.stop_apiserver()
+        operated.control_plane.stop_apiserver()
         down.set()
 
     with proxy.fault(lambda request: is_write(request) and next(numbers) == 100, times=1, before=stop):
-        behind.operator.signal(SIGCONT)
+        operated.operator.signal(SIGCONT)
         try:
             assert down.wait(SECONDS)
         finally:
-            behind.control_plane.start_apiserver()
-    before = objects(behind)
-    after = completed(behind, *names)
+            operated.control_plane.start_apiserver()
+
+    before = objects(operated)
+    after = wait_until_complete(operated, *names)
 
     assert identities(before).items() <= identities(after).items()
     assert templates(after) == dict.fromkeys(names, 1)
-    assert {each.verb for each in behind.writes() if each.resource in ("secrets", "statefulsets")} == {"create"}
+    assert {write.verb for write in operated.writes() if write.resource in ("secrets", "statefulsets")} == {"create"}
 
 
 # Watches break.
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["history", "no history"])
-def test_what_is_deleted_while_no_watch_is_open_is_noticed(
-    behind: OperatorNamespace, proxy: Proxy, forgotten: bool
+def test_deletions_without_an_open_watch_are_noticed(
+    operated: OperatorNamespace, proxy: Proxy, forgotten: bool
 ) -> None:
-    behind.put_secret("jwt", key="k" * 40)
-    behind.apply(files(identity=jwt_of("jwt")))
-    until(lambda: credentials(behind) == "Found")
-    template = behind.template("files")
+    operated.put_secret("jwt", key="k" * 40)
+    operated.apply(files(identity=jwt_of("jwt")))
+    until(lambda: credentials(operated) == "Found")
+    template = operated.template("files")
+
     refused = proxy.fault(lambda request: request.watch, cut="before")
 
     assert proxy.cut_watches() >= len(KINDS)
 
-    behind.kubectl("delete", "secret/jwt", "configmap/files-config")
+    operated.kubectl("delete", "secret/jwt", "configmap/files-config")
     if forgotten:
-        # One that has just started knows of nothing before. Nobody asks it: after a refusal there is a list.
-        with stopped(behind.control_plane):
+        # An API server that has just started has no history. Nobody asks for it: after a refused watch comes a list.
+        with stopped(operated.control_plane):
             pass
     refused.remove()
-    until(lambda: credentials(behind) == "SecretNotFound", SECONDS)
-    until(lambda: behind.get("configmap", "files-config") is not None, SECONDS)
-    behind.put_secret("jwt", key="k" * 40)
-    until(lambda: credentials(behind) == "Found", SECONDS)
 
-    assert behind.template("files") == template
+    until(lambda: credentials(operated) == "SecretNotFound", SECONDS)
+    until(lambda: operated.get("configmap", "files-config") is not None, SECONDS)
+
+    operated.put_secret("jwt", key="k" * 40)
+    until(lambda: credentials(operated) == "Found", SECONDS)
+
+    assert operated.template("files") == template
 
 
 def jwt_of(secret: str) -> Any:
     return jwt(name=secret, key="key")["identity"]
 
 
-def test_what_is_out_of_date_is_no_ground_for_a_write(behind: OperatorNamespace, proxy: Proxy) -> None:
-    behind.apply(files())
-    completed(behind, "files")
+def test_a_stale_object_is_not_written(operated: OperatorNamespace, proxy: Proxy) -> None:
+    operated.apply(files())
+    wait_until_complete(operated, "files")
     with proxy.fault(lambda request: request.path.endswith("/statefulsets"), stall=True) as stalled:
         assert stalled.taken == 1
 
-        behind.kubectl("annotate", "statefulset", "files", "example.com/by=another")
-        change(behind, "files")
+        operated.kubectl("annotate", "statefulset", "files", "example.com/by=another")
+        change(operated, "files")
         until(lambda: len(answers(proxy, "GET")) + len(answers(proxy, "PATCH")) >= 3, SECONDS)
 
         assert 200 not in answers(proxy, "PATCH")
-        assert image(behind.get("statefulset", "files")) == OLD
-    made = completed(behind, "files")["StatefulSet", "files"]
+        assert image(operated.get("statefulset", "files")) == OLD
+
+    made = wait_until_complete(operated, "files")["StatefulSet", "files"]
 
     assert made["metadata"]["annotations"]["example.com/by"] == "another"
     assert made["metadata"]["generation"] == 2
 
 
 def answers(proxy: Proxy, method: str) -> list[int | None]:
-    """To what was asked of the StatefulSet."""
-    asked = [each for each in proxy.requests if each.path.endswith("/statefulsets/files")]
-    return [each.status for each in asked if each.method == method]
+    """Returns the status of each answer to a request for the StatefulSet."""
+    requests = [request for request in proxy.requests if request.path.endswith("/statefulsets/files")]
+    return [request.status for request in requests if request.method == method]
 
 
 def credentials(operated: OperatorNamespace) -> str:
@@ -258,7 +271,7 @@ FAILURES = {
 
 
 def is_write_for(kind: str) -> Callable[[Request], bool]:
-    """To the server that has the kind's name: each fails at one kind, and all of them at the same time."""
+    """Selects writes of this kind for the server with the kind's name: each server fails at one kind, all at once."""
     return lambda request: is_write(request) and f"/{kind}" in request.path and f'"{kind}' in request.body.decode()
 
 
@@ -267,75 +280,78 @@ def failing(proxy: Proxy, kinds: Iterable[str], times: int, harm: Harm) -> Itera
     with ExitStack() as stack:
         faults = [stack.enter_context(proxy.fault(is_write_for(kind), times=times, **harm)) for kind in kinds]
         yield
+
     assert all(fault.taken for fault in faults)
 
 
 @pytest.mark.parametrize("harm", FAILURES.values(), ids=FAILURES)
-def test_what_failed_is_done_again_and_only_that(behind: OperatorNamespace, proxy: Proxy, harm: Harm) -> None:
+def test_only_failed_writes_are_repeated(operated: OperatorNamespace, proxy: Proxy, harm: Harm) -> None:
     with failing(proxy, KINDS, 3, harm):
-        behind.apply(*map(files, KINDS))
-        made = completed(behind, *KINDS)
+        operated.apply(*map(files, KINDS))
+        made = wait_until_complete(operated, *KINDS)
 
     assert templates(made) == dict.fromkeys(KINDS, 1)
 
     with failing(proxy, ("configmaps", "statefulsets", "dittoservers"), 3, harm):
-        change(behind, *KINDS)
-        changed = completed(behind, *KINDS)
+        change(operated, *KINDS)
+        changed = wait_until_complete(operated, *KINDS)
 
     assert templates(changed) == dict.fromkeys(KINDS, 2)
     assert identities(made).items() <= identities(changed).items()
 
 
-def test_a_secret_that_cannot_be_read_for_a_while_is_read_in_the_end(behind: OperatorNamespace, proxy: Proxy) -> None:
-    behind.put_secret("jwt", key="k" * 40)
-    behind.apply(files(identity=jwt_of("jwt")))
-    until(lambda: credentials(behind) == "Found", SECONDS)
-    template = behind.template("files")
+def test_an_unreadable_secret_is_read_again(operated: OperatorNamespace, proxy: Proxy) -> None:
+    operated.put_secret("jwt", key="k" * 40)
+    operated.apply(files(identity=jwt_of("jwt")))
+    until(lambda: credentials(operated) == "Found", SECONDS)
+    template = operated.template("files")
+
     with proxy.fault(lambda request: request.path.endswith("/secrets/jwt"), times=3, answer=500) as fault:
-        behind.put_secret("jwt", key="l" * 40)
-        until(lambda: behind.template("files") != template, SECONDS)
+        operated.put_secret("jwt", key="l" * 40)
+        until(lambda: operated.template("files") != template, SECONDS)
 
     assert fault.taken == 3
 
-    until(lambda: "SecretUnreadable" in behind.events("files"), SECONDS)
+    until(lambda: "SecretUnreadable" in operated.events("files"), SECONDS)
 
-    assert templates(objects(behind)) == {"files": 2}
+    assert templates(objects(operated)) == {"files": 2}
 
 
-def test_a_request_that_hangs_is_given_up_and_meanwhile_others_are_served(
-    behind: OperatorNamespace, proxy: Proxy
-) -> None:
+def test_a_hanging_request_delays_no_other_server(operated: OperatorNamespace, proxy: Proxy) -> None:
     with failing(proxy, KINDS, 1, Harm(hang=True)):
-        behind.apply(*map(files, KINDS))
-        until(lambda: {"configmaps", "services"} <= {each.split("-")[0] for each in hanging(proxy)})
-        behind.apply(files("other"))
-        completed(behind, "other", seconds=REQUEST_TIMEOUT_SECONDS)
+        operated.apply(*map(files, KINDS))
+        until(lambda: {"configmaps", "services"} <= {name.split("-")[0] for name in hanging(proxy)})
 
-        assert templates(completed(behind, *KINDS, "other")) == dict.fromkeys([*KINDS, "other"], 1)
+        operated.apply(files("other"))
+        wait_until_complete(operated, "other", seconds=REQUEST_TIMEOUT_SECONDS)
+
+        assert templates(wait_until_complete(operated, *KINDS, "other")) == dict.fromkeys([*KINDS, "other"], 1)
 
 
 def hanging(proxy: Proxy) -> list[str]:
-    return [target(each).split()[-1] for each in proxy.requests if is_write(each) and each.status is None]
+    requests = [request for request in proxy.requests if is_write(request) and request.status is None]
+    return [target(request).split()[-1] for request in requests]
 
 
-def test_servers_that_always_fail_delay_no_other(
-    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
-) -> None:
+def test_failing_servers_delay_no_other(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> None:
     annotations = {"annotations": {"no key": "that an annotation can have"}}
     refused = [files(f"refused-{number}", service=annotations) for number in range(3)]
     taken = [files(f"taken-{number}") for number in range(2)]
     good = [f"good-{number}" for number in range(10)]
+
     with OperatorNamespace(control_plane, namespace, tmp_path, "--no-leader-elect", "--workers=2") as operated:
         operated.apply(*(config_map(f"taken-{number}-config") for number in range(2)), *refused, *taken)
         until(lambda: all(reason(operated, f"taken-{number}", "Stalled") == "NameTaken" for number in range(2)))
         until(
             lambda: all(reason(operated, f"refused-{number}", "Reconciling") == "ServiceMissing" for number in range(3))
         )
-        operated.apply(*map(files, good))
-        found = completed(operated, *good, seconds=REQUEST_TIMEOUT_SECONDS)
 
-    assert templates(found) == dict.fromkeys([*good, *(f"refused-{number}" for number in range(3))], 1)
-    assert found["ConfigMap", "taken-0-config"]["data"] == {"is": "another's"}
+        operated.apply(*map(files, good))
+        # Workers that waited for the next attempt at a failing server would take longer.
+        live = wait_until_complete(operated, *good, seconds=LONGEST_DELAY / 2)
+
+    assert templates(live) == dict.fromkeys([*good, *(f"refused-{number}" for number in range(3))], 1)
+    assert live["ConfigMap", "taken-0-config"]["data"] == {"is": "another's"}
 
 
 def config_map(name: str) -> Manifest:
@@ -352,13 +368,13 @@ def reason(operated: OperatorNamespace, name: str, kind: str) -> str:
 Moment = Literal["before", "after"]
 
 
-def kill_at(behind: OperatorNamespace, proxy: Proxy, wanted: str, moment: Moment) -> threading.Event:
-    """The operator dies when it asks for this write; set once it is dead."""
+def kill_at(operated: OperatorNamespace, proxy: Proxy, wanted: str, moment: Moment) -> threading.Event:
+    """Kills the operator at this write; the event is set once it is dead."""
     killed = threading.Event()
 
     def kill() -> None:
-        behind.operator.signal(SIGKILL)
-        behind.operator.ended_well(within=REQUEST_TIMEOUT_SECONDS)
+        operated.operator.signal(SIGKILL)
+        operated.operator.ended_well(within=SECONDS)
         killed.set()
 
     harm = Harm(before=kill, cut="before") if moment == "before" else Harm(after=kill, cut="after")
@@ -367,49 +383,52 @@ def kill_at(behind: OperatorNamespace, proxy: Proxy, wanted: str, moment: Moment
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_new_server_is_made_once_wherever_the_operator_is_killed(
-    behind: OperatorNamespace, proxy: Proxy, moment: Moment
-) -> None:
-    behind.apply(files("first"))
-    completed(behind, "first")
+def test_a_server_is_created_once_despite_a_kill(operated: OperatorNamespace, proxy: Proxy, moment: Moment) -> None:
+    operated.apply(files("first"))
+    wait_until_complete(operated, "first")
     targets = list(dict.fromkeys(writes(proxy)))
     names = [f"files-{number}" for number in range(len(targets))]
+
     for name, wanted in zip(names, targets, strict=True):
-        killed = kill_at(behind, proxy, wanted.replace("first", name), moment)
-        behind.apply(files(name))
+        killed = kill_at(operated, proxy, wanted.replace("first", name), moment)
+        operated.apply(files(name))
         assert killed.wait(SECONDS)
-        before = objects(behind)
-        behind.operator.start()
-        assert identities(before).items() <= identities(completed(behind, name)).items()
+
+        before = objects(operated)
+        operated.operator.start()
+        assert identities(before).items() <= identities(wait_until_complete(operated, name)).items()
+
     print(f"killed {moment} each of {len(targets)} writes")
 
     assert len(targets) >= len(parts("first")) + 1
-    assert templates(objects(behind)) == dict.fromkeys(["first", *names], 1)
+    assert templates(objects(operated)) == dict.fromkeys(["first", *names], 1)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_a_change_is_made_once_wherever_the_operator_is_killed(
-    behind: OperatorNamespace, proxy: Proxy, moment: Moment
-) -> None:
+def test_a_change_is_made_once_despite_a_kill(operated: OperatorNamespace, proxy: Proxy, moment: Moment) -> None:
     most = [f"files-{number}" for number in range(8)]
-    behind.apply(*map(files, ["first", *most]))
-    until(lambda: len(behind.list_all("pods")) == len(most) + 1, SECONDS)
-    made = completed(behind, "first", *most)
+    operated.apply(*map(files, ["first", *most]))
+    until(lambda: len(operated.list_all("pods")) == len(most) + 1, SECONDS)
+    made = wait_until_complete(operated, "first", *most)
+
     written = len(writes(proxy))
-    change(behind, "first")
-    completed(behind, "first")
-    targets = list(dict.fromkeys(each for each in writes(proxy)[written:] if "first" in each))
+    change(operated, "first")
+    wait_until_complete(operated, "first")
+    targets = list(dict.fromkeys(write for write in writes(proxy)[written:] if "first" in write))
     names = most[: len(targets)]
+
     for name, wanted in zip(names, targets, strict=True):
-        killed = kill_at(behind, proxy, wanted.replace("first", name), moment)
-        change(behind, name)
+        killed = kill_at(operated, proxy, wanted.replace("first", name), moment)
+        change(operated, name)
         assert killed.wait(SECONDS)
-        behind.operator.start()
-        changed = completed(behind, name)
+
+        operated.operator.start()
+        changed = wait_until_complete(operated, name)
         assert identities(made).items() <= identities(changed).items()
+
     print(f"killed {moment} each of {len(targets)} writes")
 
-    assert templates(objects(behind)) == {**dict.fromkeys(most, 1), **dict.fromkeys(["first", *names], 2)}
+    assert templates(objects(operated)) == {**dict.fromkeys(most, 1), **dict.fromkeys(["first", *names], 2)}
 
 
 # Two operators, of which one leads.
@@ -419,7 +438,7 @@ def test_a_change_is_made_once_wherever_the_operator_is_killed(
 def led(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, proxy: Proxy
 ) -> Iterator[OperatorNamespace]:
-    """The operator is at work behind the proxy, as the holder of the Lease."""
+    """Runs the operator behind the proxy until it holds the Lease."""
     with OperatorNamespace(control_plane, namespace, tmp_path, proxy=proxy) as running:
         until(lambda: bool(holder(running)))
         yield running
@@ -441,8 +460,8 @@ def another(led: OperatorNamespace, other_proxy: Proxy) -> Iterator[Operator]:
 
 
 def holder(operated: OperatorNamespace) -> str:
-    found = operated.get("lease", LEASE)
-    return str(found["spec"]["holderIdentity"]) if found else ""
+    lease = operated.get("lease", LEASE)
+    return str(lease["spec"]["holderIdentity"]) if lease else ""
 
 
 def asks_for_lease(proxy: Proxy) -> int:
@@ -457,19 +476,19 @@ def test_of_two_operators_started_at_once_one_writes(led: OperatorNamespace, pro
         led.kubectl("delete", "lease", LEASE)
         with ThreadPoolExecutor() as pool:
             list(pool.map(Operator.start, (led.operator, rival)))
+
         led.apply(files())
-        completed(led, "files")
-        asked = [asks_for_lease(each) for each in proxies]
-        until(lambda: all(asks_for_lease(each) > before for each, before in zip(proxies, asked, strict=True)))
+        wait_until_complete(led, "files")
+        before = [asks_for_lease(through) for through in proxies]
+        until(lambda: all(asks_for_lease(through) > asks for through, asks in zip(proxies, before, strict=True)))
 
-    assert sorted(bool(writes(each)) for each in proxies) == [False, True]
+    assert sorted(bool(writes(through)) for through in proxies) == [False, True]
 
 
-def test_a_leader_that_was_paused_writes_nothing_stale(
-    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
-) -> None:
+def test_a_paused_leader_writes_nothing_stale(led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy) -> None:
     led.apply(files())
-    made = completed(led, "files")
+    made = wait_until_complete(led, "files")
+
     paused, taken_over = threading.Event(), threading.Event()
 
     def pause() -> None:
@@ -487,24 +506,24 @@ def test_a_leader_that_was_paused_writes_nothing_stale(
 
         change(led, "files", to=NEWEST)
         until(lambda: image(led.get("statefulset", "files")) == NEWEST, SECONDS)
+
         asked, written = asks_for_lease(proxy), len(writes(proxy))
         taken_over.set()
         led.operator.signal(SIGCONT)
         until(lambda: asks_for_lease(proxy) > asked + 1, SECONDS)
-        found = completed(led, "files")
+        live = wait_until_complete(led, "files")
 
     assert writes(proxy)[written:] == []
-    assert templates(found) == {"files": 2}
-    assert identities(made).items() <= identities(found).items()
+    assert templates(live) == {"files": 2}
+    assert identities(made).items() <= identities(live).items()
 
 
 @pytest.mark.alone
-def test_a_leader_that_is_killed_is_succeeded_within_its_lease(
-    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
-) -> None:
-    """And what it left half done is done; by the successor, for whom nothing else changes."""
+def test_a_killed_leader_is_replaced_within_its_lease(led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy) -> None:
+    """The successor also finishes what was left half done, and changes nothing else."""
     led.apply(files())
-    made = completed(led, "files")
+    made = wait_until_complete(led, "files")
+
     with another(led, other_proxy):
         until(lambda: asks_for_lease(other_proxy) >= 2)
         first = holder(led)
@@ -516,18 +535,17 @@ def test_a_leader_that_is_killed_is_succeeded_within_its_lease(
         began = monotonic()
         until(lambda: holder(led) not in ("", first), SECONDS)
         took = monotonic() - began
-        found = completed(led, "files")
+        live = wait_until_complete(led, "files")
+
     print(f"succeeded {took:.1f} s after it was killed")
 
     assert took <= LEASE_SECONDS
-    assert identities(made).items() <= identities(found).items()
-    assert templates(found) == {"files": 2}
+    assert identities(made).items() <= identities(live).items()
+    assert templates(live) == {"files": 2}
 
 
 @pytest.mark.alone
-def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
-    led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy
-) -> None:
+def test_a_stopped_leader_finishes_and_hands_over(led: OperatorNamespace, proxy: Proxy, other_proxy: Proxy) -> None:
     first = holder(led)
     with proxy.fault(is_write_for("statefulsets"), times=1, before=lambda: led.operator.signal(SIGTERM)):
         led.apply(files("statefulsets"))
@@ -538,11 +556,13 @@ def test_an_operator_that_is_told_to_stop_finishes_and_hands_over(
     assert holder(led) == ""
 
     led.operator.start()
-    until(lambda: holder(led) not in ("", first), seconds=5)
+    until(lambda: holder(led) not in ("", first), HANDOVER_SECONDS)
+
     with another(led, other_proxy):
         until(lambda: asks_for_lease(other_proxy) >= 2)
         second = holder(led)
+
         led.operator.signal(SIGTERM)
-        until(lambda: holder(led) not in ("", second), seconds=5)
+        until(lambda: holder(led) not in ("", second), HANDOVER_SECONDS)
 
         assert led.operator.ended_well(within=SECONDS)

@@ -15,7 +15,7 @@ FILES = ("go.mod", "go.sum", "main.go", TOOLCHAIN.name)
 
 @pytest.fixture
 def module(tmp_path: Path) -> GoModule:
-    """A copy of the control plane's that a test may change."""
+    """Copies the control plane's module, so that the test can change it."""
     copy = tmp_path / "controlplane"
     copy.mkdir()
     for name in FILES:
@@ -24,30 +24,34 @@ def module(tmp_path: Path) -> GoModule:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_digest_follows_every_file_that_is_built(module: GoModule, name: str) -> None:
+def test_the_digest_follows_every_file(module: GoModule, name: str) -> None:
     assert module.digest() == go_module().digest()
+
     with (module.folder / name).open("a") as file:
         file.write("// changed\n")
+
     assert module.digest() != go_module().digest()
 
 
-def test_the_digest_follows_what_is_linked_in(module: GoModule) -> None:
+def test_the_digest_follows_linked_variables(module: GoModule) -> None:
     assert replace(module, stamps={"main.version": "v1"}).digest() != module.digest()
 
 
-def test_what_is_built_is_not_built_again(module: GoModule, tmp_path: Path) -> None:
+def test_a_module_is_built_once(module: GoModule, tmp_path: Path) -> None:
     built = tmp_path / "dittofs-operator" / f"controlplane-{module.digest()}"
     built.mkdir(parents=True)
+
     assert module.built({"XDG_CACHE_HOME": str(tmp_path)}) == built
 
 
-def test_a_module_without_what_gives_the_version_is_an_error(module: GoModule) -> None:
+def test_a_module_without_a_version_is_an_error(module: GoModule) -> None:
     (module.folder / "go.mod").write_text("module sample\n")
+
     with pytest.raises(Failed, match=r"go\.mod requires no k8s\.io/kubernetes"):
         version(module.folder)
 
 
-def test_the_node_of_the_end_to_end_test_is_of_the_control_planes_version() -> None:
+def test_the_node_has_the_version_of_the_control_plane() -> None:
     assert version(NODE.folder) == version()
 
 
@@ -58,6 +62,7 @@ def test_a_failed_build_says_why_and_leaves_nothing(
 
     with pytest.raises(Failed, match=r"failed while installing the Go toolchain(.|\n)+[Hh]ash"):
         module.built(os.environ | {"XDG_CACHE_HOME": str(tmp_path)})
+
     assert "about 10 minutes" in capsys.readouterr().err
     assert [path.name for path in (tmp_path / "dittofs-operator").iterdir()] == ["build.lock"]
 

@@ -1,5 +1,6 @@
-"""The growth of three volumes is interrupted at each call that it makes, in every way in which a call can go wrong. It
-always ends with claims that have grown, one StatefulSet, and the pod that there was.
+"""Interrupts the expansion of three volumes at each of its calls, in every way in which a call can fail.
+
+It always ends with expanded claims, one StatefulSet, and the same pod.
 
 `pytest -s` shows the figures.
 """
@@ -26,16 +27,16 @@ from tests.harness.volume_expansion import ExpansionNamespace, until_adopted
 pytestmark = pytest.mark.anyio
 
 Harm = Literal["killed before", "killed after", "conflict", "lost", "timed out", "stale"]
-# Of each store what it keeps of all objects, and their versions.
+# What each store keeps of all objects, and their versions.
 Snapshot = dict[str, tuple[dict[str, bytes], dict[str, int]]]
 
 
 class Killed(BaseException):
-    """There is no operator any more that could do something about it."""
+    """The operator is dead: nothing in it can handle this."""
 
 
 class Interrupted(Cluster):
-    """As its operator reaches it: at one call, counted from 1, there is harm. Watches are not among the calls."""
+    """The cluster as the operator reaches it: one call, counted from 1, is harmed. Watches do not count."""
 
     def __init__(self, cluster: Cluster, harm: Harm | None = None, at: int = 0) -> None:
         super().__init__(cluster.connection)
@@ -79,7 +80,7 @@ def snapshot(informers: Informers) -> Snapshot:
 
 
 def put_back(informers: Informers, known: Snapshot) -> None:
-    """It takes these for all that there is."""
+    """Lets the informers take the snapshot for the current state."""
     for name, store in stores(informers).items():
         kept, versions = known[name]
         store._objects, store._versions = dict(kept), dict(versions)
@@ -95,7 +96,7 @@ async def cluster(control_plane: ControlPlane, crd: None, driver: VolumeDriver) 
 
 
 class Story:
-    """One server and its pod, whose volumes grow by 1 Gi in every chapter."""
+    """One server and its pod, whose volumes are expanded by 1 Gi in every chapter."""
 
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
@@ -114,23 +115,27 @@ class Story:
             )
 
     async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
-        """The volumes grow, though there is harm at one call."""
+        """Expands the volumes with harm at one call, and lets another operator finish."""
         self.size += 1
-        reached = Interrupted(self.cluster, harm, at)
+        interrupted = Interrupted(self.cluster, harm, at)
+
         async with run_informers(self.cluster, self.namespace) as informers:
-            site = self._operated(reached, informers)
+            site = self._reconciler(interrupted, informers)
             await site.change_sizes(**self.sizes)
             with suppress(Killed):
                 await site.settle()
-        if harm == "stale" and reached.harmed:
-            await self._out_of_date(reached.snapshots[max(at - 2, 0)])
-        async with run_informers(self.cluster, self.namespace) as informers:
-            site = self._operated(self.cluster, informers)
-            await site.settle()
-            await self._is_well(site)
-        return reached
 
-    def _operated(self, cluster: Cluster, informers: Informers) -> ExpansionNamespace:
+        if harm == "stale" and interrupted.harmed:
+            await self._reconcile_stale(interrupted.snapshots[max(at - 2, 0)])
+
+        async with run_informers(self.cluster, self.namespace) as informers:
+            site = self._reconciler(self.cluster, informers)
+            await site.settle()
+            await self._check(site)
+
+        return interrupted
+
+    def _reconciler(self, cluster: Cluster, informers: Informers) -> ExpansionNamespace:
         site = ExpansionNamespace(self.cluster, informers, self.namespace)
         site.writer = Writer(cluster, informers, site.may_write)
         site.reconciler = Reconciler(cluster, informers, site.writer, site.record_event, site.now)
@@ -138,42 +143,47 @@ class Story:
             cluster.informers = informers
         return site
 
-    async def _out_of_date(self, known: Snapshot) -> None:
-        """An operator that has started at an API server which does not know what was last done."""
+    async def _reconcile_stale(self, known: Snapshot) -> None:
+        """Reconciles as an operator that has started at an API server which does not know the latest changes."""
         informers = Informers(self.cluster, (self.namespace,))
         put_back(informers, known)
-        site = self._operated(self.cluster, informers)
+        site = self._reconciler(self.cluster, informers)
         for _ in range(3):
             await site.reconciler.reconcile(site.key)
 
-    async def _is_well(self, site: ExpansionNamespace) -> None:
+    async def _check(self, site: ExpansionNamespace) -> None:
         claims = (f"{name}-files-0" for name in ("metadata", "content", "cache"))
         assert await site.claim_sizes() == dict.fromkeys(claims, self.size)
-        [made] = (await self.cluster.list(STATEFUL_SETS, self.namespace)).items
+
+        [stateful_set] = (await self.cluster.list(STATEFUL_SETS, self.namespace)).items
         assert set((await site.template_sizes()).values()) == {f"{self.size}Gi"}
         await until_adopted(site)
+
         [pod] = (await self.cluster.list(PODS, self.namespace)).items
         assert pod["metadata"]["uid"] == self.pod["metadata"]["uid"]
         assert pod["metadata"]["labels"] == self.pod["metadata"]["labels"]
-        assert [each["uid"] for each in pod["metadata"]["ownerReferences"]] == [made["metadata"]["uid"]]
+        owners = pod["metadata"]["ownerReferences"]
+        assert [owner["uid"] for owner in owners] == [stateful_set["metadata"]["uid"]]
 
 
-async def test_a_growth_that_is_interrupted_ends_as_one_that_is_not(cluster: Cluster, namespace: str) -> None:
+async def test_an_interrupted_expansion_is_completed(cluster: Cluster, namespace: str) -> None:
     story = Story(cluster, namespace)
     await story.create_server()
     undisturbed = (await story.chapter()).calls
+
     begun = monotonic()
     runs = [await story.chapter(harm, at) for harm in get_args(Harm) for at in range(1, len(undisturbed) + 1)]
     harmed = sum(run.harmed for run in runs)
+
     print(*(call for call, _ in undisturbed), sep="\n")
     print(f"{len(undisturbed)} calls, {harmed} of {len(runs)} runs interrupted, in {monotonic() - begun:.0f} s")
-    print(f"without a StatefulSet for {away(undisturbed) * 1000:.0f} ms")
+    print(f"without a StatefulSet for {seconds_away(undisturbed) * 1000:.0f} ms")
 
     assert harmed > len(runs) * 0.9
 
 
-def away(calls: list[tuple[str, float]]) -> float:
-    """From asking for the StatefulSet's end until asking for the next one, in seconds."""
-    [removed] = (at for call, at in calls if call.startswith("DELETE"))
-    [made] = (at for call, at in calls if call.startswith("POST"))
-    return made - removed
+def seconds_away(calls: list[tuple[str, float]]) -> float:
+    """Returns the seconds between the requests to delete the StatefulSet and to create the next one."""
+    [deleted] = (at for call, at in calls if call.startswith("DELETE"))
+    [created] = (at for call, at in calls if call.startswith("POST"))
+    return created - deleted

@@ -1,4 +1,4 @@
-"""The generated files are those that their sources make, and what kubectl installs is what Helm installs."""
+"""The generated files match their sources, and kubectl installs what Helm installs."""
 
 import os
 from collections.abc import Iterable
@@ -11,14 +11,14 @@ from tests.helm.build import helm
 from tests.helm.chart import manifests
 
 
-def test_generated_files_are_what_their_sources_make() -> None:
+def test_generated_files_match_their_sources() -> None:
     generated = {**files_from_code(), **files_from_chart(helm(os.environ))}
     stale = [str(path) for path, text in generated.items() if path.read_text() != text]
 
     assert not stale, "run `make manifests`"
 
 
-def test_no_yaml_anchor_is_in_them() -> None:
+def test_generated_files_have_no_yaml_anchors() -> None:
     assert not any("&id" in text or "*id" in text for text in files_from_code().values())
 
 
@@ -36,12 +36,12 @@ def test_kubectl_installs_what_helm_installs() -> None:
         assert without_marks(installed[key]) == without_marks(manifest)
 
 
-def by_name(found: Iterable[Manifest]) -> dict[tuple[str, str], Manifest]:
-    return {(each["kind"], each["metadata"]["name"]): each for each in found}
+def by_name(manifests: Iterable[Manifest]) -> dict[tuple[str, str], Manifest]:
+    return {(manifest["kind"], manifest["metadata"]["name"]): manifest for manifest in manifests}
 
 
 def without_marks(manifest: Manifest) -> Manifest:
-    """Without what tells Helm that an object is its own."""
+    """Returns the manifest without the marks by which Helm knows its objects."""
     metadata = {**manifest["metadata"]}
     for name in ("labels", "annotations"):
         metadata[name] = {
@@ -49,4 +49,5 @@ def without_marks(manifest: Manifest) -> Manifest:
             for key, value in metadata.get(name, {}).items()
             if not key.startswith("helm.sh/") and (key, value) != ("app.kubernetes.io/managed-by", "Helm")
         }
+
     return {**manifest, "metadata": metadata}

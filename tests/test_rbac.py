@@ -1,4 +1,4 @@
-"""The chart's roles are exactly the calls that the operator makes: none is refused, and no permission goes unused."""
+"""The chart's roles allow exactly what the operator calls: no call is refused, and no permission is unused."""
 
 import base64
 import json
@@ -34,7 +34,7 @@ GROUP = "dittofs.dittofs.com"
 
 @dataclass(frozen=True, order=True)
 class Permission:
-    """One verb on one resource; `name` is empty where it holds for any."""
+    """One verb on one resource; an empty `name` stands for any."""
 
     group: str
     resource: str
@@ -42,11 +42,11 @@ class Permission:
     name: str = ""
 
     def allows(self, request: Request) -> bool:
-        asked = (request.group, request.resource, request.verb)
-        return asked == (self.group, self.resource, self.verb) and self.name in ("", request.name)
+        wanted = (request.group, request.resource, request.verb)
+        return wanted == (self.group, self.resource, self.verb) and self.name in ("", request.name)
 
 
-# No calls of their own: the plugin OwnerReferencesPermissionEnforcement asks for them, which the test below shows.
+# No call uses these: the plugin OwnerReferencesPermissionEnforcement requires them, as a test below shows.
 OF_THE_PLUGIN = {
     Permission(GROUP, "dittoservers/finalizers", "update"),
     Permission("", "configmaps", "delete"),
@@ -56,26 +56,28 @@ OF_THE_PLUGIN = {
 CONFIG_MAP: Manifest = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "sample"}}
 
 
-def granted(made: list[Manifest]) -> set[Permission]:
-    rules = [rule for each in made if each["kind"] in ("Role", "ClusterRole") for rule in each["rules"]]
+def granted(manifests: list[Manifest]) -> set[Permission]:
+    roles = [manifest for manifest in manifests if manifest["kind"] in ("Role", "ClusterRole")]
     return {
         Permission(*parts)
-        for rule in rules
+        for role in roles
+        for rule in role["rules"]
         for parts in product(rule["apiGroups"], rule["resources"], rule["verbs"], rule.get("resourceNames", [""]))
     }
 
 
 @pytest.fixture(scope="module")
 def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """With the plugin, and with nobody else's DittoServers: the operator looks after all namespaces."""
+    """Runs a control plane with the plugin and without other DittoServers: the operator looks after all namespaces."""
     plugin = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
     with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("rbac"), plugin) as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
         running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+
         running.kubectl("create", "namespace", "probe")
         kubectl_apply(running, "probe", *permissions("probe"))
-        # It learns of a new kind within half a minute, and refuses everything until then.
-        until(lambda: made(running, "probe", owned(CONFIG_MAP)).returncode == 0)
+        # The plugin learns of a new kind within half a minute, and refuses everything until then.
+        until(lambda: try_apply(running, "probe", owned(CONFIG_MAP)).returncode == 0)
         yield running
 
 
@@ -86,24 +88,26 @@ def test_every_permission_is_used_and_no_call_is_refused(
     namespace = "confined" if confined else "everywhere"
     enforcing.kubectl("create", "namespace", namespace)
     shipped = granted(permissions(namespace, confined=confined, self_managed=True))
-    # That it may not list the classes, nor look up a node, an operator that is confined learns by asking.
-    asked = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
-    expected = asked if confined else set()
+    # A confined operator learns only by asking that it may neither list the classes nor look up a node.
+    attempts = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
+    expected = attempts if confined else set()
+
     with Proxy(enforcing, tmp_path) as proxy:
         operated = OperatorNamespace(enforcing, namespace, tmp_path, proxy=proxy, confined=confined, self_managed=True)
         if not confined:
             operated.operator = Operator(tmp_path, *operated.flags, self_managed=True)
         operated.register()
-        # As before Kubernetes 1.32: what is watched is listed first.
+        # As before Kubernetes 1.32, objects are listed before they are watched.
         proxy.fault(lambda request: "sendInitialEvents" in request.query, answer=422)
         with operated:
             try:
-                everything(operated, proxy)
+                exercise_everything(operated, proxy)
             finally:
-                # That is a better answer than what did not come of it.
+                # A refused call explains more than its consequences.
                 assert refused(operated) == expected
-    # The audit log tells of a watch when it ends.
-    watches = {each for each in shipped if each.verb == "watch"}
+
+    # A watch appears in the audit log when it ends.
+    watches = {permission for permission in shipped if permission.verb == "watch"}
     until(lambda: not unused(watches, operated.requests()))
 
     assert unused(shipped, operated.requests()) == OF_THE_PLUGIN
@@ -111,16 +115,17 @@ def test_every_permission_is_used_and_no_call_is_refused(
 
 
 def refused(operated: OperatorNamespace) -> set[tuple[str, str, str]]:
-    return {(each.verb, each.resource, each.name) for each in operated.requests() if each.code == 403}
+    requests = [request for request in operated.requests() if request.code == 403]
+    return {(request.verb, request.resource, request.name) for request in requests}
 
 
 def unused(permissions: set[Permission], requests: list[Request]) -> set[Permission]:
-    return {each for each in permissions if not any(each.allows(request) for request in requests)}
+    return {permission for permission in permissions if not any(map(permission.allows, requests))}
 
 
-def everything(operated: OperatorNamespace, proxy: Proxy) -> None:
-    """All that the operator ever asks of the API server."""
-    make(operated)
+def exercise_everything(operated: OperatorNamespace, proxy: Proxy) -> None:
+    """Makes the operator send every kind of request that it ever sends to the API server."""
+    create(operated)
     grow(operated)
     lose_a_node(operated)
     lose_labels(operated)
@@ -132,10 +137,11 @@ def everything(operated: OperatorNamespace, proxy: Proxy) -> None:
     judge(operated)
 
 
-def make(operated: OperatorNamespace) -> None:
+def create(operated: OperatorNamespace) -> None:
     operated.put_secret("dsn", dsn="postgres://u:p@db:5432/files")
     database = {"postgresSecretRef": {"name": "dsn", "key": "dsn"}}
     operated.apply(server(metrics={"enabled": True}, database=database))
+
     until(lambda: operated.template("files") is not None)
 
 
@@ -144,8 +150,10 @@ def grow(operated: OperatorNamespace) -> None:
         sizes = storage(storageClassName=driver.storage_class)
         operated.apply(server("growing", **sizes))
         until(lambda: operated.get("pod", "growing-0") and reason(operated) == "Bound")
+
         operated.patch("dittoserver", "growing", spec={"storage": {"cacheSize": "10Gi"}})
         until(lambda: "StatefulSetRecreated" in operated.events("growing") and reason(operated) == "Bound")
+
     operated.kubectl("delete", "dittoserver", "growing")
 
 
@@ -154,15 +162,17 @@ def lose_a_node(operated: OperatorNamespace) -> None:
         operated.apply(server("lost"))
         run_pod_on(operated, name, "lost-0")
         set_pod(operated, "lost-0", ready=False)
-        until(lambda: any(each.resource == "nodes" for each in operated.requests()))
+        until(lambda: any(request.resource == "nodes" for request in operated.requests()))
+
     operated.kubectl("delete", "dittoserver", "lost")
 
 
 def lose_labels(operated: OperatorNamespace) -> None:
-    """A pod that lost its labels is asked for by its name."""
+    """Lets a pod lose its labels: the operator asks for it by its name."""
     until(lambda: operated.get("pod", "files-0") is not None)
     operated.kubectl("label", "pod", "files-0", "app-")
     until(lambda: (operated.condition("files", "Ready") or {}).get("reason") == "PodLabelsMissing")
+
     operated.kubectl("delete", "pod", "files-0")
     until(lambda: (operated.condition("files", "Ready") or {}).get("reason") != "PodLabelsMissing")
 
@@ -172,16 +182,17 @@ def reason(operated: OperatorNamespace) -> str:
 
 
 def change(operated: OperatorNamespace) -> None:
-    """Twice, of which the second Event is the first one counted."""
+    """Changes a Secret twice: the second Event only raises the count of the first."""
     for password in ("q", "r"):
         before = operated.template("files")
         operated.put_secret("dsn", dsn=f"postgres://u:{password}@db:5432/files")
         until(lambda before=before: operated.template("files") != before)  # type: ignore[misc]
+
     until(lambda: restarts(operated) == [2])
 
 
 def restarts(operated: OperatorNamespace) -> list[int]:
-    return [each["count"] for each in operated.list_all("events") if each["reason"] == "Restarting"]
+    return [event["count"] for event in operated.list_all("events") if event["reason"] == "Restarting"]
 
 
 def change_what_cannot_be_applied(operated: OperatorNamespace, proxy: Proxy) -> None:
@@ -190,6 +201,7 @@ def change_what_cannot_be_applied(operated: OperatorNamespace, proxy: Proxy) -> 
     ]
     spec = {"image": "example.com/dittofs:2", "metrics": {"port": 9191}}
     operated.patch("dittoserver", "files", spec=spec)
+
     until(lambda: all(fault.taken for fault in faults))
     until(lambda: "example.com/dittofs:2" in json.dumps(operated.template("files")))
 
@@ -200,17 +212,20 @@ def is_apply_of(kind: str) -> Callable[[ProxyRequest], bool]:
 
 def remove(operated: OperatorNamespace) -> None:
     operated.patch("dittoserver", "files", spec={"metrics": {"enabled": False}, "database": None})
+
     until(lambda: not operated.get("service", "files-metrics"))
     until(lambda: not operated.get("secret", "files-postgres"))
 
 
 def adopt(operated: OperatorNamespace) -> None:
-    """What a server left behind that was deleted without it."""
-    left = (("statefulset", "files"), ("configmap", "files-config"), ("service", "files-api"))
+    """Deletes a server without its objects, which the next server of this name adopts."""
+    orphans = (("statefulset", "files"), ("configmap", "files-config"), ("service", "files-api"))
     operated.kubectl("delete", "dittoserver", "files", "--cascade=orphan")
-    assert not any(owners(operated, *each) for each in left)
+    assert not any(owners(operated, *orphan) for orphan in orphans)
+
     operated.apply(server())
-    until(lambda: all(owners(operated, *each) for each in left))
+
+    until(lambda: all(owners(operated, *orphan) for orphan in orphans))
 
 
 def owners(operated: OperatorNamespace, kind: str, name: str) -> Any:
@@ -223,39 +238,41 @@ def damage_the_certificate(operated: OperatorNamespace) -> None:
 
 
 def judge(operated: OperatorNamespace) -> None:
-    """What is not known from watching is asked for: a class, a Secret, a claim, a StatefulSet as a dry run."""
+    """Sends reviews that need what the informers lack: a class, a Secret, a claim, a StatefulSet as a dry run."""
     secret = operated.get("secret", f"{operated.namespace}-tls")
     (operated.operator.folder / "ca.crt").write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
+
     at = {"metadata": {"name": "other", "namespace": operated.namespace}}
     credentials = {"credentialsSecretRef": {"secretName": "none-such"}}
     small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))
-    unheard_of = server(**storage(storageClassName="none-such")) | at
-    tried = server(resources={"limits": {"memory": "1Gi"}}) | at
-    for question in (review(unheard_of), review(small), review(large, small), review(tried)):
+    unknown_class = server(**storage(storageClassName="none-such")) | at
+    dry_run = server(resources={"limits": {"memory": "1Gi"}}) | at
+
+    for question in (review(unknown_class), review(small), review(large, small), review(dry_run)):
         response = operated.operator.post(VALIDATE_PATH, question)
+
     assert response["allowed"]
     assert not [text for text in response.get("warnings", []) if "resources" in text]
 
 
-# What the plugin asks for.
+# What the plugin requires.
 
 
 @pytest.mark.parametrize("permission", sorted(OF_THE_PLUGIN))
-def test_the_plugin_refuses_who_lacks_a_permission_that_is_never_used(
-    enforcing: ControlPlane, permission: Permission
-) -> None:
+def test_the_plugin_requires_each_unused_permission(enforcing: ControlPlane, permission: Permission) -> None:
     namespace = f"without-{permission.resource.replace('/', '-')}"
     enforcing.kubectl("create", "namespace", namespace)
-    bound = permissions(namespace)
-    kubectl_apply(enforcing, namespace, *map(partial(without, permission), bound))
+    complete = permissions(namespace)
+    kubectl_apply(enforcing, namespace, *map(partial(without, permission), complete))
     if permission.verb == "delete":
         kubectl_apply(enforcing, namespace, CONFIG_MAP)
-    refused = made(enforcing, namespace, owned(CONFIG_MAP))
+
+    refused = try_apply(enforcing, namespace, owned(CONFIG_MAP))
 
     assert "cannot set" in refused.stderr
 
-    kubectl_apply(enforcing, namespace, *bound)
-    until(lambda: made(enforcing, namespace, owned(CONFIG_MAP)).returncode == 0)
+    kubectl_apply(enforcing, namespace, *complete)
+    until(lambda: try_apply(enforcing, namespace, owned(CONFIG_MAP)).returncode == 0)
 
 
 def without(permission: Permission, manifest: Manifest) -> Manifest:
@@ -269,14 +286,14 @@ def without(permission: Permission, manifest: Manifest) -> Manifest:
 
 
 def owned(manifest: Manifest) -> Manifest:
-    """By a DittoServer that nobody looks for."""
+    """Adds an owner reference to a DittoServer that does not exist."""
     owner = {"apiVersion": f"{GROUP}/v1alpha1", "kind": "DittoServer", "name": "files", "uid": "0", "controller": True}
     references = [{**owner, "blockOwnerDeletion": True}]
     return {**manifest, "metadata": {**manifest["metadata"], "ownerReferences": references}}
 
 
-def made(control_plane: ControlPlane, namespace: str, manifest: Manifest) -> CompletedProcess[str]:
-    """As the operator does it, but for the garbage collector's sake as a dry run."""
+def try_apply(control_plane: ControlPlane, namespace: str, manifest: Manifest) -> CompletedProcess[str]:
+    """Applies the object as the operator does; a dry run, because the garbage collector would delete the object."""
     apply = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "-f", "-", "--namespace", namespace)
     account = f"--as=system:serviceaccount:{namespace}:{ACCOUNT}"
     return control_plane.kubectl(*apply, account, input=json.dumps(manifest), check=False)

@@ -30,7 +30,7 @@ NEW = "registry.example.com/dittofs:2"
 
 
 class Plane(ControlPlane):
-    """Knows since when its API server is up."""
+    """A control plane that knows since when its API server is up."""
 
     up = 0.0
 
@@ -41,9 +41,10 @@ class Plane(ControlPlane):
 
 @pytest.fixture
 def plane(tmp_path: Path) -> Iterator[Plane]:
-    """One that the test has for itself."""
+    """Runs a control plane for this test alone."""
     (tmp_path / "plane").mkdir()
     helm(os.environ)
+
     with Plane(programs(os.environ), tmp_path / "plane") as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
         running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
@@ -53,10 +54,11 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
 
 @pytest.fixture
 def site(plane: Plane, tmp_path: Path) -> Iterator[OperatorNamespace]:
-    """The operator is at work, with a certificate of its own that the API server trusts."""
+    """Runs the operator with a self-managed certificate that the API server trusts."""
     (tmp_path / "operator").mkdir()
     site = OperatorNamespace(plane, "site", tmp_path / "operator", self_managed=True)
     site.register()
+
     with site:
         yield site
 
@@ -71,11 +73,12 @@ def image(site: OperatorNamespace, name: str) -> Any:
 
 
 def is_admitted(site: OperatorNamespace, name: str, **change: Any) -> bool:
-    """False while the webhook, which fails closed, cannot be called."""
+    """Changes the server; returns False while the webhook, which fails closed, cannot be called."""
     try:
         site.patch("dittoserver", name, spec=change)
     except CalledProcessError:
         return False
+
     return True
 
 
@@ -99,9 +102,9 @@ def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Pla
     site.wait_until_observed("lost")
     until(lambda: config_hash(site, "kept") != first_hash)
     site.kubectl("delete", "dittoserver", "deleted")
-    former = site.get("secret", "site-tls")["data"]
+    certificate = site.get("secret", "site-tls")["data"]
     site.kubectl("delete", "secret", "site-tls")
-    until(lambda: (site.get("secret", "site-tls") or {"data": former})["data"] != former)
+    until(lambda: (site.get("secret", "site-tls") or {"data": certificate})["data"] != certificate)
     wait_until_quiet(site)
 
     with plane.stopped() as data:
@@ -109,7 +112,7 @@ def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Pla
         shutil.copytree(backup, data)
     written = len(site.writes())
 
-    # A changed server is reconciled, and the webhook admits the change, which needs the former certificate.
+    # A changed server is reconciled, and the webhook admits the change, which needs the restored certificate.
     until(lambda: is_admitted(site, "kept", image=NEW), LIMIT_SECONDS)
     admitted = monotonic()
     until(lambda: image(site, "kept") == NEW, LIMIT_SECONDS)
@@ -119,15 +122,19 @@ def test_an_operator_follows_a_restored_etcd(site: OperatorNamespace, plane: Pla
 
     assert reconciled - plane.up < LIMIT_SECONDS
 
-    # What was lost is created again, and only where its server exists.
+    # Lost objects are created again, but only where their server exists.
     until(lambda: bool(site.template("late")), LIMIT_SECONDS)
 
-    assert {each["metadata"]["name"] for each in site.list_all("statefulset")} == {"kept", "idle", "deleted", "late"}
+    names = {stateful_set["metadata"]["name"] for stateful_set in site.list_all("statefulset")}
 
-    # The value that the operator knew is not taken for the one in the Secret.
+    assert names == {"kept", "idle", "deleted", "late"}
+
+    # The operator does not mistake the value that it knew for the one in the Secret.
     assert config_hash(site, "kept") == first_hash
 
     site.put_secret("s3", accessKeyId="three", secretAccessKey="key")
     until(lambda: config_hash(site, "kept") != first_hash, LIMIT_SECONDS)
 
-    assert not [each for each in wait_until_quiet(site)[written:] if each.name.startswith(("idle", "deleted", "lost"))]
+    writes = wait_until_quiet(site)[written:]
+
+    assert not [write for write in writes if write.name.startswith(("idle", "deleted", "lost"))]

@@ -1,4 +1,4 @@
-"""What many servers cost, counted and measured on a real API server: writes, requests, memory, the webhook's patience.
+"""Measures on a real API server what many servers cost: writes, requests, memory and the speed of reviews.
 
 `pytest -s` shows the figures.
 """
@@ -41,13 +41,14 @@ from tests.harness.wait import until
 SOME, SHARING = 300, 200
 MOST_MEGABYTES = 150
 MOST_MILLISECONDS = 100
-# Of a processor, for what the event loop does without a look at anything else.
+# Processor time of a single step, during which the event loop does nothing else.
 MOST_STEP_MILLISECONDS = 10
 REVIEWS_A_SECOND = 50
+READ_OF_S3 = "get", "secrets", "s3"
 
 
 class Reviews(Background):
-    """Posts a review, 50 times a second, over one connection; `milliseconds` is how long each took."""
+    """Posts a review 50 times a second over one connection; `milliseconds` has how long each took."""
 
     def __init__(self, operator: Operator, manifest: Manifest) -> None:
         super().__init__()
@@ -69,7 +70,7 @@ class Reviews(Background):
 
 @pytest.fixture
 def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> OperatorNamespace:
-    """Not at work yet."""
+    """Provides an operator of the whole cluster that does not run yet."""
     return ClusterWideOperator(control_plane, namespace, tmp_path)
 
 
@@ -83,27 +84,29 @@ def operated_everywhere(control_plane: ControlPlane, crd: None, namespace: str, 
     ],
     ids=["minimal", "S3", "metrics"],
 )
-def test_a_new_server_costs_a_write_for_each_object_and_one_for_its_status(
+def test_a_server_costs_a_write_per_object_and_its_status(
     operated: OperatorNamespace, spec: Manifest, claims: int, most: int
 ) -> None:
     operated.put_secret("s3", **S3_VALUES)
     operated.apply(server("files", **spec))
     until(lambda: len(operated.list_all("persistentvolumeclaims")) == claims)
     until(lambda: operated.get("pod", "files-0") is not None)
+
     writes = wait_until_quiet(operated)
-    counted = [each for each in writes if (each.verb, each.resource) != ("create", "secrets")]
-    table(*((f"{each.verb} {each.resource} {each.name}", str(each.code)) for each in writes))
+    costs = [write for write in writes if (write.verb, write.resource) != ("create", "secrets")]
+    table(*((f"{write.verb} {write.resource} {write.name}", str(write.code)) for write in writes))
 
-    assert len(counted) <= most
+    assert len(costs) <= most
 
 
-def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
+def test_a_restart_writes_nothing_and_idling_asks_nothing(
     control_plane: ControlPlane, operated: OperatorNamespace
 ) -> None:
     create_all(control_plane, DITTO_SERVERS, numbered_servers(SOME, operated.namespace, replicas=0))
     wait_until_created(operated, SOME)
     wait_until_quiet(operated)
     operated.operator.stop()
+
     before = len(operated.requests())
     begun = monotonic()
     operated.operator.start()
@@ -112,73 +115,77 @@ def test_a_restarted_operator_writes_nothing_and_an_idle_one_asks_nothing(
     seconds = monotonic() - begun
     wait_until_quiet(operated)
     restarted = operated.requests()[before:]
+
     sleep(60)
     idle = operated.requests()[before + len(restarted) :]
     table(("reconciled after", f"{seconds:.1f} s"), *kinds("restart", restarted), *kinds("idle minute", idle))
 
-    assert not [each for each in restarted if each.writes and each.resource != "leases"]
+    assert not [request for request in restarted if request.writes and request.resource != "leases"]
 
-    asked = [each for each in restarted if each.verb != "watch" and each.resource != "leases"]
+    reads = [request for request in restarted if request.verb != "watch" and request.resource != "leases"]
 
-    assert {(each.verb, each.resource) for each in asked} <= {("get", "secrets")}
-    assert not [each for each, times in Counter(asked).items() if times > 1]
-    assert not [each for each in idle if each.verb != "watch" and each.resource != "leases"]
+    assert {(request.verb, request.resource) for request in reads} <= {("get", "secrets")}
+    assert not [request for request, times in Counter(reads).items() if times > 1]
+    assert not [request for request in idle if request.verb != "watch" and request.resource != "leases"]
 
 
-def test_a_secret_that_many_servers_share_is_read_once_a_change(
-    control_plane: ControlPlane, operated: OperatorNamespace
-) -> None:
+def test_a_shared_secret_is_read_once_per_change(control_plane: ControlPlane, operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **S3_VALUES)
     create_all(control_plane, DITTO_SERVERS, numbered_servers(SHARING, operated.namespace, replicas=0, **s3()))
     wait_until_created(operated, SHARING)
     wait_until_quiet(operated)
+
     before, templates = len(operated.requests()), hashes(operated)
     operated.put_secret("s3", **{**S3_VALUES, "secretAccessKey": "rotated"})
     begun = monotonic()
     until(lambda: hashes(operated).isdisjoint(templates), 60)
     seconds = monotonic() - begun
     wait_until_quiet(operated)
-    asked = operated.requests()[before:]
-    table((f"until the last of {SHARING} changed", f"{seconds:.1f} s"), *kinds("rotation", asked))
-    reads = [each for each in asked if (each.verb, each.resource, each.name) == ("get", "secrets", "s3")]
+
+    requests = operated.requests()[before:]
+    table((f"until the last of {SHARING} changed", f"{seconds:.1f} s"), *kinds("rotation", requests))
+    reads = [request for request in requests if (request.verb, request.resource, request.name) == READ_OF_S3]
 
     assert len(hashes(operated)) == SHARING
     assert len(reads) == 1
 
 
-# A thousand servers in the cluster of the tests are nothing to start the others with: this one is the last.
+# This test comes last, because a thousand servers would slow down the tests after it.
 @pytest.mark.alone
 @pytest.mark.parametrize(("servers", "foreign"), [(1000, 300)])
-def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hold_up_no_review(
+def test_a_thousand_servers_take_little_memory_and_delay_no_review(
     control_plane: ControlPlane,
     operated_everywhere: OperatorNamespace,
     monkeypatch: pytest.MonkeyPatch,
     servers: int,
     foreign: int,
 ) -> None:
-    # To measure how much of the code the tests cover takes memory as well.
+    # Measuring coverage takes memory, too.
     monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
     operated = operated_everywhere
     steps = operated.operator.folder / "steps.json"
     operated.operator.module = ("tests.harness.event_loop_steps", steps)
     operated.put_secret("s3", **S3_VALUES)
+
     begun = monotonic()
     create_all(control_plane, SECRETS, (large_secret(f"foreign-{n}", "default") for n in range(foreign)))
     create_all(control_plane, DITTO_SERVERS, numbered_servers(servers, operated.namespace, **s3()))
-    there = monotonic()
+    created = monotonic()
+
     manifest = namespaced_server("reviewed", operated.namespace, **s3())
     with operated, Reviews(operated.operator, manifest) as reviews:
         wait_until_created(operated, servers)
-        done = monotonic()
-        # Which every one of them may have to do with.
+        reconciled = monotonic()
+        # Every server may be affected by a change of this class.
         operated.kubectl("annotate", "storageclass", "fast", f"looked-at-by={operated.namespace}")
         wait_until_created(operated, servers)
         memory = memory_megabytes(operated.operator.pid)
-    told = [each for each in operated.list_all("events") if each["involvedObject"]["kind"] == KIND]
+
+    events = [event for event in operated.list_all("events") if event["involvedObject"]["kind"] == KIND]
     longest = json.loads(steps.read_text())
     table(
-        ("foreign Secrets and servers made", f"{there - begun:.1f} s"),
-        ("reconciled", f"{done - there:.1f} s"),
+        ("foreign Secrets and servers created", f"{created - begun:.1f} s"),
+        ("reconciled", f"{reconciled - created:.1f} s"),
         *((name, f"{megabytes:.0f} MB") for name, megabytes in memory.items()),
         ("reviews", str(len(reviews.milliseconds))),
         *((f"{p}th percentile", f"{reviews.percentile(p):.1f} ms") for p in (50, 90, 99)),
@@ -187,19 +194,19 @@ def test_a_thousand_servers_and_large_foreign_secrets_take_little_memory_and_hol
     )
 
     assert memory["VmHWM"] < MOST_MEGABYTES
-    assert not [each["message"] for each in told if each["type"] == "Warning"]
+    assert not [event["message"] for event in events if event["type"] == "Warning"]
     assert 1000 * longest[0][0] < MOST_STEP_MILLISECONDS
     assert reviews.percentile(99) < MOST_MILLISECONDS
 
 
 def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
-    counted = Counter(f"{title}: {each.verb} {each.resource}" for each in requests)
-    return ((kind, str(times)) for kind, times in sorted(counted.items()))
+    counter = Counter(f"{title}: {request.verb} {request.resource}" for request in requests)
+    return ((kind, str(times)) for kind, times in sorted(counter.items()))
 
 
 def hashes(operated: OperatorNamespace) -> set[str]:
-    """What the pods of the servers read, a digest for each."""
-    return {config_hash_of(each) or "" for each in operated.list_all("statefulsets")}
+    """Returns the digests of what the pods of the servers read."""
+    return {config_hash_of(stateful_set) or "" for stateful_set in operated.list_all("statefulsets")}
 
 
 def table(*rows: tuple[str, str]) -> None:

@@ -1,4 +1,4 @@
-"""One table of YAML and JSON forms, one verdict: of `kubectl apply --dry-run=server`, of `check` and of `plan`."""
+"""`kubectl apply --dry-run=server`, `check` and `plan` reach the same verdict on one table of YAML and JSON forms."""
 
 from pathlib import Path
 
@@ -47,7 +47,7 @@ def as_json(text: str) -> str:
 
 
 def in_list(items: str, head: str = "apiVersion: v1\nkind: List\n") -> str:
-    """The items have every required field, even with a default: kubectl judges a List by the schema on its own."""
+    """Wraps items, which need all required fields: kubectl validates a List against the schema without defaults."""
     return f"{head}items:\n{items}"
 
 
@@ -296,7 +296,7 @@ def test_plan_gives_the_verdict(title: str, form: Path, snapshot: Path, capsys: 
 
 
 def test_an_unchanged_spec_is_judged_as_strictly(tmp_path: Path, snapshot: Path) -> None:
-    """What is live has no unknown metadata: the API server took none."""
+    """A live object has no unknown metadata, since the API server accepts none."""
     (tmp_path / "live.yaml").write_text(f"{CLASS}---\n{metadata('namespace: default')}")
     (tmp_path / "server.yaml").write_text(metadata("namespace: default\nlabes: {a: b}"))
 
@@ -305,11 +305,12 @@ def test_an_unchanged_spec_is_judged_as_strictly(tmp_path: Path, snapshot: Path)
 
 
 def succeeds(command: str, file: Path, snapshot: Path) -> bool:
-    """Whether the program exits with 0; in this process, which is a hundred times as fast."""
+    """Tells whether the program exits with 0; runs it in this process, which is a hundred times as fast."""
     try:
         command_line.main([command, str(file), "--snapshot", str(snapshot)], standalone_mode=False)
     except SystemExit as exit_code:
         return exit_code.code == 0
     except UnusableInput:
         return False
+
     return True

@@ -1,5 +1,7 @@
-"""What users can write is data to the operator. Nothing that they write into a ConfigMap, or on a pod, makes it write
-outside of the server's namespace, or create a pod that the DittoServer does not ask for.
+"""What users can write is only data to the operator.
+
+Nothing that they write into a ConfigMap or on a pod makes the operator write outside of the server's namespace, or
+create a pod that the DittoServer does not ask for.
 """
 
 import asyncio
@@ -34,7 +36,7 @@ ELSEWHERE = "kube-public"
 
 
 class Recording(Cluster):
-    """A cluster that remembers what was written to it."""
+    """A cluster client that records its writes."""
 
     def __init__(self, cluster: Cluster) -> None:
         super().__init__(cluster.connection)
@@ -47,7 +49,7 @@ class Recording(Cluster):
 
 
 class Target(ReconcilerNamespace):
-    """A server whose owner is at work with everything that the namespace's users may change."""
+    """A server in a namespace whose users tamper with everything that they may change."""
 
     def __init__(self, cluster: Cluster, *args: Any) -> None:
         super().__init__(cluster, *args)
@@ -72,7 +74,7 @@ class Target(ReconcilerNamespace):
         await without_conflict(change)
 
     async def remove_stateful_set(self) -> None:
-        """As if the operator had been interrupted just after it had removed it."""
+        """Deletes it as an operator does that is interrupted right afterwards."""
 
         async def remove() -> None:
             await self.cluster.delete(STATEFUL_SETS, await self.live(STATEFUL_SETS), orphan=True)
@@ -85,11 +87,14 @@ class Target(ReconcilerNamespace):
             await self.reconciler.reconcile(self.key)
 
     def check_writes(self) -> None:
+        """Fails on a write outside of the namespace, and on a pod template that the spec does not ask for."""
         rendered = stateful_set(owner_of(self.server), read(self.server).server.spec, "hash")["spec"]["template"]
+
         for request in self.recording.writes:
             assert request.path.startswith(f"/api/v1/namespaces/{self.namespace}/") or re.match(
                 f"/apis/[^/]+/v1[^/]*/namespaces/{self.namespace}/", request.path
             ), request.path
+
             if "/statefulsets" in request.path and "template" in (request.body or {}).get("spec", {}):
                 template = json.loads(json.dumps(request.body["spec"]["template"]))
                 digest = template["metadata"].pop("annotations", {}).get(CONFIG_HASH, "0" * 64)
@@ -115,15 +120,17 @@ async def target(control_plane: ControlPlane, crd: None, namespace: str) -> Asyn
 
 
 def hostile_stateful_set(target: Target, namespace: str, name: str, uid: str) -> Manifest:
-    """A saved StatefulSet as the operator used to write it, for a pod that owns the node."""
+    """Builds a saved StatefulSet as the operator used to write it, with a pod that takes over the node."""
     live = target.original
     container = {"name": "c", "image": "evil", "securityContext": {"privileged": True}}
     env = [{"secretRef": {"name": "tokens-of-another-tenant"}}]
+
     template = {
         "metadata": {"labels": live["spec"]["selector"]["matchLabels"]},
         "spec": {"hostPID": True, "containers": [{**container, "envFrom": env}]},
     }
     reference = {**owner_of(target.server).reference, "uid": uid}
+
     metadata = {
         "name": name,
         "namespace": namespace,
@@ -147,7 +154,7 @@ async def test_a_saved_statefulset_is_never_created(target: Target, elsewhere: s
 
     assert (await target.live(STATEFUL_SETS))["spec"]["template"]["spec"]["containers"][0]["name"] == "dittofs"
     assert SAVED_STATE not in (await target.live(CONFIG_MAPS, "files-config"))["metadata"]["annotations"]
-    assert [news.type for news in target.events if news.reason == "SavedStateIgnored"] == ["Warning"]
+    assert [event.type for event in target.events if event.reason == "SavedStateIgnored"] == ["Warning"]
 
 
 JSON = st.recursive(
@@ -162,7 +169,7 @@ TEXT = st.text(st.characters(blacklist_categories=["Cs", "Cc"]), max_size=60)
 
 @dataclass(frozen=True)
 class Saved:
-    """A hostile StatefulSet in an annotation: for which namespace, by which name and owner, and where it is cut off."""
+    """A hostile StatefulSet in an annotation: its namespace, name and owner, and the length at which it is cut off."""
 
     elsewhere: str
     name: str
@@ -188,9 +195,10 @@ SAVED = st.builds(
 async def test_no_content_leads_to_foreign_writes(
     target: Target, note: str | Saved, digest: str | Saved, *, removed: bool
 ) -> None:
-    """State from a backup, of another version, cut short, or made up."""
+    """The saved state may be from a backup, of another version, truncated or made up."""
     await until_async(lambda: target.stateful_set is not None)
-    note, digest = (each.text(target) if isinstance(each, Saved) else each for each in (note, digest))
+    note, digest = (value.text(target) if isinstance(value, Saved) else value for value in (note, digest))
+
     await target.annotate(CONFIG_MAPS, "files-config", **{SAVED_STATE: note})
     with suppress(NotFound):  # The pod may be gone for a moment.
         await target.annotate(PODS, "files-0", **{CONFIG_HASH: digest})

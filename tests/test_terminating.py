@@ -1,4 +1,4 @@
-"""Objects that are being deleted are neither present nor absent: what the operator does while others keep them."""
+"""Objects that are being deleted are neither present nor absent: the operator waits while a finalizer keeps them."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -34,6 +34,7 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
 
 def store_of(site: ReconcilerNamespace, resource: Resource) -> Store:
     informers = site.informers
+
     stores = {
         CONFIG_MAPS: informers.config_maps,
         DITTO_SERVERS: informers.servers,
@@ -41,6 +42,7 @@ def store_of(site: ReconcilerNamespace, resource: Resource) -> Store:
         SERVICES: informers.services,
         STATEFUL_SETS: informers.stateful_sets,
     }
+
     return stores[resource]
 
 
@@ -54,7 +56,7 @@ async def set_finalizers(site: ReconcilerNamespace, resource: Resource, name: st
 
 
 async def delete_kept(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
-    """Deletes it as kubectl does; a finalizer keeps it."""
+    """Deletes an object as kubectl does, while a finalizer keeps it."""
     await set_finalizers(site, resource, name, FINALIZER)
     await delete(site, resource, name)
     store = store_of(site, resource)
@@ -93,7 +95,7 @@ async def test_a_terminating_secret_changes_no_pod(site: ReconcilerNamespace) ->
     assert 'S3 credentials Secret "s3" is being deleted' in await message(site, "CredentialsReady")
     assert "create it again" in await message(site, "CredentialsReady")
     assert await site.template() == template
-    assert [told.reason for told in site.events] == ["SecretTerminating"]
+    assert [event.reason for event in site.events] == ["SecretTerminating"]
 
     await release(site, SECRETS, "s3")
     await site.put_secret("s3", **{**KEYS, "secretAccessKey": "two"})
@@ -128,7 +130,7 @@ async def test_a_terminating_generated_secret_is_kept(site: ReconcilerNamespace)
 
 @pytest.fixture
 async def leaving(site: ReconcilerNamespace) -> AsyncIterator[ReconcilerNamespace]:
-    """A namespace whose pods are deleted first, and one of them stays: its servers are not deleted yet."""
+    """Yields a namespace with a pod that stays when the namespace is deleted, so that its servers stay as well."""
     container = {"name": "c", "image": "i"}
     metadata = {"name": "stays", "namespace": site.namespace, "finalizers": [FINALIZER]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
@@ -173,7 +175,7 @@ async def test_nothing_is_created_in_a_leaving_namespace(leaving: ReconcilerName
     [(CONFIG_MAPS, "files-config"), (SERVICES, "files-file"), (STATEFUL_SETS, "files")],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_a_leaving_namespace_loses_stays_lost(
+async def test_a_leaving_namespace_gets_nothing_back(
     leaving: ReconcilerNamespace, resource: Resource, name: str
 ) -> None:
     site = leaving
@@ -192,7 +194,7 @@ async def test_what_a_leaving_namespace_loses_stays_lost(
 
 
 async def test_a_server_of_a_new_namespace_is_reconciled(leaving: ReconcilerNamespace) -> None:
-    """It has the name of one whose namespace was deleted."""
+    """The server has the name of one whose namespace was deleted."""
     site = leaving
     await site.create_server()
     await delete_namespace(site)
@@ -201,9 +203,8 @@ async def test_a_server_of_a_new_namespace_is_reconciled(leaving: ReconcilerName
 
     assert known is not None
 
-    site.informers.servers.put(
-        {**known, "metadata": {**known["metadata"], "uid": "another", "resourceVersion": str(2**62)}}
-    )
+    metadata = {**known["metadata"], "uid": "another", "resourceVersion": str(2**62)}
+    site.informers.servers.put({**known, "metadata": metadata})
     refused = requests(site)
     await site.reconciler.reconcile(site.key)
 
@@ -257,14 +258,15 @@ async def test_a_terminating_statefulset_is_waited_for(site: ReconcilerNamespace
     assert await site.template() != before
 
 
-async def test_a_service_of_the_former_server_is_waited_for(site: ReconcilerNamespace) -> None:
-    """As of a LoadBalancer, whose Service stays until the cloud has removed it."""
+async def test_a_service_of_an_earlier_server_is_waited_for(site: ReconcilerNamespace) -> None:
+    """A LoadBalancer Service, for example, stays until the cloud has removed its load balancer."""
     first = await site.create_server()
     await site.reconcile()
     await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
     await delete(site, DITTO_SERVERS, "files")
     await until_async(lambda: site.key not in site.informers.servers)
-    # The garbage collector does it, but may take half a minute to start.
+
+    # The garbage collector would do this, but may take half a minute to start.
     await delete(site, SERVICES, "files-file")
     for resource, name in ((CONFIG_MAPS, "files-config"), (STATEFUL_SETS, "files"), *SERVICES_WITHOUT_FINALIZER):
         await delete(site, resource, name)
@@ -304,7 +306,7 @@ async def test_a_terminating_copy_of_a_dsn_is_waited_for(site: ReconcilerNamespa
 
 
 async def test_an_unwanted_service_is_deleted_once(site: ReconcilerNamespace) -> None:
-    """Of a stopped server: a pod that cannot get ready would be deleted for the change as well."""
+    """The server is stopped, since a pod that cannot get ready would be deleted for the change as well."""
     await site.create_server(metrics={"enabled": True}, replicas=0)
     await site.reconcile()
     await delete_kept(site, SERVICES, "files-metrics")
@@ -318,7 +320,7 @@ async def test_an_unwanted_service_is_deleted_once(site: ReconcilerNamespace) ->
     await release(site, SERVICES, "files-metrics")
 
 
-async def test_nothing_is_made_for_a_terminating_server(site: ReconcilerNamespace) -> None:
+async def test_nothing_is_created_for_a_terminating_server(site: ReconcilerNamespace) -> None:
     await site.create_server()
     await site.reconcile()
     await delete_kept(site, DITTO_SERVERS, "files")

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 from typing import Any
@@ -24,7 +25,7 @@ OWNED = ("statefulsets", "services", "configmaps", "pods")
 GENERATED = ("files-jwt-secret", "files-admin-bootstrap-credentials")
 WARNING = "dittofs-operator", "Warning"
 KEYS = {"accessKeyId": "a", "secretAccessKey": "b"}
-# The StatefulSet of February 2026; YAML, to be formatted with the DittoServer's uid.
+# The StatefulSet as the Go operator created it in February 2026; YAML, to be formatted with the DittoServer's uid.
 OF_THE_GO_OPERATOR = """
 apiVersion: apps/v1
 kind: StatefulSet
@@ -55,29 +56,32 @@ spec:
     spec: &claim {{accessModes: [ReadWriteOnce], storageClassName: fast, resources: {{requests: {{storage: 10Gi}}}}}}
   - {{metadata: {{name: cache}}, spec: *claim}}
 """
-# The garbage collector learns of a new kind within half a minute.
+# The garbage collector may take half a minute to notice a new kind.
 SECONDS = 90.0
 
 
 @pytest.fixture
 def admitting(operated: OperatorNamespace, control_plane: ControlPlane) -> Iterator[OperatorNamespace]:
-    """The webhook is registered as well."""
-    yield from registered(operated, control_plane)
+    """Runs the operator with its webhooks registered."""
+    with registered(operated, control_plane):
+        yield operated
 
 
-def registered(operated: OperatorNamespace, control_plane: ControlPlane) -> Iterator[OperatorNamespace]:
+@contextmanager
+def registered(operated: OperatorNamespace, control_plane: ControlPlane) -> Iterator[None]:
     operated.operator.register(control_plane)
     try:
-        yield operated
+        yield
     finally:
         for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
             control_plane.kubectl("delete", kind, "dittofs-operator")
 
 
-def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated: OperatorNamespace) -> None:
+def test_1_the_cache_has_a_claim_that_survives_the_pod(operated: OperatorNamespace) -> None:
     operated.apply(server(**storage(cacheSize="7Gi")))
     until(lambda: bool(operated.get("pod", "files-0")))
-    [cache] = [each for each in claim_templates(operated) if each["metadata"]["name"] == "cache"]
+
+    [cache] = [claim for claim in claim_templates(operated) if claim["metadata"]["name"] == "cache"]
 
     assert cache["spec"]["accessModes"] == ["ReadWriteOnce"]
     assert cache["spec"]["storageClassName"] == "fast"
@@ -95,7 +99,7 @@ def test_1_the_cache_is_a_volume_claim_of_its_own_that_survives_the_pod(operated
     assert uids(operated, *CLAIMS) == claims
 
 
-def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: OperatorNamespace) -> None:
+def test_2_the_cache_size_is_required_with_a_default(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.wait_until_observed("files")
 
@@ -109,12 +113,13 @@ def test_2_the_size_of_the_cache_is_required_has_a_default_and_a_form(operated: 
     assert "cacheSize" in sizes["required"]
     assert sizes["properties"]["cacheSize"]["default"] == "5Gi"
     assert sizes["properties"]["cacheSize"]["pattern"] == "^[0-9]+(Gi|Mi|Ti)$"
-    assert "spec.storage.cacheSize" in said(operated, server("others", **storage(cacheSize="5G")))
+    assert "spec.storage.cacheSize" in kubectl_apply(operated, server("others", **storage(cacheSize="5G")))
 
 
-def test_3_claims_are_kept_when_the_server_is_stopped(operated: OperatorNamespace) -> None:
+def test_3_a_stopped_server_keeps_its_claims(operated: OperatorNamespace) -> None:
     operated.apply(server())
     until(lambda: bool(operated.get("pod", "files-0")))
+
     policy = operated.get("statefulset", "files")["spec"]["persistentVolumeClaimRetentionPolicy"]
 
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
@@ -123,25 +128,25 @@ def test_3_claims_are_kept_when_the_server_is_stopped(operated: OperatorNamespac
     operated.apply(server(replicas=0))
     until(lambda: operated.get("pod", "files-0") is None)
 
-    assert uids(operated, *CLAIMS) == sorted(each["metadata"]["uid"] for each in claims)
-    assert not [each for each in operated.list_all("pvc") if each["metadata"].get("ownerReferences")]
+    assert uids(operated, *CLAIMS) == sorted(claim["metadata"]["uid"] for claim in claims)
+    assert not [claim for claim in operated.list_all("pvc") if claim["metadata"].get("ownerReferences")]
 
 
-def test_4_the_s3_secret_and_its_keys_have_the_names_that_the_spec_gives(operated: OperatorNamespace) -> None:
+def test_4_the_spec_names_the_s3_secret_and_its_keys(operated: OperatorNamespace) -> None:
     names = {"accessKeyIdKey": "id", "secretAccessKeyKey": "key", "endpointKey": "url"}
     operated.put_secret("other", id="a", key="b")
     operated.apply(server(s3={"credentialsSecretRef": {"secretName": "other", **names}}))
-    running(operated, "files")
+    wait_until_running(operated, "files")
 
     assert environment(operated)["AWS_ACCESS_KEY_ID"] == from_secret("other", "id")
     assert environment(operated)["AWS_SECRET_ACCESS_KEY"] == from_secret("other", "key")
     assert environment(operated)["AWS_ENDPOINT_URL"] == from_secret("other", "url", optional=True)
 
 
-def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(operated: OperatorNamespace) -> None:
+def test_5_the_pod_gets_s3_credentials_only_from_the_secret(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **KEYS)
     operated.apply(server(s3={**s3()["s3"], "region": "eu-central-1"}), server("local"))
-    running(operated, "files", "local")
+    wait_until_running(operated, "files", "local")
 
     assert {name: value for name, value in environment(operated).items() if name.startswith("AWS_")} == {
         "AWS_ACCESS_KEY_ID": from_secret("s3", "accessKeyId"),
@@ -153,71 +158,78 @@ def test_5_the_pod_gets_its_credentials_from_the_secret_and_none_without_one(ope
 
 
 @pytest.mark.alone
-def test_6_a_secret_that_changes_changes_the_pod_template_within_two_seconds(operated: OperatorNamespace) -> None:
+def test_6_a_changed_secret_restarts_the_pod_in_two_seconds(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
-    running(operated, "files")
+    wait_until_running(operated, "files")
     before, spec = operated.template("files"), operated.get("dittoserver", "files")["spec"]
+
     operated.put_secret("s3", **KEYS | {"secretAccessKey": "c"})
     until(lambda: hash_of(operated.template("files")) != hash_of(before), seconds=2)
 
     assert without_hash(operated.template("files")) == without_hash(before)
 
-    found = operated.get("dittoserver", "files")
+    live = operated.get("dittoserver", "files")
 
-    assert (found["metadata"]["generation"], found["spec"]) == (1, spec)
+    assert (live["metadata"]["generation"], live["spec"]) == (1, spec)
 
 
-def test_7_a_class_that_does_not_exist_is_refused_and_one_that_cannot_be_looked_up_a_warning(
+def test_7_a_missing_class_is_rejected_an_unknown_one_warned_of(
     admitting: OperatorNamespace,
 ) -> None:
     gone = server(**storage(storageClassName="gone"))
 
-    assert 'StorageClass "gone" does not exist in cluster' in said(admitting, gone)
+    assert 'StorageClass "gone" does not exist in cluster' in kubectl_apply(admitting, gone)
     assert admitting.get("dittoserver", "files") is None
 
-    # Nobody may look anything up any more.
+    # From now on the operator may not look anything up.
     nobody = json.dumps([{"op": "remove", "path": "/subjects"}])
     admitting.kubectl("patch", "clusterrolebinding", admitting.namespace, "--type=json", "-p", nobody)
-    until(lambda: 'Could not verify StorageClass "gone" exists: ' in said(admitting, gone, "--dry-run=server"))
+    until(lambda: 'Could not verify StorageClass "gone" exists: ' in kubectl_apply(admitting, gone, "--dry-run=server"))
 
-    assert "dittoserver.dittofs.dittofs.com/files created" in said(admitting, gone)
+    assert "dittoserver.dittofs.dittofs.com/files created" in kubectl_apply(admitting, gone)
 
 
-def test_8_an_s3_secret_that_is_absent_or_lacks_a_key_is_a_warning(admitting: OperatorNamespace) -> None:
+def test_8_a_missing_s3_secret_or_key_is_a_warning(admitting: OperatorNamespace) -> None:
     missing = 'Warning: S3 credentials Secret "s3" not found; ensure it exists before DittoFS pod starts\n'
 
-    assert said(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
+    assert kubectl_apply(admitting, server(**s3())) == f"{missing}dittoserver.dittofs.dittofs.com/files created\n"
 
     admitting.put_secret("s3", accessKeyId="a")
     lacking = 'Warning: S3 credentials Secret "s3" missing key "secretAccessKey"\n'
 
-    assert said(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
+    assert (
+        kubectl_apply(admitting, server("more", **s3())) == f"{lacking}dittoserver.dittofs.dittofs.com/more created\n"
+    )
 
 
 @pytest.mark.alone
-def test_9_admission_asks_the_live_cluster_as_itself_and_not_for_ever(
+def test_9_admission_asks_the_cluster_within_a_deadline(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
     with (
         Proxy(control_plane, tmp_path) as proxy,
         OperatorNamespace(control_plane, namespace, tmp_path, proxy=proxy) as slow,
+        registered(slow, control_plane),
     ):
-        for admitting in registered(slow, control_plane):
-            admitting.put_secret("s3", **KEYS)
-            assert "Warning" not in said(admitting, server(**s3()), "--dry-run=server")
-            assert ("get", "secrets", "s3") in [(each.verb, each.resource, each.name) for each in slow.requests()]
-            with proxy.fault(lambda request: request.path.endswith("/secrets/late"), hang=True):
-                answer = said(admitting, server(**s3(secretName="late")), "--dry-run=server")
-            assert 'Warning: Could not verify S3 credentials Secret "late": ' in answer
-            assert max(decision["milliseconds"] for decision in slow.operator.decisions()) < 2500
+        slow.put_secret("s3", **KEYS)
+
+        assert "Warning" not in kubectl_apply(slow, server(**s3()), "--dry-run=server")
+        assert ("get", "secrets", "s3") in [(asked.verb, asked.resource, asked.name) for asked in slow.requests()]
+
+        with proxy.fault(lambda request: request.path.endswith("/secrets/late"), hang=True):
+            answer = kubectl_apply(slow, server(**s3(secretName="late")), "--dry-run=server")
+
+        assert 'Warning: Could not verify S3 credentials Secret "late": ' in answer
+        assert max(decision["milliseconds"] for decision in slow.operator.decisions()) < 2500
 
 
-def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: OperatorNamespace) -> None:
+def test_a_field_that_the_pod_ignores_restarts_nothing(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
-    running(operated, "files")
+    wait_until_running(operated, "files")
     before = operated.template("files")
+
     bucket = {"s3": {**s3()["s3"], "bucket": "other"}}
     edited = server(nfsPort=2050, service={"annotations": {"example.com/a": "b"}}, **bucket)
     edited["metadata"]["labels"] = {"example.com/team": "a"}
@@ -232,25 +244,28 @@ def test_what_the_pod_does_not_consume_leaves_its_template_as_it_is(operated: Op
     assert service["metadata"]["annotations"]["example.com/a"] == "b"
 
 
-def test_what_the_pod_consumes_changes_its_template(operated: OperatorNamespace) -> None:
+def test_a_field_that_the_pod_uses_changes_its_template(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
-    running(operated, "files")
+    wait_until_running(operated, "files")
     region = {"s3": {**s3()["s3"], "region": "eu-central-1"}}
+
     for change in (region, s3(endpointKey="url"), {**s3(endpointKey="url"), "image": "example.com/dittofs:2"}):
         before = operated.template("files")
         operated.apply(server(**change))
         operated.wait_until_observed("files")
+
         assert operated.template("files") != before
 
 
-def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(operated: OperatorNamespace) -> None:
+def test_a_recreated_server_reuses_its_claims_and_secrets(operated: OperatorNamespace) -> None:
     operated.apply(server())
     until(lambda: len(operated.list_all("pvc")) == len(CLAIMS))
-    running(operated, "files")
+    wait_until_running(operated, "files")
     kept, secrets, template = uids(operated, *CLAIMS), data_of(operated, *GENERATED), operated.template("files")
+
     operated.kubectl("delete", "dittoserver", "files")
-    until(lambda: not [each for kind in OWNED for each in operated.list_all(kind) if of_files(each)], SECONDS)
+    until(lambda: not any(of_files(manifest) for kind in OWNED for manifest in operated.list_all(kind)), SECONDS)
 
     assert uids(operated, *CLAIMS) == kept
 
@@ -262,20 +277,23 @@ def test_a_deleted_server_leaves_its_claims_and_secrets_and_takes_them_back(oper
     assert data_of(operated, *GENERATED) == secrets
 
 
-def test_a_server_made_again_at_once_does_not_lose_its_objects_to_the_collector(operated: OperatorNamespace) -> None:
+def test_a_server_recreated_at_once_keeps_its_objects(operated: OperatorNamespace) -> None:
     operated.apply(server())
-    running(operated, "files")
+    wait_until_running(operated, "files")
+
     operated.kubectl("delete", "dittoserver", "files", "--wait=false")
     operated.apply(server())
+
     uid = operated.get("dittoserver", "files")["metadata"]["uid"]
     names = ("statefulset/files", "configmap/files-config", "service/files-file", "service/files-api")
     until(lambda: all(owner(operated, *name.split("/")) == uid for name in names), SECONDS)
 
 
-def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated: OperatorNamespace) -> None:
+def test_changes_are_reverted_and_additions_kept(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.wait_until_observed("files")
     config = operated.get("configmap", "files-config")
+
     operated.kubectl("annotate", "service", "files-file", "example.com/balancer=a")
     operated.kubectl("label", "service", "files-file", "example.com/team=a")
     operated.kubectl("rollout", "restart", "statefulset", "files")
@@ -284,10 +302,12 @@ def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated:
     operated.kubectl("scale", "statefulset", "files", "--replicas=0")
     operated.kubectl("delete", "configmap", "files-config")
     operated.kubectl("delete", "service", "files-api")
+
     until(lambda: (operated.get("configmap", "files-config") or {}).get("data") == config["data"], SECONDS)
     until(lambda: bool(operated.get("service", "files-api")), SECONDS)
     until(lambda: operated.get("statefulset", "files")["spec"]["replicas"] == 1, SECONDS)
     until(lambda: [port["port"] for port in operated.get("service", "files-file")["spec"]["ports"]] == [2049], SECONDS)
+
     metadata = operated.get("service", "files-file")["metadata"]
 
     assert metadata["annotations"]["example.com/balancer"] == "a"
@@ -295,9 +315,10 @@ def test_what_somebody_changed_is_put_back_and_what_others_added_stays(operated:
     assert "kubectl.kubernetes.io/restartedAt" in operated.template("files")["metadata"]["annotations"]
 
 
-def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: OperatorNamespace) -> None:
+def test_a_taken_name_is_reported_and_left_alone(operated: OperatorNamespace) -> None:
     operated.kubectl("create", "configmap", "files-config", "--from-literal=config.yaml=mine")
     foreign = operated.get("configmap", "files-config")
+
     operated.apply(server())
     until(lambda: condition(operated, "Stalled") == ("True", "NameTaken"))
     until(lambda: "ConfigMap files-config exists" in warnings(operated).get("NameTaken", ""))
@@ -310,9 +331,10 @@ def test_a_name_that_is_taken_is_said_and_left_alone_until_it_is_free(operated: 
     assert operated.get("statefulset", "files")
 
 
-def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: OperatorNamespace) -> None:
+def test_a_server_waits_for_a_complete_s3_secret(operated: OperatorNamespace) -> None:
     operated.apply(server(**s3()))
     until(lambda: credentials(operated).startswith('S3 credentials Secret "s3" not found'))
+
     operated.put_secret("s3", accessKeyId="a")
     until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
 
@@ -323,14 +345,15 @@ def test_a_server_waits_for_its_s3_secret_and_starts_when_it_is_whole(operated: 
     until(lambda: condition(operated, "CredentialsReady") == ("True", "Found"))
     until(lambda: warnings(operated).keys() == {"SecretNotFound", "SecretIncomplete"})
 
-    assert [each["count"] for each in warned(operated)] == [1, 1]
+    assert [event["count"] for event in warning_events(operated)] == [1, 1]
 
 
-def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: OperatorNamespace) -> None:
+def test_half_of_a_rotation_leaves_the_pod_alone(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", **KEYS)
     operated.apply(server(**s3()))
-    running(operated, "files")
+    wait_until_running(operated, "files")
     before = operated.template("files")
+
     operated.patch("secret", "s3", data={"secretAccessKey": None})
     until(lambda: credentials(operated) == 'S3 credentials Secret "s3" missing key "secretAccessKey"')
 
@@ -345,25 +368,27 @@ def test_half_of_a_rotation_does_not_touch_the_pod_that_runs(operated: OperatorN
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
 
-def test_a_pod_that_cannot_start_is_replaced_when_its_spec_is_mended(operated: OperatorNamespace) -> None:
+def test_a_stuck_pod_is_replaced_when_its_spec_is_fixed(operated: OperatorNamespace) -> None:
     operated.apply(server(image="example.com/dittofs:typo"))
     until(lambda: operated.get("pod", "files-0") is not None, SECONDS)
+
     operated.apply(server(image="example.com/dittofs:1"))
     until(lambda: container_of_the_pod(operated).get("image") == "example.com/dittofs:1", SECONDS)
     until(lambda: "files-0" in operated.events("files").get("PodReplaced", ""))
 
 
-def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mended(operated: OperatorNamespace) -> None:
+def test_an_invalid_live_spec_is_reported_and_changes_nothing(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.wait_until_observed("files")
-    before = made(operated)
+    before = specs(operated)
+
     operated.operator.stop()
-    slip_in(operated, server(nfsPort=8080, image="example.com/dittofs:2"))
+    apply_without_rules(operated, server(nfsPort=8080, image="example.com/dittofs:2"))
     operated.operator.start()
     until(lambda: condition(operated, "Stalled") == ("True", "InvalidSpec"), SECONDS)
 
     assert operated.condition("files", "Stalled")["message"] == "port 8080 is used by both nfs and api"
-    assert made(operated) == before
+    assert specs(operated) == before
 
     operated.apply(server(image="example.com/dittofs:2"))
     until(lambda: condition(operated, "Stalled") == ("False", "Reconciled"), SECONDS)
@@ -371,17 +396,19 @@ def test_a_spec_that_slipped_in_is_said_and_what_there_is_stays_until_it_is_mend
     assert container(operated.template("files"))["image"] == "example.com/dittofs:2"
 
 
-def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: OperatorNamespace) -> None:
+def test_objects_of_the_go_operator_are_adopted(operated: OperatorNamespace) -> None:
     operated.operator.stop()
     operated.apply(server())
     uid = operated.get("dittoserver", "files")["metadata"]["uid"]
     operated.kubectl("create", "--field-manager=manager", "-f", "-", input=OF_THE_GO_OPERATOR.format(uid=uid))
     until(lambda: container_of_the_pod(operated).get("args") == ["start"], SECONDS)
     identity, claims = uids(operated, "files", kind="statefulset"), uids(operated, *CLAIMS)
+
     operated.operator.start()
     until(lambda: "--foreground" in container(operated.template("files"))["args"], SECONDS)
-    # The pod ended at once and was never ready: the StatefulSet's controller would wait for it for ever.
+    # The pod ended at once and was never ready: the StatefulSet controller would wait for it forever.
     until(lambda: "--foreground" in container_of_the_pod(operated).get("args", []), SECONDS)
+
     adopted = container(operated.template("files"))
 
     assert adopted.keys().isdisjoint({"command", "lifecycle"})
@@ -391,22 +418,23 @@ def test_what_the_go_operator_made_is_adopted_with_its_claims(operated: Operator
     shown = operated.kubectl("get", "statefulset", "files", "-o", "json", "--show-managed-fields")
     entries = json.loads(shown)["metadata"]["managedFields"]
 
-    assert [each["manager"] for each in entries if each["operation"] == "Apply"] == ["dittofs-operator"]
-    assert not [each for each in entries if each["manager"] == "manager" and "f:spec" in each["fieldsV1"]]
+    assert [entry["manager"] for entry in entries if entry["operation"] == "Apply"] == ["dittofs-operator"]
+    assert not [entry for entry in entries if entry["manager"] == "manager" and "f:spec" in entry["fieldsV1"]]
 
 
-def test_no_value_of_a_secret_is_ever_told(operated: OperatorNamespace) -> None:
+def test_no_value_of_a_secret_is_published(operated: OperatorNamespace) -> None:
     marks = [f"m4rk{token_hex(16)}" for _ in range(8)]
     access, secret, token, password, dsn, broken, half, other = marks
     operated.put_secret("s3", accessKeyId=access, secretAccessKey=secret, endpoint=f"ftp://{other}")
     operated.put_secret("keys", jwt=token, admin=password, dsn=f"postgres://user:{dsn}@db:5432/files")
+
     identity = {
         **jwt(name="keys", key="jwt")["identity"],
         "admin": {"passwordSecretRef": {"name": "keys", "key": "admin"}},
     }
     postgres = {"type": "postgres", "postgresSecretRef": {"name": "keys", "key": "dsn"}}
     operated.apply(server(identity=identity, database=postgres, **s3()))
-    running(operated, "files")
+    wait_until_running(operated, "files")
 
     assert dsn in decoded(data_of(operated, "files-postgres")[0]["password"])
 
@@ -415,42 +443,43 @@ def test_no_value_of_a_secret_is_ever_told(operated: OperatorNamespace) -> None:
     operated.patch("secret", "s3", stringData={"accessKeyId": half}, data={"secretAccessKey": None})
     until(lambda: "missing key" in credentials(operated))
     until(lambda: "SecretIncomplete" in warnings(operated))
-    told = told_by(operated)
+    text = published_text(operated)
 
-    assert "files-config" in told
-    assert "workqueue_depth" in told
-    assert not [mark for mark in marks for form in forms(mark) if form in told]
+    assert "files-config" in text
+    assert "workqueue_depth" in text
+    assert not [mark for mark in marks for form in forms(mark) if form in text]
 
 
-def running(operated: OperatorNamespace, *names: str) -> None:
-    """Waits until each has its pod template: a server may be heard of before its Secret is."""
+def wait_until_running(operated: OperatorNamespace, *names: str) -> None:
+    """Waits until each server has its pod template: the operator may see a server before its Secret."""
     until(lambda: all(operated.template(name) for name in names), SECONDS)
 
 
-def said(operated: OperatorNamespace, manifest: Manifest, *options: str) -> str:
-    """What kubectl prints when the manifest is applied, warnings first."""
+def kubectl_apply(operated: OperatorNamespace, manifest: Manifest, *options: str) -> str:
+    """Applies the manifest and returns what kubectl prints, warnings first."""
     flags = ("--namespace", operated.namespace, "apply", "-f", "-", *options)
-    done = operated.control_plane.kubectl(*flags, input=json.dumps(manifest), check=False)
-    return done.stderr + done.stdout
+    process = operated.control_plane.kubectl(*flags, input=json.dumps(manifest), check=False)
+    return process.stderr + process.stdout
 
 
-def slip_in(operated: OperatorNamespace, manifest: Manifest) -> None:
-    """As if made in a time when the CRD had no rules."""
+def apply_without_rules(operated: OperatorNamespace, manifest: Manifest) -> None:
+    """Applies the manifest as if the CRD had no rules yet."""
     complete = custom_resource_definition()
     lax = json.loads(json.dumps(complete))
     schema = lax["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
     del schema["properties"]["spec"]["x-kubernetes-validations"]
+
     operated.control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(lax))
     try:
-        # The API server takes up a changed CRD after a moment.
-        until(lambda: "configured" in said(operated, manifest))
+        # It takes a moment until the API server uses a changed CRD.
+        until(lambda: "configured" in kubectl_apply(operated, manifest))
     finally:
         operated.control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(complete))
-        until(lambda: "used by both" in said(operated, server("others", nfsPort=8080), "--dry-run=server"))
+        until(lambda: "used by both" in kubectl_apply(operated, server("others", nfsPort=8080), "--dry-run=server"))
 
 
-def told_by(operated: OperatorNamespace) -> str:
-    """Everything that the operator writes where others than the server's pod can read it."""
+def published_text(operated: OperatorNamespace) -> str:
+    """Returns everything that the operator writes where others than the server's pod can read it."""
     kinds = "dittoservers,configmaps,statefulsets,services,events,leases"
     metrics = operated.operator.health("/metrics").text
     objects = operated.kubectl("get", kinds, "-o", "yaml", "--show-managed-fields")
@@ -463,14 +492,14 @@ def container(pod: Manifest) -> Any:
 
 
 def container_of_the_pod(operated: OperatorNamespace) -> Manifest:
-    """Empty while there is no pod."""
+    """Returns the container, empty while there is no pod."""
     pod = operated.get("pod", "files-0")
     return dict(container(pod)) if pod else {}
 
 
 def environment(operated: OperatorNamespace, name: str = "files") -> dict[str, Any]:
     variables = container(operated.template(name))["env"]
-    return {each["name"]: each.get("value") or each["valueFrom"]["secretKeyRef"] for each in variables}
+    return {entry["name"]: entry.get("value") or entry["valueFrom"]["secretKeyRef"] for entry in variables}
 
 
 def from_secret(name: str, key: str, **options: bool) -> Manifest:
@@ -490,13 +519,14 @@ def claim_templates(operated: OperatorNamespace) -> list[Any]:
 
 
 def uids(operated: OperatorNamespace, *names: str, kind: str = "pvc") -> list[str]:
-    return sorted(each["metadata"]["uid"] for each in operated.list_all(kind) if each["metadata"]["name"] in names)
+    metadata = [manifest["metadata"] for manifest in operated.list_all(kind)]
+    return sorted(entry["uid"] for entry in metadata if entry["name"] in names)
 
 
 def owner(operated: OperatorNamespace, kind: str, name: str) -> Any:
-    """The uid of the object's owner, None while there is no such object."""
-    found = operated.get(kind, name)
-    return found and found["metadata"]["ownerReferences"][0]["uid"]
+    """Returns the uid of the object's owner, or None while the object does not exist."""
+    live = operated.get(kind, name)
+    return live and live["metadata"]["ownerReferences"][0]["uid"]
 
 
 def of_files(manifest: Manifest) -> bool:
@@ -507,37 +537,34 @@ def data_of(operated: OperatorNamespace, *names: str) -> list[dict[str, str]]:
     return [operated.get("secret", name)["data"] for name in names]
 
 
-def made(operated: OperatorNamespace) -> list[Any]:
-    """As they are asked to be."""
-    found = [
-        operated.get("statefulset", "files"),
-        *operated.list_all("services"),
-        operated.get("configmap", "files-config"),
-    ]
-    return [each.get("spec") or each["data"] for each in found]
+def specs(operated: OperatorNamespace) -> list[Any]:
+    """Returns the specs of the server's objects, and the data of its ConfigMap."""
+    stateful_set, config_map = operated.get("statefulset", "files"), operated.get("configmap", "files-config")
+    return [*(manifest["spec"] for manifest in (stateful_set, *operated.list_all("services"))), config_map["data"]]
 
 
 def condition(operated: OperatorNamespace, kind: str) -> tuple[str, str] | None:
-    found = operated.condition("files", kind)
-    return found and (found["status"], found["reason"])
+    live = operated.condition("files", kind)
+    return live and (live["status"], live["reason"])
 
 
 def credentials(operated: OperatorNamespace) -> str:
-    """Why the server's Secrets are not ready; empty when they are."""
-    found = operated.condition("files", "CredentialsReady")
-    return found["message"] if found and found["status"] == "False" else ""
+    """Returns why the server's Secrets are not ready; empty when they are."""
+    live = operated.condition("files", "CredentialsReady")
+    return live["message"] if live and live["status"] == "False" else ""
 
 
-def warned(operated: OperatorNamespace) -> list[Any]:
-    return [each for each in operated.list_all("events") if (each["source"].get("component"), each["type"]) == WARNING]
+def warning_events(operated: OperatorNamespace) -> list[Any]:
+    events = operated.list_all("events")
+    return [event for event in events if (event["source"].get("component"), event["type"]) == WARNING]
 
 
 def warnings(operated: OperatorNamespace) -> dict[str, str]:
-    return {each["reason"]: each["message"] for each in warned(operated)}
+    return {event["reason"]: event["message"] for event in warning_events(operated)}
 
 
 def forms(value: str) -> list[str]:
-    """In clear, and in base64 wherever in a longer text it stands."""
+    """Returns the value in clear, and in base64 at any position in a longer text."""
     texts = [value.encode(), *(b"_" * shift + value.encode() for shift in (1, 2))]
     return [value, *(base64.b64encode(text).decode()[4:-4] for text in texts)]
 

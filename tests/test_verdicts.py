@@ -1,6 +1,6 @@
-"""One table of servers, one verdict: of the CRD alone, of the webhook on live facts and on a snapshot, and of check.
+"""CRD, webhook, snapshot and check reach the same verdict on each server of one table.
 
-Likewise a table of changes, and one of servers whose claims exist already, of which plan has a verdict, too.
+The same holds for a table of changes, and for one of servers whose claims exist already, which plan judges as well.
 """
 
 import json
@@ -16,9 +16,9 @@ import yaml
 
 from app.storage.crd import custom_resource_definition
 from app.storage.unstructured import Manifest
-from app.storage.webhook_configurations import VALIDATE_PATH
+from app.storage.webhook_configurations import VALIDATE_PATH, VALIDATE_TIMEOUT_SECONDS
 from tests.admission.reviews import review
-from tests.controlplane.cluster import ControlPlane
+from tests.controlplane.cluster import REQUEST_SECONDS, ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import (
@@ -77,7 +77,7 @@ KEPT = {"finalizers": ["example.com/kept"]}
 
 @pytest.fixture(scope="module")
 def cluster(control_plane: ControlPlane) -> ControlPlane:
-    """With the CRD, without a webhook."""
+    """Provides a cluster with the CRD and without a webhook."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([custom_resource_definition(), *CLASSES]))
     control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
     return control_plane
@@ -85,19 +85,20 @@ def cluster(control_plane: ControlPlane) -> ControlPlane:
 
 @pytest.fixture(scope="module")
 def api_server(cluster: ControlPlane) -> Iterator[httpx.Client]:
-    """Asked directly: fifty times kubectl would take its time."""
+    """Provides a client for direct requests: fifty calls of kubectl would take long."""
     with httpx.Client(
         base_url=cluster.url,
         verify=ssl.create_default_context(cafile=cluster.ca_file),
         headers={"Authorization": f"Bearer {cluster.token}"},
         trust_env=False,
+        timeout=REQUEST_SECONDS,
     ) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
 def live(cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """It only judges: what the definition is asked to take would be another version by the time that it changes."""
+    """Runs an operator that only judges: reconciled servers would change before the tests update them."""
     with Operator(tmp_path_factory.mktemp("live"), "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as running:
         yield running
 
@@ -116,30 +117,30 @@ def offline(snapshot: Path) -> Iterator[Operator]:
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.title)
-def test_the_webhook_says_the_same_of_a_cluster_and_of_a_snapshot(live: Operator, offline: Operator, row: Row) -> None:
-    asked = review(row.manifest)
-    response = live.post(VALIDATE_PATH, asked)
-    without = offline.post(VALIDATE_PATH, asked)
+def test_the_webhook_agrees_on_cluster_and_snapshot(live: Operator, offline: Operator, row: Row) -> None:
+    request = review(row.manifest)
+    response = live.post(VALIDATE_PATH, request)
+    offline_response = offline.post(VALIDATE_PATH, request)
 
-    assert without == (response if not row.only_a_cluster_knows else {"uid": "u-1", "allowed": True})
+    assert offline_response == (response if not row.only_a_cluster_knows else {"uid": "u-1", "allowed": True})
     assert response["allowed"] is row.admitted
 
     causes = response.get("status", {}).get("details", {}).get("causes", [])
 
     assert len(causes) == len(row.errors)
-
     for text in row.errors:
         assert any(text in cause["message"] for cause in causes), causes
 
 
 @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
-def test_the_crd_alone_says_the_same_of_one_object(api_server: httpx.Client, row: Row) -> None:
+def test_the_crd_agrees_on_a_single_object(api_server: httpx.Client, row: Row) -> None:
     answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
+
     assert answer.status_code == (201 if row.admitted else 422), answer.text
 
 
 @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
-def test_the_crd_takes_what_goes_into_pods_verbatim(api_server: httpx.Client, row: Row) -> None:
+def test_the_crd_admits_any_verbatim_section(api_server: httpx.Client, row: Row) -> None:
     api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest).raise_for_status()
 
 
@@ -151,34 +152,41 @@ def test_the_crd_admits_any_reference(api_server: httpx.Client, row: Row) -> Non
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
-def test_the_webhook_says_the_same_of_a_change(live: Operator, offline: Operator, edit: Edit) -> None:
-    asked = review(edit.new, edit.old)
-    response = live.post(VALIDATE_PATH, asked)
-    assert response == offline.post(VALIDATE_PATH, asked)
+def test_the_webhook_agrees_on_a_change(live: Operator, offline: Operator, edit: Edit) -> None:
+    request = review(edit.new, edit.old)
+
+    response = live.post(VALIDATE_PATH, request)
+
+    assert response == offline.post(VALIDATE_PATH, request)
     assert response["allowed"] is edit.admitted
 
 
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: edit.title)
-def test_the_crd_alone_says_the_same_of_a_change(api_server: httpx.Client, edit: Edit) -> None:
-    made = api_server.post(SERVERS, json=edit.old).raise_for_status().json()
-    path = f"{SERVERS}/{made['metadata']['name']}"
+def test_the_crd_agrees_on_a_change(api_server: httpx.Client, edit: Edit) -> None:
+    old = api_server.post(SERVERS, json=edit.old).raise_for_status().json()
+    path = f"{SERVERS}/{old['metadata']['name']}"
+
     try:
-        changed = {**edit.new, "metadata": made["metadata"]}
-        answer = api_server.put(path, params={"dryRun": "All"}, json=changed)
+        new = {**edit.new, "metadata": old["metadata"]}
+        answer = api_server.put(path, params={"dryRun": "All"}, json=new)
+
         assert answer.status_code == (200 if edit.admitted else 422), answer.text
     finally:
         api_server.delete(path).raise_for_status()
 
 
-def test_check_says_the_same_of_the_whole_table(cluster: ControlPlane, snapshot: Path, tmp_path: Path) -> None:
+def test_check_agrees_on_the_whole_table(cluster: ControlPlane, snapshot: Path, tmp_path: Path) -> None:
     for number, row in enumerate(TABLE):
         (tmp_path / f"{number:03}.json").write_text(json.dumps(row.manifest))
     expected = [row.admitted for row in TABLE]
     offline = [row.admitted or row.only_a_cluster_knows for row in TABLE]
+
     for facts, admitted in ((f"--snapshot={snapshot}", offline), (f"--kubeconfig={cluster.kubeconfig}", expected)):
         command = [sys.executable, "-m", "app", "check", str(tmp_path), facts, "--output=json"]
         checked = subprocess.run(command, capture_output=True, text=True, check=False)
+
         assert checked.returncode == 1
+
         verdicts = {judgement["file"]: judgement["admitted"] for judgement in json.loads(checked.stdout)}
         assert [verdicts[str(tmp_path / f"{number:03}.json")] for number in range(len(TABLE))] == admitted
 
@@ -201,7 +209,7 @@ def proxied(proxy: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     [{"hang": True}, {"cut": "before"}, *({"answer": code} for code in (400, 401, 403, 404, 422, 429, 500, 504))],
     ids=str,
 )
-def test_a_dry_run_that_fails_is_a_warning(proxy: Proxy, proxied: Operator, harm: Harm) -> None:
+def test_a_failed_dry_run_is_a_warning(proxy: Proxy, proxied: Operator, harm: Harm) -> None:
     with proxy.fault(lambda request: "dryRun" in request.query, **harm):
         response = proxied.post(VALIDATE_PATH, review(server(resources={"limits": {"memory": "1Gi"}})))
 
@@ -210,7 +218,7 @@ def test_a_dry_run_that_fails_is_a_warning(proxy: Proxy, proxied: Operator, harm
     [warning] = response["warnings"]
 
     assert warning.startswith("Could not verify resources with the API server: ")
-    assert proxied.decisions()[-1]["milliseconds"] < 2500
+    assert proxied.decisions()[-1]["milliseconds"] < 1000 * VALIDATE_TIMEOUT_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +226,10 @@ def leftovers(cluster: ControlPlane, api_server: httpx.Client) -> Iterator[None]
     cluster.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(MORE_CLASSES))
     manifests = [claim for row in LEFTOVERS for claim in row.claims]
     for manifest in manifests:
-        create(api_server, manifest)
+        create_claim(api_server, manifest)
+
     yield
+
     for manifest in manifests:
         path = f"{CLAIMS}/{manifest['metadata']['name']}"
         api_server.patch(path, json={"metadata": {"finalizers": None}}, headers=MERGE_PATCH)
@@ -229,7 +239,7 @@ def leftovers(cluster: ControlPlane, api_server: httpx.Client) -> Iterator[None]
 
 @pytest.fixture(scope="module")
 def saved(leftovers: None, cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The cluster as kubectl saves it."""
+    """Saves the cluster with kubectl and returns the file."""
     file = tmp_path_factory.mktemp("saved") / "cluster.yaml"
     file.write_text(cluster.kubectl("get", "storageclasses,persistentvolumeclaims", "--output=yaml").stdout)
     return file
@@ -243,64 +253,66 @@ def saved_offline(saved: Path) -> Iterator[Operator]:
 
 @pytest.fixture(scope="module")
 def observing(leftovers: None, cluster: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
-    """It answers from what it watches."""
+    """Runs an operator that answers from its informers."""
     flags = ("--kubeconfig", cluster.kubeconfig, "--namespace=default", "--no-leader-elect")
     with Operator(tmp_path_factory.mktemp("observing"), *flags) as running:
         yield running
 
 
 @pytest.mark.parametrize("row", LEFTOVERS, ids=lambda row: row.title)
-def test_the_webhook_says_the_same_of_leftovers(
+def test_the_webhook_agrees_on_leftovers(
     live: Operator, observing: Operator, saved_offline: Operator, row: Leftover
 ) -> None:
-    asked = review(row.manifest)
+    request = review(row.manifest)
 
-    response = live.post(VALIDATE_PATH, asked)
+    response = live.post(VALIDATE_PATH, request)
 
-    assert response == saved_offline.post(VALIDATE_PATH, asked)
-    assert response == observing.post(VALIDATE_PATH, asked)
+    assert response == saved_offline.post(VALIDATE_PATH, request)
+    assert response == observing.post(VALIDATE_PATH, request)
     assert response["allowed"] is row.admitted
 
     causes = response.get("status", {}).get("details", {}).get("causes", [])
-    assert_said([cause["message"] for cause in causes], row.errors)
-    assert_said(response.get("warnings", []), row.warnings)
+    assert_match([cause["message"] for cause in causes], row.errors)
+    assert_match(response.get("warnings", []), row.warnings)
 
 
 @pytest.mark.parametrize("command", ["check", "plan"])
 @pytest.mark.parametrize("source", ["--snapshot", "--kubeconfig"])
-def test_commands_say_the_same_of_leftovers(
+def test_commands_agree_on_leftovers(
     cluster: ControlPlane, saved: Path, live: Operator, tmp_path: Path, command: str, source: str
 ) -> None:
     file, facts = tmp_path / "servers.yaml", saved if source == "--snapshot" else cluster.kubeconfig
     file.write_text(yaml.safe_dump_all(row.manifest for row in LEFTOVERS))
 
     run = [sys.executable, "-m", "app", command, str(file), f"{source}={facts}", "--output=json"]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    process = subprocess.run(run, capture_output=True, text=True, check=False)
 
-    assert done.returncode == 1, done.stderr
+    assert process.returncode == 1, process.stderr
 
-    for row, outcome in zip(LEFTOVERS, json.loads(done.stdout), strict=True):
+    for row, outcome in zip(LEFTOVERS, json.loads(process.stdout), strict=True):
         response = live.post(VALIDATE_PATH, review(row.manifest))
-        messages = [finding["message"] for finding in outcome["findings"] if finding["severity"] == "warning"]
-        assert messages == response.get("warnings", []), row.title
-        assert_said([each["message"] for each in outcome["findings"] if each["severity"] == "error"], row.errors)
+        messages = [(finding["severity"], finding["message"]) for finding in outcome["findings"]]
+
+        assert [text for severity, text in messages if severity == "warning"] == response.get("warnings", []), row.title
+        assert_match([text for severity, text in messages if severity == "error"], row.errors)
 
 
-def create(api_server: httpx.Client, manifest: Manifest) -> None:
-    """A claim with the status that it is to have, by its controller where that has a say, or else by hand."""
+def create_claim(api_server: httpx.Client, manifest: Manifest) -> None:
+    """Creates a claim and brings it into its status, by way of its controller where that decides, or directly."""
     metadata, status = manifest["metadata"], manifest["status"]
     lost = status["phase"] == "Lost"
     leaving = metadata.get("deletionTimestamp") is not None
     about = {"name": metadata["name"], "labels": metadata.get("labels", {}), **(KEPT if leaving else {})}
     if lost:
         about["annotations"] = {"pv.kubernetes.io/bind-completed": "yes"}
+
     spec = {**manifest["spec"], **({"volumeName": "none-such"} if lost else {})}
-    made = api_server.post(CLAIMS, json={**manifest, "metadata": about, "spec": spec}).raise_for_status().json()
+    claim = api_server.post(CLAIMS, json={**manifest, "metadata": about, "spec": spec}).raise_for_status().json()
 
     path = f"{CLAIMS}/{metadata['name']}"
     if spec["storageClassName"] == "":
-        # Its controller takes the word of nobody else for it.
-        volume = volume_for(made, made["metadata"]["uid"], csi={"driver": "example.com", "volumeHandle": "x"})
+        # The controller binds it only to a volume that exists.
+        volume = volume_for(claim, claim["metadata"]["uid"], csi={"driver": "example.com", "volumeHandle": "x"})
         api_server.post(VOLUMES, json=volume).raise_for_status()
     elif not lost:
         api_server.patch(f"{path}/status", json={"status": status}, headers=MERGE_PATCH).raise_for_status()
@@ -310,7 +322,7 @@ def create(api_server: httpx.Client, manifest: Manifest) -> None:
     until(lambda: api_server.get(path).json()["status"]["phase"] == status["phase"])
 
 
-def assert_said(messages: list[str], says: tuple[str, ...]) -> None:
-    assert len(messages) == len(says), messages
-    for message, said in zip(messages, says, strict=True):
-        assert said in message
+def assert_match(messages: list[str], texts: tuple[str, ...]) -> None:
+    assert len(messages) == len(texts), messages
+    for message, text in zip(messages, texts, strict=True):
+        assert text in message

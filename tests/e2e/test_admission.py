@@ -64,7 +64,7 @@ def test_no_admission_fails_during_renewals_and_updates(user: Namespace) -> None
 
 
 def test_kills_and_blank_bundles_cost_few_admissions(user: Namespace) -> None:
-    """A killed replica does not answer, and a blank_bundle caBundle trusts nobody until it is restored."""
+    """A killed replica does not answer, and a blank caBundle trusts nobody until it is restored."""
     cluster = user.control_plane
     print()
 

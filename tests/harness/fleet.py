@@ -80,11 +80,12 @@ def large_secret(name: str, namespace: str) -> Manifest:
 
 
 def wait_until_quiet(operated: OperatorNamespace) -> list[Request]:
-    """Returns all writes once the operator has made none for a while."""
+    """Returns all writes once the operator is idle and has made none for a while."""
     writes, since = operated.writes(), monotonic()
+
     while monotonic() < since + QUIET_SECONDS:
         sleep(0.2)
-        if len(so_far := operated.writes()) > len(writes):
+        if len(so_far := operated.writes()) > len(writes) or is_busy(operated.operator):
             writes, since = so_far, monotonic()
 
     return writes
