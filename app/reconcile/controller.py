@@ -142,9 +142,6 @@ class Controller:
             labels = manifest["metadata"].get("labels") or {}
             self._add([(key[0], labels.get(INSTANCE, ""))])
 
-        def handle_claim(key: ObjectKey, _: Manifest) -> None:
-            self._add([(key[0], server_of_claim(key[1]) or "")])
-
         def handle_warning(key: ObjectKey) -> None:
             # Not urgent: an Event only explains, and a tenant may write as many as they like.
             if self._queue is not None:
@@ -154,7 +151,7 @@ class Controller:
         informers.servers.event_handlers.append(handle_server)
         for store in (informers.stateful_sets, informers.services, informers.config_maps, informers.pods):
             store.event_handlers.append(handle_owned_object)
-        informers.claims.event_handlers.append(handle_claim)
+        informers.claims.event_handlers.append(lambda key, _: self._add([(key[0], server_of_claim(key[1]) or "")]))
         informers.warnings.event_handlers.append(handle_warning)
         informers.secrets_metadata.event_handlers.append(lambda key, _: self._add(self._dependents.of_secret(key)))
         informers.classes.event_handlers.append(lambda key, _: self._add(self._dependents.of_class(key[1])))

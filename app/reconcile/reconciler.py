@@ -26,7 +26,7 @@ from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.problem import Problem, Stage, first
 from app.storage.reading import read
 from app.storage.rules import invalid_findings
-from app.storage.secret_references import JWT_PATH, SecretReference
+from app.storage.secret_references import JWT_PATH
 from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import (
@@ -157,7 +157,9 @@ class Reconciler:
             if not result.decide_again:
                 break
 
-        problems = [*sorted(result.problems, key=_urgency), *plan.problems]
+        # What a person has to see to comes first, then a Service that clients cannot reach.
+        result.problems.sort(key=lambda problem: (not problem.stalls, problem.reason != SERVICE_TERMINATING))
+        problems = [*result.problems, *plan.problems]
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
         live = await self._report(server, manifest, Observation(problems), result.resize)
@@ -190,7 +192,11 @@ class Reconciler:
 
             # With a new Secret the pod can be configured, which the Plan did not know.
             for reference in plan.generate:
-                secret = _generate_secret(reference, owner, server.spec)
+                if reference.path == JWT_PATH:
+                    # In hex: the server takes the value as text.
+                    secret = jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
+                else:
+                    secret = admin_secret(owner, server.spec, secrets.token_urlsafe(PASSWORD_BYTES))
                 result.decide_again |= await result.attempt(self._writer.create_secret(secret))
 
             if not result.decide_again:
@@ -312,11 +318,6 @@ class Reconciler:
         self._reader.forget(key)
 
 
-def _urgency(problem: Problem) -> tuple[bool, bool]:
-    """Sorts what a person has to see to first, then a Service that clients cannot reach."""
-    return not problem.stalls, problem.reason != SERVICE_TERMINATING
-
-
 def _result(problems: Sequence[Problem], resize: ResizeResult, recheck: float | None) -> Result:
     """Returns when to reconcile again: no event says when Secrets can be read, or when a name becomes free."""
     if resize.again:
@@ -342,10 +343,3 @@ def _owner(manifest: Manifest) -> Owner:
 
 def _version(manifest: Manifest) -> tuple[str, int]:
     return manifest["metadata"]["uid"], manifest["metadata"]["generation"]
-
-
-def _generate_secret(reference: SecretReference, owner: Owner, spec: Spec) -> Manifest:
-    if reference.path == JWT_PATH:
-        # In hex: the server takes the value as text.
-        return jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
-    return admin_secret(owner, spec, secrets.token_urlsafe(PASSWORD_BYTES))

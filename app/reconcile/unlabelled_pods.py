@@ -36,7 +36,11 @@ class UnlabelledPods:
 
     async def look_for(self, key: ObjectKey) -> None:
         """Searches for the server's pod if that is due. It never fails: the pod only explains something."""
-        if not self._is_missed(key):
+        namespace, name = key
+        live = self._informers.stateful_sets.get(key)
+        is_expected = live and not is_terminating(live) and live["spec"]["replicas"]
+        is_observed = live and (live.get("status") or {}).get("observedGeneration")
+        if not (is_expected and is_observed) or (namespace, pod_name(name)) in self._informers.pods:
             self.forget(key)
             return
 
@@ -45,7 +49,6 @@ class UnlabelledPods:
         if due is None or now < due:
             return
 
-        namespace, name = key
         try:
             self._pods[key] = _trim(await self._informers.get(PODS, pod_name(name), namespace))
             self._due[key] = now + RECHECK
@@ -59,14 +62,6 @@ class UnlabelledPods:
         """Forgets a server that is gone, or that has its pod."""
         self._due.pop(key, None)
         self._pods.pop(key, None)
-
-    def _is_missed(self, key: ObjectKey) -> bool:
-        namespace, name = key
-        live = self._informers.stateful_sets.get(key)
-        if live is None or is_terminating(live) or not live["spec"]["replicas"]:
-            return False
-        is_observed = (live.get("status") or {}).get("observedGeneration")
-        return bool(is_observed) and (namespace, pod_name(name)) not in self._informers.pods
 
 
 def _trim(pod: Manifest) -> Manifest:

@@ -102,7 +102,8 @@ class Plan:
 def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     """Decides what to do next about the server; an empty LiveState stands for one that does not exist yet."""
     owner, spec = Owner(server.metadata.name, server.metadata.namespace, live.uid), server.spec
-    step = _next_step(server, owner, live, now)
+    is_foreign = live.stateful_set is not None and not owner.owns(live.stateful_set)
+    step = None if is_foreign else next_step(server, owner, live, now)
 
     generate, credentials = _missing_secrets(owner, spec, live)
     credentials = credentials or _credentials_problem(owner, spec, live)
@@ -120,10 +121,17 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         workload = stuck = rejected = None
         step = None if isinstance(step, RestartPod) else step
 
+    # The first pod does not restart.
+    restart = None
+    before = config_hash_of(live.stateful_set) if live.stateful_set else None
+    if workload and before and before != config_hash_of(workload):
+        message = "the pod restarts: its configuration or the credentials that it consumes have changed"
+        restart = Event("Normal", "Restarting", message)
+
     objects = [
         Write("ConfigMap", config_map(owner, spec)),
         Write("Secret", parts) if parts else None,
-        Write("StatefulSet", workload, _restart_event(workload, live)) if workload else None,
+        Write("StatefulSet", workload, restart) if workload else None,
         *(Write("Service", service) for service in services(owner, spec)),
     ]
     return Plan(
@@ -172,35 +180,20 @@ def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
     return (metadata.get("annotations") or {}).get(CONFIG_HASH)
 
 
-def _next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime) -> Step | None:
-    if live.stateful_set and not owner.owns(live.stateful_set):
-        return None
-    return next_step(server, owner, live, now)
-
-
 def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[SecretReference, ...], Problem | None]:
     """Returns the Secrets to generate, and why one that is lost is not generated again: a pod may still need it."""
     references = generated_references(owner.name, spec)
     missing = [reference for reference in references if (live.secrets or {}).get(reference.secret or "", ...) is None]
-    consumed_now = _consumed_secrets(live.stateful_set) if live.stateful_set else set()
+    pod = live.stateful_set["spec"]["template"]["spec"] if live.stateful_set else {}
+    variables = [variable for container in pod.get("containers", ()) for variable in container.get("env") or ()]
+    sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") or {} for variable in variables]
 
     for reference in missing:
-        if reference.secret in consumed_now or _orphan_hash(live):
+        if reference.secret in {source.get("name") for source in sources} or _orphan_hash(live):
             advice = "put it back, or delete the StatefulSet to have a new one made"
             message = f"generated Secret {reference.secret} is gone: {advice}"
             return (), Problem("SecretNotFound", message, Stage.CREDENTIALS)
     return tuple(missing), None
-
-
-def _consumed_secrets(stateful_set: Mapping[str, Any]) -> set[str]:
-    """Returns the Secrets from which the pod's environment comes."""
-    variables = [
-        variable
-        for container in stateful_set["spec"]["template"]["spec"]["containers"]
-        for variable in container.get("env") or []
-    ]
-    sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") for variable in variables]
-    return {source["name"] for source in sources if source}
 
 
 def _credentials_problem(owner: Owner, spec: Spec, live: LiveState) -> Problem | None:
@@ -301,15 +294,6 @@ def _orphan_hash(live: LiveState) -> str | None:
 
 def _is_changed(workload: Manifest, live: Manifest | None) -> bool:
     return live is None or differs(marked(workload), live)
-
-
-def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
-    """Returns the Event of a restart for new configuration or credentials; the first pod does not restart."""
-    before = config_hash_of(live.stateful_set) if live.stateful_set else None
-    if not before or before == config_hash_of(workload):
-        return None
-    message = "the pod restarts: its configuration or the credentials that it consumes have changed"
-    return Event("Normal", "Restarting", message)
 
 
 def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) -> Write | None:
