@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Parts:
-    """What the webhook needs; `background` runs everything else while it is entered."""
+    """Holds what the webhook needs; `background` runs everything else while it is entered."""
 
     look_up: api.Gather
     certificate: CertificateSource
@@ -122,27 +122,25 @@ async def _operating(
     reconciler = Reconciler(cluster, informers, writer, events.record, resize_patience=patience)
     controller = Controller(informers, reconciler, settings.workers)
 
-    async with _watching(informers), _recording(events), asyncio.TaskGroup() as group:
+    async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
         group.create_task(_reconcile(controller, lease, stop))
         yield
 
 
 @asynccontextmanager
-async def _watching(informers: Informers) -> AsyncIterator[None]:
+async def _running(part: Informers | EventRecorder) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        watching = group.create_task(informers.run())
+        running = group.create_task(part.run())
         yield
-        watching.cancel()
+        running.cancel()
 
 
 @asynccontextmanager
 async def _recording(events: EventRecorder) -> AsyncIterator[None]:
     """Sends Events beside the block, and the last ones when it has ended."""
     try:
-        async with asyncio.TaskGroup() as group:
-            sending = group.create_task(events.run())
+        async with _running(events):
             yield
-            sending.cancel()
     finally:
         await events.drain(DRAIN_SECONDS)
 

@@ -20,24 +20,18 @@ def main(out: Path, hosts: tuple[str, ...]) -> None:
     """Write ca.crt, tls.crt and tls.key for localhost, unless those in the folder are valid for another day."""
     names = [*ALWAYS_INCLUDED, *hosts]
     now = datetime.now(UTC)
-    if _are_valid(out, names, now + KEEP_IF_VALID_FOR):
+    ca, certificate, key = (out / name for name in ("ca.crt", "tls.crt", "tls.key"))
+    complete = ca.is_file() and certificate.is_file() and key.is_file()
+    if complete and serves(certificate.read_bytes(), ca.read_bytes(), names, now + KEEP_IF_VALID_FOR):
         click.echo(f"Certificates in {out} are still good")
         return
 
     authority = Authority.create("dittofs-operator development CA", now)
     pair = authority.issue_pair(names, now)
     out.mkdir(parents=True, exist_ok=True)
-    for name, content in (("ca.crt", authority.pem), ("tls.key", pair.key), ("tls.crt", pair.certificate)):
-        _write(out / name, content)
+    for file, content in ((ca, authority.pem), (key, pair.key), (certificate, pair.certificate)):
+        _write(file, content)
     click.echo(f"Wrote ca.crt, tls.crt and tls.key to {out} for {', '.join(names)}")
-
-
-def _are_valid(out: Path, names: list[str], until: datetime) -> bool:
-    authority, certificate, key = (out / name for name in ("ca.crt", "tls.crt", "tls.key"))
-    if not (authority.is_file() and certificate.is_file() and key.is_file()):
-        return False
-
-    return serves(certificate.read_bytes(), authority.read_bytes(), names, until)
 
 
 def _write(file: Path, content: bytes) -> None:

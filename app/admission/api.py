@@ -11,16 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, ge
 from starlette.requests import ClientDisconnect
 
 from app.admission.patch import patch
-from app.admission.review import (
-    Answer,
-    NotAReview,
-    Review,
-    allow,
-    allow_with_patch,
-    deny,
-    read_review,
-    refuse,
-)
+from app.admission.review import Answer, NotAReview, Review, allow, allow_with_patch, deny, read_review, refuse
 from app.storage.defaulting import set_defaults
 from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings

@@ -22,26 +22,10 @@ CLIENT_SECONDS = 5.0
 HEADER_BYTES = 16 * 1024
 SHUTDOWN_SECONDS = 10
 
-# What is used and overridden here although uvicorn does not promise to keep it; `listen` checks that it is there.
-CONFIG_HOOKS = ("encoded_headers", "lifespan_class")
-SERVER_HOOKS = ("lifespan", "main_loop", "server_state", "shutdown")
-PROTOCOL_HOOKS = (
-    "connection_lost",
-    "connection_made",
-    "cycle",
-    "data_received",
-    "headers",
-    "loop",
-    "on_headers_complete",
-    "on_message_complete",
-    "pause_writing",
-    "resume_writing",
-    "send_400_response",
-    "timeout_keep_alive",
-    "timeout_keep_alive_handler",
-    "timeout_keep_alive_task",
-    "transport",
-)
+# What is used here of uvicorn although it does not promise to keep it; `listen` checks that it is there, and so are the
+# methods that BoundedProtocol overrides.
+SERVER_HOOKS = ("main_loop", "server_state", "shutdown")
+PROTOCOL_HOOKS = ("cycle", "headers", "loop", "timeout_keep_alive_task", "transport")
 
 
 class WebhookServer(uvicorn.Server):
@@ -138,8 +122,9 @@ class WebhookServer(uvicorn.Server):
 
     def _check_hooks(self) -> None:
         protocol = HttpToolsProtocol(self.config, self.server_state, {})
-        owners = ((self.config, CONFIG_HOOKS), (self, SERVER_HOOKS), (protocol, PROTOCOL_HOOKS))
-        missing = [name for owner, names in owners for name in names if not hasattr(owner, name)]
+        overridden = [name for name in vars(BoundedProtocol) if not name.startswith("_")]
+        used = {self.config: ["encoded_headers"], self: SERVER_HOOKS, protocol: [*PROTOCOL_HOOKS, *overridden]}
+        missing = [name for owner, names in used.items() for name in names if not hasattr(owner, name)]
         if missing:
             raise RuntimeError(
                 f"uvicorn {uvicorn.__version__} has no {', '.join(missing)}, which dittofs-operator overrides or uses: "
@@ -201,9 +186,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
         if self.cycle.response_complete and self.timeout_keep_alive_task is None:
             # The answer was sent before the body had come, and the data of the body disarmed the keep-alive timer.
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self.timeout_keep_alive_task = self.loop.call_later(KEEP_ALIVE_SECONDS, self.transport.close)
 
     def send_400_response(self, msg: str) -> None:
         if self._header_bytes > HEADER_BYTES:

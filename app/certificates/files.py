@@ -48,12 +48,12 @@ class CertificateFiles:
             log.info("certificate reloaded from %s", self._files[0])
 
     def _read_stats(self) -> list[tuple[int, int, int] | None]:
-        return [_stat(file) for file in self._files]
-
-
-def _stat(file: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = file.stat()
-    except OSError:
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        stats: list[tuple[int, int, int] | None] = []
+        for file in self._files:
+            try:
+                stat = file.stat()
+            except OSError:
+                stats.append(None)
+            else:
+                stats.append((stat.st_mtime_ns, stat.st_size, stat.st_ino))
+        return stats

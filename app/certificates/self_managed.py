@@ -7,10 +7,9 @@ several that write at once one succeeds, and the watch tells the others.
 import asyncio
 import base64
 import logging
-from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
-from typing import Any
 
 from app.certificates.ca_bundles import CABundles, ManagedElsewhere
 from app.certificates.source import Probe, ServingCertificate, report_expiry
@@ -19,24 +18,21 @@ from app.cluster.errors import ClusterError, Conflict
 from app.cluster.reader import SECRETS
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
-from app.storage.events import Event
+from app.storage.events import Event, EventSink
 from app.storage.unstructured import Manifest
 from certs.authority import Leaf
 from certs.replica import Replica
 from certs.rotation import CertificateOptions, Step
 from certs.trust import SETTLE_SECONDS
 
-# Called with the Secret, and with what to record about it.
-EventSink = Callable[[Mapping[str, Any], Event], None]
-
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class CheckTiming:
-    """Seconds between two checks, after one that failed, and at least; and until a new caBundle counts as known.
+    """All in seconds: between two checks, after one that failed, at least, and until a new caBundle counts as known.
 
-    Somebody who writes the opposite of what is written here cannot draw the operator into a race: `pace` limits it.
+    The `pace` keeps somebody who writes the opposite from drawing the operator into a race.
     """
 
     check: float = 60.0
@@ -63,16 +59,17 @@ class SelfManagedCertificate:
         self._cluster = cluster
         self._options = options
         self._record_event = record_event
+        self._replica = Replica(options)
+        self._problem: str | None = None
+        self._serving = ServingCertificate(cluster.now)
+        self.context = self._serving.context
+
         self._changed = asyncio.Event()
         self._key = (cluster.namespace, secret)
         self._store = Store()
         self._store.event_handlers.append(lambda *_: self._changed.set())
         self._reflector = Reflector(cluster, Selection(SECRETS, cluster.namespace, name=secret), self._store)
         self._ca_bundles = CABundles(cluster, configurations, self._changed.set)
-        self._replica = Replica(options)
-        self._problem: str | None = None
-        self._serving = ServingCertificate(cluster.now)
-        self.context = self._serving.context
 
     async def run(self, probe: Probe, timing: CheckTiming = CheckTiming()) -> None:
         """Checks Secret and caBundles whenever one of them changes or something is due, until cancelled."""
@@ -88,7 +85,9 @@ class SelfManagedCertificate:
                 self._changed.clear()
                 seconds = await self._check(probe, timing)
                 await asyncio.sleep(timing.pace)
-                await _wait_at_most(seconds, self._changed)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(seconds):
+                        await self._changed.wait()
 
     @property
     def served(self) -> Leaf | None:
@@ -101,8 +100,8 @@ class SelfManagedCertificate:
         if not self.served.is_valid(self._cluster.now()):
             return "the certificate that is served has expired"
         if not self._replica.is_trusted():
-            missing = self._ca_bundles.why_missing()
-            return missing or f"no caBundle for it yet in the configurations {self._ca_bundles.name}"
+            untrusted = f"no caBundle in the webhook configurations {self._ca_bundles.name} trusts the certificate yet"
+            return self._ca_bundles.why_missing() or untrusted
         return None
 
     async def _check(self, probe: Probe, timing: CheckTiming) -> float:
@@ -134,25 +133,23 @@ class SelfManagedCertificate:
             return f"Secret {self._key[1]} cannot be watched: {self._reflector.gap}"
 
         secret = self._store.get(self._key)
-        content = _content(secret) if secret else None
+        data = (secret.get("data") or {}) if secret else None
+        content = None if data is None else {name: base64.b64decode(value or "") for name, value in data.items()}
         self._replica.observe(content, self._ca_bundles.published(), self._cluster.now(), monotonic())
 
-        self._serve_current(secret)
+        if authority := self._replica.secret.authority:
+            report_expiry("ca", authority.certificate.not_valid_after_utc, self._cluster.now)
+        if leaf := self._replica.choose_leaf():
+            self._serving.load_pair(leaf.pair)
+            message = f"serving a certificate that expires at {leaf.certificate.not_valid_after_utc:%FT%TZ}"
+            self._report(secret, Event("Normal", "CertificateServed", message))
+
         publish_problem = await self._publish_bundle()
         probe_problem = await self._probe_bundles(probe) if self._replica.waits_for_probe() else None
         if step := self._replica.next_step(probed=not probe_problem):
             await self._write_secret(secret, step)
 
         return publish_problem or probe_problem or self._ca_bundles.why_missing()
-
-    def _serve_current(self, secret: Manifest | None) -> None:
-        if authority := self._replica.secret.authority:
-            report_expiry("ca", authority.certificate.not_valid_after_utc, self._cluster.now)
-        if leaf := self._replica.choose_leaf():
-            self._serving.load_pair(leaf.pair)
-            end = leaf.certificate.not_valid_after_utc
-            message = f"serving a certificate that expires at {end:%FT%TZ}"
-            self._report(secret, Event("Normal", "CertificateServed", message))
 
     async def _publish_bundle(self) -> str | None:
         """Returns why the caBundles cannot be written, None when they are; a renewal does not wait for them."""
@@ -209,15 +206,3 @@ def service_hosts(service: str, namespace: str) -> tuple[str, ...]:
     name = f"{service}.{namespace}.svc"
     # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
     return (name, f"{name}.cluster.local", f"{service}.{namespace}", "localhost", "127.0.0.1")
-
-
-async def _wait_at_most(seconds: float, event: asyncio.Event) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
-
-
-def _content(secret: Manifest) -> dict[str, bytes]:
-    return {name: base64.b64decode(value or "") for name, value in (secret.get("data") or {}).items()}

@@ -15,10 +15,10 @@ from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unr
 from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
 from app.reconcile.live_reader import LiveReader
-from app.reconcile.resizer import EventSink, Resizer, ResizeResult
+from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.desired import SECTION_REJECTED, Plan, Write, desired, recheck_seconds
-from app.storage.events import Event, transition_events
+from app.storage.events import Event, EventSink, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState

@@ -8,7 +8,7 @@ from app.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, Names
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, PODS, STATEFUL_SETS
 from app.reconcile.writer import NotLeading, Writer
-from app.storage.events import Event
+from app.storage.events import Event, EventSink
 from app.storage.live import LiveState
 from app.storage.objects import Owner
 from app.storage.resize import (
@@ -25,9 +25,6 @@ from app.storage.unstructured import Manifest, ObjectKey, is_terminating
 
 # How long an API server may be away before a StatefulSet that was removed is rendered instead of recreated as it was.
 REMEMBERED = timedelta(minutes=10)
-
-# Called with the raw DittoServer and what there is to tell of it.
-EventSink = Callable[[Manifest, Event], None]
 
 _REQUEST = "/spec/resources/requests/storage"
 _OWNERS = "/metadata/ownerReferences"

@@ -1,9 +1,10 @@
 """Derives the Events of a DittoServer from its conditions. It sends none: that is left to `app.cluster.events`."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.storage.unstructured import Manifest
 from app.storage.volume_states import EXPANSION_PHASES, Phase
 
 Conditions = Mapping[str, Mapping[str, Any]]
@@ -19,6 +20,10 @@ class Event:
     type: Literal["Normal", "Warning"]
     reason: str
     message: str
+
+
+# Called with the object that the Event is about.
+EventSink = Callable[[Manifest, Event], None]
 
 
 def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:

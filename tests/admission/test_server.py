@@ -18,8 +18,6 @@ from app.admission.api import BODY_BYTES, webhook
 from app.admission.server import (
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
-    PROTOCOL_HOOKS,
-    BoundedProtocol,
     WebhookServer,
 )
 from app.storage.facts import Facts, Needs
@@ -263,13 +261,6 @@ async def test_a_uvicorn_without_a_hook_is_refused(owner: type, hook: str, monke
 
     with pytest.raises(RuntimeError, match=rf"^uvicorn 0\.\d+\.\d+ has no {hook}, .*requirements\.lock$"):
         await WebhookServer(webhook(at_once), "127.0.0.1", 0).listen()
-
-
-def test_every_method_that_is_overridden_is_checked() -> None:
-    overridden = {name for name in vars(BoundedProtocol) if hasattr(HttpToolsProtocol, name) and name[0] != "_"}
-
-    assert overridden <= {*PROTOCOL_HOOKS}
-    assert overridden > {*OVERRIDDEN}
 
 
 async def test_a_server_without_a_certificate_is_plain(site: Site) -> None:

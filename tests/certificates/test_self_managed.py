@@ -445,7 +445,7 @@ async def test_what_cert_manager_writes_is_left_alone(site: Site) -> None:
     site.register(bundle, **{"cert-manager.io/inject-ca-from": "somewhere/else"})
     async with replica(site, site.ports[0]) as alone:
         assert "cert-manager.io/inject-ca-from: its caBundle is left alone" in await alone.says("CertificateWaiting")
-        assert "no caBundle for it yet" in str(alone.own.why_not_ready())
+        assert "trusts the certificate yet" in str(alone.own.why_not_ready())
 
     assert site.bundles() == {bundle}
 
