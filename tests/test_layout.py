@@ -1,11 +1,14 @@
-"""The mirror: every module of app and certs is tested in the file of the same place, and no test file stands alone."""
+"""Checks where modules and their tests are, and what modules, classes and variables must not be called.
+
+Every module of app and certs is tested in the file of the same place, and no test file stands alone.
+"""
 
 import ast
 from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# Tests of what no single module does: the whole program, its files, its tools.
+# These test no single module, but the whole program, its files or its tools.
 OF_THE_WHOLE = {
     "tests/test_bench.py",
     "tests/test_docs.py",
@@ -40,8 +43,8 @@ OF_THE_WHOLE = {
 
 
 def modules() -> set[Path]:
-    found = [path for top in ("app", "certs") for path in (ROOT / top).rglob("*.py")]
-    return {path.relative_to(ROOT) for path in found if path.name != "__init__.py"}
+    paths = [path for top in ("app", "certs") for path in (ROOT / top).rglob("*.py")]
+    return {path.relative_to(ROOT) for path in paths if path.name != "__init__.py"}
 
 
 def mirror(module: Path) -> str:
@@ -62,6 +65,18 @@ def test_every_test_file_tests_a_module_or_the_whole() -> None:
 def test_no_module_has_a_name_that_says_nothing() -> None:
     names = {"utils", "util", "helpers", "common", "base", "manager", "service", "misc"}
     assert not [module for module in modules() if module.stem in names]
+
+
+def test_no_variable_has_a_name_that_says_nothing() -> None:
+    names = {"found", "each", "given", "said", "told", "former", "own", "hows", "looks"}
+    places = {
+        f"{module}:{node.lineno}"
+        for module in modules()
+        for node in ast.walk(ast.parse((ROOT / module).read_text()))
+        if (isinstance(node, ast.Name) and node.id in names) or (isinstance(node, ast.arg) and node.arg in names)
+    }
+
+    assert places == set()
 
 
 def test_no_public_class_name_is_there_twice() -> None:

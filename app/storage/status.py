@@ -267,7 +267,7 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
 
     problem = why_not_adopted(server, live) or why_not_running(case)
     pod_conditions = ((live.pod or {}).get("status") or {}).get("conditions") or []
-    has_no_node = any((each["type"], each["status"]) == ("PodScheduled", "False") for each in pod_conditions)
+    has_no_node = any((entry["type"], entry["status"]) == ("PodScheduled", "False") for entry in pod_conditions)
     # The scheduler waits for a claim, unless the claim's class waits for the scheduler.
     claims_block = has_no_node and any(
         state.claim and waits_for_provisioner(state, live.classes) for state in assessment.states
