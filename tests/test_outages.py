@@ -160,8 +160,8 @@ def test_a_lost_node_is_named_with_the_remedy(
         until(lambda: ready(operated)[0] == expected)
         operated.kubectl("delete", "pod", "files-0", "--wait=false", "--grace-period=1")
         end = operated.get("pod", "files-0")["metadata"]["deletionTimestamp"]
-        looks = len(node_lookups(operated))
-        until(lambda: len(node_lookups(operated)) > looks)
+        lookups = len(node_lookups(operated))
+        until(lambda: len(node_lookups(operated)) > lookups)
 
         reason, message = ready(operated)
 

@@ -1,4 +1,4 @@
-"""What users can write is only data to the operator.
+"""The operator treats what users can write as mere data.
 
 Nothing that they write into a ConfigMap or on a pod makes the operator write outside of the server's namespace, or
 create a pod that the DittoServer does not ask for.

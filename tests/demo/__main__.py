@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import httpx
@@ -39,8 +38,12 @@ def main() -> None:
     with _serving() as server:
         for title, file, path in SHOWN:
             _show(title, HERE / file, path)
+
         click.echo(f"Serving on {URL}; health on {READY.removesuffix('/readyz')}. Ctrl-C stops it.")
-        _wait_for_ctrl_c(server)
+        try:
+            sys.exit(f"The server ended with code {server.wait()}; its log says why")
+        except KeyboardInterrupt:
+            click.echo()
 
     click.echo("Stopped.")
 
@@ -80,43 +83,27 @@ def _wait_until_ready(server: subprocess.Popen[bytes], log: Path, seconds: float
 
 def _show(title: str, manifest: Path, path: str) -> None:
     review = subprocess.run([*OPERATOR, "review", manifest], check=True, capture_output=True).stdout
-    answer = httpx.post(
-        f"{URL}{path}", content=review, headers={"content-type": "application/json"}, verify=_trust()
-    ).json()
+    trust = ssl.create_default_context(cafile=CERTIFICATES / "ca.crt")
+    headers = {"content-type": "application/json"}
+    response = httpx.post(f"{URL}{path}", content=review, headers=headers, verify=trust).json()["response"]
 
     click.secho(title, bold=True)
     click.echo(f"$ {_curl(manifest, path)}")
-    click.echo(json.dumps(answer["response"], indent=2))
+    click.echo(json.dumps(response, indent=2))
 
-    for operation in _patch(answer["response"]):
+    for operation in json.loads(base64.b64decode(response.get("patch", "W10="))):
         click.secho(f"  patch: {operation['op']} {operation['path']} = {operation['value']}", fg="green")
-    for cause in answer["response"].get("status", {}).get("details", {}).get("causes", []):
+    for cause in response.get("status", {}).get("details", {}).get("causes", []):
         click.secho(f"  rejected: {cause['field']}: {cause['message']}", fg="red")
-    for warning in answer["response"].get("warnings", []):
+    for warning in response.get("warnings", []):
         click.secho(f"  warning: {warning}", fg="yellow")
     click.echo()
-
-
-def _trust() -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=CERTIFICATES / "ca.crt")
 
 
 def _curl(manifest: Path, path: str) -> str:
     review = shlex.join([".venv/bin/dittofs-operator", "review", str(manifest)])
     curl = ["curl", "--silent", "--cacert", str(CERTIFICATES / "ca.crt"), "--header", "Content-Type: application/json"]
     return f"{review} | {shlex.join([*curl, '--data-binary', '@-', f'{URL}{path}'])}"
-
-
-def _patch(response: dict[str, Any]) -> list[dict[str, Any]]:
-    operations: list[dict[str, Any]] = json.loads(base64.b64decode(response.get("patch", "W10=")))
-    return operations
-
-
-def _wait_for_ctrl_c(server: subprocess.Popen[bytes]) -> None:
-    try:
-        sys.exit(f"The server ended with code {server.wait()}; its log says why")
-    except KeyboardInterrupt:
-        click.echo()
 
 
 if __name__ == "__main__":

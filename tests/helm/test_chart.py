@@ -191,7 +191,7 @@ def test_every_value_is_documented() -> None:
 # Without a secretName, provider `secret` is rejected: see below.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "certificates.secretName"])
 def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
-    """All other values differ from their defaults as well, so that every value is tried with every template."""
+    """The other values differ from their defaults as well, so that every value is tried with every template."""
     values = yaml.safe_load(OTHER.read_text())
 
     assert at(values, name) != at(yaml.safe_load(VALUES), name)

@@ -136,7 +136,7 @@ def test_crds_keep_decides_on_keeping(keep: str, expected: dict[str, str]) -> No
     ],
 )
 def test_the_provider_decides_on_ca_injection(values: tuple[str, ...], expected: str | None) -> None:
-    """With provider `operator`, the annotation would keep the operator from publishing its CA."""
+    """The annotation would keep an operator that issues its own certificates from publishing its CA."""
     documents = render(*values, colliding={"commonAnnotations": {INJECT: "theirs/ca"}})
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         assert annotations(kind, documents).get(INJECT) == expected
