@@ -124,6 +124,8 @@ class Change:
 
 
 Rule = Callable[[Change, Facts], Iterator[Finding]]
+RULES: list[Rule] = []
+OBJECT_RULES: list[Rule] = []
 
 
 def needs(change: Change) -> Needs:
@@ -162,15 +164,30 @@ def invalid_findings(reading: Reading) -> list[Finding]:
     return [finding for rule in OBJECT_RULES for finding in rule(change, Facts())]
 
 
+def rule(function: Rule) -> Rule:
+    """Adds a rule to RULES, which are applied in the order of this file."""
+    RULES.append(function)
+    return function
+
+
+def object_rule(function: Rule) -> Rule:
+    """Adds a rule that tells whether the operator can act on an object; others are about a change, or the cluster."""
+    OBJECT_RULES.append(function)
+    return rule(function)
+
+
+@object_rule
 def fields_are_readable(change: Change, _facts: Facts) -> Iterator[Finding]:
     yield from change.new.errors
 
 
+@rule
 def fields_are_known(change: Change, _facts: Facts) -> Iterator[Finding]:
     for path in change.new.unknown:
         yield warning(path, f"{field_name(path)} is not a field of a DittoServer and is ignored; is it misspelt?")
 
 
+@object_rule
 def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Finding]:
     metadata = change.new.server.metadata
     field, name, max_characters = "metadata.name", metadata.name, MAX_SERVER_NAME_CHARACTERS
@@ -183,12 +200,14 @@ def name_fits_pods_and_services(change: Change, _facts: Facts) -> Iterator[Findi
         yield rejection(field, f"{field} must have {limit}, to name Services and pods")
 
 
+@object_rule
 def ports_are_distinct(change: Change, _facts: Facts) -> Iterator[Finding]:
     for one, other in combinations(change.listeners, 2):
         if one.port == other.port:
             yield rejection(other.field, f"port {one.port} is used by both {one.name} and {other.name}")
 
 
+@object_rule
 def ports_are_free_in_the_pod(change: Change, _facts: Facts) -> Iterator[Finding]:
     for listener in _pod_listeners(change):
         if listener.port in FIXED_PORTS:
@@ -196,10 +215,7 @@ def ports_are_free_in_the_pod(change: Change, _facts: Facts) -> Iterator[Finding
             yield rejection(listener.field, f"{field_name(listener.field)} must not be {listener.port}: {reason}")
 
 
-def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
-    yield from section_findings(change.spec, change.sections, facts.dry_run)
-
-
+@rule
 def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
     image = change.spec.image
     if change.old and change.old.spec.image == image:
@@ -211,6 +227,7 @@ def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield rejection("spec.image", f"image {_quote(image)} contains white space, which no image name has")
 
 
+@rule
 def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
     """Rejects names and keys that no Secret can have: the API server takes no pod that names one."""
     old = {reference.path: reference for reference in (secret_references(change.old.spec) if change.old else ())}
@@ -230,6 +247,7 @@ def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
                 yield rejection(reference.path, f"{problem}; use letters, digits, dashes, underscores and dots")
 
 
+@rule
 def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]:
     path = "spec.service.annotations"
     new = change.spec.service.annotations or {}
@@ -246,6 +264,12 @@ def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]
         yield rejection(path, f"{field_name(path)} must have {limit}")
 
 
+@rule
+def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
+    yield from section_findings(change.spec, change.sections, facts.dry_run)
+
+
+@rule
 def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
     if change.old is None:
         return
@@ -258,6 +282,7 @@ def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield rejection(path, f"{field_name(path)} cannot change, it was {was}: {advice}")
 
 
+@rule
 def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
     if not (change.old and change.old.spec.storage.content_size) or change.spec.storage.content_size is not None:
         return
@@ -269,6 +294,7 @@ def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield rejection(path, f"{field_name(path)} cannot be removed: {advice}")
 
 
+@rule
 def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
     for volume in change.resized:
         claim = facts.claims.get(volume.claim_name(change.name))
@@ -281,6 +307,7 @@ def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
             yield warning(volume.field, f"Could not verify {what}")
 
 
+@rule
 def live_claims_are_known(change: Change, facts: Facts) -> Iterator[Finding]:
     """Warns once for each reason: without a cluster, or without an answer, it is the same for all claims."""
     unknown: dict[str, list[Volume]] = {}
@@ -294,6 +321,7 @@ def live_claims_are_known(change: Change, facts: Facts) -> Iterator[Finding]:
         yield warning(affected[0].field, f"Could not verify volume claim{'s' * (len(affected) > 1)} {names}: {why}")
 
 
+@rule
 def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Finding]:
     if change.exists:
         return
@@ -308,6 +336,7 @@ def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Find
             yield warning(volume.field, describe_reuse(volume, claim, wanted, facts.storage_classes))
 
 
+@rule
 def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
     name, classes = change.spec.storage.storage_class_name, facts.storage_classes
     if change.old is not None or not name or classes.named(name):
@@ -325,6 +354,7 @@ def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
     yield rejection(path, f'StorageClass "{name}" does not exist in cluster; there are: {", ".join(names) or "none"}')
 
 
+@rule
 def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
     if change.old is not None or change.spec.storage.storage_class_name is not None or facts.storage_classes.default:
         return
@@ -337,6 +367,7 @@ def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Findi
         yield warning(path, f"{problem}; the claims will stay Pending")
 
 
+@rule
 def secrets_have_usable_keys(change: Change, facts: Facts) -> Iterator[Finding]:
     for reference in change.references:
         if not reference.secret:
@@ -346,6 +377,7 @@ def secrets_have_usable_keys(change: Change, facts: Facts) -> Iterator[Finding]:
             yield from secret_findings(reference, secret)
 
 
+@object_rule
 def secrets_are_not_overwritten(change: Change, _facts: Facts) -> Iterator[Finding]:
     """Rejects a reference that can never be satisfied.
 
@@ -357,6 +389,7 @@ def secrets_are_not_overwritten(change: Change, _facts: Facts) -> Iterator[Findi
         yield rejection(path, f'{field_name(path)} must not be "{reference.secret}": {reason}')
 
 
+@rule
 def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
     database = change.spec.database
     path = "spec.database.postgresSecretRef"
@@ -368,6 +401,7 @@ def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Fi
         yield warning(path, f"database.type is 'postgres' but {field_name(path)} is not set; name the Secret")
 
 
+@rule
 def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
     for listener in _pod_listeners(change):
         if listener.port < _FIRST_UNPRIVILEGED_PORT:
@@ -375,6 +409,7 @@ def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
             yield warning(listener.field, f"{problem}; may require CAP_NET_BIND_SERVICE capability")
 
 
+@rule
 def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
     path = "spec.cache.size"
     size, volume_size = change.spec.cache.size, change.spec.storage.cache_size
@@ -387,6 +422,7 @@ def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield warning(path, f"{problem}; the cache may fill its volume")
 
 
+@rule
 def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
     paths = {"spec.cache.path": change.spec.cache.path}
     database = change.spec.database
@@ -399,40 +435,6 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
         if not any(folder.startswith(f"{mount}/") for mount in mounts):
             problem = f"{field_name(field)} {_shorten(path)} is on no volume and is lost with the pod"
             yield warning(field, f"{problem}; volumes: {', '.join(mounts)}")
-
-
-RULES: tuple[Rule, ...] = (
-    fields_are_readable,
-    fields_are_known,
-    name_fits_pods_and_services,
-    ports_are_distinct,
-    ports_are_free_in_the_pod,
-    image_can_exist,
-    secrets_can_exist,
-    annotations_fit_services,
-    sections_are_accepted,
-    storage_class_is_kept,
-    content_volume_is_kept,
-    sizes_suit_live_claims,
-    live_claims_are_known,
-    existing_claims_can_be_reused,
-    storage_class_exists,
-    default_storage_class_exists,
-    secrets_have_usable_keys,
-    secrets_are_not_overwritten,
-    database_type_and_secret_agree,
-    ports_are_unprivileged,
-    cache_fits_its_volume,
-    paths_are_on_volumes,
-)
-# These tell whether the operator can act on an object; the others are about a change, or about the cluster.
-OBJECT_RULES = (
-    fields_are_readable,
-    name_fits_pods_and_services,
-    ports_are_distinct,
-    ports_are_free_in_the_pod,
-    secrets_are_not_overwritten,
-)
 
 
 def _pod_listeners(change: Change) -> list[Listener]:
