@@ -1,10 +1,10 @@
-"""Explains why a server's pod does not run and what to do about it, by a table of checks. It looks nothing up.
+"""Explains why a server's pod does not run and what to do about it. It looks nothing up.
 
 Each message names the object and quotes the cluster. It stays the same as long as the cause does.
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,7 +33,26 @@ _UNBOUND = re.compile(r'unbound immediate PersistentVolumeClaims|persistentvolum
 
 def why_not_running(case: Case) -> Problem | None:
     """Returns the most specific cause that is known; None when the pod merely has not started yet."""
-    return next((problem for check in CHECKS if (problem := check(case))), None)
+    if case.pod is None:
+        return _not_created(case)
+    # The containers of a pod that is being deleted end, as they should.
+    if ends_at(case.pod):
+        return why_not_ended(case)
+
+    if case.node and _is_cut_off(case.pod) and (problem := _node_problem(case.node, case)):
+        return problem
+
+    # An evicted pod, for example; the figures in the message are left out.
+    status = case.status
+    if status.get("phase") == "Failed" and status.get("reason"):
+        why = quote(status.get("message")).partition(". ")[0] or status["reason"]
+        return Problem(status["reason"], f"pod {case.pod_name} was ended by its node: {why}")
+
+    for condition in status.get("conditions") or []:
+        if condition["type"] == "PodScheduled" and condition["status"] == "False":
+            return Problem(condition.get("reason") or "Unschedulable", f"no node: {quote(condition.get('message'))}")
+
+    return container_failed(case) or _volumes_or_network_missing(case) or _unhealthy(case)
 
 
 def why_not_ended(case: Case) -> Problem | None:
@@ -109,8 +128,6 @@ def _is_cut_off(pod: Mapping[str, Any]) -> bool:
 
 
 def _not_created(case: Case) -> Problem | None:
-    if case.pod is not None:
-        return None
     # A claim comes first: the pod is not tried without it.
     rejections = [event for event in current_events(case.warnings) if event.kind == STATEFUL_SET]
     event = min(rejections, key=lambda event: not event.subject, default=None)
@@ -195,50 +212,25 @@ def _node_problem(node: Node, case: Case) -> Problem | None:
         )
         return Problem("NodeUnknown", f"{message}. See whether it is Ready: kubectl get node {node.name}")
 
+    # A node that has never reported anything has no time.
+    since = f" since {node.since}" if node.since else ""
     if node.out_of_service:
         message = f"node {node.name} is marked as out of service; Kubernetes removes pod {case.pod_name} within minutes"
         return Problem("NodeLost", f"{message}. Remove the taint {_TAINT} once the node is back")
     if node.state == NodeState.NOT_READY:
-        message = f"node {node.name} of pod {case.pod_name} has been NotReady{_since(node)}: {node.message}"
+        message = f"node {node.name} of pod {case.pod_name} has been NotReady{since}: {node.message}"
         return Problem("NodeNotReady", f"{message}; repair it, or drain it while its kubelet answers")
 
     return Problem(
         "NodeLost",
-        f"node {node.name} has not answered{_since(node)}: nobody can tell whether pod {case.pod_name} has ended, "
+        f"node {node.name} has not answered{since}: nobody can tell whether pod {case.pod_name} has ended, "
         "so no other pod may use its volumes. Bring the node back. Only if you are sure that the machine is powered "
         "off or cut off from the storage (otherwise two pods may write to one volume): "
         f"kubectl taint nodes {node.name} {_TAINT}, and remove the taint once the node is back",
     )
 
 
-def _since(node: Node) -> str:
-    """Returns an empty text for a node that has never reported anything."""
-    return f" since {node.since}" if node.since else ""
-
-
 _TAINT = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute"
-
-
-def _cut_off(case: Case) -> Problem | None:
-    return _node_problem(case.node, case) if case.node and _is_cut_off(case.pod or {}) else None
-
-
-def _failed(case: Case) -> Problem | None:
-    """Reports a pod that its node has ended, such as an evicted one, without the figures in the message."""
-    if case.status.get("phase") != "Failed" or not case.status.get("reason"):
-        return None
-    why = quote(case.status.get("message")).partition(". ")[0] or case.status["reason"]
-    return Problem(case.status["reason"], f"pod {case.pod_name} was ended by its node: {why}")
-
-
-def _unschedulable(case: Case) -> Problem | None:
-    for condition in case.status.get("conditions") or []:
-        if condition["type"] == "PodScheduled" and condition["status"] == "False":
-            return Problem(condition.get("reason") or "Unschedulable", f"no node: {quote(condition.get('message'))}")
-    return None
-
-
-# No container has been created: its volumes or its network are missing.
 
 
 _STILL_ATTACHED = (
@@ -248,9 +240,13 @@ _STILL_ATTACHED = (
 )
 
 
-def _volumes_missing(case: Case) -> Problem | None:
-    if not _is_being_created(case):
-        return None
+def _volumes_or_network_missing(case: Case) -> Problem | None:
+    """Explains why no container of the pod has ever run."""
+    for status in (*(case.status.get("initContainerStatuses") or []), *(case.status.get("containerStatuses") or [])):
+        state = status.get("state") or {}
+        if "running" in state or "terminated" in state or status.get("lastState"):
+            return None
+
     attach = case.newest("FailedAttachVolume")
     mount = [event for event in case.newest("FailedMount", "FailedMapVolume") if event.topic != "FailedMount"]
     summary = case.newest("FailedMount") if not (attach or mount) else []
@@ -259,27 +255,14 @@ def _volumes_missing(case: Case) -> Problem | None:
     for index, event in enumerate(attach):
         if "Multi-Attach error" in event.message:
             causes[index] += _STILL_ATTACHED.format(event.subject or "it")
-    if not causes:
-        return None
-    reason = "VolumeAttachFailed" if attach else "MountFailed"
-    return Problem(reason, f"pod {case.pod_name} waits for its volumes: {'; '.join(causes[:3])}")
+    if causes:
+        reason = "VolumeAttachFailed" if attach else "MountFailed"
+        return Problem(reason, f"pod {case.pod_name} waits for its volumes: {'; '.join(causes[:3])}")
 
-
-def _sandbox_missing(case: Case) -> Problem | None:
-    events = case.newest("FailedCreatePodSandBox", "NetworkNotReady") if _is_being_created(case) else []
-    if not events:
-        return None
-    message = f"pod {case.pod_name} cannot be started on its node: {events[0].message}"
-    return Problem("PodSandboxFailed", f"{message}; see to the node's network plugin and container runtime")
-
-
-def _is_being_created(case: Case) -> bool:
-    """Tells whether none of its containers has ever run."""
-    for status in (*(case.status.get("initContainerStatuses") or []), *(case.status.get("containerStatuses") or [])):
-        state = status.get("state") or {}
-        if "running" in state or "terminated" in state or status.get("lastState"):
-            return False
-    return case.pod is not None
+    if events := case.newest("FailedCreatePodSandBox", "NetworkNotReady"):
+        message = f"pod {case.pod_name} cannot be started on its node: {events[0].message}"
+        return Problem("PodSandboxFailed", f"{message}; see to the node's network plugin and container runtime")
+    return None
 
 
 def _unhealthy(case: Case) -> Problem | None:
@@ -291,16 +274,3 @@ def _unhealthy(case: Case) -> Problem | None:
         if event.container in silent:
             return Problem("Unhealthy", f"container {event.container} runs and does not answer: {event.message}")
     return None
-
-
-def _unless_ending(check: Callable[[Case], Problem | None]) -> Callable[[Case], Problem | None]:
-    """Skips a check of a pod that is being deleted: its containers end, as they should."""
-    return lambda case: None if ends_at(case.pod) else check(case)
-
-
-CHECKS: tuple[Callable[[Case], Problem | None], ...] = (
-    _not_created,
-    why_not_ended,
-    *map(_unless_ending, (_cut_off, _failed, _unschedulable, container_failed)),
-    *map(_unless_ending, (_volumes_missing, _sandbox_missing, _unhealthy)),
-)
