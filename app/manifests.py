@@ -56,7 +56,14 @@ def read(paths: Sequence[str | os.PathLike[str]], stdin: BinaryIO | None = None)
             suffixes = " or ".join(SUFFIXES)
             raise UnusableInput(os.fspath(path), None, f"expected a file in this folder that ends in {suffixes}")
         for file in files:
-            documents += _read_file(file, named=file == Path(path))
+            try:
+                raw = file.read_bytes()
+            except OSError as error:
+                _refuse(error)
+
+            # The name of a file may hold bytes that are no text.
+            name = os.fsencode(file).decode(errors="replace")
+            documents += parse(_decode(raw, name), name, named=file == Path(path))
 
     return documents
 
@@ -71,17 +78,6 @@ def list_files(path: Path) -> list[Path]:
         folders[:] = [name for name in folders if not name.startswith(".")]
         files += [Path(folder, name) for name in names if name.endswith(SUFFIXES) and not name.startswith(".")]
     return sorted(files)
-
-
-def _read_file(path: Path, *, named: bool) -> list[Document]:
-    try:
-        raw = path.read_bytes()
-    except OSError as error:
-        _refuse(error)
-
-    # The name of a file may hold bytes that are no text.
-    file = os.fsencode(path).decode(errors="replace")
-    return parse(_decode(raw, file), file, named=named)
 
 
 def _refuse(error: OSError) -> NoReturn:
@@ -166,10 +162,7 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    """Writes text of several lines, such as a file in a ConfigMap, as a block, so that people can read it."""
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
-
-
-_Dumper.add_representer(str, _represent_text)
+    def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
+        """Writes text of several lines, such as a file in a ConfigMap, as a block, so that people can read it."""
+        is_text = isinstance(value, str) and "\n" in value
+        return super().represent_scalar(tag, value, "|" if is_text else style)

@@ -75,7 +75,13 @@ class Text:
         line = node.start_mark.line if node else 0
 
         for step in steps:
-            key, node = _entry(node, step)
+            # An item of a list is both its key and its value.
+            key: Node | None = None
+            if isinstance(node, MappingNode):
+                key, node = next((entry for entry in node.value if entry[0].value == step), (None, None))
+            elif isinstance(node, SequenceNode) and step.isdecimal() and int(step) < len(node.value):
+                key = node = node.value[int(step)]
+
             if key is None:
                 break
             line = key.start_mark.line
@@ -92,15 +98,6 @@ class Text:
             return next(_compose(self._text), None)
         except yaml.YAMLError:
             return None
-
-
-def _entry(node: Node | None, step: str) -> tuple[Node, Node] | tuple[None, None]:
-    """Returns the nodes that hold the key and the value of an entry; an item of a list is both."""
-    if isinstance(node, MappingNode):
-        return next(((key, value) for key, value in node.value if key.value == step), (None, None))
-    if isinstance(node, SequenceNode) and step.isdecimal() and int(step) < len(node.value):
-        return node.value[int(step)], node.value[int(step)]
-    return None, None
 
 
 def _parse_json(text: str) -> list[tuple[Text, Any]] | None:

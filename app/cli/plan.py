@@ -97,7 +97,13 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
     servers = [document for document in documents if document.object["kind"] == KIND]
     # This only checks their shape. A status is never applied, so it may have any shape.
     objects(replace(server, object={**server.object, "status": None}) for server in servers)
-    manifests = [_with_namespace(server.object, namespace) for server in servers]
+    manifests = []
+    for server in servers:
+        # A server of another version, which is refused below, can have any shape.
+        metadata = server.object.get("metadata")
+        metadata = metadata if isinstance(metadata, dict) else {}
+        metadata = {**metadata, "namespace": metadata.get("namespace") or namespace}
+        manifests.append({**server.object, "metadata": metadata})
 
     overlay = Overlay(documents, reader)
     namespaces = sorted({manifest["metadata"]["namespace"] for manifest in manifests})
@@ -107,12 +113,6 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
         await _preview_server(manifest, overlay, surveys[manifest["metadata"]["namespace"]]) for manifest in manifests
     ]
     return Preview(outcomes, sorted({gap for live in surveys.values() for gap in live.gaps}))
-
-
-def _with_namespace(manifest: Mapping[str, Any], namespace: str) -> dict[str, Any]:
-    metadata = manifest.get("metadata")
-    metadata = metadata if isinstance(metadata, dict) else {}
-    return {**manifest, "metadata": {**metadata, "namespace": metadata.get("namespace") or namespace}}
 
 
 async def _preview_server(manifest: Mapping[str, Any], reader: Reader, live: Survey) -> Outcome:

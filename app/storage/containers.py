@@ -23,10 +23,27 @@ _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
 def container_failed(case: Case) -> Problem | None:
-    """Returns the problem of the first container that has one, the server's own before its sidecars."""
+    """Returns the problem of the first container that has one, the server's own before its sidecars.
+
+    It quotes nothing that a container itself wrote: there may be anything in it.
+    """
     for container in _containers(case):
-        if not container.is_fine(case.now) and (problem := _container_problem(container, case)):
-            return problem
+        if container.is_fine(case.now):
+            continue
+
+        reason = container.waiting.get("reason") or ""
+        if reason in _PULLS:
+            return _pull_problem(container, case)
+        if reason in _CRASHES or (container.ended and reason in _STARTING):
+            return _crash_problem(container, reason)
+
+        if reason not in _STARTING:
+            why = quote(container.waiting.get("message")) or reason
+            return Problem(reason, why if container.role == CONTAINER else f"{container.title}: {why}")
+        if container.role == "init container" and not container.waiting:
+            advice = f"kubectl logs {case.pod_name} -c {container.name} says what it does"
+            message = f"pod {case.pod_name} waits for its init container {container.name} to end; {advice}"
+            return Problem("PodInitializing", message)
     return None
 
 
@@ -89,24 +106,6 @@ def _containers(case: Case) -> Iterator[_Container]:
         for status in case.status.get("containerStatuses") or []
     ]
     yield from sorted(containers, key=lambda container: container.role != CONTAINER)
-
-
-def _container_problem(container: _Container, case: Case) -> Problem | None:
-    """Quotes nothing that the container itself wrote: there may be anything in it."""
-    reason = container.waiting.get("reason") or ""
-    if reason in _PULLS:
-        return _pull_problem(container, case)
-    if reason in _CRASHES or (container.ended and reason in ("", "CrashLoopBackOff", *_STARTING)):
-        return _crash_problem(container, reason)
-
-    if reason not in _STARTING:
-        why = quote(container.waiting.get("message")) or reason
-        return Problem(reason, why if container.role == CONTAINER else f"{container.title}: {why}")
-    if container.role == "init container" and not container.waiting:
-        advice = f"kubectl logs {case.pod_name} -c {container.name} says what it does"
-        message = f"pod {case.pod_name} waits for its init container {container.name} to end; {advice}"
-        return Problem("PodInitializing", message)
-    return None
 
 
 def _crash_problem(container: _Container, waiting: str) -> Problem:

@@ -22,6 +22,27 @@ _LISTENERS = (
     ("metrics", ".metrics.port", "self.metrics.port", "has(self.metrics) && self.metrics.enabled"),
 )
 
+_PORT_RULES: list[Schema] = [
+    *(
+        {
+            "rule": f"!({listens} && {other_listens}) || {port} != {other_port}",
+            # Without the number: CEL reckons that string() could be of any length, beyond the cost that is allowed.
+            "message": f"the same port is used by both {name} and {other}",
+            "fieldPath": field,
+        }
+        for (name, _, port, listens), (other, field, other_port, other_listens) in combinations(_LISTENERS, 2)
+    ),
+    *(
+        {
+            "rule": f"!({listens}) || {port} != {fixed}",
+            "message": f"{field[1:]} must not be {fixed}: the server listens there for {protocol} inside the pod",
+            "fieldPath": field,
+        }
+        for name, field, port, listens in _LISTENERS
+        if name in ("api", "metrics")
+        for fixed, protocol in FIXED_PORTS.items()
+    ),
+]
 _VOLUME_RULES = (
     {
         "rule": "has(self.storageClassName) == has(oldSelf.storageClassName) && "
@@ -64,7 +85,7 @@ _COLUMNS: list[dict[str, Any]] = [
 def custom_resource_definition() -> dict[str, Any]:
     fields = spec_schema()["properties"]
     storage = fields["storage"] | {"x-kubernetes-validations": list(_VOLUME_RULES)}
-    spec = spec_schema() | {"properties": fields | {"storage": storage}, "x-kubernetes-validations": _port_rules()}
+    spec = spec_schema() | {"properties": fields | {"storage": storage}, "x-kubernetes-validations": _PORT_RULES}
 
     schema = {
         "description": "A DittoFS server with its volumes.",
@@ -102,28 +123,3 @@ def custom_resource_definition() -> dict[str, Any]:
         "metadata": {"name": f"{PLURAL}.{GROUP}"},
         "spec": {"group": GROUP, "names": names, "scope": "Namespaced", "versions": [version]},
     }
-
-
-def _port_rules() -> list[Schema]:
-    """Returns the rules ports_are_distinct and ports_are_free_in_the_pod in CEL."""
-    distinct = [
-        {
-            "rule": f"!({listens} && {other_listens}) || {port} != {other_port}",
-            # Without the number: CEL reckons that string() could be of any length, beyond the cost that is allowed.
-            "message": f"the same port is used by both {name} and {other}",
-            "fieldPath": field,
-        }
-        for (name, _, port, listens), (other, field, other_port, other_listens) in combinations(_LISTENERS, 2)
-    ]
-
-    free = [
-        {
-            "rule": f"!({listens}) || {port} != {fixed}",
-            "message": f"{field[1:]} must not be {fixed}: the server listens there for {protocol} inside the pod",
-            "fieldPath": field,
-        }
-        for name, field, port, listens in _LISTENERS
-        if name in ("api", "metrics")
-        for fixed, protocol in FIXED_PORTS.items()
-    ]
-    return [*distinct, *free]

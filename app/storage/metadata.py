@@ -117,17 +117,7 @@ def _value_errors(metadata: Mapping[str, Any]) -> Iterator[Finding]:
         if not _LABEL_VALUE.fullmatch(value or ""):
             yield rejection(path, f"{path} {_LABEL_LIMIT}")
 
-    yield from _annotation_errors(metadata.get("annotations") or {})
-
-    for position, finalizer in enumerate(metadata.get("finalizers") or []):
-        if not is_qualified_name(finalizer or ""):
-            path = f"metadata.finalizers[{position}]"
-            yield rejection(path, f"{path} {_QUALIFIED_NAME_LIMIT}")
-
-    yield from _owner_reference_errors(metadata.get("ownerReferences") or [])
-
-
-def _annotation_errors(annotations: Mapping[str, str | None]) -> Iterator[Finding]:
+    annotations: Mapping[str, str | None] = metadata.get("annotations") or {}
     for key in annotations:
         if not is_qualified_name(key.lower()):
             path = field_path("metadata.annotations", key)
@@ -137,6 +127,13 @@ def _annotation_errors(annotations: Mapping[str, str | None]) -> Iterator[Findin
     if size > MAX_ANNOTATIONS_BYTES:
         path = "metadata.annotations"
         yield rejection(path, f"{path} must have at most {MAX_ANNOTATIONS_BYTES} bytes in all")
+
+    for position, finalizer in enumerate(metadata.get("finalizers") or []):
+        if not is_qualified_name(finalizer or ""):
+            path = f"metadata.finalizers[{position}]"
+            yield rejection(path, f"{path} {_QUALIFIED_NAME_LIMIT}")
+
+    yield from _owner_reference_errors(metadata.get("ownerReferences") or [])
 
 
 def _owner_reference_errors(references: list[Any]) -> Iterator[Finding]:

@@ -124,7 +124,14 @@ def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | U
 
 def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun) -> Iterator[Finding]:
     for text in dry_run.warnings:
-        yield from _api_warnings(text, changed)
+        # A warning names a changed field, or is about the whole pod, such as those of Pod Security.
+        path, colon, rest = text.partition(": ")
+        section = _section_at(path)
+        if section is None or not colon:
+            yield warning(_common_field(changed), f"the API server warns: {text}")
+        elif section in changed:
+            path = section.field + path.removeprefix(section.path)
+            yield warning(path, f"{field_name(path)}: {rest}")
 
     # The API server stops at the first value that it cannot read, and often does not say where that is.
     if not dry_run.decoded and known:
@@ -133,30 +140,19 @@ def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_
 
     messages: dict[str, list[str]] = {}
     for cause in dry_run.causes[:_MAX_CAUSES]:
-        if path := _path_in_server(cause, changed):
+        if field := _field_of(cause, changed):
             message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
-            messages.setdefault(path, []).append(message)
+            messages.setdefault(field, []).append(message)
 
-    for path, texts in messages.items():
-        ours = [violation for violation in known if violation.path == path]
-        yield from ours or [rejection(path, f"{field_name(path)}: {text}") for text in texts]
+    for field, texts in messages.items():
+        ours = [violation for violation in known if violation.path == field]
+        yield from ours or [rejection(field, f"{field_name(field)}: {text}") for text in texts]
 
     if not dry_run.decoded and not messages:
         yield _unverified(changed, f"{dry_run.causes[0].field}: {dry_run.causes[0].message}")
 
 
-def _api_warnings(text: str, changed: Sequence[Section]) -> Iterator[Finding]:
-    """Yields a warning that names a changed field, or is about the whole pod, such as those of Pod Security."""
-    path, colon, rest = text.partition(": ")
-    section = _section_at(path)
-    if section is None or not colon:
-        yield warning(_common_field(changed), f"the API server warns: {text}")
-    elif section in changed:
-        field = section.field + path.removeprefix(section.path)
-        yield warning(field, f"{field_name(field)}: {rest}")
-
-
-def _path_in_server(cause: Cause, changed: Sequence[Section]) -> str | None:
+def _field_of(cause: Cause, changed: Sequence[Section]) -> str | None:
     """Returns the DittoServer's field that is at fault; None when it is in none of the changed sections."""
     if section := _section_at(cause.field):
         return section.field + cause.field.removeprefix(section.path) if section in changed else None

@@ -66,19 +66,14 @@ def _unknown_fields(value: Any, schema: Schema, parent: str) -> Iterator[Finding
             yield from _unknown_fields(item, schema["properties"][name], path)
         # kubectl drops a null before anybody could complain about it.
         elif item is not None:
-            meant = _meant_path(name, schema, parent)
+            # The field of this name if just one section has one, or else the closest field of the same section.
+            namesakes = list(_paths_of(name, _ROOT, ""))
+            closest = closest_field(name, schema["properties"])
+            meant = field_path(parent, closest).removeprefix(".") if closest else ""
+            meant = namesakes[0] if len(namesakes) == 1 else meant
+
             advice = f'; did you mean "{meant}"?' if meant else ""
             yield rejection(path, f'unknown field "{path}"{advice}')
-
-
-def _meant_path(name: str, schema: Schema, parent: str) -> str | None:
-    """Returns the field of this name if just one section has one, or else the closest field of the same section."""
-    namesakes = list(_paths_of(name, _ROOT, ""))
-    if len(namesakes) == 1:
-        return namesakes[0]
-
-    closest = closest_field(name, schema["properties"])
-    return field_path(parent, closest).removeprefix(".") if closest else None
 
 
 def _paths_of(name: str, schema: Schema, parent: str) -> Iterator[str]:
