@@ -16,7 +16,7 @@ def content(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
-def test_a_pair_that_can_be_served_is_written(tmp_path: Path) -> None:
+def test_a_usable_pair_is_written(tmp_path: Path) -> None:
     out = tmp_path / "new"
     printed = run("--out", str(out)).output
 
@@ -28,7 +28,7 @@ def test_a_pair_that_can_be_served_is_written(tmp_path: Path) -> None:
     assert stat.S_IMODE((out / "tls.key").stat().st_mode) == 0o600
 
 
-def test_what_is_good_is_kept(tmp_path: Path) -> None:
+def test_valid_files_are_kept(tmp_path: Path) -> None:
     run("--out", str(tmp_path))
     before = content(tmp_path)
     assert "still good" in run("--out", str(tmp_path)).output
@@ -36,13 +36,13 @@ def test_what_is_good_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damaged", ["ca.crt", "tls.crt"])
-def test_what_is_damaged_is_made_again(tmp_path: Path, damaged: str) -> None:
+def test_damaged_files_are_replaced(tmp_path: Path, damaged: str) -> None:
     run("--out", str(tmp_path))
     (tmp_path / damaged).write_text("nonsense")
     assert "Wrote" in run("--out", str(tmp_path)).output
 
 
-def test_what_is_missing_is_made_again(tmp_path: Path) -> None:
+def test_missing_files_are_replaced(tmp_path: Path) -> None:
     run("--out", str(tmp_path))
     (tmp_path / "tls.key").unlink()
     assert "Wrote" in run("--out", str(tmp_path)).output

@@ -15,7 +15,7 @@ def leaf(authority: Authority, life: timedelta = timedelta(days=1)) -> Leaf:
 
 @pytest.fixture
 def trust() -> Trust:
-    """Both webhooks have trusted A for long."""
+    """Both webhooks have trusted A for a long time."""
     trust = Trust()
     trust.observe([A.pem, A.pem], 0)
     return trust
@@ -27,13 +27,13 @@ def test_nothing_is_trusted_before_there_are_webhooks(trust: Trust) -> None:
     assert trust.settles_in(A.certificate, 1) is None
 
 
-def test_what_one_webhook_lacks_is_not_trusted(trust: Trust) -> None:
+def test_a_ca_that_one_webhook_lacks_is_not_trusted(trust: Trust) -> None:
     trust.observe([A.pem + B.pem, A.pem], 1)
     assert trust.trusts(A.certificate)
     assert not trust.trusts(B.certificate)
 
 
-def test_news_needs_time_to_be_known_to_all(trust: Trust) -> None:
+def test_a_new_ca_needs_time_to_be_trusted_by_all(trust: Trust) -> None:
     trust.observe([A.pem + B.pem] * 2, 100)
     trust.observe([B.pem + A.pem] * 2, 104)
 
@@ -42,19 +42,19 @@ def test_news_needs_time_to_be_known_to_all(trust: Trust) -> None:
     assert trust.settles_in(B.certificate, 100 + SETTLE_SECONDS) == 0
 
 
-def test_what_was_gone_for_a_moment_is_news(trust: Trust) -> None:
+def test_a_ca_that_was_gone_for_a_moment_is_new(trust: Trust) -> None:
     trust.observe([b"", A.pem], 100)
     trust.observe([A.pem] * 2, 101)
     assert trust.settles_in(A.certificate, 101) == SETTLE_SECONDS
 
 
-def test_what_cannot_be_read_in_a_bundle_is_passed_over(trust: Trust) -> None:
+def test_unreadable_parts_of_a_bundle_are_skipped(trust: Trust) -> None:
     broken = b"# x\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
     trust.observe([broken + A.pem, A.pem], 1)
     assert trust.trusts(A.certificate)
 
 
-def test_all_agree_on_the_order_and_what_others_trust_lingers(trust: Trust) -> None:
+def test_the_order_is_fixed_and_other_cas_linger(trust: Trust) -> None:
     trust.observe([A.pem + C.pem, A.pem], 1)
     wanted = trust.wanted([A.certificate, B.certificate], NOW, LINGER_SECONDS)
 
@@ -63,7 +63,7 @@ def test_all_agree_on_the_order_and_what_others_trust_lingers(trust: Trust) -> N
     assert C.certificate not in trust.wanted([A.certificate], NOW, LINGER_SECONDS + 1)
 
 
-def test_what_has_expired_is_not_wanted(trust: Trust) -> None:
+def test_an_expired_ca_is_not_wanted(trust: Trust) -> None:
     assert trust.wanted([B.certificate], NOW + timedelta(days=366), 1) == ()
 
 
