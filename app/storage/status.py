@@ -29,6 +29,8 @@ SERVICE_TERMINATING = "ServiceTerminating"
 # The reason when nobody can tell whether the credentials are there.
 UNREADABLE = "SecretUnreadable"
 
+RECONCILED = Problem("Reconciled", "")
+
 Verdict = tuple[str, Problem]
 
 
@@ -231,7 +233,6 @@ def credentials_ready(assessment: _Assessment) -> Verdict:
     return earlier["status"], Problem(earlier["reason"], earlier["message"])
 
 
-RECONCILED = Problem("Reconciled", "")
 CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict]] = {
     "Ready": ready,
     "Reconciling": reconciling,

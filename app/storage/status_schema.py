@@ -1,4 +1,4 @@
-"""The models that the schema of a DittoServer's status comes from. They describe it and decide nothing."""
+"""Defines the models of a DittoServer's status, which its schema comes from. They decide nothing."""
 
 from typing import Annotated, Literal
 
@@ -15,15 +15,15 @@ class Condition(Model):
     type: Annotated[str, Field(max_length=316)]
     """Ready, Reconciling, Stalled, StorageReady or CredentialsReady."""
     status: Literal["True", "False", "Unknown"]
-    """Whether it holds."""
+    """Whether the condition holds."""
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
-    """The generation of the spec that it was seen for."""
+    """The generation of the spec that the condition is about."""
     last_transition_time: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})]
-    """When its status last changed."""
+    """When the status of the condition last changed."""
     reason: Annotated[str, Field(min_length=1, max_length=1024)]
-    """Why, in one word for programs."""
+    """The reason in one word, for programs."""
     message: Message = Field(default_factory=str)
-    """Why, for people."""
+    """The reason in full, for people."""
 
 
 class VolumeStatus(Model):
@@ -32,17 +32,17 @@ class VolumeStatus(Model):
     name: Name
     """metadata, content or cache."""
     claim: Name | None = None
-    """The name of its claim."""
+    """The name of the PersistentVolumeClaim."""
     storage_class: Name | None = None
-    """The StorageClass of its claim."""
+    """The StorageClass of the claim."""
     requested: Name | None = None
     """The size that the spec asks for."""
     capacity: Name | None = None
-    """The size that it has."""
+    """The size that the volume has."""
     phase: Name | None = None
-    """The claim's phase, or what is being done to it."""
+    """The phase of the claim, or what is being done to it, such as Resizing."""
     message: Message | None = None
-    """What a person should know about it."""
+    """What a person should know about the volume."""
 
 
 def _map_by(key: str) -> dict[str, object]:
@@ -50,17 +50,17 @@ def _map_by(key: str) -> dict[str, object]:
 
 
 class Status(Model):
-    """What the server is."""
+    """The observed state of the server."""
 
     observed_generation: Annotated[int, Field(json_schema_extra={"format": "int64"})] | None = None
-    """The generation of the spec that this status was made for, -1 before the first look."""
+    """The generation of the spec that the status is about; -1 until the operator has seen the server."""
     available_replicas: Annotated[int, Within(0)] | None = None
-    """How many pods are available."""
+    """The number of pods that are available."""
     nfs_endpoint: Annotated[str, Field(max_length=1024)] | None = None
-    """Where NFS is served."""
+    """The address and port at which NFS is served."""
     phase: Literal["Pending", "Running", "Failed", "Stopped"] | None = None
-    """Pending, Running, Failed or Stopped."""
+    """Whether the server is starting (Pending), Running, Failed or Stopped, in one word."""
     conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_map_by("type"))] | None = None
-    """Aspects of the server, one entry a type."""
+    """Aspects of the server, one entry for each type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
-    """The server's volumes."""
+    """The volumes of the server."""
