@@ -277,7 +277,7 @@ class Reconciler:
 
         observation = replace(
             observation,
-            live_state=live,
+            live=live,
             warnings=self._informers.warnings.about(key_of(manifest)),
             node=await self._reader.read_node(live),
         )

@@ -14,16 +14,16 @@ from app.storage.unstructured import is_terminating
 from app.storage.volumes import volumes
 
 
-def why_not_adopted(server: DittoServer, live_state: LiveState) -> Problem | None:
+def why_not_adopted(server: DittoServer, live: LiveState) -> Problem | None:
     """Returns None when nothing keeps the StatefulSet from managing the pod.
 
     The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name. It emits
     no Event about that.
     """
-    pod, live = live_state.named_pod, live_state.stateful_set
-    if pod is None or live is None or is_terminating(live):
+    pod, stateful_set = live.named_pod, live.stateful_set
+    if pod is None or stateful_set is None or is_terminating(stateful_set):
         return None
-    spec = live.get("spec") or {}
+    spec = stateful_set.get("spec") or {}
     selector = (spec.get("selector") or {}).get("matchLabels") or {}
     if not spec.get("replicas") or not _missing_labels(pod, selector):
         return None
@@ -37,14 +37,14 @@ def why_not_adopted(server: DittoServer, live_state: LiveState) -> Problem | Non
         controller(pod),
         {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)},
     )
-    is_ours = owner["uid"] == live["metadata"].get("uid") if owner else bool(claims & mounted_claims(pod))
+    is_ours = owner["uid"] == stateful_set["metadata"].get("uid") if owner else bool(claims & mounted_claims(pod))
     if not is_ours:
         advice = "delete that pod, or name the server otherwise"
         return Problem("PodNameTaken", f"pod {name} exists and is not this server's; {advice}")
 
-    missing = _missing_labels(pod, (live["spec"]["template"].get("metadata") or {}).get("labels") or {})
+    missing = _missing_labels(pod, (stateful_set["spec"]["template"].get("metadata") or {}).get("labels") or {})
     # Without its revision the controller would replace the pod at once.
-    revision = (live.get("status") or {}).get("currentRevision")
+    revision = (stateful_set.get("status") or {}).get("currentRevision")
     if revision and REVISION not in (pod["metadata"].get("labels") or {}):
         missing[REVISION] = revision
 
@@ -52,7 +52,7 @@ def why_not_adopted(server: DittoServer, live_state: LiveState) -> Problem | Non
     what = f"pod {name} lost labels by which StatefulSet {server.metadata.name} finds it, and no other can be created"
     command = f"kubectl label pod {name} --namespace {namespace} --overwrite {labels}"
     # Deleting the pod would delete its claim, too.
-    other = "" if restart_hold(server, live_state) else "; or delete the pod to have another one created"
+    other = "" if restart_hold(server, live) else "; or delete the pod to have another one created"
     return Problem("PodLabelsMissing", f"{what}; to keep the pod, run: {command}{other}")
 
 

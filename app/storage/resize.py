@@ -82,47 +82,47 @@ def may_lose_data(manifest: Mapping[str, Any]) -> bool:
     return (manifest["metadata"].get("annotations") or {}).get(ALLOW_DATA_LOSS) == "true"
 
 
-def restart_hold(server: DittoServer, live_state: LiveState) -> str | None:
+def restart_hold(server: DittoServer, live: LiveState) -> str | None:
     """Returns why the pod must not end now; None when it may.
 
     A claim that was deleted under a running pod lasts as long as the pod, and its data may be lost with it. The next
     pod would get a new, empty claim.
     """
-    pod = live_state.named_pod
-    if pod is None or is_terminating(pod) or live_state.may_lose_data:
+    pod = live.named_pod
+    if pod is None or is_terminating(pod) or live.may_lose_data:
         return None
 
     mounted = mounted_claims(pod)
-    for state in volume_states(server, live_state):
+    for state in volume_states(server, live):
         if state.phase in (Phase.TERMINATING, Phase.MISSING) and state.claim_name in mounted:
             fate = "is being deleted" if state.phase is Phase.TERMINATING else "does not exist any more"
             return f"volume claim {state.claim_name} {fate}, and its data may be lost when the pod ends"
     return None
 
 
-def next_step(server: DittoServer, owner: Owner, live_state: LiveState, now: datetime) -> Step | None:
+def next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime) -> Step | None:
     """Returns None when there is nothing to do, or when others have to act first, such as a driver."""
-    states = volume_states(server, live_state)
-    live, removed = live_state.stateful_set, live_state.removed
+    states = volume_states(server, live)
+    stateful_set, removed = live.stateful_set, live.removed
 
-    if live is None:
+    if stateful_set is None:
         return _recreate(removed, server, states) if removed and owner.owns(removed) else None
-    if is_terminating(live):
+    if is_terminating(stateful_set):
         return None
     if requests := {state.claim_name: state.request for state in states if state.claim and state.request}:
         return ChangeClaims(requests)
 
     # A pod without a controller may be one whose StatefulSet is being recreated.
-    pod = live_state.pod
+    pod = live.pod
     pod_owner = controller(pod) if pod else None
-    if pod_owner and pod_owner["uid"] != live["metadata"]["uid"]:
+    if pod_owner and pod_owner["uid"] != stateful_set["metadata"]["uid"]:
         pod = None
 
-    if _recreated_templates(live, server, states) != live_claim_templates(live):
-        return HoldPod(pod) if pod and not is_held(pod, owner) else RemoveStatefulSet(live)
+    if _recreated_templates(stateful_set, server, states) != live_claim_templates(stateful_set):
+        return HoldPod(pod) if pod and not is_held(pod, owner) else RemoveStatefulSet(stateful_set)
     if pod and is_held(pod, owner):
         return ReleasePod(pod)
-    return _restart(pod, live, states, live_state, now) if pod and pod_owner else None
+    return _restart(pod, stateful_set, states, live, now) if pod and pod_owner else None
 
 
 def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
@@ -130,18 +130,18 @@ def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
     return any(reference["uid"] == owner.uid for reference in pod["metadata"].get("ownerReferences") or [])
 
 
-def restart_due(server: DittoServer, live_state: LiveState) -> datetime | None:
+def restart_due(server: DittoServer, live: LiveState) -> datetime | None:
     """Returns when the pod is to be restarted for a file system that has not grown by then; None for never."""
-    states = volume_states(server, live_state)
-    since = [since for state in states if (since := _waits_for_restart_since(state, live_state))]
-    return min(since) + live_state.patience if since else None
+    states = volume_states(server, live)
+    since = [since for state in states if (since := _waits_for_restart_since(state, live))]
+    return min(since) + live.patience if since else None
 
 
-def initial_templates(server: DittoServer, live_state: LiveState) -> list[Manifest]:
+def initial_templates(server: DittoServer, live: LiveState) -> list[Manifest]:
     """Returns the claim templates of a new StatefulSet: a claim that exists keeps its size until it has grown."""
     unsettled = {
         state.volume.name: state.claim.requested
-        for state in volume_states(server, live_state)
+        for state in volume_states(server, live)
         if state.claim and state.claim.requested and not _is_settled(state)
     }
 
@@ -164,9 +164,11 @@ def _recreate(removed: Mapping[str, Any], server: DittoServer, states: Sequence[
     return RecreateStatefulSet({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
 
 
-def _recreated_templates(live: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]) -> list[Manifest]:
+def _recreated_templates(
+    stateful_set: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]
+) -> list[Manifest]:
     """Returns the live templates with the sizes that the claims ask for by now, and those of added volumes."""
-    templates = {template["metadata"]["name"]: template for template in live_claim_templates(live)}
+    templates = {template["metadata"]["name"]: template for template in live_claim_templates(stateful_set)}
     desired = {template["metadata"]["name"]: template for template in claim_templates(server.spec)}
     settled = {state.volume.name for state in states if _is_settled(state)}
     added = desired.keys() - templates.keys()
@@ -198,33 +200,33 @@ def _size(claim_spec: Mapping[str, Any]) -> int:
 
 
 def _restart(
-    pod: Manifest, live: Manifest, states: Sequence[VolumeState], live_state: LiveState, now: datetime
+    pod: Manifest, stateful_set: Manifest, states: Sequence[VolumeState], live: LiveState, now: datetime
 ) -> RestartPod | None:
     if is_terminating(pod):
         return None
 
     # The StatefulSet's controller goes no further while the pod lacks a volume (kubernetes 141876).
-    containers = live["spec"]["template"]["spec"]["containers"] if rolls_out(live) else []
+    containers = stateful_set["spec"]["template"]["spec"]["containers"] if rolls_out(stateful_set) else []
     mounted = {mount["name"] for container in containers for mount in container.get("volumeMounts") or []}
     missing = mounted - {volume["name"] for volume in pod["spec"].get("volumes") or []}
-    for template in live["spec"].get("volumeClaimTemplates") or []:
+    for template in stateful_set["spec"].get("volumeClaimTemplates") or []:
         if (name := template["metadata"]["name"]) in missing:
             return RestartPod(pod, f"volume {name} was added, and the volumes of a pod cannot change")
 
     for state in states:
-        since = _waits_for_restart_since(state, live_state)
-        if since and since + live_state.patience <= now:
+        since = _waits_for_restart_since(state, live)
+        if since and since + live.patience <= now:
             return RestartPod(pod, f"the file system of volume claim {state.claim_name} cannot grow while it is in use")
     return None
 
 
-def _waits_for_restart_since(state: VolumeState, live_state: LiveState) -> datetime | None:
+def _waits_for_restart_since(state: VolumeState, live: LiveState) -> datetime | None:
     """Returns since when a file system waits for the pod to end; None when a pod was created since, or may not end."""
     if state.phase != Phase.FILE_SYSTEM_RESIZE_PENDING or not state.claim or not state.claim.waits_for_pod_since:
         return None
-    if live_state.pod is None or not live_state.may_restart:
+    if live.pod is None or not live.may_restart:
         return None
 
     since = datetime.fromisoformat(state.claim.waits_for_pod_since)
-    created = datetime.fromisoformat(live_state.pod["metadata"]["creationTimestamp"])
+    created = datetime.fromisoformat(live.pod["metadata"]["creationTimestamp"])
     return since if created <= since else None

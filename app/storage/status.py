@@ -44,7 +44,7 @@ class Observation:
     """
 
     problems: Sequence[Problem] = ()
-    live_state: LiveState = field(default_factory=LiveState)
+    live: LiveState = field(default_factory=LiveState)
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
 
@@ -66,7 +66,7 @@ class _Assessment:
 
     @property
     def live(self) -> LiveState:
-        return self.observation.live_state
+        return self.observation.live
 
     def first(self, *stages: Stage) -> Problem | None:
         return first(self.observation.problems, *stages)
@@ -146,7 +146,7 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
 
 
 def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> _Assessment:
-    live = observation.live_state
+    live = observation.live
     created = manifest["metadata"].get("creationTimestamp") or ""
     case = Case(
         server.metadata.name, live.pod, datetime.fromisoformat(now), observation.warnings, observation.node, created

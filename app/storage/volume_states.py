@@ -63,13 +63,13 @@ class VolumeState:
         return "; ".join(filter(None, (message, self.class_difference)))
 
 
-def volume_states(server: DittoServer, live_state: LiveState) -> tuple[VolumeState, ...]:
+def volume_states(server: DittoServer, live: LiveState) -> tuple[VolumeState, ...]:
     """Returns the state of every volume that the spec asks for, in the order of the claim templates."""
-    return tuple(_volume_state(volume, server, live_state) for volume in volumes(server.spec.storage) if volume.size)
+    return tuple(_volume_state(volume, server, live) for volume in volumes(server.spec.storage) if volume.size)
 
 
 def reported_states(
-    server: DittoServer, manifest: Mapping[str, Any], live_state: LiveState | None
+    server: DittoServer, manifest: Mapping[str, Any], live: LiveState | None
 ) -> tuple[VolumeState, ...]:
     """Returns the states together with what only the operator knows, such as why the API server rejected an expansion.
 
@@ -77,14 +77,14 @@ def reported_states(
     """
     status = manifest.get("status") or {}
     entries = {entry.get("name", ""): entry for entry in status.get("volumes") or []}
-    if live_state is None:
+    if live is None:
         return tuple(
             _from_status(volume, server.metadata.name, entries.get(volume.name, {}))
             for volume in volumes(server.spec.storage)
             if volume.size
         )
 
-    states = volume_states(server, live_state)
+    states = volume_states(server, live)
     if status.get("observedGeneration") != manifest["metadata"].get("generation"):
         return states
 
@@ -112,20 +112,20 @@ def _from_status(volume: Volume, server: str, entry: Mapping[str, Any]) -> Volum
     )
 
 
-def _volume_state(volume: Volume, server: DittoServer, live_state: LiveState) -> VolumeState:
+def _volume_state(volume: Volume, server: DittoServer, live: LiveState) -> VolumeState:
     claim_name = volume.claim_name(server.metadata.name)
-    claim = live_state.claims.get(claim_name)
+    claim = live.claims.get(claim_name)
     state = VolumeState(
         volume=volume,
         claim_name=claim_name,
         claim=claim,
-        storage_class=storage_class_of(server.spec.storage, claim, live_state.classes),
+        storage_class=storage_class_of(server.spec.storage, claim, live.classes),
         capacity=claim.capacity if claim else None,
         class_difference=class_difference(claim, server.spec.storage) if claim else "",
     )
 
     if claim is None:
-        return _without_claim(state, live_state)
+        return _without_claim(state, live)
     if claim.terminating:
         return replace(state, phase=Phase.TERMINATING, message=_how_to_keep_data(claim))
     if claim.capacity is None or claim.phase != Phase.BOUND:
@@ -133,11 +133,11 @@ def _volume_state(volume: Volume, server: DittoServer, live_state: LiveState) ->
 
     wanted, capacity, requested = sizes_in_bytes(volume, claim)
     if max(requested, capacity) < wanted:
-        return _to_expand(state, claim, live_state)
+        return _to_expand(state, claim, live)
     if requested > max(wanted, capacity) and OPERATOR in claim.requested_by:
-        return _to_reduce(state, claim, live_state)
+        return _to_reduce(state, claim, live)
     if capacity < wanted:
-        return _expanding(state, claim, live_state)
+        return _expanding(state, claim, live)
 
     larger = requested > wanted
     message = f"volume claim {claim.name} asks for {claim.requested}, more than {_spec_size(volume)}; it stays so"
@@ -149,19 +149,21 @@ def sizes_in_bytes(volume: Volume, claim: Claim) -> tuple[int, int, int]:
     return volume.bytes or 0, quantity.parse(claim.capacity or "0"), quantity.parse(claim.requested or "0")
 
 
-def _without_claim(state: VolumeState, live_state: LiveState) -> VolumeState:
+def _without_claim(state: VolumeState, live: LiveState) -> VolumeState:
     """Decides whether a claim that nobody has observed is unknown, about to be created, or missing."""
-    name, live = state.claim_name, live_state.stateful_set
-    if live_state.claims_gap:
-        message = f"volume claim {name} is unknown: {live_state.claims_gap}"
+    name, stateful_set = state.claim_name, live.stateful_set
+    if live.claims_gap:
+        message = f"volume claim {name} is unknown: {live.claims_gap}"
         return replace(state, phase=Phase.UNKNOWN, message=message)
 
-    is_pending = live is None or live_state.is_new or not live["spec"]["replicas"] or not is_observed(live)
-    templates = live["spec"].get("volumeClaimTemplates") or [] if live else []
-    if is_pending or state.volume.name not in {template["metadata"]["name"] for template in templates}:
-        return replace(state, phase=Phase.PENDING)
+    pending = replace(state, phase=Phase.PENDING)
+    if stateful_set is None or live.is_new or not stateful_set["spec"]["replicas"] or not is_observed(stateful_set):
+        return pending
+    templates = stateful_set["spec"].get("volumeClaimTemplates") or []
+    if state.volume.name not in {template["metadata"]["name"] for template in templates}:
+        return pending
 
-    if live_state.named_pod is None:
+    if live.named_pod is None:
         message = f"volume claim {name} does not exist; the StatefulSet's controller has not created it"
     else:
         message = f"volume claim {name} does not exist any more; the next pod would get a new, empty one"
@@ -178,19 +180,19 @@ def _how_to_keep_data(claim: Claim) -> str:
     return f"{deleted}; {keep}; then restore the claim as docs/how-to/recover-a-volume-claim.md says"
 
 
-def _to_expand(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+def _to_expand(state: VolumeState, claim: Claim, live: LiveState) -> VolumeState:
     volume = state.volume
-    if why := why_not_resizable(volume, claim, live_state.classes):
+    if why := why_not_resizable(volume, claim, live.classes):
         message = f"{_spec_size(volume)} {why}; it can stay at {claim.capacity}"
         return replace(state, phase=Phase.RESIZE_REFUSED, message=message)
-    if rejection := live_state.refused.get(claim.name):
+    if rejection := live.refused.get(claim.name):
         return replace(state, phase=Phase.RESIZE_REFUSED, message=_rejected(volume, claim, rejection))
 
     message = f"volume claim {claim.name} is to grow from {claim.capacity} to {volume.size}"
     return replace(state, phase=Phase.RESIZING, message=message, request=volume.size)
 
 
-def _to_reduce(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+def _to_reduce(state: VolumeState, claim: Claim, live: LiveState) -> VolumeState:
     """Takes an expansion back that the spec no longer asks for, when the operator had asked for it, not somebody else.
 
     The API server lets a claim ask for less only as long as it asks for more than it has (RecoverVolumeExpansion).
@@ -199,23 +201,23 @@ def _to_reduce(state: VolumeState, claim: Claim, live_state: LiveState) -> Volum
     is_expanding = wanted > capacity
     state = replace(state, phase=Phase.RESIZING if is_expanding else Phase.BOUND)
 
-    if rejection := live_state.refused.get(claim.name):
+    if rejection := live.refused.get(claim.name):
         return replace(state, message=f"volume claim {claim.name} still asks for {claim.requested}: {rejection}")
     if requested <= max(wanted, capacity + 1):
         return state
     return replace(state, request=state.volume.size if is_expanding else str(capacity + 1))
 
 
-def _expanding(state: VolumeState, claim: Claim, live_state: LiveState) -> VolumeState:
+def _expanding(state: VolumeState, claim: Claim, live: LiveState) -> VolumeState:
     name, infeasible = claim.name, claim.infeasible_size
     if infeasible and claim.requested and quantity.parse(infeasible) == quantity.parse(claim.requested):
         why = claim.resize_error or f"the driver of volume claim {name} gave it up"
         return replace(state, phase=Phase.RESIZE_REFUSED, message=_rejected(state.volume, claim, why))
 
     if claim.waits_for_pod_since:
-        if live_state.pod is None:
+        if live.pod is None:
             then = "that follows when a pod uses it"
-        elif not live_state.may_restart:
+        elif not live.may_restart:
             then = (
                 f"if the kubelet cannot do that, delete the pod: annotation {RESTART_FOR_RESIZE} forbids to restart it"
             )

@@ -69,14 +69,14 @@ def altered(observation: Observation, **changes: Any) -> Observation:
     """Returns the observation with other fields, those of its live state included."""
     of_live_state = {name: value for name, value in changes.items() if name in LiveState.__dataclass_fields__}
     others = {name: value for name, value in changes.items() if name not in of_live_state}
-    return replace(observation, live_state=replace(observation.live_state, **of_live_state), **others)
+    return replace(observation, live=replace(observation.live, **of_live_state), **others)
 
 
 def starting(**changes: Any) -> Observation:
     """Returns what is observed once every object is applied and only the pod is not ready, with the changes."""
     claims, services = bound("metadata", "cache"), {"files-file": SERVICE}
     live = LiveState(claims, CLASSES, stateful_set=stateful_set(), is_new=True, services=services)
-    return altered(Observation(live_state=live), **changes)
+    return altered(Observation(live=live), **changes)
 
 
 def running(**changes: Any) -> Observation:
