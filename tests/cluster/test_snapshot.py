@@ -83,8 +83,8 @@ async def test_servers_and_what_runs_for_them_are_found(path: Path) -> None:
     write(path, "---\n".join((SERVER, SET + templates, POD)))
     snapshot = Snapshot(path)
     for resource in (DITTO_SERVERS, STATEFUL_SETS, PODS):
-        [found] = (await snapshot.list(resource, "files")).items
-        assert found["kind"] == resource.kind
+        [item] = (await snapshot.list(resource, "files")).items
+        assert item["kind"] == resource.kind
 
 
 @pytest.mark.anyio
