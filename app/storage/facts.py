@@ -37,17 +37,12 @@ class Unknown:
 
 @dataclass(frozen=True)
 class StorageClass:
-    """`created` is the RFC 3339 creationTimestamp, empty where there is none, as in a file.
-
-    `waits_for_pod` says that a volume is only provisioned once the pod that wants it has a node.
-    """
-
     name: str
     is_default: bool = False
-    created: str = ""
+    created: str = ""  # The creationTimestamp in RFC 3339, empty where there is none, as in a file.
     expandable: bool = False
     provisioner: str = ""
-    waits_for_pod: bool = False
+    waits_for_pod: bool = False  # A volume is only provisioned once the pod that wants it has a node.
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "StorageClass":
@@ -76,39 +71,28 @@ class StorageClasses:
 
     @property
     def default(self) -> StorageClass | None:
-        """The class of a claim that names none: the newest default, the first by name among equally old ones.
-
-        The rule is that of the API server's admission plugin DefaultStorageClass.
-        """
+        """The class of a claim that names none: the newest default, the first by name among equally old ones."""
+        # The rule is that of the API server's admission plugin DefaultStorageClass.
         defaults = sorted((known for known in self.known if known.is_default), key=lambda known: known.name)
         return max(defaults, key=lambda known: known.created, default=None)
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A PersistentVolumeClaim as it is; `capacity` is the quantity that its bound volume has, None while unbound.
-
-    `requested` is the quantity that it asks for, and `requested_by` are the field managers that set that.
-    `infeasible_size` is the quantity to which the driver has declared that it cannot expand the volume, and
-    `resize_error` is the driver's message. `waits_for_pod_since` is when only the file system remained to be expanded,
-    and `created` the creationTimestamp, both in RFC 3339, the latter empty where there is none, as in a file.
-
-    `volume` names the PersistentVolume that it is bound to. A `terminating` claim has been deleted and is there only
-    until the pod that uses it ends; its data may be lost then.
-    """
+    """A PersistentVolumeClaim as it is, with sizes as quantities."""
 
     name: str
     storage_class: str | None = None
-    capacity: str | None = None
+    capacity: str | None = None  # The size of the bound volume, None while unbound.
     phase: str = "Pending"
     requested: str | None = None
-    requested_by: frozenset[str] = frozenset()
-    infeasible_size: str | None = None
-    resize_error: str = ""
-    waits_for_pod_since: str | None = None
-    created: str = ""
-    volume: str | None = None
-    terminating: bool = False
+    requested_by: frozenset[str] = frozenset()  # The field managers that set `requested`.
+    infeasible_size: str | None = None  # The driver has declared that it cannot expand the volume to it.
+    resize_error: str = ""  # The driver's message.
+    waits_for_pod_since: str | None = None  # Since then, in RFC 3339, only the file system remains to be expanded.
+    created: str = ""  # The creationTimestamp in RFC 3339, empty where there is none, as in a file.
+    volume: str | None = None  # The PersistentVolume that it is bound to.
+    terminating: bool = False  # Deleted, and there only until the pod that uses it ends; its data may be lost.
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
@@ -166,13 +150,10 @@ class Trait(Flag):
 
 @dataclass(frozen=True)
 class Secret:
-    """The keys of a Secret, each with all the traits of its value.
-
-    A `terminating` Secret has been deleted and is there only until its finalizers are removed.
-    """
+    """The keys of a Secret, each with all the traits of its value."""
 
     keys: Mapping[str, Trait] = field(default_factory=dict)
-    terminating: bool = False
+    terminating: bool = False  # Deleted, and there only until its finalizers are removed.
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
@@ -194,35 +175,27 @@ class Cause:
 
 @dataclass(frozen=True)
 class DryRun:
-    """The API server's answer to a dry run, in which it was asked to create an object without storing it.
-
-    It accepts the object when there are no `causes`. `decoded` is False when it could not read the object, and so has
-    not checked the values in it.
-    """
+    """The API server's answer when it was asked to create an object without storing it: accepted, without `causes`."""
 
     causes: tuple[Cause, ...] = ()
     warnings: tuple[str, ...] = ()
-    decoded: bool = True
+    decoded: bool = True  # False when it could not read the object, and so has not checked the values in it.
 
 
 @dataclass(frozen=True)
 class Needs:
-    """The lookups that a change needs before it can be judged: Secrets and claims by their names in `namespace`.
-
-    `storage_class` is the class that has to be among the `storage_classes`: the default one where it is None, and none
-    where it is empty. `stateful_set` is the one for a dry run, None when there is nothing to ask.
-
-    `leftovers` are claims that an earlier server of the name may have left. Few servers have any, and those that exist
-    are seldom new: it is enough that an informer has none, which spares each CREATE two requests or three.
-    """
+    """The lookups that a change needs before it can be judged: Secrets and claims by their names in `namespace`."""
 
     namespace: str = "default"
     storage_classes: bool = False
+    # The class that has to be among the storage classes; None for the default one, and empty for none.
     storage_class: str | None = None
     secrets: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
+    # Claims that an earlier server of the name may have left. Few servers have any, and those that exist are seldom
+    # new: it is enough that an informer has none, which spares each CREATE two requests or three.
     leftovers: frozenset[str] = frozenset()
-    stateful_set: Mapping[str, Any] | None = None
+    stateful_set: Mapping[str, Any] | None = None  # For a dry run; None when there is nothing to ask.
 
     def __bool__(self) -> bool:
         """Tells whether there is anything to look up."""
@@ -231,15 +204,12 @@ class Needs:
 
 @dataclass(frozen=True)
 class Facts:
-    """The answers to Needs, for one judgement; an object that nobody asked for is in none of the mappings.
-
-    `dry_run` is None when no API server was asked.
-    """
+    """The answers to Needs, for one judgement; an object that nobody asked for is in none of the mappings."""
 
     storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
     secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
-    dry_run: DryRun | Unknown | None = None
+    dry_run: DryRun | Unknown | None = None  # None when no API server was asked.
 
     def merge(self, other: "Facts") -> "Facts":
         """Returns these facts together with other ones; a complete list of classes wins over one with a gap."""
