@@ -86,6 +86,9 @@ class Source:
 def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --kubeconfig, --context and --snapshot to a command, which receives them as one `source`."""
 
+    @option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use.")
+    @option("--context", help="Context of the kubeconfig to use instead of its current one.")
+    @option("--snapshot", type=PATH, help="File or folder of manifests to use instead of a cluster.")
     @wraps(command)
     def run(*args: Any, kubeconfig: Path | None, context: str | None, snapshot: Path | None, **options: Any) -> None:
         refuse_two_sources(kubeconfig, snapshot)
@@ -93,13 +96,6 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("--context and --snapshot cannot be used together: a snapshot has no contexts")
 
         command(*args, source=Source(kubeconfig, context, snapshot), **options)
-
-    for add in (
-        option("--snapshot", type=PATH, help="File or folder of manifests to use instead of a cluster."),
-        option("--context", help="Context of the kubeconfig to use instead of its current one."),
-        option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use."),
-    ):
-        run = add(run)
 
     return run
 
