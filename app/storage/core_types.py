@@ -30,41 +30,29 @@ def violations(kind: str, value: Any, path: str) -> list[Finding]:
 
 
 def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
-    if "$ref" in schema:
-        yield from _type_violations(schema["$ref"], value, path)
-        return
-
-    expected, fits = _EXPECTED[schema["type"]]
+    expected, fits = _EXPECTED[schema.get("type", "object")]
     if not fits(value):
         yield rejection(path, f"{field_name(path)} must be {expected}")
     elif value not in schema.get("enum", [value]):
         yield rejection(path, f"{field_name(path)} must be {' or '.join(map(repr, schema['enum']))}")
     elif "items" in schema:
-        for index, item in enumerate(value):
-            # In a list a null stands for an empty value.
-            if item is not None:
-                yield from _violations(schema["items"], item, f"{path}[{index}]")
+        # In a list a null stands for an empty value.
+        for index, item in ((index, item) for index, item in enumerate(value) if item is not None):
+            yield from _violations(schema["items"], item, f"{path}[{index}]")
     elif "additionalProperties" in schema:
         for key, item in value.items():
             yield from _violations(schema["additionalProperties"], item, f"{path}[{key[:MAX_NAME_CHARACTERS]}]")
+    elif kind := schema.get("$ref"):
+        for name, item in value.items():
+            item_path = f"{path}.{name[:MAX_NAME_CHARACTERS]}"
+            if field := CORE_V1[kind].get(name):
+                yield from _violations(field, item, item_path)
+                continue
 
-
-def _type_violations(kind: str, value: Any, path: str) -> Iterator[Finding]:
-    if not isinstance(value, Mapping):
-        yield rejection(path, f"{field_name(path)} must be an object")
-        return
-
-    for name, item in value.items():
-        if field := CORE_V1[kind].get(name):
-            yield from _violations(field, item, f"{path}.{name}")
-            continue
-
-        shortened = name[:MAX_NAME_CHARACTERS]
-        item_path = f"{path}.{shortened}"
-        closest = closest_field(shortened, CORE_V1[kind])
-        advice = f"; did you mean {closest}?" if closest else ""
-        problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {KUBERNETES}"
-        yield rejection(item_path, f"{problem}{advice}")
+            closest = closest_field(name[:MAX_NAME_CHARACTERS], CORE_V1[kind])
+            advice = f"; did you mean {closest}?" if closest else ""
+            problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {KUBERNETES}"
+            yield rejection(item_path, f"{problem}{advice}")
 
 
 def _request_violations(resources: Mapping[str, Any], path: str) -> Iterator[Finding]:
