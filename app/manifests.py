@@ -40,10 +40,9 @@ class Document:
 
 
 def read(paths: Sequence[str | os.PathLike[str]], stdin: BinaryIO | None = None) -> list[Document]:
-    """Reads files, folders with everything below them, and standard input where a path is `-`.
+    """Reads files, folders with all below them, and standard input where a path is `-`. Raises UnusableInput.
 
     What is no Kubernetes object, such as Helm values, is skipped in a folder and refused where it is named.
-    Raises UnusableInput.
     """
     documents = []
     for path in paths:
@@ -93,10 +92,7 @@ def _decode(raw: bytes, file: str) -> str:
 
 
 def parse(text: str, file: str, *, named: bool = True) -> list[Document]:
-    """Parses the documents of a text. One that is no Kubernetes object is refused if the file was named, else skipped.
-
-    Raises UnusableInput.
-    """
+    """Parses the documents of a text. Raises UnusableInput for no Kubernetes object if the file was named."""
     documents: list[Document] = []
     for index, (source, value) in enumerate(parse_documents(text, file), start=1):
         if value is None:

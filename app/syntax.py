@@ -40,10 +40,7 @@ class UnusableInput(ValueError):
 
 
 def parse_documents(text: str, file: str) -> Iterator[tuple["Text", Any]]:
-    """Yields each document with its value, which is None if the document is empty.
-
-    Raises UnusableInput, which names `file`.
-    """
+    """Yields each document with its value, None if it is empty. Raises UnusableInput, which names `file`."""
     documents = _parse_json(text)
     if documents is not None:
         yield from documents

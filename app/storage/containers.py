@@ -23,10 +23,8 @@ _NEVER_RAN = ("StartError", "ContainerCannotRun")
 
 
 def container_failed(case: Case) -> Problem | None:
-    """Returns the problem of the first container that has one, the server's own before its sidecars.
-
-    It quotes nothing that a container itself wrote: there may be anything in it.
-    """
+    """Returns the problem of the first container that has one, the server's own before its sidecars."""
+    # Nothing is quoted that a container itself wrote: there may be anything in it.
     for container in _containers(case):
         if container.is_fine(case.now):
             continue
@@ -71,16 +69,14 @@ class _Container:
         return self._state("terminated") or last or {}
 
     def is_fine(self, now: datetime) -> bool:
-        """Tells whether it runs as it should or has done its work; a crash that it has recovered from does not count.
-
-        Between two crashes it runs for a while, and may even be ready.
-        """
+        """Tells whether it runs as it should or has done its work; a crash it has recovered from does not count."""
         running, terminated = self._state("running"), self._state("terminated")
         if running is None:
             return self.role == "init container" and (terminated or {}).get("exitCode") == 0
         if not (self.status.get("ready") or self.status.get("started")):
             return False
 
+        # Between two crashes it runs for a while, and may even be ready.
         started, last = running.get("startedAt"), (self.status.get("lastState") or {}).get("terminated") or {}
         crashed_repeatedly = last.get("exitCode") and int(self.status.get("restartCount") or 0) > 1
         return not (crashed_repeatedly and started and now - datetime.fromisoformat(str(started)) < RECOVERY_TIME)

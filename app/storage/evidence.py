@@ -31,20 +31,18 @@ MAX_UID_CHARACTERS = 64
 
 # The reasons that explain why a pod does not run. Events with another reason are not kept.
 _REASONS = {
-    STATEFUL_SET: frozenset({"FailedCreate"}),
-    POD: frozenset(
-        {
-            "Failed",
-            "FailedAttachVolume",
-            "FailedCreatePodSandBox",
-            "FailedMapVolume",
-            "FailedMount",
-            "FailedToRetrieveImagePullSecret",
-            "NetworkNotReady",
-            "Unhealthy",
-        }
+    STATEFUL_SET: ("FailedCreate",),
+    POD: (
+        "Failed",
+        "FailedAttachVolume",
+        "FailedCreatePodSandBox",
+        "FailedMapVolume",
+        "FailedMount",
+        "FailedToRetrieveImagePullSecret",
+        "NetworkNotReady",
+        "Unhealthy",
     ),
-    CLAIM: frozenset({"FailedBinding", "ProvisioningFailed", "VolumeMismatch"}),
+    CLAIM: ("FailedBinding", "ProvisioningFailed", "VolumeMismatch"),
 }
 _TIMES = ("lastTimestamp", "eventTime", "firstTimestamp")
 _VOLUME = re.compile(r'\bfor volume "([^"]{1,253})"')

@@ -18,9 +18,8 @@ MAX_ERRORS = 20
 _STRING: Schema = {"type": "string"}
 _BOOLEAN: Schema = {"type": "boolean"}
 _INTEGER: Schema = {"type": "integer"}
-_TIME: Schema = {"type": "string", "format": "date-time"}
-_OBJECT: Schema = {"type": "object"}
 _STRINGS: Schema = {"type": "object", "additionalProperties": _STRING}
+_TIME: Schema = {"type": "string", "format": "date-time"}
 
 
 def _array(items: Schema) -> Schema:
@@ -37,7 +36,7 @@ _OWNER_REFERENCE = _object(
 _MANAGED_FIELDS_ENTRY = _object(
     **dict.fromkeys(("manager", "operation", "apiVersion", "fieldsType", "subresource"), _STRING),
     time=_TIME,
-    fieldsV1=_OBJECT,
+    fieldsV1={"type": "object"},
 )
 METADATA_SCHEMA = _object(
     **dict.fromkeys(("name", "generateName", "namespace", "selfLink", "uid", "resourceVersion"), _STRING),
@@ -56,8 +55,7 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     "object": (Mapping, "must be an object"),
     "array": (list, "must be a list"),
 }
-_WORD = "[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-_LABEL_VALUE = re.compile(f"({_WORD})?")
+_LABEL_VALUE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:\d\d)")
 _NAMESPACE_LIMIT = "must be up to 63 lower-case letters, digits and dashes, as no other namespace can exist"
@@ -67,8 +65,7 @@ _QUALIFIED_NAME_LIMIT = f"{_LABEL_LIMIT}, perhaps after a domain and a slash"
 
 def metadata_errors(metadata: Any) -> list[Finding]:
     """Returns nothing for metadata that the API server accepts; values of the wrong type hide all other errors."""
-    type_errors = list(_type_errors(metadata, METADATA_SCHEMA, "metadata"))
-    errors = type_errors or list(_value_errors(metadata or {}))
+    errors = list(_type_errors(metadata, METADATA_SCHEMA, "metadata")) or list(_value_errors(metadata or {}))
     return errors[:MAX_ERRORS]
 
 

@@ -26,10 +26,7 @@ def is_subdomain(name: str) -> bool:
 
 
 def is_qualified_name(key: str) -> bool:
-    """Tells whether a label or a finalizer can have this name.
-
-    It has up to 63 characters, which may follow a subdomain and a slash.
-    """
+    """Tells whether a label or a finalizer can have this name."""
     prefix, slash, name = key.rpartition("/")
     if slash and not is_subdomain(prefix):
         return False

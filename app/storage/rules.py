@@ -52,7 +52,6 @@ GENERATED_CHARACTERS = 5
 
 # The operator adds one annotation to those of the spec, and all of them together must fit.
 _MAX_SERVICE_ANNOTATIONS_BYTES = MAX_ANNOTATIONS_BYTES - len(APPLIED) - DIGEST_CHARACTERS
-_FIRST_UNPRIVILEGED_PORT = 1024
 _MAX_CLASSES_LISTED = 20
 _MAX_QUOTED_CHARACTERS = 40
 
@@ -379,10 +378,7 @@ def secrets_have_usable_keys(change: Change, facts: Facts) -> Iterator[Finding]:
 
 @object_rule
 def secrets_are_not_overwritten(change: Change, _facts: Facts) -> Iterator[Finding]:
-    """Rejects a reference that can never be satisfied.
-
-    The CRD does not: it has to accept servers of the Go operator, which read the connection string where it is.
-    """
+    # The CRD has no such rule: it must accept servers of the Go operator, which read the connection string where it is.
     for reference in overwritten_references(change.name, change.spec):
         path = f"{reference.path}.{'secretName' if reference.path == S3_PATH else 'name'}"
         reason = "the operator writes the parts of the connection string into that Secret; give yours another name"
@@ -404,7 +400,7 @@ def database_type_and_secret_agree(change: Change, _facts: Facts) -> Iterator[Fi
 @rule
 def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:
     for listener in _pod_listeners(change):
-        if listener.port < _FIRST_UNPRIVILEGED_PORT:
+        if listener.port < 1024:
             problem = f"{listener.name} port {listener.port} is privileged"
             yield warning(listener.field, f"{problem}; may require CAP_NET_BIND_SERVICE capability")
 

@@ -17,28 +17,19 @@ JWT_KEY = "jwt-secret"
 USERNAME_KEY, PASSWORD_KEY = "username", "password"
 POSTGRES_KEYS = ("host", "port", "database", "user", "password", "sslmode")
 
-_COMPLAINTS = {
-    Trait.EMPTY: "is empty",
-    Trait.PADDED: "has white space around its value",
-}
-_S3_COMPLAINTS = {
-    **_COMPLAINTS,
+_COMPLAINTS = {Trait.EMPTY: "is empty", Trait.PADDED: "has white space around its value"}
+_S3_COMPLAINTS = _COMPLAINTS | {
     Trait.UNSENDABLE: "has characters that no HTTP header can carry; "
-    "look for a line break, a byte order mark or a space inside it",
+    "look for a line break, a byte order mark or a space inside it"
 }
-_ENDPOINT_COMPLAINTS = {
-    **_S3_COMPLAINTS,
+_ENDPOINT_COMPLAINTS = _S3_COMPLAINTS | {
     Trait.NOT_A_URL: "is not a URL that starts with https:// or http://",
     Trait.PLAIN_HTTP: "is plain http; data travels unencrypted",
 }
-_JWT_COMPLAINTS = {
-    **_COMPLAINTS,
-    Trait.SHORT: f"has fewer than {MIN_JWT_SECRET_CHARACTERS} characters; the server will not start",
+_JWT_COMPLAINTS = _COMPLAINTS | {
+    Trait.SHORT: f"has fewer than {MIN_JWT_SECRET_CHARACTERS} characters; the server will not start"
 }
-_PASSWORD_COMPLAINTS = {
-    **_COMPLAINTS,
-    Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself",
-}
+_PASSWORD_COMPLAINTS = _COMPLAINTS | {Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself"}
 
 # One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
 _HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL}
@@ -93,10 +84,8 @@ def _reference(path: str, title: str, key: SecretKey, complaints: Mapping[Trait,
 
 
 def generated_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
-    """Returns the Secrets that are generated for a server because its spec names none.
-
-    A reference without the name of a Secret names none.
-    """
+    """Returns the Secrets that are generated for a server because its spec names none."""
+    # A reference without the name of a Secret names none.
     named = {reference.path for reference in secret_references(spec) if reference.secret}
     jwt, password = ReferencedKey(JWT_KEY, _JWT_COMPLAINTS), ReferencedKey(PASSWORD_KEY, _PASSWORD_COMPLAINTS)
 
@@ -128,10 +117,7 @@ def postgres_secret_name(server: str) -> str:
 
 
 def overwritten_references(name: str, spec: Spec) -> list[SecretReference]:
-    """Returns the references to the Secret into which the operator writes the parts of the connection string.
-
-    They can never be satisfied, unless they read one of those parts, such as the password.
-    """
+    """Returns the references to keys that the Secret with the parts of the connection string can never have."""
     references = secret_references(spec)
     is_written = name and any(reference.path == POSTGRES_PATH and reference.secret for reference in references)
     if not is_written:
@@ -162,10 +148,7 @@ def secret_findings(reference: SecretReference, secret: Secret | Unknown | None)
 
 
 def why_not_usable(reference: SecretReference, secret: Secret | Unknown | None) -> Finding | None:
-    """Returns what keeps a pod from starting with this Secret, such as half of a rotation; None when nothing does.
-
-    This is laxer than secret_findings: white space may well be part of a password.
-    """
+    """Returns what keeps a pod from starting with this Secret, such as half of a rotation; None when nothing does."""
     if not reference.secret:
         return rejection(reference.path, f"{reference.title} Secret is not named; set name in {reference.path}")
 
@@ -175,6 +158,7 @@ def why_not_usable(reference: SecretReference, secret: Secret | Unknown | None) 
     if not isinstance(secret, Secret) or secret.terminating:
         return next(secret_findings(reference, secret))
 
+    # This is laxer than secret_findings: white space may well be part of a password.
     keys = (
         replace(key, complaints={trait: text for trait, text in key.complaints.items() if trait in _FATAL_TRAITS})
         for key in reference.keys

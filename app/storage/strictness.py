@@ -17,11 +17,10 @@ from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import API_VERSION
 from app.storage.status_schema import Status
 
-_ANY: Schema = {}
 _ROOT: Schema = {
     "properties": {
-        "apiVersion": _ANY,
-        "kind": _ANY,
+        "apiVersion": {},
+        "kind": {},
         "metadata": METADATA_SCHEMA,
         "spec": spec_schema(),
         "status": structural(Status),
@@ -31,10 +30,7 @@ _RULES = tuple(rule for rule in RULES if rule is not fields_are_known)
 
 
 def judge_manifest(manifest: Mapping[str, Any], change: Change, facts: Facts) -> list[Finding]:
-    """Returns all findings, rejections first; the change leads from the live server to what the manifest says.
-
-    Unlike a review, a manifest with an unchanged spec can be rejected: for its metadata, or an unknown field.
-    """
+    """Returns all findings, rejections first; the change leads from the live server to what the manifest says."""
     # An API server calls no webhook about any other version.
     if manifest.get("apiVersion") != API_VERSION:
         return [rejection("apiVersion", f"apiVersion must be {API_VERSION}")]
@@ -42,6 +38,7 @@ def judge_manifest(manifest: Mapping[str, Any], change: Change, facts: Facts) ->
     findings = judge(change, facts, _RULES)
     paths = {finding.path for finding in rejections(findings)}
 
+    # Unlike a review, these can reject a manifest with an unchanged spec.
     strict = [*unknown_fields(manifest), *metadata_errors(manifest.get("metadata"))]
     return sort_findings([*findings, *(finding for finding in strict if finding.path not in paths)])
 

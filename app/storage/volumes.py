@@ -42,10 +42,8 @@ def volumes(storage: Storage) -> tuple[Volume, ...]:
 
 
 def server_of_claim(claim: str) -> str | None:
-    """Returns the server whose volume a claim of this name would be, whether there is such a server or not.
-
-    The name alone identifies a claim: one that was restored or provisioned by hand has no labels of the operator.
-    """
+    """Returns the server whose volume a claim of this name would be, whether there is such a server or not."""
+    # The name alone identifies a claim: one that was restored or provisioned by hand has no labels of the operator.
     match = _CLAIM_NAME.fullmatch(claim)
     return match[1] if match else None
 
@@ -129,10 +127,8 @@ def describe_reuse(volume: Volume, claim: Claim, wanted: str | None, classes: St
 
 
 def class_difference(claim: Claim, storage: Storage) -> str:
-    """Says that a bound claim is not of the class that the spec names, and what to do; empty when it is.
-
-    A spec that names none says nothing: another class may have become the default since the claim was created.
-    """
+    """Says that a bound claim is not of the class that the spec names, and what to do; empty when it is."""
+    # A spec that names none says nothing: another class may have become the default since the claim was created.
     wanted = storage.storage_class_name
     if not (is_bound(claim) and is_of_another_class(claim, wanted)):
         return ""
@@ -146,10 +142,8 @@ def is_bound(claim: Claim) -> bool:
 
 
 def is_of_another_class(claim: Claim, wanted: str | None) -> bool:
-    """Tells whether the claim is not of the `wanted` class, which is empty for none, and None when nobody can say.
-
-    An unbound claim without a class may yet get the default one: the API server adds it as soon as there is one.
-    """
+    """Tells whether the claim is not of the `wanted` class, which is empty for none, and None when nobody can say."""
+    # An unbound claim without a class may yet get the default one: the API server adds it as soon as there is one.
     undecided = claim.storage_class is None and not is_bound(claim)
     return wanted is not None and not undecided and wanted != (claim.storage_class or "")
 
