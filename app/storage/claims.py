@@ -60,7 +60,7 @@ def claim_problem(state: VolumeState, server: DittoServer, live: LiveState, case
     if state.phase != Phase.PENDING:
         return None
 
-    why = _why_pending(state.storage_class, live.classes)
+    why = _why_pending(state, live.classes)
     is_overdue = claim is not None and claim.created != "" and claim_seconds_left(claim, case.now) <= 0
     pending = Problem("ClaimOverdue" if is_overdue else "ClaimPending", why, Stage.VOLUMES)
     if claim and _is_leftover(claim, case):
@@ -99,22 +99,18 @@ def _is_leftover(claim: Claim, case: Case) -> bool:
 
 
 def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
-    if classes.gap or name == "":
-        return None
-    if name is None:
+    if name is None and not classes.gap:
         message = "no StorageClass is named and none is the default"
         return Problem("NoDefaultStorageClass", message, Stage.VOLUMES)
-    if classes.named(name) is None:
+    if name and not classes.gap and classes.named(name) is None:
         return Problem("StorageClassNotFound", f'StorageClass "{name}" does not exist in cluster', Stage.VOLUMES)
     return None
 
 
-def _why_pending(name: str | None, classes: StorageClasses) -> str:
-    if name == "":
-        return "it waits for a volume that somebody creates by hand"
-    storage_class = classes.named(name) if name else None
+def _why_pending(state: VolumeState, classes: StorageClasses) -> str:
+    storage_class = classes.named(state.storage_class or "")
     if storage_class is None:
-        return "it waits for a volume"
+        return f"it waits for a volume{' that somebody creates by hand' if state.storage_class == '' else ''}"
     if storage_class.waits_for_pod:
-        return f'StorageClass "{name}" waits until the pod has a node'
-    return f'it waits for {storage_class.provisioner} of StorageClass "{name}"'
+        return f'StorageClass "{storage_class.name}" waits until the pod has a node'
+    return f'it waits for {storage_class.provisioner} of StorageClass "{storage_class.name}"'
