@@ -46,7 +46,7 @@ class Effect:
     grows_in_use: bool = False
 
 
-def creation(manifest: Mapping[str, Any], live_state: LiveState | None, now: datetime) -> list[Effect]:
+def creation(manifest: Mapping[str, Any], live: LiveState | None, now: datetime) -> list[Effect]:
     """Returns the effects of a new server. Claims of an earlier server count; without a LiveState none is mentioned."""
     server = read(manifest).server
     objects = ", ".join(f"{kind} {name}" for kind, name in _objects(server, now))
@@ -57,13 +57,13 @@ def creation(manifest: Mapping[str, Any], live_state: LiveState | None, now: dat
         how = "are generated, or reused where an earlier server left them"
         effects.append(Effect("Secrets", f"{', '.join(secrets)} {how}"))
 
-    if live_state:
+    if live:
         added = {volume.name for volume in volumes_of(server.spec.storage)}
-        effects += [*_adoption_effects(server, live_state), *_volume_effects(server, live_state, added).values()]
+        effects += [*_adoption_effects(server, live), *_volume_effects(server, live, added).values()]
     return effects
 
 
-def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState | None, now: datetime) -> list[Effect]:
+def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None, now: datetime) -> list[Effect]:
     """Returns the effects of an edit, field by field: the difference of the Plans before and after each change.
 
     Both manifests have their defaults. Without a LiveState a size is a field like any other.
@@ -73,18 +73,18 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState |
     added = {volume.name for volume in volumes_of(after.spec.storage)} - had
 
     effects = []
-    workload = _objects(before, now, live_state).get(_workload_key(before)) if live_state else None
-    if live_state and live_state.stateful_set and workload:
+    workload = _objects(before, now, live).get(_workload_key(before)) if live else None
+    if live and live.stateful_set and workload:
         # The operator replaces an outdated template without any edit, such as after an upgrade of the operator itself.
         template = {
             **workload["spec"]["template"],
             "metadata": {"labels": workload["spec"]["template"]["metadata"]["labels"]},
         }
-        if differs({"spec": {"template": template}}, live_state.stateful_set):
+        if differs({"spec": {"template": template}}, live.stateful_set):
             how = "differs from what this version of the operator renders for the unchanged spec"
             effects.append(Effect(f"StatefulSet {before.metadata.name}", how, restarts=before.spec.replicas > 0))
 
-    resized = _volume_effects(after, live_state, added) if live_state else {}
+    resized = _volume_effects(after, live, added) if live else {}
     runs = before.spec.replicas > 0 and after.spec.replicas > 0
 
     for change in _field_changes(old["spec"], new["spec"]):
@@ -96,33 +96,33 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live_state: LiveState |
     return effects
 
 
-def held_back(new: Mapping[str, Any], effects: Iterable[Effect], live_state: LiveState) -> str | None:
+def held_back(new: Mapping[str, Any], effects: Iterable[Effect], live: LiveState) -> str | None:
     """Returns why the pod would not end for the edit; None when it would, or does not have to."""
     server = read(new).server
     ends = server.spec.replicas == 0 or any(effect.restarts for effect in effects)
-    return restart_hold(server, live_state) if ends else None
+    return restart_hold(server, live) if ends else None
 
 
-def caveat(effects: Iterable[Effect], live_state: LiveState) -> str | None:
+def caveat(effects: Iterable[Effect], live: LiveState) -> str | None:
     """Returns what happens if a volume cannot be expanded in use, which nobody but its driver knows."""
     if not any(effect.grows_in_use for effect in effects):
         return None
-    if live_state.may_restart:
+    if live.may_restart:
         consequence = f'the pod restarts once; annotation {RESTART_FOR_RESIZE}: "never" forbids that'
     else:
         consequence = f'it waits for you to delete the pod: annotation {RESTART_FOR_RESIZE} is "never"'
     return f"if a driver cannot expand a volume in use, {consequence}"
 
 
-def _adoption_effects(server: DittoServer, live_state: LiveState) -> Iterator[Effect]:
+def _adoption_effects(server: DittoServer, live: LiveState) -> Iterator[Effect]:
     """Yields what becomes of a StatefulSet and a pod that are there already."""
-    name, live, pod = server.metadata.name, live_state.stateful_set, live_state.pod
+    name, stateful_set, pod = server.metadata.name, live.stateful_set, live.pod
 
     # One that belongs to a previous DittoServer of this name is about to be garbage collected.
-    owner = controller(live) if live else None
+    owner = controller(stateful_set) if stateful_set else None
     is_leftover = owner is not None and (owner.get("kind"), owner.get("name")) == (KIND, name)
-    if live and not is_leftover:
-        labels = live["metadata"].get("labels") or {}
+    if stateful_set and not is_leftover:
+        labels = stateful_set["metadata"].get("labels") or {}
         if owner is None and labels.get("app.kubernetes.io/managed-by") == OPERATOR:
             how = "exists without an owner and is adopted"
         else:
@@ -133,20 +133,20 @@ def _adoption_effects(server: DittoServer, live_state: LiveState) -> Iterator[Ef
         yield Effect(f"pod {pod_name(name)}", "exists without a StatefulSet and is adopted")
 
 
-def _volume_effects(server: DittoServer, live_state: LiveState, added: Collection[str]) -> dict[str, Effect]:
+def _volume_effects(server: DittoServer, live: LiveState, added: Collection[str]) -> dict[str, Effect]:
     """Returns the effects by field; the claim of an added volume that exists is that of an earlier server."""
     effects = {}
-    for state in volume_states(server, live_state):
+    for state in volume_states(server, live):
         if state.claim and state.volume.name in added:
-            effect = _reuse_effect(state, state.claim, server, live_state)
+            effect = _reuse_effect(state, state.claim, server, live)
         else:
-            effect = _resize_effect(state, server, live_state)
+            effect = _resize_effect(state, server, live)
         effects[state.volume.field] = effect
     return effects
 
 
-def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live_state: LiveState) -> Effect:
-    volume, wanted = state.volume, storage_class_of(server.spec.storage, None, live_state.classes)
+def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live: LiveState) -> Effect:
+    volume, wanted = state.volume, storage_class_of(server.spec.storage, None, live.classes)
     if claim.terminating:
         how = f"claim {claim.name} is recreated once the one being deleted is gone, {_class_text(wanted)}"
         return Effect(volume.name, f"{volume.size}, {how}")
@@ -161,11 +161,11 @@ def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live_st
 
     reused = f"claim {claim.name} is reused with its data: {contents}"
     if state.request and state.phase is Phase.RESIZING:
-        return _expansion_effect(state, f"{reused},", server, live_state)
+        return _expansion_effect(state, f"{reused},", server, live)
     return Effect(volume.name, f"{volume.size}, {reused}")
 
 
-def _resize_effect(state: VolumeState, server: DittoServer, live_state: LiveState) -> Effect:
+def _resize_effect(state: VolumeState, server: DittoServer, live: LiveState) -> Effect:
     volume, claim, name = state.volume, state.claim, f"claim {state.claim_name}"
     if claim is None:
         return Effect(volume.name, f"{volume.size}, {name} is created, {_class_text(state.storage_class)}")
@@ -178,13 +178,13 @@ def _resize_effect(state: VolumeState, server: DittoServer, live_state: LiveStat
         return Effect(volume.name, f"{volume.size}, {name} has that, and no longer asks for {claim.requested}")
     if claim.requested and quantity.parse(state.request) < quantity.parse(claim.requested):
         return Effect(volume.name, f"{claim.capacity} to {volume.size}, {name} no longer asks for {claim.requested}")
-    return _expansion_effect(state, f"{name},", server, live_state)
+    return _expansion_effect(state, f"{name},", server, live)
 
 
-def _expansion_effect(state: VolumeState, claim: str, server: DittoServer, live_state: LiveState) -> Effect:
+def _expansion_effect(state: VolumeState, claim: str, server: DittoServer, live: LiveState) -> Effect:
     in_use = server.spec.replicas > 0
     how = f"class {state.storage_class} expands {'online' if in_use else 'it when a pod uses it'}"
-    if state.claim and unknown_resizability(state.volume, state.claim, live_state.classes):
+    if state.claim and unknown_resizability(state.volume, state.claim, live.classes):
         how = f"whether class {state.storage_class} can expand is unknown"
     return Effect(state.volume.name, f"{state.capacity} to {state.volume.size}, {claim} {how}", grows_in_use=in_use)
 
@@ -207,7 +207,7 @@ def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     return Effect(".".join(change.path), ", ".join(parts))
 
 
-def _objects(server: DittoServer, now: datetime, live_state: LiveState | None = None) -> Objects:
+def _objects(server: DittoServer, now: datetime, live: LiveState | None = None) -> Objects:
     """Returns what the Plan for the server applies, by kind and name; without a LiveState that of a new server."""
     # Which Secrets the pod reads matters, not what they hold: their names stand for digests of their values.
     references = [reference for reference in consumed_references(server.metadata.name, server.spec) if reference.secret]
@@ -216,7 +216,7 @@ def _objects(server: DittoServer, now: datetime, live_state: LiveState | None = 
         for reference in references
     }
     # A restart that is held back is reported elsewhere.
-    live = replace(live_state or LiveState(), digests=digests, may_lose_data=True)
+    live = replace(live or LiveState(), digests=digests, may_lose_data=True)
     return {
         (write.kind, write.manifest["metadata"]["name"]): write.manifest for write in desired(server, live, now).apply
     }
