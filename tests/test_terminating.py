@@ -13,8 +13,11 @@ from app.cluster.store import Store
 from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Result
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
-from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import (
+    ReconcilerNamespace,
+    open_reconciler_namespace,
+    resource_version,
+)
 from tests.harness.server_table import s3
 from tests.harness.wait import until_async
 
@@ -26,10 +29,7 @@ SERVICES_WITHOUT_FINALIZER = ((SERVICES, "files-headless"), (SERVICES, "files-ap
 KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
-@pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
-    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        yield ReconcilerNamespace(cluster, informers, namespace)
+site = pytest.fixture(open_reconciler_namespace)
 
 
 def store_of(site: ReconcilerNamespace, resource: Resource) -> Store:

@@ -1,4 +1,4 @@
-"""What the cluster has of a server whose cache is being expanded, and what is decided about it."""
+"""Builds the live state of a server whose cache is being expanded, and the decisions about it."""
 
 from datetime import UTC, datetime
 from typing import Any

@@ -105,7 +105,7 @@ class Operator:
         return answer.raise_for_status().json()["response"]
 
     def health(self, path: str) -> httpx.Response:
-        return httpx.get(self.health_url + path, verify=_NO_AUTHORITIES, trust_env=False)
+        return httpx.get(self.health_url + path, verify=_NO_AUTHORITIES, trust_env=False, timeout=REQUEST_SECONDS)
 
     def decisions(self) -> list[dict[str, Any]]:
         lines = (json.loads(line) for line in self.log.read_text().splitlines())

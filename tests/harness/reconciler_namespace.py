@@ -113,7 +113,9 @@ class ReconcilerNamespace:
             while (result := await self.reconciler.reconcile(self.key)).retry:
                 if not _CONFLICT.search(result.retry):
                     raise Retry(result.retry)
+
                 await asyncio.sleep(0.05)
+
         return result.requeue_after
 
     async def change_spec(self, **spec: Any) -> None:
@@ -159,3 +161,11 @@ class ReconcilerNamespace:
     async def postgres_credentials(self) -> dict[str, str]:
         data = (await self.live(SECRETS, "files-postgres"))["data"]
         return {key: base64.b64decode(value).decode() for key, value in data.items()}
+
+
+async def open_reconciler_namespace(
+    control_plane: ControlPlane, crd: None, namespace: str
+) -> AsyncIterator[ReconcilerNamespace]:
+    """Serves as a fixture: `site = pytest.fixture(open_reconciler_namespace)`."""
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
+        yield ReconcilerNamespace(cluster, informers, namespace)

@@ -1,6 +1,7 @@
 """A DittoServer that the test reconciles, on volumes that a volume driver expands."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS
@@ -8,7 +9,9 @@ from app.storage import quantity
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
-from tests.harness.reconciler_namespace import ReconcilerNamespace, resource_version
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
+from tests.harness.volume_driver import VolumeDriver
 from tests.harness.wait import until_async
 
 NOON = "2026-02-01T12:00:00Z"
@@ -111,3 +114,11 @@ async def until_adopted(site: ExpansionNamespace) -> None:
 def _owners(site: ExpansionNamespace) -> list[str]:
     owners = (site.pod or {"metadata": {}})["metadata"].get("ownerReferences") or []
     return [owner["uid"] for owner in owners]
+
+
+async def open_expansion_namespace(
+    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
+) -> AsyncIterator[ExpansionNamespace]:
+    """Serves as a fixture: `site = pytest.fixture(open_expansion_namespace)`."""
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
+        yield ExpansionNamespace(cluster, informers, namespace)

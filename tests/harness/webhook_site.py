@@ -50,7 +50,7 @@ class Site:
         return self.authority.issue_pair(["localhost", "127.0.0.1"], datetime.now(UTC))
 
     def write(self, pair: Pair) -> None:
-        """As a careful tool does, each file whole; the pair is not."""
+        """Replaces each file at once, as a careful tool does, but not both together."""
         for name, content in (("tls.crt", pair.certificate), ("tls.key", pair.key)):
             (self.folder / "new").write_bytes(content)
             (self.folder / "new").rename(self.folder / name)
@@ -71,7 +71,7 @@ class Site:
         return httpx.AsyncClient(verify=self.trust, trust_env=False, headers=headers, timeout=LONG)
 
     async def served(self) -> bytes:
-        """The certificate that a new connection is shown, DER."""
+        """Returns the certificate, in DER, that a new connection is shown."""
         _, writer = await self.connect()
         shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()

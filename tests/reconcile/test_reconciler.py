@@ -1,7 +1,6 @@
 """One DittoServer at the real API server, reconciled by hand as often as a test says. The caches run."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -15,8 +14,12 @@ from app.storage.claims import CLAIM_PATIENCE_SECONDS
 from app.storage.rollout import blocks
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
-from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, Retry, connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import (
+    ReconcilerNamespace,
+    Retry,
+    open_reconciler_namespace,
+    resource_version,
+)
 from tests.harness.server_table import jwt, s3
 from tests.harness.wait import until_async
 
@@ -28,10 +31,7 @@ QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 KEYS = {"accessKeyId": "AKIA", "secretAccessKey": "one"}
 
 
-@pytest.fixture
-async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncIterator[ReconcilerNamespace]:
-    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        yield ReconcilerNamespace(cluster, informers, namespace)
+site = pytest.fixture(open_reconciler_namespace)
 
 
 def unwatched(site: ReconcilerNamespace, *known: Manifest) -> ReconcilerNamespace:

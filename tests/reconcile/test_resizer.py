@@ -1,7 +1,7 @@
 """Volumes that grow at the real API server, by a driver that the test plays, reconciled by hand."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,10 +22,18 @@ from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.guides import recovery_commands
-from tests.harness.reconciler_namespace import Retry, connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import Retry, resource_version
 from tests.harness.server_table import claim
 from tests.harness.volume_driver import Expansion, VolumeDriver
-from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity, template_sizes, until_adopted
+from tests.harness.volume_expansion import (
+    NOON,
+    SECONDS,
+    ExpansionNamespace,
+    identity,
+    open_expansion_namespace,
+    template_sizes,
+    until_adopted,
+)
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -34,12 +42,7 @@ QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 CLAIM = "cache-files-0"
 
 
-@pytest.fixture
-async def site(
-    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
-) -> AsyncIterator[ExpansionNamespace]:
-    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        yield ExpansionNamespace(cluster, informers, namespace)
+site = pytest.fixture(open_expansion_namespace)
 
 
 async def test_volumes_grow_while_the_pod_goes_on(site: ExpansionNamespace) -> None:

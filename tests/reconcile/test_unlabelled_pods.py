@@ -2,7 +2,6 @@
 
 import asyncio
 import shlex
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -15,9 +14,8 @@ from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
-from tests.harness.volume_driver import VolumeDriver
-from tests.harness.volume_expansion import SECONDS, ExpansionNamespace
+from tests.harness.reconciler_namespace import ReconcilerNamespace
+from tests.harness.volume_expansion import SECONDS, ExpansionNamespace, open_expansion_namespace
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -26,12 +24,7 @@ QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
 FINALIZER = "example.com/in-use"
 
 
-@pytest.fixture
-async def site(
-    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
-) -> AsyncIterator[ExpansionNamespace]:
-    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        yield ExpansionNamespace(cluster, informers, namespace)
+site = pytest.fixture(open_expansion_namespace)
 
 
 async def edit_metadata(site: ReconcilerNamespace, resource: Resource, name: str, **metadata: object) -> Manifest:
