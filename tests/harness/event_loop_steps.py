@@ -4,6 +4,7 @@ At the end it writes the longest steps to the file, as JSON. It measures process
 step is not to blame for other programs that use the processor.
 """
 
+import asyncio
 import functools
 import heapq
 import json
@@ -45,12 +46,25 @@ class MeasuringLoop(uvloop.Loop):
         callback(*args)
         seconds = time.thread_time() - begun
 
-        # A step of a task is a method of it, and the task's repr names the coroutine that it is in.
-        step = seconds, repr(getattr(callback, "__self__", callback))
         if len(self.longest) < LONGEST_STEPS:
-            heapq.heappush(self.longest, step)
+            heapq.heappush(self.longest, (seconds, _describe(callback)))
         elif seconds > self.longest[0][0]:
-            heapq.heapreplace(self.longest, step)
+            heapq.heapreplace(self.longest, (seconds, _describe(callback)))
+
+
+def _describe(callback: Callable[..., Any]) -> str:
+    """Names the coroutine of a task and its line, or the callback.
+
+    It avoids repr, which is not harmless: that of an aiohttp response fixes its headers before they have arrived.
+    """
+    task = getattr(callback, "__self__", None)
+    if not isinstance(task, asyncio.Task):
+        return getattr(callback, "__qualname__", type(callback).__qualname__)
+
+    coroutine: Any = task.get_coro()
+    frame = coroutine.cr_frame
+    where = f" at {frame.f_code.co_filename}:{frame.f_lineno}" if frame else ""
+    return f"{coroutine.__qualname__}{where}"
 
 
 if __name__ == "__main__":
