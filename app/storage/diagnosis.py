@@ -69,7 +69,7 @@ def why_not_ended(case: Case) -> Problem | None:
         who = ", ".join(quote(finalizer) for finalizer in finalizers)
         return Problem("PodTerminating", f"{message}, but its finalizers hold it: {who}; whoever set them removes them")
     where = f" although its node {case.node.name} is Ready" if case.node else ""
-    advice = f"kubectl describe pod {case.pod_name} and the kubelet's log say what does not come to an end"
+    advice = f"kubectl describe pod {case.pod_name} and the kubelet's log say what has not ended"
     return Problem("PodTerminating", f"{message}{where}; {advice}")
 
 
@@ -261,7 +261,7 @@ def _volumes_or_network_missing(case: Case) -> Problem | None:
 
     if events := case.newest("FailedCreatePodSandBox", "NetworkNotReady"):
         message = f"pod {case.pod_name} cannot be started on its node: {events[0].message}"
-        return Problem("PodSandboxFailed", f"{message}; see to the node's network plugin and container runtime")
+        return Problem("PodSandboxFailed", f"{message}; check the node's network plugin and container runtime")
     return None
 
 

@@ -139,9 +139,11 @@ def _volume_state(volume: Volume, server: DittoServer, live: LiveState) -> Volum
     if capacity < wanted:
         return _expanding(state, claim, live)
 
-    larger = requested > wanted
-    message = f"volume claim {claim.name} asks for {claim.requested}, more than {_spec_size(volume)}; it stays so"
-    return replace(state, phase=Phase.BOUND, message=message if larger else "", larger=larger)
+    if requested <= wanted:
+        return replace(state, phase=Phase.BOUND)
+    size = f"{claim.requested}, more than {_spec_size(volume)}"
+    message = f"volume claim {claim.name} asks for {size}; the claim keeps that size"
+    return replace(state, phase=Phase.BOUND, message=message, larger=True)
 
 
 def sizes_in_bytes(volume: Volume, claim: Claim) -> tuple[int, int, int]:
@@ -211,19 +213,19 @@ def _to_reduce(state: VolumeState, claim: Claim, live: LiveState) -> VolumeState
 def _expanding(state: VolumeState, claim: Claim, live: LiveState) -> VolumeState:
     name, infeasible = claim.name, claim.infeasible_size
     if infeasible and claim.requested and quantity.parse(infeasible) == quantity.parse(claim.requested):
-        why = claim.resize_error or f"the driver of volume claim {name} gave it up"
+        why = claim.resize_error or f"the driver of volume claim {name} gave up on that size"
         return replace(state, phase=Phase.RESIZE_REFUSED, message=_rejected(state.volume, claim, why))
 
     if claim.waits_for_pod_since:
         if live.pod is None:
-            then = "that follows when a pod uses it"
+            then = "it grows as soon as a pod uses the volume"
         elif not live.may_restart:
             then = (
-                f"if the kubelet cannot do that, delete the pod: annotation {RESTART_FOR_RESIZE} forbids to restart it"
+                f"if the kubelet cannot do that, delete the pod: annotation {RESTART_FOR_RESIZE} forbids restarting it"
             )
         else:
             then = "the pod is restarted if the kubelet cannot do that while it is in use"
-        message = f"volume claim {name} has grown but for its file system; {then}"
+        message = f"the volume of claim {name} has been expanded, its file system has not; {then}"
         return replace(state, phase=Phase.FILE_SYSTEM_RESIZE_PENDING, message=message)
 
     error = f": {claim.resize_error}" if claim.resize_error else ""

@@ -272,7 +272,7 @@ SUMMARY = (
                 )
             ],
             "PodSandboxFailed",
-            ['plugin type="calico" for "…": no address', "see to the node's network plugin"],
+            ['plugin type="calico" for "…": no address', "check the node's network plugin"],
         ),
         (
             [("NetworkNotReady", "network is not ready: cni config uninitialized")],

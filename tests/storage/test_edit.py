@@ -82,7 +82,10 @@ def test_a_claim_that_others_expanded_is_large_enough() -> None:
 
     [effect] = effects(server(**storage(cacheSize="20Gi")), live=live_state(claim("cache", "30Gi")))
 
-    assert effect.how == "volume claim cache-files-0 asks for 30Gi, more than storage.cacheSize 20Gi; it stays so"
+    assert (
+        effect.how
+        == "volume claim cache-files-0 asks for 30Gi, more than storage.cacheSize 20Gi; the claim keeps that size"
+    )
 
 
 def test_an_unbound_claim_keeps_its_request() -> None:

@@ -327,7 +327,7 @@ def test_without_a_pod_the_next_one_grows_the_volume(pending: LiveState) -> None
     stopped = replace(pending, pod=None)
 
     assert later(stopped, 120) is None
-    assert cache_state(stopped, "10Gi").message.endswith("that follows when a pod uses it")
+    assert cache_state(stopped, "10Gi").message.endswith("it grows as soon as a pod uses the volume")
 
 
 def test_an_added_volume_keeps_the_order_of_templates() -> None:

@@ -199,7 +199,7 @@ def test_an_infeasible_size_quotes_the_driver() -> None:
 def test_a_driver_that_gave_no_reason_is_named() -> None:
     live = live_with(cache_claim("5Gi", "20Gi", ours=True, infeasible_size="20Gi"))
 
-    assert "the driver of volume claim cache-files-0 gave it up" in cache_state(live, "20Gi").message
+    assert "the driver of volume claim cache-files-0 gave up on that size" in cache_state(live, "20Gi").message
 
 
 def test_an_infeasible_size_says_nothing_of_others() -> None:
@@ -235,7 +235,10 @@ def test_a_claim_that_others_expanded_is_reported(claim: Claim) -> None:
     state = cache_state(live_with(claim), "5Gi")
 
     assert (state.phase, state.request, state.larger) == (Phase.BOUND, None, True)
-    assert state.message == "volume claim cache-files-0 asks for 20Gi, more than storage.cacheSize 5Gi; it stays so"
+    assert (
+        state.message
+        == "volume claim cache-files-0 asks for 20Gi, more than storage.cacheSize 5Gi; the claim keeps that size"
+    )
     assert step(live_with(claim)) is None
 
 
