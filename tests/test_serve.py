@@ -1,4 +1,4 @@
-"""`serve` as a process: facts that change or cannot be had, certificates given and of its own, and its end."""
+"""`serve` as a process: changing and missing facts, certificates in files and self-managed ones, and how it stops."""
 
 import json
 import os
@@ -55,25 +55,25 @@ def messages(operator: Operator) -> list[str]:
     return [json.loads(line)["message"] for line in operator.log.read_text().splitlines()]
 
 
-def refused(operator: Operator) -> bool:
+def is_refused(operator: Operator) -> bool:
     return operator.post(VALIDATE_PATH, REVIEW)["allowed"] is False
 
 
-def test_a_snapshot_is_read_again_when_it_changes(operator: Operator, snapshot: Path) -> None:
+def test_a_changed_snapshot_is_reloaded(operator: Operator, snapshot: Path) -> None:
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
 
     snapshot.write_text(FAST.replace("fast", "slow"))
-    until(lambda: refused(operator))
+    until(lambda: is_refused(operator))
     snapshot.write_text("apiVersion: [")
-    until(lambda: refused(operator) and any("snapshot unusable" in message for message in messages(operator)))
+    until(lambda: is_refused(operator) and any("snapshot unusable" in message for message in messages(operator)))
 
-    assert refused(operator)
+    assert is_refused(operator)
 
     snapshot.write_text(FAST)
-    until(lambda: not refused(operator))
+    until(lambda: not is_refused(operator))
 
 
-def test_a_wrong_pair_is_refused_and_the_next_good_one_is_taken_up(operator: Operator, tmp_path: Path) -> None:
+def test_a_wrong_pair_is_refused_until_a_good_one_comes(operator: Operator, tmp_path: Path) -> None:
     good = (tmp_path / "tls.crt").read_bytes()
     (tmp_path / "tls.crt").write_bytes((tmp_path / "ca.crt").read_bytes())
     until(lambda: any("the previous one stays in use" in message for message in messages(operator)))
@@ -86,7 +86,7 @@ def test_a_wrong_pair_is_refused_and_the_next_good_one_is_taken_up(operator: Ope
     assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
 
 
-def test_a_cluster_that_never_answers_is_a_warning_within_the_deadline(tmp_path: Path) -> None:
+def test_a_silent_cluster_is_a_warning_in_time(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         kubeconfig = tmp_path / "kubeconfig"
         cluster = {"server": f"http://127.0.0.1:{silent.getsockname()[1]}"}
@@ -134,7 +134,7 @@ def test_a_forbidden_look_up_is_a_warning(control_plane: ControlPlane, namespace
     assert about_secret.startswith('Could not verify S3 credentials Secret "s3": forbidden: secrets "s3" is forbidden')
 
 
-def test_sigterm_ends_it_after_clients_were_asked_to_go(operator: Operator) -> None:
+def test_sigterm_asks_clients_to_leave_first(operator: Operator) -> None:
     with httpx.Client(verify=operator.trust, trust_env=False) as client:
         assert "connection" not in client.post(operator.url + VALIDATE_PATH, json=REVIEW).headers
 
@@ -157,39 +157,39 @@ def test_ctrl_c_ends_it_at_once(operator: Operator) -> None:
     assert messages(operator)[-1] == "stopped"
 
 
-def test_what_is_there_at_the_start_is_nothing_for_the_garbage_collector(operator: Operator) -> None:
+def test_the_garbage_collector_skips_what_was_imported(operator: Operator) -> None:
     [times] = re.findall(
         r'^python_gc_collections_total{generation="2"} (\S+)$', operator.health("/metrics").text, re.MULTILINE
     )
     assert float(times) == 0
 
 
-def test_a_port_in_use_is_told_and_ends_it(operator: Operator, tmp_path: Path, snapshot: Path) -> None:
+def test_a_port_in_use_is_reported_and_ends_it(operator: Operator, tmp_path: Path, snapshot: Path) -> None:
     second = Operator(tmp_path, "--snapshot", snapshot)
     second.take_ports_of(operator)
     with pytest.raises(RuntimeError, match="address already in use"):
         second.start()
 
 
-def test_in_a_namespace_no_permission_in_the_whole_cluster_is_needed(
+def test_a_namespace_needs_no_cluster_wide_permission(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
     with OperatorNamespace(control_plane, namespace, tmp_path, confined=True) as confined:
         confined.apply(server())
         until(lambda: bool(confined.get("pod", "files-0")))
         other = {**server(), "metadata": {"name": "other", "namespace": namespace}}
-        [said] = confined.operator.post(VALIDATE_PATH, wrap_in_review(other, "u-5"))["warnings"]
+        [warning] = confined.operator.post(VALIDATE_PATH, wrap_in_review(other, "u-5"))["warnings"]
 
-    assert said.startswith('Could not verify StorageClass "fast" exists: forbidden')
+    assert warning.startswith('Could not verify StorageClass "fast" exists: forbidden')
 
-    # Of StorageClasses it is said that they may not be read, and of nothing else.
+    # Nothing but StorageClasses is reported as forbidden.
     lines = map(json.loads, confined.operator.log.read_text().splitlines())
     broken = [line for line in lines if line["message"] == "watch broken"]
 
     assert {line["resource"] for line in broken if "forbidden" in line["reason"]} == {"storageclasses"}
 
 
-def test_without_reconciling_nothing_is_made(
+def test_without_reconciling_nothing_is_written(
     control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
 ) -> None:
     with OperatorNamespace(control_plane, namespace, tmp_path, "--no-reconcile") as judging:
@@ -200,7 +200,7 @@ def test_without_reconciling_nothing_is_made(
     assert not judging.get("statefulset", "files")
 
 
-def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(operated: OperatorNamespace) -> None:
+def test_only_what_is_not_watched_yet_is_requested(operated: OperatorNamespace) -> None:
     operated.put_secret("s3", accessKeyId="id", secretAccessKey="key")
     operated.apply(server(**s3()))
     operated.wait_until_observed("files")
@@ -210,9 +210,9 @@ def test_a_review_is_answered_from_what_is_watched_and_what_is_new_is_asked_for(
     before = len(operated.requests())
 
     assert "warnings" not in operated.operator.post(VALIDATE_PATH, review)
-    assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
+    assert [request for request in operated.requests()[before:] if request.resource != "leases"] == []
 
-    # kubectl apply makes a class and what uses it within milliseconds.
+    # kubectl apply creates a class and what uses it within milliseconds.
     name = f"new-{operated.namespace}"
     operated.apply({**FAST_CLASS, "metadata": {"name": name}})
 
@@ -240,10 +240,10 @@ def test_leftovers_are_known_without_a_request(operated: OperatorNamespace) -> N
     operated.kubectl("delete", "pvc", "cache-files-0")
     until(lambda: warnings() == ["volume claim metadata-files-0"])
 
-    assert [each for each in operated.requests()[before:] if each.resource != "leases"] == []
+    assert [request for request in operated.requests()[before:] if request.resource != "leases"] == []
 
 
-def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: OperatorNamespace) -> None:
+def test_sigterm_releases_the_lease_for_a_successor(operated: OperatorNamespace) -> None:
     operated.apply(server())
     operated.wait_until_observed("files")
     operated.operator.signal(signal.SIGTERM)
@@ -259,34 +259,34 @@ def test_sigterm_gives_the_lease_back_and_a_successor_leads_at_once(operated: Op
 
 
 @pytest.fixture
-def own(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
-    """Registered but not started: it will make its own certificate."""
-    own = OperatorNamespace(control_plane, namespace, tmp_path, self_managed=True)
-    own.register()
-    yield own
-    own.kubectl("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", namespace)
+def site(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> Iterator[OperatorNamespace]:
+    """Registered but not started; it will manage its certificate itself."""
+    site = OperatorNamespace(control_plane, namespace, tmp_path, self_managed=True)
+    site.register()
+    yield site
+    site.kubectl("delete", "mutatingwebhookconfiguration,validatingwebhookconfiguration", namespace)
 
 
-def about_the_secret(own: OperatorNamespace) -> list[str]:
-    """The reasons of the Events, in alphabetical order."""
-    about = [each for each in own.list_all("events") if each["involvedObject"]["name"] == f"{own.namespace}-tls"]
-    return sorted(each["reason"] for each in about)
+def secret_event_reasons(site: OperatorNamespace) -> list[str]:
+    """Returns the reasons of the Events about the Secret, in alphabetical order."""
+    about = [event for event in site.list_all("events") if event["involvedObject"]["name"] == f"{site.namespace}-tls"]
+    return sorted(event["reason"] for event in about)
 
 
-ALL_THAT_IS_TOLD = ["CABundleUpdated", "CABundleUpdated", "CertificateServed", "CertificatesIssued"]
+FIRST_EVENTS = ["CABundleUpdated", "CABundleUpdated", "CertificateServed", "CertificatesIssued"]
 
 
-def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: OperatorNamespace) -> None:
-    with own:
-        own.apply(server())
+def test_a_self_managed_certificate_is_trusted(site: OperatorNamespace) -> None:
+    with site:
+        site.apply(server())
 
         with pytest.raises(subprocess.CalledProcessError) as refused:
-            own.apply(server("other", **storage(storageClassName="none")))
+            site.apply(server("other", **storage(storageClassName="none")))
 
-        until(lambda: about_the_secret(own) == ALL_THAT_IS_TOLD)
-        metrics = own.operator.health("/metrics").text
+        until(lambda: secret_event_reasons(site) == FIRST_EVENTS)
+        metrics = site.operator.health("/metrics").text
 
-    # The API server alone knows nothing of classes.
+    # Only the webhook knows about classes: the API server called it.
     assert 'StorageClass "none" does not exist' in refused.value.stderr
 
     [seconds] = re.findall(r'^dittofs_operator_certificate_expiry_seconds{certificate="serving"} (.*)$', metrics, re.M)
@@ -294,23 +294,23 @@ def test_without_files_it_makes_a_certificate_that_the_api_server_trusts(own: Op
     assert float(seconds) == pytest.approx(90 * 86400, abs=300)
 
 
-def test_what_is_yet_to_be_told_of_its_certificate_is_told_before_it_ends(own: OperatorNamespace) -> None:
+def test_the_last_events_are_sent_before_it_ends(site: OperatorNamespace) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        # Every Event takes a second: the API server asks somebody who never answers, and then makes it.
+        # Every Event takes a second: the API server first asks a webhook that never answers.
         url = f"https://127.0.0.1:{silent.getsockname()[1]}"
-        own.apply(asked_about_events(url, own.namespace))
-        with own:
-            assert len(about_the_secret(own)) < len(ALL_THAT_IS_TOLD)
+        site.apply(event_webhook(url, site.namespace))
+        with site:
+            assert len(secret_event_reasons(site)) < len(FIRST_EVENTS)
 
-            own.operator.signal(signal.SIGINT)
+            site.operator.signal(signal.SIGINT)
 
-            assert own.operator.ended_well(within=15)
-    own.kubectl("delete", "validatingwebhookconfiguration", f"{own.namespace}-events")
+            assert site.operator.ended_well(within=15)
+    site.kubectl("delete", "validatingwebhookconfiguration", f"{site.namespace}-events")
 
-    assert about_the_secret(own) == ALL_THAT_IS_TOLD
+    assert secret_event_reasons(site) == FIRST_EVENTS
 
 
-def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
+def event_webhook(url: str, namespace: str) -> dict[str, Any]:
     webhook = {
         "name": "events.example.com",
         "clientConfig": {"url": url},
@@ -331,7 +331,7 @@ def asked_about_events(url: str, namespace: str) -> dict[str, Any]:
 
 @pytest.fixture
 def without_crd(tmp_path: Path) -> Iterator[OperatorNamespace]:
-    """Launched in a cluster of its own that has no CustomResourceDefinition."""
+    """Launched in another cluster, which has no CustomResourceDefinition."""
     (tmp_path / "plane").mkdir()
     helm(os.environ)
     with ControlPlane(programs(os.environ), tmp_path / "plane") as plane:
@@ -348,19 +348,19 @@ def install(plane: ControlPlane, crd: Any) -> None:
     plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(crd))
 
 
-def says(site: OperatorNamespace, *words: str) -> bool:
+def reports(site: OperatorNamespace, *words: str) -> bool:
     return all(word in site.operator.why_not_ready() for word in words)
 
 
 def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace) -> None:
     site, plane, crd = without_crd, without_crd.control_plane, custom_resource_definition()
     missing = "CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed"
-    until(lambda: says(site, missing, "dittofs-operator crd | kubectl apply -f -"))
+    until(lambda: reports(site, missing, "dittofs-operator crd | kubectl apply -f -"))
 
     # Another version of it does not help.
     [version] = crd["spec"]["versions"]
     install(plane, {**crd, "spec": {**crd["spec"], "versions": [{**version, "name": "v1beta1"}]}})
-    until(lambda: says(site, "v1alpha1 is not served, only v1beta1"))
+    until(lambda: reports(site, "v1alpha1 is not served, only v1beta1"))
     plane.kubectl("delete", "crd", crd["metadata"]["name"])
 
     # Nor does one that is not established because another one has its kind.
@@ -369,15 +369,15 @@ def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace)
     install(plane, {**crd, "metadata": name, "spec": {**crd["spec"], "names": other}})
     plane.kubectl("wait", "--for=condition=Established", "crd/others.dittofs.dittofs.com")
     install(plane, crd)
-    until(lambda: says(site, "is not established: kubectl describe crd"))
+    until(lambda: reports(site, "is not established: kubectl describe crd"))
 
-    # It becomes ready by itself, and takes up its work.
+    # It becomes ready by itself, and starts to reconcile.
     plane.kubectl("delete", "crd", "others.dittofs.dittofs.com")
     until(lambda: site.operator.why_not_ready() == "ok")
     site.apply(server())
     site.wait_until_observed("files")
 
-    # An API server that is away changes nothing, and without the CRD there is nothing to be ready for.
+    # An unreachable API server changes nothing, but without the CRD it is not ready.
     plane.stop_apiserver()
     until(lambda: "Connection refused" in site.operator.log.read_text())
 
@@ -385,7 +385,7 @@ def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace)
 
     plane.start_apiserver()
     plane.kubectl("delete", "crd", crd["metadata"]["name"])
-    until(lambda: says(site, missing))
+    until(lambda: reports(site, missing))
 
 
 def test_readiness_names_what_is_forbidden(
@@ -396,7 +396,7 @@ def test_readiness_names_what_is_forbidden(
     operator.launch()
     try:
         until(lambda: "cannot list dittoservers: forbidden: dittoservers" in operator.why_not_ready())
-        # Reviews are answered all the same.
+        # Reviews are answered nevertheless.
         assert operator.post(VALIDATE_PATH, REVIEW)["allowed"] is True
         account = f"--serviceaccount={namespace}:nobody"
         control_plane.kubectl("create", "clusterrolebinding", namespace, "--clusterrole=cluster-admin", account)

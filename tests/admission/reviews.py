@@ -1,4 +1,4 @@
-"""AdmissionReviews as the API server sends them, and the application asked without a socket in between."""
+"""AdmissionReviews as the API server sends them, and a client of the application that needs no socket."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ Json = dict[str, Any]
 
 
 def review(manifest: Any, old: Any = None, operation: str = "", uid: str = "u-1") -> Json:
-    question = wrap_in_review(manifest if isinstance(manifest, dict) else {}, uid)
-    question["request"] |= {
+    request = wrap_in_review(manifest if isinstance(manifest, dict) else {}, uid)
+    request["request"] |= {
         "operation": operation or ("UPDATE" if old else "CREATE"),
         "object": manifest,
         "oldObject": old,
     }
-    return question
+    return request
 
 
 def client(application: FastAPI) -> httpx.AsyncClient:

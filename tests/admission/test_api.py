@@ -46,7 +46,7 @@ async def test_defaults_come_back_as_a_patch() -> None:
     assert jsonpatch.apply_patch(server(), operations) == set_defaults(server())
 
 
-async def test_a_server_with_everything_in_it_gets_no_patch() -> None:
+async def test_a_complete_server_gets_no_patch() -> None:
     assert await ask(MUTATE_PATH, review(set_defaults(server()))) == {"uid": "u-1", "allowed": True}
 
 
@@ -55,7 +55,7 @@ async def test_a_broken_object_is_left_for_validation_to_reject() -> None:
     assert (await ask(VALIDATE_PATH, review(server(nfsPort="x"))))["allowed"] is False
 
 
-async def test_all_findings_come_back_with_warnings_beside_them() -> None:
+async def test_all_findings_and_warnings_come_back() -> None:
     manifest = server(nfsPort=8080, controlPlane={"port": 80}, **storage(storageClassName="gone", cacheSize="0Gi"))
     response = await ask(VALIDATE_PATH, review(manifest))
 
@@ -68,17 +68,17 @@ async def test_all_findings_come_back_with_warnings_beside_them() -> None:
 
 
 @pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
-async def test_a_deletion_is_never_in_the_way(path: str) -> None:
+async def test_a_deletion_is_always_allowed(path: str) -> None:
     question = review(None, server(nfsPort=0), operation="DELETE")
     assert await ask(path, question) == {"uid": "u-1", "allowed": True}
 
 
-async def test_the_old_object_counts_on_update_alone() -> None:
+async def test_the_old_object_counts_only_on_update() -> None:
     question = review(server(nfsPort=0), server(nfsPort=0), operation="CREATE")
     assert (await ask(VALIDATE_PATH, question))["allowed"] is False
 
 
-async def test_another_kind_is_told_that_it_came_to_the_wrong_place() -> None:
+async def test_another_kind_is_refused() -> None:
     question = review(server())
     question["request"]["kind"] = {"kind": "Pod"}
     response = await ask(VALIDATE_PATH, question)
@@ -87,7 +87,7 @@ async def test_another_kind_is_told_that_it_came_to_the_wrong_place() -> None:
     assert "judges DittoServer objects, not Pod" in response["status"]["message"]
 
 
-async def test_whatever_goes_wrong_inside_there_is_an_answer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_internal_error_is_answered(caplog: pytest.LogCaptureFixture) -> None:
     response = await ask(VALIDATE_PATH, review(server()), gather=broken)
 
     assert response["status"] == {
@@ -105,7 +105,7 @@ async def test_any_json_as_the_object_gets_an_answer(manifest: Any, old: Any, pa
 
 
 @given(st.dictionaries(st.sampled_from(["storage", "smb", "s3", "identity", "service", "nfsPort"]), ANY_JSON))
-async def test_any_json_in_the_spec_gets_an_answer_and_a_patch_that_applies(spec: Json) -> None:
+async def test_any_json_in_the_spec_gets_a_patch_that_applies(spec: Json) -> None:
     manifest = server() | {"spec": spec}
     response = await ask(MUTATE_PATH, review(manifest))
     operations = orjson.loads(base64.b64decode(response.get("patch", "") or b"W10="))
@@ -124,7 +124,7 @@ async def test_any_json_in_the_spec_gets_an_answer_and_a_patch_that_applies(spec
         ("application/json", b" " * (BODY_BYTES + 1), 413, f"expected a body of at most {BODY_BYTES} bytes"),
     ],
 )
-async def test_what_is_no_review_is_refused_with_what_was_expected(
+async def test_what_is_no_review_is_refused_with_a_reason(
     content_type: str, body: bytes, code: int, error: str
 ) -> None:
     async with client(webhook(classes)) as api:
@@ -135,7 +135,7 @@ async def test_what_is_no_review_is_refused_with_what_was_expected(
 
 @pytest.mark.parametrize(("depth", "code"), [(500, 200), (1000, 200), (100_000, 400)])
 @pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
-async def test_an_object_nested_however_deep_gets_an_answer(path: str, depth: int, code: int) -> None:
+async def test_a_deeply_nested_object_gets_an_answer(path: str, depth: int, code: int) -> None:
     deep = b'{"a":' * depth + b"1" + b"}" * depth
     body = orjson.dumps(review(server(resources="deep"), server(resources="deep", nfsPort=1))).replace(b'"deep"', deep)
     async with client(webhook(classes)) as api:
@@ -184,7 +184,7 @@ async def test_a_path_in_an_answer_has_no_control_character() -> None:
     assert response["status"]["message"].isprintable()
 
 
-async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
+async def test_a_body_of_unknown_length_is_capped() -> None:
     sent = 0
 
     async def endless() -> AsyncIterator[bytes]:
@@ -201,10 +201,10 @@ async def test_a_body_of_unknown_length_is_capped_while_it_streams() -> None:
     assert sent <= BODY_BYTES + 2**21
 
 
-async def test_a_decision_is_logged_on_one_line_with_what_a_person_looks_for(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_decision_is_logged_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     await ask(VALIDATE_PATH, review(server("a-server", nfsPort=0)))
-    [record] = [vars(each) for each in caplog.records if each.message == "reviewed"]
+    [record] = [vars(logged) for logged in caplog.records if logged.message == "reviewed"]
 
     assert record["uid"] == "u-1"
     assert record["operation"] == "CREATE"
@@ -214,7 +214,7 @@ async def test_a_decision_is_logged_on_one_line_with_what_a_person_looks_for(cap
     assert "nfsPort must be between" in record["reason"]
 
 
-async def test_health_tells_why_it_is_not_ready() -> None:
+async def test_readiness_gives_the_reason() -> None:
     why: str | None = "draining"
     async with client(health(lambda: why)) as api:
         assert (await api.get("/healthz")).status_code == 200

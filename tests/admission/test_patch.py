@@ -32,5 +32,5 @@ def test_names_are_escaped_and_types_told_apart(before: Any, after: Any, operati
 
 
 @given(ANY_OBJECT, ANY_OBJECT)
-def test_a_second_implementation_makes_the_same_object_of_it(before: dict[str, Any], after: dict[str, Any]) -> None:
+def test_another_implementation_applies_it_alike(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert jsonpatch.apply_patch(before, patch(before, after)) == after

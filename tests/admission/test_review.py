@@ -16,18 +16,18 @@ def body(**request: Any) -> bytes:
 REVIEW = Review("u-1", "CREATE", "DittoServer", "files", "a", {}, None)
 
 
-def test_a_review_is_read_with_what_is_needed_of_it() -> None:
+def test_a_review_is_read() -> None:
     review = read_review(
         body(uid="u-1", operation="CREATE", kind={"kind": "DittoServer"}, namespace="files", name="a", object={})
     )
     assert review == REVIEW
 
 
-def test_a_name_that_only_the_object_has_is_taken_from_it() -> None:
+def test_the_name_may_come_from_the_object() -> None:
     assert read_review(body(uid="u", object={"metadata": {"name": "b"}})).name == "b"
 
 
-def test_a_name_longer_than_any_is_cut() -> None:
+def test_names_are_cut_to_253_characters() -> None:
     review = read_review(body(uid="u", name="x" * 10**6, namespace="y" * 10**6))
     assert (review.name, review.namespace) == ("x" * 253, "y" * 253)
 
@@ -48,12 +48,12 @@ def test_a_name_longer_than_any_is_cut() -> None:
         (body(uid=7), "a request with a uid"),
     ],
 )
-def test_what_is_no_review_is_refused_with_what_was_expected(sent: bytes, expected: str) -> None:
+def test_what_is_no_review_is_refused_with_a_reason(sent: bytes, expected: str) -> None:
     with pytest.raises(NotAReview, match=re.escape(expected)):
         read_review(sent)
 
 
-def test_an_answer_has_the_uid_of_the_question() -> None:
+def test_an_answer_has_the_uid_of_the_request() -> None:
     assert allow(REVIEW) == {
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -61,13 +61,13 @@ def test_an_answer_has_the_uid_of_the_question() -> None:
     }
 
 
-def test_a_patch_is_sent_as_the_api_server_wants_it() -> None:
+def test_a_patch_is_encoded_for_the_api_server() -> None:
     response = allow_with_patch(REVIEW, [{"op": "add", "path": "/spec/replicas", "value": 1}])["response"]
     assert response["patchType"] == "JSONPatch"
     assert orjson.loads(base64.b64decode(response["patch"])) == [{"op": "add", "path": "/spec/replicas", "value": 1}]
 
 
-def test_nothing_to_patch_is_no_patch() -> None:
+def test_no_operations_are_no_patch() -> None:
     assert allow_with_patch(REVIEW, []) == allow(REVIEW)
 
 
@@ -98,7 +98,7 @@ def test_a_warning_has_no_control_character() -> None:
     assert text == "one two three  "
 
 
-def test_warnings_stay_within_what_the_api_server_passes_on() -> None:
+def test_warnings_stay_within_the_limits() -> None:
     texts = allow(REVIEW, [warning("x", f"{number} " + "w" * 500) for number in range(30)])["response"]["warnings"]
 
     assert sum(map(len, texts)) <= 4096

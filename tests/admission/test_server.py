@@ -40,8 +40,8 @@ def site(tmp_path: Path) -> Site:
     return Site(tmp_path)
 
 
-async def everything(reader: asyncio.StreamReader) -> bytes:
-    """What comes until the connection ends; it must end."""
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """Returns what arrives until the connection ends; it must end."""
     async with asyncio.timeout(LONG):
         received = b""
         try:
@@ -60,25 +60,25 @@ async def test_a_review_is_answered_over_tls(site: Site) -> None:
 
 
 class TestAClientThat:
-    async def test_connects_and_says_nothing_is_cut_off(self, site: Site) -> None:
+    async def test_connects_and_sends_nothing_is_cut_off(self, site: Site) -> None:
         async with serving(site):
             reader, writer = await asyncio.open_connection("127.0.0.1", site.running.port)
-            assert await everything(reader) == b""
+            assert await read_to_end(reader) == b""
             writer.close()
 
-    async def test_shakes_hands_and_says_nothing_is_cut_off(self, site: Site) -> None:
+    async def test_sends_nothing_after_the_handshake_is_cut_off(self, site: Site) -> None:
         async with serving(site):
             reader, writer = await site.connect()
-            assert await everything(reader) == b""
+            assert await read_to_end(reader) == b""
             writer.close()
 
-    async def test_trickles_a_header_is_cut_off_and_told(self, site: Site) -> None:
+    async def test_trickles_a_header_gets_408_and_is_cut_off(self, site: Site) -> None:
         async with serving(site):
             received = await self.trickle(site, HEAD + b"x-endless: ")
         assert b"408 Request Timeout" in received
         assert b"expected all of the headers within 1 s" in received
 
-    async def test_trickles_a_body_is_cut_off_and_told(self, site: Site) -> None:
+    async def test_trickles_a_body_gets_408_and_is_cut_off(self, site: Site) -> None:
         async with serving(site):
             received = await self.trickle(site, HEAD + b"content-length: 100000\r\n\r\n")
         assert b"expected all of the body within 1 s" in received
@@ -100,28 +100,28 @@ class TestAClientThat:
             assert b"408" in await self.trickle(site, b"\r\n", (reader, writer), drop=b"\r\n")
 
     @pytest.mark.parametrize("lines", [1, 1000])
-    async def test_sends_64_kib_of_headers_is_told_the_limit(self, site: Site, lines: int) -> None:
+    async def test_sends_64_kib_of_headers_learns_the_limit(self, site: Site, lines: int) -> None:
         header = b"x: " + b"y" * (64 * 1024 // lines) + b"\r\n"
         async with serving(site, patience=LONG):
             reader, writer = await site.connect()
             writer.write(HEAD + header * lines + b"\r\n")
-            received = await everything(reader)
+            received = await read_to_end(reader)
             writer.close()
 
         assert b"431 Request Header Fields Too Large" in received
         assert f"expected at most {HEADER_BYTES} bytes of headers".encode() in received
 
-    async def test_sends_an_endless_url_is_told_the_limit(self, site: Site) -> None:
+    async def test_sends_an_endless_url_learns_the_limit(self, site: Site) -> None:
         async with serving(site, patience=LONG):
             reader, writer = await site.connect()
             writer.write(b"POST /" + b"x" * 2 * HEADER_BYTES + b" HTTP/1.1\r\nhost: x\r\n\r\n")
 
-            assert b"431" in await everything(reader)
+            assert b"431" in await read_to_end(reader)
 
             writer.close()
 
     @pytest.mark.parametrize("streamed", [True, False], ids=["without a length", "with its length"])
-    async def test_sends_8_mib_is_told_the_limit_and_the_connection_lives_on(self, site: Site, streamed: bool) -> None:
+    async def test_sends_8_mib_learns_the_limit_and_may_go_on(self, site: Site, streamed: bool) -> None:
         async def chunks() -> AsyncIterator[bytes]:
             for _ in range(128):
                 yield b" " * 65536
@@ -133,11 +133,11 @@ class TestAClientThat:
             assert answer.json() == {"error": f"expected a body of at most {BODY_BYTES} bytes"}
             assert (await client.post(site.url, content=REVIEW)).status_code == 200
 
-    async def test_sends_no_http_is_told(self, site: Site) -> None:
+    async def test_sends_no_http_gets_400(self, site: Site) -> None:
         async with serving(site, patience=LONG):
             reader, writer = await site.connect()
             writer.write(b"\x16\x03\x01 hello\r\n\r\n")
-            received = await everything(reader)
+            received = await read_to_end(reader)
             writer.close()
 
         assert b"400 Bad Request" in received
@@ -156,18 +156,18 @@ class TestAClientThat:
 
         assert not [record for record in caplog.records if record.levelno >= logging.ERROR]
 
-    async def test_announces_a_body_and_keeps_it_is_answered_once_and_cut_off(self, site: Site) -> None:
+    async def test_keeps_its_body_is_answered_once_and_cut_off(self, site: Site) -> None:
         async with serving(site):
             reader, writer = await site.connect()
             writer.write(HEAD + b"content-length: 8388608\r\nexpect: 100-continue\r\n\r\n")
-            received = await everything(reader)
+            received = await read_to_end(reader)
             writer.close()
 
         assert received.startswith(b"HTTP/1.1 413 ")
         assert received.count(b"HTTP/1.1") == 1
 
-    async def test_never_takes_its_answer_is_cut_off(self) -> None:
-        """Without TLS, whose buffers would take an answer of any size; narrow sockets, for the kernel's do so too."""
+    async def test_never_reads_its_answer_is_cut_off(self) -> None:
+        """Uses no TLS and narrow sockets: buffers of TLS and of the kernel would take an answer of any size."""
         plain = WebhookServer(webhook(at_once), "127.0.0.1", 0, client_seconds=REQUEST_TIMEOUT_SECONDS)
         await plain.listen()
         plain.servers[0].sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
@@ -195,11 +195,11 @@ class TestAClientThat:
 
     @staticmethod
     async def trickle(site: Site, start: bytes, on: Connection | None = None, drop: bytes = b"x") -> bytes:
-        """A byte now and then, so that the connection is never silent; what the server says to that."""
+        """Sends a byte now and then, so that the connection is never silent, and returns the answer to that."""
         reader, writer = on or await site.connect()
         writer.write(start)
         async with asyncio.TaskGroup() as group:
-            answer = group.create_task(everything(reader))
+            answer = group.create_task(read_to_end(reader))
             while not answer.done() and not writer.is_closing():
                 writer.write(drop)
                 await asyncio.wait([answer], timeout=0.05)
@@ -237,7 +237,7 @@ class TestTheEnd:
 
         assert request.result().status_code == 200
 
-    async def test_of_an_idle_connection_comes_after_the_api_server_has_ended_it_itself(self, site: Site) -> None:
+    async def test_of_an_idle_connection_is_up_to_the_api_server(self, site: Site) -> None:
         async with serving(site, patience=LONG), site.client() as client:
             await client.post(site.url, content=REVIEW)
             connection: Any = next(iter(site.running.server_state.connections))

@@ -1,4 +1,4 @@
-"""The two webhook configurations in the real API server. That a permission by name is enough: see test_certificate."""
+"""The two webhook configurations in the real API server. That permissions by name suffice: see test_self_managed."""
 
 import asyncio
 import json
@@ -29,11 +29,11 @@ def name(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
 
 
 def register(control_plane: ControlPlane, name: str, **annotations: str) -> None:
-    made: list[dict[str, Any]] = webhook_configurations(lambda path: {"url": f"https://localhost:9{path}"})
-    for each in made:
-        each["metadata"] = {"name": name, "annotations": annotations}
-        each["webhooks"][0]["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": name}}
-    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(made))
+    configurations: list[dict[str, Any]] = webhook_configurations(lambda path: {"url": f"https://localhost:9{path}"})
+    for configuration in configurations:
+        configuration["metadata"] = {"name": name, "annotations": annotations}
+        configuration["webhooks"][0]["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": name}}
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(configurations))
 
 
 @asynccontextmanager
@@ -48,9 +48,7 @@ async def watched(control_plane: ControlPlane, name: str) -> AsyncIterator[CABun
             task.cancel()
 
 
-async def test_what_is_missing_is_named_and_nothing_is_known_before_all_is_there(
-    control_plane: ControlPlane, name: str
-) -> None:
+async def test_missing_configurations_are_named(control_plane: ControlPlane, name: str) -> None:
     async with watched(control_plane, name) as ca_bundles:
         kinds = "MutatingWebhookConfiguration and ValidatingWebhookConfiguration"
 
@@ -63,7 +61,7 @@ async def test_what_is_missing_is_named_and_nothing_is_known_before_all_is_there
         assert ca_bundles.published() == [b"", b""]
 
 
-async def test_what_is_published_is_heard_of_and_not_published_again(control_plane: ControlPlane, name: str) -> None:
+async def test_a_bundle_is_published_once(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name)
     async with watched(control_plane, name) as ca_bundles:
         assert len(await ca_bundles.publish(b"bundle")) == 2
@@ -73,7 +71,7 @@ async def test_what_is_published_is_heard_of_and_not_published_again(control_pla
         assert await ca_bundles.publish(b"bundle") == []
 
 
-async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_plane: ControlPlane, name: str) -> None:
+async def test_a_changed_configuration_is_not_overwritten(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name)
     async with watched(control_plane, name) as ca_bundles:
         pass
@@ -85,11 +83,11 @@ async def test_what_has_changed_since_it_was_seen_is_not_overwritten(control_pla
             await ca_bundles.publish(b"bundle")
 
 
-async def test_cert_managers_are_left_alone(control_plane: ControlPlane, name: str) -> None:
+async def test_a_configuration_of_cert_manager_is_left_alone(control_plane: ControlPlane, name: str) -> None:
     register(control_plane, name, **{"cert-manager.io/inject-ca-from": "a/b"})
     async with watched(control_plane, name) as ca_bundles:
         with pytest.raises(ManagedElsewhere, match="inject-ca-from: its caBundle is left alone"):
             await ca_bundles.publish(b"bundle")
-    found = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
+    live = json.loads(control_plane.kubectl("get", KINDS[0], name, "-o", "json").stdout)
 
-    assert "caBundle" not in found["webhooks"][0]["clientConfig"]
+    assert "caBundle" not in live["webhooks"][0]["clientConfig"]
