@@ -19,14 +19,11 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `serve`. Without kubeconfig and snapshot, the operator uses the cluster that it runs in.
-
-    `namespace` are the namespaces to reconcile; it is empty for all. Without tls_cert and tls_key, the operator manages
-    a certificate itself and stores it in a Secret.
-    """
+    """The options of `serve`."""
 
     listen: Address
     health_listen: Address
+    # Without these two, the operator manages a certificate itself and stores it in a Secret.
     tls_cert: Path | None
     tls_key: Path | None
     certificate_secret: str
@@ -34,11 +31,12 @@ class Settings:
     webhook_configuration: str
     certificate_days: float
     ca_days: float
+    # Without these two, the operator uses the cluster that it runs in.
     kubeconfig: Path | None
     snapshot: Path | None
     reconcile: bool
     leader_elect: bool
-    namespace: tuple[str, ...]
+    namespace: tuple[str, ...]  # The namespaces to reconcile; empty for all.
     workers: int
     resize_patience_seconds: int
 

@@ -75,19 +75,16 @@ _NAMELESS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class WarningEvent:
-    """A Warning Event about an object of a server, without the parts that change from one attempt to the next.
-
-    Of one `topic` only the newest counts. `at` is RFC 3339 in UTC. `container` is empty when it is about none.
-    """
+    """A Warning Event about an object of a server, without the parts that change from one attempt to the next."""
 
     kind: str
     name: str
     uid: str
     reason: str
     message: str
-    at: str
-    topic: str
-    container: str = ""
+    at: str  # In RFC 3339, in UTC.
+    topic: str  # Only the newest Event of a topic counts.
+    container: str = ""  # Empty when it is about none.
 
     @property
     def subject(self) -> str:
@@ -215,18 +212,14 @@ class Node:
 
 @dataclass(frozen=True)
 class Case:
-    """The evidence on a server whose pod does not run. `warnings` are about its objects as they are now.
-
-    `node` is None when nobody needed to ask for it; see `app.storage.diagnosis.node_in_question`. `created` is the
-    creationTimestamp of the server.
-    """
+    """The evidence on a server whose pod does not run."""
 
     server: str
     pod: Mapping[str, Any] | None
     now: datetime
-    warnings: Sequence[WarningEvent] = ()
-    node: Node | None = None
-    created: str = ""
+    warnings: Sequence[WarningEvent] = ()  # About its objects as they are now.
+    node: Node | None = None  # None when nobody needed to ask for it; see `node_in_question` of `diagnosis`.
+    created: str = ""  # The creationTimestamp of the server.
 
     @property
     def pod_name(self) -> str:

@@ -19,15 +19,12 @@ class Stage(IntEnum):
 
 @dataclass(frozen=True)
 class Problem:
-    """A problem of a live server: `reason` is one word for programs, `message` one line that names what is affected.
-
-    One that `stalls` stays until a person does something about it.
-    """
+    """A problem of a live server: `reason` is one word for programs, `message` one line that names what is affected."""
 
     reason: str
     message: str
     stage: Stage = Stage.POD
-    stalls: bool = False
+    stalls: bool = False  # It stays until a person does something about it.
 
 
 def first(problems: Iterable[Problem], *stages: Stage) -> Problem | None:

@@ -39,14 +39,11 @@ _MESSAGES = {
 
 @dataclass(frozen=True)
 class Reading:
-    """A DittoServer without the fields that could not be read; `errors` has a rejection for each of those.
-
-    `unknown` has the paths of the first ten fields that a DittoServer does not have.
-    """
+    """A DittoServer without the fields that could not be read; `errors` has a rejection for each of those."""
 
     server: DittoServer
     errors: tuple[Finding, ...] = ()
-    unknown: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()  # The paths of the first ten fields that a DittoServer does not have.
 
 
 def read(manifest: Any) -> Reading:
