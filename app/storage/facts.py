@@ -147,6 +147,27 @@ class Trait(Flag):
     NOT_A_URL = auto()  # not http:// or https:// with a host
     UNSENDABLE = auto()  # characters outside 0x21 to 0x7e, other than white space around it: no HTTP header has them
 
+    @classmethod
+    def read(cls, value: bytes) -> "Trait":
+        text = value.decode(errors="replace")
+        traits = {
+            cls.EMPTY: not text.strip(),
+            cls.PADDED: text != text.strip(),
+            cls.SHORT: len(text) < MIN_JWT_SECRET_CHARACTERS,
+            cls.BCRYPT: bool(_BCRYPT.match(text)),
+            cls.UNSENDABLE: not _SENDABLE.fullmatch(text.strip()),
+        }
+
+        try:
+            url = urlsplit(text.strip())
+            is_url = url.scheme in ("http", "https") and bool(url.hostname)
+        except ValueError:
+            is_url = False
+        traits[cls.NOT_A_URL] = not is_url
+        traits[cls.PLAIN_HTTP] = is_url and url.scheme == "http"
+
+        return reduce(or_, (trait for trait, holds in traits.items() if holds), cls(0))
+
 
 @dataclass(frozen=True)
 class Secret:
@@ -160,7 +181,7 @@ class Secret:
         """Reads `data`, which is in base64, and `stringData`, which wins as in the API server."""
         encoded = {key: base64.b64decode(value or "") for key, value in (manifest.get("data") or {}).items()}
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
-        keys = {key: _value_traits(value) for key, value in sorted({**encoded, **plain}.items())}
+        keys = {key: Trait.read(value) for key, value in sorted({**encoded, **plain}.items())}
 
         return cls(keys, terminating=bool((manifest.get("metadata") or {}).get("deletionTimestamp")))
 
@@ -216,24 +237,3 @@ class Facts:
         classes = other.storage_classes if self.storage_classes.gap else self.storage_classes
         dry_run = self.dry_run or other.dry_run
         return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims}, dry_run)
-
-
-def _value_traits(value: bytes) -> Trait:
-    text = value.decode(errors="replace")
-    traits = {
-        Trait.EMPTY: not text.strip(),
-        Trait.PADDED: text != text.strip(),
-        Trait.SHORT: len(text) < MIN_JWT_SECRET_CHARACTERS,
-        Trait.BCRYPT: bool(_BCRYPT.match(text)),
-        Trait.UNSENDABLE: not _SENDABLE.fullmatch(text.strip()),
-    }
-
-    try:
-        url = urlsplit(text.strip())
-        is_url = url.scheme in ("http", "https") and bool(url.hostname)
-    except ValueError:
-        is_url = False
-    traits[Trait.NOT_A_URL] = not is_url
-    traits[Trait.PLAIN_HTTP] = is_url and url.scheme == "http"
-
-    return reduce(or_, (trait for trait, holds in traits.items() if holds), Trait(0))
