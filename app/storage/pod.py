@@ -54,20 +54,6 @@ def config_map_name(server: str) -> str:
 
 def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str]) -> Manifest:
     """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted."""
-    return {
-        "metadata": {"labels": dict(labels)},
-        "spec": {
-            "automountServiceAccountToken": False,
-            "enableServiceLinks": False,
-            "terminationGracePeriodSeconds": GRACE_SECONDS,
-            "securityContext": {**_POD_SECURITY, **without_nulls(spec.pod_security_context)},
-            "containers": [_container(name, spec, templates)],
-            "volumes": [{"name": "config", "configMap": {"name": config_map_name(name)}}],
-        },
-    }
-
-
-def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
     # The server listens for SMB in any case: enabling it changes the Service alone, and restarts nothing.
     ports = {listener.name: listener.port for listener in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
     mounts = [
@@ -78,7 +64,7 @@ def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
     mounts.append({"name": "metadata", "mountPath": DATABASE_MOUNT_PATH, "subPath": "controlplane"})
     resources = without_nulls(spec.resources)
 
-    return {
+    container: Manifest = {
         "name": CONTAINER,
         "image": spec.image,
         # The image's own entry point: the binary was renamed since. In the background it would end at once.
@@ -92,6 +78,18 @@ def _container(name: str, spec: Spec, templates: Collection[str]) -> Manifest:
         "livenessProbe": _probe(period=10, failures=6),
         "readinessProbe": _probe(period=5, failures=3),
         "volumeMounts": [*mounts, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+    }
+
+    return {
+        "metadata": {"labels": dict(labels)},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "securityContext": {**_POD_SECURITY, **without_nulls(spec.pod_security_context)},
+            "containers": [container],
+            "volumes": [{"name": "config", "configMap": {"name": config_map_name(name)}}],
+        },
     }
 
 
