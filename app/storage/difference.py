@@ -27,7 +27,7 @@ def marked(desired: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def differs(desired: Mapping[str, Any], live: Mapping[str, Any]) -> bool:
-    """Whether the live object lacks something of `desired`, which comes from `marked`."""
+    """Tells whether the live object lacks something of `desired`, which comes from `marked`."""
     return not _covers(live, desired)
 
 
@@ -68,12 +68,12 @@ def _identity(item: Any) -> tuple[str, Any] | None:
 
 
 def _is_empty(value: Any) -> bool:
-    """Whether the API server leaves the value out."""
+    """Tells whether the API server leaves the value out."""
     return value is None or value in ({}, [], "")
 
 
 def _is_same_quantity(live: Any, desired: Any) -> bool:
-    """Whether the quantities are equal, as 1024Mi and 1Gi are: the API server writes the shorter one."""
+    """Tells whether the quantities are equal, as 1024Mi and 1Gi are: the API server writes the shorter one."""
     try:
         return quantity.parse_exact(str(live)) == quantity.parse_exact(str(desired))
     except ValueError:

@@ -10,17 +10,15 @@ REVISION = "controller-revision-hash"
 
 
 def is_current(stateful_set: Mapping[str, Any]) -> bool:
-    """Whether the StatefulSet's controller has seen the last change, and the pod is as it asks."""
+    """Tells whether the StatefulSet's controller has seen the last change, and the pod is as it asks."""
     status = stateful_set.get("status") or {}
     return is_observed(stateful_set) and status.get("currentRevision") == status.get("updateRevision")
 
 
 def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
-    """Whether nobody but a person would ever replace the pod by one of the current revision.
-
-    The StatefulSet's controller waits until the pod is ready (kubernetes 67250), which it may never be because of what
-    the change is meant to fix. A pod that is ready is replaced by that controller.
-    """
+    """Tells whether nobody but a person would ever replace the pod by one of the current revision."""
+    # The StatefulSet's controller waits until the pod is ready (kubernetes 67250), which it may never be because of
+    # what the change is meant to fix. A pod that is ready is replaced by that controller.
     revision = (pod["metadata"].get("labels") or {}).get(REVISION) or ""
     return (
         is_observed(stateful_set)
@@ -33,16 +31,14 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
 
 
 def is_observed(stateful_set: Mapping[str, Any]) -> bool:
-    """Whether the StatefulSet's controller has seen its last change.
-
-    The controller may write a status late, to the next StatefulSet of the name; and a deletion is a generation, too.
-    """
+    """Tells whether the StatefulSet's controller has seen its last change."""
+    # It may write a status late, to the next StatefulSet of the name; and a deletion is a generation, too.
     observed = (stateful_set.get("status") or {}).get("observedGeneration") or 0
     return bool(observed >= stateful_set["metadata"].get("generation", 0))
 
 
 def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
-    """Whether changes reach the pod at all: a user may have set another strategy, or a partition."""
+    """Tells whether changes reach the pod at all: a user may have set another strategy, or a partition."""
     strategy = stateful_set["spec"]["updateStrategy"]
     partition = (strategy.get("rollingUpdate") or {}).get("partition")
     return strategy["type"] == "RollingUpdate" and not partition
