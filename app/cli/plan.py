@@ -46,11 +46,11 @@ def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: 
     """
     documents = read_documents(paths)
 
-    async def read_and_preview() -> Preview:
+    async def look() -> Preview:
         async with source.open() as (reader, context_namespace, _):
             return await preview(documents, reader, namespace or context_namespace or DEFAULT_NAMESPACE)
 
-    result = asyncio.run(read_and_preview())
+    result = asyncio.run(look())
     outcomes = result.outcomes
     print_lines([format_json(map(as_json, outcomes))] if output == "json" else format_text(outcomes), result.gaps)
 
@@ -59,18 +59,15 @@ def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of applying one DittoServer; without effects, if refused. `is_new` says that its name is not in use.
-
-    `held` says why the operator would not end the pod for the change; None when it would, or need not.
-    """
+    """The outcome of applying one DittoServer; without effects, if refused."""
 
     namespace: str
     name: str
-    is_new: bool
+    is_new: bool  # Its name is not in use.
     findings: Sequence[Finding] = ()
     effects: Sequence[Effect] = ()
     caveat: str | None = None
-    held: str | None = None
+    held: str | None = None  # Why the operator would not end the pod for the change; None when it would, or need not.
 
     @property
     def refused(self) -> bool:
@@ -90,10 +87,7 @@ class Preview:
 
 
 async def preview(documents: Sequence[Document], reader: Reader, namespace: str) -> Preview:
-    """Compares every DittoServer with the live one of its name; `namespace` is for those that name none.
-
-    Raises ClusterError and UnusableInput.
-    """
+    """Compares every DittoServer with the live one of its name. Raises ClusterError and UnusableInput."""
     servers = [document for document in documents if document.object["kind"] == KIND]
     # This only checks their shape. A status is never applied, so it may have any shape.
     objects(replace(server, object={**server.object, "status": None}) for server in servers)
@@ -144,7 +138,17 @@ def format_text(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
     for outcome in outcomes:
         title = one_line(f"{KIND} {outcome.namespace}/{outcome.name}")
-        yield f"{click.style(title, bold=True)}: {_verdict(outcome)}"
+        if outcome.refused:
+            verdict = click.style("refused", fg="red")
+        elif outcome.is_new:
+            verdict = "new"
+        elif not outcome.effects:
+            verdict = "nothing changes"
+        elif outcome.held:
+            verdict = click.style("the restart is held back", fg="red")
+        else:
+            verdict = click.style("the pod restarts", fg="yellow") if outcome.restarts else "no restart"
+        yield f"{click.style(title, bold=True)}: {verdict}"
 
         for finding in outcome.findings:
             label = click.style("refused", fg="red") if finding.rejects else click.style("warning", fg="yellow")
@@ -157,18 +161,6 @@ def format_text(outcomes: Sequence[Outcome]) -> Iterator[str]:
             yield f"  ({one_line(outcome.caveat)})"
         if outcome.held:
             yield f'  ({one_line(outcome.held)}; annotation {ALLOW_DATA_LOSS}: "true" lets it restart anyway)'
-
-
-def _verdict(outcome: Outcome) -> str:
-    if outcome.refused:
-        return click.style("refused", fg="red")
-    if outcome.is_new:
-        return "new"
-    if not outcome.effects:
-        return "nothing changes"
-    if outcome.held:
-        return click.style("the restart is held back", fg="red")
-    return click.style("the pod restarts", fg="yellow") if outcome.restarts else "no restart"
 
 
 def as_json(outcome: Outcome) -> dict[str, Any]:
