@@ -51,10 +51,8 @@ class _Parts:
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM, or until SIGINT for an end without delay; a second signal ends the process at once.
-
-    Raises what keeps it from starting: OSError, ValueError.
-    """
+    """Serves until SIGTERM, or SIGINT for an end without delay. Raises OSError or ValueError if it cannot start."""
+    # A second signal ends the process at once.
     stop = _StopSignal()
     async with _parts(settings, stop) as parts:
         webhook = WebhookServer(api.webhook(parts.look_up), *settings.listen, parts.certificate.context)

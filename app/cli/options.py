@@ -63,10 +63,7 @@ class Source:
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple[Reader, str | None, "Stats | None"]]:
-        """Yields the cluster, the namespace of its context and the statistics of its kubelets; a snapshot has no such.
-
-        Raises ClusterError and UnusableInput.
-        """
+        """Yields a reader, its context's namespace and kubelets' stats. Raises ClusterError and UnusableInput."""
         if self.snapshot:
             yield Snapshot(self.snapshot), None, None
             return

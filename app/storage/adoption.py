@@ -15,11 +15,9 @@ from app.storage.volumes import volumes
 
 
 def why_not_adopted(server: DittoServer, live: LiveState) -> Problem | None:
-    """Returns None when nothing keeps the StatefulSet from managing the pod.
-
-    The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name. It emits
-    no Event about that.
-    """
+    """Returns None when nothing keeps the StatefulSet from managing the pod."""
+    # The StatefulSet controller releases a pod that lost its labels, and can create no other pod of that name. It emits
+    # no Event about that.
     pod, stateful_set = live.named_pod, live.stateful_set
     if pod is None or stateful_set is None or is_terminating(stateful_set):
         return None
@@ -33,10 +31,8 @@ def why_not_adopted(server: DittoServer, live: LiveState) -> Problem | None:
         return Problem("PodTerminating", f"pod {name} is being deleted; another one is created once it is gone")
 
     # Nobody else's pod uses the claims of this server.
-    owner, claims = (
-        controller(pod),
-        {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)},
-    )
+    owner = controller(pod)
+    claims = {volume.claim_name(server.metadata.name) for volume in volumes(server.spec.storage)}
     is_ours = owner["uid"] == stateful_set["metadata"].get("uid") if owner else bool(claims & mounted_claims(pod))
     if not is_ours:
         advice = "delete that pod, or name the server otherwise"

@@ -84,10 +84,8 @@ def config_hash(config: str, consumed: Iterable[tuple[str, str]]) -> str:
 def consumed_digests(
     references: Iterable[SecretReference], digests: Mapping[str, Mapping[str, str]]
 ) -> Iterator[tuple[str, str]]:
-    """Yields the label and digest of each value that the pod gets; `digests` are by Secret and key.
-
-    Of the S3 Secret every key counts: what the spec does not name may still be what a person rotates with the rest.
-    """
+    """Yields the label and digest of each value that the pod gets; `digests` are by Secret and key."""
+    # Of the S3 Secret every key counts: what the spec does not name may still be what a person rotates with the rest.
     for reference in sorted(references, key=lambda reference: reference.path):
         known = digests.get(reference.secret or "", {})
         keys = known if reference.path == S3_PATH else [key.name for key in reference.keys]

@@ -8,10 +8,8 @@ from app.storage.schema import Schema, spec_schema
 
 
 def set_defaults(manifest: Any) -> Any:
-    """Returns the object with its defaults; what is already there, unknown fields included, stays as it is.
-
-    A broken object is returned as it came, for validation to say what is wrong. A second call changes nothing.
-    """
+    """Returns the object with its defaults; what is already there, unknown fields included, stays as it is."""
+    # A broken object is returned as it came, for validation to say what is wrong.
     if read(manifest).errors:
         return manifest
     return {**manifest, "spec": _fill_section(manifest["spec"], spec_schema())}

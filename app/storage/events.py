@@ -27,10 +27,8 @@ EventSink = Callable[[Manifest, Event], None]
 
 
 def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
-    """Yields what an administrator should learn from a change of the conditions; unchanged conditions yield nothing.
-
-    A namespace that is being deleted accepts no Events, so a server in one yields none.
-    """
+    """Yields what an administrator should learn from a change of the conditions; unchanged conditions yield nothing."""
+    # A namespace that is being deleted accepts no Events.
     if after["Ready"]["reason"] == "NamespaceTerminating":
         return
 

@@ -40,13 +40,10 @@ _FIELDS_OF_TYPES = {
 
 @dataclass(frozen=True)
 class Owner:
-    """The DittoServer that the objects belong to; without a uid, as in a file, they belong to none yet.
-
-    `namespace` is empty where a file leaves it to kubectl.
-    """
+    """The DittoServer that the objects belong to; without a uid, as in a file, they belong to none yet."""
 
     name: str
-    namespace: str
+    namespace: str  # Empty where a file leaves it to kubectl.
     uid: str | None = None
 
     @property
@@ -100,12 +97,7 @@ def config_map(owner: Owner, spec: Spec) -> Manifest:
 
 def services(owner: Owner, spec: Spec) -> list[Manifest]:
     ports = {
-        listener.name: {
-            "name": listener.name,
-            "port": listener.port,
-            "targetPort": listener.name,
-            "protocol": "TCP",
-        }
+        listener.name: {"name": listener.name, "port": listener.port, "targetPort": listener.name, "protocol": "TCP"}
         for listener in listeners(spec)
     }
     exposed, annotations = {"type": spec.service.type}, spec.service.annotations or {}
@@ -145,10 +137,8 @@ def stateful_set(
 
 
 def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
-    """Returns the spec of a Service without the fields that the API server rejects for its type (ValidateService).
-
-    A user may have set them while the type was another one, and would keep the Service from ever changing.
-    """
+    """Returns the spec of a Service without the fields that the API server rejects for its type (ValidateService)."""
+    # A user may have set them while the type was another one, and would keep the Service from ever changing.
     kind = service.get("type") or "ClusterIP"
     unfit = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
     kept = {name: value for name, value in service.items() if name not in unfit}

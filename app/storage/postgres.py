@@ -14,15 +14,12 @@ _DEFAULTS = {"port": "5432", "password": "", "sslmode": "prefer"}
 
 
 def parse_dsn(dsn: str) -> dict[str, str]:
-    """Returns host, port, database, user, password and sslmode, with libpq's defaults.
-
-    Raises ValueError when it cannot be read, or does not name a user and exactly one host.
-    """
+    """Returns host, port, database, user, password and sslmode, with libpq's defaults. Raises ValueError."""
     text = dsn.strip()
     written = _parse_url(text) if re.match("[a-z]+://", text) else _parse_pairs(text)
     fields = {**_DEFAULTS, **{name: value for name, value in written.items() if value}}
 
-    # The server connects to a single host.
+    # The server connects to a single host, as a user who has to be named.
     if not fields.get("user") or not re.fullmatch("[^,]+", fields.get("host", "")):
         raise ValueError(EXPECTED)
 

@@ -58,15 +58,12 @@ _MAX_QUOTED_CHARACTERS = 40
 
 @dataclass(frozen=True)
 class Change:
-    """A change of a DittoServer: as it is wanted, and as it is; `old` is None for one that is judged as a new server.
-
-    `exists` is for a server that is judged like a new one although it exists, and so has claims of its own.
-    """
+    """A change of a DittoServer: as it is wanted, and as it is; `old` is None if it is judged as a new server."""
 
     new: Reading
     old: DittoServer | None = None
     spec_is_unchanged: bool = False
-    exists: bool = False
+    exists: bool = False  # It is judged like a new server although it exists, and so has claims of its own.
 
     @classmethod
     def read(cls, manifest: Any, old_manifest: Any = None) -> "Change":
@@ -148,10 +145,8 @@ def needs(change: Change) -> Needs:
 
 
 def judge(change: Change, facts: Facts, rules: Sequence[Rule] | None = None) -> list[Finding]:
-    """Returns the findings of all rules, or of these: rejections by path, then warnings in the order of the rules.
-
-    An update that leaves the spec as it is has none, whatever the spec says: finalizers and labels stay editable.
-    """
+    """Returns the findings of all rules, or of these: rejections by path, then warnings in the order of the rules."""
+    # Whatever the spec says: finalizers and labels stay editable.
     if change.spec_is_unchanged:
         return []
     return sort_findings(finding for rule in (RULES if rules is None else rules) for finding in rule(change, facts))
