@@ -89,17 +89,12 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
 
     async with Cluster.connect(settings.kubeconfig) as cluster:
         events = EventRecorder(cluster, cluster.now)
-        certificate = files or SelfManagedCertificate(
-            cluster,
-            settings.certificate_secret,
-            settings.webhook_configuration,
-            CertificateOptions(
-                service_hosts(settings.service, cluster.namespace),
-                authority_life=timedelta(days=settings.ca_days),
-                serving_life=timedelta(days=settings.certificate_days),
-            ),
-            events.record,
-        )
+        hosts = service_hosts(settings.service, cluster.namespace)
+        ca_life, serving_life = timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days)
+        options = CertificateOptions(hosts, authority_life=ca_life, serving_life=serving_life)
+        secret, configurations = settings.certificate_secret, settings.webhook_configuration
+        certificate = files or SelfManagedCertificate(cluster, secret, configurations, options, events.record)
+
         if not settings.reconcile:
             yield _Parts(partial(gather, cluster), certificate, _recording(events))
             return

@@ -49,12 +49,7 @@ class SelfManagedCertificate:
     """
 
     def __init__(
-        self,
-        cluster: Cluster,
-        secret: str,
-        configurations: str,
-        options: CertificateOptions,
-        record_event: EventSink,
+        self, cluster: Cluster, secret: str, configurations: str, options: CertificateOptions, record_event: EventSink
     ) -> None:
         self._cluster = cluster
         self._options = options
