@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CheckTiming:
-    """All in seconds: between two checks, after one that failed, at least, and until a new caBundle counts as known.
+    """Gives seconds: between checks, after one that failed, at least, and until a new caBundle counts as known.
 
     The `pace` keeps somebody who writes the opposite from drawing the operator into a race.
     """
