@@ -160,12 +160,10 @@ def _summarize(judgements: Sequence[Judgement]) -> str:
 
 def as_json(judgement: Judgement) -> dict[str, Any]:
     document = judgement.document
-    findings = [{**finding_as_json(finding), "line": document.line_of(finding.path)} for finding in judgement.findings]
-
     return {
         "file": document.file,
         "document": document.index,
         "object": judgement.title,
         "admitted": judgement.admitted,
-        "findings": findings,
+        "findings": [{**finding_as_json(item), "line": document.line_of(item.path)} for item in judgement.findings],
     }

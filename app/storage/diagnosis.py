@@ -52,7 +52,16 @@ def why_not_running(case: Case) -> Problem | None:
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return Problem(condition.get("reason") or "Unschedulable", f"no node: {quote(condition.get('message'))}")
 
-    return container_failed(case) or _volumes_or_network_missing(case) or _unhealthy(case)
+    if problem := container_failed(case) or _volumes_or_network_missing(case):
+        return problem
+
+    # A container has started, and no longer answers.
+    statuses = status.get("containerStatuses") or []
+    silent = {item.get("name") for item in statuses if item.get("started") and not item.get("ready")}
+    for event in case.newest("Unhealthy"):
+        if event.container in silent:
+            return Problem("Unhealthy", f"container {event.container} runs and does not answer: {event.message}")
+    return None
 
 
 def why_not_ended(case: Case) -> Problem | None:
@@ -262,15 +271,4 @@ def _volumes_or_network_missing(case: Case) -> Problem | None:
     if events := case.newest("FailedCreatePodSandBox", "NetworkNotReady"):
         message = f"pod {case.pod_name} cannot be started on its node: {events[0].message}"
         return Problem("PodSandboxFailed", f"{message}; check the node's network plugin and container runtime")
-    return None
-
-
-def _unhealthy(case: Case) -> Problem | None:
-    """Reports a container that has started, and no longer answers."""
-    statuses = case.status.get("containerStatuses") or []
-    silent = {status.get("name") for status in statuses if status.get("started") and not status.get("ready")}
-
-    for event in case.newest("Unhealthy"):
-        if event.container in silent:
-            return Problem("Unhealthy", f"container {event.container} runs and does not answer: {event.message}")
     return None

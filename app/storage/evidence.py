@@ -110,12 +110,20 @@ class WarningEvent:
             return None
 
         message = quote(manifest.get("message"))
-        topic = _topic(reason, message)
+        repeats_another_report = (
+            (reason == "FailedCreate" and "failed to create PVC" in message)
+            or (reason == "Failed" and not message.startswith("Failed to pull image"))
+            or (reason == "Unhealthy" and not message.startswith("Readiness probe"))
+        )
+        is_summary = reason == "FailedMount" and message.startswith("Unable to attach or mount volumes")
+        subject = _CLAIM.match(message) if reason == "FailedCreate" else _VOLUME.search(message)
+        topic = f"{reason}/{subject[1]}" if subject and not is_summary else reason
+
         # Which times there are depends on the API that the reporter uses.
         series = (manifest.get("series") or {}).get("lastObservedTime")
         times = (series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp"))
         at = max((str(time) for time in times if time), default="")
-        if topic is None or not _is_time(at):
+        if repeats_another_report or not _is_time(at):
             return None
 
         container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
@@ -148,22 +156,6 @@ def current_events(events: Iterable[WarningEvent]) -> list[WarningEvent]:
         newest[reason] = max(event.time, newest.get(reason, event.time))
 
     return [event for event in events if newest[event.kind, event.reason] - event.time <= OUTDATED_AFTER]
-
-
-def _topic(reason: str, message: str) -> str | None:
-    """Returns None for a message that only repeats what the pod's status says, or another Event."""
-    if reason == "FailedCreate":
-        claim = _CLAIM.match(message)
-        return None if "failed to create PVC" in message else f"{reason}/{claim[1]}" if claim else reason
-    if reason == "Failed" and not message.startswith("Failed to pull image"):
-        return None
-    if reason == "Unhealthy" and not message.startswith("Readiness probe"):
-        return None
-    if reason == "FailedMount" and message.startswith("Unable to attach or mount volumes"):
-        return "FailedMount"
-
-    volume = _VOLUME.search(message)
-    return f"{reason}/{volume[1]}" if volume else reason
 
 
 def _is_time(text: str) -> bool:

@@ -1,7 +1,6 @@
 """Parses a PostgreSQL connection string. No error has any part of it in its message."""
 
 import re
-from collections.abc import Mapping
 from urllib.parse import unquote, urlsplit
 
 from app.storage.secret_references import POSTGRES_KEYS
@@ -16,7 +15,21 @@ _DEFAULTS = {"port": "5432", "password": "", "sslmode": "prefer"}
 def parse_dsn(dsn: str) -> dict[str, str]:
     """Returns host, port, database, user, password and sslmode, with libpq's defaults. Raises ValueError."""
     text = dsn.strip()
-    written = _parse_url(text) if re.match("[a-z]+://", text) else _parse_pairs(text)
+    written = {}
+    if re.match("[a-z]+://", text):
+        written = _parse_url(text)
+    else:
+        position = 0
+        while position < len(text):
+            match = _PAIR.match(text, position)
+            if match is None:
+                raise ValueError(EXPECTED)
+
+            word, quoted, bare = match.groups()
+            value = bare if quoted is None else quoted
+            written["database" if word == "dbname" else word] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
+            position = match.end()
+
     fields = {**_DEFAULTS, **{name: value for name, value in written.items() if value}}
 
     # The server connects to a single host, as a user who has to be named.
@@ -31,7 +44,7 @@ def parse_dsn(dsn: str) -> dict[str, str]:
     return {name: fields[name] for name in POSTGRES_KEYS}
 
 
-def _parse_url(text: str) -> Mapping[str, str]:
+def _parse_url(text: str) -> dict[str, str]:
     try:
         url = urlsplit(text)
         port = "" if url.port is None else str(url.port)
@@ -54,19 +67,3 @@ def _parse_url(text: str) -> Mapping[str, str]:
         "password": unquote(url.password or "") or query.get("password", ""),
         "sslmode": query.get("sslmode", ""),
     }
-
-
-def _parse_pairs(text: str) -> Mapping[str, str]:
-    fields: dict[str, str] = {}
-    position = 0
-
-    while position < len(text):
-        match = _PAIR.match(text, position)
-        if match is None:
-            raise ValueError(EXPECTED)
-
-        word, quoted, bare = match.groups()
-        value = bare if quoted is None else quoted
-        fields["database" if word == "dbname" else word] = re.sub(r"\\(.)", r"\1", value, flags=re.DOTALL)
-        position = match.end()
-    return fields

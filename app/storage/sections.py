@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.storage.core_types import violations
-from app.storage.facts import Cause, DryRun, Unknown
+from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.objects import Owner, stateful_set
 from app.storage.pod import CONTAINER, without_nulls
@@ -140,9 +140,17 @@ def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_
 
     messages: dict[str, list[str]] = {}
     for cause in dry_run.causes[:_MAX_CAUSES]:
-        if field := _field_of(cause, changed):
-            message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
-            messages.setdefault(field, []).append(message)
+        section = _section_at(cause.field)
+        is_unrelated = any(_is_within(cause.field, path) for path in _UNRELATED_FIELDS)
+        if section and section in changed:
+            field = section.field + cause.field.removeprefix(section.path)
+        elif not section and not is_unrelated and (not cause.field or _is_within(cause.field, _POD)):
+            field = _common_field(changed)
+        else:
+            continue
+
+        message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
+        messages.setdefault(field, []).append(message)
 
     for field, texts in messages.items():
         ours = [violation for violation in known if violation.path == field]
@@ -150,15 +158,6 @@ def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_
 
     if not dry_run.decoded and not messages:
         yield _unverified(changed, f"{dry_run.causes[0].field}: {dry_run.causes[0].message}")
-
-
-def _field_of(cause: Cause, changed: Sequence[Section]) -> str | None:
-    """Returns the DittoServer's field that is at fault; None when it is in none of the changed sections."""
-    if section := _section_at(cause.field):
-        return section.field + cause.field.removeprefix(section.path) if section in changed else None
-
-    is_in_pod = _is_within(cause.field, _POD) and not any(_is_within(cause.field, path) for path in _UNRELATED_FIELDS)
-    return _common_field(changed) if is_in_pod or not cause.field else None
 
 
 def _unverified(changed: Sequence[Section], why: str) -> Finding:
