@@ -1,8 +1,4 @@
-"""The command line `dittofs-operator`: finds the command, runs it and prints its error. It contains no command itself.
-
-The module of a command is imported only when that command runs, so that checking one file does not wait for the web
-server and the Kubernetes client.
-"""
+"""The command line `dittofs-operator`: finds a command, runs it and prints its error. It contains no command."""
 
 import sys
 from importlib import import_module
@@ -40,6 +36,8 @@ def main() -> None:
 
 class LazyCommand(click.Command):
     """Stands for a command that is not imported before it runs; the list of commands needs only the summary."""
+
+    # So checking one file does not wait until the web server and the Kubernetes client are imported.
 
     def make_context(self, info_name: str | None, args: list[str], *rest: Any, **extra: Any) -> click.Context:
         return import_command(str(self.name)).make_context(info_name, args, *rest, **extra)

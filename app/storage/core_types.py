@@ -1,7 +1,4 @@
-"""Checks a value against its type in core/v1: unknown fields, wrong types, requests above limits.
-
-The types are in `core_v1`. An API server checks more, and has the last word wherever it can be asked.
-"""
+"""Checks a value against its type in `core_v1`: unknown fields, wrong types, requests above limits."""
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
@@ -21,6 +18,7 @@ _MAX_QUANTITY_CHARACTERS = 64
 _INT64 = range(-(2**63), 2**63)
 
 
+# An API server checks more, and has the last word wherever it can be asked.
 def violations(kind: str, value: Any, path: str) -> list[Finding]:
     """Returns why a value without nulls is no `kind` of core/v1, such as SecurityContext; the first ten reasons."""
     findings = list(islice(_violations({"$ref": kind}, value, path), MAX_VIOLATIONS))

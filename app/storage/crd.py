@@ -1,7 +1,4 @@
-"""The CustomResourceDefinition of a DittoServer: the schema, and in CEL each rule that is about one object alone.
-
-Each CEL rule repeats a function of `rules`; one table of servers holds both to it in the tests.
-"""
+"""The CustomResourceDefinition of a DittoServer: the schema, and in CEL each rule that is about one object alone."""
 
 from itertools import combinations
 from typing import Any
@@ -22,6 +19,7 @@ _LISTENERS = (
     ("metrics", ".metrics.port", "self.metrics.port", "has(self.metrics) && self.metrics.enabled"),
 )
 
+# Each of these rules repeats a function of `rules`; one table of servers holds both to it in the tests.
 _PORT_RULES: list[Schema] = [
     *(
         {

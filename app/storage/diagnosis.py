@@ -1,7 +1,4 @@
-"""Explains why a server's pod does not run and what to do about it. It looks nothing up.
-
-Each message names the object and quotes the cluster. It stays the same as long as the cause does.
-"""
+"""Explains why a server's pod does not run and what to do about it. It looks nothing up."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -31,6 +28,7 @@ _DIGITS = re.compile(r"\d+")
 _UNBOUND = re.compile(r'unbound immediate PersistentVolumeClaims|persistentvolumeclaim "[^"]+" not found')
 
 
+# Each message names the object and quotes the cluster. It stays the same as long as the cause does.
 def why_not_running(case: Case) -> Problem | None:
     """Returns the most specific cause that is known; None when the pod merely has not started yet."""
     if case.pod is None:

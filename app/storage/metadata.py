@@ -1,7 +1,4 @@
-"""Checks the metadata of a manifest (ObjectMeta of meta/v1) by the rules of apimachinery's ValidateObjectMeta.
-
-A review needs none of this: the API server checks metadata before it calls a webhook.
-"""
+"""Checks the metadata of a manifest (ObjectMeta of meta/v1) by the rules of apimachinery's ValidateObjectMeta."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -63,6 +60,7 @@ _LABEL_LIMIT = "must be up to 63 letters, digits, dashes, dots and underscores"
 _QUALIFIED_NAME_LIMIT = f"{_LABEL_LIMIT}, perhaps after a domain and a slash"
 
 
+# A review needs none of this: the API server checks metadata before it calls a webhook.
 def metadata_errors(metadata: Any) -> list[Finding]:
     """Returns nothing for metadata that the API server accepts; values of the wrong type hide all other errors."""
     errors = list(_type_errors(metadata, METADATA_SCHEMA, "metadata")) or list(_value_errors(metadata or {}))

@@ -1,7 +1,4 @@
-"""Renders the objects that a DittoServer owns, as plain dicts shaped like their YAML.
-
-They hold only what the operator decides on.
-"""
+"""Renders the objects that a DittoServer owns, with only what the operator decides on, as dicts shaped like YAML."""
 
 import base64
 from collections.abc import Iterable, Iterator, Mapping, Sequence

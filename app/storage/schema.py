@@ -1,7 +1,4 @@
-"""Turns the models into the structural OpenAPI schema that a CustomResourceDefinition needs.
-
-Source of the rules: Kubernetes' "Specifying a structural schema"; the tests ask the API server.
-"""
+"""Turns the models into the structural OpenAPI schema that a CustomResourceDefinition needs."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -13,6 +10,7 @@ from app.storage.spec import Spec
 
 Schema = dict[str, Any]
 
+# Source of the rules: Kubernetes' "Specifying a structural schema"; the tests ask the API server.
 _NOT_STRUCTURAL = ("title", "$defs", "$ref", "anyOf", "const")
 
 

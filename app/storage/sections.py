@@ -1,8 +1,4 @@
-"""The sections of a spec that go into the pod verbatim: which of them changed, and whether the API server accepts them.
-
-The API server answers in a dry run; where none was possible, the types of core/v1 decide. A section that did not change
-is never judged: somebody else's mistake must not hold up an edit.
-"""
+"""The sections of a spec that go into the pod verbatim: which changed, and whether the API server accepts them."""
 
 import json
 import re
@@ -58,6 +54,7 @@ SECTIONS = (
 
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
     """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
+    # A section that did not change is never judged: somebody else's mistake must not hold up an edit.
     return tuple(section for section in SECTIONS if _differs(section.value(new), section.value(old) if old else {}))
 
 

@@ -1,8 +1,4 @@
-"""Judges a DittoServer in a manifest as strictly as `kubectl apply`, which rejects some before a webhook is called.
-
-In a review an unknown field is a warning at most: by then the API server has rejected it or dropped it, as the client
-wished (fieldValidation). A manifest has not been through that, and kubectl asks for unknown fields to be rejected.
-"""
+"""Judges a DittoServer in a manifest as strictly as `kubectl apply`, which rejects some before a webhook is called."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -26,6 +22,8 @@ _ROOT: Schema = {
         "status": structural(Status),
     }
 }
+# In a review an unknown field is a warning at most: by then the API server has rejected it or dropped it, as the client
+# wished (fieldValidation). A manifest has not been through that, and kubectl asks for unknown fields to be rejected.
 _RULES = tuple(rule for rule in RULES if rule is not fields_are_known)
 
 

@@ -1,8 +1,4 @@
-"""The two webhook configurations, which tell the API server when to call the operator, and what to do if that fails.
-
-The match conditions spare calls that would change and find nothing. Each path in them is guarded by has(): a condition
-that errs skips the webhook that fails open and rejects for the one that fails closed.
-"""
+"""The two webhook configurations, which tell the API server when to call the operator, and what to do if that fails."""
 
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +18,8 @@ MUTATE_TIMEOUT_SECONDS = 2
 
 ClientConfig = Callable[[str], dict[str, Any]]
 
+# The match conditions spare calls that would change and find nothing. Each path in them is guarded by has(): a
+# condition that errs skips the webhook that fails open and rejects for the one that fails closed.
 _SPEC_IS_NEW = {
     "name": "spec-is-new",
     "expression": "request.operation == 'CREATE' || "
