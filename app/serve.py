@@ -1,8 +1,4 @@
-"""`serve` answers reviews and reconciles until it is told to stop, and then stops its parts in order. Decides nothing.
-
-Each part runs inside those that it needs, and so stops before them: informers > event recorder > Lease > controller >
-webhook.
-"""
+"""`serve` answers reviews and reconciles until it is told to stop, then stops its parts in order. Decides nothing."""
 
 import asyncio
 import logging
@@ -79,6 +75,8 @@ async def serve(settings: Settings) -> None:
     log.info("stopped")
 
 
+# Each part runs inside those that it needs, and so stops before them: informers > event recorder > Lease > controller >
+# webhook.
 @asynccontextmanager
 async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Parts]:
     """Puts the parts together, and connects to the cluster unless a snapshot stands in for it."""

@@ -49,13 +49,10 @@ def check(paths: tuple[str, ...], source: Source, output: str) -> None:
 
     judgements = asyncio.run(judge())
 
-    match output:
-        case "json":
-            print_lines([format_json(map(as_json, judgements))])
-        case "github":
-            print_lines(format_github(judgements))
-        case _:
-            print_lines(format_text(judgements))
+    if output == "json":
+        print_lines([format_json(map(as_json, judgements))])
+    else:
+        print_lines(format_github(judgements) if output == "github" else format_text(judgements))
 
     sys.exit(0 if all(judgement.admitted for judgement in judgements) else 1)
 

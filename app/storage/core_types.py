@@ -71,11 +71,10 @@ def _request_violations(resources: Mapping[str, Any], path: str) -> Iterator[Fin
             continue
 
         limit = limits[name]
-        if _parse_quantity(request) > _parse_quantity(limit):
-            text = f"resources.requests has {request} of {resource}, which is above its limit of {limit}"
-            yield rejection(f"{path}.requests", text)
-        elif not can_be_overcommitted and _parse_quantity(request) != _parse_quantity(limit):
-            text = f"resources.requests has {request} of {resource}, which has to be its limit of {limit}"
+        amount, max_amount = _parse_quantity(request), _parse_quantity(limit)
+        if amount > max_amount or (amount < max_amount and not can_be_overcommitted):
+            problem = "is above" if amount > max_amount else "has to be"
+            text = f"resources.requests has {request} of {resource}, which {problem} its limit of {limit}"
             yield rejection(f"{path}.requests", text)
 
 

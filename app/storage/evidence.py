@@ -115,6 +115,9 @@ class WarningEvent:
             or (reason == "Failed" and not message.startswith("Failed to pull image"))
             or (reason == "Unhealthy" and not message.startswith("Readiness probe"))
         )
+        if repeats_another_report:
+            return None
+
         is_summary = reason == "FailedMount" and message.startswith("Unable to attach or mount volumes")
         subject = _CLAIM.match(message) if reason == "FailedCreate" else _VOLUME.search(message)
         topic = f"{reason}/{subject[1]}" if subject and not is_summary else reason
@@ -123,7 +126,9 @@ class WarningEvent:
         series = (manifest.get("series") or {}).get("lastObservedTime")
         times = (series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp"))
         at = max((str(time) for time in times if time), default="")
-        if repeats_another_report or not _is_time(at):
+        try:
+            datetime.fromisoformat(at)
+        except ValueError:
             return None
 
         container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
@@ -156,14 +161,6 @@ def current_events(events: Iterable[WarningEvent]) -> list[WarningEvent]:
         newest[reason] = max(event.time, newest.get(reason, event.time))
 
     return [event for event in events if newest[event.kind, event.reason] - event.time <= OUTDATED_AFTER]
-
-
-def _is_time(text: str) -> bool:
-    try:
-        datetime.fromisoformat(text)
-    except ValueError:
-        return False
-    return True
 
 
 class NodeState(StrEnum):

@@ -16,5 +16,5 @@ def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
 
 
 def is_terminating(manifest: Mapping[str, Any]) -> bool:
-    """Whether the object has been deleted and is there only until its finalizers, or what uses it, are gone."""
+    """Tells whether the object has been deleted and is there only until its finalizers, or what uses it, are gone."""
     return bool(manifest["metadata"].get("deletionTimestamp"))
