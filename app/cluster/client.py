@@ -84,10 +84,9 @@ class Selection:
 
     @property
     def query(self) -> _Query:
-        by_labels = [("labelSelector", self.labels)] if self.labels else []
-        fields = ",".join(filter(None, (f"metadata.name={self.name}" if self.name else "", self.fields)))
-        by_fields = [("fieldSelector", fields)] if fields else []
-        return [*by_labels, *by_fields]
+        fields = ",".join(filter(None, (self.name and f"metadata.name={self.name}", self.fields)))
+        selectors = ("labelSelector", self.labels), ("fieldSelector", fields)
+        return [selector for selector in selectors if selector[1]]
 
     def accept(self, *, listed: bool = False) -> str:
         return _METADATA_ONLY.format("List" if listed else "") if self.metadata_only else _JSON
@@ -140,20 +139,16 @@ class Cluster:
         return self.connection.namespace
 
     def now(self) -> datetime:
-        """Returns the API server's time, to a second or two; this machine's until the server has answered.
-
-        The API server judges certificates by its own clock, and setting this machine's does not move it.
-        """
+        """Returns the API server's time, to a second or two; this machine's until the server has answered."""
+        # The API server judges certificates by its own clock, and setting this machine's does not move it.
         if self._server_time is None:
             return datetime.now(UTC)
         server_time, at = self._server_time
         return server_time + timedelta(seconds=monotonic() - at)
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
-        if not _is_path_segment(name):
-            # Such a name would request something else, an empty one the whole list.
-            raise NotFound(f'{resource.plural} "{name}" cannot exist by that name')
-        path = f"{_collection_path(resource, namespace or 'default')}/{quote(name, safe='')}"
+        segment = _path_segment(resource.plural, name)
+        path = f"{_collection_path(resource, namespace or 'default')}/{segment}"
         return await self._request(Request("GET", path), resource.kind)
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
@@ -169,7 +164,8 @@ class Cluster:
             try:
                 page = await self._request(request, selection.list_kind)
             except UnknownPath:
-                await self._check_resource(selection.resource)
+                if selection.resource == DITTO_SERVERS:
+                    await self.check_crd()
                 raise
 
             yield {**page, "items": page.get("items") or []}
@@ -180,17 +176,14 @@ class Cluster:
     async def watch(
         self, selection: Selection, query: _Query, idle_seconds: float = WATCH_IDLE_SECONDS
     ) -> AsyncGenerator[bytes]:
-        """Yields the lines of a watch, of any length, until the API server ends it.
-
-        Raises Unavailable when the watch breaks, or when nothing arrives for `idle_seconds`.
-        """
+        """Yields the lines of a watch. Raises Unavailable when it breaks, or after `idle_seconds` without an answer."""
         request = Request("GET", selection.path, [*selection.query, ("watch", "1"), *query], accept=selection.accept())
         limits = aiohttp.ClientTimeout(connect=self._timeout_seconds, sock_read=idle_seconds)
         async with self._send(request, limits) as response:
             if response.status != 200:
                 error = error_from(response.status, _parse(await response.content.read()))
-                if isinstance(error, UnknownPath):
-                    await self._check_resource(selection.resource)
+                if isinstance(error, UnknownPath) and selection.resource == DITTO_SERVERS:
+                    await self.check_crd()
                 raise error
 
             rest = b""
@@ -199,15 +192,9 @@ class Cluster:
                 for line in lines:
                     yield line
 
-    async def _check_resource(self, resource: Resource) -> None:
-        if resource == DITTO_SERVERS:
-            await self.check_crd()
-
     async def stats(self, node: str) -> dict[str, Any]:
         """Returns the Summary API of a node's kubelet, which reports on its pods and volumes."""
-        if not _is_path_segment(node):
-            raise NotFound(f'nodes "{node}" cannot exist by that name')
-        return await self._request(Request("GET", f"/api/v1/nodes/{quote(node, safe='')}/proxy/stats/summary"))
+        return await self._request(Request("GET", f"/api/v1/nodes/{_path_segment('nodes', node)}/proxy/stats/summary"))
 
     async def check_crd(self) -> None:
         """Raises NotServed when the API server says that it does not serve DittoServers."""
@@ -243,10 +230,7 @@ class Cluster:
         return await self._request(Request("POST", path, _MANAGED_STRICTLY, manifest), resource.kind)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
-        """Asks what `create` would do without storing the object; an object of that name may exist.
-
-        Raises ClusterError when the answer is not about the object: a quota, a policy, a namespace that is missing.
-        """
+        """Asks what `create` would do. Raises ClusterError when a quota, a policy or a missing namespace forbids it."""
         query = [*_MANAGED_STRICTLY, ("dryRun", "All")]
         request = Request("POST", _collection_path(resource, _namespace(manifest)), query, manifest)
         status, answer, warnings = await self._exchange(request)
@@ -303,8 +287,7 @@ class Cluster:
     ) -> dict[str, Any] | None:
         """Deletes this very object, and its dependents unless they are to be orphaned.
 
-        Returns the object while finalizers keep it, None when it is gone. Raises Conflict when it has changed, or when
-        another object has its name.
+        Returns the object while finalizers keep it, else None. Raises Conflict when it has changed or was replaced.
         """
         metadata = manifest["metadata"]
         preconditions = {"uid": metadata["uid"], "resourceVersion": metadata["resourceVersion"]}
@@ -353,7 +336,15 @@ class Cluster:
                 try:
                     yield response
                 finally:
-                    await _abort(response)
+                    # TLS would wait half a minute for the other side to close a connection that was not read to its
+                    # end, such as a watch.
+                    protocol = response.connection and response.connection.protocol
+                    if protocol is not None:
+                        closed = protocol.closed
+                        protocol.abort()
+                        response.close()
+                        if closed:
+                            await closed
         except TimeoutError as error:
             raise Unreachable(f"no answer from {host} within {limits.total or limits.sock_read:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
@@ -368,29 +359,11 @@ def parse_warnings(headers: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(texts))
 
 
-async def _abort(response: aiohttp.ClientResponse) -> None:
-    """Drops the connection of an answer that was not read to its end, such as a watch.
-
-    TLS would wait half a minute for the other side to close it.
-    """
-    protocol = response.connection and response.connection.protocol
-    if protocol is None:
-        return
-
-    closed = protocol.closed
-    protocol.abort()
-    response.close()
-    if closed:
-        await closed
-
-
 def _collection_path(resource: Resource, namespace: str | None) -> str:
     root = f"/apis/{resource.version}" if "/" in resource.version else f"/api/{resource.version}"
     if not resource.namespaced or namespace is None:
         return f"{root}/{resource.plural}"
-    if not _is_path_segment(namespace):
-        raise NotFound(f'namespaces "{namespace}" cannot exist by that name')
-    return f"{root}/namespaces/{quote(namespace, safe='')}/{resource.plural}"
+    return f"{root}/namespaces/{_path_segment('namespaces', namespace)}/{resource.plural}"
 
 
 def _object_path(resource: Resource, manifest: Mapping[str, Any]) -> str:
@@ -401,9 +374,12 @@ def _namespace(manifest: Mapping[str, Any]) -> str:
     return str(manifest["metadata"].get("namespace") or "default")
 
 
-def _is_path_segment(name: str) -> bool:
-    """Applies the API server's own rule for names (ValidatePathSegmentName)."""
-    return bool(name) and name not in (".", "..") and "/" not in name and "%" not in name
+def _path_segment(plural: str, name: str) -> str:
+    """Quotes a name. Raises NotFound where the API server's own rule forbids it (ValidatePathSegmentName)."""
+    # Such a name would request something else, an empty one the whole list.
+    if name in ("", ".", "..") or "/" in name or "%" in name:
+        raise NotFound(f'{plural} "{name}" cannot exist by that name')
+    return quote(name, safe="")
 
 
 def _parse(body: bytes) -> Any:

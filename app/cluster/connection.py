@@ -67,10 +67,7 @@ class Connection:
 async def connect(
     kubeconfig: Path | Sequence[Path] | None = None, service_account: Path = SERVICE_ACCOUNT, context: str = ""
 ) -> AsyncIterator[Connection]:
-    """Opens a session, as the pod's service account where no kubeconfig is given. Raises Unavailable.
-
-    Several kubeconfigs are merged. Without a `context` their current one is used.
-    """
+    """Opens a session, as the pod's service account where no kubeconfig is given. Raises Unavailable."""
     files = (kubeconfig,) if isinstance(kubeconfig, Path) else tuple(kubeconfig or ())
     connection = await _from_kubeconfig(files, context) if files else _from_pod(service_account)
 

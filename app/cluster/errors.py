@@ -83,10 +83,14 @@ def error_from(status: int, answer: Any) -> ClusterError:
     if status in (401, 403):
         return Forbidden(f"forbidden: {message}")
     if status in (400, 422):
-        undecodable = _decoding_causes(answer.get("message") or "")
+        if match := _UNDECODABLE.fullmatch(answer.get("message") or ""):
+            unknown = [Cause(path, "unknown field") for path in _UNKNOWN_FIELD.findall(match[1])]
+            # For a value of the wrong type the API server names no path, only types of Go.
+            return Undecodable(message, unknown or [Cause("", match[1])])
+
         # Without a field, a cause is about something else, such as a policy or a quota.
         fields = [Cause(cause["field"], cause.get("message") or "") for cause in causes if cause.get("field")]
-        return Undecodable(message, undecodable) if undecodable else Invalid(message, fields)
+        return Invalid(message, fields)
     return {409: Conflict, 410: Expired}.get(status, Unavailable)(message)
 
 
@@ -94,16 +98,3 @@ def shorten(text: str) -> str:
     """Returns the text as one line that fits into a message."""
     line = " ".join(text.split())
     return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[:_MESSAGE_CHARACTERS]}…"
-
-
-def _decoding_causes(message: str) -> tuple[Cause, ...]:
-    """Returns why the API server could not read an object; nothing when the message is about something else.
-
-    The API server names no path for a value of the wrong type, only types of Go. That cause has an empty field.
-    """
-    match = _UNDECODABLE.fullmatch(message)
-    if match is None:
-        return ()
-
-    unknown = tuple(Cause(path, "unknown field") for path in _UNKNOWN_FIELD.findall(match[1]))
-    return unknown or (Cause("", match[1]),)

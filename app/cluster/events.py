@@ -118,12 +118,16 @@ def _manifest(server: Mapping[str, Any], event: Event, now: datetime, reporter: 
     message = " ".join(event.message.split())[:MESSAGE_CHARACTERS]
     timestamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
-    # The same Event has the same name in every replica and after a restart, so that it is counted.
-    digest = _digest(metadata["uid"], event.type, event.reason, message)
+    # The same Event has the same name in every replica and after a restart, so that it is counted. The length before
+    # each part keeps the end of one from passing for the beginning of the next.
+    digest = hashlib.sha256()
+    for part in map(str.encode, (metadata["uid"], event.type, event.reason, message)):
+        digest.update(len(part).to_bytes(8) + part)
+
     return {
         "apiVersion": EVENTS.version,
         "kind": EVENTS.kind,
-        "metadata": {"name": f"{metadata['name']}.{digest}", "namespace": metadata["namespace"]},
+        "metadata": {"name": f"{metadata['name']}.{digest.hexdigest()[:16]}", "namespace": metadata["namespace"]},
         "involvedObject": {
             "apiVersion": server["apiVersion"],
             "kind": server["kind"],
@@ -142,11 +146,3 @@ def _manifest(server: Mapping[str, Any], event: Event, now: datetime, reporter: 
         "reportingComponent": COMPONENT,
         "reportingInstance": reporter,
     }
-
-
-def _digest(*parts: str) -> str:
-    """Hashes each part with its length before it, so that the end of one cannot pass for the beginning of the next."""
-    digest = hashlib.sha256()
-    for part in map(str.encode, parts):
-        digest.update(len(part).to_bytes(8) + part)
-    return digest.hexdigest()[:16]

@@ -39,10 +39,7 @@ _OWNER_REFERENCES = "f:ownerReferences"
 
 
 class Informers:
-    """Keeps a store for each resource, of the given namespaces or of the whole cluster.
-
-    It is also a Reader, for what the stores do not know.
-    """
+    """Keeps a store for each resource, of these namespaces or of all; it is a Reader for what the stores lack."""
 
     def __init__(self, cluster: Cluster, namespaces: Sequence[str] = ()) -> None:
         self._cluster = cluster
@@ -61,8 +58,8 @@ class Informers:
 
         # Every review asks for all classes, and they hardly ever change.
         self.classes = self._store(STORAGE_CLASSES)
-        self._parsed_classes: tuple[StorageClass, ...] | None = None
-        self.classes.event_handlers.append(self._forget_parsed_classes)
+        self._parsed_classes: list[StorageClass] = []
+        self.classes.event_handlers.append(lambda _key, _manifest: self._parsed_classes.clear())
 
         objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
         self.warnings = WarningEvents(self.servers, objects)
@@ -102,10 +99,8 @@ class Informers:
             self._events_are_late = True
 
     def why_not_ready(self) -> str | None:
-        """Explains why DittoServers cannot be reconciled.
-
-        After the first list only a resource that is not served any more counts, not an API server that does not answer.
-        """
+        """Explains why DittoServers cannot be reconciled."""
+        # After the first list only a resource that is not served any more counts, not an API server without an answer.
         reasons = [reflector.why_not_listed for reflector in self._reflectors[DITTO_SERVERS]]
         why = next(filter(None, reasons), None)
         return f"cannot list {DITTO_SERVERS.plural}: {why}" if why else None
@@ -116,10 +111,10 @@ class Informers:
 
     @property
     def storage_classes(self) -> StorageClasses:
-        if self._parsed_classes is None:
+        if not self._parsed_classes:
             manifests = (self.classes.get(key) for key in self.classes)
-            self._parsed_classes = tuple(StorageClass.read(manifest) for manifest in manifests if manifest)
-        return StorageClasses(self._parsed_classes, self.gap(STORAGE_CLASSES))
+            self._parsed_classes = [StorageClass.read(manifest) for manifest in manifests if manifest]
+        return StorageClasses(tuple(self._parsed_classes), self.gap(STORAGE_CLASSES))
 
     def claim(self, key: ObjectKey) -> Claim | None:
         manifest = self.claims.get(key)
@@ -138,24 +133,22 @@ class Informers:
     def known_facts(self, needs: Needs) -> tuple[Facts, Needs]:
         """Returns the facts that the stores have, and the needs that remain.
 
-        It never concludes that an object does not exist, since it may have been created a moment ago, except for
-        leftovers.
+        Only leftovers ever count as missing: another object may have been created a moment ago.
         """
         secrets, claims = {}, {}
         if not self._is_stale(SECRETS):
             digests = {name: self.secrets.get((needs.namespace, name)) for name in needs.secrets}
             secrets = {name: digest.secret for name, digest in digests.items() if digest}
         if not self._is_stale(CLAIMS):
-            absence_is_known = self.gap(CLAIMS) is None and self._watches(needs.namespace)
+            is_watched = self._namespaces == (None,) or needs.namespace in self._namespaces
+            absence_is_known = is_watched and self.gap(CLAIMS) is None
             for name in needs.claims | needs.leftovers:
                 claim = self.claim((needs.namespace, name))
                 if claim or (name in needs.leftovers and absence_is_known):
                     claims[name] = claim
 
-        classes = self.storage_classes if needs.storage_classes else Facts().storage_classes
-        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(classes, needs.storage_class)
-        if needs.storage_classes and not knows_class:
-            classes = Facts().storage_classes
+        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(self.storage_classes, needs.storage_class)
+        classes = self.storage_classes if needs.storage_classes and knows_class else Facts().storage_classes
 
         remaining = replace(
             needs,
@@ -198,22 +191,14 @@ class Informers:
             yield from reflectors
 
     def _relist(self) -> None:
-        """Lists everything again after the history of one resource was rewound: all are in the same etcd.
-
-        Nothing is synced until then, so that a resource that was rewound is never compared with one that was not.
-        """
+        """Lists everything again after the history of one resource was rewound: all are in the same etcd."""
+        # Nothing is synced until then, so that a resource that was rewound is never compared with one that was not.
         for reflector in self._object_reflectors():
             reflector.relist()
 
     def _is_stale(self, resource: Resource) -> bool:
         """Returns whether a watch of the resource is broken, so that its store may be out of date."""
         return any(reflector.is_stale for reflector in self._reflectors[resource])
-
-    def _watches(self, namespace: str) -> bool:
-        return self._namespaces == (None,) or namespace in self._namespaces
-
-    def _forget_parsed_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
-        self._parsed_classes = None
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:

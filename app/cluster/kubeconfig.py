@@ -87,7 +87,15 @@ def select(files: Sequence[Path], context: str = "") -> Selected:
         folder, user = _find(users, "user", str(selected["user"]))
         user = _with_absolute_paths(user, _USER_PATHS, folder)
 
-    cluster = {**cluster, "server": _server_url(cluster, user)}
+    server = str(cluster.get("server") or "")
+    if not server:
+        raise ValueError("the cluster has no server")
+    if "://" not in server:
+        tls = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
+        secure = any(cluster.get(name) for name in tls) or any(name.startswith("client-certificate") for name in user)
+        server = f"{'https' if secure else 'http'}://{server}"
+
+    cluster = {**cluster, "server": server}
     return Selected(str(selected.get("namespace") or "default"), cluster, _select_credentials(user, cluster))
 
 
@@ -153,18 +161,6 @@ def _with_absolute_paths(entry: Entry, paths: Sequence[str], folder: Path) -> En
     return {**entry, **absolute}
 
 
-def _server_url(cluster: Entry, user: Entry) -> str:
-    server = str(cluster.get("server") or "")
-    if not server:
-        raise ValueError("the cluster has no server")
-    if "://" in server:
-        return server
-
-    tls = ("certificate-authority", "certificate-authority-data", "insecure-skip-tls-verify")
-    secure = any(cluster.get(name) for name in tls) or any(name.startswith("client-certificate") for name in user)
-    return f"{'https' if secure else 'http'}://{server}"
-
-
 def _select_credentials(user: Entry, cluster: Entry) -> Entry:
     """Returns those of the user's credentials that kubectl would use."""
     scheme = urlsplit(str(cluster.get("proxy-url") or "http:")).scheme
@@ -199,10 +195,14 @@ async def _run_plugin(plugin: Any, cluster: Entry) -> Entry:
         hint = f": {plugin['installHint']}" if plugin.get("installHint") else ""
         raise ValueError(f"exec plugin {name} was not found{hint}")
 
-    interactive = _is_interactive(plugin)
-    spec = {"interactive": interactive} | (
-        {"cluster": _cluster_info(cluster)} if plugin.get("provideClusterInfo") else {}
-    )
+    mode = plugin.get("interactiveMode") or "IfAvailable"
+    has_terminal = sys.stdin is not None and sys.stdin.isatty()
+    if mode == "Always" and not has_terminal:
+        raise ValueError(f"exec plugin {name} needs standard input to be a terminal")
+
+    interactive = has_terminal and mode != "Never"
+    about_cluster = {"cluster": _cluster_info(cluster)} if plugin.get("provideClusterInfo") else {}
+    spec = {"interactive": interactive, **about_cluster}
     info = {"apiVersion": plugin["apiVersion"], "kind": "ExecCredential", "spec": spec}
     variables = {str(variable["name"]): str(variable.get("value") or "") for variable in plugin.get("env") or []}
 
@@ -227,14 +227,6 @@ async def _run_plugin(plugin: Any, cluster: Entry) -> Entry:
     return _parse_credentials(output, name, str(plugin["apiVersion"]))
 
 
-def _is_interactive(plugin: Entry) -> bool:
-    mode = plugin.get("interactiveMode") or "IfAvailable"
-    has_terminal = sys.stdin is not None and sys.stdin.isatty()
-    if mode == "Always" and not has_terminal:
-        raise ValueError(f"exec plugin {plugin['command']} needs standard input to be a terminal")
-    return has_terminal and mode != "Never"
-
-
 def _cluster_info(cluster: Entry) -> Entry:
     info = {name: cluster[name] for name in _CLUSTER_INFO if name in cluster}
     if data := cluster.get("certificate-authority-data"):
@@ -242,11 +234,7 @@ def _cluster_info(cluster: Entry) -> Entry:
     elif file := cluster.get("certificate-authority"):
         info["certificate-authority-data"] = base64.b64encode(Path(file).read_bytes()).decode()
 
-    configs = [
-        extension["extension"]
-        for extension in cluster.get("extensions") or []
-        if extension["name"] == _PLUGIN_EXTENSION
-    ]
+    configs = [item["extension"] for item in cluster.get("extensions") or [] if item["name"] == _PLUGIN_EXTENSION]
     return info | ({"config": configs[0]} if configs else {})
 
 

@@ -60,10 +60,7 @@ class Lease:
         return monotonic() < self._renewed_at + self._timing.renew
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs `lead` whenever this candidate leads, until `lead` returns. Releases the Lease in the end.
-
-        When it is cancelled, it stops leading first.
-        """
+        """Runs `lead` while this candidate leads, until `lead` returns or this is cancelled; then frees the Lease."""
         try:
             finished = False
             while not finished:

@@ -58,14 +58,12 @@ def trim_to_identity(manifest: Manifest) -> Manifest:
 
 
 class SecretDigests:
-    """Fetches a Secret only when `metadata`, a store of Secrets trimmed to their identity, has a newer version.
-
-    Digests are stored as bytes, so that the garbage collector never has to traverse them.
-    """
+    """Fetches a Secret only when `metadata`, a store of Secrets trimmed to their identity, has a newer version."""
 
     def __init__(self, cluster: Cluster, metadata: Store) -> None:
         self._cluster = cluster
         self._metadata = metadata
+        # As bytes, so that the garbage collector never has to traverse them.
         self._digests: dict[str, bytes] = {}
         self._fetching: dict[ObjectKey, asyncio.Lock] = {}
         metadata.event_handlers.append(self._forget_deleted)

@@ -83,10 +83,21 @@ def objects(documents: Iterable[Document]) -> Objects:
     selected = {}
     for document in documents:
         resource = resources.get((document.object["apiVersion"], document.object["kind"]))
-        if resource:
-            _check_shape(document, resource)
-            metadata = document.object["metadata"]
-            selected[_key(resource, metadata["name"], metadata.get("namespace"))] = document.object
+        if resource is None:
+            continue
+
+        for path, expected in _SHAPES[resource]:
+            value: Any = document.object
+            for step in path.split("."):
+                value = (value or {}).get(step)
+
+            may_be_missing = value is None and path not in ("metadata", "metadata.name")
+            if not may_be_missing and not _IS[expected](value):
+                message = f"expected {expected} in {path} of a {resource.kind}"
+                raise UnusableInput(document.file, document.line_of(path), message)
+
+        metadata = document.object["metadata"]
+        selected[_key(resource, metadata["name"], metadata.get("namespace"))] = document.object
     return selected
 
 
@@ -182,18 +193,6 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
     ),
     PODS: (*_METADATA, ("spec", _MAPPING), ("spec.nodeName", _TEXT), ("spec.volumes", _VOLUMES)),
 }
-
-
-def _check_shape(document: Document, resource: Resource) -> None:
-    for path, expected in _SHAPES[resource]:
-        value: Any = document.object
-        for step in path.split("."):
-            value = (value or {}).get(step)
-
-        may_be_missing = value is None and path not in ("metadata", "metadata.name")
-        if not may_be_missing and not _IS[expected](value):
-            message = f"expected {expected} in {path} of a {resource.kind}"
-            raise UnusableInput(document.file, document.line_of(path), message)
 
 
 def _can_parse(parse: Callable[[str], object], values: Iterable[str | None]) -> bool:

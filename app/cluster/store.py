@@ -27,10 +27,7 @@ def full_name(key: ObjectKey) -> str:
 
 
 class ReflectorStore(Protocol):
-    """Receives what a reflector lists and watches.
-
-    `latest` is the latest version of the resource known so far.
-    """
+    """Receives what a reflector lists and watches; `latest` is the latest version of the resource known so far."""
 
     latest: int
 
@@ -50,13 +47,7 @@ class ReflectorStore(Protocol):
 
 
 class Store:
-    """Keeps the latest known state of each object, without what `trim` leaves out.
-
-    An object is not kept when `trim` returns None for it.
-
-    Objects are stored as compressed JSON: as dicts, a thousand servers with all their objects would take thirty times
-    the memory. Keys are strings and values are bytes or numbers, so the garbage collector never has to traverse them.
-    """
+    """Keeps the latest known state of each object as `trim` returns it; for None, the object is not kept."""
 
     def __init__(self, trim: Callable[[Manifest], Manifest | None] = lambda manifest: manifest) -> None:
         self.event_handlers: list[EventHandler] = []
@@ -64,6 +55,8 @@ class Store:
         self.rewind_handlers: list[Callable[[], None]] = []
         self.latest = 0
         self._trim = trim
+        # Compressed JSON: as dicts, a thousand servers with all their objects would take thirty times the memory. Keys
+        # are strings and values are bytes or numbers, so the garbage collector never has to traverse them.
         self._objects: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
         # The versions at which objects were deleted. An object without a tombstone that is not in the store was deleted
@@ -110,10 +103,8 @@ class Store:
             self._notify(key_of(manifest), manifest)
 
     def put_written(self, manifest: Manifest) -> None:
-        """Stores the answer to a write of this process, without calling any event handler.
-
-        The watch may have been faster and may have reported already that the object is gone.
-        """
+        """Stores the answer to a write of this process, without calling any event handler."""
+        # The watch may have been faster and may have reported already that the object is gone.
         name = full_name(key_of(manifest))
         deleted_at = max(self._tombstones.get(name, 0), self._deleted_before)
         if name in self._objects or version_of(manifest) > deleted_at:
@@ -133,10 +124,7 @@ class Store:
             self._delete(key)
 
     def keep_only(self, keys: Iterable[ObjectKey], namespace: str | None, version: int) -> None:
-        """Removes the objects of the namespace that a list at this version lacks.
-
-        Objects that were written after the list are not in it, and stay.
-        """
+        """Removes the objects of the namespace that a list at this version lacks, unless they were written later."""
         self.note_version(version)
         self._deleted_before = max(self._deleted_before, version)
 
