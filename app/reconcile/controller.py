@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Iterable
+from contextlib import suppress
 from time import monotonic
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -47,8 +48,27 @@ class Controller:
         self._finishing = False
         self._busy = 0
         self._dependents = Dependents()
-        self._add_event_handlers()
         MAX_WORKERS.labels(_NAME).set(workers)
+
+        def handle_server(key: ObjectKey, manifest: Manifest) -> None:
+            if key in informers.servers:
+                self._dependents.put(key, manifest)
+            else:
+                self._dependents.remove(key)
+            self._add([key])
+
+        def handle_owned_object(key: ObjectKey, manifest: Manifest) -> None:
+            labels = manifest["metadata"].get("labels") or {}
+            self._add([(key[0], labels.get(INSTANCE, ""))])
+
+        informers.servers.event_handlers.append(handle_server)
+        for store in (informers.stateful_sets, informers.services, informers.config_maps, informers.pods):
+            store.event_handlers.append(handle_owned_object)
+        informers.claims.event_handlers.append(lambda key, _: self._add([(key[0], server_of_claim(key[1]) or "")]))
+        informers.secrets_metadata.event_handlers.append(lambda key, _: self._add(self._dependents.of_secret(key)))
+        informers.classes.event_handlers.append(lambda key, _: self._add(self._dependents.of_class(key[1])))
+        # Not urgent: an Event only explains, and a tenant may write as many as they like.
+        informers.warnings.event_handlers.append(lambda key: self._add([key], urgent=False))
 
     async def run(self) -> None:
         """Runs until cancelled, or until `finish` is called and the workers are done."""
@@ -66,7 +86,15 @@ class Controller:
                     while self._busy < self._workers and (next_key := queue.take(monotonic())):
                         self._busy += 1
                         group.create_task(self._work(next_key, queue))
-                    await self._wait(queue)
+
+                    if self._pending:
+                        await asyncio.sleep(0)
+                        continue
+                    # Wait until a key is due and a worker free, or something happens.
+                    self._wake.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(queue.wait(monotonic()) if self._busy < self._workers else None):
+                            await self._wake.wait()
         finally:
             self._queue = None
 
@@ -77,18 +105,6 @@ class Controller:
     def finish(self) -> None:
         self._finishing = True
         self._wake.set()
-
-    async def _wait(self, queue: Queue) -> None:
-        """Waits until a key is due and a worker free, or something happens."""
-        if self._pending:
-            await asyncio.sleep(0)
-            return
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(queue.wait(monotonic()) if self._busy < self._workers else None):
-                await self._wake.wait()
-        except TimeoutError:
-            return
 
     async def _work(self, key: ObjectKey, queue: Queue) -> None:
         namespace, name = key
@@ -122,36 +138,9 @@ class Controller:
             if result == "error":
                 ERRORS.inc()
 
-    def _add(self, keys: Iterable[ObjectKey]) -> None:
+    def _add(self, keys: Iterable[ObjectKey], *, urgent: bool = True) -> None:
         if self._queue is None:
             return
-        self._pending.update((key, True) for key in keys)
+        for key in keys:
+            self._pending[key] = urgent or self._pending.get(key, False)
         self._wake.set()
-
-    def _add_event_handlers(self) -> None:
-        informers = self._informers
-
-        def handle_server(key: ObjectKey, manifest: Manifest) -> None:
-            if key in informers.servers:
-                self._dependents.put(key, manifest)
-            else:
-                self._dependents.remove(key)
-            self._add([key])
-
-        def handle_owned_object(key: ObjectKey, manifest: Manifest) -> None:
-            labels = manifest["metadata"].get("labels") or {}
-            self._add([(key[0], labels.get(INSTANCE, ""))])
-
-        def handle_warning(key: ObjectKey) -> None:
-            # Not urgent: an Event only explains, and a tenant may write as many as they like.
-            if self._queue is not None:
-                self._pending.setdefault(key, False)
-                self._wake.set()
-
-        informers.servers.event_handlers.append(handle_server)
-        for store in (informers.stateful_sets, informers.services, informers.config_maps, informers.pods):
-            store.event_handlers.append(handle_owned_object)
-        informers.claims.event_handlers.append(lambda key, _: self._add([(key[0], server_of_claim(key[1]) or "")]))
-        informers.warnings.event_handlers.append(handle_warning)
-        informers.secrets_metadata.event_handlers.append(lambda key, _: self._add(self._dependents.of_secret(key)))
-        informers.classes.event_handlers.append(lambda key, _: self._add(self._dependents.of_class(key[1])))

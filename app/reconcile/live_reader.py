@@ -54,22 +54,20 @@ class LiveReader:
             if isinstance(secret, SecretDigest):
                 digests[reference.secret] = secret.digests
             secrets[reference.secret] = secret.secret if isinstance(secret, SecretDigest) else secret
-        return await self._read_connection_string(server, key, replace(live, secrets=secrets, digests=digests))
+        live = replace(live, secrets=secrets, digests=digests)
 
-    async def _read_connection_string(self, server: DittoServer, key: ObjectKey, live: LiveState) -> LiveState:
-        """Reads its Secret only where it, or the Secret with its parts, has changed since the two agreed."""
-        reference = postgres_reference(server.metadata.name, server.spec)
-        name = reference.secret if reference else None
-        if not name or name not in live.digests:
+        # The Secret with the connection string is read only where it, or the one with its parts, has changed since.
+        connection = postgres_reference(server.metadata.name, server.spec)
+        name = connection.secret if connection else None
+        if not name or name not in digests:
             return live
         if live.postgres_secret and self._agreed.get(key) == self._versions(key, name):
             return live
 
         try:
-            source = await self._cluster.get(SECRETS, name, key[0])
+            return replace(live, postgres_source=await self._cluster.get(SECRETS, name, key[0]))
         except ClusterError as error:
-            return replace(live, secrets={**(live.secrets or {}), name: Unknown(str(error))})
-        return replace(live, postgres_source=source)
+            return replace(live, secrets={**secrets, name: Unknown(str(error))})
 
     def agree(self, key: ObjectKey, source: Manifest) -> None:
         """Remembers that the Secret with the parts agrees with the connection string as it was read."""
@@ -108,13 +106,11 @@ class LiveReader:
         )
 
     async def read_node(self, live: LiveState) -> Node | None:
-        """Looks the pod's node up when the pod does not end or has lost it; with nothing wrong, nothing is asked.
-
-        Says nothing of a pod that somebody else has created under this name: users may not read nodes.
-        """
+        """Looks the pod's node up when the pod does not end or has lost it; with nothing wrong, nothing is asked."""
         name = node_in_question(live.pod, self._clock())
         if name is None or live.pod is None or live.stateful_set is None:
             return None
+        # Somebody else may have created a pod under this name, and users may not read nodes.
         if (controller(live.pod) or {}).get("uid") != live.stateful_set["metadata"]["uid"]:
             return None
 
@@ -131,6 +127,5 @@ class LiveReader:
         return None if seconds is None else max(seconds, 0.0)
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets a server that is gone."""
         self._agreed.pop(key, None)
         self._unlabelled_pods.forget(key)

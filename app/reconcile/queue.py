@@ -6,7 +6,7 @@ It does no I/O and never asks for the time: `now` is in seconds of a clock that 
 import heapq
 import random
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
@@ -46,17 +46,16 @@ class Queue:
     def add(self, key: ObjectKey, now: float, *, urgent: bool = True) -> None:
         """Makes the key ready at once, also during a backoff; a key in work gets ready when the work has ended."""
         self._wake(now)
-        work = self._works.get(key)
-        if work:
-            work.add(now, urgent=urgent)
+        if work := self._works.get(key):
+            work.added = now if work.added is None else work.added
+            work.urgent = work.urgent or urgent
         else:
             self._make_ready(key, now, urgent=urgent)
 
     def add_after(self, key: ObjectKey, now: float, seconds: float) -> None:
         """Requeues the key later, without a failure. The earliest of several counts, and taking the key drops it."""
         self._wake(now)
-        work = self._works.get(key)
-        if work:
+        if work := self._works.get(key):
             work.due = min(work.due, now + seconds)
         elif key not in self._urgent and key not in self._usual:
             self._put_off(key, now + seconds)
@@ -96,7 +95,8 @@ class Queue:
         return len(self._urgent) + len(self._usual) + len(self._later)
 
     def _wake(self, now: float) -> None:
-        for due, key in self._later.take_due(now):
+        while (first := self._later.first()) and first[0] <= now:
+            due, key = first
             self._make_ready(key, due, urgent=False)
 
     def _make_ready(self, key: ObjectKey, since: float, *, urgent: bool) -> None:
@@ -137,10 +137,6 @@ class _Work:
     urgent: bool = False
     due: float = inf
 
-    def add(self, now: float, *, urgent: bool) -> None:
-        self.added = now if self.added is None else self.added
-        self.urgent = self.urgent or urgent
-
 
 class _Later:
     """Keeps when keys are due. A heap entry that differs from the dict is stale, and skipped when it comes up."""
@@ -169,11 +165,6 @@ class _Later:
                 return due, key
             heapq.heappop(self._heap)
         return None
-
-    def take_due(self, now: float) -> Iterator[tuple[float, ObjectKey]]:
-        while (first := self.first()) and first[0] <= now:
-            del self._due[first[1]]
-            yield first
 
     def __len__(self) -> int:
         return len(self._due)

@@ -79,7 +79,7 @@ class ApplyResult:
         self.decide_again = False
 
     async def attempt(self, write: Awaitable[object], reason: str = WRITE_FAILED, stage: Stage = Stage.APPLY) -> bool:
-        """Whether the write has worked. Raises what concerns every other object, too."""
+        """Returns whether the write has worked. Raises what concerns every other object, too."""
         try:
             await write
         except CONCERNS_EVERY_OBJECT:
@@ -163,7 +163,22 @@ class Reconciler:
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
         live = await self._report(server, manifest, Observation(problems), result.resize)
-        return _result(problems, result.resize, self._recheck_seconds(server, key_of(manifest), live))
+
+        # No event says when Secrets can be read, or when a name becomes free.
+        if result.resize.again:
+            return Result(0.0)
+        unreadable = next((problem for problem in problems if problem.reason == UNREADABLE), None)
+        problem = first(problems, Stage.APPLY, Stage.SERVICES) or unreadable
+        refusal = next(iter(result.resize.refused.values()), "")
+        if retry := problem.message if problem else result.resize.failure or refusal:
+            return Result(retry=retry)
+        if first(problems, Stage.NAME):
+            return Result(TAKEN_RECHECK_SECONDS)
+
+        recheck = self._recheck_seconds(server, key_of(manifest), live)
+        if any(problem.reason == SECTION_REJECTED for problem in problems):
+            return Result(min(recheck or REJECTED_RECHECK_SECONDS, REJECTED_RECHECK_SECONDS))
+        return Result(recheck)
 
     def _with_memory(self, live: LiveState, manifest: Manifest, resize: ResizeResult) -> LiveState:
         """Adds what only this process knows: what it removed, and what the API server has rejected."""
@@ -316,24 +331,6 @@ class Reconciler:
         self._in_terminating_namespaces.pop(key, None)
         self._resizer.forget(key)
         self._reader.forget(key)
-
-
-def _result(problems: Sequence[Problem], resize: ResizeResult, recheck: float | None) -> Result:
-    """Returns when to reconcile again: no event says when Secrets can be read, or when a name becomes free."""
-    if resize.again:
-        return Result(0.0)
-
-    unreadable = next((problem for problem in problems if problem.reason == UNREADABLE), None)
-    problem = first(problems, Stage.APPLY, Stage.SERVICES) or unreadable
-    refusal = next(iter(resize.refused.values()), "")
-    if retry := problem.message if problem else resize.failure or refusal:
-        return Result(retry=retry)
-
-    if first(problems, Stage.NAME):
-        return Result(TAKEN_RECHECK_SECONDS)
-    if any(problem.reason == SECTION_REJECTED for problem in problems):
-        return Result(min(recheck or REJECTED_RECHECK_SECONDS, REJECTED_RECHECK_SECONDS))
-    return Result(recheck)
 
 
 def _owner(manifest: Manifest) -> Owner:

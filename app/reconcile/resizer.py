@@ -93,7 +93,6 @@ class Resizer:
         return removed if self._clock() - since < REMEMBERED else None
 
     def forget(self, key: ObjectKey) -> None:
-        """Forgets a server that is gone."""
         self._removed.pop(key, None)
 
     async def _change_claims(self, step: ChangeClaims, manifest: Manifest) -> dict[str, str]:
@@ -132,7 +131,16 @@ class Resizer:
                 await self._writer.delete(STATEFUL_SETS, stateful_set, orphan=True)
 
             case RecreateStatefulSet(stateful_set):
-                await self._recreate(stateful_set, manifest, owner)
+                try:
+                    recreated = await self._writer.create(STATEFUL_SETS, stateful_set)
+                except (Forbidden, Invalid):
+                    # It cannot be as it was: from now on the rendered one is created.
+                    self._removed.pop((owner.namespace, owner.name), None)
+                    raise
+
+                message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
+                self._record_event(manifest, Event("Normal", "StatefulSetRecreated", message))
+                await self._restore_field_owners(owner, recreated)
 
             case ReleasePod(pod):
                 others = [reference for reference in _owners(pod) if reference["uid"] != owner.uid]
@@ -141,18 +149,6 @@ class Resizer:
             case RestartPod(pod, why):
                 await self._writer.delete(PODS, pod)
                 self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {why}"))
-
-    async def _recreate(self, stateful_set: Manifest, manifest: Manifest, owner: Owner) -> None:
-        try:
-            recreated = await self._writer.create(STATEFUL_SETS, stateful_set)
-        except (Forbidden, Invalid):
-            # It cannot be as it was: from now on the rendered one is created.
-            self._removed.pop((owner.namespace, owner.name), None)
-            raise
-
-        message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
-        self._record_event(manifest, Event("Normal", "StatefulSetRecreated", message))
-        await self._restore_field_owners(owner, recreated)
 
     async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
         """Gives the fields of a recreated StatefulSet back to their managers; every step tries until it has worked."""

@@ -128,8 +128,7 @@ class Writer:
         self, resource: Resource, live: Manifest, changes: Mapping[str, Any], *, dry_run: bool = False
     ) -> Manifest:
         """Sets values by their paths. Raises Conflict when what is known of the object is out of date."""
-        precondition = {"/metadata/resourceVersion": live["metadata"]["resourceVersion"]}
-        values = {**precondition, **changes}
+        values = {"/metadata/resourceVersion": live["metadata"]["resourceVersion"], **changes}
         operations = [{"op": "add", "path": path, "value": value} for path, value in values.items()]
 
         self._check_may_write()
@@ -170,10 +169,8 @@ class Writer:
         return await self._cluster.get(resource, name, namespace)
 
     async def _migrate_managed_fields(self, resource: Resource, live: Manifest) -> Manifest:
-        """Takes the fields of the object's creator over first (as client-go's csaupgrade).
-
-        Server-side apply never removes what another manager owns.
-        """
+        """Takes the fields of the object's creator over first (as client-go's csaupgrade)."""
+        # Server-side apply never removes what another manager owns.
         full = await self.read_whole(resource, live)
         entries = merged_entries(full["metadata"]["managedFields"])
         if entries == full["metadata"]["managedFields"]:
@@ -181,10 +178,7 @@ class Writer:
         return await self.patch(resource, full, {"/metadata/managedFields": entries})
 
     async def _replace(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
-        """Replaces each desired field of the spec as a whole, with what others made of it.
-
-        Fields that only another type of Service can have go as well, whoever has set them.
-        """
+        """Replaces each desired field of the spec as a whole, with what others made of it."""
         full = await self.read_whole(resource, live)
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
@@ -192,6 +186,7 @@ class Writer:
         names = [name for name in ("spec", "data") if name in desired]
         content: Manifest = {name: {**full.get(name, {}), **desired[name]} for name in names}
         if resource == SERVICES:
+            # Fields that only another type of Service can have go as well, whoever has set them.
             content["spec"] = without_fields_of_other_types(content["spec"])
 
         self._check_may_write()
@@ -208,7 +203,7 @@ class Writer:
 
 
 def is_created_by_update(live: Manifest) -> bool:
-    """Whether an object, as the store has it, was made the server's by another means than server-side apply."""
+    """Returns whether an object, as the store has it, was made the server's by another means than server-side apply."""
     return any(entry.get("operation") == "Update" for entry in live["metadata"].get("managedFields") or [])
 
 
