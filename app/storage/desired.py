@@ -81,7 +81,7 @@ class Write:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to do about a server, in this order. What is not in it is left as it is.
+    """Says what to do about a server, in this order. What is not in it is left as it is.
 
     `resize` is the next step of a volume expansion, `annotate` replaces all annotations of live objects, and `generate`
     names the Secrets to create with random values. The objects in `apply` come in the order of their dependencies: a
@@ -145,10 +145,8 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
 
 
 def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> float | None:
-    """Returns the seconds until the server has to be looked at again although no event says so; None for never.
-
-    Only time tells that a claim waits for too long, or a file system for a restart of its pod.
-    """
+    """Returns the seconds until the server has to be looked at again although no event says so; None for never."""
+    # Only time tells that a claim waits for too long, or a file system for a restart of its pod.
     pending = [claim for claim in live.claims.values() if claim.phase == Phase.PENDING]
     delays = [seconds + 1 for claim in pending if (seconds := claim_seconds_left(claim, now)) > 0]
     due = None if restart_hold(server, live) else restart_due(server, live)
@@ -222,11 +220,13 @@ def _postgres_parts(owner: Owner, spec: Spec, live: LiveState) -> tuple[Manifest
         return None, None
 
     [key] = reference.keys
+    encoded = (live.postgres_source.get("data") or {}).get(key.name, "")
     try:
-        return postgres_secret(owner, postgres.parse_dsn(_decode(live.postgres_source, key.name))), None
+        dsn = postgres.parse_dsn(base64.b64decode(encoded).decode(errors="replace"))
     except ValueError as error:
         where = f'Postgres Secret "{reference.secret}" key "{key.name}"'
         return None, Problem("SecretIncomplete", f"{where}: {error}", Stage.CREDENTIALS)
+    return postgres_secret(owner, dsn), None
 
 
 def postgres_reference(name: str, spec: Spec) -> SecretReference | None:
@@ -235,18 +235,10 @@ def postgres_reference(name: str, spec: Spec) -> SecretReference | None:
     return next((reference for reference in references if reference.path == POSTGRES_PATH and reference.secret), None)
 
 
-def _decode(secret: Mapping[str, Any], key: str) -> str:
-    return base64.b64decode((secret.get("data") or {}).get(key, "")).decode(errors="replace")
-
-
 def _workload(
     server: DittoServer, owner: Owner, live: LiveState, step: Step | None, credentials: Problem | None
 ) -> tuple[Manifest | None, Problem | None]:
-    """Returns the StatefulSet to apply, None to leave it as it is; and why a section of its pod stays as it is live.
-
-    A section that the API server rejects keeps its live value, so that a rotation, an image or a size is applied
-    nevertheless. Without a live StatefulSet none is created: its pod would run without what the user asked for.
-    """
+    """Returns the StatefulSet to apply, None to leave it as it is; and why a section of its pod stays as it is live."""
     is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
     is_to_recreate = live.stateful_set is None and live.removed is not None and owner.owns(live.removed)
     digest = _config_hash(owner, server.spec, live, credentials)
@@ -258,6 +250,8 @@ def _workload(
     if not live.rejected:
         return workload, None
 
+    # A section that the API server rejects keeps its live value, so that a rotation, an image or a size is applied
+    # nevertheless. Without a live StatefulSet none is created: its pod would run without what the user asked for.
     reason = "; ".join(finding.message for finding in live.rejected)
     if live.stateful_set is None:
         return None, Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
@@ -268,26 +262,22 @@ def _workload(
 
 
 def _config_hash(owner: Owner, spec: Spec, live: LiveState, credentials: Problem | None) -> str | None:
-    """Returns what the pod is to be configured with; None while its StatefulSet is to be left as it is.
-
-    Half of a rotation does not touch a pod that runs. Stopping it is another matter.
-    """
+    """Returns what the pod is to be configured with; None while its StatefulSet is to be left as it is."""
     if not credentials:
         references = consumed_references(owner.name, spec)
         return config_hash(config_yaml(spec), consumed_digests(references, live.digests))
     if live.stateful_set is None:
         return _orphan_hash(live)
+    # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
     is_stopped = not spec.replicas and live.stateful_set["spec"]["replicas"]
     return (config_hash_of(live.stateful_set) or "") if is_stopped else None
 
 
 def _orphan_hash(live: LiveState) -> str | None:
-    """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted.
-
-    Users can write the annotation, so that nothing but a hash is taken from it.
-    """
+    """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted."""
     if live.pod is None or is_terminating(live.pod) or controller(live.pod):
         return None
+    # Users can write the annotation, so that nothing but a hash is taken from it.
     annotation = (live.pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
     return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
 
@@ -297,10 +287,8 @@ def _is_changed(workload: Manifest, live: Manifest | None) -> bool:
 
 
 def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) -> Write | None:
-    """Returns the deletion of a pod of an earlier revision that cannot get ready and blocks the current one.
-
-    Not while the pod or the StatefulSet is about to change: whether the pod is in the way can be said after that.
-    """
+    """Returns the deletion of a pod of an earlier revision that cannot get ready and blocks the current one."""
+    # While the pod or the StatefulSet is about to change, nobody can say whether the pod is in the way.
     is_changing = step is not None and not isinstance(step, ChangeClaims)
     if is_changing or live.pod is None or live.stateful_set is None or not blocks(live.pod, live.stateful_set):
         return None
