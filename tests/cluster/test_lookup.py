@@ -252,7 +252,7 @@ def live(control_plane: ControlPlane, namespace: str) -> Iterator[ControlPlane]:
     claim = ("pvc", "cache-a-0", "-n", namespace)
     bound = '{"status": {"phase": "Bound", "capacity": {"storage": "6Gi"}}}'
     control_plane.kubectl("patch", *claim, "--subresource=status", "--type=merge", f"--patch={bound}")
-    control_plane.kubectl("wait", *claim, "--for=jsonpath={.status.capacity.storage}=6Gi", "--timeout=20s")
+    control_plane.kubectl("wait", *claim, "--for=jsonpath={.status.capacity.storage}=6Gi", "--timeout=60s")
     yield control_plane
     control_plane.kubectl("delete", "--wait=false", "-f", "-", input=manifests)
 
