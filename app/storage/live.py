@@ -1,4 +1,4 @@
-"""What the cluster has of one server: the input of every decision about it. It decides nothing itself."""
+"""Holds what the cluster has of one server: the input of every decision about it. It decides nothing itself."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ RESIZE_PATIENCE = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class LiveState:
-    """What is known of a server."""
+    """The objects of a server as they are, and what is known about them."""
 
     claims: Mapping[str, Claim] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)

@@ -117,6 +117,7 @@ def stateful_set(
     template = pod_template(owner.name, spec, owner.labels, [claim["metadata"]["name"] for claim in claims])
     if config_hash:
         template["metadata"]["annotations"] = {CONFIG_HASH: config_hash}
+
     return _object(
         "apps/v1",
         "StatefulSet",
@@ -148,6 +149,7 @@ def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
 def claim_templates(spec: Spec) -> list[Manifest]:
     name = spec.storage.storage_class_name
     storage_class = {} if name is None else {"storageClassName": name}
+
     return [
         {
             "metadata": {"name": volume.name},

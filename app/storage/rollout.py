@@ -20,6 +20,7 @@ def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     # The StatefulSet's controller waits until the pod is ready (kubernetes 67250), which it may never be because of
     # what the change is meant to fix. A pod that is ready is replaced by that controller.
     revision = (pod["metadata"].get("labels") or {}).get(REVISION) or ""
+
     return (
         is_observed(stateful_set)
         and rolls_out(stateful_set)
