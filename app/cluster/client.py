@@ -202,17 +202,15 @@ class Cluster:
         try:
             groups = (await self._request(Request("GET", "/apis"), "APIGroupList"))["groups"]
             versions = [served["version"] for item in groups if item["name"] == group for served in item["versions"]]
-            names: list[str] = []
             if version in versions:
                 request = Request("GET", f"/apis/{DITTO_SERVERS.version}")
                 resources = (await self._request(request, "APIResourceList"))["resources"]
-                names = [resource["name"] for resource in resources]
+                if DITTO_SERVERS.plural in [resource["name"] for resource in resources]:
+                    return
         except (ClusterError, KeyError, TypeError):
             # A request for DittoServers themselves fails for the same reason, and reports it.
             return
 
-        if DITTO_SERVERS.plural in names:
-            return
         crd = f"the CustomResourceDefinition {DITTO_SERVERS.plural}.{group}"
         install = 'install it with "dittofs-operator crd | kubectl apply -f -"'
         if not versions:

@@ -131,10 +131,7 @@ def _manifest(server: Mapping[str, Any], event: Event, now: datetime, reporter: 
         "involvedObject": {
             "apiVersion": server["apiVersion"],
             "kind": server["kind"],
-            "name": metadata["name"],
-            "namespace": metadata["namespace"],
-            "uid": metadata["uid"],
-            "resourceVersion": metadata["resourceVersion"],
+            **{name: metadata[name] for name in ("name", "namespace", "uid", "resourceVersion")},
         },
         "type": event.type,
         "reason": event.reason,

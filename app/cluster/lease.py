@@ -71,7 +71,15 @@ class Lease:
                 finished = await self._lead(lead)
                 log.info("no longer leading", extra={"identity": self._identity})
         finally:
-            await self._release()
+            if self._record is not None and self.held():
+                self._renewed_at = float("-inf")
+                spec = {**self._record["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
+                try:
+                    # The next leader may begin at once; if this fails, it waits until the Lease has expired.
+                    async with asyncio.timeout(self._timing.retry):
+                        await self._cluster.replace(LEASES, {**self._record, "spec": spec})
+                except (ClusterError, TimeoutError) as error:
+                    log.warning("lease not released", extra={"reason": str(error) or "no answer in time"})
 
     async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Returns whether `lead` has returned; otherwise the Lease was lost."""
@@ -163,16 +171,3 @@ class Lease:
             "renewTime": now,
             "leaseTransitions": (spec.get("leaseTransitions") or 0) + (not is_holder),
         }
-
-    async def _release(self) -> None:
-        """Lets the next leader begin at once. If this fails, that one waits until the Lease has expired."""
-        if self._record is None or not self.held():
-            return
-
-        self._renewed_at = float("-inf")
-        spec = {**self._record["spec"], "holderIdentity": "", "leaseDurationSeconds": 1}
-        try:
-            async with asyncio.timeout(self._timing.retry):
-                await self._cluster.replace(LEASES, {**self._record, "spec": spec})
-        except (ClusterError, TimeoutError) as error:
-            log.warning("lease not released", extra={"reason": str(error) or "no answer in time"})

@@ -18,6 +18,8 @@ class Resource:
     namespaced: bool = True
 
 
+_ADMISSION = "admissionregistration.k8s.io/v1"
+
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
 SECRETS = Resource("v1", "secrets", "Secret")
 CLAIMS = Resource("v1", "persistentvolumeclaims", "PersistentVolumeClaim")
@@ -29,13 +31,10 @@ NODES = Resource("v1", "nodes", "Node", namespaced=False)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 MUTATING_WEBHOOKS = Resource(
-    "admissionregistration.k8s.io/v1", "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
+    _ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
 )
 VALIDATING_WEBHOOKS = Resource(
-    "admissionregistration.k8s.io/v1",
-    "validatingwebhookconfigurations",
-    "ValidatingWebhookConfiguration",
-    namespaced=False,
+    _ADMISSION, "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False
 )
 DITTO_SERVERS = Resource(API_VERSION, PLURAL, KIND)
 

@@ -21,8 +21,6 @@ CHECK_SECONDS = 1.0
 
 Objects = Mapping[tuple[Resource, str, str], dict[str, Any]]
 
-_Signature = tuple[tuple[str, int, int, int], ...]
-
 log = logging.getLogger(__name__)
 
 
@@ -209,7 +207,7 @@ def _decode_base64(text: str) -> bytes:
     return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
 
 
-def _signature(path: Path) -> _Signature:
+def _signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
     """Returns something that changes when the files do, and nothing when they cannot be read."""
     try:
         stats = [(str(file), file.stat()) for file in list_files(path)]

@@ -136,11 +136,7 @@ class Store:
     def _put(self, manifest: Manifest) -> bool:
         name, version = full_name(key_of(manifest)), version_of(manifest)
         self.note_version(version)
-        if version <= self._versions.get(name, 0):
-            return False
-
-        trimmed = self._trim(manifest)
-        if trimmed is None:
+        if version <= self._versions.get(name, 0) or (trimmed := self._trim(manifest)) is None:
             return False
 
         self._objects[name] = zlib.compress(orjson.dumps(trimmed), level=1)
