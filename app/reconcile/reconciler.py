@@ -53,6 +53,9 @@ CONCERNS_EVERY_OBJECT = (Unreachable, Conflict, NotLeading, NamespaceTerminating
 
 UTC_CLOCK = partial(datetime.now, UTC)
 
+# UID and generation of a server, what the API server rejects of its sections, and when it is asked again.
+_Rejection = tuple[tuple[str, int], Sequence[Finding], datetime]
+
 _RESOURCES = {resource.kind: resource for resource in (CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS)}
 
 
@@ -116,8 +119,7 @@ class Reconciler:
         self._reader = LiveReader(cluster, informers, clock, resize_patience)
         self._resizer = Resizer(informers, writer, record_event, clock)
 
-        # What the API server rejects of a server's sections, by its UID and generation, and when it is asked again.
-        self._rejected: dict[ObjectKey, tuple[tuple[str, int], Sequence[Finding], datetime]] = {}
+        self._rejected: dict[ObjectKey, _Rejection] = {}
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
         self._in_terminating_namespaces: dict[ObjectKey, str] = {}
 
@@ -261,28 +263,24 @@ class Reconciler:
         except CONCERNS_EVERY_OBJECT:
             raise
         except ClusterError:
-            if resource != STATEFUL_SETS or live.rejected:
+            sections = changed_sections(spec, None)
+            if resource != STATEFUL_SETS or live.rejected or not sections:
                 raise
-            if not (findings := await self._find_rejected_sections(spec, owner)):
+
+            dry_run: DryRun | Unknown
+            try:
+                dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections))
+            except ClusterError as error:
+                # A webhook of others may not know dry runs; the types of core/v1 have to do then.
+                dry_run = Unknown(str(error))
+            findings = [finding for finding in section_findings(spec, sections, dry_run) if finding.rejects]
+            if not findings:
+                # Another part of the object is at fault.
                 raise
 
             until = self._clock() + timedelta(seconds=REJECTED_RECHECK_SECONDS)
             self._rejected[key_of(manifest)] = _version(manifest), findings, until
             result.decide_again = True
-
-    async def _find_rejected_sections(self, spec: Spec, owner: Owner) -> list[Finding]:
-        """Returns what the API server rejects of the sections; nothing when another part of the object is at fault."""
-        sections = changed_sections(spec, None)
-        if not sections:
-            return []
-
-        dry_run: DryRun | Unknown
-        try:
-            dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections))
-        except ClusterError as error:
-            # A webhook of others may not know dry runs; the types of core/v1 have to do then.
-            dry_run = Unknown(str(error))
-        return [finding for finding in section_findings(spec, sections, dry_run) if finding.rejects]
 
     async def _report(
         self, server: DittoServer, manifest: Manifest, observation: Observation, resize: ResizeResult | None = None

@@ -68,10 +68,8 @@ class Resizer:
                 await self._restore_field_owners(owner, live.stateful_set)
             if isinstance(step, ChangeClaims):
                 refused = await self._change_claims(step, manifest)
-                are_all_refused = refused.keys() == step.requests.keys()
-                return ResizeResult(
-                    {**live.refused, **refused}, again=not are_all_refused, decide_again=are_all_refused
-                )
+                all_refused = refused.keys() == step.requests.keys()
+                return ResizeResult({**live.refused, **refused}, again=not all_refused, decide_again=all_refused)
             if step:
                 await self._take(step, manifest, owner)
         except (Conflict, NotLeading, NamespaceTerminating):
