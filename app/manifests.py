@@ -40,10 +40,7 @@ class Document:
 
 
 def read(paths: Sequence[str | os.PathLike[str]], stdin: BinaryIO | None = None) -> list[Document]:
-    """Reads files, folders with all below them, and standard input where a path is `-`. Raises UnusableInput.
-
-    What is no Kubernetes object, such as Helm values, is skipped in a folder and refused where it is named.
-    """
+    """Reads files, folders with all below them, and standard input where a path is `-`. Raises UnusableInput."""
     documents = []
     for path in paths:
         if path == STDIN:
@@ -60,7 +57,8 @@ def read(paths: Sequence[str | os.PathLike[str]], stdin: BinaryIO | None = None)
             except OSError as error:
                 _refuse(error)
 
-            # The name of a file may hold bytes that are no text.
+            # The name of a file may hold bytes that are no text. What is no Kubernetes object, such as Helm values, is
+            # skipped in a folder and refused where it is named.
             name = os.fsencode(file).decode(errors="replace")
             documents += parse(_decode(raw, name), name, named=file == Path(path))
 

@@ -1,7 +1,4 @@
-"""Every rule about a DittoServer by its name, and judge(), which applies them all. It looks nothing up.
-
-A rule about the object alone is in the CustomResourceDefinition too (`crd`), so that it holds while no webhook answers.
-"""
+"""Every rule about a DittoServer by its name, and judge(), which applies them all. It looks nothing up."""
 
 import json
 import posixpath
@@ -120,6 +117,8 @@ class Change:
 
 
 Rule = Callable[[Change, Facts], Iterator[Finding]]
+
+# A rule about the object alone is in the CustomResourceDefinition, too, so that it holds while no webhook answers.
 RULES: list[Rule] = []
 OBJECT_RULES: list[Rule] = []
 

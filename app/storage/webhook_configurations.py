@@ -64,12 +64,7 @@ def _configuration(kind: str, webhook: dict[str, Any]) -> dict[str, Any]:
         "resources": [PLURAL],
         "scope": "Namespaced",
     }
-    always = {
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "matchPolicy": "Equivalent",
-        "rules": [rule],
-    }
+    always = {"admissionReviewVersions": ["v1"], "sideEffects": "None", "matchPolicy": "Equivalent", "rules": [rule]}
 
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",
