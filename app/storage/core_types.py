@@ -22,9 +22,30 @@ _INT64 = range(-(2**63), 2**63)
 def violations(kind: str, value: Any, path: str) -> list[Finding]:
     """Returns why a value without nulls is no `kind` of core/v1, such as SecurityContext; the first ten reasons."""
     findings = list(islice(_violations({"$ref": kind}, value, path), MAX_VIOLATIONS))
-    if kind == "ResourceRequirements" and not findings:
-        findings = list(islice(_request_violations(value, path), MAX_VIOLATIONS))
-    return findings
+    if kind != "ResourceRequirements" or findings:
+        return findings
+
+    # No schema compares requests with limits (validateContainerResourceRequirements).
+    limits = value.get("limits", {})
+    for name, request in value.get("requests", {}).items():
+        resource = name[:MAX_NAME_CHARACTERS]
+
+        # A pod may use more than it requests of Kubernetes' own resources, except for huge pages.
+        is_extended = "/" in name and "kubernetes.io/" not in name
+        can_be_overcommitted = not is_extended and not name.startswith("hugepages-")
+
+        if name not in limits:
+            if not can_be_overcommitted:
+                text = f"resources.limits lacks {resource}, which cannot be overcommitted: limit it to what it requests"
+                findings.append(rejection(f"{path}.limits", text))
+            continue
+
+        amount, max_amount = _parse_quantity(request), _parse_quantity(limits[name])
+        if amount > max_amount or (amount < max_amount and not can_be_overcommitted):
+            problem = "is above" if amount > max_amount else "has to be"
+            text = f"resources.requests has {request} of {resource}, which {problem} its limit of {limits[name]}"
+            findings.append(rejection(f"{path}.requests", text))
+    return findings[:MAX_VIOLATIONS]
 
 
 def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
@@ -51,31 +72,6 @@ def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
             advice = f"; did you mean {closest}?" if closest else ""
             problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {KUBERNETES}"
             yield rejection(item_path, f"{problem}{advice}")
-
-
-def _request_violations(resources: Mapping[str, Any], path: str) -> Iterator[Finding]:
-    """Compares requests with limits, which no schema does (validateContainerResourceRequirements)."""
-    limits = resources.get("limits", {})
-
-    for name, request in resources.get("requests", {}).items():
-        resource = name[:MAX_NAME_CHARACTERS]
-
-        # A pod may use more than it requests of Kubernetes' own resources, except for huge pages.
-        is_extended = "/" in name and "kubernetes.io/" not in name
-        can_be_overcommitted = not is_extended and not name.startswith("hugepages-")
-
-        if name not in limits:
-            if not can_be_overcommitted:
-                text = f"resources.limits lacks {resource}, which cannot be overcommitted: limit it to what it requests"
-                yield rejection(f"{path}.limits", text)
-            continue
-
-        limit = limits[name]
-        amount, max_amount = _parse_quantity(request), _parse_quantity(limit)
-        if amount > max_amount or (amount < max_amount and not can_be_overcommitted):
-            problem = "is above" if amount > max_amount else "has to be"
-            text = f"resources.requests has {request} of {resource}, which {problem} its limit of {limit}"
-            yield rejection(f"{path}.requests", text)
 
 
 def _is_quantity(value: Any) -> bool:
