@@ -55,7 +55,20 @@ def parse_documents(text: str, file: str) -> Iterator[tuple["Text", Any]]:
         for node in _compose(text):
             yield Text(text, root=node), constructor.construct(node)
     except yaml.YAMLError as error:
-        raise _explain(error, text, file) from None
+        # The text is never quoted: it may be a Secret's.
+        if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
+            line, column = error.problem_mark.line, error.problem_mark.column
+            written = (text.split("\n")[line : line + 1] or [""])[0]
+            if written[column : column + 1] == "\t":
+                raise UnusableInput(file, line + 1, "expected spaces for indentation, found a tab") from None
+
+            hint = f"; {TEMPLATE_HINT}" if "{{" in written else ""
+            raise UnusableInput(file, line + 1, f"expected YAML: {error.problem}{hint}") from None
+
+        if unprintable := yaml.reader.Reader.NON_PRINTABLE.search(text):
+            line = text.count("\n", 0, unprintable.start()) + 1
+            raise UnusableInput(file, line, "expected text, found a control character") from None
+        raise UnusableInput(file, None, "expected YAML") from None
 
 
 class Text:
@@ -157,25 +170,6 @@ class _Loader(SafeLoader):
 
     def ascend_resolver(self) -> None:
         self._depth -= 1
-
-
-def _explain(error: yaml.YAMLError, text: str, file: str) -> UnusableInput:
-    """Says what was expected, without quoting the text, which may be a Secret's."""
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark:
-        line, column = error.problem_mark.line, error.problem_mark.column
-        written = (text.split("\n")[line : line + 1] or [""])[0]
-        if written[column : column + 1] == "\t":
-            return UnusableInput(file, line + 1, "expected spaces for indentation, found a tab")
-
-        hint = f"; {TEMPLATE_HINT}" if "{{" in written else ""
-        return UnusableInput(file, line + 1, f"expected YAML: {error.problem}{hint}")
-
-    unprintable = yaml.reader.Reader.NON_PRINTABLE.search(text)
-    if unprintable:
-        line = text.count("\n", 0, unprintable.start()) + 1
-        return UnusableInput(file, line, "expected text, found a control character")
-
-    return UnusableInput(file, None, "expected YAML")
 
 
 class _Constructor:
