@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -91,46 +91,41 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
     servers = [document for document in documents if document.object["kind"] == KIND]
     # This only checks their shape. A status is never applied, so it may have any shape.
     objects(replace(server, object={**server.object, "status": None}) for server in servers)
-    manifests = []
+
+    overlay = Overlay(documents, reader)
+    surveys: dict[str, Survey] = {}
+    outcomes = []
     for server in servers:
         # A server of another version, which is refused below, can have any shape.
         metadata = server.object.get("metadata")
         metadata = metadata if isinstance(metadata, dict) else {}
-        metadata = {**metadata, "namespace": metadata.get("namespace") or namespace}
-        manifests.append({**server.object, "metadata": metadata})
+        key = metadata.get("namespace") or namespace, str(metadata.get("name") or "")
+        manifest = {**server.object, "metadata": {**metadata, "namespace": key[0]}}
 
-    overlay = Overlay(documents, reader)
-    namespaces = sorted({manifest["metadata"]["namespace"] for manifest in manifests})
-    surveys = {name: await survey(overlay, name) for name in namespaces}
+        if key[0] not in surveys:
+            surveys[key[0]] = await survey(overlay, key[0])
+        live_server = surveys[key[0]].servers.get(key)
+        new, old = set_defaults(manifest), live_server and set_defaults(live_server)
 
-    outcomes = [
-        await _preview_server(manifest, overlay, surveys[manifest["metadata"]["namespace"]]) for manifest in manifests
-    ]
+        change = Change.read(new, old)
+        findings = judge_manifest(manifest, change, await gather(overlay, needs(change)))
+        outcome = Outcome(*key, is_new=live_server is None, findings=findings)
+        if outcome.refused:
+            outcomes.append(outcome)
+            continue
+
+        live_state = surveys[key[0]].live_state(key)
+        if live_state:
+            live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
+
+        now = datetime.now(UTC)
+        effects = edit(old, new, live_state, now) if old else creation(new, live_state, now)
+        outcome = replace(outcome, effects=effects)
+        if live_state:
+            outcome = replace(outcome, caveat=caveat(effects, live_state), held=held_back(new, effects, live_state))
+        outcomes.append(outcome)
+
     return Preview(outcomes, sorted({gap for live in surveys.values() for gap in live.gaps}))
-
-
-async def _preview_server(manifest: Mapping[str, Any], reader: Reader, live: Survey) -> Outcome:
-    key = manifest["metadata"]["namespace"], str(manifest["metadata"].get("name") or "")
-    live_server = live.servers.get(key)
-    new, old = set_defaults(manifest), live_server and set_defaults(live_server)
-
-    change = Change.read(new, old)
-    findings = judge_manifest(manifest, change, await gather(reader, needs(change)))
-    outcome = Outcome(*key, is_new=live_server is None, findings=findings)
-    if outcome.refused:
-        return outcome
-
-    live_state = live.live_state(key)
-    if live_state:
-        live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
-
-    now = datetime.now(UTC)
-    effects = edit(old, new, live_state, now) if old else creation(new, live_state, now)
-    outcome = replace(outcome, effects=effects)
-    if live_state is None:
-        return outcome
-
-    return replace(outcome, caveat=caveat(effects, live_state), held=held_back(new, effects, live_state))
 
 
 def format_text(outcomes: Sequence[Outcome]) -> Iterator[str]:
