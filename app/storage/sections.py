@@ -55,7 +55,17 @@ SECTIONS = (
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
     """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
     # A section that did not change is never judged: somebody else's mistake must not hold up an edit.
-    return tuple(section for section in SECTIONS if _differs(section.value(new), section.value(old) if old else {}))
+    changed = []
+    for section in SECTIONS:
+        text, old_text = _as_json(section.value(new)), _as_json(section.value(old) if old else {})
+        if text not in ("{}", old_text):
+            changed.append(section)
+    return tuple(changed)
+
+
+def _as_json(value: Mapping[str, Any]) -> str | None:
+    """Returns None for what is nested too deep. JSON tells apart what Python holds equal: True and 1, or 1 and 1.0."""
+    return None if _is_too_deep(value) else json.dumps(without_nulls(value), sort_keys=True)
 
 
 def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
@@ -176,18 +186,6 @@ def _common_field(changed: Sequence[Section]) -> str:
 
 def _violations(section: Section, spec: Spec) -> list[Finding]:
     return violations(section.kind, without_nulls(section.value(spec)), section.field)
-
-
-def _differs(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
-    if _is_too_deep(new):
-        return not _is_too_deep(old)
-
-    value = without_nulls(new)
-    if not value or _is_too_deep(old):
-        return bool(value)
-
-    # JSON tells apart what Python holds equal: True and 1, or 1 and 1.0.
-    return json.dumps(value, sort_keys=True) != json.dumps(without_nulls(old), sort_keys=True)
 
 
 def _is_too_deep(value: Any) -> bool:
