@@ -46,9 +46,17 @@ def _has_field(live: Mapping[str, Any], name: str, desired: Any) -> bool:
     if _is_empty(desired) and _is_empty(value):
         return True
 
-    # An annotation may have such a name as well.
+    # An annotation may have such a name as well. Of 1024Mi and 1Gi the API server writes the shorter one.
     if name in ("requests", "limits") and isinstance(desired, dict) and isinstance(value, dict):
-        return all(_is_same_quantity(value.get(resource), amount) for resource, amount in desired.items())
+        for resource, amount in desired.items():
+            try:
+                is_same = quantity.parse_exact(str(value.get(resource))) == quantity.parse_exact(str(amount))
+            except ValueError:
+                is_same = value.get(resource) == amount
+            if not is_same:
+                return False
+        return True
+
     return name in live and _covers(value, desired)
 
 
@@ -70,11 +78,3 @@ def _identity(item: Any) -> tuple[str, Any] | None:
 def _is_empty(value: Any) -> bool:
     """Tells whether the API server leaves the value out."""
     return value is None or value in ({}, [], "")
-
-
-def _is_same_quantity(live: Any, desired: Any) -> bool:
-    """Tells whether the quantities are equal, as 1024Mi and 1Gi are: the API server writes the shorter one."""
-    try:
-        return quantity.parse_exact(str(live)) == quantity.parse_exact(str(desired))
-    except ValueError:
-        return bool(live == desired)
