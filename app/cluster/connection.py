@@ -150,8 +150,13 @@ async def _from_kubeconfig(files: Sequence[Path], context: str) -> Connection:
     configuration, name = Configuration(), os.pathsep.join(map(str, files))
     try:
         selected = await authenticate(await asyncio.to_thread(select, files, context))
-        loader = KubeConfigLoader(config_dict=selected.as_kubeconfig(), config_base_path="")
-        await loader.load_and_set(configuration)
+        content = {
+            "current-context": "selected",
+            "contexts": [{"name": "selected", "context": {"cluster": "selected", "user": "selected"}}],
+            "clusters": [{"name": "selected", "cluster": selected.cluster}],
+            "users": [{"name": "selected", "user": selected.user}],
+        }
+        await KubeConfigLoader(config_dict=content, config_base_path="").load_and_set(configuration)
         impersonation = selected.impersonation
     except malformed as error:
         raise Unavailable(f"kubeconfig {name} cannot be used: {explain(error)}") from error

@@ -71,12 +71,18 @@ class EventRecorder:
     async def _send_all(self) -> None:
         while self._queue:
             event = self._queue[0]
+            metadata = event["metadata"]
             try:
-                await self._create_or_count(event)
+                try:
+                    await self._cluster.create(EVENTS, event)
+                except Conflict:
+                    counted = await self._cluster.get(EVENTS, metadata["name"], metadata["namespace"])
+                    changes = {"count": (counted.get("count") or 0) + 1, "lastTimestamp": event["lastTimestamp"]}
+                    await self._cluster.replace(EVENTS, {**counted, **changes})
             except ClusterError as error:
                 # When another replica counted it just now, or it or its namespace is gone, nobody has to do anything.
                 is_normal = isinstance(error, Conflict | NotFound | NamespaceTerminating)
-                about = {"namespace": event["metadata"]["namespace"], "object": event["involvedObject"]["name"]}
+                about = {"namespace": metadata["namespace"], "object": event["involvedObject"]["name"]}
                 extra = {**about, "event": event["reason"], "reason": str(error)}
                 log.log(logging.INFO if is_normal else logging.WARNING, "event not sent", extra=extra)
             # An Event stays queued while it is sent, so that `drain` still finds it after `run` was cancelled.
@@ -84,15 +90,6 @@ class EventRecorder:
 
         self._recorded.clear()
         self._is_full = False
-
-    async def _create_or_count(self, event: Manifest) -> None:
-        try:
-            await self._cluster.create(EVENTS, event)
-        except Conflict:
-            metadata = event["metadata"]
-            existing = await self._cluster.get(EVENTS, metadata["name"], metadata["namespace"])
-            count = (existing.get("count") or 0) + 1
-            await self._cluster.replace(EVENTS, {**existing, "count": count, "lastTimestamp": event["lastTimestamp"]})
 
 
 class _SpamFilter:

@@ -54,16 +54,6 @@ class Selected:
             headers += [(f"Impersonate-Extra-{quote(key, safe=_HEADER_CHARACTERS)}", str(value)) for value in values]
         return headers
 
-    def as_kubeconfig(self) -> Entry:
-        """Returns a kubeconfig that contains nothing else."""
-        context = {"cluster": "selected", "user": "selected"}
-        return {
-            "current-context": "selected",
-            "contexts": [{"name": "selected", "context": context}],
-            "clusters": [{"name": "selected", "cluster": self.cluster}],
-            "users": [{"name": "selected", "user": self.user}],
-        }
-
 
 def select(files: Sequence[Path], context: str = "") -> Selected:
     """Selects the current context where none is named. Raises OSError, TypeError and ValueError.

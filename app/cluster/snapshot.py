@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -132,7 +133,11 @@ _VOLUMES = "a list of volumes"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values()),
-    _BASE64: lambda value: _IS[_TEXTS](value) and _can_parse(_decode_base64, value.values()),
+    # Like the API server: strict, but line breaks do not count.
+    _BASE64: lambda value: (
+        _IS[_TEXTS](value)
+        and _can_parse(lambda text: base64.b64decode(re.sub("[\r\n]", "", text), validate=True), value.values())
+    ),
     _AMOUNTS: lambda value: _IS[_TEXTS](value) and _can_parse(quantity.parse, value.values()),
     _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
     _TEMPLATES: lambda value: (
@@ -200,11 +205,6 @@ def _can_parse(parse: Callable[[str], object], values: Iterable[str | None]) -> 
     except ValueError:
         return False
     return True
-
-
-def _decode_base64(text: str) -> bytes:
-    """Applies the API server's own rule: strict, but line breaks do not count."""
-    return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
 
 
 def _signature(path: Path) -> tuple[tuple[str, int, int, int], ...]:
