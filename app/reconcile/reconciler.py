@@ -146,7 +146,16 @@ class Reconciler:
                 return Result(self._recheck_seconds(reading.server, key, live))
             return await self._reconcile(reading.server, manifest)
         except NamespaceTerminating:
-            return await self._leave(reading.server, manifest)
+            # Report that, and leave the server alone from now on.
+            message = f"namespace {key[0]} is being deleted: nothing can be created in it, and the operator leaves it"
+            problem = Problem("NamespaceTerminating", message, Stage.NAME, stalls=True)
+            try:
+                await self._report(reading.server, manifest, Observation([problem]))
+            except ClusterError as error:
+                return Result(retry=str(error))
+
+            self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
+            return Result()
         except ClusterError as error:
             return Result(retry=str(error))
 
@@ -301,19 +310,6 @@ class Reconciler:
             for event in transition_events(conditions(manifest), conditions({"status": new_status})):
                 self._record_event(manifest, event)
         return live
-
-    async def _leave(self, server: DittoServer, manifest: Manifest) -> Result:
-        """Reports that the namespace is being deleted, and leaves the server alone from now on."""
-        namespace = manifest["metadata"]["namespace"]
-        message = f"namespace {namespace} is being deleted: nothing can be created in it, and the operator leaves it"
-        problem = Problem("NamespaceTerminating", message, Stage.NAME, stalls=True)
-        try:
-            await self._report(server, manifest, Observation([problem]))
-        except ClusterError as error:
-            return Result(retry=str(error))
-
-        self._in_terminating_namespaces[key_of(manifest)] = manifest["metadata"]["uid"]
-        return Result()
 
     def _recheck_seconds(self, server: DittoServer, key: ObjectKey, live: LiveState) -> float | None:
         delays = recheck_seconds(server, live, self._clock()), self._reader.recheck_seconds(key)

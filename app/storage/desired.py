@@ -241,7 +241,16 @@ def _workload(
     """Returns the StatefulSet to apply, None to leave it as it is; and why a section of its pod stays as it is live."""
     is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
     is_to_recreate = live.stateful_set is None and live.removed is not None and owner.owns(live.removed)
-    digest = _config_hash(owner, server.spec, live, credentials)
+    if not credentials:
+        references = consumed_references(owner.name, server.spec)
+        digest: str | None = config_hash(config_yaml(server.spec), consumed_digests(references, live.digests))
+    elif live.stateful_set is None:
+        digest = _orphan_hash(live)
+    else:
+        # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
+        is_stopped = not server.spec.replicas and live.stateful_set["spec"]["replicas"]
+        digest = (config_hash_of(live.stateful_set) or "") if is_stopped else None
+
     if is_leaving or is_to_recreate or isinstance(step, RemoveStatefulSet) or digest is None:
         return None, None
 
@@ -259,18 +268,6 @@ def _workload(
     names = " and ".join(field_name(section.field) for section in kept)
     problem = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
     return with_live_sections(workload, live.stateful_set, kept), problem
-
-
-def _config_hash(owner: Owner, spec: Spec, live: LiveState, credentials: Problem | None) -> str | None:
-    """Returns what the pod is to be configured with; None while its StatefulSet is to be left as it is."""
-    if not credentials:
-        references = consumed_references(owner.name, spec)
-        return config_hash(config_yaml(spec), consumed_digests(references, live.digests))
-    if live.stateful_set is None:
-        return _orphan_hash(live)
-    # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
-    is_stopped = not spec.replicas and live.stateful_set["spec"]["replicas"]
-    return (config_hash_of(live.stateful_set) or "") if is_stopped else None
 
 
 def _orphan_hash(live: LiveState) -> str | None:
