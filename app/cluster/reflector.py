@@ -75,7 +75,19 @@ class Reflector:
             self._attempt = attempt = asyncio.timeout(None)
             try:
                 async with attempt:
-                    await self._list_and_watch_or_back_off()
+                    try:
+                        await self._list_and_watch()
+                    except ClusterError as error:
+                        self._note_failure(error)
+                        if isinstance(error, Rewound):
+                            self._handle_rewind()
+                            continue
+
+                        # The jitter keeps all reflectors from returning at the same moment.
+                        await asyncio.sleep(self._delay * (1 - random.random() / 2))  # noqa: S311
+                        self._delay = min(self._delay * 2, LONGEST_DELAY_SECONDS)
+                    finally:
+                        self._last_watched = monotonic()
             except TimeoutError:
                 if not attempt.expired():
                     raise
@@ -92,21 +104,6 @@ class Reflector:
             # Between two attempts there is none to end.
             with suppress(RuntimeError):
                 self._attempt.reschedule(asyncio.get_running_loop().time())
-
-    async def _list_and_watch_or_back_off(self) -> None:
-        try:
-            await self._list_and_watch()
-        except Rewound as error:
-            self._note_failure(error)
-            self._handle_rewind()
-        except ClusterError as error:
-            self._note_failure(error)
-
-            # The jitter keeps all reflectors from returning at the same moment.
-            await asyncio.sleep(self._delay * (1 - random.random() / 2))  # noqa: S311
-            self._delay = min(self._delay * 2, LONGEST_DELAY_SECONDS)
-        finally:
-            self._last_watched = monotonic()
 
     async def _list_and_watch(self) -> None:
         """Returns when the watch ends in good order. Raises Expired when it cannot be resumed."""

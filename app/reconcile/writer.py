@@ -78,7 +78,13 @@ class Writer:
             return live
 
         if is_created_by_update(live):
-            live = await self._migrate_managed_fields(resource, live)
+            # Server-side apply never removes what another manager owns, so the fields of the object's creator are taken
+            # over first (as client-go's csaupgrade).
+            live = await self.read_whole(resource, live)
+            entries = merged_entries(live["metadata"]["managedFields"])
+            if entries != live["metadata"]["managedFields"]:
+                live = await self.patch(resource, live, {"/metadata/managedFields": entries})
+
         try:
             written = await self._apply(resource, desired, live)
         except Invalid:
@@ -167,15 +173,6 @@ class Writer:
     async def _get(self, resource: Resource, manifest: Mapping[str, Any]) -> Manifest:
         namespace, name = key_of(manifest)
         return await self._cluster.get(resource, name, namespace)
-
-    async def _migrate_managed_fields(self, resource: Resource, live: Manifest) -> Manifest:
-        """Takes the fields of the object's creator over first (as client-go's csaupgrade)."""
-        # Server-side apply never removes what another manager owns.
-        full = await self.read_whole(resource, live)
-        entries = merged_entries(full["metadata"]["managedFields"])
-        if entries == full["metadata"]["managedFields"]:
-            return full
-        return await self.patch(resource, full, {"/metadata/managedFields": entries})
 
     async def _replace(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
         """Replaces each desired field of the spec as a whole, with what others made of it."""
