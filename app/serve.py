@@ -1,6 +1,7 @@
 """`serve` answers reviews and reconciles until it is told to stop, then stops its parts in order. Decides nothing."""
 
 import asyncio
+import gc
 import logging
 import platform
 import secrets
@@ -51,6 +52,10 @@ async def serve(settings: Settings) -> None:
     # A second signal ends the process at once.
     stop = _StopSignal()
     async with _parts(settings, stop) as parts:
+        # Connecting by a kubeconfig has imported the Kubernetes client library, which stays: the garbage collector
+        # would spend 20 ms at a time on it in which no review is answered.
+        gc.freeze()
+
         webhook = WebhookServer(api.webhook(parts.look_up), *settings.listen, parts.certificate.context)
 
         def why_not_ready() -> str | None:
