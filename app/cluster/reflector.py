@@ -60,6 +60,7 @@ class Reflector:
         self._streams_lists = True
         self._delay = FIRST_DELAY_SECONDS
         self._attempt: asyncio.Timeout | None = None
+        self._is_relisting = False
         self._synced = asyncio.Event()
 
         self.gap: str | None = "it has not been read yet"
@@ -73,6 +74,7 @@ class Reflector:
     async def run(self) -> None:
         while True:
             self._attempt = attempt = asyncio.timeout(None)
+            self._is_relisting = False
             try:
                 async with attempt:
                     try:
@@ -99,6 +101,7 @@ class Reflector:
         self._delay = FIRST_DELAY_SECONDS
         self.is_stale = True
         self._synced.clear()
+        self._is_relisting = True
 
         if self._attempt:
             # Between two attempts there is none to end.
@@ -136,7 +139,8 @@ class Reflector:
                     update = self._store.remove if kind == "DELETED" else self._store.put
                     update(manifest)
 
-                if not listing:
+                # After `relist` this attempt is about to end: the next one must list, and not resume from here.
+                if not listing and not self._is_relisting:
                     self._version = manifest["metadata"]["resourceVersion"]
 
     async def _list(self, latest: int) -> None:
@@ -152,7 +156,7 @@ class Reflector:
             await asyncio.sleep(0)
 
         self._finish_list(keys, int(version), latest)
-        self._version = version
+        self._version = "" if self._is_relisting else version
 
     def _check_history(self, manifest: Manifest, latest: int) -> None:
         """Raises Rewound when a list has an object at an earlier version than was known before the list began."""
@@ -163,6 +167,8 @@ class Reflector:
     def _finish_list(self, keys: Iterable[ObjectKey], version: int, latest: int) -> None:
         if version < latest:
             raise Rewound(f"the API server went back from version {latest} to {version}: {_RESTORED}")
+        if self._is_relisting:
+            return
 
         self._store.keep_only(keys, self._selection.namespace, version)
         self.gap = self.why_not_listed = None

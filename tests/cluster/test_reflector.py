@@ -14,7 +14,7 @@ from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, SECRETS, STORAGE_CLASSES
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
-from app.storage.unstructured import Manifest
+from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.wait import run_beside, until_async
 
@@ -254,3 +254,45 @@ async def test_a_foreign_answer_is_retried(tmp_path: Path, line: bytes) -> None:
                 task.cancel()
 
     assert reflector.gap == "it has not been read yet"
+
+
+@pytest.mark.parametrize("streams_lists", [True, False])
+async def test_a_relist_amid_events_lists_again(
+    control_plane: ControlPlane, namespace: str, *, streams_lists: bool
+) -> None:
+    """What the watch that is about to end still hears is no version to resume from."""
+    store, relisted = Store(), asyncio.Event()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+        reflector._streams_lists = streams_lists
+
+        def relist_once(key: ObjectKey, _: Manifest) -> None:
+            if key[1] == "a" and not relisted.is_set():
+                relisted.set()
+                reflector.relist()
+
+        async with running(reflector):
+            store.event_handlers.append(relist_once)
+            create(control_plane, namespace, "a")
+            await asyncio.wait_for(relisted.wait(), 30)
+            await asyncio.wait_for(reflector.wait_for_sync(), 30)
+
+            assert "a" in names(store)
+
+
+async def test_a_relist_amid_a_list_lists_again(control_plane: ControlPlane, namespace: str) -> None:
+    create(control_plane, namespace, "a")
+    store, lists = Store(), 0
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+
+        def relist_once(key: ObjectKey, _: Manifest) -> None:
+            nonlocal lists
+            lists += key[1] == "a"
+            if lists == 1:
+                reflector.relist()
+
+        store.event_handlers.append(relist_once)
+        async with running(reflector):
+            assert lists == 2
+            assert not reflector.is_stale
