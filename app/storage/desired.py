@@ -112,7 +112,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         parts, credentials = _postgres_parts(owner, spec, live)
 
     workload, rejected = _workload(server, owner, live, step, credentials)
-    stuck = _stuck_pod(live, step, workload)
+    stuck = None if is_foreign else _stuck_pod(live, step, workload)
     held = None
     if hold := restart_hold(server, live):
         if stuck or isinstance(step, RestartPod) or (workload and _is_changed(workload, live.stateful_set)):
@@ -136,7 +136,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     ]
     return Plan(
         resize=step,
-        annotate=tuple(_ignore_saved_state(live)),
+        annotate=tuple(_ignore_saved_state(owner, live)),
         generate=generate,
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
@@ -296,10 +296,10 @@ def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) ->
     return Write("Pod", live.pod, Event("Normal", "PodReplaced", message))
 
 
-def _ignore_saved_state(live: LiveState) -> Iterator[Write]:
+def _ignore_saved_state(owner: Owner, live: LiveState) -> Iterator[Write]:
     metadata = live.config_map["metadata"] if live.config_map else {}
     annotations = dict(metadata.get("annotations") or {})
-    if live.config_map is None or SAVED_STATE not in annotations:
+    if live.config_map is None or SAVED_STATE not in annotations or not _may_change(live.config_map, owner):
         return
 
     del annotations[SAVED_STATE]
@@ -315,12 +315,12 @@ def _unwanted(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:
     """Yields what an earlier spec asked for: the metrics Service, and the parts of a connection string."""
     names = {service["metadata"]["name"] for service in services(owner, spec)}
     metrics = live.services.get(service_name(owner.name, "metrics"))
-    if metrics and metrics["metadata"]["name"] not in names and _may_delete(metrics, owner):
+    if metrics and metrics["metadata"]["name"] not in names and _may_change(metrics, owner):
         yield Write("Service", metrics)
 
-    if not spec.database.postgres_secret_ref and live.postgres_secret and _may_delete(live.postgres_secret, owner):
+    if not spec.database.postgres_secret_ref and live.postgres_secret and _may_change(live.postgres_secret, owner):
         yield Write("Secret", live.postgres_secret)
 
 
-def _may_delete(manifest: Manifest, owner: Owner) -> bool:
+def _may_change(manifest: Manifest, owner: Owner) -> bool:
     return owner.owns(manifest) and not is_terminating(manifest)

@@ -249,6 +249,17 @@ def test_a_stuck_pod_is_replaced_once_nothing_else_changes() -> None:
     assert desired(of_spec(), replace(stuck, pod=pod_of(stateful_set)), NOON).delete == ()
 
 
+def test_a_stuck_pod_of_another_owner_is_left_alone() -> None:
+    live = settled(secrets={**SECRETS, JWT: Unknown("forbidden")})
+    metadata = {**(live.stateful_set or {})["metadata"], "ownerReferences": [{"controller": True, "uid": "another"}]}
+    status = {"observedGeneration": 1, "updateRevision": "r2"}
+    foreign = {**(live.stateful_set or {}), "metadata": metadata, "status": status}
+
+    assert (
+        desired(of_spec(), replace(live, stateful_set=foreign, pod=pod_of(foreign, ready="False")), NOON).delete == ()
+    )
+
+
 def test_a_claim_that_would_be_lost_holds_every_restart() -> None:
     live = settled()
     leaving = {**live.claims, "cache-files-0": replace(live.claims["cache-files-0"], terminating=True)}
@@ -320,14 +331,24 @@ def test_a_statefulset_of_another_is_not_resized() -> None:
     assert desired(wanted, replace(live, stateful_set=foreign), NOON).resize is None
 
 
+def saved_in(**metadata: Any) -> LiveState:
+    annotations = {SAVED_STATE: "{}", "theirs": "x"}
+    own = {"name": "files-config", "annotations": annotations, "ownerReferences": [OWNER.reference]}
+    return known(config_map={"metadata": {**own, **metadata}})
+
+
 def test_state_that_earlier_versions_saved_is_ignored_and_removed() -> None:
-    saved = {"metadata": {"name": "files-config", "annotations": {SAVED_STATE: "{}", "theirs": "x"}}}
-    [write] = desired(of_spec(), known(config_map=saved), NOON).annotate
+    [write] = desired(of_spec(), saved_in(), NOON).annotate
 
     assert write.manifest["metadata"]["annotations"] == {"theirs": "x"}
     assert write.event
     assert write.event.reason == "SavedStateIgnored"
-    assert desired(of_spec(), known(config_map={"metadata": {"name": "files-config"}}), NOON).annotate == ()
+    assert desired(of_spec(), saved_in(annotations={}), NOON).annotate == ()
+
+
+@pytest.mark.parametrize("metadata", [{"ownerReferences": []}, {"deletionTimestamp": BEFORE}])
+def test_annotations_of_others_are_left_alone(metadata: Manifest) -> None:
+    assert desired(of_spec(), saved_in(**metadata), NOON).annotate == ()
 
 
 def test_a_server_at_rest_is_not_looked_at_again() -> None:
