@@ -255,7 +255,9 @@ class Reconciler:
             if write.kind == SECRETS.kind and not is_applied:
                 result.problems.append(replace(result.problems[-1], stage=Stage.CREDENTIALS, stalls=False))
 
-        for write in plan.delete:
+        # Nor may a stuck pod make way for one that is not configured.
+        deletions = [write for write in plan.delete if is_pod_configured or write.kind != PODS.kind]
+        for write in deletions:
             if await result.attempt(self._writer.delete(_RESOURCES[write.kind], write.manifest)):
                 self._record(manifest, write.event)
 

@@ -230,6 +230,24 @@ async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site
     assert site.events == told
 
 
+async def test_no_pod_makes_way_while_its_configmap_is_not_ours(site: ReconcilerNamespace) -> None:
+    """The next pod would start with a configuration of somebody else."""
+    await site.create_server(image="example.com/dittofs:typo")
+    await site.reconcile()
+    await until_async(lambda: site.pod is not None)
+    await site.change_spec(image="example.com/dittofs:1")
+    await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
+
+    await site.cluster.delete(CONFIG_MAPS, await site.live(CONFIG_MAPS, "files-config"))
+    metadata = {"name": "files-config", "namespace": site.namespace}
+    await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+    await until_async(lambda: (site.namespace, "files-config") not in site.informers.config_maps)
+    await site.reconcile()
+
+    assert "PodReplaced" not in [event.reason for event in site.events]
+    assert await site.condition("Stalled") == ("True", "NameTaken")
+
+
 async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: ReconcilerNamespace) -> None:
     await site.put_secret("s3", **KEYS)
     server = await site.create_server(**s3())
