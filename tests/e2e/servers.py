@@ -39,9 +39,20 @@ def pod_uid(user: Namespace, name: str = "files-0") -> str:
 
 
 def report_of(user: Namespace, name: str = "files") -> dict[str, Any]:
-    """Returns what the server reports through its API Service: its variables, its boots and its users."""
+    """Returns what the server reports through its API Service: its variables, its boots and its users.
+
+    It waits while the Service has no endpoint: the condition Ready may still be that of the pod before.
+    """
     path = f"/api/v1/namespaces/{user.namespace}/services/{name}-api:api/proxy/standin"
-    report: dict[str, Any] = yaml.safe_load(user.kubectl("get", "--raw", path))
+    answer = ""
+
+    def is_answered() -> bool:
+        nonlocal answer
+        answer = user.kubectl("get", "--raw", path, check=False)
+        return bool(answer)
+
+    until(is_answered, seconds=POD_SECONDS, pause=0.5)
+    report: dict[str, Any] = yaml.safe_load(answer)
     return report
 
 
