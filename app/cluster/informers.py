@@ -58,8 +58,8 @@ class Informers:
 
         # Every review asks for all classes, and they hardly ever change.
         self.classes = self._store(STORAGE_CLASSES)
-        self._parsed_classes: list[StorageClass] = []
-        self.classes.event_handlers.append(lambda _key, _manifest: self._parsed_classes.clear())
+        self._parsed_classes: tuple[StorageClass, ...] | None = None
+        self.classes.event_handlers.append(self._forget_parsed_classes)
 
         objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
         self.warnings = WarningEvents(self.servers, objects)
@@ -111,10 +111,13 @@ class Informers:
 
     @property
     def storage_classes(self) -> StorageClasses:
-        if not self._parsed_classes:
+        if self._parsed_classes is None:
             manifests = (self.classes.get(key) for key in self.classes)
-            self._parsed_classes = [StorageClass.read(manifest) for manifest in manifests if manifest]
-        return StorageClasses(tuple(self._parsed_classes), self.gap(STORAGE_CLASSES))
+            self._parsed_classes = tuple(StorageClass.read(manifest) for manifest in manifests if manifest)
+        return StorageClasses(self._parsed_classes, self.gap(STORAGE_CLASSES))
+
+    def _forget_parsed_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
+        self._parsed_classes = None
 
     def claim(self, key: ObjectKey) -> Claim | None:
         manifest = self.claims.get(key)
@@ -147,12 +150,15 @@ class Informers:
                 if claim or (name in needs.leftovers and absence_is_known):
                     claims[name] = claim
 
-        knows_class = not self._is_stale(STORAGE_CLASSES) and _answers(self.storage_classes, needs.storage_class)
-        classes = self.storage_classes if needs.storage_classes and knows_class else Facts().storage_classes
+        classes, asks_for_classes = Facts().storage_classes, needs.storage_classes
+        if needs.storage_classes and not self._is_stale(STORAGE_CLASSES):
+            known = self.storage_classes
+            if _answers(known, needs.storage_class):
+                classes, asks_for_classes = known, False
 
         remaining = replace(
             needs,
-            storage_classes=needs.storage_classes and not knows_class,
+            storage_classes=asks_for_classes,
             secrets=needs.secrets - secrets.keys(),
             claims=needs.claims - claims.keys(),
             leftovers=needs.leftovers - claims.keys(),
