@@ -87,9 +87,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
     resized = _volume_effects(after, live, added) if live else {}
     runs = before.spec.replicas > 0 and after.spec.replicas > 0
 
+    old_objects = _objects(before, now)
     for change in _field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
-        old_objects, new_objects = _objects(before, now), _objects(alone, now)
+        new_objects = _objects(alone, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         templates = (objects[_workload_key(before)]["spec"]["template"] for objects in (old_objects, new_objects))
         effects.append(replace(effect, restarts=runs and len(set(map(json.dumps, templates))) > 1))

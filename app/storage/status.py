@@ -6,6 +6,7 @@ Each condition has a function of its name. Nothing here writes a status or recor
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from app.storage.adoption import why_not_adopted
@@ -76,7 +77,12 @@ class _Assessment:
         """Why nothing at all is applied."""
         return first(self._stalling, Stage.SPEC, Stage.NAME)
 
-    @property
+    @cached_property
+    def not_ready(self) -> Problem | None:
+        """Why the server does not do what its spec asks for; None when it does."""
+        return keep_message(_why_not_ready(self), self.earlier.get("Ready"))
+
+    @cached_property
     def stalled(self) -> Problem | None:
         """The first thing that a person has to see to."""
         refused = self.expansion if self.expansion and self.expansion.stalls else None
@@ -170,7 +176,7 @@ def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Obser
 
 
 def ready(assessment: _Assessment) -> Verdict:
-    if problem := _not_ready(assessment):
+    if problem := assessment.not_ready:
         return "False", problem
     if assessment.server.spec.replicas == 0:
         return "True", Problem("Stopped", "stopped as asked; its volumes are kept")
@@ -185,7 +191,7 @@ def reconciling(assessment: _Assessment) -> Verdict:
         assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME)
         or _terminating_stateful_set(assessment)
         or assessment.first(Stage.CREDENTIALS)
-        or _not_ready(assessment)
+        or assessment.not_ready
         or assessment.expansion
     )
     if pending:
@@ -240,10 +246,6 @@ CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict]] = {
     "StorageReady": storage_ready,
     "CredentialsReady": credentials_ready,
 }
-
-
-def _not_ready(assessment: _Assessment) -> Problem | None:
-    return keep_message(_why_not_ready(assessment), assessment.earlier.get("Ready"))
 
 
 def _why_not_ready(assessment: _Assessment) -> Problem | None:
