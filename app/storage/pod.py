@@ -67,6 +67,8 @@ def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Co
     container: Manifest = {
         "name": CONTAINER,
         "image": spec.image,
+        # Without a policy, Kubernetes decides by the tag.
+        **({"imagePullPolicy": spec.image_pull_policy} if spec.image_pull_policy else {}),
         # The image's own entry point: the binary was renamed since. In the background it would end at once.
         "args": ["start", "--foreground", "--config", f"{CONFIG_FOLDER}/{CONFIG_FILE}"],
         "env": _environment(name, spec),

@@ -304,7 +304,9 @@ class Spec(Model):
     model_config = ConfigDict(json_schema_extra={"required": ["storage"]})
 
     image: Image = "marmos91c/dittofs:latest"
-    """The container image of the server."""
+    """The container image of the server; pin a tag or digest, because another image may migrate the database."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
+    """Always, IfNotPresent or Never; when left out, Kubernetes decides by the tag of the image."""
     replicas: Annotated[int, Within(0, 1)] = 1
     """1, or 0 to stop the server and keep its data."""
     storage: Storage = _section(Storage)

@@ -118,6 +118,11 @@ def test_the_users_own_contexts_win_field_by_field() -> None:
     assert mine == {"allowPrivilegeEscalation": False, "capabilities": {"add": ["NET_BIND_SERVICE"]}}
 
 
+def test_a_pull_policy_is_rendered_only_when_set() -> None:
+    assert "imagePullPolicy" not in container()
+    assert container(imagePullPolicy="Always")["imagePullPolicy"] == "Always"
+
+
 def test_resources_are_as_given() -> None:
     assert "resources" not in container()
     assert container(resources={"limits": {"cpu": 1}, "claims": None})["resources"] == {"limits": {"cpu": 1}}
