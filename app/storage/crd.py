@@ -41,6 +41,21 @@ _PORT_RULES: list[Schema] = [
         for fixed, protocol in FIXED_PORTS.items()
     ),
 ]
+_HAS_BUCKET = "has(self.s3) && has(self.s3.bucket) && self.s3.bucket != ''"
+_SHARE_RULES: list[Schema] = [
+    {
+        "rule": f"!has(self.shares) || ({_HAS_BUCKET} && has(self.s3.credentialsSecretRef)) || "
+        f"!self.shares.exists(share, has(share.store) ? share.store == 's3' : ({_HAS_BUCKET}))",
+        "message": "a share in s3 needs s3.bucket and s3.credentialsSecretRef",
+        "fieldPath": ".shares",
+    },
+    {
+        "rule": "!has(self.shares) || has(self.storage.contentSize) || "
+        f"!self.shares.exists(share, has(share.store) ? share.store == 'local' : !({_HAS_BUCKET}))",
+        "message": "a share in a local store needs storage.contentSize",
+        "fieldPath": ".shares",
+    },
+]
 _VOLUME_RULES = (
     {
         "rule": "has(self.storageClassName) == has(oldSelf.storageClassName) && "
@@ -83,7 +98,10 @@ _COLUMNS: list[dict[str, Any]] = [
 def custom_resource_definition() -> dict[str, Any]:
     fields = spec_schema()["properties"]
     storage = fields["storage"] | {"x-kubernetes-validations": list(_VOLUME_RULES)}
-    spec = spec_schema() | {"properties": fields | {"storage": storage}, "x-kubernetes-validations": _PORT_RULES}
+    spec = spec_schema() | {
+        "properties": fields | {"storage": storage},
+        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES],
+    }
 
     schema = {
         "description": "A DittoFS server with its volumes.",

@@ -23,4 +23,6 @@ def _fill_section(section: Mapping[str, Any], schema: Schema) -> dict[str, Any]:
             filled[name] = field["default"]
         elif value is not None and "properties" in field:
             filled[name] = _fill_section(value, field)
+        elif value is not None and "properties" in field.get("items", {}):
+            filled[name] = [_fill_section(item, field["items"]) for item in value]
     return filled

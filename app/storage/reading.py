@@ -29,6 +29,7 @@ _MESSAGES = {
     "int_type": "must be an integer",
     "bool_type": "must be true or false",
     "dict_type": "must be an object",
+    "list_type": "must be a list",
     "model_type": "must be an object",
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
@@ -98,12 +99,15 @@ def _unknown_fields(section: Any, schema: Schema, prefix: str) -> Iterator[str]:
             yield path
         elif "properties" in field:
             yield from _unknown_fields(value, field, f"{path}.")
+        elif "properties" in field.get("items", {}) and isinstance(value, list):
+            for position, item in enumerate(value):
+                yield from _unknown_fields(item, field["items"], f"{path}[{position}].")
 
 
 def _rejection(failure: ErrorDetails) -> Finding:
     # The key of an annotation can be of any length.
     steps = [str(step)[:MAX_NAME_CHARACTERS] for step in failure["loc"] if step != "[key]"]
-    words = (f".{step}" if re.fullmatch("[A-Za-z0-9]+", step) else f"[{step}]" for step in steps)
+    words = (f".{step}" if re.fullmatch("[A-Za-z][A-Za-z0-9]*", step) else f"[{step}]" for step in steps)
     path = "".join(words).lstrip(".")
 
     # Only our own texts are templates: pydantic's message is complete, and quotes what the user wrote.
@@ -120,10 +124,16 @@ def _without(value: Any, locations: Iterable[Location]) -> Any:
             return {}
         inner.setdefault(location[0], []).append(location[1:])
 
+    removed = {key for key, rests in inner.items() if () in rests}
+    if isinstance(value, list):
+        return [
+            _without(item, inner[position]) if position in inner else item
+            for position, item in enumerate(value)
+            if position not in removed
+        ]
     if not isinstance(value, Mapping):
         return value
 
-    removed = {key for key, rests in inner.items() if () in rests}
     return {
         key: _without(item, inner[key]) if key in inner else item for key, item in value.items() if key not in removed
     }

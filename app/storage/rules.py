@@ -2,6 +2,7 @@
 
 import json
 import posixpath
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,7 @@ from app.storage.secret_references import (
     secret_references,
 )
 from app.storage.sections import Section, changed_sections, section_findings, stateful_set_for_dry_run
+from app.storage.shares import store_of
 from app.storage.spec import DittoServer, Spec
 from app.storage.volumes import (
     Volume,
@@ -260,6 +262,28 @@ def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]
 @rule
 def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
     yield from section_findings(change.spec, change.sections, facts.dry_run)
+
+
+@object_rule
+def shares_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:
+    names = [share.name for share in change.spec.shares or ()]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield rejection("spec.shares", f'shares has {count} entries named "{name}"; give each a name of its own')
+
+
+@object_rule
+def shares_have_a_store(change: Change, _facts: Facts) -> Iterator[Finding]:
+    s3, is_unreadable = change.spec.s3, any(error.path.startswith("spec.s") for error in change.new.errors)
+    if is_unreadable:
+        return
+
+    for share in change.spec.shares or ():
+        store = store_of(share, change.spec)
+        if store == "s3" and not (s3.bucket and s3.credentials_secret_ref):
+            yield rejection("spec.shares", f'share "{share.name}" in s3 needs s3.bucket and s3.credentialsSecretRef')
+        if store == "local" and not change.spec.storage.content_size:
+            yield rejection("spec.shares", f'share "{share.name}" in a local store needs storage.contentSize')
 
 
 @rule

@@ -27,6 +27,7 @@ PLURAL = "dittoservers"
 
 INT32_MAX = 2**31 - 1
 MAX_ANNOTATIONS = 256
+MAX_SHARES = 64
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,13 @@ def _limit_entries(value: Any) -> Any:
     return value
 
 
+def _limit_shares(value: Any) -> Any:
+    """Runs before the shares are checked, as with annotations; a null among them is left to the checks."""
+    if isinstance(value, list) and len(value) > MAX_SHARES:
+        raise _error("entries", f"must have at most {MAX_SHARES} entries")
+    return value
+
+
 def _without_nulls(value: Any) -> Any:
     """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
     if isinstance(value, dict) and None in value.values():
@@ -82,6 +90,7 @@ KeyName = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(max_length=64)]
 Path = Annotated[str, Field(max_length=4096)]
 Image = Annotated[str, Field(max_length=1024)]
+SHARE_NAME_PATTERN = "^([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])$"
 _SIZE_SCHEMA: dict[str, Any] = {
     "pattern": quantity.SIZE_PATTERN,
     "x-kubernetes-validations": [{"rule": "!self.matches('^0+[A-Z]')", "message": "must be more than zero"}],
@@ -295,7 +304,45 @@ class S3(Model):
     region: Word = "eu-west-1"
     """The region of the bucket."""
     bucket: Name | None = None
-    """The name of the bucket, for information only."""
+    """The name of the bucket. With it, DittoFS 0.13 or newer gets the credentials, of which it keeps a copy."""
+
+
+def _check_share_name(value: str) -> str:
+    if not re.fullmatch(SHARE_NAME_PATTERN, value):
+        raise _error("share", "must be lower-case letters, digits and dashes, with a letter or a digit at both ends")
+    return value
+
+
+ShareName = Annotated[
+    str,
+    Field(min_length=1, max_length=63, json_schema_extra={"pattern": SHARE_NAME_PATTERN}),
+    AfterValidator(_check_share_name),
+]
+
+
+class Share(Model):
+    """A share that the operator creates in the server and keeps as it is here. It deletes none."""
+
+    name: ShareName
+    """The name; NFS clients mount the path /name."""
+    read_only: bool = False
+    """Whether clients can only read."""
+    squash: Literal["none", "root_to_admin", "root_to_guest", "all_to_admin", "all_to_guest"] | None = None
+    """Whom the server takes NFS users for; its own default when left out. DittoFS up to 0.8 has no such setting."""
+    default_permission: Literal["none", "read", "read-write", "admin"] = "read-write"
+    """What users may do who have no permission of their own."""
+    store: Literal["s3", "local"] | None = None
+    """s3 for content in the bucket, local for content on the content volume; s3 when left out and s3.bucket is set."""
+
+
+Shares = Annotated[
+    list[Share],
+    Field(
+        max_length=MAX_SHARES,
+        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+    ),
+    BeforeValidator(_limit_shares),
+]
 
 
 class Spec(Model):
@@ -329,6 +376,8 @@ class Spec(Model):
     """Access by SMB."""
     s3: S3 = _section(S3)
     """Content in S3."""
+    shares: Shares | None = None
+    """Shares that the operator creates in the server."""
     resources: Verbatim | None = None
     """Resources of the container (core/v1 ResourceRequirements)."""
     security_context: Verbatim | None = None

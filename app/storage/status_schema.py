@@ -45,6 +45,34 @@ class VolumeStatus(Model):
     """What a person should know about the volume."""
 
 
+class RemoteStoreStatus(Model):
+    """The block store record for the bucket that the operator maintains in DittoFS 0.13 or newer."""
+
+    name: Name | None = None
+    """The name of the record in the server; unset while the operator maintains none."""
+    config_hash: Name | None = None
+    """A SHA-256 over bucket, region and all that the pod consumes, as the server last accepted it."""
+    pod_hash: Name | None = None
+    """A SHA-256 over all that the pod consumes but the S3 credentials; tells their rotation from other changes."""
+    restart_for: Name | None = None
+    """The UID of the pod that still serves with what was replaced in the record, and restarts once."""
+    message: Message | None = None
+    """What a person should know about the record."""
+
+
+class ShareStatus(Model):
+    """One share of the spec, or one that was in it."""
+
+    name: Name
+    """The name of the share."""
+    path: Name
+    """The path that NFS clients mount."""
+    phase: Literal["Ready", "Pending", "Failed", "Retained"]
+    """Ready, Pending, Failed, or Retained when it is no longer in the spec and still in the server."""
+    message: Message | None = None
+    """Why the share is not Ready."""
+
+
 def _map_by(key: str) -> dict[str, object]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
@@ -64,3 +92,7 @@ class Status(Model):
     """Aspects of the server, one entry for each type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
     """The volumes of the server."""
+    remote_store: RemoteStoreStatus | None = None
+    """The block store record for the bucket in DittoFS 0.13 or newer."""
+    shares: Annotated[list[ShareStatus], Field(max_length=256, json_schema_extra=_map_by("name"))] | None = None
+    """The shares of the spec, and those that were in it."""

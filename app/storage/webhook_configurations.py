@@ -83,4 +83,6 @@ def _something_is_absent(section: Schema, path: str) -> str:
             reasons.append(f"!has({field_path})")
         elif "properties" in field and (inner := _something_is_absent(field, field_path)):
             reasons.append(f"has({field_path}) && ({inner})")
+        elif "properties" in field.get("items", {}) and (inner := _something_is_absent(field["items"], "item")):
+            reasons.append(f"has({field_path}) && {field_path}.exists(item, {inner})")
     return " || ".join(reasons)

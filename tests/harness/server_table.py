@@ -24,6 +24,12 @@ def s3(**fields: Any) -> Manifest:
     return {"s3": {"credentialsSecretRef": {"secretName": "s3", **fields}}}
 
 
+def shares(*entries: Any, **spec: Any) -> Manifest:
+    """Builds a spec with shares, a bucket and a content volume."""
+    bucket = {"credentialsSecretRef": {"secretName": "s3"}, "bucket": "media"}
+    return {"shares": list(entries), "s3": bucket, **storage(contentSize="50Gi"), **spec}
+
+
 def _nested(levels: int) -> Any:
     return {"a": _nested(levels - 1)} if levels else {}
 
@@ -133,6 +139,64 @@ ABOUT_THE_OBJECT = (
     _row("SMB credits below one", server(smb={"credits": {"minGrant": 0}}), "smb.credits.minGrant must be between 1"),
     _row("an int32 too large", server(smb={"maxConnections": 2**31}), "smb.maxConnections must be between 0"),
     _row("core types as they are", server(resources={"limits": {"memory": "1Gi"}}, podSecurityContext={"x": None})),
+    _row("a share", server(**shares({"name": "media"}))),
+    _row(
+        "shares in both stores",
+        server(
+            **shares(
+                {"name": "media", "store": "s3", "readOnly": True, "squash": "all_to_guest"},
+                {"name": "0-scratch-0", "store": "local", "defaultPermission": "none"},
+            )
+        ),
+    ),
+    _row("no shares", server(shares=[])),
+    _row("shares that are null", server(shares=None)),
+    _row("shares that are no list", server(shares={"name": "media"}), "shares must be a list"),
+    _row("a share that is no object", server(**shares("media")), "shares[0] must be an object"),
+    _row("a share without a name", server(**shares({})), "shares[0].name is required"),
+    _row("a share with a path", server(**shares({"name": "a"}, {"name": "/b"})), "shares[1].name must be lower-case"),
+    _row("a share that ends in a line break", server(**shares({"name": "a\n"})), "shares[0].name must be lower-case"),
+    _row("the longest name of a share", server(**shares({"name": "a" * 63}))),
+    _row("a share with a long name", server(**shares({"name": "a" * 64})), "shares[0].name must have at most 63"),
+    _row("a share with an empty name", server(**shares({"name": ""})), "shares[0].name must"),
+    _row(
+        "two shares of a name",
+        server(**shares({"name": "a"}, {"name": "b"}, {"name": "a"})),
+        'shares has 2 entries named "a"',
+    ),
+    _row(
+        "a share with other settings",
+        server(
+            **shares({"name": "a", "readOnly": "yes", "squash": "root", "defaultPermission": "rw", "store": "disk"})
+        ),
+        "shares[0].defaultPermission must be 'none', 'read', 'read-write' or 'admin'",
+        "shares[0].readOnly must be true or false",
+        "shares[0].squash must be 'none', 'root_to_admin'",
+        "shares[0].store must be 's3' or 'local'",
+    ),
+    _row(
+        "too many shares",
+        server(**shares(*({"name": f"a{number}"} for number in range(65)))),
+        "shares must have at most 64 entries",
+    ),
+    _row(
+        "a share without content volume and bucket",
+        server(shares=[{"name": "a"}]),
+        'share "a" in a local store needs storage.contentSize',
+    ),
+    _row(
+        "a share in s3 without a bucket",
+        server(**shares({"name": "a", "store": "s3"}, s3={"credentialsSecretRef": {"secretName": "s3"}})),
+        'share "a" in s3 needs s3.bucket and s3.credentialsSecretRef',
+    ),
+    _row(
+        "a share in a bucket of no name", server(**shares({"name": "a", "store": "s3"}, s3={"bucket": ""})), 'share "a"'
+    ),
+    _row(
+        "a share in s3 without credentials", server(**shares({"name": "a"}, s3={"bucket": "media"})), 'share "a" in s3'
+    ),
+    _row("a local share without s3", server(**shares({"name": "a"}, s3={}))),
+    _row("a local share beside s3", server(**shares({"name": "a", "store": "local"}, s3={"bucket": "media"}))),
     _row("resources that are no object", server(resources="1Gi"), "resources must be an object"),
     _row(
         "several at once",

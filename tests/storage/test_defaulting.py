@@ -29,6 +29,15 @@ def test_only_sections_that_were_written_are_filled() -> None:
     assert "controlPlane" not in filled
 
 
+def test_every_share_is_filled() -> None:
+    filled = set_defaults(server(shares=[{"name": "a", "readOnly": True}, {"name": "b"}], **storage(contentSize="1Gi")))
+
+    assert filled["spec"]["shares"] == [
+        {"name": "a", "readOnly": True, "defaultPermission": "read-write"},
+        {"name": "b", "readOnly": False, "defaultPermission": "read-write"},
+    ]
+
+
 def test_unknown_fields_survive() -> None:
     manifest = server(fromTheFuture={"a": [1]}) | {"status": {"phase": "Running"}}
 

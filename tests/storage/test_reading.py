@@ -56,6 +56,20 @@ def test_unknown_fields_are_listed_by_their_path() -> None:
     assert read(manifest).unknown == ("spec.smb.timeouts.reed", "spec.nfsport", "specs")
 
 
+def test_only_the_wrong_share_is_left_out() -> None:
+    shares = [{"name": "a"}, {"name": "B"}, {"name": "c", "readOnly": 1, "quash": "none"}, "d"]
+
+    reading = read(server(shares=shares))
+
+    assert [error.path for error in reading.errors] == [
+        "spec.shares[1].name",
+        "spec.shares[2].readOnly",
+        "spec.shares[3]",
+    ]
+    assert reading.unknown == ("spec.shares[2].quash",)
+    assert [(share.name, share.read_only) for share in reading.server.spec.shares or ()] == [("a", False), ("c", False)]
+
+
 def test_a_flood_of_unknown_fields_is_cut_short() -> None:
     assert len(read(server(**dict.fromkeys(map(str, range(1000)), 1))).unknown) == 10
 
