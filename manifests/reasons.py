@@ -223,6 +223,16 @@ STORAGE = (
         "Raise the size in the spec if you want it to say the same.",
     ),
     Reason(
+        "DatabaseClaimNotMounted",
+        "StorageReady",
+        "Warning",
+        "The Go operator left a volume claim with the server's database, and the pod does not mount it: an earlier "
+        "version of this operator, which did not know such claims, put an empty database on the metadata volume. "
+        "Nothing is switched by itself, because both may be in use.",
+        "To go back to the database of the claim, delete the StatefulSet and its pod. To stay with the current one, "
+        "delete the claim.",
+    ),
+    Reason(
         "StorageClassDiffers",
         "StorageReady",
         "Warning",

@@ -24,10 +24,11 @@ from app.cluster.reflector import Reflector
 from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
+from app.storage.database import database_mounts
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
-from app.storage.pod import CONFIG_HASH
+from app.storage.pod import CONFIG_HASH, CONTAINER
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
@@ -238,7 +239,7 @@ def _trim_claim(manifest: Manifest) -> Manifest | None:
 
 
 def _trim_pod(manifest: Manifest) -> Manifest:
-    """Keeps the config hash of the annotations, and of the spec the claims it mounts and where it runs."""
+    """Keeps the config hash of the annotations, and of the spec its claims, where it runs and what has the database."""
     metadata, spec = manifest["metadata"], manifest.get("spec") or {}
     annotations = metadata.get("annotations") or {}
     trimmed_metadata: Manifest = {
@@ -251,6 +252,8 @@ def _trim_pod(manifest: Manifest) -> Manifest:
 
     volumes = [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
     trimmed_spec: Manifest = {"volumes": volumes}
+    if mounts := list(database_mounts(spec)):
+        trimmed_spec["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
     if spec.get("nodeName"):
         trimmed_spec["nodeName"] = spec["nodeName"]
     if spec.get("initContainers"):

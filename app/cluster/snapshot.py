@@ -129,7 +129,8 @@ _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", 
 _BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
 _MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
 _CONDITIONS, _ENTRIES = "a list of conditions", "a list of managers with their fields"
-_VOLUMES = "a list of volumes"
+_REQUESTS = "requests of storage"
+_VOLUMES, _CONTAINERS = "a list of volumes", "a list of containers"
 _IS: dict[str, Callable[[Any], bool]] = {
     _MAPPING: lambda value: isinstance(value, dict),
     _TEXTS: lambda value: isinstance(value, dict) and all(isinstance(text, str | None) for text in value.values()),
@@ -144,11 +145,16 @@ _IS: dict[str, Callable[[Any], bool]] = {
         _IS[_MAPPINGS](value)
         and all(isinstance(item.get("metadata"), dict) and isinstance(item.get("spec"), dict) for item in value)
         and all(_IS[_NAME](item["metadata"].get("name")) for item in value)
+        and all(_IS[_REQUESTS](item["spec"].get("resources")) for item in value)
     ),
     _CONDITIONS: lambda value: _IS[_MAPPINGS](value) and all("type" in item and "status" in item for item in value),
     _ENTRIES: lambda value: _IS[_MAPPINGS](value) and all("manager" in item for item in value),
     _VOLUMES: lambda value: (
         _IS[_MAPPINGS](value) and all(isinstance(volume.get("persistentVolumeClaim", {}), dict) for volume in value)
+    ),
+    _REQUESTS: lambda value: value is None or (isinstance(value, dict) and _IS[_AMOUNTS](value.get("requests") or {})),
+    _CONTAINERS: lambda value: (
+        _IS[_MAPPINGS](value) and all(_IS[_MAPPINGS](container.get("volumeMounts") or []) for container in value)
     ),
     _TEXT: lambda value: isinstance(value, str),
     _NAME: lambda value: isinstance(value, str) and value != "",
@@ -193,8 +199,16 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("spec.template", _MAPPING),
         ("spec.template.metadata", _MAPPING),
         ("spec.template.metadata.annotations", _TEXTS),
+        ("spec.template.spec", _MAPPING),
+        ("spec.template.spec.containers", _CONTAINERS),
     ),
-    PODS: (*_METADATA, ("spec", _MAPPING), ("spec.nodeName", _TEXT), ("spec.volumes", _VOLUMES)),
+    PODS: (
+        *_METADATA,
+        ("spec", _MAPPING),
+        ("spec.nodeName", _TEXT),
+        ("spec.volumes", _VOLUMES),
+        ("spec.containers", _CONTAINERS),
+    ),
 }
 
 

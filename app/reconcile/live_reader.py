@@ -21,7 +21,7 @@ from app.storage.resize import may_lose_data, may_restart
 from app.storage.secret_references import consumed_references, postgres_secret_name
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, ObjectKey, key_of
-from app.storage.volumes import volumes
+from app.storage.volumes import control_plane_volume, volumes
 
 
 class LiveReader:
@@ -83,7 +83,8 @@ class LiveReader:
         """Returns what the informers know at this moment, without the Secrets that the pod reads."""
         key = namespace, name = key_of(manifest)
         informers = self._informers
-        claims = [informers.claim((namespace, volume.claim_name(name))) for volume in volumes(server.spec.storage)]
+        possible_volumes = (*volumes(server.spec.storage), control_plane_volume(None))
+        claims = [informers.claim((namespace, volume.claim_name(name))) for volume in possible_volumes]
         stateful_set = informers.stateful_sets.get(key)
         names = [service_name(name, suffix) for suffix in ("headless", "file", "api", "metrics")]
         live_services = [informers.services.get((namespace, service)) for service in names]

@@ -117,7 +117,7 @@ class Resizer:
 
     async def _take(self, step: Step, manifest: Manifest, owner: Owner) -> None:
         match step:
-            case HoldPod(pod):
+            case HoldPod(pod=pod):
                 # Whoever deletes the server meanwhile wants its pod to end as well.
                 reference = {name: owner.reference[name] for name in ("apiVersion", "kind", "name", "uid")}
                 await self._writer.patch(PODS, pod, {_OWNERS: [*_owners(pod), reference]})

@@ -14,6 +14,7 @@ from typing import Any
 from app.storage import postgres
 from app.storage.claims import claim_seconds_left
 from app.storage.config import config_hash, config_yaml, consumed_digests
+from app.storage.database import database_template, mounted_database
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.difference import differs, marked
 from app.storage.events import Event
@@ -36,6 +37,7 @@ from app.storage.resize import (
     ALLOW_DATA_LOSS,
     CLAIM_CREATION_TIME,
     ChangeClaims,
+    HoldPod,
     RemoveStatefulSet,
     RestartPod,
     Step,
@@ -68,6 +70,8 @@ RESTART_HELD_BACK, SECTION_REJECTED = "RestartHeldBack", "SectionRejected"
 REFUSED_RECHECK_SECONDS = 60.0
 # Nodes are not watched: a node in question is looked up again.
 NODE_RECHECK_SECONDS = 60.0
+# Nothing is known of claims that may not be listed, not even when that has changed.
+UNKNOWN_CLAIMS_RECHECK_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,9 @@ def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> floa
     due = None if restart_hold(server, live) else restart_due(server, live)
     if due:
         delays.append(max((due - now).total_seconds(), 0.0) + 1)
+
+    if live.claims_gap and live.stateful_set is None:
+        delays.append(UNKNOWN_CLAIMS_RECHECK_SECONDS)
 
     states = volume_states(server, live)
     if any(state.phase == Phase.RESIZE_REFUSED for state in states):
@@ -251,11 +258,16 @@ def _workload(
         is_stopped = not server.spec.replicas and live.stateful_set["spec"]["replicas"]
         digest = (config_hash_of(live.stateful_set) or "") if is_stopped else None
 
-    if is_leaving or is_to_recreate or isinstance(step, RemoveStatefulSet) or digest is None:
+    is_about_to_recreate = isinstance(step, RemoveStatefulSet) or (isinstance(step, HoldPod) and step.adds_volumes)
+    if is_leaving or is_to_recreate or is_about_to_recreate or digest is None:
+        return None, None
+
+    # A claim that nobody knows of may have the database, and the pod would start with an empty one on another volume.
+    if live.claims_gap and mounted_database(owner.name, live) is None:
         return None, None
 
     templates = live_claim_templates(live.stateful_set) if live.stateful_set else initial_templates(server, live)
-    workload = stateful_set(owner, server.spec, digest, templates)
+    workload = stateful_set(owner, server.spec, digest, templates, database_template(server, live))
     if not live.rejected:
         return workload, None
 

@@ -18,7 +18,7 @@ from app.storage.secret_references import (
 )
 from app.storage.spec import API_VERSION, KIND, DittoServer, Spec
 from app.storage.unstructured import Manifest
-from app.storage.volumes import volumes
+from app.storage.volumes import METADATA, Volume, volumes
 
 APP = "dittofs-server"
 OPERATOR = "dittofs-operator"
@@ -110,11 +110,19 @@ def services(owner: Owner, spec: Spec) -> list[Manifest]:
 
 
 def stateful_set(
-    owner: Owner, spec: Spec, config_hash: str | None, templates: Sequence[Manifest] | None = None
+    owner: Owner,
+    spec: Spec,
+    config_hash: str | None,
+    templates: Sequence[Manifest] | None = None,
+    database: str = METADATA,
 ) -> Manifest:
-    """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable."""
+    """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable.
+
+    `database` names the template of the volume that has the database of the control plane.
+    """
     claims = claim_templates(spec) if templates is None else list(templates)
-    template = pod_template(owner.name, spec, owner.labels, [claim["metadata"]["name"] for claim in claims])
+    names = [claim["metadata"]["name"] for claim in claims]
+    template = pod_template(owner.name, spec, owner.labels, names, database)
     if config_hash:
         template["metadata"]["annotations"] = {CONFIG_HASH: config_hash}
 
@@ -148,20 +156,17 @@ def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
 
 def claim_templates(spec: Spec) -> list[Manifest]:
     name = spec.storage.storage_class_name
-    storage_class = {} if name is None else {"storageClassName": name}
+    return [claim_template(volume, name) for volume in volumes(spec.storage) if volume.size]
 
-    return [
-        {
-            "metadata": {"name": volume.name},
-            "spec": {
-                "accessModes": ["ReadWriteOnce"],
-                **storage_class,
-                "resources": {"requests": {"storage": volume.size}},
-            },
-        }
-        for volume in volumes(spec.storage)
-        if volume.size
-    ]
+
+def claim_template(volume: Volume, storage_class: str | None) -> Manifest:
+    """Renders the template of one volume; None as its class stands for the default one."""
+    named = {} if storage_class is None else {"storageClassName": storage_class}
+    requests = {"requests": {"storage": volume.size}}
+    return {
+        "metadata": {"name": volume.name},
+        "spec": {"accessModes": ["ReadWriteOnce"], **named, "resources": requests},
+    }
 
 
 def live_claim_templates(stateful_set: Mapping[str, Any]) -> list[Manifest]:

@@ -15,7 +15,7 @@ from app.storage.secret_references import (
 )
 from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
-from app.storage.volumes import DATABASE_MOUNT_PATH, volumes
+from app.storage.volumes import CONTROL_PLANE, DATABASE_MOUNT_PATH, METADATA, volumes
 
 CONFIG_HASH = "dittofs.io/config-hash"
 CONTAINER = "dittofs"
@@ -52,8 +52,13 @@ def config_map_name(server: str) -> str:
     return f"{server}-config"
 
 
-def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str]) -> Manifest:
-    """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted."""
+def pod_template(
+    name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str], database: str = METADATA
+) -> Manifest:
+    """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted.
+
+    `database` is the one that has the database of the control plane: METADATA or CONTROL_PLANE.
+    """
     # The server listens for SMB in any case: enabling it changes the Service alone, and restarts nothing.
     ports = {listener.name: listener.port for listener in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
     mounts = [
@@ -61,7 +66,8 @@ def pod_template(name: str, spec: Spec, labels: Mapping[str, str], templates: Co
         for volume in volumes(spec.storage)
         if volume.name in templates
     ]
-    mounts.append({"name": "metadata", "mountPath": DATABASE_MOUNT_PATH, "subPath": "controlplane"})
+    folder = {} if database == CONTROL_PLANE else {"subPath": "controlplane"}
+    mounts.append({"name": database, "mountPath": DATABASE_MOUNT_PATH, **folder})
     resources = without_nulls(spec.resources)
 
     container: Manifest = {

@@ -13,12 +13,13 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.live import LiveState
-from app.storage.objects import Owner, claim_templates, controller, live_claim_templates
+from app.storage.objects import Owner, claim_template, claim_templates, controller, live_claim_templates
 from app.storage.pod import mounted_claims
 from app.storage.rollout import rolls_out
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, sizes_in_bytes, volume_states
+from app.storage.volumes import CONTROL_PLANE
 
 # On a DittoServer, with the value `true`: its pod may restart although a volume claim goes with it.
 ALLOW_DATA_LOSS = "dittofs.io/allow-data-loss"
@@ -37,9 +38,13 @@ class ChangeClaims:
 
 @dataclass(frozen=True)
 class HoldPod:
-    """Give the pod the server as an owner for the time in which it has no StatefulSet."""
+    """Give the pod the server as an owner for the time in which it has no StatefulSet.
+
+    A pod that is to get more volumes has to restart, which is not worth another restart before that.
+    """
 
     pod: Manifest
+    adds_volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,8 +123,11 @@ def next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime)
     if pod_owner and pod_owner["uid"] != stateful_set["metadata"]["uid"]:
         pod = None
 
-    if _recreated_templates(stateful_set, server, states) != live_claim_templates(stateful_set):
-        return HoldPod(pod) if pod and not is_held(pod, owner) else RemoveStatefulSet(stateful_set)
+    live_templates = live_claim_templates(stateful_set)
+    if (templates := _recreated_templates(stateful_set, server, states)) != live_templates:
+        if pod and not is_held(pod, owner):
+            return HoldPod(pod, adds_volumes=len(templates) > len(live_templates))
+        return RemoveStatefulSet(stateful_set)
     if pod and is_held(pod, owner):
         return ReleasePod(pod)
     return _restart(pod, stateful_set, states, live, now) if pod and pod_owner else None
@@ -139,13 +147,14 @@ def restart_due(server: DittoServer, live: LiveState) -> datetime | None:
 
 def initial_templates(server: DittoServer, live: LiveState) -> list[Manifest]:
     """Returns the claim templates of a new StatefulSet: a claim that exists keeps its size until it has grown."""
+    states = volume_states(server, live)
     unsettled = {
         state.volume.name: state.claim.requested
-        for state in volume_states(server, live)
+        for state in states
         if state.claim and state.claim.requested and not _is_settled(state)
     }
 
-    templates = claim_templates(server.spec)
+    templates = _desired_templates(server, states)
     for template in templates:
         if size := unsettled.get(template["metadata"]["name"]):
             template["spec"]["resources"]["requests"]["storage"] = size
@@ -169,8 +178,9 @@ def _recreated_templates(
 ) -> list[Manifest]:
     """Returns the live templates with the sizes that the claims ask for by now, and those of added volumes."""
     templates = {template["metadata"]["name"]: template for template in live_claim_templates(stateful_set)}
-    desired = {template["metadata"]["name"]: template for template in claim_templates(server.spec)}
-    settled = {state.volume.name for state in states if _is_settled(state)}
+    desired = {template["metadata"]["name"]: template for template in _desired_templates(server, states)}
+    # No spec asks for the size of the control plane's volume: its template has no reason to change.
+    settled = {state.volume.name for state in states if _is_settled(state)} - {CONTROL_PLANE}
     added = desired.keys() - templates.keys()
 
     for name, template in desired.items():
@@ -184,6 +194,12 @@ def _recreated_templates(
     # Another order alone is no reason to recreate the StatefulSet.
     order = [*desired, *(name for name in templates if name not in desired)] if added else list(templates)
     return [templates[name] for name in order]
+
+
+def _desired_templates(server: DittoServer, states: Sequence[VolumeState]) -> list[Manifest]:
+    """Returns the templates that the spec asks for, and last that of a control plane's volume of the Go operator."""
+    others = [state for state in states if state.volume.name == CONTROL_PLANE]
+    return [*claim_templates(server.spec), *(claim_template(state.volume, state.storage_class) for state in others)]
 
 
 def _is_settled(state: VolumeState) -> bool:

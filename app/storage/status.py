@@ -12,6 +12,7 @@ from typing import Any
 from app.storage.adoption import why_not_adopted
 from app.storage.claims import claim_problem, first_claim_problem, waits_for_provisioner
 from app.storage.containers import CRASH_REASONS
+from app.storage.database import unmounted_database
 from app.storage.diagnosis import keep_message, waits_for_claims, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.finding import Finding
@@ -217,6 +218,9 @@ def storage_ready(assessment: _Assessment) -> Verdict:
     """Holds while every claim is bound; what the operator cannot change about a bound claim is only mentioned."""
     if problem := assessment.unbound or assessment.expansion:
         return "Unknown" if problem.reason == "ClaimUnknown" else "False", problem
+
+    if unmounted := unmounted_database(assessment.server, assessment.live):
+        return "True", Problem("DatabaseClaimNotMounted", unmounted)
 
     larger = [state.message for state in assessment.states if state.larger]
     differing = [state.class_difference for state in assessment.states if state.class_difference]

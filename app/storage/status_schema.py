@@ -30,7 +30,7 @@ class VolumeStatus(Model):
     """One volume of the server."""
 
     name: Name
-    """metadata, content or cache."""
+    """metadata, content or cache; controlplane is the volume of the Go operator for its database."""
     claim: Name | None = None
     """The name of the PersistentVolumeClaim."""
     storage_class: Name | None = None

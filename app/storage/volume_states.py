@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from app.storage import quantity
+from app.storage.database import database_volume
 from app.storage.facts import Claim
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR
@@ -64,8 +65,10 @@ class VolumeState:
 
 
 def volume_states(server: DittoServer, live: LiveState) -> tuple[VolumeState, ...]:
-    """Returns the state of every volume that the spec asks for, in the order of the claim templates."""
-    return tuple(_volume_state(volume, server, live) for volume in volumes(server.spec.storage) if volume.size)
+    """Returns the state of every volume of the server, in the order of the claim templates."""
+    wanted = [volume for volume in volumes(server.spec.storage) if volume.size]
+    database = database_volume(server, live)
+    return tuple(_volume_state(volume, server, live) for volume in (*wanted, *filter(None, [database])))
 
 
 def reported_states(

@@ -27,18 +27,26 @@ class Volume:
         return f"{self.name}-{server}-0"
 
 
-# The control plane's database is a folder of the metadata volume, mounted a second time.
+METADATA = "metadata"
+# The volume for the control plane's database that the Go operator creates from 0.18 on. Without it the database is a
+# folder of the metadata volume, mounted a second time.
+CONTROL_PLANE = "controlplane"
 DATABASE_MOUNT_PATH = "/data/controlplane"
-_CLAIM_NAME = re.compile("(?:metadata|content|cache)-(.+)-0")
+_CLAIM_NAME = re.compile("(?:metadata|content|cache|controlplane)-(.+)-0")
 
 
 def volumes(storage: Storage) -> tuple[Volume, ...]:
     """Returns every volume in the order of the claim templates."""
     return (
-        Volume("metadata", "spec.storage.metadataSize", "/data/metadata", storage.metadata_size),
+        Volume(METADATA, "spec.storage.metadataSize", "/data/metadata", storage.metadata_size),
         Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size),
         Volume("cache", "spec.storage.cacheSize", "/data/cache", storage.cache_size),
     )
+
+
+def control_plane_volume(size: str | None) -> Volume:
+    """Returns the volume of the Go operator for the database. No field of the spec asks for it or for its size."""
+    return Volume(CONTROL_PLANE, "spec.storage", DATABASE_MOUNT_PATH, size)
 
 
 def server_of_claim(claim: str) -> str | None:

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from app.storage.database import database_mounts
 from app.storage.desired import (
     NODE_RECHECK_SECONDS,
     REFUSED_RECHECK_SECONDS,
     SAVED_STATE,
+    UNKNOWN_CLAIMS_RECHECK_SECONDS,
     Plan,
     Write,
     config_hash_of,
@@ -117,6 +119,58 @@ def test_objects_come_in_the_order_of_their_dependencies() -> None:
         ("Service", "files-api"),
     ]
     assert plan == Plan(apply=plan.apply)
+
+
+def test_no_statefulset_is_created_while_its_claims_are_unknown() -> None:
+    live = known(claims={}, claims_gap="forbidden: no")
+
+    assert applied(desired(of_spec(), live, NOON)) is None
+    assert recheck_seconds(of_spec(), live, NOON) == UNKNOWN_CLAIMS_RECHECK_SECONDS
+
+
+def test_a_known_database_waits_for_no_claim() -> None:
+    live = settled(claims_gap="forbidden: no")
+
+    assert applied(desired(of_spec(replicas=0), live, NOON))
+    assert recheck_seconds(of_spec(), live, NOON) is None
+
+
+def test_a_database_on_no_volume_waits_for_the_claims() -> None:
+    live = running(desired(of_spec(), known(), NOON))
+    container = live["spec"]["template"]["spec"]["containers"][0]
+    container["volumeMounts"] = [{"name": "metadata", "mountPath": "/data/metadata"}]
+
+    assert applied(desired(of_spec(), known(stateful_set=live, claims_gap="forbidden: no"), NOON)) is None
+    assert applied(desired(of_spec(), known(stateful_set=live), NOON))
+
+
+def test_a_kept_database_is_mounted() -> None:
+    kept = Claim("controlplane-files-0", "slow", "2Gi", "Bound", "2Gi", created=LONG_AGO)
+    live = known()
+    workload = applied(desired(of_spec(), replace(live, claims={**live.claims, kept.name: kept}), NOON))
+
+    assert workload
+    assert workload["spec"]["volumeClaimTemplates"][-1] == {
+        "metadata": {"name": "controlplane"},
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "slow",
+            "resources": {"requests": {"storage": "2Gi"}},
+        },
+    }
+    assert database_mounts_of(workload) == [{"name": "controlplane", "mountPath": "/data/controlplane"}]
+
+
+def test_a_claim_does_not_replace_a_database_in_use() -> None:
+    live = settled()
+    kept = Claim("controlplane-files-0", "slow", "2Gi", "Bound", "2Gi", created=LONG_AGO)
+    workload = applied(desired(of_spec(), replace(live, claims={**live.claims, kept.name: kept}), NOON))
+
+    assert workload == applied(desired(of_spec(), live, NOON))
+
+
+def database_mounts_of(workload: Manifest) -> list[Manifest]:
+    return list(database_mounts(workload["spec"]["template"]["spec"]))
 
 
 def test_all_objects_belong_to_the_server() -> None:

@@ -4,6 +4,7 @@ import pytest
 
 from app.storage.pod import pod_template
 from app.storage.reading import read
+from app.storage.spec import Spec
 from tests.harness.server_table import jwt, s3, server
 
 TEMPLATES = ("metadata", "cache")
@@ -11,6 +12,24 @@ TEMPLATES = ("metadata", "cache")
 
 def template(**fields: Any) -> dict[str, Any]:
     return pod_template("files", read(server(**fields)).server.spec, {"app": "a"}, TEMPLATES)
+
+
+def test_the_database_may_have_a_volume_of_its_own() -> None:
+    templates = (*TEMPLATES, "controlplane")
+    spec = read(server()).server.spec
+
+    folder, volume = (
+        [mount for mount in _mounts(spec, templates, name) if mount["mountPath"] == "/data/controlplane"]
+        for name in ("metadata", "controlplane")
+    )
+
+    assert folder == [{"name": "metadata", "mountPath": "/data/controlplane", "subPath": "controlplane"}]
+    assert volume == [{"name": "controlplane", "mountPath": "/data/controlplane"}]
+
+
+def _mounts(spec: Spec, templates: tuple[str, ...], database: str) -> Any:
+    [container] = pod_template("files", spec, {"app": "a"}, templates, database)["spec"]["containers"]
+    return container["volumeMounts"]
 
 
 def pod(**fields: Any) -> Any:

@@ -107,6 +107,52 @@ def test_claims_are_changed_before_the_statefulset() -> None:
     assert step(one_is_done, **wanted) == ChangeClaims({"metadata-files-0": "20Gi"})
 
 
+KEPT = Claim("controlplane-files-0", "slow", "2Gi", "Bound", "2Gi")
+
+
+def test_the_template_of_a_kept_database_comes_last() -> None:
+    templates = initial_templates(server_with(), LiveState(claims={KEPT.name: KEPT}, classes=CLASSES))
+
+    assert [template["metadata"]["name"] for template in templates] == ["metadata", "cache", "controlplane"]
+    assert templates[-1]["spec"]["storageClassName"] == "slow"
+
+
+def of_the_go_operator() -> Manifest:
+    """Returns a StatefulSet with the volumes that the Go operator creates from 0.18 on."""
+    live = live_stateful_set()
+    templates = live["spec"]["volumeClaimTemplates"]
+    database = {**templates[0], "metadata": {"name": "controlplane"}}
+    live["spec"]["volumeClaimTemplates"] = [templates[0], database]
+    mount = {"name": "controlplane", "mountPath": "/data/controlplane"}
+    live["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = [mount]
+    return live
+
+
+def test_a_cache_is_added_beside_a_kept_database() -> None:
+    live = live_with(KEPT, stateful_set=of_the_go_operator())
+
+    assert step(live) == HoldPod(POD, adds_volumes=True)
+    assert recreated_sizes(live) == {"metadata": "10Gi", "cache": "5Gi", "controlplane": "10Gi"}
+
+
+def test_a_kept_database_of_another_size_changes_no_template() -> None:
+    live = of_the_go_operator()
+    cache = claim_templates(server_with().spec)[-1]
+    live["spec"]["volumeClaimTemplates"].insert(1, cache)
+
+    pod = mounting("metadata-files-0", "cache-files-0", KEPT.name)
+
+    assert step(live_with(KEPT, cache_claim(), stateful_set=live, pod=pod)) is None
+
+
+def test_a_pod_is_held_when_its_database_would_go_with_it() -> None:
+    leaving = replace(KEPT, terminating=True)
+    pod = mounting("metadata-files-0", KEPT.name)
+    live = live_with(leaving, stateful_set=of_the_go_operator(), pod=pod)
+
+    assert "volume claim controlplane-files-0 is being deleted" in (restart_hold(server_with(), live) or "")
+
+
 HELD: Manifest = {
     **POD,
     "metadata": {**POD["metadata"], "ownerReferences": [*POD["metadata"]["ownerReferences"], {"uid": "u"}]},

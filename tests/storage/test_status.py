@@ -358,6 +358,22 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
         assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
 
 
+def test_a_database_that_is_not_mounted_is_reported() -> None:
+    mount = {"name": "metadata", "mountPath": "/data/controlplane", "subPath": "controlplane"}
+    live = running().live.stateful_set
+    assert live
+    container = {"name": "dittofs", "volumeMounts": [mount]}
+    live = {**live, "spec": {**live["spec"], "template": {"spec": {"containers": [container]}}}}
+
+    ready = condition(
+        "StorageReady",
+        altered(running(), claims=bound("metadata", "cache", "controlplane"), stateful_set=live),
+    )
+
+    assert (ready["status"], ready["reason"]) == ("True", "DatabaseClaimNotMounted")
+    assert "delete StatefulSet files" in ready["message"]
+
+
 UNSCHEDULED = {
     "type": "PodScheduled",
     "status": "False",
