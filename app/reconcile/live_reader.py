@@ -20,6 +20,7 @@ from app.storage.pod import config_map_name, pod_name
 from app.storage.resize import may_lose_data, may_restart
 from app.storage.secret_references import consumed_references, postgres_secret_name
 from app.storage.spec import DittoServer
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, key_of
 from app.storage.volumes import control_plane_volume, volumes
 
@@ -104,6 +105,7 @@ class LiveReader:
             config_map=informers.config_maps.get((namespace, config_map_name(name))),
             services={service["metadata"]["name"]: service for service in live_services if service},
             postgres_secret=informers.secrets_metadata.get((namespace, postgres_secret_name(name))),
+            server=ServerStatus.read(manifest),
         )
 
     async def read_node(self, live: LiveState) -> Node | None:

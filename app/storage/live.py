@@ -6,6 +6,8 @@ from datetime import timedelta
 
 from app.storage.facts import Claim, Secret, StorageClasses, Unknown
 from app.storage.finding import Finding
+from app.storage.server_health import ServerHealth
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest
 
 RESIZE_PATIENCE = timedelta(minutes=2)
@@ -40,6 +42,12 @@ class LiveState:
     config_map: Manifest | None = None
     services: Mapping[str, Manifest] = field(default_factory=dict)  # By name.
     rejected: Sequence[Finding] = ()  # What the API server rejects of the sections that go into the pod.
+
+    # What the server itself has reported; None while nobody knows, and then `unanswered` is why, empty if nobody asked.
+    health: ServerHealth | None = None
+    unanswered: str = ""
+    # What its status says of it, which whoever may write the status can have written.
+    server: ServerStatus = field(default_factory=ServerStatus)
 
     @property
     def named_pod(self) -> Manifest | None:

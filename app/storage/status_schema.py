@@ -1,9 +1,11 @@
 """Defines the models of a DittoServer's status, which its schema comes from. They decide nothing."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from app.storage.server_health import MAX_SHARES, MAX_VERSION_CHARACTERS, VERSION_PATTERN
 from app.storage.spec import Model, Name, Within
 
 Message = Annotated[str, Field(max_length=32768)]
@@ -73,6 +75,28 @@ class ShareStatus(Model):
     """Why the share is not Ready."""
 
 
+class ServerStatus(Model):
+    """What the server reported of itself when it was last asked."""
+
+    family: Literal["Legacy", "Current"] | None = None
+    """Legacy is DittoFS up to 0.8, Current is DittoFS 0.13 or newer."""
+    version: Annotated[str, Field(max_length=MAX_VERSION_CHARACTERS, pattern=f"^{VERSION_PATTERN}$")] | None = None
+    """The version of the server, where it or the tag of its image tells."""
+    started_at: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
+    """When the server was started."""
+    shares: Annotated[int, Within(0, MAX_SHARES)] | None = None
+    """The number of shares that it has loaded."""
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "ServerStatus":
+        """Reads the status of a raw DittoServer. Nothing of it counts where a part of it is no such status."""
+        status = manifest.get("status")
+        try:
+            return cls.model_validate((status.get("server") if isinstance(status, Mapping) else None) or {})
+        except ValidationError:
+            return cls()
+
+
 def _map_by(key: str) -> dict[str, object]:
     return {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": [key]}
 
@@ -92,6 +116,8 @@ class Status(Model):
     """Aspects of the server, one entry for each type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
     """The volumes of the server."""
+    server: ServerStatus | None = None
+    """The server that runs."""
     remote_store: RemoteStoreStatus | None = None
     """The block store record for the bucket in DittoFS 0.13 or newer."""
     shares: Annotated[list[ShareStatus], Field(max_length=256, json_schema_extra=_map_by("name"))] | None = None

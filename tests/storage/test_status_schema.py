@@ -1,5 +1,9 @@
+from typing import Any
+
+import pytest
+
 from app.storage.schema import structural
-from app.storage.status_schema import Status
+from app.storage.status_schema import ServerStatus, Status
 from tests.harness.observations import running, status_of
 
 
@@ -19,3 +23,30 @@ def test_a_condition_is_one_of_meta_v1() -> None:
 
 def test_the_schema_knows_what_the_operator_writes() -> None:
     Status.model_validate(status_of(running()))
+
+
+def test_a_server_is_read_from_the_status() -> None:
+    server = {"family": "Current", "version": "0.29.0", "startedAt": "2026-11-27T11:33:02Z", "shares": 2}
+    status = ServerStatus.read({"status": {"server": server}})
+
+    assert (status.family, status.version, status.shares) == ("Current", "0.29.0", 2)
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        None,
+        [],
+        {},
+        {"server": None},
+        {"server": 7},
+        {"server": {"family": "Other"}},
+        {"server": {"version": "0.29.0; rm -rf /"}},
+        {"server": {"version": "latest"}},
+        {"server": {"shares": -1}},
+        {"server": {"family": "Legacy", "shares": "1"}},
+        {"server": {"startedAt": "x" * 65}},
+    ],
+)
+def test_a_status_that_is_none_says_nothing(status: Any) -> None:
+    assert ServerStatus.read({"status": status}) == ServerStatus()
