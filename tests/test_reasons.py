@@ -20,8 +20,8 @@ KINDS = """
     SecurityContext StatefulSet StorageClass ValidatingWebhookConfiguration
 """
 VALUES_OF_FIELDS = """
-    BearerToken FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch ReadWriteOnce
-    RollingUpdate RuntimeDefault WaitForFirstConsumer
+    BearerToken ExternalName FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch
+    ReadWriteOnce RollingUpdate RuntimeDefault WaitForFirstConsumer
 """
 CONDITIONS_OF_PODS = "PodScheduled"
 REASONS_OF_OTHERS = """
