@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.controlplane import build as controlplane
+from tests.harness.dittofs_standin import STANDIN
 from tests.harness.go_module import GoModule
 
 FOLDER = Path(__file__).parent
@@ -23,7 +24,6 @@ CONTAINERS = GoModule(
     stamps={},
     duration="about 3 minutes on 2 cores",
 )
-STANDIN = GoModule(FOLDER / "standin", package=".", names=("dittofs", "pause"), stamps={}, duration="a minute")
 
 
 @dataclass(frozen=True)

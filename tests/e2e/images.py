@@ -1,4 +1,4 @@
-"""Builds the images of the end-to-end test as docker-archives: the operator's, and two of the stand-in.
+"""Builds the images of the end-to-end test as docker-archives: the operator's, and those of the stand-in.
 
 It needs buildah, debootstrap and Debian's packages, but no registry.
 """
@@ -14,7 +14,11 @@ from tests.harness.go_module import run
 from tests.helm.chart import IMAGE
 
 ROOT = Path(__file__).parent.parent.parent
-OPERATOR, DITTOFS, PAUSE = IMAGE, "dittofs:e2e", "pause:e2e"
+OPERATOR = IMAGE
+# The tags are versions of both families of servers; DITTOFS tells a reader nothing of its own.
+DITTOFS, LEGACY, CURRENT, S3, PAUSE = "dittofs:e2e", "dittofs:0.8.0", "dittofs:0.29.0", "s3:e2e", "pause:e2e"
+# The stages of the Dockerfile.
+STAGES = {DITTOFS: "legacy", LEGACY: "legacy", CURRENT: "current", S3: "s3", PAUSE: "pause"}
 SUITE = "bookworm"
 BASE = f"{SUITE}-python3"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -28,18 +32,18 @@ class Builder:
     cache: Path
 
     def archives(self, standin: Path, folder: Path) -> list[Path]:
-        """Builds all three images and saves them into the folder."""
+        """Builds all images and saves them into the folder."""
         demand_tools()
         self.cache.mkdir(parents=True, exist_ok=True)
 
         self._configure()
         self._build_base()
         self._build_operator()
-        for image in (DITTOFS, PAUSE):
-            target = ("--target", image.partition(":")[0])
+        for image, stage in STAGES.items():
+            target = ("--layers", "--target", stage)
             self._buildah(f"Building {image}", "build", "--tag", image, *target, "--file", _dockerfile(), standin)
 
-        return [self._save(image, folder) for image in (OPERATOR, DITTOFS, PAUSE)]
+        return [self._save(image, folder) for image in (OPERATOR, *STAGES)]
 
     @property
     def _environ(self) -> dict[str, str]:
@@ -77,7 +81,7 @@ class Builder:
         run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *variables, environ=self._environ)
 
     def _save(self, image: str, folder: Path) -> Path:
-        archive = folder / f"{Path(image).name.partition(':')[0]}.tar"
+        archive = folder / f"{Path(image).name.replace(':', '-')}.tar"
         self._buildah(f"Saving {image}", "push", "--quiet", image, f"docker-archive:{archive}:{image}")
         return archive
 
