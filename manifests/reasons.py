@@ -295,6 +295,58 @@ CREDENTIALS = (
         "A Secret is being deleted and is kept by a finalizer. It is no longer used.",
         "Create it again once it is gone.",
     ),
+    Reason(
+        "CredentialsRejected",
+        "Reconciling, CredentialsReady",
+        "Warning",
+        "DittoFS 0.13 or newer was given the credentials, and its own check of them with the bucket failed. The pod is "
+        "not restarted for them.",
+        "Correct the Secret that the message names, the bucket or its policy. The operator tries again at once when "
+        "the Secret changes, else within 5 minutes.",
+    ),
+    Reason(
+        "ServerUnreachable",
+        "Reconciling, CredentialsReady",
+        "Warning",
+        "The server could not be given the credentials, because it did not answer as it should. The status of "
+        "CredentialsReady is Unknown.",
+        "Look at Ready and at the log of the server. A NetworkPolicy has to let the operator reach the port of the "
+        "API. The operator tries again.",
+    ),
+    Reason(
+        "AdminLoginFailed",
+        "Reconciling, CredentialsReady",
+        "Warning",
+        "The operator cannot log in to the server as admin, or the server refuses what it asks for.",
+        "The password in the Secret only counts when the server starts for the first time: put the password that the "
+        "admin has now into the Secret that the message names. See "
+        "[Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
+    ),
+    Reason(
+        "KeptByServer",
+        "CredentialsReady",
+        "",
+        "The server is DittoFS 0.13 or newer and keeps its own copy of the S3 credentials, which a change of the "
+        "Secret does not reach: the spec has no bucket, or a person created the block store for it.",
+        "Set s3.bucket, or run the command in the message.",
+    ),
+)
+
+SHARES = (
+    Reason(
+        "ShareFailed",
+        "",
+        "Warning",
+        "A share of the spec cannot be created, or not be changed as the spec asks. `status.shares` says why.",
+        "Do what the message says. The operator tries again within 5 minutes.",
+    ),
+    Reason(
+        "ShareRetained",
+        "",
+        "Normal",
+        "A share was removed from the spec. It stays in the server with its data.",
+        "Delete it with the command in the message if nobody needs its data.",
+    ),
 )
 
 POD = (
@@ -520,7 +572,8 @@ GROUPS = (
     ("The spec, or the server as a whole, is blocked", SPEC),
     ("An object cannot be written", WRITES),
     ("Volumes", STORAGE),
-    ("Secrets", CREDENTIALS),
+    ("Secrets and credentials", CREDENTIALS),
+    ("Shares", SHARES),
     ("The pod", POD),
 )
 # Reasons of Events of the Secret with the operator's certificates.

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.cluster.reader import DITTO_SERVERS, SECRETS
-from app.storage.desired import config_hash_of
+from app.storage.pod import config_hash_of
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_PATH

@@ -30,7 +30,7 @@ from app.storage.objects import (
     services,
     stateful_set,
 )
-from app.storage.pod import CONFIG_HASH
+from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.problem import Problem, Stage
 from app.storage.reading import field_name
 from app.storage.resize import (
@@ -177,12 +177,6 @@ def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> floa
 def new_until(stateful_set: Mapping[str, Any]) -> datetime:
     """Returns when the StatefulSet's controller has had the time to create its claims."""
     return datetime.fromisoformat(stateful_set["metadata"]["creationTimestamp"]) + CLAIM_CREATION_TIME
-
-
-def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
-    """Returns the hash of the configuration of a StatefulSet's pod."""
-    metadata = stateful_set["spec"]["template"].get("metadata") or {}
-    return (metadata.get("annotations") or {}).get(CONFIG_HASH)
 
 
 def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[SecretReference, ...], Problem | None]:

@@ -14,7 +14,7 @@ MAX_RECORDS = 1000
 
 
 @dataclass(frozen=True)
-class Request:
+class ServerRequest:
     """A request to the REST API; the path is in segments that are not encoded yet. Its body may contain S3 keys."""
 
     method: Literal["GET", "POST", "PUT", "PATCH"]
@@ -39,13 +39,13 @@ class Answer:
 
 
 # Yields the requests one by one, gets the answer to each, and returns its result.
-Dialogue = Generator[Request, Answer, Result]
+Dialogue = Generator[ServerRequest, Answer, Result]
 
 
 class Unanswered(Exception):
     """A request that a dialogue cannot do without has failed, or its answer makes no sense."""
 
-    def __init__(self, request: Request, answer: Answer) -> None:
+    def __init__(self, request: ServerRequest, answer: Answer) -> None:
         what = f"{request.method} /{'/'.join(request.path)}"
         super().__init__(answer.detail or f"the answer to {what} makes no sense")
         self.status = answer.status
@@ -92,7 +92,7 @@ class StoreRecord:
 
 def list_records(path: tuple[str, ...]) -> Dialogue[dict[str, StoreRecord]]:
     """Asks for a list, and returns its records by name. Raises Unanswered."""
-    request = Request("GET", path)
+    request = ServerRequest("GET", path)
     answer = yield request
     if not answer.is_success or not isinstance(answer.body, list) or len(answer.body) > MAX_RECORDS:
         raise Unanswered(request, answer)

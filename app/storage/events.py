@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.storage.shares import SHARE_FAILED, SHARE_RETAINED
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import EXPANSION_PHASES, Phase
 
@@ -45,6 +46,17 @@ def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
 
     if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
         yield Event("Normal", "Available", after["Ready"]["message"])
+
+
+def share_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    """Yields what a person should learn from a change of status.shares."""
+    earlier = {entry["name"]: entry for entry in before.get("shares") or ()}
+    for entry in after.get("shares") or ():
+        was = earlier.get(entry["name"]) or {}
+        if entry["phase"] == "Retained" != was.get("phase"):
+            yield Event("Normal", SHARE_RETAINED, entry["message"])
+        if entry["phase"] == "Failed" and entry.get("message") != was.get("message"):
+            yield Event("Warning", SHARE_FAILED, f"share {entry['name']}: {entry['message']}")
 
 
 def _is_new(condition: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> bool:

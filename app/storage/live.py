@@ -6,7 +6,10 @@ from datetime import timedelta
 
 from app.storage.facts import Claim, Secret, StorageClasses, Unknown
 from app.storage.finding import Finding
+from app.storage.maintenance import Provisioned
+from app.storage.remote_store import RemoteStore
 from app.storage.server_health import ServerHealth
+from app.storage.shares import ShareState
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest
 
@@ -48,6 +51,10 @@ class LiveState:
     unanswered: str = ""
     # What its status says of it, which whoever may write the status can have written.
     server: ServerStatus = field(default_factory=ServerStatus)
+    adopt_store: str = ""  # The name in the annotation that lets the operator adopt a block store record.
+    remote_store: RemoteStore = field(default_factory=RemoteStore)
+    shares: tuple[ShareState, ...] = ()
+    provisioned: Provisioned | None = None  # What this process last did inside the server.
 
     @property
     def named_pod(self) -> Manifest | None:

@@ -150,3 +150,9 @@ def _nested_without_nulls(value: Any) -> Any:
     if isinstance(value, Mapping):
         return without_nulls(value)
     return [_nested_without_nulls(item) for item in value] if isinstance(value, list) else value
+
+
+def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
+    """Returns the hash of the configuration of a StatefulSet's pod."""
+    metadata = stateful_set["spec"]["template"].get("metadata") or {}
+    return (metadata.get("annotations") or {}).get(CONFIG_HASH)

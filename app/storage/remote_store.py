@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.storage.dialogue import Answer, Dialogue, Request, StoreRecord, Unanswered, list_records
+from app.storage.dialogue import Answer, Dialogue, ServerRequest, StoreRecord, Unanswered, list_records
 from app.storage.evidence import quote
 from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
@@ -143,9 +143,9 @@ def maintain_store(bucket: Bucket, keys: S3Keys, known: RemoteStore) -> Dialogue
 
     body = {"type": "s3", "config": json.dumps(config)}
     if record:
-        answer = yield Request("PUT", (*REMOTE_STORES, name), body)
+        answer = yield ServerRequest("PUT", (*REMOTE_STORES, name), body)
     else:
-        answer = yield Request("POST", REMOTE_STORES, {"name": name, **body})
+        answer = yield ServerRequest("POST", REMOTE_STORES, {"name": name, **body})
 
     # Without an answer the record may have changed all the same.
     result = StoreResult(name, is_altered=not is_same and (answer.is_success or answer.status is None))
@@ -171,9 +171,9 @@ def _choose_record(records: Mapping[str, StoreRecord], bucket: Bucket) -> tuple[
         why = f"the server has no S3 block store of the name in annotation {ADOPT_STORE} for bucket {bucket.bucket}"
         return None, f"{why}; correct the annotation or remove it"
 
-    if own := records.get(STORE_NAME):
-        if own.type == "s3":
-            return own, ""
+    if ours := records.get(STORE_NAME):
+        if ours.type == "s3":
+            return ours, ""
         return None, f"block store {STORE_NAME} of the server is not of type s3; remove it"
     if not same_bucket:
         return None, ""

@@ -90,6 +90,7 @@ KeyName = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(max_length=64)]
 Path = Annotated[str, Field(max_length=4096)]
 Image = Annotated[str, Field(max_length=1024)]
+MAX_SHARE_NAME_CHARACTERS = 63
 SHARE_NAME_PATTERN = "^([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])$"
 _SIZE_SCHEMA: dict[str, Any] = {
     "pattern": quantity.SIZE_PATTERN,
@@ -315,7 +316,7 @@ def _check_share_name(value: str) -> str:
 
 ShareName = Annotated[
     str,
-    Field(min_length=1, max_length=63, json_schema_extra={"pattern": SHARE_NAME_PATTERN}),
+    Field(min_length=1, max_length=MAX_SHARE_NAME_CHARACTERS, json_schema_extra={"pattern": SHARE_NAME_PATTERN}),
     AfterValidator(_check_share_name),
 ]
 

@@ -2,7 +2,7 @@
 
 from typing import Any, TypeVar
 
-from app.storage.dialogue import Answer, Dialogue, Request
+from app.storage.dialogue import Answer, Dialogue, ServerRequest
 from app.storage.unstructured import Manifest
 
 Result = TypeVar("Result")
@@ -10,7 +10,7 @@ Result = TypeVar("Result")
 NO_ANSWER = Answer(None, detail="no answer within 15 s")
 
 
-def converse(dialogue: Dialogue[Result], *answers: Answer) -> tuple[list[Request], Result]:
+def converse(dialogue: Dialogue[Result], *answers: Answer) -> tuple[list[ServerRequest], Result]:
     """Returns the requests that got these answers, and the result; all of the answers have to be asked for."""
     requests, script = [], list(answers)
     try:

@@ -13,7 +13,6 @@ from app.storage.desired import (
     UNKNOWN_CLAIMS_RECHECK_SECONDS,
     Plan,
     Write,
-    config_hash_of,
     desired,
     recheck_seconds,
 )
@@ -22,7 +21,7 @@ from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Trait
 from app.storage.finding import rejection
 from app.storage.live import LiveState
 from app.storage.objects import Owner, services
-from app.storage.pod import CONFIG_HASH
+from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.reading import read
 from app.storage.resize import ChangeClaims, RemoveStatefulSet
 from app.storage.rollout import REVISION

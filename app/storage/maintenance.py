@@ -1,0 +1,72 @@
+"""Joins all that the operator maintains inside a running server into one dialogue with it. It sends nothing itself."""
+
+from dataclasses import dataclass, field
+
+from app.storage.dialogue import Dialogue
+from app.storage.problem import Problem
+from app.storage.remote_store import Bucket, RemoteStore, S3Keys, StoreResult, maintain_store
+from app.storage.secret_references import SecretReference
+from app.storage.server_health import Family
+from app.storage.shares import SharesResult, ShareState, WantedShares, maintain_shares
+from app.storage.spec import Share, Spec
+
+
+@dataclass(frozen=True)
+class Provisioning:
+    """What one run of a server should have. What is not compared may change without it having to be looked at again.
+
+    `secret_digests` are of the values that `s3` and `password` refer to, by Secret and key.
+    """
+
+    uid: str
+    pod: str
+    started_at: str
+    url: str
+    family: Family
+    password: SecretReference
+    s3: SecretReference | None
+    bucket: Bucket | None
+    shares: tuple[Share, ...]
+    secret_digests: tuple[tuple[str, str, str], ...] = field(repr=False)
+    region: str = ""
+    spec: Spec = field(default_factory=Spec, compare=False)
+    known: RemoteStore = field(default_factory=RemoteStore, compare=False)
+    mentioned: tuple[str, ...] = field(default=(), compare=False)
+    restarts_anyway: bool = field(default=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Provisioned:
+    """The result; `problem` is why there was no login. `is_outdated` says that the pod serves from earlier stores."""
+
+    provisioning: Provisioning
+    store: StoreResult = field(default_factory=StoreResult)
+    shares: tuple[ShareState, ...] = ()
+    is_outdated: bool = False
+    problem: Problem | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Tells whether there is nothing to try again."""
+        return not (self.problem or self.store.problem) and all(
+            state.phase in ("Ready", "Retained") for state in self.shares
+        )
+
+
+def maintain(provisioning: Provisioning, keys: S3Keys | None) -> Dialogue[Provisioned]:
+    """Maintains the remote store first: new shares in S3 need it. `keys` are the values of the S3 Secret."""
+    store, shares = StoreResult(), SharesResult()
+    if provisioning.bucket and keys:
+        store = yield from maintain_store(provisioning.bucket, keys, provisioning.known)
+
+    if provisioning.shares or provisioning.mentioned:
+        wanted = WantedShares(
+            provisioning.family,
+            provisioning.shares,
+            provisioning.spec,
+            provisioning.mentioned,
+            remote=store.name if store.verified else "",
+            endpoint=keys.endpoint if keys else "",
+        )
+        shares = yield from maintain_shares(wanted)
+    return Provisioned(provisioning, store, shares.states, shares.is_outdated)
