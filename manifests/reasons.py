@@ -46,6 +46,12 @@ PROGRESS = (
         "The pod waits for an init container that somebody added.",
         "The log of the init container says what it is doing.",
     ),
+    Reason(
+        "AddingVolumes",
+        "Reconciling",
+        "",
+        "The StatefulSet is being recreated with more volumes. Its pod restarts once to get them.",
+    ),
     Reason("RollingOut", "Reconciling", "", "The pod is being replaced by one of the current revision."),
     Reason("StatefulSetMissing", "Reconciling", "", "The StatefulSet is being recreated."),
     Reason("Stopping", "Ready", "", "The spec asks for 0 replicas, and the pod has not ended yet."),

@@ -37,6 +37,7 @@ OF_THE_WHOLE = {
     "tests/test_scale.py",
     "tests/test_standin.py",
     "tests/test_strictness.py",
+    "tests/test_takeover.py",
     "tests/test_tampering.py",
     "tests/test_terminating.py",
     "tests/test_truths.py",

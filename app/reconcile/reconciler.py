@@ -16,7 +16,7 @@ from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
 from app.reconcile.live_reader import LiveReader
 from app.reconcile.resizer import Resizer, ResizeResult
-from app.reconcile.writer import NameTaken, NotLeading, ObjectTerminating, Writer
+from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.desired import SECTION_REJECTED, Plan, Write, desired, recheck_seconds
 from app.storage.events import Event, EventSink, transition_events
 from app.storage.facts import DryRun, Unknown
@@ -273,6 +273,8 @@ class Reconciler:
             await self._writer.ensure(resource, write.manifest, owner)
         except CONCERNS_EVERY_OBJECT:
             raise
+        except LabelsAdded:
+            result.decide_again = True
         except ClusterError:
             sections = changed_sections(spec, None)
             if resource != STATEFUL_SETS or live.rejected or not sections:

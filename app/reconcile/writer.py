@@ -32,6 +32,10 @@ class ObjectTerminating(ClusterError):
         self.reason = f"{resource.kind}Terminating"
 
 
+class LabelsAdded(ClusterError):
+    """A StatefulSet of the server lacked the labels by which it is watched, and has them now."""
+
+
 class NotLeading(ClusterError):
     """Another process may be writing by now."""
 
@@ -54,7 +58,8 @@ class Writer:
     async def ensure(self, resource: Resource, manifest: Mapping[str, Any], owner: Owner) -> Manifest:
         """Creates or changes an object as the manifest asks, and returns it.
 
-        Raises NameTaken, ObjectTerminating, and Conflict when what is known of the object is out of date.
+        Raises NameTaken, ObjectTerminating, and Conflict when what is known of the object is out of date. Raises
+        LabelsAdded when the manifest was made without knowing of a StatefulSet with other volumes.
         """
         # Without differences no request is sent, and reviews would wait until all objects of a server are compared.
         await asyncio.sleep(0)
@@ -67,6 +72,8 @@ class Writer:
             except Conflict:
                 # The store lacks it: it has none of our labels, or was created a moment ago.
                 live = await self._get(resource, desired)
+                if resource == STATEFUL_SETS and not _has_labels(live, owner):
+                    await self._add_labels(live, owner)
 
         _check_owner(resource, live, owner)
         if "volumeClaimTemplates" in desired.get("spec", {}):
@@ -92,6 +99,13 @@ class Writer:
             written = await self._replace(resource, desired, live)
         store.put_written(written)
         return written
+
+    async def _add_labels(self, live: Manifest, owner: Owner) -> None:
+        """Gives a StatefulSet, such as one of the Go operator, the labels by which it is watched; no pod restarts."""
+        _check_owner(STATEFUL_SETS, live, owner)
+        labels = {**(live["metadata"].get("labels") or {}), **owner.selector}
+        await self.patch(STATEFUL_SETS, live, {"/metadata/labels": labels})
+        raise LabelsAdded(f"StatefulSet {owner.name} was not labelled, and is looked at again")
 
     async def create_secret(self, manifest: Manifest) -> None:
         """Creates a generated Secret; one that somebody else has created meanwhile stays as it is."""
@@ -225,6 +239,10 @@ def merged_entries(entries: list[Manifest]) -> list[Manifest]:
 
 def _merge(one: Manifest, other: Manifest) -> Manifest:
     return {**one, **{name: _merge(one.get(name, {}), fields) for name, fields in other.items()}}
+
+
+def _has_labels(live: Manifest, owner: Owner) -> bool:
+    return owner.selector.items() <= (live["metadata"].get("labels") or {}).items()
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:

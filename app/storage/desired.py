@@ -125,6 +125,11 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         workload = stuck = rejected = None
         step = None if isinstance(step, RestartPod) else step
 
+    is_adding = None
+    if isinstance(step, HoldPod) and step.adds_volumes:
+        message = f"StatefulSet {owner.name} is recreated with more volumes, and its pod restarts once"
+        is_adding = Problem("AddingVolumes", message, Stage.VOLUMES)
+
     # The first pod does not restart.
     restart = None
     before = config_hash_of(live.stateful_set) if live.stateful_set else None
@@ -144,7 +149,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         generate=generate,
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
-        problems=tuple(problem for problem in (credentials, held, rejected) if problem),
+        problems=tuple(problem for problem in (credentials, held, rejected, is_adding) if problem),
     )
 
 
