@@ -56,6 +56,14 @@ PROGRESS = (
     Reason("StatefulSetMissing", "Reconciling", "", "The StatefulSet is being recreated."),
     Reason("Stopping", "Ready", "", "The spec asks for 0 replicas, and the pod has not ended yet."),
     Reason(
+        "ImageChanged",
+        "",
+        "Normal, Warning",
+        "The server that has become ready has another image than the one before; the message has both digests. A "
+        "warning means that the image behind the same tag has changed.",
+        "[Pin the image](../how-to/choose-an-image.md), so that it only changes when you change it.",
+    ),
+    Reason(
         "PodReplaced",
         "",
         "Normal",
@@ -455,6 +463,15 @@ POD = (
         "",
         "The server ended; the message has the exit code.",
         "Run the kubectl logs command in the message.",
+    ),
+    Reason(
+        "DatabaseMigrationFailed",
+        "Ready, Stalled",
+        "Warning",
+        "The server ended because it could not migrate the database, as after a change of the image. The message names "
+        "the image that can open the database.",
+        "Set that image with the command in the message, and see "
+        "[how to go back](../how-to/troubleshoot-a-server.md#go-back-after-a-failed-migration).",
     ),
     Reason(
         "SidecarFailed",

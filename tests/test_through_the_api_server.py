@@ -242,7 +242,7 @@ class TestASecret:
         ]
 
     def test_that_is_complete_is_no_warning(self, kubectl: Kubectl) -> None:
-        values = ("accessKeyId=a", "secretAccessKey=b", "endpoint=https://s3.example.com")
+        values = ("accessKeyId=a", "secretAccessKey=b", "endpoint=https://192.0.2.1")
         kubectl("create", "secret", "generic", "s3", *(f"--from-literal={value}" for value in values))
         assert kubectl.apply(server(**s3())).stderr == ""
 

@@ -25,11 +25,13 @@ from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
+    DOUBTFUL,
     EDITS,
     ELASTIC,
     LATER,
     LEFTOVERS,
     VERBATIM,
+    Doubtful,
     Edit,
     Leftover,
     Row,
@@ -130,6 +132,34 @@ def test_the_webhook_agrees_on_cluster_and_snapshot(live: Operator, offline: Ope
     assert len(causes) == len(row.errors)
     for text in row.errors:
         assert any(text in cause["message"] for cause in causes), causes
+
+
+@pytest.mark.parametrize("row", DOUBTFUL, ids=lambda row: row.title)
+def test_the_webhook_agrees_on_doubts(live: Operator, offline: Operator, row: Doubtful) -> None:
+    request = review(row.manifest, row.old)
+
+    response = live.post(VALIDATE_PATH, request)
+
+    assert response == offline.post(VALIDATE_PATH, request)
+    assert response["allowed"]
+    assert_match(response.get("warnings", []), row.warnings)
+
+
+@pytest.mark.parametrize("row", DOUBTFUL, ids=lambda row: row.title)
+def test_the_crd_admits_any_doubt(api_server: httpx.Client, row: Doubtful) -> None:
+    api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest).raise_for_status()
+
+
+def test_check_agrees_on_doubts(cluster: ControlPlane, tmp_path: Path) -> None:
+    rows = [row for row in DOUBTFUL if row.old is None]
+    file = tmp_path / "servers.yaml"
+    file.write_text(yaml.safe_dump_all(row.manifest for row in rows))
+
+    command = [sys.executable, "-m", "app", "check", str(file), f"--kubeconfig={cluster.kubeconfig}", "--output=json"]
+    checked = subprocess.run(command, capture_output=True, text=True, check=True)
+
+    for row, judgement in zip(rows, json.loads(checked.stdout), strict=True):
+        assert_match([finding["message"] for finding in judgement["findings"]], row.warnings)
 
 
 @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)

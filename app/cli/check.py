@@ -19,6 +19,7 @@ from app.manifests import Document
 from app.storage.finding import Finding, one_line, rejections, warnings
 from app.storage.rules import Change, needs
 from app.storage.spec import KIND
+from app.storage.status_schema import ServerStatus
 from app.storage.strictness import judge_manifest
 
 
@@ -103,8 +104,8 @@ async def judge_documents(documents: Iterable[Document], reader: Reader) -> list
         if change.added:
             # The volumes of a live server are no surprise. If the lookup fails, the server is judged as a new one.
             with suppress(ClusterError):
-                await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
-                change = replace(change, exists=True)
+                live = await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
+                change = replace(change, exists=True, running=ServerStatus.read(live))
 
         facts = await gather(reader, needs(change))
         judgements.append(Judgement(document, judge_manifest(document.object, change, facts)))

@@ -222,7 +222,7 @@ class Reconciler:
                     # In hex: the server takes the value as text.
                     secret = jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
                 else:
-                    secret = admin_secret(owner, server.spec, secrets.token_urlsafe(PASSWORD_BYTES))
+                    secret = admin_secret(owner, secrets.token_urlsafe(PASSWORD_BYTES))
                 result.decide_again |= await result.attempt(self._writer.create_secret(secret))
 
             if not result.decide_again:

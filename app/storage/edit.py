@@ -10,6 +10,7 @@ from app.storage import quantity
 from app.storage.desired import desired
 from app.storage.difference import differs
 from app.storage.facts import Claim
+from app.storage.images import is_same_image
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, controller
 from app.storage.pod import pod_name
@@ -17,6 +18,7 @@ from app.storage.reading import read
 from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
 from app.storage.volumes import is_bound, is_of_another_class, storage_class_of, unknown_resizability
@@ -92,6 +94,8 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
         new_objects = _objects(alone, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
+        if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
+            effect = replace(effect, how=f"{effect.how}, which may migrate the database for good")
         templates = (objects[_workload_key(before)]["spec"]["template"] for objects in (old_objects, new_objects))
         effects.append(replace(effect, restarts=runs and len(set(map(json.dumps, templates))) > 1))
     return effects

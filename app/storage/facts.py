@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Flag, auto
 from functools import reduce
+from ipaddress import ip_address
 from operator import or_
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ _DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
 )
+_AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn")
 _RESIZE_ERRORS = ("ControllerResizeError", "NodeResizeError")
 _REQUESTED_SIZE = ("f:spec", "f:resources", "f:requests", "f:storage")
 
@@ -146,6 +148,7 @@ class Trait(Flag):
     PLAIN_HTTP = auto()
     NOT_A_URL = auto()  # not http:// or https:// with a host
     UNSENDABLE = auto()  # characters outside 0x21 to 0x7e, other than white space around it: no HTTP header has them
+    HOST_NAME = auto()  # a URL whose host is neither an IP address nor at AWS
 
     @classmethod
     def read(cls, value: bytes) -> "Trait":
@@ -160,13 +163,22 @@ class Trait(Flag):
 
         try:
             url = urlsplit(text.strip())
-            is_url = url.scheme in ("http", "https") and bool(url.hostname)
+            host = (url.hostname or "") if url.scheme in ("http", "https") else ""
         except ValueError:
-            is_url = False
-        traits[cls.NOT_A_URL] = not is_url
-        traits[cls.PLAIN_HTTP] = is_url and url.scheme == "http"
+            host = ""
+        traits[cls.NOT_A_URL] = not host
+        traits[cls.PLAIN_HTTP] = bool(host) and url.scheme == "http"
+        traits[cls.HOST_NAME] = bool(host) and not (_is_ip_address(host) or host.endswith(_AWS_DOMAINS))
 
         return reduce(or_, (trait for trait, holds in traits.items() if holds), cls(0))
+
+
+def _is_ip_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)

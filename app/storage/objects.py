@@ -9,6 +9,7 @@ from app.storage.config import config_yaml
 from app.storage.pod import CONFIG_FILE, CONFIG_HASH, config_map_name, pod_template
 from app.storage.ports import listeners
 from app.storage.secret_references import (
+    ADMIN,
     JWT_KEY,
     PASSWORD_KEY,
     USERNAME_KEY,
@@ -185,9 +186,9 @@ def jwt_secret(owner: Owner, token: bytes) -> Manifest:
     return _secret(jwt_secret_name(owner.name), owner, {JWT_KEY: token})
 
 
-def admin_secret(owner: Owner, spec: Spec, password: str) -> Manifest:
-    username = spec.identity.admin.username
-    data = {USERNAME_KEY: username.encode(), PASSWORD_KEY: password.encode()}
+def admin_secret(owner: Owner, password: str) -> Manifest:
+    """Renders the credentials of the first administrator, whose name no server takes from its configuration."""
+    data = {USERNAME_KEY: ADMIN.encode(), PASSWORD_KEY: password.encode()}
     return _secret(admin_secret_name(owner.name), owner, data)
 
 

@@ -13,6 +13,7 @@ from app.storage import quantity
 from app.storage.difference import APPLIED, DIGEST_CHARACTERS
 from app.storage.facts import Claim, Facts, Needs, Unknown
 from app.storage.finding import Finding, rejection, sort_findings, warning
+from app.storage.images import can_move, is_same_image, pinned_image
 from app.storage.metadata import MAX_ANNOTATIONS_BYTES
 from app.storage.names import (
     MAX_NAME_CHARACTERS,
@@ -26,6 +27,7 @@ from app.storage.objects import Owner
 from app.storage.ports import FIXED_PORTS, Listener, listeners
 from app.storage.reading import Reading, field_name, read
 from app.storage.secret_references import (
+    ADMIN,
     S3_PATH,
     SecretReference,
     overwritten_references,
@@ -33,8 +35,10 @@ from app.storage.secret_references import (
     secret_references,
 )
 from app.storage.sections import Section, changed_sections, section_findings, stateful_set_for_dry_run
+from app.storage.server_health import Family, family_of_image, image_version
 from app.storage.shares import store_of
-from app.storage.spec import DittoServer, Spec
+from app.storage.spec import S3, DittoServer, Spec
+from app.storage.status_schema import ServerStatus
 from app.storage.volumes import (
     Volume,
     describe_reuse,
@@ -53,6 +57,7 @@ GENERATED_CHARACTERS = 5
 _MAX_SERVICE_ANNOTATIONS_BYTES = MAX_ANNOTATIONS_BYTES - len(APPLIED) - DIGEST_CHARACTERS
 _MAX_CLASSES_LISTED = 20
 _MAX_QUOTED_CHARACTERS = 40
+_NEVER_RAN = ServerStatus()
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,7 @@ class Change:
     old: DittoServer | None = None
     spec_is_unchanged: bool = False
     exists: bool = False  # It is judged like a new server although it exists, and so has claims of its own.
+    running: ServerStatus = _NEVER_RAN  # What is known of the server that runs.
 
     @classmethod
     def read(cls, manifest: Any, old_manifest: Any = None) -> "Change":
@@ -77,7 +83,8 @@ class Change:
         except RecursionError:
             # The specs are nested nearly a thousand deep, and get judged as if they were different.
             spec_is_unchanged = False
-        return cls(read(manifest), read(old_manifest).server, spec_is_unchanged)
+        running = ServerStatus.read(old_manifest) if isinstance(old_manifest, dict) else _NEVER_RAN
+        return cls(read(manifest), read(old_manifest).server, spec_is_unchanged, running=running)
 
     @property
     def spec(self) -> Spec:
@@ -111,6 +118,20 @@ class Change:
         """The references to Secrets that are new or changed."""
         old = secret_references(self.old.spec) if self.old else ()
         return [reference for reference in secret_references(self.spec) if reference not in old]
+
+    @property
+    def image_changes(self) -> bool:
+        """Whether a server that exists gets another image."""
+        return self.old is not None and self.old.spec.image != self.spec.image
+
+    @cached_property
+    def family(self) -> Family | None:
+        """Which of the two servers will run; None when neither its status nor its image says."""
+        is_of_this_image = self.running.image in (None, self.spec.image) and not self.image_changes
+        # The servers from 0.10 to 0.12 answer like newer ones, and take the keys from their environment all the same.
+        if self.running.family and is_of_this_image and image_version(self.spec.image) is None:
+            return Family(self.running.family)
+        return family_of_image(self.spec.image)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -220,6 +241,29 @@ def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
         yield rejection("spec.image", "image must not be empty; leave it out for the default one")
     elif any(character.isspace() for character in image):
         yield rejection("spec.image", f"image {_quote(image)} contains white space, which no image name has")
+
+
+@rule
+def image_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """Warns before a migration of the database, after which the former server may not start, or show no shares."""
+    if not change.image_changes or is_same_image(change.spec.image, change.running):
+        return
+
+    version = change.running.version or "the old image"
+    what = "Postgres database" if change.spec.database.postgres_secret_ref else "metadata volume"
+    problem = f"image changes: once it has migrated the database, {version} may fail or show no shares"
+    yield warning("spec.image", f"{problem}; back up the {what} first")
+
+
+@rule
+def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
+    image = change.spec.image
+    if not image or not can_move(image) or not (change.old is None or change.image_changes):
+        return
+
+    pinned = pinned_image(change.running) if change.running.image == image else None
+    advice = f"pin what runs now: {pinned}" if pinned else "pin a release, such as v0.29.0, or a digest"
+    yield warning("spec.image", f"image {_quote(image)} may be another one at each restart; {advice}")
 
 
 @rule
@@ -449,6 +493,33 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
         if not any(folder.startswith(f"{mount}/") for mount in mounts):
             problem = f"{field_name(field)} {_shorten(path)} is on no volume and is lost with the pod"
             yield warning(field, f"{problem}; volumes: {', '.join(mounts)}")
+
+
+@rule
+def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Finding]:
+    s3 = change.spec.s3
+    if s3.bucket or not s3.credentials_secret_ref or change.family != Family.CURRENT:
+        return
+
+    old = change.old.spec.s3 if change.old and not change.image_changes else S3()
+    if old.bucket or old.credentials_secret_ref != s3.credentials_secret_ref:
+        problem = f"{field_name(S3_PATH)} has no effect without s3.bucket on DittoFS 0.13 or newer"
+        yield warning(S3_PATH, f"{problem}; set s3.bucket")
+
+
+@rule
+def fields_have_an_effect(change: Change, _facts: Facts) -> Iterator[Finding]:
+    spec, old = change.spec, change.old.spec if change.old else None
+
+    username = spec.identity.admin.username
+    if username != ADMIN and not (old and old.identity.admin.username == username):
+        path = "spec.identity.admin.username"
+        yield warning(path, f"{field_name(path)} {_quote(username)} has no effect; the user is called {ADMIN}")
+
+    region, path = spec.s3.region, "spec.s3.region"
+    is_as_before = old is not None and (old.s3.region, old.s3.bucket) == (region, spec.s3.bucket)
+    if region != S3().region and not spec.s3.bucket and not is_as_before:
+        yield warning(path, f"{field_name(path)} {_quote(region)} has no effect without s3.bucket; set s3.bucket")
 
 
 def _pod_listeners(change: Change) -> list[Listener]:

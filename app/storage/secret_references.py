@@ -15,6 +15,8 @@ POSTGRES_PATH = "spec.database.postgresSecretRef"
 # Keys of the generated Secrets.
 JWT_KEY = "jwt-secret"
 USERNAME_KEY, PASSWORD_KEY = "username", "password"
+# The server's first administrator, whatever the configuration says.
+ADMIN = "admin"
 POSTGRES_KEYS = ("host", "port", "database", "user", "password", "sslmode")
 
 _COMPLAINTS = {Trait.EMPTY: "is empty", Trait.PADDED: "has white space around its value"}
@@ -26,13 +28,17 @@ _ENDPOINT_COMPLAINTS = _S3_COMPLAINTS | {
     Trait.NOT_A_URL: "is not a URL that starts with https:// or http://",
     Trait.PLAIN_HTTP: "is plain http; data travels unencrypted",
 }
+# The operator hands an endpoint to a server only along with a bucket; from its environment the server asks otherwise.
+_LONE_ENDPOINT_COMPLAINTS = _ENDPOINT_COMPLAINTS | {
+    Trait.HOST_NAME: "has a host name; without s3.bucket the server sends its requests to BUCKET.HOST"
+}
 _JWT_COMPLAINTS = _COMPLAINTS | {
     Trait.SHORT: f"has fewer than {MIN_JWT_SECRET_CHARACTERS} characters; the server will not start"
 }
 _PASSWORD_COMPLAINTS = _COMPLAINTS | {Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself"}
 
 # One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
-_HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL}
+_HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL | Trait.HOST_NAME}
 
 # With such a value the server does not start.
 _FATAL_TRAITS = Trait.EMPTY | Trait.SHORT
@@ -62,10 +68,11 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
     """Returns every Secret that the spec names, S3 first."""
     references = []
     if s3 := spec.s3.credentials_secret_ref:
+        endpoint_complaints = _ENDPOINT_COMPLAINTS if spec.s3.bucket else _LONE_ENDPOINT_COMPLAINTS
         keys = (
             ReferencedKey(s3.access_key_id_key, _S3_COMPLAINTS),
             ReferencedKey(s3.secret_access_key_key, _S3_COMPLAINTS),
-            ReferencedKey(s3.endpoint_key, _ENDPOINT_COMPLAINTS, optional=True),
+            ReferencedKey(s3.endpoint_key, endpoint_complaints, optional=True),
         )
         references.append(SecretReference(S3_PATH, "S3 credentials", s3.secret_name, keys))
 

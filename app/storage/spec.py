@@ -27,6 +27,7 @@ PLURAL = "dittoservers"
 
 INT32_MAX = 2**31 - 1
 MAX_ANNOTATIONS = 256
+MAX_IMAGE_CHARACTERS = 1024
 MAX_SHARES = 64
 
 
@@ -89,8 +90,8 @@ Name = Annotated[str, Field(max_length=253)]
 KeyName = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(max_length=64)]
 Path = Annotated[str, Field(max_length=4096)]
-Image = Annotated[str, Field(max_length=1024)]
 MAX_SHARE_NAME_CHARACTERS = 63
+Image = Annotated[str, Field(max_length=MAX_IMAGE_CHARACTERS)]
 SHARE_NAME_PATTERN = "^([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])$"
 _SIZE_SCHEMA: dict[str, Any] = {
     "pattern": quantity.SIZE_PATTERN,
@@ -206,7 +207,7 @@ class Admin(Model):
     """The first administrator."""
 
     username: Name = "admin"
-    """The name to log in with."""
+    """Has no effect: the first administrator is always called admin."""
     password_secret_ref: SecretKey | None = None
     """The key that holds the first password; when left out, a password is generated."""
 
@@ -273,15 +274,15 @@ class Smb(Model):
     port: Port = 445
     """The Service's port for SMB."""
     max_connections: Annotated[int, Within(0)] = 0
-    """Maximum number of connections, 0 for no limit."""
+    """Has no effect: it is not part of the server's configuration."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
-    """Maximum number of concurrent requests on a connection."""
+    """Has no effect: it is not part of the server's configuration."""
     timeouts: Timeouts = _section(Timeouts)
-    """Timeouts of SMB connections."""
+    """Timeouts of SMB connections. They have no effect: they are not part of the server's configuration."""
     credits: SmbCredits = _section(SmbCredits)
-    """SMB flow control."""
+    """SMB flow control. It has no effect: it is not part of the server's configuration."""
     metrics_log_interval: Word = "5m"
-    """How often SMB metrics are logged."""
+    """Has no effect: it is not part of the server's configuration."""
 
 
 class S3Credentials(Model):
@@ -303,7 +304,7 @@ class S3(Model):
     credentials_secret_ref: S3Credentials | None = None
     """The Secret with the credentials."""
     region: Word = "eu-west-1"
-    """The region of the bucket."""
+    """The region of the bucket; has no effect without a bucket."""
     bucket: Name | None = None
     """The name of the bucket. With it, DittoFS 0.13 or newer gets the credentials, of which it keeps a copy."""
 

@@ -6,8 +6,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from app.storage.server_health import MAX_SHARES, MAX_VERSION_CHARACTERS, VERSION_PATTERN
-from app.storage.spec import Model, Name, Within
+from app.storage.spec import Image, Model, Name, Within
 
+# As the container runtime reports it: with the repository, or without one for an image that came from none.
+IMAGE_ID_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@)?sha256:[0-9a-f]{64}$"
+
+ImageID = Annotated[str, Field(max_length=512, pattern=IMAGE_ID_PATTERN)]
 Message = Annotated[str, Field(max_length=32768)]
 
 
@@ -86,6 +90,12 @@ class ServerStatus(Model):
     """When the server was started."""
     shares: Annotated[int, Within(0, MAX_SHARES)] | None = None
     """The number of shares that it has loaded."""
+    image: Image | None = None
+    """The image of the pod that was ready last, which has opened the database."""
+    image_id: ImageID | None = Field(None, alias="imageID")
+    """The digest of that image, by which spec.image can pin it."""
+    previous_image_id: ImageID | None = Field(None, alias="previousImageID")
+    """The digest of the image that was ready before."""
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "ServerStatus":

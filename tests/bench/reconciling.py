@@ -160,7 +160,7 @@ def belongings(server: Manifest) -> Iterator[tuple[Resource, Manifest]]:
     owner, spec = _owner(server), read(server).server.spec
     yield CONFIG_MAPS, config_map(owner, spec)
     yield SECRETS, jwt_secret(owner, b"j" * 64)
-    yield SECRETS, admin_secret(owner, spec, "p" * 24)
+    yield SECRETS, admin_secret(owner, "p" * 24)
     yield STATEFUL_SETS, _stateful_set(server, "0" * 64)
     for service in services(owner, spec):
         yield SERVICES, service

@@ -11,7 +11,7 @@ from app.cluster.lookup import Overlay
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document, parse
 from tests.harness.command_line import ROOT, SNAPSHOT, run
-from tests.harness.server_table import server
+from tests.harness.server_table import DIGEST, server
 
 pytestmark = pytest.mark.anyio
 
@@ -27,6 +27,7 @@ metadata:
   namespace: media
 spec:
   nfsPort: 8080
+  image: marmos91c/dittofs:v0.29.0
   storage:
     metadataSize: 10Gi
     storageClassName: fast
@@ -121,6 +122,19 @@ async def test_claims_of_a_live_server_are_no_leftovers(tmp_path: Path) -> None:
     assert not same.findings
     assert [finding.message for finding in smaller.findings] == [
         "storage.metadataSize must be at least 10Gi, which volume claim metadata-files-0 has; volumes cannot shrink"
+    ]
+
+
+async def test_a_live_server_tells_which_image_to_pin(tmp_path: Path) -> None:
+    image = "marmos91c/dittofs:latest"
+    moving = INPUT.replace("8080", "2049").replace("marmos91c/dittofs:v0.29.0", image)
+    known = f"status: {{server: {{image: '{image}', imageID: 'marmos91c/dittofs@{DIGEST}'}}}}\n"
+    (tmp_path / "cluster.yaml").write_text("---\n".join((FAST, moving + known)))
+
+    [judgement] = await judge(moving, snapshot=tmp_path)
+
+    assert [finding.message for finding in judgement.findings] == [
+        f'image "{image}" may be another one at each restart; pin what runs now: marmos91c/dittofs@{DIGEST}'
     ]
 
 

@@ -121,7 +121,7 @@ class ReconcilerNamespace:
     async def change_spec(self, **spec: Any) -> None:
         """Changes the spec, waits until the informers have it, and reconciles."""
         live = await self.live(DITTO_SERVERS)
-        changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**BY_HAND, **spec}})
+        changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": server(**BY_HAND, **spec)["spec"]})
         await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
         await self.reconcile()
 

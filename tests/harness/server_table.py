@@ -9,10 +9,13 @@ from typing import Any
 from app.storage.spec import API_VERSION, KIND
 from app.storage.unstructured import Manifest
 
+# Its tag says neither which DittoFS it is nor that it could move.
+IMAGE = "example.com/dittofs:tested"
+
 
 def server(name: str = "files", /, **spec: Any) -> Manifest:
-    """Builds a DittoServer that is valid unless `spec` makes it invalid."""
-    spec = {"storage": {"metadataSize": "10Gi", "storageClassName": "fast"}, **spec}
+    """Builds a DittoServer that is valid and deserves no warning unless `spec` makes it invalid or doubtful."""
+    spec = {"image": IMAGE, "storage": {"metadataSize": "10Gi", "storageClassName": "fast"}, **spec}
     return {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": name}, "spec": spec}
 
 
@@ -601,5 +604,131 @@ LEFTOVERS = (
         server("lost"),
         ({**claim("cache-lost-0", "5Gi", "fast"), "status": {"phase": "Lost"}},),
         warnings=("volume claim cache-lost-0 has lost its volume, and the server waits for it; restore the volume",),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Doubtful:
+    """A server that is admitted with these `warnings`, one text for each; new, or changed from `old`."""
+
+    title: str
+    manifest: Manifest
+    warnings: tuple[str, ...] = field(default=())
+    old: Manifest | None = None
+
+
+DIGEST = f"sha256:{'a' * 64}"
+LATEST = "marmos91c/dittofs:latest"
+RELEASE, LEGACY_RELEASE = "marmos91c/dittofs:v0.29.0", "marmos91c/dittofs:v0.8.3"
+_IS_MOVING = "may be another one at each restart; pin a release, such as v0.29.0, or a digest"
+_MIGRATES = "image changes: once it has migrated the database, the old image may fail or show no shares"
+_NEEDS_BUCKET = "s3.credentialsSecretRef has no effect without s3.bucket on DittoFS 0.13 or newer; set s3.bucket"
+# Without the Secret that it names, so that nothing is looked up.
+_STATIC: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials"}}
+_NO_SECRET = 'S3 credentials Secret "s3-credentials" not found'
+
+
+def running(manifest: Manifest, **known: Any) -> Manifest:
+    """Returns the server with what the operator knows of its image."""
+    return {**manifest, "status": {"server": known}}
+
+
+# Images and fields without effect: webhook, snapshot and check must agree, and the CRD admits all of these.
+DOUBTFUL = (
+    Doubtful("the default image", server(image=None), (f'image "{LATEST}" {_IS_MOVING}',)),
+    Doubtful("an image without a tag", server(image="dittofs"), (f'image "dittofs" {_IS_MOVING}',)),
+    Doubtful("the newest of a series", server(image="dittofs:v0.29"), (f'image "dittofs:v0.29" {_IS_MOVING}',)),
+    Doubtful("a release", server(image=RELEASE)),
+    Doubtful("a digest", server(image=f"dittofs@{DIGEST}")),
+    Doubtful("a moving tag with a digest", server(image=f"{LATEST}@{DIGEST}")),
+    Doubtful("another image", server(image=RELEASE), (f"{_MIGRATES}; back up the metadata volume first",), server()),
+    Doubtful(
+        "another image that can move",
+        server(image=LATEST),
+        (_MIGRATES, f'image "{LATEST}" {_IS_MOVING}'),
+        server(image=RELEASE),
+    ),
+    Doubtful(
+        "another image on a known version",
+        server(image=RELEASE),
+        ("once it has migrated the database, 0.8.3 may fail or show no shares",),
+        running(server(image=LEGACY_RELEASE), version="0.8.3", family="Legacy"),
+    ),
+    Doubtful(
+        "another image on a version that is none",
+        server(image=RELEASE),
+        (_MIGRATES,),
+        running(server(image=LEGACY_RELEASE), version="$(id)"),
+    ),
+    Doubtful(
+        "the digest of the image that runs",
+        server(image=f"dittofs@{DIGEST}"),
+        (),
+        running(server(image=LATEST), image=LATEST, imageID=f"docker.io/dittofs@{DIGEST}"),
+    ),
+    Doubtful("an image that stays", server(image=LATEST, nfsPort=2050), (), server(image=LATEST)),
+    Doubtful("S3 without a bucket", server(image=RELEASE, s3=_STATIC), (_NO_SECRET, _NEEDS_BUCKET)),
+    Doubtful("S3 with a bucket", server(image=RELEASE, s3={**_STATIC, "bucket": "b"}), (_NO_SECRET,)),
+    Doubtful("S3 without a bucket up to 0.8", server(image=LEGACY_RELEASE, s3=_STATIC), (_NO_SECRET,)),
+    Doubtful("S3 without a bucket in between", server(image="dittofs:v0.10.0", s3=_STATIC), (_NO_SECRET,)),
+    Doubtful(
+        "a bucket that is removed",
+        server(image=RELEASE, s3=_STATIC),
+        (_NO_SECRET, _NEEDS_BUCKET),
+        server(image=RELEASE, s3={**_STATIC, "bucket": "b"}),
+    ),
+    Doubtful(
+        "S3 without a bucket as before",
+        server(image=RELEASE, s3=_STATIC, nfsPort=2050),
+        (),
+        server(image=RELEASE, s3=_STATIC),
+    ),
+    Doubtful(
+        "S3 without a bucket on a newer image",
+        server(image=RELEASE, s3=_STATIC),
+        (_MIGRATES, _NEEDS_BUCKET),
+        server(image=LEGACY_RELEASE, s3=_STATIC),
+    ),
+    Doubtful(
+        "S3 without a bucket on what answers like 0.13",
+        server(s3=_STATIC),
+        (_NO_SECRET, _NEEDS_BUCKET),
+        running(server(), family="Current"),
+    ),
+    Doubtful(
+        "S3 without a bucket on what only answers like 0.13",
+        server(image="dittofs:v0.12.0", s3=_STATIC),
+        (_NO_SECRET,),
+        running(server(image="dittofs:v0.12.0"), family="Current"),
+    ),
+    Doubtful(
+        "S3 without a bucket where latest is older",
+        server(image=LATEST, s3=_STATIC),
+        (_NO_SECRET,),
+        running(server(image=LATEST), family="Legacy"),
+    ),
+    Doubtful(
+        "another administrator",
+        server(identity={"admin": {"username": "ops"}}),
+        ('identity.admin.username "ops" has no effect; the user is called admin',),
+    ),
+    Doubtful(
+        "another administrator as before",
+        server(identity={"admin": {"username": "ops"}}, nfsPort=2050),
+        (),
+        server(identity={"admin": {"username": "ops"}}),
+    ),
+    Doubtful("a region of a bucket", server(s3={"region": "us-east-1", "bucket": "b"})),
+    Doubtful(
+        "a region without a bucket",
+        server(s3={"region": "us-east-1"}),
+        ('s3.region "us-east-1" has no effect without s3.bucket; set s3.bucket',),
+    ),
+    Doubtful(
+        "a region without a bucket as before",
+        server(s3={"region": "us-east-1"}, nfsPort=2050),
+        (),
+        server(s3={"region": "us-east-1"}),
     ),
 )

@@ -71,7 +71,7 @@ def test_every_default_of_the_contract_is_filled() -> None:
         "service": {},
     }
 
-    assert set_defaults(server(**written))["spec"] == {
+    assert set_defaults(server(image=None, **written))["spec"] == {
         "image": "marmos91c/dittofs:latest",
         "replicas": 1,
         "storage": {"metadataSize": "10Gi", "storageClassName": "fast", "cacheSize": "5Gi"},

@@ -14,7 +14,7 @@ from app.storage.reading import read
 from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
-from tests.harness.server_table import jwt, s3, server, storage
+from tests.harness.server_table import IMAGE, jwt, s3, server, storage
 
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 FAST = StorageClass("fast", is_default=True, expandable=True)
@@ -107,10 +107,22 @@ def test_an_added_content_volume_restarts_the_pod(name: str | None) -> None:
     assert effect.how.endswith("class fast" if name else "without a class")
 
 
+def test_pinning_what_runs_migrates_nothing() -> None:
+    image = f"dittofs@sha256:{'a' * 64}"
+
+    [effect] = effects(server(image=image), {**server(), "status": {"server": {"imageID": image}}})
+
+    assert effect.restarts
+    assert "migrate" not in effect.how
+
+
 @pytest.mark.parametrize(
     ("new", "effect"),
     [
-        (server(image="dittofs:2"), Effect("image", "marmos91c/dittofs:latest to dittofs:2", restarts=True)),
+        (
+            server(image="dittofs:2"),
+            Effect("image", f"{IMAGE} to dittofs:2, which may migrate the database for good", restarts=True),
+        ),
         (
             server(nfsPort=2050),
             Effect(

@@ -118,7 +118,7 @@ def test_metrics_have_a_service_only_while_enabled() -> None:
 
 
 def test_everything_but_generated_secrets_is_owned() -> None:
-    made = [jwt_secret(OWNER, b"x" * 32), admin_secret(OWNER, spec(), "p")]
+    made = [jwt_secret(OWNER, b"x" * 32), admin_secret(OWNER, "p")]
 
     assert not any(OWNER.owns(manifest) for manifest in made)
 
@@ -129,8 +129,8 @@ def test_everything_but_generated_secrets_is_owned() -> None:
 
 
 def test_the_generated_secrets_hold_what_the_pod_reads() -> None:
-    admin = admin_secret(OWNER, spec(identity={"admin": {"username": "root"}}), "pass")["data"]
-    assert {key: base64.b64decode(value) for key, value in admin.items()} == {"username": b"root", "password": b"pass"}
+    admin = admin_secret(OWNER, "pass")["data"]
+    assert {key: base64.b64decode(value) for key, value in admin.items()} == {"username": b"admin", "password": b"pass"}
     assert base64.b64decode(jwt_secret(OWNER, b"token")["data"]["jwt-secret"]) == b"token"
 
 

@@ -10,16 +10,22 @@ from app.storage.facts import Cause, Claim, DryRun, Facts, Needs, Secret, Storag
 from app.storage.finding import Finding, rejections, warnings
 from app.storage.reading import read
 from app.storage.rules import Change, invalid_findings, judge, needs
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
     ABOUT_THE_OBJECT,
+    DIGEST,
+    DOUBTFUL,
     EDITS,
     ELASTIC,
     LATER,
+    LATEST,
     LEFTOVERS,
+    RELEASE,
     VERBATIM,
+    Doubtful,
     Edit,
     Leftover,
     Row,
@@ -35,7 +41,7 @@ FAST_FIXED = StorageClass("fast", is_default=True)
 VOLUMES = ("metadata", "content", "cache")
 CLASSES = StorageClasses((FAST, SLOW))
 S3_SECRET = Secret.read(
-    {"stringData": {"accessKeyId": "AKIA", "secretAccessKey": "s3cr3t", "endpoint": "https://s3.example.com"}}
+    {"stringData": {"accessKeyId": "AKIA", "secretAccessKey": "s3cr3t", "endpoint": "https://192.0.2.1"}}
 )
 MOUNTS = "/data/metadata, /data/cache, /data/controlplane"
 QUIET = Facts(storage_classes=CLASSES, secrets={"s3": S3_SECRET})
@@ -64,6 +70,55 @@ def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
 
     for text in says:
         assert any(text in message for message in messages), messages
+
+
+@pytest.mark.parametrize("row", DOUBTFUL, ids=lambda row: row.title)
+def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
+    facts = Facts(storage_classes=CLASSES, secrets={"s3-credentials": None})
+
+    messages = warned(row.manifest, row.old, facts)
+
+    assert rejected(row.manifest, row.old, facts) == []
+    assert len(messages) == len(row.warnings)
+    for message, text in zip(messages, row.warnings, strict=True):
+        assert text in message
+        assert len(message) <= WARNING_CHARACTERS
+
+
+def test_a_moving_tag_is_pinned_to_what_runs() -> None:
+    digest = f"docker.io/marmos91c/dittofs@{DIGEST}"
+    known = ServerStatus.model_validate({"image": LATEST, "imageID": digest})
+    change = replace(Change.read(server(image=LATEST)), running=known)
+
+    [finding] = judge(change, QUIET)
+
+    assert finding.message == f'image "{LATEST}" may be another one at each restart; pin what runs now: {digest}'
+
+
+def test_an_image_change_names_the_database_to_back_up() -> None:
+    database = {"type": "postgres", "postgresSecretRef": {"name": "s3", "key": "accessKeyId"}}
+
+    [message] = warned(server(image=RELEASE, database=database), server(database=database))
+
+    assert message.endswith("may fail or show no shares; back up the Postgres database first")
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "warns"),
+    [("https://s3.example.com", True), ("https://s3.eu-west-1.amazonaws.com", False), ("https://192.0.2.1", False)],
+)
+def test_an_endpoint_by_name_needs_a_bucket(endpoint: str, *, warns: bool) -> None:
+    facts = secret(accessKeyId="AKIA", secretAccessKey="value", endpoint=endpoint)
+    named = server(**s3())
+    named["spec"]["s3"]["bucket"] = "media"
+    complaint = "has a host name; without s3.bucket the server sends its requests to BUCKET.HOST"
+
+    assert warned(named, facts=facts) == []
+    assert warned(server(**s3()), facts=facts) == (
+        [f'S3 credentials Secret "s3" key "endpoint" {complaint}'] if warns else []
+    )
+    # Without the bucket, the endpoint of before is another matter.
+    assert bool(warned(server(**s3()), named, facts)) is warns
 
 
 def test_a_good_server_gets_no_warning() -> None:
@@ -539,11 +594,11 @@ class TestSecrets:
             ({"endpoint": "s3.example.com"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
             ({"endpoint": "https://"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
             ({"endpoint": "https://[x"}, 'key "endpoint" is not a URL that starts with https:// or http://'),
-            ({"endpoint": "http://minio:9000"}, 'key "endpoint" is plain http; data travels unencrypted'),
+            ({"endpoint": "http://[2001:db8::1]:9000"}, 'key "endpoint" is plain http; data travels unencrypted'),
         ],
     )
     def test_a_questionable_value_is_named_by_its_key(self, data: Mapping[str, str], complaint: str) -> None:
-        good = {"accessKeyId": "AKIA", "secretAccessKey": "value", "endpoint": "https://s3.example.com"}
+        good = {"accessKeyId": "AKIA", "secretAccessKey": "value", "endpoint": "https://192.0.2.1"}
         assert warned(server(**s3()), facts=secret(**{**good, **data})) == [f'S3 credentials Secret "s3" {complaint}']
 
     def test_a_short_signing_secret_will_not_start_the_server(self) -> None:
