@@ -48,6 +48,12 @@ def mounted_claims(pod: Mapping[str, Any]) -> set[str]:
     return {source["claimName"] for source in sources if source.get("claimName")}
 
 
+def container_status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns what the kubelet reports of the server's own container; empty while it reports nothing."""
+    statuses: list[Mapping[str, Any]] = (pod.get("status") or {}).get("containerStatuses") or []
+    return next((status for status in statuses if status.get("name") == CONTAINER), {})
+
+
 def config_map_name(server: str) -> str:
     return f"{server}-config"
 

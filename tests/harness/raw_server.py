@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -33,8 +34,12 @@ def reply(status: int, body: object, content_type: str = "application/json") -> 
 
 
 @asynccontextmanager
-async def raw_server(answer: Callable[[Received], Reply]) -> AsyncIterator[str]:
-    """Answers each request with the bytes that `answer` returns or yields, and then closes; yields the URL."""
+async def raw_server(answer: Callable[[Received], Reply], path: Path | None = None) -> AsyncIterator[str]:
+    """Answers each request with the bytes that `answer` returns or yields, and then closes.
+
+    Yields the URL; with a path it listens on a socket of that name instead, as any host that an
+    `aiohttp.UnixConnector` connects to.
+    """
     busy: set[asyncio.Task[None]] = set()
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,9 +63,12 @@ async def raw_server(answer: Callable[[Received], Reply]) -> AsyncIterator[str]:
         writer.close()
         busy.discard(task)
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    if path:
+        server = await asyncio.start_unix_server(handle, path)
+    else:
+        server = await asyncio.start_server(handle, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        yield "" if path else f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
         server.close()
         for task in busy:
