@@ -23,7 +23,9 @@ from app.cluster.informers import Informers
 from app.cluster.lease import Lease
 from app.cluster.lookup import gather
 from app.cluster.snapshot import Snapshot
+from app.dittofs.client import ServerClient
 from app.reconcile.controller import Controller
+from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
@@ -115,16 +117,21 @@ async def _operating(
     lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
     writer = Writer(cluster, informers, lease.held if lease else lambda: True)
     patience = timedelta(seconds=settings.resize_patience_seconds)
-    reconciler = Reconciler(cluster, informers, writer, events.record, resize_patience=patience)
-    controller = Controller(informers, reconciler, settings.workers)
+    async with ServerClient.open() as client:
+        health = HealthMonitor(informers, client)
+        reconciler = Reconciler(
+            cluster, informers, writer, events.record, resize_patience=patience, report_of=health.report
+        )
+        controller = Controller(informers, reconciler, settings.workers)
+        health.change_handlers.append(controller.wake)
 
-    async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
-        group.create_task(_reconcile(controller, lease, stop))
-        yield
+        async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
+            group.create_task(_reconcile(controller, health, lease, stop))
+            yield
 
 
 @asynccontextmanager
-async def _running(part: Informers | EventRecorder) -> AsyncIterator[None]:
+async def _running(part: Informers | EventRecorder | HealthMonitor) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(part.run())
         yield
@@ -141,10 +148,15 @@ async def _recording(events: EventRecorder) -> AsyncIterator[None]:
         await events.drain(DRAIN_SECONDS)
 
 
-async def _reconcile(controller: Controller, lease: Lease | None, stop: "_StopSignal") -> None:
+async def _reconcile(controller: Controller, health: HealthMonitor, lease: Lease | None, stop: "_StopSignal") -> None:
     """Reconciles until the signal, then lets the reconciles that are under way finish, and releases the Lease."""
+
+    async def lead() -> None:
+        async with _running(health):
+            await controller.run()
+
     async with asyncio.TaskGroup() as group:
-        leading = group.create_task(lease.run(controller.run) if lease else controller.run())
+        leading = group.create_task(lease.run(lead) if lease else lead())
 
         await stop.wait()
         controller.finish()

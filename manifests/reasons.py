@@ -27,10 +27,18 @@ NORMAL = (
     Reason("Bound", "StorageReady", "", "Every volume claim is bound and has the requested size."),
     Reason("Found", "CredentialsReady", "", "Every Secret exists and has the keys that the server needs."),
     Reason("Reconciled", "Reconciling, Stalled", "", "There is nothing left to do, and nothing blocks the operator."),
-    Reason("Stopped", "Ready", "", "The spec asks for 0 replicas. The volumes are kept."),
+    Reason("Loaded", "StoresReady", "", "The server has loaded its shares, and no store that it reports on fails."),
+    Reason("Stopped", "Ready, StoresReady", "", "The spec asks for 0 replicas. The volumes are kept."),
 )
 
 PROGRESS = (
+    Reason(
+        "NotRunning",
+        "StoresReady",
+        "",
+        "The server is asked for its shares and stores once its pod is ready. The status is Unknown until then.",
+        "Look at Ready.",
+    ),
     Reason(
         "NotRead",
         "CredentialsReady",
@@ -320,10 +328,10 @@ CREDENTIALS = (
     ),
     Reason(
         "ServerUnreachable",
-        "Reconciling, CredentialsReady",
+        "Reconciling, CredentialsReady, StoresReady",
         "Warning",
-        "The server could not be given the credentials, because it did not answer as it should. The status of "
-        "CredentialsReady is Unknown.",
+        "The server could not be given the credentials, or be asked for its shares and stores, because it did not "
+        "answer as it should. The status of the condition is Unknown. There is an Event for CredentialsReady alone.",
         "Look at Ready and at the log of the server. A NetworkPolicy has to let the operator reach the port of the "
         "API. The operator tries again.",
     ),
@@ -347,6 +355,29 @@ CREDENTIALS = (
 )
 
 SHARES = (
+    Reason(
+        "NoShare",
+        "StoresReady",
+        "Normal",
+        "The server has loaded no share, so that there is nothing to mount.",
+        "List one in spec.shares, or run the commands in the message.",
+    ),
+    Reason(
+        "StoreFailing",
+        "StoresReady",
+        "Warning",
+        "The server cannot use one of its stores. The message says which and why, as the server reported it; for S3 "
+        "that it rejects the credentials, has no such bucket, or cannot be reached.",
+        "Correct the Secret with the credentials, or what the message names. See "
+        "[Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
+    ),
+    Reason(
+        "NotReported",
+        "StoresReady",
+        "",
+        "The server answers and does not say how many shares it has loaded. The status is Unknown.",
+        "The log of the server may say why; a server up to 0.9 does not while neither NFS nor SMB runs.",
+    ),
     Reason(
         "ShareFailed",
         "",
@@ -596,7 +627,7 @@ GROUPS = (
     ("An object cannot be written", WRITES),
     ("Volumes", STORAGE),
     ("Secrets and credentials", CREDENTIALS),
-    ("Shares", SHARES),
+    ("Shares and stores", SHARES),
     ("The pod", POD),
 )
 # Reasons of Events of the Secret with the operator's certificates.

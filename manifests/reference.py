@@ -71,8 +71,9 @@ def dittoserver_page(crd: Manifest) -> str:
 def reasons_page() -> str:
     """Documents every reason of a condition or Event, and every phase of a volume."""
     parts = [
-        "A DittoServer has five conditions: `Ready`, `Reconciling`, `Stalled`, `StorageReady` and `CredentialsReady`. "
-        "[Find out why a server does not run](../how-to/troubleshoot-a-server.md) tells how to read them.\n",
+        "A DittoServer has six conditions: `Ready`, `Reconciling`, `Stalled`, `StorageReady`, `CredentialsReady` and "
+        "`StoresReady`. [Find out why a server does not run](../how-to/troubleshoot-a-server.md) tells how to read "
+        "them.\n",
         "While `Ready` is `False` and the operator is not stalled, `Reconciling` is `True` with the same reason; the "
         "tables list `Reconciling` where it can have the reason although `Ready` has not. A reason of a container that "
         "is not listed here, such as `CreateContainerConfigError`, and of a pod that its node has ended, such as "

@@ -9,7 +9,7 @@ from app.storage.volume_states import Phase
 from manifests.reasons import REASONS, VOLUME_PHASES
 
 ROOT = Path(__file__).parent.parent
-CONDITIONS = {"Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady"}
+CONDITIONS = {"Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady", "StoresReady"}
 # The code builds these from the kind of the object.
 TERMINATING = {"ServiceTerminating", "ConfigMapTerminating", "StatefulSetTerminating"}
 DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}

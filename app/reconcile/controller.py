@@ -102,6 +102,10 @@ class Controller:
     def running(self) -> bool:
         return self._queue is not None
 
+    def wake(self, key: ObjectKey) -> None:
+        """Has the server reconciled, while the controller runs."""
+        self._add([key])
+
     def finish(self) -> None:
         self._finishing = True
         self._wake.set()

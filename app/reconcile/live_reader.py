@@ -18,23 +18,34 @@ from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.pod import config_map_name, pod_name
 from app.storage.resize import may_lose_data, may_restart
+from app.storage.rollout import is_ready
 from app.storage.secret_references import consumed_references, postgres_secret_name
+from app.storage.server_health import ServerHealth
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, key_of
 from app.storage.volumes import control_plane_volume, volumes
+
+# Returns what a server has reported, or why it does not answer; None before it was asked.
+ReportSource = Callable[[ObjectKey], ServerHealth | Unknown | None]
 
 
 class LiveReader:
     """Reads the LiveState of servers; `patience` is how long a file system may take to grow while it is in use."""
 
     def __init__(
-        self, cluster: Cluster, informers: Informers, clock: Callable[[], datetime], patience: timedelta
+        self,
+        cluster: Cluster,
+        informers: Informers,
+        clock: Callable[[], datetime],
+        patience: timedelta,
+        report_of: ReportSource,
     ) -> None:
         self._cluster = cluster
         self._informers = informers
         self._clock = clock
         self._patience = patience
+        self._report_of = report_of
         self._unlabelled_pods = UnlabelledPods(informers, clock)
         # Versions of the Secret with a connection string and of the one with its parts, when they last agreed.
         self._agreed: dict[ObjectKey, tuple[int, int]] = {}
@@ -88,6 +99,9 @@ class LiveReader:
         claims = [informers.claim((namespace, volume.claim_name(name))) for volume in possible_volumes]
         stateful_set = informers.stateful_sets.get(key)
         names = [service_name(name, suffix) for suffix in ("headless", "file", "api", "metrics")]
+        pod = informers.pods.get((namespace, pod_name(name)))
+        # What a server said that has ended says nothing of the next one.
+        report = self._report_of(key) if pod and is_ready(pod) else None
         live_services = [informers.services.get((namespace, service)) for service in names]
 
         return LiveState(
@@ -95,7 +109,7 @@ class LiveReader:
             claims={claim.name: claim for claim in claims if claim},
             classes=informers.storage_classes,
             stateful_set=stateful_set,
-            pod=informers.pods.get((namespace, pod_name(name))),
+            pod=pod,
             may_restart=may_restart(manifest),
             may_lose_data=may_lose_data(manifest),
             patience=self._patience,
@@ -105,6 +119,8 @@ class LiveReader:
             config_map=informers.config_maps.get((namespace, config_map_name(name))),
             services={service["metadata"]["name"]: service for service in live_services if service},
             postgres_secret=informers.secrets_metadata.get((namespace, postgres_secret_name(name))),
+            health=report if isinstance(report, ServerHealth) else None,
+            unanswered=report.why if isinstance(report, Unknown) else "",
             server=ServerStatus.read(manifest),
         )
 

@@ -14,7 +14,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
 from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
-from app.reconcile.live_reader import LiveReader
+from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.desired import SECTION_REJECTED, Plan, Write, desired, recheck_seconds
@@ -109,6 +109,7 @@ class Reconciler:
         record_event: EventSink,
         clock: Callable[[], datetime] = UTC_CLOCK,
         resize_patience: timedelta = RESIZE_PATIENCE,
+        report_of: ReportSource = lambda _: None,
     ) -> None:
         self._cluster = cluster
         self._informers = informers
@@ -116,7 +117,7 @@ class Reconciler:
         self._record_event = record_event
         self._clock = clock
 
-        self._reader = LiveReader(cluster, informers, clock, resize_patience)
+        self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
         self._resizer = Resizer(informers, writer, record_event, clock)
 
         self._rejected: dict[ObjectKey, _Rejection] = {}

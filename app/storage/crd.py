@@ -80,6 +80,7 @@ _COLUMNS: list[dict[str, Any]] = [
     {"name": "Ready", "type": "integer", "jsonPath": ".status.availableReplicas"},
     {"name": "NFS Endpoint", "type": "string", "jsonPath": ".status.nfsEndpoint"},
     {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+    {"name": "Version", "type": "string", "jsonPath": ".status.server.version"},
     *(
         {
             "name": f"{volume.title()} {size.title()}",
@@ -90,7 +91,15 @@ _COLUMNS: list[dict[str, Any]] = [
         for volume in ("metadata", "content", "cache")
         for size in ("requested", "capacity")
     ),
-    {"name": "Reason", "type": "string", "priority": 1, "jsonPath": '.status.conditions[?(@.type=="Ready")].reason'},
+    *(
+        {
+            "name": name,
+            "type": "string",
+            "priority": 1,
+            "jsonPath": f'.status.conditions[?(@.type=="{condition}")].reason',
+        }
+        for name, condition in (("Reason", "Ready"), ("Stores", "StoresReady"))
+    ),
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 ]
 

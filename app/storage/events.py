@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from app.storage.shares import SHARE_FAILED, SHARE_RETAINED
+from app.storage.stores import NO_SHARE
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import EXPANSION_PHASES, Phase
 
@@ -43,6 +44,11 @@ def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
         yield Event("Warning", storage["reason"], storage["message"])
     if storage["status"] == "True" and earlier_storage and earlier_storage["reason"] in EXPANSION_PHASES:
         yield Event("Normal", "Resized", "every volume has the size that the spec asks for")
+
+    stores = after.get("StoresReady")
+    if stores and stores["status"] == "False" and _is_new(stores, before.get("StoresReady")):
+        # A server without a share is a new one, and nothing is wrong with it.
+        yield Event("Normal" if stores["reason"] == NO_SHARE else "Warning", stores["reason"], stores["message"])
 
     if after["Ready"]["reason"] == "Available" and before.get("Ready", {}).get("reason") != "Available":
         yield Event("Normal", "Available", after["Ready"]["message"])

@@ -27,6 +27,10 @@ class Problem:
     stalls: bool = False  # It stays until a person does something about it.
 
 
+# The status of a condition, and its reason and message.
+Verdict = tuple[str, Problem]
+
+
 def first(problems: Iterable[Problem], *stages: Stage) -> Problem | None:
     """Returns the first problem of the first of the stages that has one."""
     chosen = [problem for problem in problems if problem.stage in stages]

@@ -98,18 +98,18 @@ def read_store_errors(answer: Any) -> tuple[str, ...]:
     blocks = [data.get("block_store"), *_list(data.get("block_stores"))]
     stores = [*(("metadata", store) for store in _list(data.get("metadata_stores"))), *(("block", x) for x in blocks)]
 
-    failing = (
-        (kind, store)
+    failing = [
+        (kind, _short(store.get("name")), store.get("error"))
         for kind, store in stores
         if isinstance(store, Mapping) and store.get("status") not in (None, "healthy")
-    )
+    ]
+    # The server lists them in another order each time.
+    failing.sort(key=lambda store: store[:2])
     errors = (
-        explain_block_error(store.get("error"))
-        if kind == "block"
-        else f'metadata store "{quote(_short(store.get("name")))}" fails: {quote(store.get("error"))}'
-        for kind, store in failing
+        explain_block_error(error) if kind == "block" else f'metadata store "{quote(name)}" fails: {quote(error)}'
+        for kind, name, error in failing[:MAX_STORE_ERRORS]
     )
-    return tuple(dict.fromkeys(islice(errors, MAX_STORE_ERRORS)))
+    return tuple(dict.fromkeys(errors))
 
 
 def read_metrics(text: str) -> tuple[str | None, tuple[str, ...]]:

@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
+from app.storage import stores
 from app.storage.adoption import why_not_adopted
 from app.storage.claims import claim_problem, first_claim_problem, waits_for_provisioner
 from app.storage.containers import CRASH_REASONS
@@ -18,9 +19,10 @@ from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.finding import Finding
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
-from app.storage.problem import Problem, Stage, first
+from app.storage.problem import Problem, Stage, Verdict, first
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
+from app.storage.stores import observe_server
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
 
@@ -32,8 +34,6 @@ SERVICE_TERMINATING = "ServiceTerminating"
 UNREADABLE = "SecretUnreadable"
 
 RECONCILED = Problem("Reconciled", "")
-
-Verdict = tuple[str, Problem]
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,16 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
     assessment = _assess(server, manifest, observation, now)
     generation, live = manifest["metadata"]["generation"], assessment.live
 
-    listed = []
+    listed: list[Mapping[str, Any]] = []
     for kind, decide in CONDITIONS.items():
-        holds, problem = decide(assessment)
         earlier = assessment.earlier.get(kind, {})
+        verdict = decide(assessment)
+        if verdict is None:
+            # Nothing new is known, not even that nothing is.
+            listed += [earlier] if earlier else []
+            continue
+
+        holds, problem = verdict
         since = earlier.get("lastTransitionTime") if earlier.get("status") == holds else None
         listed.append(
             {
@@ -149,6 +155,8 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
     }
     if endpoint := _nfs_endpoint(server, live):
         result["nfsEndpoint"] = endpoint
+    if reported := observe_server(live).model_dump(by_alias=True, exclude_none=True):
+        result["server"] = reported
     return result
 
 
@@ -243,12 +251,17 @@ def credentials_ready(assessment: _Assessment) -> Verdict:
     return earlier["status"], Problem(earlier["reason"], earlier["message"])
 
 
-CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict]] = {
+def stores_ready(assessment: _Assessment) -> Verdict | None:
+    return stores.stores_ready(assessment.server, assessment.live)
+
+
+CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict | None]] = {
     "Ready": ready,
     "Reconciling": reconciling,
     "Stalled": stalled,
     "StorageReady": storage_ready,
     "CredentialsReady": credentials_ready,
+    "StoresReady": stores_ready,
 }
 
 

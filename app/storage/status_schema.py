@@ -19,7 +19,7 @@ class Condition(Model):
     """One aspect of the server (meta/v1 Condition)."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Ready, Reconciling, Stalled, StorageReady or CredentialsReady."""
+    """Ready, Reconciling, Stalled, StorageReady, CredentialsReady or StoresReady."""
     status: Literal["True", "False", "Unknown"]
     """Whether the condition holds."""
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None

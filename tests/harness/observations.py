@@ -80,7 +80,8 @@ def starting(**changes: Any) -> Observation:
 
 
 def running(**changes: Any) -> Observation:
-    return starting(stateful_set=stateful_set(1), pod={"status": READY}, **changes)
+    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]
+    return starting(stateful_set=stateful_set(1), pod={"status": {**READY, "conditions": conditions}}, **changes)
 
 
 def growing(**claim: Any) -> Observation:

@@ -26,7 +26,7 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
 
 
 def reader_of(site: ReconcilerNamespace) -> LiveReader:
-    return LiveReader(site.cluster, site.informers, site.now, RESIZE_PATIENCE)
+    return LiveReader(site.cluster, site.informers, site.now, RESIZE_PATIENCE, lambda _: None)
 
 
 async def test_all_that_was_created_is_read(site: ReconcilerNamespace) -> None:

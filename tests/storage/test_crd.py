@@ -40,12 +40,22 @@ def test_short_names_and_columns_are_there(control_plane: ControlPlane, apply: S
     apply(server())
 
     wide = control_plane.kubectl("--namespace", namespace, "get", "ditto", "--output=wide").stdout
-    for column in ("REPLICAS", "READY", "NFS ENDPOINT", "PHASE", "AGE", "CACHE REQUESTED", "CACHE CAPACITY", "REASON"):
+    for column in (
+        "REPLICAS",
+        "READY",
+        "NFS ENDPOINT",
+        "PHASE",
+        "AGE",
+        "CACHE REQUESTED",
+        "CACHE CAPACITY",
+        "REASON",
+        "STORES",
+    ):
         assert column in wide
 
     narrow = control_plane.kubectl("--namespace", namespace, "get", "dittofs").stdout
 
-    assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "AGE"]
+    assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "VERSION", "AGE"]
 
 
 def test_a_fresh_server_has_not_been_observed(control_plane: ControlPlane, apply: Send, namespace: str) -> None:

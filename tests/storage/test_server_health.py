@@ -134,7 +134,7 @@ def test_each_store_that_fails_is_named_once() -> None:
         "block_stores": [failing, {"status": "healthy"}],
     }
 
-    expected = ('metadata store "m2" fails: gone', "S3 rejects the credentials: 403")
+    expected = ("S3 rejects the credentials: 403", 'metadata store "m2" fails: gone')
     assert read_store_errors(health(data=stores)) == expected
 
 

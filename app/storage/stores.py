@@ -1,0 +1,69 @@
+"""Decides by what a server has reported whether its shares and stores are in order (the condition StoresReady)."""
+
+from app.storage.live import LiveState
+from app.storage.objects import service_name
+from app.storage.problem import Problem, Verdict
+from app.storage.rollout import is_ready
+from app.storage.server_health import Family
+from app.storage.spec import DittoServer
+from app.storage.status_schema import ServerStatus
+
+NO_SHARE = "NoShare"
+
+# The command line tools that come with the servers.
+_TOOLS = {Family.LEGACY: "dittofsctl", Family.CURRENT: "dfsctl"}
+
+
+def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
+    """Returns None while the server runs and has not been asked yet: then what was known before still holds."""
+    if server.spec.replicas == 0:
+        return "Unknown", Problem("Stopped", "stopped as asked; its shares and stores are kept")
+    if live.pod is None or not is_ready(live.pod):
+        return "Unknown", Problem("NotRunning", "the server is asked for its shares and stores once its pod is ready")
+    if live.unanswered:
+        port = server.spec.control_plane.port
+        advice = f"its shares and stores are unknown; the operator must be able to reach port {port} of its pod"
+        return "Unknown", Problem(
+            "ServerUnreachable", f"the server's API does not answer the operator: {live.unanswered}; {advice}"
+        )
+    if live.health is None:
+        return None
+
+    if live.health.store_errors:
+        return "False", Problem("StoreFailing", "; ".join(live.health.store_errors))
+    if live.health.shares == 0:
+        return "False", Problem(NO_SHARE, _no_share(server, live.health.family))
+    if live.health.shares is None:
+        return "Unknown", Problem("NotReported", "the server does not say how many shares it has loaded")
+
+    count = "1 share is" if live.health.shares == 1 else f"{live.health.shares} shares are"
+    if live.health.family is Family.CURRENT and not server.spec.metrics.enabled:
+        return "True", Problem("Loaded", f"{count} loaded; whether S3 answers is reported with metrics.enabled alone")
+    return "True", Problem("Loaded", f"{count} loaded, and no store fails")
+
+
+def observe_server(live: LiveState) -> ServerStatus:
+    """Returns the status of the server with what it has reported; what it reported before stays until then."""
+    health = live.health
+    if health is None:
+        return live.server
+    reported = {
+        "family": str(health.family),
+        "version": health.version,
+        "started_at": health.started_at,
+        "shares": health.shares,
+    }
+    return live.server.model_copy(update=reported)
+
+
+def _no_share(server: DittoServer, family: Family) -> str:
+    if server.spec.shares:
+        return "the server has loaded none of spec.shares yet; status.shares says why"
+
+    name, namespace, tool = server.metadata.name, server.metadata.namespace, _TOOLS[family]
+    service, port = service_name(name, "api"), server.spec.control_plane.port
+    return (
+        "the server has no share yet, so there is nothing to mount: list one in spec.shares, or create one by hand: "
+        f"kubectl port-forward -n {namespace} service/{service} 8080:{port}, then "
+        f"{tool} login --server http://localhost:8080 --username admin, and {tool} share create --help"
+    )
