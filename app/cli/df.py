@@ -1,4 +1,4 @@
-"""`df`: lists the volumes of DittoServers with their requests, capacities and used space. Writes to no cluster."""
+"""`df`: lists DittoServers and their volumes with requests, capacities and used space. Writes to no cluster."""
 
 import asyncio
 from collections.abc import Iterator, Sequence
@@ -13,10 +13,11 @@ from app.cluster.survey import Survey, survey
 from app.storage import quantity
 from app.storage.reading import read
 from app.storage.spec import KIND
+from app.storage.status_schema import ServerStatus
 from app.storage.usage import Usage
 from app.storage.volume_states import Phase, VolumeState, reported_states
 
-HEADINGS = ("namespace", "server", "volume", "class", "requested", "capacity", "used", "phase", "message")
+HEADINGS = ("namespace", "server", "version", "volume", "class", "requested", "capacity", "used", "phase", "message")
 PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.RESIZE_REFUSED: "red"}
 
 
@@ -26,7 +27,7 @@ PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.
 @option("--all-namespaces", "-A", is_flag=True, help="List the volumes in all namespaces.")
 @output_option
 def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: str) -> None:
-    """Show the volumes of DittoServers: requested size, capacity and used space.
+    """Show the volumes of DittoServers: requested size, capacity and used space; and which version each server has.
 
     Without --kubeconfig and --snapshot, these are the volumes in the cluster that kubectl uses. With --snapshot, all of
     its namespaces are listed unless you choose one.
@@ -43,10 +44,11 @@ def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: s
 
 @dataclass(frozen=True)
 class Row:
-    """One volume; `usage` is None when its used space is unknown."""
+    """One volume; the server's version is None, and `usage` is, when nobody has reported it."""
 
     namespace: str
     server: str
+    version: str | None
     state: VolumeState
     usage: Usage | None
 
@@ -54,7 +56,7 @@ class Row:
 def list_volumes(live: Survey) -> list[Row]:
     """Returns the volumes of every server, sorted by namespace and name of the server."""
     return [
-        Row(*key, state, live.usages.get((key[0], state.claim_name)))
+        Row(*key, ServerStatus.read(manifest).version, state, live.usages.get((key[0], state.claim_name)))
         for key, manifest in sorted(live.servers.items())
         for state in reported_states(read(manifest).server, manifest, live.live_state(key))
     ]
@@ -70,7 +72,9 @@ def format_text(rows: Sequence[Row]) -> Iterator[str]:
         state = row.state
         used = f"{quantity.format_bytes(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
         sizes = state.storage_class or "-", state.volume.size or "-", state.capacity or "-", used
-        cells.append((row.namespace, row.server, state.volume.name, *sizes, state.phase, state.explain()))
+        cells.append(
+            (row.namespace, row.server, row.version or "-", state.volume.name, *sizes, state.phase, state.explain())
+        )
 
     yield from format_table(HEADINGS, cells, {"phase": PHASE_COLOURS})
 
@@ -81,6 +85,7 @@ def as_json(row: Row) -> dict[str, Any]:
     return {
         "namespace": row.namespace,
         "server": row.server,
+        "version": row.version,
         "volume": state.volume.name,
         "claim": state.claim_name,
         "storageClass": state.storage_class,

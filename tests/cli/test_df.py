@@ -25,7 +25,11 @@ FULL = {("media", "cache-files-0"): Usage(4 * 2**30, 5 * 2**30)}
 
 
 def survey_with(**parts: object) -> Survey:
-    manifest = {**server(**storage(cacheSize="20Gi")), "metadata": {"name": "files", "namespace": "media"}}
+    manifest = {
+        **server(**storage(cacheSize="20Gi")),
+        "metadata": {"name": "files", "namespace": "media"},
+        "status": {"server": {"version": "0.29.0"}},
+    }
     return Survey(**{"servers": {KEY: manifest}, "claims": CLAIMS, "usages": FULL, **parts})  # type: ignore[arg-type]
 
 
@@ -35,9 +39,9 @@ def lines(rows: list[Row]) -> list[str]:
 
 def test_the_table_has_a_line_a_volume() -> None:
     assert lines(list_volumes(survey_with())) == [
-        "NAMESPACE   SERVER   VOLUME     CLASS   REQUESTED   CAPACITY   USED      PHASE      MESSAGE",
-        "media       files    metadata   fast    10Gi        10Gi       unknown   Bound",
-        "media       files    cache      fast    20Gi        5Gi        4Gi 80%   Resizing   "
+        "NAMESPACE   SERVER   VERSION   VOLUME     CLASS   REQUESTED   CAPACITY   USED      PHASE      MESSAGE",
+        "media       files    0.29.0    metadata   fast    10Gi        10Gi       unknown   Bound",
+        "media       files    0.29.0    cache      fast    20Gi        5Gi        4Gi 80%   Resizing   "
         "volume claim cache-files-0 grows from 5Gi to 20Gi",
     ]
 
@@ -51,7 +55,7 @@ def test_servers_come_by_namespace_and_name() -> None:
 
 def test_a_failed_lookup_is_listed_as_unknown() -> None:
     [_, _, cache] = lines(list_volumes(survey_with(claims=None, usages={})))
-    assert cache.split() == ["media", "files", "cache", "-", "20Gi", "-", "unknown", "Unknown"]
+    assert cache.split() == ["media", "files", "0.29.0", "cache", "-", "20Gi", "-", "unknown", "Unknown"]
 
 
 def test_an_empty_table_says_that_there_are_no_servers() -> None:
@@ -64,6 +68,7 @@ def test_json_is_for_programs() -> None:
     assert json.loads(text)[1] == {
         "namespace": "media",
         "server": "files",
+        "version": "0.29.0",
         "volume": "cache",
         "claim": "cache-files-0",
         "storageClass": "fast",
@@ -81,7 +86,7 @@ def test_no_line_has_control_characters() -> None:
     hostile = "\x1b]0;title\x07\x1b[2J\n\r\u202e"
     volume = Volume(hostile, hostile, hostile, hostile)
     state = VolumeState(volume, hostile, None, hostile, hostile, Phase.PENDING, hostile)
-    rows = [Row(hostile, hostile, state, None)]
+    rows = [Row(hostile, hostile, hostile, state, None)]
 
     assert all(line.isprintable() for line in lines(rows))
 
@@ -93,9 +98,9 @@ def test_used_space_is_unknown_without_a_kubelet(
     in_default, in_its_own, in_all = plugin("df"), plugin("df", "-n", namespace), plugin("df", "-A")
     heading, metadata, cache = in_its_own
 
-    assert heading.split()[:3] == ["NAMESPACE", "SERVER", "VOLUME"]
-    assert metadata.split() == [namespace, "files", "metadata", "fast", "10Gi", "-", "unknown", "Pending"]
-    assert cache.split()[2:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
+    assert heading.split()[:4] == ["NAMESPACE", "SERVER", "VERSION", "VOLUME"]
+    assert metadata.split() == [namespace, "files", "-", "metadata", "fast", "10Gi", "-", "unknown", "Pending"]
+    assert cache.split()[3:] == ["cache", "fast", "5Gi", "-", "unknown", "Pending"]
     assert not any(namespace in line for line in in_default)
     assert sum(namespace in line for line in in_all) == 2
     assert [volume["volume"] for volume in json.loads("\n".join(plugin("df", "-n", namespace, "--output=json")))] == [
