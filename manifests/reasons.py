@@ -78,6 +78,14 @@ PROGRESS = (
         "The operator deleted an outdated pod that could not become ready, so that the next one can start.",
     ),
     Reason("Restarting", "", "Normal", "The pod restarts for the reason in the message."),
+    Reason(
+        "RolloutPending",
+        "",
+        "Normal",
+        "This version of the operator renders the pod differently. The pod keeps running, and gets the changes in the "
+        "message with its next restart.",
+        "Nothing has to be done. [To have the changes now, restart the server](../how-to/restart-a-server.md).",
+    ),
 )
 
 SPEC = (

@@ -22,7 +22,7 @@ from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.storage.objects import stateful_set
-from app.storage.pod import CONFIG_HASH
+from app.storage.pod import CONFIG_HASH, PodRevision
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
@@ -88,7 +88,8 @@ class Target(ReconcilerNamespace):
 
     def check_writes(self) -> None:
         """Fails on a write outside of the namespace, and on a pod template that the spec does not ask for."""
-        rendered = stateful_set(owner_of(self.server), read(self.server).server.spec, "hash")["spec"]["template"]
+        spec = read(self.server).server.spec
+        rendered = stateful_set(owner_of(self.server), spec, PodRevision(config_hash="hash"))["spec"]["template"]
 
         for request in self.recording.writes:
             assert request.path.startswith(f"/api/v1/namespaces/{self.namespace}/") or re.match(

@@ -24,11 +24,10 @@ from app.cluster.reflector import Reflector
 from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
-from app.storage.database import database_mounts
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
-from app.storage.pod import CONFIG_HASH, CONTAINER
+from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
@@ -239,21 +238,32 @@ def _trim_claim(manifest: Manifest) -> Manifest | None:
 
 
 def _trim_pod(manifest: Manifest) -> Manifest:
-    """Keeps the config hash of the annotations, and of the spec its claims, where it runs and what has the database."""
+    """Keeps what the operator wrote into the annotations, and of the spec volumes, mounts, root and node."""
     metadata, spec = manifest["metadata"], manifest.get("spec") or {}
     annotations = metadata.get("annotations") or {}
     trimmed_metadata: Manifest = {
         **trim_to_identity(manifest)["metadata"],
         "creationTimestamp": metadata.get("creationTimestamp"),
-        "annotations": {key: value for key, value in annotations.items() if key == CONFIG_HASH},
+        "annotations": {key: value for key, value in annotations.items() if key in (CONFIG_HASH, RESTARTED_AT)},
     }
     if metadata.get("finalizers"):
         trimmed_metadata["finalizers"] = metadata["finalizers"]
 
     volumes = [volume for volume in spec.get("volumes") or [] if "persistentVolumeClaim" in volume]
+    containers = [
+        {
+            "name": container["name"],
+            "securityContext": {READ_ONLY_ROOT: (container.get("securityContext") or {}).get(READ_ONLY_ROOT)},
+            "volumeMounts": [
+                {name: mount[name] for name in ("name", "mountPath")} for mount in container.get("volumeMounts") or []
+            ],
+        }
+        for container in spec.get("containers") or []
+        if container["name"] == CONTAINER
+    ]
     trimmed_spec: Manifest = {"volumes": volumes}
-    if mounts := list(database_mounts(spec)):
-        trimmed_spec["containers"] = [{"name": CONTAINER, "volumeMounts": mounts}]
+    if containers:
+        trimmed_spec["containers"] = containers
     if spec.get("nodeName"):
         trimmed_spec["nodeName"] = spec["nodeName"]
     if spec.get("initContainers"):

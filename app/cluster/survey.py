@@ -19,6 +19,7 @@ from app.storage.resize import may_restart
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
+from app.storage.workload import restarted_at
 
 # Returns the Summary API of a node's kubelet.
 Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
@@ -52,6 +53,7 @@ class Survey:
             stateful_set=self.stateful_sets.get(key),
             pod=self.pods.get((namespace, pod_name(name))),
             may_restart=server is None or may_restart(server),
+            restarted_at=restarted_at(server) if server else None,
         )
 
 

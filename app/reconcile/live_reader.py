@@ -25,6 +25,7 @@ from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, key_of
 from app.storage.volumes import control_plane_volume, volumes
+from app.storage.workload import restarted_at
 
 # Returns what a server has reported, or why it does not answer; None before it was asked.
 ReportSource = Callable[[ObjectKey], ServerHealth | Unknown | None]
@@ -112,6 +113,7 @@ class LiveReader:
             pod=pod,
             may_restart=may_restart(manifest),
             may_lose_data=may_lose_data(manifest),
+            restarted_at=restarted_at(manifest),
             patience=self._patience,
             unlabelled_pod=self._unlabelled_pods.get(key),
             claims_gap=informers.gap(CLAIMS),

@@ -17,8 +17,8 @@ from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SE
 from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
-from app.storage.desired import SECTION_REJECTED, Plan, Write, desired, recheck_seconds
-from app.storage.events import Event, EventSink, transition_events
+from app.storage.desired import Plan, Write, desired, recheck_seconds
+from app.storage.events import Event, EventSink, rollout_events, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState
@@ -40,6 +40,7 @@ from app.storage.status import (
     status,
 )
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
+from app.storage.workload import SECTION_REJECTED
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
@@ -174,7 +175,8 @@ class Reconciler:
         problems = [*result.problems, *plan.problems]
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
-        live = await self._report(server, manifest, Observation(problems), result.resize)
+        observation = Observation(problems, pending_rollout=plan.pending_rollout)
+        live = await self._report(server, manifest, observation, result.resize)
 
         # No event says when Secrets can be read, or when a name becomes free.
         if result.resize.again:
@@ -312,7 +314,9 @@ class Reconciler:
         new_status = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if new_status != manifest.get("status"):
             await self._writer.write_status(manifest, new_status)
-            for event in transition_events(conditions(manifest), conditions({"status": new_status})):
+            before = manifest.get("status") or {}
+            events = transition_events(conditions(manifest), conditions({"status": new_status}))
+            for event in (*events, *rollout_events(before, new_status)):
                 self._record_event(manifest, event)
         return live
 

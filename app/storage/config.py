@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from app.storage import quantity
+from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import (
     JWT_PATH,
     PASSWORD_PATH,
@@ -19,6 +21,10 @@ from app.storage.spec import Jwt, Spec
 # The pod's grace period is longer, so that connections are drained before it is killed.
 SHUTDOWN_TIMEOUT = "90s"
 
+_EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - Services reach the server there
+# The server does not start with a number that it cannot read.
+_MAX_UINT64 = 2**64 - 1
+
 # The server overrides with DITTOFS_* only what its file has; it never connects to these.
 _POSTGRES_PLACEHOLDERS = {**dict.fromkeys(POSTGRES_KEYS, "from-environment"), "port": 5432, "sslmode": "prefer"}
 
@@ -30,8 +36,8 @@ _LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH
 _UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 
 
-def config_yaml(spec: Spec) -> str:
-    """Returns the configuration file in the form that DittoFS of February 2026 reads."""
+def config_yaml(spec: Spec, rendering: Rendering = NEWEST) -> str:
+    """Returns the configuration file; each DittoFS ignores the keys that it does not know."""
     jwt = spec.identity.jwt or _DEFAULT_JWT
 
     if spec.database.postgres_secret_ref:
@@ -40,12 +46,12 @@ def config_yaml(spec: Spec) -> str:
         # This is for a type of postgres without a Secret, too: admission has warned, and SQLite at least starts.
         database = {"type": "sqlite", "sqlite": {"path": spec.database.sqlite.path}}
 
-    content = {
+    content: dict[str, Any] = {
         "logging": {"level": "INFO", "format": "json", "output": "stdout"},
         "shutdown_timeout": SHUTDOWN_TIMEOUT,
         "database": database,
         "controlplane": {
-            "host": "0.0.0.0",  # noqa: S104 - Services reach it there
+            "host": _EVERY_ADDRESS,
             "port": spec.control_plane.port,
             "jwt": {
                 "issuer": jwt.issuer,
@@ -57,6 +63,13 @@ def config_yaml(spec: Spec) -> str:
         "metrics": {"enabled": spec.metrics.enabled, "port": spec.metrics.port},
         "admin": {"username": spec.identity.admin.username},
     }
+
+    if rendering >= Rendering.BOTH_FAMILIES:
+        # DittoFS 0.13 or newer serves metrics to the pod alone otherwise, and limits the cache of a share to 10 GiB.
+        content["metrics"]["host"] = _EVERY_ADDRESS
+        cache_bytes = quantity.parse_cache_size(spec.cache.size)
+        if cache_bytes and cache_bytes <= _MAX_UINT64:
+            content["blockstore"] = {"local": {"default_remote_cache_size": cache_bytes}}
     return "".join(f"{line}\n" for line in _yaml_lines(content))
 
 

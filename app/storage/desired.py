@@ -5,7 +5,6 @@ This is the heart of the reconcile side. It does no I/O and takes the time as an
 """
 
 import base64
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,35 +12,25 @@ from typing import Any
 
 from app.storage import postgres
 from app.storage.claims import claim_seconds_left
-from app.storage.config import config_hash, config_yaml, consumed_digests
-from app.storage.database import database_template, mounted_database
 from app.storage.diagnosis import ends_at, node_in_question
-from app.storage.difference import differs, marked
 from app.storage.events import Event
 from app.storage.facts import Unknown
 from app.storage.live import LiveState
 from app.storage.objects import (
     Owner,
     config_map,
-    controller,
-    live_claim_templates,
     postgres_secret,
     service_name,
     services,
-    stateful_set,
 )
-from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.problem import Problem, Stage
-from app.storage.reading import field_name
 from app.storage.resize import (
     ALLOW_DATA_LOSS,
     CLAIM_CREATION_TIME,
     ChangeClaims,
     HoldPod,
-    RemoveStatefulSet,
     RestartPod,
     Step,
-    initial_templates,
     next_step,
     restart_due,
     restart_hold,
@@ -54,17 +43,17 @@ from app.storage.secret_references import (
     generated_references,
     why_not_usable,
 )
-from app.storage.sections import rejected_sections, with_live_sections
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import UNREADABLE
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
+from app.storage.workload import decide_workload, is_changed, orphan_hash, pending_rollout
 
 # Earlier versions saved the StatefulSet that they were about to recreate in this annotation of the ConfigMap. Whoever
 # may change ConfigMaps could have any pod created that way.
 SAVED_STATE = "dittofs.io/stateful-set"
 
-RESTART_HELD_BACK, SECTION_REJECTED = "RestartHeldBack", "SectionRejected"
+RESTART_HELD_BACK = "RestartHeldBack"
 
 # Making a StorageClass expandable wakes only the servers that name it; a claim may be of another class.
 REFUSED_RECHECK_SECONDS = 60.0
@@ -92,7 +81,8 @@ class Plan:
     StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
-    sections of the spec the API server does not accept for it.
+    sections of the spec the API server does not accept for it. `pending_rollout` says what the next restart of the pod
+    brings that it is not restarted for.
     """
 
     resize: Step | None = None
@@ -101,6 +91,7 @@ class Plan:
     apply: tuple[Write, ...] = ()
     delete: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
+    pending_rollout: str | None = None
 
 
 def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
@@ -115,11 +106,12 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     if not credentials:
         parts, credentials = _postgres_parts(owner, spec, live)
 
-    workload, rejected = _workload(server, owner, live, step, credentials)
+    decision = decide_workload(server, owner, live, step, credentials)
+    workload, rejected = decision.manifest, decision.rejected
     stuck = None if is_foreign else _stuck_pod(live, step, workload)
     held = None
     if hold := restart_hold(server, live):
-        if stuck or isinstance(step, RestartPod) or (workload and _is_changed(workload, live.stateful_set)):
+        if stuck or isinstance(step, RestartPod) or (workload and is_changed(workload, live.stateful_set)):
             message = f'{hold}; annotation {ALLOW_DATA_LOSS}: "true" lets the pod restart anyway'
             held = Problem(RESTART_HELD_BACK, message, Stage.VOLUMES, stalls=True)
         workload = stuck = rejected = None
@@ -130,17 +122,10 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         message = f"StatefulSet {owner.name} is recreated with more volumes, and its pod restarts once"
         is_adding = Problem("AddingVolumes", message, Stage.VOLUMES)
 
-    # The first pod does not restart.
-    restart = None
-    before = config_hash_of(live.stateful_set) if live.stateful_set else None
-    if workload and before and before != config_hash_of(workload):
-        message = "the pod restarts: its configuration or the credentials that it consumes have changed"
-        restart = Event("Normal", "Restarting", message)
-
     objects = [
-        Write("ConfigMap", config_map(owner, spec)),
+        Write("ConfigMap", config_map(owner, spec, decision.rendering)),
         Write("Secret", parts) if parts else None,
-        Write("StatefulSet", workload, restart) if workload else None,
+        Write("StatefulSet", workload, decision.restart) if workload else None,
         *(Write("Service", service) for service in services(owner, spec)),
     ]
     return Plan(
@@ -150,6 +135,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
         problems=tuple(problem for problem in (credentials, held, rejected, is_adding) if problem),
+        pending_rollout=pending_rollout(decision.rendering),
     )
 
 
@@ -193,7 +179,7 @@ def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[S
     sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") or {} for variable in variables]
 
     for reference in missing:
-        if reference.secret in {source.get("name") for source in sources} or _orphan_hash(live):
+        if reference.secret in {source.get("name") for source in sources} or orphan_hash(live):
             advice = "put it back, or delete the StatefulSet to have a new one made"
             message = f"generated Secret {reference.secret} is gone: {advice}"
             return (), Problem("SecretNotFound", message, Stage.CREDENTIALS)
@@ -241,66 +227,13 @@ def postgres_reference(name: str, spec: Spec) -> SecretReference | None:
     return next((reference for reference in references if reference.path == POSTGRES_PATH and reference.secret), None)
 
 
-def _workload(
-    server: DittoServer, owner: Owner, live: LiveState, step: Step | None, credentials: Problem | None
-) -> tuple[Manifest | None, Problem | None]:
-    """Returns the StatefulSet to apply, None to leave it as it is; and why a section of its pod stays as it is live."""
-    is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
-    is_to_recreate = live.stateful_set is None and live.removed is not None and owner.owns(live.removed)
-    if not credentials:
-        references = consumed_references(owner.name, server.spec)
-        digest: str | None = config_hash(config_yaml(server.spec), consumed_digests(references, live.digests))
-    elif live.stateful_set is None:
-        digest = _orphan_hash(live)
-    else:
-        # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
-        is_stopped = not server.spec.replicas and live.stateful_set["spec"]["replicas"]
-        digest = (config_hash_of(live.stateful_set) or "") if is_stopped else None
-
-    is_about_to_recreate = isinstance(step, RemoveStatefulSet) or (isinstance(step, HoldPod) and step.adds_volumes)
-    if is_leaving or is_to_recreate or is_about_to_recreate or digest is None:
-        return None, None
-
-    # A claim that nobody knows of may have the database, and the pod would start with an empty one on another volume.
-    if live.claims_gap and mounted_database(owner.name, live) is None:
-        return None, None
-
-    templates = live_claim_templates(live.stateful_set) if live.stateful_set else initial_templates(server, live)
-    workload = stateful_set(owner, server.spec, digest, templates, database_template(server, live))
-    if not live.rejected:
-        return workload, None
-
-    # A section that the API server rejects keeps its live value, so that a rotation, an image or a size is applied
-    # nevertheless. Without a live StatefulSet none is created: its pod would run without what the user asked for.
-    reason = "; ".join(finding.message for finding in live.rejected)
-    if live.stateful_set is None:
-        return None, Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
-    kept = rejected_sections(live.rejected)
-    names = " and ".join(field_name(section.field) for section in kept)
-    problem = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
-    return with_live_sections(workload, live.stateful_set, kept), problem
-
-
-def _orphan_hash(live: LiveState) -> str | None:
-    """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted."""
-    if live.pod is None or is_terminating(live.pod) or controller(live.pod):
-        return None
-    # Users can write the annotation, so that nothing but a hash is taken from it.
-    annotation = (live.pod["metadata"].get("annotations") or {}).get(CONFIG_HASH) or ""
-    return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
-
-
-def _is_changed(workload: Manifest, live: Manifest | None) -> bool:
-    return live is None or differs(marked(workload), live)
-
-
 def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) -> Write | None:
     """Returns the deletion of a pod of an earlier revision that cannot get ready and blocks the current one."""
     # While the pod or the StatefulSet is about to change, nobody can say whether the pod is in the way.
     is_changing = step is not None and not isinstance(step, ChangeClaims)
     if is_changing or live.pod is None or live.stateful_set is None or not blocks(live.pod, live.stateful_set):
         return None
-    if workload and _is_changed(workload, live.stateful_set):
+    if workload and is_changed(workload, live.stateful_set):
         return None
     name = live.pod["metadata"]["name"]
     message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"

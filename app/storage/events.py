@@ -65,5 +65,12 @@ def share_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
             yield Event("Warning", SHARE_FAILED, f"share {entry['name']}: {entry['message']}")
 
 
+def rollout_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:
+    """Yields what an administrator should learn from a change of the status about a rollout that is pending."""
+    message = after.get("pendingRollout")
+    if message and message != before.get("pendingRollout"):
+        yield Event("Normal", "RolloutPending", message)
+
+
 def _is_new(condition: Mapping[str, Any], earlier: Mapping[str, Any] | None) -> bool:
     return earlier is None or any(condition[name] != earlier[name] for name in ("status", "reason", "message"))

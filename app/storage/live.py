@@ -34,6 +34,7 @@ class LiveState:
     unlabelled_pod: Manifest | None = None  # Has the pod's name without its labels, where there is no `pod`.
     may_restart: bool = True
     may_lose_data: bool = False
+    restarted_at: str | None = None  # By which value of the annotation a person asks for a restart; None for no one.
 
     # Those that the pod reads, by name, None for one that does not exist; None as a whole when nobody has looked.
     secrets: Mapping[str, Secret | Unknown | None] | None = None

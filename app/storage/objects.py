@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.storage.config import config_yaml
-from app.storage.pod import CONFIG_FILE, CONFIG_HASH, config_map_name, pod_template
+from app.storage.pod import CONFIG_FILE, PodRevision, config_map_name, pod_template
 from app.storage.ports import listeners
+from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import (
     ADMIN,
     JWT_KEY,
@@ -19,7 +20,7 @@ from app.storage.secret_references import (
 )
 from app.storage.spec import API_VERSION, KIND, DittoServer, Spec
 from app.storage.unstructured import Manifest
-from app.storage.volumes import METADATA, Volume, volumes
+from app.storage.volumes import Volume, volumes
 
 APP = "dittofs-server"
 OPERATOR = "dittofs-operator"
@@ -86,11 +87,12 @@ def render(server: DittoServer) -> list[Manifest]:
     """Renders everything that is created for a server except Secrets, without a cluster."""
     has_namespace = "namespace" in server.metadata.model_fields_set
     owner = Owner(server.metadata.name, server.metadata.namespace if has_namespace else "")
-    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec, None)]
+    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec)]
 
 
-def config_map(owner: Owner, spec: Spec) -> Manifest:
-    return _object("v1", "ConfigMap", config_map_name(owner.name), owner, data={CONFIG_FILE: config_yaml(spec)})
+def config_map(owner: Owner, spec: Spec, rendering: Rendering = NEWEST) -> Manifest:
+    data = {CONFIG_FILE: config_yaml(spec, rendering)}
+    return _object("v1", "ConfigMap", config_map_name(owner.name), owner, data=data)
 
 
 def services(owner: Owner, spec: Spec) -> list[Manifest]:
@@ -111,21 +113,12 @@ def services(owner: Owner, spec: Spec) -> list[Manifest]:
 
 
 def stateful_set(
-    owner: Owner,
-    spec: Spec,
-    config_hash: str | None,
-    templates: Sequence[Manifest] | None = None,
-    database: str = METADATA,
+    owner: Owner, spec: Spec, revision: PodRevision | None = None, templates: Sequence[Manifest] | None = None
 ) -> Manifest:
-    """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable.
-
-    `database` names the template of the volume that has the database of the control plane.
-    """
+    """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable."""
     claims = claim_templates(spec) if templates is None else list(templates)
     names = [claim["metadata"]["name"] for claim in claims]
-    template = pod_template(owner.name, spec, owner.labels, names, database)
-    if config_hash:
-        template["metadata"]["annotations"] = {CONFIG_HASH: config_hash}
+    template = pod_template(owner.name, spec, owner.labels, names, revision or PodRevision())
 
     return _object(
         "apps/v1",

@@ -1,9 +1,11 @@
 """Renders the pod template: what the real server needs to run, and nothing that changes without need."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from app.storage.ports import NFS_PORT, SMB_PORT, listeners
+from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import (
     JWT_PATH,
     PASSWORD_PATH,
@@ -18,6 +20,9 @@ from app.storage.unstructured import Manifest
 from app.storage.volumes import CONTROL_PLANE, DATABASE_MOUNT_PATH, METADATA, volumes
 
 CONFIG_HASH = "dittofs.io/config-hash"
+# On a DittoServer and on its pod: a new value restarts the pod.
+RESTARTED_AT = "dittofs.io/restartedAt"
+READ_ONLY_ROOT = "readOnlyRootFilesystem"
 CONTAINER = "dittofs"
 CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/config"
@@ -35,6 +40,25 @@ _POD_SECURITY: Manifest = {
     "seccompProfile": {"type": "RuntimeDefault"},
 }
 _CONTAINER_SECURITY: Manifest = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+
+_NO_CONTENT, _TEMPORARY = "no-content", "tmp"
+_EMPTY_DIRS: Mapping[str, Manifest] = {_NO_CONTENT: {"sizeLimit": "1Mi"}, _TEMPORARY: {}}
+
+
+@dataclass(frozen=True)
+class PodRevision:
+    """What a pod template has that does not follow from the spec. The defaults are those of a new server.
+
+    `database` is the claim template that has the control plane's database: METADATA or CONTROL_PLANE.
+    `has_writable_root` says that the server may have written to its root file system; it still may, unless the spec
+    says otherwise.
+    """
+
+    rendering: Rendering = NEWEST
+    config_hash: str | None = None
+    restarted_at: str | None = None
+    has_writable_root: bool = False
+    database: str = METADATA
 
 
 def pod_name(server: str) -> str:
@@ -59,22 +83,14 @@ def config_map_name(server: str) -> str:
 
 
 def pod_template(
-    name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str], database: str = METADATA
+    name: str, spec: Spec, labels: Mapping[str, str], templates: Collection[str], revision: PodRevision
 ) -> Manifest:
-    """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted.
-
-    `database` is the one that has the database of the control plane: METADATA or CONTROL_PLANE.
-    """
+    """Renders the template; `templates` names the claim templates of the StatefulSet, and only these are mounted."""
     # The server listens for SMB in any case: enabling it changes the Service alone, and restarts nothing.
     ports = {listener.name: listener.port for listener in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
-    mounts = [
-        {"name": volume.name, "mountPath": volume.mount_path}
-        for volume in volumes(spec.storage)
-        if volume.name in templates
-    ]
-    folder = {} if database == CONTROL_PLANE else {"subPath": "controlplane"}
-    mounts.append({"name": database, "mountPath": DATABASE_MOUNT_PATH, **folder})
     resources = without_nulls(spec.resources)
+    security = _container_security(spec, revision)
+    mounts = _volume_mounts(spec, templates, revision, is_root_read_only=security.get(READ_ONLY_ROOT) is True)
 
     container: Manifest = {
         "name": CONTAINER,
@@ -86,25 +102,59 @@ def pod_template(
         "env": _environment(name, spec),
         "ports": [{"name": port, "containerPort": ports[port], "protocol": "TCP"} for port in sorted(ports)],
         **({"resources": resources} if resources else {}),
-        "securityContext": {**_CONTAINER_SECURITY, **without_nulls(spec.security_context)},
+        "securityContext": security,
         # /health/ready is 503 until a first share exists, so it must gate nothing.
         "startupProbe": _probe(period=2, failures=150),
         "livenessProbe": _probe(period=10, failures=6),
         "readinessProbe": _probe(period=5, failures=3),
-        "volumeMounts": [*mounts, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}],
+        "volumeMounts": mounts,
     }
 
+    mounted = {mount["name"] for mount in mounts}
+    pod_volumes: list[Manifest] = [{"name": "config", "configMap": {"name": config_map_name(name)}}]
+    pod_volumes += [{"name": volume, "emptyDir": limit} for volume, limit in _EMPTY_DIRS.items() if volume in mounted]
+
+    values = {CONFIG_HASH: revision.config_hash, RESTARTED_AT: revision.restarted_at}
+    annotations = {key: value for key, value in values.items() if value}
+
     return {
-        "metadata": {"labels": dict(labels)},
+        "metadata": {"labels": dict(labels), **({"annotations": annotations} if annotations else {})},
         "spec": {
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "securityContext": {**_POD_SECURITY, **without_nulls(spec.pod_security_context)},
             "containers": [container],
-            "volumes": [{"name": "config", "configMap": {"name": config_map_name(name)}}],
+            "volumes": pod_volumes,
         },
     }
+
+
+def _container_security(spec: Spec, revision: PodRevision) -> Manifest:
+    is_read_only = revision.rendering >= Rendering.BOTH_FAMILIES and not revision.has_writable_root
+    root = {READ_ONLY_ROOT: True} if is_read_only else {}
+    return {**_CONTAINER_SECURITY, **root, **without_nulls(spec.security_context)}
+
+
+def _volume_mounts(
+    spec: Spec, templates: Collection[str], revision: PodRevision, *, is_root_read_only: bool
+) -> list[Manifest]:
+    reaches_both = revision.rendering >= Rendering.BOTH_FAMILIES
+    mounts: list[Manifest] = []
+    for volume in volumes(spec.storage):
+        paths = volume.paths if reaches_both else (volume.mount_path,)
+        if volume.name in templates:
+            mounts += [{"name": volume.name, "mountPath": path} for path in paths]
+        elif volume.name == "content" and reaches_both and is_root_read_only:
+            # The image declares this path as a volume, so that it would be writable, and lost with the pod.
+            mounts += [{"name": _NO_CONTENT, "mountPath": path, "readOnly": True} for path in paths]
+
+    folder = {} if revision.database == CONTROL_PLANE else {"subPath": "controlplane"}
+    mounts.append({"name": revision.database, "mountPath": DATABASE_MOUNT_PATH, **folder})
+    if reaches_both and is_root_read_only:
+        # SQLite and the garbage collection of DittoFS 0.13 or newer need a folder for temporary files.
+        mounts.append({"name": _TEMPORARY, "mountPath": "/tmp"})  # noqa: S108 - a path in the pod
+    return [*mounts, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
 
 
 def _environment(name: str, spec: Spec) -> list[Manifest]:

@@ -44,6 +44,7 @@ from app.storage.volumes import (
     describe_reuse,
     mount_paths,
     resized_volumes,
+    second_mount_paths,
     storage_class_of,
     unknown_resizability,
     volumes,
@@ -490,7 +491,7 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
     mounts = mount_paths(change.spec.storage)
     for field, path in paths.items():
         folder = f"{posixpath.normpath(path)}/"
-        if not any(folder.startswith(f"{mount}/") for mount in mounts):
+        if not any(folder.startswith(f"{mount}/") for mount in (*mounts, *second_mount_paths(change.spec.storage))):
             problem = f"{field_name(field)} {_shorten(path)} is on no volume and is lost with the pod"
             yield warning(field, f"{problem}; volumes: {', '.join(mounts)}")
 

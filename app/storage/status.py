@@ -42,13 +42,14 @@ class Observation:
 
     `problems` are those that were met while the server was being reconciled; those of a stage are in the order of
     their importance. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
-    node explains something.
+    node explains something. `pending_rollout` is what the next restart of the pod brings.
     """
 
     problems: Sequence[Problem] = ()
     live: LiveState = field(default_factory=LiveState)
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
+    pending_rollout: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,8 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
         result["nfsEndpoint"] = endpoint
     if reported := observe_server(live).model_dump(by_alias=True, exclude_none=True):
         result["server"] = reported
+    if observation.pending_rollout:
+        result["pendingRollout"] = observation.pending_rollout
     return result
 
 

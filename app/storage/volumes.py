@@ -11,12 +11,20 @@ from app.storage.spec import Storage
 
 @dataclass(frozen=True)
 class Volume:
-    """One volume claim template; `size` is None while the server has no such volume."""
+    """One volume claim template; `size` is None while the server has no such volume.
+
+    `second_mount_path` is where DittoFS 0.13 or newer documents the same files; None when that is the same path.
+    """
 
     name: str
     field: str
     mount_path: str
     size: str | None
+    second_mount_path: str | None = None
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return (self.mount_path, self.second_mount_path) if self.second_mount_path else (self.mount_path,)
 
     @property
     def bytes(self) -> int | None:
@@ -28,6 +36,8 @@ class Volume:
 
 
 METADATA = "metadata"
+# Only pods of the newer renderings mount it.
+SECOND_METADATA_PATH = "/data/store/metadata"
 # The volume for the control plane's database that the Go operator creates from 0.18 on. Without it the database is a
 # folder of the metadata volume, mounted a second time.
 CONTROL_PLANE = "controlplane"
@@ -38,8 +48,8 @@ _CLAIM_NAME = re.compile("(?:metadata|content|cache|controlplane)-(.+)-0")
 def volumes(storage: Storage) -> tuple[Volume, ...]:
     """Returns every volume in the order of the claim templates."""
     return (
-        Volume(METADATA, "spec.storage.metadataSize", "/data/metadata", storage.metadata_size),
-        Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size),
+        Volume(METADATA, "spec.storage.metadataSize", "/data/metadata", storage.metadata_size, SECOND_METADATA_PATH),
+        Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size, "/data/store/block"),
         Volume("cache", "spec.storage.cacheSize", "/data/cache", storage.cache_size),
     )
 
@@ -58,6 +68,10 @@ def server_of_claim(claim: str) -> str | None:
 
 def mount_paths(storage: Storage) -> tuple[str, ...]:
     return (*(volume.mount_path for volume in volumes(storage) if volume.size), DATABASE_MOUNT_PATH)
+
+
+def second_mount_paths(storage: Storage) -> tuple[str, ...]:
+    return tuple(path for volume in volumes(storage) if volume.size for path in volume.paths[1:])
 
 
 def storage_class_of(storage: Storage, claim: Claim | None, classes: StorageClasses) -> str | None:

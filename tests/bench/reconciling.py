@@ -16,7 +16,7 @@ from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVIC
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
 from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
-from app.storage.pod import config_hash_of
+from app.storage.pod import PodRevision, config_hash_of
 from app.storage.reading import read
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.bench.figures import Figure
@@ -167,7 +167,7 @@ def belongings(server: Manifest) -> Iterator[tuple[Resource, Manifest]]:
 
 
 def _stateful_set(server: Manifest, digest: str) -> Manifest:
-    return stateful_set(_owner(server), read(server).server.spec, digest)
+    return stateful_set(_owner(server), read(server).server.spec, PodRevision(config_hash=digest))
 
 
 def _owner(server: Manifest) -> Owner:

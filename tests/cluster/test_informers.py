@@ -142,6 +142,29 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
     assert kept["spec"] == {"volumes": [], "nodeName": "n1", "initContainers": [sidecar]}
 
 
+async def test_a_pod_keeps_what_its_adoption_needs(cluster: Cluster) -> None:
+    mounts = [{"name": "metadata", "mountPath": "/data/metadata", "readOnly": False}]
+    ours = {"name": "dittofs", "image": MARKER, "securityContext": {"readOnlyRootFilesystem": True, "runAsUser": 7}}
+    spec = {"containers": [{**ours, "volumeMounts": mounts}, {"name": "theirs", "volumeMounts": mounts}]}
+    annotations = {"dittofs.io/restartedAt": "noon", "theirs": MARKER}
+    metadata = named("p", "here")["metadata"] | AT_ONE | {"annotations": annotations}
+    informers = unwatched(cluster)
+
+    informers.pods.put({"metadata": metadata, "spec": spec})
+
+    kept = informers.pods.get(("here", "p"))
+
+    assert kept
+    assert kept["metadata"]["annotations"] == {"dittofs.io/restartedAt": "noon"}
+    assert kept["spec"]["containers"] == [
+        {
+            "name": "dittofs",
+            "securityContext": {"readOnlyRootFilesystem": True},
+            "volumeMounts": [{"name": "metadata", "mountPath": "/data/metadata"}],
+        }
+    ]
+
+
 async def test_a_claim_keeps_who_set_its_size(crd: None, namespace: str, cluster: Cluster) -> None:
     async with run_informers(cluster, namespace) as informers:
         requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}

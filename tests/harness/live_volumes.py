@@ -6,6 +6,7 @@ from typing import Any
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
+from app.storage.pod import PodRevision
 from app.storage.reading import read
 from app.storage.resize import Step, next_step
 from app.storage.spec import DittoServer
@@ -37,7 +38,7 @@ def cache_claim(capacity: str = "5Gi", requested: str | None = None, *, ours: bo
 
 def live_stateful_set(**sizes: str) -> Manifest:
     """Returns the StatefulSet of a server with these sizes as the API server has it."""
-    manifest = stateful_set(OWNER, server_with(**sizes).spec, "digest")
+    manifest = stateful_set(OWNER, server_with(**sizes).spec, PodRevision(config_hash="digest"))
     manifest["metadata"] |= {"uid": "s", "resourceVersion": "1", "managedFields": FIELD_OWNERS}
     manifest["spec"]["updateStrategy"] = {"type": "RollingUpdate"}
     return manifest

@@ -6,6 +6,7 @@ from app.storage.adoption import why_not_adopted
 from app.storage.facts import Claim
 from app.storage.live import LiveState
 from app.storage.objects import Owner, stateful_set
+from app.storage.pod import PodRevision
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server
@@ -17,7 +18,7 @@ CLAIM = {"name": "metadata", "persistentVolumeClaim": {"claimName": "metadata-fi
 
 
 def live(**status: Any) -> Manifest:
-    manifest = stateful_set(OWNER, SERVER.spec, "digest")
+    manifest = stateful_set(OWNER, SERVER.spec, PodRevision(config_hash="digest"))
     manifest["metadata"]["uid"] = "s"
     return {**manifest, "status": {"currentRevision": "files-1", **status}}
 

@@ -5,6 +5,7 @@ import yaml
 
 from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.reading import read
+from app.storage.rendering import Rendering
 from app.storage.secret_references import consumed_references
 from app.storage.spec import Spec
 from tests.harness.server_table import jwt, s3, server
@@ -29,7 +30,8 @@ def test_the_file_has_every_section_that_is_read() -> None:
     assert file["controlplane"]["jwt"]["refresh_token_duration"] == "168h"
     assert file["database"] == {"type": "sqlite", "sqlite": {"path": "/data/controlplane/controlplane.db"}}
     assert file["cache"] == {"path": "/data/cache", "size": "1GB"}
-    assert file["metrics"] == {"enabled": False, "port": 9090}
+    assert file["metrics"] == {"enabled": False, "port": 9090, "host": "0.0.0.0"}
+    assert file["blockstore"] == {"local": {"default_remote_cache_size": 10**9}}
     assert file["shutdown_timeout"] == "90s"
 
 
@@ -43,6 +45,21 @@ def test_what_the_spec_says_is_in_the_file() -> None:
     assert file["admin"] == {"username": "root"}
     assert file["metrics"]["enabled"] is True
     assert file["cache"]["size"] == "3GB"
+
+
+@pytest.mark.parametrize("size", ["much", "", "0", "99999999999EB"])
+def test_a_cache_size_that_no_server_can_read_is_left_out(size: str) -> None:
+    file = config(cache={"size": size})
+
+    assert "blockstore" not in file
+    assert file["cache"]["size"] == size
+
+
+def test_an_earlier_rendering_has_no_newer_keys() -> None:
+    file = yaml.safe_load(config_yaml(spec(), Rendering.SINGLE_FAMILY))
+
+    assert "blockstore" not in file
+    assert "host" not in file["metrics"]
 
 
 @pytest.mark.parametrize("name", ["a\U0001f600b", "é", 'a"\\b', "\ufeff\x7f\x85\u2028\x01", "yes", "1e3", ""])

@@ -10,6 +10,7 @@ from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
+from app.storage.pod import PodRevision
 from app.storage.reading import read
 from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
@@ -214,7 +215,7 @@ def consumed(manifest: Manifest) -> Any:
 
 def test_changes_without_an_edit_come_first() -> None:
     spec = read(server()).server.spec
-    live = stateful_set(Owner("files", "default", "u"), spec, "digest")
+    live = stateful_set(Owner("files", "default", "u"), spec, PodRevision(config_hash="digest"))
 
     assert effects(server(), live=live_state(stateful_set=live)) == []
 

@@ -17,12 +17,14 @@ from app.storage.objects import (
     services,
     stateful_set,
 )
+from app.storage.pod import PodRevision
 from app.storage.reading import read
 from app.storage.spec import Spec
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import s3, server, storage
 
 OWNER = Owner("files", "here", "uid-1")
+HASHED = PodRevision(config_hash="hash")
 MANY = {
     "metrics": {"enabled": True},
     "smb": {"enabled": True},
@@ -54,7 +56,7 @@ def claims(**fields: Any) -> list[Any]:
             claim["spec"]["resources"]["requests"]["storage"],
             claim["spec"].get("storageClassName"),
         )
-        for claim in stateful_set(OWNER, spec(**fields), "hash")["spec"]["volumeClaimTemplates"]
+        for claim in stateful_set(OWNER, spec(**fields), HASHED)["spec"]["volumeClaimTemplates"]
     ]
 
 
@@ -73,23 +75,23 @@ def test_no_class_is_the_default_one_and_an_empty_one_is_kept(given: str | None,
 
 
 def test_claims_are_retained() -> None:
-    policy = stateful_set(OWNER, spec(), "hash")["spec"]["persistentVolumeClaimRetentionPolicy"]
+    policy = stateful_set(OWNER, spec(), HASHED)["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert policy == {"whenDeleted": "Retain", "whenScaled": "Retain"}
 
 
 def test_the_claim_templates_of_a_live_one_stay_as_they_are() -> None:
-    live = stateful_set(OWNER, spec(), "hash")
+    live = stateful_set(OWNER, spec(), HASHED)
     live["spec"]["volumeClaimTemplates"][0]["spec"]["volumeMode"] = "Filesystem"
     live["spec"]["volumeClaimTemplates"][0]["status"] = {"phase": "Pending"}
     kept = live_claim_templates(live)
-    grown = stateful_set(OWNER, spec(**storage(cacheSize="9Gi", contentSize="1Gi")), "hash", kept)
+    grown = stateful_set(OWNER, spec(**storage(cacheSize="9Gi", contentSize="1Gi")), HASHED, kept)
 
-    assert grown == stateful_set(OWNER, spec(), "hash")
+    assert grown == stateful_set(OWNER, spec(), HASHED)
 
 
 def test_the_hash_is_an_annotation_of_the_pod() -> None:
-    assert stateful_set(OWNER, spec(), "abc")["spec"]["template"]["metadata"]["annotations"] == {
-        "dittofs.io/config-hash": "abc"
+    assert stateful_set(OWNER, spec(), HASHED)["spec"]["template"]["metadata"]["annotations"] == {
+        "dittofs.io/config-hash": "hash"
     }
 
 
@@ -122,7 +124,7 @@ def test_everything_but_generated_secrets_is_owned() -> None:
 
     assert not any(OWNER.owns(manifest) for manifest in made)
 
-    owned = [stateful_set(OWNER, spec(), "h"), postgres_secret(OWNER, {"host": "h"}), *services(OWNER, spec())]
+    owned = [stateful_set(OWNER, spec(), HASHED), postgres_secret(OWNER, {"host": "h"}), *services(OWNER, spec())]
 
     assert all(OWNER.owns(manifest) for manifest in owned)
     assert not Owner("files", "here", "uid-2").owns(owned[0])
@@ -158,7 +160,7 @@ def test_the_pod_is_admitted_where_the_restricted_profile_is_enforced(
     control_plane: ControlPlane, namespace: str, fields: dict[str, Any]
 ) -> None:
     control_plane.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/enforce=restricted")
-    template = stateful_set(OWNER, spec(**{**fields, "securityContext": None}), "hash")["spec"]["template"]
+    template = stateful_set(OWNER, spec(**{**fields, "securityContext": None}), HASHED)["spec"]["template"]
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": template["spec"]}
     for name in ("metadata", "content", "cache"):
         pod["spec"]["volumes"].append({"name": name, "persistentVolumeClaim": {"claimName": name}})
@@ -179,13 +181,13 @@ def test_a_stateful_set_that_somebody_else_made_keeps_its_claim_templates(
     control_plane: ControlPlane, namespace: str, theirs: dict[str, Any]
 ) -> None:
     owner = Owner("files", namespace)
-    made = stateful_set(owner, spec(), "hash")
+    made = stateful_set(owner, spec(), HASHED)
     for template in made["spec"]["volumeClaimTemplates"]:
         for part, fields in theirs.items():
             template[part].update(fields)
     control_plane.kubectl("create", "-f", "-", input=json.dumps(made))
     live = json.loads(control_plane.kubectl("-n", namespace, "get", "sts", "files", "-o", "json").stdout)
-    wanted = marked(stateful_set(owner, spec(), "other", live_claim_templates(live)))
+    wanted = marked(stateful_set(owner, spec(), PodRevision(config_hash="other"), live_claim_templates(live)))
     apply = ("apply", "--server-side", "--force-conflicts", "--field-manager=dittofs-operator", "-f", "-")
     control_plane.kubectl(*apply, input=json.dumps(wanted))
     after = json.loads(control_plane.kubectl("-n", namespace, "get", "sts", "files", "-o", "json").stdout)

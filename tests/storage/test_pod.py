@@ -1,35 +1,22 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from app.storage.pod import pod_template
+from app.storage.pod import PodRevision, pod_template
 from app.storage.reading import read
-from app.storage.spec import Spec
+from app.storage.rendering import Rendering
 from tests.harness.server_table import jwt, s3, server
 
 TEMPLATES = ("metadata", "cache")
 
 
 def template(**fields: Any) -> dict[str, Any]:
-    return pod_template("files", read(server(**fields)).server.spec, {"app": "a"}, TEMPLATES)
+    return revised(PodRevision(), **fields)
 
 
-def test_the_database_may_have_a_volume_of_its_own() -> None:
-    templates = (*TEMPLATES, "controlplane")
-    spec = read(server()).server.spec
-
-    folder, volume = (
-        [mount for mount in _mounts(spec, templates, name) if mount["mountPath"] == "/data/controlplane"]
-        for name in ("metadata", "controlplane")
-    )
-
-    assert folder == [{"name": "metadata", "mountPath": "/data/controlplane", "subPath": "controlplane"}]
-    assert volume == [{"name": "controlplane", "mountPath": "/data/controlplane"}]
-
-
-def _mounts(spec: Spec, templates: tuple[str, ...], database: str) -> Any:
-    [container] = pod_template("files", spec, {"app": "a"}, templates, database)["spec"]["containers"]
-    return container["volumeMounts"]
+def revised(revision: PodRevision, templates: Sequence[str] = TEMPLATES, **fields: Any) -> dict[str, Any]:
+    return pod_template("files", read(server(**fields)).server.spec, {"app": "a"}, templates, revision)
 
 
 def pod(**fields: Any) -> Any:
@@ -95,16 +82,65 @@ def test_postgres_comes_in_parts() -> None:
     assert len([name for name in found if name.startswith("DITTOFS_DATABASE_POSTGRES_")]) == 6
 
 
-def test_the_database_is_on_the_metadata_volume() -> None:
-    mounts = {mount["mountPath"]: mount for mount in container()["volumeMounts"]}
+def mounts(revision: PodRevision | None = None, templates: Sequence[str] = TEMPLATES, **fields: Any) -> dict[str, Any]:
+    [container] = revised(revision or PodRevision(), templates, **fields)["spec"]["containers"]
+    return {mount.pop("mountPath"): mount for mount in container["volumeMounts"]}
 
-    assert mounts["/data/controlplane"] == {
-        "name": "metadata",
-        "mountPath": "/data/controlplane",
-        "subPath": "controlplane",
-    }
-    assert mounts["/data/cache"]["name"] == "cache"
-    assert "/data/content" not in mounts
+
+def test_the_database_is_on_the_metadata_volume() -> None:
+    assert mounts()["/data/controlplane"] == {"name": "metadata", "subPath": "controlplane"}
+
+
+def test_a_database_with_a_volume_of_its_own_stays_there() -> None:
+    found = mounts(PodRevision(database="controlplane"), ("metadata", "controlplane"))
+
+    assert found["/data/controlplane"] == {"name": "controlplane"}
+
+
+def test_volumes_are_where_either_server_documents_them() -> None:
+    found = mounts(templates=("metadata", "content", "cache"))
+
+    assert found["/data/metadata"] == found["/data/store/metadata"] == {"name": "metadata"}
+    assert found["/data/content"] == found["/data/store/block"] == {"name": "content"}
+    assert found["/data/cache"] == {"name": "cache"}
+
+
+def test_content_without_a_volume_is_refused_and_not_lost() -> None:
+    found = mounts()
+
+    assert found["/data/content"] == found["/data/store/block"] == {"name": "no-content", "readOnly": True}
+    assert {"name": "no-content", "emptyDir": {"sizeLimit": "1Mi"}} in pod()["volumes"]
+
+
+def test_the_root_is_read_only_but_for_temporary_files() -> None:
+    assert container()["securityContext"]["readOnlyRootFilesystem"] is True
+    assert mounts()["/tmp"] == {"name": "tmp"}
+    assert {"name": "tmp", "emptyDir": {}} in pod()["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("revision", "fields"),
+    [
+        (PodRevision(has_writable_root=True), {}),
+        (PodRevision(), {"securityContext": {"readOnlyRootFilesystem": False}}),
+        (PodRevision(Rendering.SINGLE_FAMILY), {"securityContext": {"readOnlyRootFilesystem": True}}),
+    ],
+)
+def test_a_writable_root_has_writable_content(revision: PodRevision, fields: dict[str, Any]) -> None:
+    assert not {"/data/content", "/data/store/block", "/tmp"} & mounts(revision, **fields).keys()
+    assert [volume["name"] for volume in revised(revision, **fields)["spec"]["volumes"]] == ["config"]
+
+
+def test_owners_of_a_writable_root_opt_in() -> None:
+    opted_in = revised(PodRevision(has_writable_root=True), securityContext={"readOnlyRootFilesystem": True})
+
+    assert opted_in == template()
+
+
+def test_a_restart_is_an_annotation() -> None:
+    annotations = revised(PodRevision(config_hash="h", restarted_at="noon"))["metadata"]["annotations"]
+
+    assert annotations == {"dittofs.io/config-hash": "h", "dittofs.io/restartedAt": "noon"}
 
 
 def test_every_probe_asks_health_on_the_api_port() -> None:
@@ -134,7 +170,11 @@ def test_the_users_own_contexts_win_field_by_field() -> None:
 
     mine = container(securityContext={"capabilities": {"add": ["NET_BIND_SERVICE"]}})["securityContext"]
 
-    assert mine == {"allowPrivilegeEscalation": False, "capabilities": {"add": ["NET_BIND_SERVICE"]}}
+    assert mine == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"add": ["NET_BIND_SERVICE"]},
+    }
 
 
 def test_a_pull_policy_is_rendered_only_when_set() -> None:

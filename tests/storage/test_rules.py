@@ -691,6 +691,12 @@ def test_what_works_but_may_surprise_is_a_warning(spec: dict[str, Any], message:
     assert warned(server(**spec)) == [message]
 
 
+def test_either_path_of_a_volume_is_on_it() -> None:
+    assert warned(server(database={"sqlite": {"path": "/data/store/metadata/a.db"}})) == []
+    assert warned(server(database={"sqlite": {"path": "/data/store/block/a.db"}}))
+    assert warned(server(database={"sqlite": {"path": "/data/store/block/a.db"}}, **storage(contentSize="1Gi"))) == []
+
+
 @pytest.mark.parametrize(
     "spec",
     [

@@ -1,0 +1,249 @@
+"""Decides on the StatefulSet of a server, and on the rendering of what its pod reads.
+
+A restart is an outage. A pod therefore keeps the rendering that it has until it restarts for another reason; then
+everything that is pending goes out at once. No record is kept of that: it follows from the live pod template.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from app.storage.config import config_hash, config_yaml, consumed_digests
+from app.storage.database import database_template, mounted_database
+from app.storage.difference import APPLIED, differs, marked
+from app.storage.events import Event
+from app.storage.live import LiveState
+from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
+from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT, PodRevision
+from app.storage.problem import Problem
+from app.storage.reading import field_name
+from app.storage.rendering import NEWEST, Rendering
+from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates
+from app.storage.secret_references import consumed_references
+from app.storage.sections import rejected_sections, with_live_sections
+from app.storage.spec import DittoServer
+from app.storage.unstructured import Manifest, is_terminating
+from app.storage.volumes import CONTROL_PLANE, SECOND_METADATA_PATH
+
+SECTION_REJECTED = "SectionRejected"
+
+MAX_RESTARTED_AT_CHARACTERS = 64
+
+
+@dataclass(frozen=True)
+class Workload:
+    """The StatefulSet to apply, None to leave it as it is, and the Event to record when that restarts the pod.
+
+    `rendering` is that of the pod, and so of the ConfigMap that it reads. `rejected` says why a section of the pod
+    stays as it is live.
+    """
+
+    rendering: Rendering
+    manifest: Manifest | None = None
+    restart: Event | None = None
+    rejected: Problem | None = None
+
+
+def decide_workload(
+    server: DittoServer, owner: Owner, live: LiveState, step: Step | None, credentials: Problem | None
+) -> Workload:
+    """Decides on the StatefulSet; `credentials` is why the pod must not start with its Secrets as they are."""
+    candidates = _Candidates(server, owner, live, is_hash_kept=credentials is not None)
+    rendering = candidates.choose()
+    is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
+    is_to_recreate = live.stateful_set is None and candidates.present is not None
+    is_about_to_recreate = isinstance(step, RemoveStatefulSet) or (isinstance(step, HoldPod) and step.adds_volumes)
+    if is_leaving or is_to_recreate or is_about_to_recreate:
+        return Workload(rendering)
+
+    # A claim that nobody knows of may have the database, and the pod would start with an empty one on another volume.
+    if live.claims_gap and mounted_database(owner.name, live) is None:
+        return Workload(rendering)
+
+    if credentials and live.stateful_set is None and not orphan_hash(live):
+        return Workload(rendering)
+    if credentials and live.stateful_set and (server.spec.replicas or not live.stateful_set["spec"]["replicas"]):
+        # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
+        return Workload(rendering)
+
+    rejected = None
+    if live.rejected:
+        # A section that the API server rejects keeps its live value, so that a rotation, an image or a size is applied
+        # nevertheless. Without a live StatefulSet none is created: its pod would run without what the user asked for.
+        reason = "; ".join(finding.message for finding in live.rejected)
+        if live.stateful_set is None:
+            problem = Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
+            return Workload(rendering, rejected=problem)
+        names = " and ".join(field_name(section.field) for section in rejected_sections(live.rejected))
+        rejected = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
+
+    manifest = candidates.render(rendering)
+    return Workload(rendering, manifest, _restart_event(manifest, live), rejected)
+
+
+def pending_rollout(rendering: Rendering) -> str | None:
+    """Returns what the next restart of a pod brings that no pod is restarted for; None when nothing is pending."""
+    if rendering.pending_changes is None:
+        return None
+    how = f"to restart it now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the time"
+    return f"the next restart of the pod also changes: {rendering.pending_changes}; {how}"
+
+
+def restarted_at(manifest: Mapping[str, Any]) -> str | None:
+    """Returns the value of the annotation by which a person restarts the pod; None without a usable one."""
+    value = ((manifest.get("metadata") or {}).get("annotations") or {}).get(RESTARTED_AT)
+    is_usable = isinstance(value, str) and 0 < len(value) <= MAX_RESTARTED_AT_CHARACTERS and value.isprintable()
+    return value if is_usable else None
+
+
+def orphan_hash(live: LiveState) -> str | None:
+    """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted."""
+    # Users can write the annotation, so that nothing but a hash is taken from it.
+    annotation = _config_hash_of(_orphan(live) or {}) or ""
+    return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
+
+
+def is_changed(workload: Manifest, live: Manifest | None) -> bool:
+    return live is None or differs(marked(workload), live)
+
+
+def rendering_of(template: Mapping[str, Any]) -> Rendering:
+    """Returns the rendering that a live pod template, or a pod, has the mounts of."""
+    paths = {mount["mountPath"] for mount in _mounts(template)}
+    return Rendering.BOTH_FAMILIES if SECOND_METADATA_PATH in paths else Rendering.SINGLE_FAMILY
+
+
+def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Manifest]) -> bool:
+    """Tells whether a server may have written to its root file system, and would miss that.
+
+    `template` is its live pod template, or its pod; None for a server that has neither.
+    """
+    if template is None:
+        # The Go operator lets its servers write anywhere, and this claim is what is left of one.
+        return CONTROL_PLANE in {entry["metadata"]["name"] for entry in templates}
+    return (_container(template).get("securityContext") or {}).get(READ_ONLY_ROOT) is not True
+
+
+def live_template(owner: Owner, live: LiveState) -> Manifest | None:
+    """Returns what the pod was created from, or the pod itself where it has lost its StatefulSet."""
+    present = _present(owner, live)
+    return present["spec"]["template"] if present else _orphan(live)
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The StatefulSet of a server in each rendering; with `is_hash_kept`, nobody knows what is in its Secrets."""
+
+    server: DittoServer
+    owner: Owner
+    live: LiveState
+    is_hash_kept: bool
+
+    @cached_property
+    def present(self) -> Manifest | None:
+        return _present(self.owner, self.live)
+
+    @cached_property
+    def template(self) -> Manifest | None:
+        return live_template(self.owner, self.live)
+
+    def choose(self) -> Rendering:
+        """Returns the rendering that leaves the pod as it is; the newest when the pod changes in any case."""
+        if self.server.spec.replicas == 0 or (self.present and not self.present["spec"]["replicas"]):
+            return NEWEST
+
+        rendering = rendering_of(self.template) if self.template else NEWEST
+        if rendering is NEWEST:
+            return NEWEST
+        if self.present:
+            is_unchanged = _keeps_template(self.render(rendering), self.present, self.owner)
+        else:
+            # A pod has more in it than its template had: apart from its mounts, only its hash tells.
+            is_unchanged = orphan_hash(self.live) in (None, self._digest(rendering))
+        return rendering if is_unchanged else NEWEST
+
+    def render(self, rendering: Rendering) -> Manifest:
+        templates = live_claim_templates(self.present) if self.present else initial_templates(self.server, self.live)
+        revision = PodRevision(
+            rendering=rendering,
+            config_hash=self._digest(rendering),
+            # To remove the annotation restarts nothing.
+            restarted_at=self.live.restarted_at or restarted_at(self.template or {}),
+            has_writable_root=has_writable_root(self.template, templates),
+            database=database_template(self.server, self.live),
+        )
+        if not (self.live.rejected and self.present):
+            return stateful_set(self.owner, self.server.spec, revision, templates)
+
+        kept = rejected_sections(self.live.rejected)
+        spec = self.server.spec.model_copy(update={section.attribute: None for section in kept})
+        return with_live_sections(stateful_set(self.owner, spec, revision, templates), self.present, kept)
+
+    def _digest(self, rendering: Rendering) -> str | None:
+        """Returns the hash of what the pod consumes."""
+        spec, digests = self.server.spec, self.live.digests
+        if not self.is_hash_kept and not (self.template and self.live.secrets is None):
+            references = consumed_references(self.owner.name, spec)
+            return config_hash(config_yaml(spec, rendering), consumed_digests(references, digests))
+        return _config_hash_of(self.template or {}) if self.present else orphan_hash(self.live)
+
+
+def _keeps_template(workload: Manifest, present: Manifest, owner: Owner) -> bool:
+    """Tells whether to apply the workload would leave the live pod template as it is."""
+    if differs({"spec": {"template": workload["spec"]["template"]}}, present):
+        return False
+
+    # Fields that the spec no longer has are in the live template all the same, and go with the next write. Only the
+    # digest of what was applied tells. That of another owner tells nothing: it covers the owner as well.
+    applied = (present["metadata"].get("annotations") or {}).get(APPLIED)
+    same_replicas = {**workload, "spec": {**workload["spec"], "replicas": present["spec"]["replicas"]}}
+    expected = marked(same_replicas)["metadata"]["annotations"][APPLIED]
+    return applied in (None, expected) or not owner.owns(present)
+
+
+def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
+    # The first pod does not restart, and neither does one that is stopped.
+    present = live.stateful_set
+    if present is None or not (present["spec"]["replicas"] and workload["spec"]["replicas"]):
+        return None
+
+    before, after = present["spec"]["template"], workload["spec"]["template"]
+    earlier_hash = _config_hash_of(before)
+    if restarted_at(before) != restarted_at(after):
+        why = f'annotation {RESTARTED_AT} is "{restarted_at(after)}"'
+    elif earlier_hash and earlier_hash != _config_hash_of(after):
+        why = "its configuration or the credentials that it consumes have changed"
+    else:
+        return None
+
+    changes = rendering_of(before).pending_changes
+    pending = f"; what was pending changes with it: {changes}" if changes else ""
+    return Event("Normal", "Restarting", f"the pod restarts: {why}{pending}")
+
+
+def _present(owner: Owner, live: LiveState) -> Manifest | None:
+    """Returns the StatefulSet, or the one that this process removed to recreate it."""
+    if live.stateful_set:
+        return live.stateful_set
+    return live.removed if live.removed and owner.owns(live.removed) else None
+
+
+def _orphan(live: LiveState) -> Manifest | None:
+    """Returns the pod that the StatefulSet to create is going to adopt."""
+    is_adopted = live.pod is not None and not is_terminating(live.pod) and controller(live.pod) is None
+    return live.pod if is_adopted else None
+
+
+def _config_hash_of(template: Mapping[str, Any]) -> str | None:
+    return ((template.get("metadata") or {}).get("annotations") or {}).get(CONFIG_HASH)
+
+
+def _container(template: Mapping[str, Any]) -> Manifest:
+    containers = (template.get("spec") or {}).get("containers") or []
+    return next((container for container in containers if container["name"] == CONTAINER), {})
+
+
+def _mounts(template: Mapping[str, Any]) -> list[Manifest]:
+    return _container(template).get("volumeMounts") or []
