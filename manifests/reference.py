@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app import serve
 from app.__main__ import SUMMARIES, import_command
+from app.storage.remote_store import ADOPT_STORE
 from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
@@ -54,6 +55,11 @@ def dittoserver_page(crd: Manifest) -> str:
                     f'`{ALLOW_DATA_LOSS}: "true"`',
                     "Lets the pod restart or stop although a volume claim that is being deleted, or is gone, is lost "
                     "with it. See [Recover a volume claim](../how-to/recover-a-volume-claim.md).",
+                ),
+                (
+                    f"`{ADOPT_STORE}: <name>`",
+                    "Lets the operator give new S3 credentials to a block store that a person created in DittoFS 0.13 "
+                    "or newer. See [Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
                 ),
                 (
                     f'`{RESTART_FOR_RESIZE}: "never"`',

@@ -17,10 +17,12 @@ from app.storage.facts import Secret, Unknown
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.pod import config_map_name, pod_name
+from app.storage.remote_store import RemoteStore, store_to_adopt
 from app.storage.resize import may_lose_data, may_restart
 from app.storage.rollout import is_ready
 from app.storage.secret_references import consumed_references, postgres_secret_name
 from app.storage.server_health import ServerHealth
+from app.storage.shares import reported_shares
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, key_of
@@ -123,6 +125,9 @@ class LiveReader:
             postgres_secret=informers.secrets_metadata.get((namespace, postgres_secret_name(name))),
             health=report if isinstance(report, ServerHealth) else None,
             unanswered=report.why if isinstance(report, Unknown) else "",
+            adopt_store=store_to_adopt(manifest),
+            remote_store=RemoteStore.read(manifest),
+            shares=reported_shares(manifest),
             server=ServerStatus.read(manifest),
         )
 

@@ -18,7 +18,7 @@ from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.desired import Plan, Write, desired, recheck_seconds
-from app.storage.events import Event, EventSink, rollout_events, transition_events
+from app.storage.events import Event, EventSink, rollout_events, share_events, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.live import RESIZE_PATIENCE, LiveState
@@ -175,7 +175,7 @@ class Reconciler:
         problems = [*result.problems, *plan.problems]
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
-        observation = Observation(problems, pending_rollout=plan.pending_rollout)
+        observation = Observation(problems, pending_rollout=plan.pending_rollout, contents=plan.contents)
         live = await self._report(server, manifest, observation, result.resize)
 
         # No event says when Secrets can be read, or when a name becomes free.
@@ -316,7 +316,7 @@ class Reconciler:
             await self._writer.write_status(manifest, new_status)
             before = manifest.get("status") or {}
             events = transition_events(conditions(manifest), conditions({"status": new_status}))
-            for event in (*events, *rollout_events(before, new_status)):
+            for event in (*events, *rollout_events(before, new_status), *share_events(before, new_status)):
                 self._record_event(manifest, event)
         return live
 

@@ -6,7 +6,7 @@ This is the heart of the reconcile side. It does no I/O and takes the time as an
 
 import base64
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -16,14 +16,18 @@ from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.events import Event
 from app.storage.facts import Unknown
 from app.storage.live import LiveState
+from app.storage.maintenance import Provisioning
 from app.storage.objects import (
     Owner,
     config_map,
+    controller,
     postgres_secret,
     service_name,
     services,
 )
 from app.storage.problem import Problem, Stage
+from app.storage.provisioning import Contents, Hashes, contents, credentials_problem, provisioning
+from app.storage.remote_store import RemoteStore
 from app.storage.resize import (
     ALLOW_DATA_LOSS,
     CLAIM_CREATION_TIME,
@@ -81,8 +85,10 @@ class Plan:
     StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
-    sections of the spec the API server does not accept for it. `pending_rollout` says what the next restart of the pod
-    brings that it is not restarted for.
+    sections of the spec the API server does not accept for it, or why the server does not have its S3 keys.
+    `pending_rollout` says what the next restart of the pod brings that it is not restarted for.
+
+    `provisioning` is what the server should have inside, None while it cannot be asked; `contents` is for the status.
     """
 
     resize: Step | None = None
@@ -92,6 +98,8 @@ class Plan:
     delete: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
     pending_rollout: str | None = None
+    provisioning: Provisioning | None = None
+    contents: Contents = field(default_factory=Contents)
 
 
 def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
@@ -108,7 +116,11 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
 
     decision = decide_workload(server, owner, live, step, credentials)
     workload, rejected = decision.manifest, decision.rejected
+    hashes = None if credentials or live.secrets is None else Hashes.of(server, live.digests, decision.rendering)
+    inside = contents(server, live, hashes)
     stuck = None if is_foreign else _stuck_pod(live, step, workload)
+    if not (stuck or is_foreign or credentials):
+        stuck = _outdated_pod(live, step, workload, inside.remote_store)
     held = None
     if hold := restart_hold(server, live):
         if stuck or isinstance(step, RestartPod) or (workload and is_changed(workload, live.stateful_set)):
@@ -122,6 +134,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         message = f"StatefulSet {owner.name} is recreated with more volumes, and its pod restarts once"
         is_adding = Problem("AddingVolumes", message, Stage.VOLUMES)
 
+    rejected_keys = credentials_problem(server, live)
     objects = [
         Write("ConfigMap", config_map(owner, spec, decision.rendering)),
         Write("Secret", parts) if parts else None,
@@ -134,8 +147,10 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         generate=generate,
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
-        problems=tuple(problem for problem in (credentials, held, rejected, is_adding) if problem),
+        problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
         pending_rollout=pending_rollout(decision.rendering),
+        provisioning=None if is_foreign else provisioning(server, live, hashes),
+        contents=inside,
     )
 
 
@@ -238,6 +253,21 @@ def _stuck_pod(live: LiveState, step: Step | None, workload: Manifest | None) ->
     name = live.pod["metadata"]["name"]
     message = f"pod {name} was not ready before the last change; it was deleted to make way for the next one"
     return Write("Pod", live.pod, Event("Normal", "PodReplaced", message))
+
+
+def _outdated_pod(live: LiveState, step: Step | None, workload: Manifest | None, store: RemoteStore) -> Write | None:
+    """Returns the deletion of a pod that serves from a store as it was before, which nothing else would restart."""
+    if live.pod is None or live.stateful_set is None or live.pod["metadata"].get("uid") != store.restart_for:
+        return None
+    if is_terminating(live.pod) or (controller(live.pod) or {}).get("uid") != live.stateful_set["metadata"]["uid"]:
+        return None
+    is_changing = step is not None and not isinstance(step, ChangeClaims)
+    if is_changing or (workload and is_changed(workload, live.stateful_set)):
+        return None
+    message = (
+        "the pod restarts: its server has new S3 credentials or another bucket, which it uses from its next start on"
+    )
+    return Write("Pod", live.pod, Event("Normal", "Restarting", message))
 
 
 def _ignore_saved_state(owner: Owner, live: LiveState) -> Iterator[Write]:

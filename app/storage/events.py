@@ -60,9 +60,9 @@ def share_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterato
     for entry in after.get("shares") or ():
         was = earlier.get(entry["name"]) or {}
         if entry["phase"] == "Retained" != was.get("phase"):
-            yield Event("Normal", SHARE_RETAINED, entry["message"])
+            yield Event("Normal", SHARE_RETAINED, entry.get("message", ""))
         if entry["phase"] == "Failed" and entry.get("message") != was.get("message"):
-            yield Event("Warning", SHARE_FAILED, f"share {entry['name']}: {entry['message']}")
+            yield Event("Warning", SHARE_FAILED, f"share {entry['name']}: {entry.get('message', '')}")
 
 
 def rollout_events(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Event]:

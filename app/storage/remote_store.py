@@ -13,6 +13,7 @@ from typing import Any
 
 from app.storage.dialogue import Answer, Dialogue, ServerRequest, StoreRecord, Unanswered, list_records
 from app.storage.evidence import quote
+from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
 
@@ -51,7 +52,7 @@ class RemoteStore:
             name=_matching(_PLAIN_NAME, texts.get("name")),
             config_hash=_matching(_HASH, texts.get("configHash")),
             pod_hash=_matching(_HASH, texts.get("podHash")),
-            restart_for=texts.get("restartFor", "")[:253],
+            restart_for=texts.get("restartFor", "")[:MAX_NAME_CHARACTERS],
         )
 
     def as_status(self) -> Manifest | None:
@@ -115,6 +116,11 @@ class StoreResult:
     is_altered: bool = False
     problem: Problem | None = None
     kept: str = ""  # Why the server's own copy of the credentials is not the operator's business.
+
+
+def store_to_adopt(manifest: Mapping[str, Any]) -> str:
+    """Returns the name of the record that the operator may adopt, empty for none; no server need have it."""
+    return str((manifest["metadata"].get("annotations") or {}).get(ADOPT_STORE) or "")[:MAX_NAME_CHARACTERS]
 
 
 def store_hash(config_hash: str, bucket: str, region: str, adopt: str) -> str:

@@ -20,6 +20,8 @@ from app.storage.finding import Finding
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.problem import Problem, Stage, Verdict, first
+from app.storage.provisioning import SERVER_REASONS, Contents
+from app.storage.remote_store import SERVER_UNREACHABLE
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.stores import observe_server
@@ -42,7 +44,8 @@ class Observation:
 
     `problems` are those that were met while the server was being reconciled; those of a stage are in the order of
     their importance. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
-    node explains something. `pending_rollout` is what the next restart of the pod brings.
+    node explains something. `pending_rollout` is what the next restart of the pod brings. `contents` is
+    None when nobody decided on the stores and shares inside the server.
     """
 
     problems: Sequence[Problem] = ()
@@ -50,6 +53,7 @@ class Observation:
     warnings: Sequence[WarningEvent] = ()
     node: Node | None = None
     pending_rollout: str | None = None
+    contents: Contents | None = None
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,12 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
         result["server"] = reported
     if observation.pending_rollout:
         result["pendingRollout"] = observation.pending_rollout
+
+    contents = observation.contents or Contents(live.remote_store, live.shares)
+    if store := contents.remote_store.as_status():
+        result["remoteStore"] = store
+    if contents.shares:
+        result["shares"] = [share.as_status() for share in contents.shares]
     return result
 
 
@@ -244,11 +254,15 @@ def storage_ready(assessment: _Assessment) -> Verdict:
 def credentials_ready(assessment: _Assessment) -> Verdict:
     """Stays as it was when something else kept the operator from looking at the Secrets."""
     if problem := assessment.first(Stage.CREDENTIALS):
-        return "Unknown" if problem.reason == UNREADABLE else "False", problem
-    if not assessment.first(Stage.SPEC, Stage.NAME, Stage.APPLY):
-        return "True", Problem("Found", "every Secret is there")
+        return "Unknown" if problem.reason in (UNREADABLE, SERVER_UNREACHABLE) else "False", problem
 
-    earlier = assessment.earlier.get("CredentialsReady")
+    earlier, contents = assessment.earlier.get("CredentialsReady"), assessment.observation.contents
+    # Until this process has asked the server again, what the server said last holds.
+    is_known = not (contents and contents.awaits_store and earlier and earlier["reason"] in SERVER_REASONS)
+    if is_known and not assessment.first(Stage.SPEC, Stage.NAME, Stage.APPLY):
+        kept = contents.kept if contents else None
+        return "True", kept or Problem("Found", "every Secret is there")
+
     if earlier is None:
         return "Unknown", Problem("NotRead", "no Secret has been looked at yet")
     return earlier["status"], Problem(earlier["reason"], earlier["message"])

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.database import database_template, mounted_database
 from app.storage.difference import APPLIED, differs, marked
 from app.storage.events import Event
@@ -18,10 +17,10 @@ from app.storage.live import LiveState
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
 from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT, PodRevision
 from app.storage.problem import Problem
+from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
 from app.storage.rendering import NEWEST, Rendering
 from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates
-from app.storage.secret_references import consumed_references
 from app.storage.sections import rejected_sections, with_live_sections
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
@@ -183,11 +182,11 @@ class _Candidates:
 
     def _digest(self, rendering: Rendering) -> str | None:
         """Returns the hash of what the pod consumes."""
-        spec, digests = self.server.spec, self.live.digests
-        if not self.is_hash_kept and not (self.template and self.live.secrets is None):
-            references = consumed_references(self.owner.name, spec)
-            return config_hash(config_yaml(spec, rendering), consumed_digests(references, digests))
-        return _config_hash_of(self.template or {}) if self.present else orphan_hash(self.live)
+        present = _config_hash_of(self.template or {}) if self.present else orphan_hash(self.live)
+        if self.is_hash_kept or (self.template and self.live.secrets is None):
+            return present
+        hashes = Hashes.of(self.server, self.live.digests, rendering)
+        return hashes.full if present is None else template_hash(self.server, self.live, hashes, present)
 
 
 def _keeps_template(workload: Manifest, present: Manifest, owner: Owner) -> bool:

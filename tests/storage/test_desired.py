@@ -23,6 +23,7 @@ from app.storage.live import LiveState
 from app.storage.objects import Owner, services
 from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.reading import read
+from app.storage.remote_store import RemoteStore
 from app.storage.resize import ChangeClaims, RemoveStatefulSet
 from app.storage.rollout import REVISION
 from app.storage.spec import DittoServer
@@ -311,6 +312,51 @@ def test_a_stuck_pod_of_another_owner_is_left_alone() -> None:
     assert (
         desired(of_spec(), replace(live, stateful_set=foreign, pod=pod_of(foreign, ready="False")), NOON).delete == ()
     )
+
+
+class TestAPodThatServesFromAnEarlierStore:
+    STORE = RemoteStore(restart_for="p")
+
+    def outdated(self, **state: Any) -> LiveState:
+        live = settled(remote_store=self.STORE, **state)
+        assert live.pod
+        return replace(live, pod={**live.pod, "metadata": {**live.pod["metadata"], "uid": "p"}})
+
+    def test_restarts_once(self) -> None:
+        live = self.outdated()
+        assert live.pod
+
+        [write] = desired(of_spec(), live, NOON).delete
+
+        assert (write.kind, write.manifest) == ("Pod", live.pod)
+        assert write.event
+        assert write.event.reason == "Restarting"
+        restarted = replace(live, pod={**live.pod, "metadata": {**live.pod["metadata"], "uid": "next"}})
+        assert desired(of_spec(), restarted, NOON).delete == ()
+
+    def test_ends_by_another_change_where_there_is_one(self) -> None:
+        assert desired(of_spec(image="other:1"), self.outdated(), NOON).delete == ()
+
+    def test_stays_without_its_secrets(self) -> None:
+        live = self.outdated(secrets={**SECRETS, JWT: Secret({})})
+
+        assert desired(of_spec(), live, NOON).delete == ()
+
+    def test_stays_while_its_data_is_at_risk(self) -> None:
+        live = self.outdated()
+        claims = {name: replace(claim, terminating=True) for name, claim in live.claims.items()}
+
+        plan = desired(of_spec(), replace(live, claims=claims), NOON)
+
+        assert plan.delete == ()
+        assert [problem.reason for problem in plan.problems] == ["RestartHeldBack"]
+
+    def test_that_leaves_already_is_left_alone(self) -> None:
+        live = self.outdated()
+        assert live.pod
+        leaving = {**live.pod, "metadata": {**live.pod["metadata"], "deletionTimestamp": BEFORE}}
+
+        assert desired(of_spec(), replace(live, pod=leaving), NOON).delete == ()
 
 
 def test_a_claim_that_would_be_lost_holds_every_restart() -> None:

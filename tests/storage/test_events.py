@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.storage.events import Event
+from app.storage.events import Event, share_events
 from app.storage.facts import StorageClasses
 from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
@@ -81,3 +81,14 @@ def test_a_finished_expansion_is_reported() -> None:
     resized = Event("Normal", "Resized", "every volume has the size that the spec asks for")
 
     assert resized in events_of(before, grown, dittoserver(**LARGER_CACHE))
+
+
+def test_a_share_that_fails_or_leaves_the_spec_is_told_once() -> None:
+    ready, failed = {"name": "a", "phase": "Ready"}, {"name": "a", "phase": "Failed", "message": "no"}
+    retained = {"name": "a", "phase": "Retained", "message": "kept"}
+
+    assert [event.reason for event in share_events({}, {"shares": [failed]})] == ["ShareFailed"]
+    assert [event.reason for event in share_events({"shares": [ready]}, {"shares": [retained]})] == ["ShareRetained"]
+    for entry in (ready, failed, retained):
+        assert list(share_events({"shares": [entry]}, {"shares": [entry]})) == []
+    assert list(share_events({"shares": [ready]}, {})) == []

@@ -6,6 +6,9 @@ from app.storage.evidence import Node, NodeState
 from app.storage.facts import Claim, StorageClasses
 from app.storage.finding import rejection
 from app.storage.problem import Problem, Stage
+from app.storage.provisioning import Contents
+from app.storage.remote_store import RemoteStore
+from app.storage.shares import ShareState
 from app.storage.status import Observation, conditions, invalid_spec
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
@@ -571,3 +574,46 @@ def test_a_pod_without_owners_is_not_available() -> None:
     released = {**HELD_POD, "metadata": {"name": "files-0"}}
 
     assert reasons(starting(pod=released))["Ready"][0] == "False"
+
+
+class TestWhatIsInsideTheServer:
+    CONTENTS = Contents(RemoteStore("dittofs-operator", "a" * 64), (ShareState("media", "Ready"),))
+
+    def test_is_in_the_status(self) -> None:
+        status = status_of(running(contents=self.CONTENTS))
+
+        assert status["remoteStore"] == {"name": "dittofs-operator", "configHash": "a" * 64}
+        assert status["shares"] == [{"name": "media", "path": "/media", "phase": "Ready"}]
+
+    def test_stays_in_it_while_nobody_decides(self) -> None:
+        live = {"remote_store": self.CONTENTS.remote_store, "shares": self.CONTENTS.shares}
+
+        status = status_of(running(problems=[INVALID_SPEC], **live))
+
+        assert (status["remoteStore"]["name"], status["shares"][0]["name"]) == ("dittofs-operator", "media")
+
+    @pytest.mark.parametrize(
+        ("reason", "holds"),
+        [("CredentialsRejected", "False"), ("AdminLoginFailed", "False"), ("ServerUnreachable", "Unknown")],
+    )
+    def test_decides_whether_credentials_are_ready(self, reason: str, holds: str) -> None:
+        observation = running(problems=[Problem(reason, "x", Stage.CREDENTIALS)], contents=self.CONTENTS)
+
+        assert reasons(observation)["CredentialsReady"] == (holds, reason)
+        assert reasons(observation)["Ready"] == ("True", "Available")
+
+    def test_may_be_kept_by_the_server(self) -> None:
+        kept = Problem("KeptByServer", "run this command", Stage.CREDENTIALS)
+        observation = running(contents=replace(self.CONTENTS, kept=kept))
+
+        assert reasons(observation)["CredentialsReady"] == ("True", "KeptByServer")
+        assert reasons(observation)["Reconciling"] == ("False", "Reconciled")
+
+    def test_holds_until_the_server_was_asked_again(self) -> None:
+        rejected = running(problems=[Problem("CredentialsRejected", "x", Stage.CREDENTIALS)], contents=self.CONTENTS)
+        before = dittoserver(status_of(rejected))
+        waiting = running(contents=replace(self.CONTENTS, awaits_store=True))
+
+        assert reasons(waiting, before)["CredentialsReady"] == ("False", "CredentialsRejected")
+        assert reasons(running(contents=self.CONTENTS), before)["CredentialsReady"] == ("True", "Found")
+        assert reasons(waiting)["CredentialsReady"] == ("True", "Found")
