@@ -127,6 +127,35 @@ SPEC = (
         '`dittofs.io/allow-data-loss: "true"`.',
     ),
     Reason(
+        "FieldsIgnored",
+        "",
+        "Warning",
+        "The spec has fields that this operator does not have, such as those of the Go operator. They have no effect, "
+        "and the API server drops them.",
+        "See [what becomes of which field](../how-to/migrate-from-the-go-operator.md).",
+    ),
+    Reason(
+        "FinalizerRemoved",
+        "",
+        "Normal",
+        "The operator removed the finalizer of the Go operator. Nobody else would, and the server could not be "
+        "deleted.",
+    ),
+    Reason(
+        "GoOperatorRunning",
+        "",
+        "Warning",
+        "The Go operator has put its finalizer back. Two operators undo what the other one does.",
+        "Remove the Go operator, see [the migration](../how-to/migrate-from-the-go-operator.md).",
+    ),
+    Reason(
+        "SecretKept",
+        "",
+        "Normal",
+        "A generated Secret no longer belongs to the server, so that it is kept with the volume claims when the server "
+        "is deleted: the database on them knows the password.",
+    ),
+    Reason(
         "SavedStateIgnored",
         "",
         "Warning",

@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from app.storage.crd import custom_resource_definition
+from app.storage.takeover import FINALIZER
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.admission.reviews import review
@@ -133,6 +134,7 @@ def exercise_everything(operated: OperatorNamespace, proxy: Proxy) -> None:
     change_what_cannot_be_applied(operated, proxy)
     remove(operated)
     adopt(operated)
+    release(operated)
     damage_the_certificate(operated)
     judge(operated)
 
@@ -226,6 +228,13 @@ def adopt(operated: OperatorNamespace) -> None:
     operated.apply(server())
 
     until(lambda: all(owners(operated, *orphan) for orphan in orphans))
+
+
+def release(operated: OperatorNamespace) -> None:
+    """Lets the operator remove the finalizer of the Go operator."""
+    operated.patch("dittoserver", "files", metadata={"finalizers": [FINALIZER]})
+
+    until(lambda: not operated.get("dittoserver", "files")["metadata"].get("finalizers"))
 
 
 def owners(operated: OperatorNamespace, kind: str, name: str) -> Any:

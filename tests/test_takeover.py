@@ -1,13 +1,17 @@
 """Servers that the Go operator created, with and without their StatefulSet, taken over at the real API server."""
 
 import asyncio
+import base64
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
 import pytest
 
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS
+from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.storage.crd import custom_resource_definition
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
@@ -16,7 +20,7 @@ from tests.harness import go_operator
 from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity
-from tests.harness.wait import until_async
+from tests.harness.wait import until, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -36,12 +40,10 @@ class Takeover(ExpansionNamespace):
         items = {"apiVersion": "v1", "kind": "List", "items": manifests}
         self.control_plane.kubectl("create", *options, "-f", "-", input=json.dumps(items))
 
-    async def create_go_server(self, *, finalizer: bool = True) -> str:
+    async def create_go_server(self, **fields: Any) -> str:
         """Creates the DittoServer, and returns its uid."""
-        metadata: Manifest = {"name": "files", "namespace": self.namespace}
-        if finalizer:
-            metadata["finalizers"] = [go_operator.FINALIZER]
-        spec = go_operator.spec(self.storage_class)
+        metadata: Manifest = {"name": "files", "namespace": self.namespace, "finalizers": [go_operator.FINALIZER]}
+        spec = go_operator.spec(self.storage_class, **fields)
         self.create({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": spec})
         await until_async(lambda: self.key in self.informers.servers)
         return str((await self.live(DITTO_SERVERS))["metadata"]["uid"])
@@ -117,9 +119,10 @@ def mounts(pod: Manifest) -> dict[str, tuple[str, str]]:
 
 
 def check_mounts(pod: Manifest) -> None:
-    """Asserts that the server finds its database where the Go operator has put it."""
-    path = go_operator.MOUNT_PATHS["controlplane"]
-    assert mounts(pod)[path] == ("controlplane-files-0", "")
+    """Asserts that the server finds everything where the Go operator has put it."""
+    mounted = mounts(pod)
+    for volume, path in go_operator.MOUNT_PATHS.items():
+        assert mounted[path] == (f"{volume}-files-0", "")
 
 
 async def claim_uids(site: Takeover) -> dict[str, str]:
@@ -168,3 +171,108 @@ async def test_a_server_without_its_statefulset_finds_its_data(site: Takeover) -
     retention = (await site.live(STATEFUL_SETS))["spec"]["persistentVolumeClaimRetentionPolicy"]
     assert retention == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     await check_nothing_is_written(site)
+
+
+async def test_kept_secrets_outlive_the_server(site: Takeover) -> None:
+    await site.run_go_server()
+    await site.take_over()
+
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    # Nothing holds the server, and the garbage collector takes what belongs to it.
+    await until_async(lambda: site.stateful_set is None, SECONDS)
+    await until_gone(site, "files-operator-credentials")
+
+    assert await password_of(site) == site.password
+    await site.live(SECRETS, "files-jwt-secret")
+
+
+async def test_a_server_that_is_deleted_before_is_let_go(site: Takeover) -> None:
+    await site.run_go_server()
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await until_async(lambda: "deletionTimestamp" in (site.informers.servers.get(site.key) or {})["metadata"])
+
+    await site.reconciler.reconcile(site.key)
+    await until_async(lambda: site.key not in site.informers.servers)
+    await until_gone(site, "files-operator-credentials")
+
+    assert await password_of(site) == site.password
+
+
+async def test_a_former_password_is_kept(site: Takeover) -> None:
+    await site.run_go_server(legacy=True)
+    await site.take_over()
+
+    assert await password_of(site) == site.password
+    assert len(site.pods) == 1
+
+
+async def test_clients_reach_the_server_at_its_former_services(site: Takeover) -> None:
+    await site.run_go_server()
+    before = await site.live(SERVICES, "files-adapter-nfs")
+    await site.take_over()
+
+    after, pod = await site.live(SERVICES, "files-adapter-nfs"), await site.live(PODS, "files-0")
+
+    assert after["spec"] == before["spec"]
+    assert after["spec"]["selector"].items() <= pod["metadata"]["labels"].items()
+    ports = {port["containerPort"] for port in pod["spec"]["containers"][0]["ports"]}
+    assert after["spec"]["ports"][0]["targetPort"] in ports
+    assert after["metadata"]["ownerReferences"][0]["kind"] == KIND
+
+
+async def test_fields_that_are_ignored_are_reported_once(site: Takeover) -> None:
+    await site.keep_claims()
+    with its_definition(site.control_plane):
+        await site.create_go_server(percona={"enabled": True}, terminationGracePeriodSeconds=60)
+    assert "percona" not in (await site.live(DITTO_SERVERS))["spec"]
+
+    # Only what the object says of its fields' managers still names them.
+    async with starting(site) as operator:
+        await operator.take_over()
+    async with starting(site) as later_operator:
+        await later_operator.take_over()
+
+    [event] = [event for event in operator.events if event.reason == "FieldsIgnored"]
+    assert event.message.endswith(": spec.percona, spec.storage.controlPlaneSize, spec.terminationGracePeriodSeconds")
+    assert (await site.live(DITTO_SERVERS))["status"]["ignoredFields"] == event.message.rpartition(": ")[2].split(", ")
+    assert "FieldsIgnored" not in [event.reason for event in later_operator.events]
+
+
+@asynccontextmanager
+async def starting(site: Takeover) -> AsyncIterator[Takeover]:
+    """Yields the namespace as an operator that starts now sees it."""
+    async with run_informers(site.cluster, site.namespace) as informers:
+        takeover = Takeover(site.cluster, informers, site.namespace)
+        takeover.control_plane, takeover.password, takeover.pods = site.control_plane, site.password, []
+        yield takeover
+
+
+@contextmanager
+def its_definition(control_plane: ControlPlane) -> Iterator[None]:
+    """Serves fields of the Go operator while the `with` lasts."""
+
+    def apply(definition: Manifest) -> None:
+        control_plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", input=json.dumps(definition))
+
+    apply(go_operator.custom_resource_definition_with_its_fields())
+    until(lambda: "percona" in served_fields(control_plane))
+    try:
+        yield
+    finally:
+        apply(custom_resource_definition())
+        until(lambda: "percona" not in served_fields(control_plane))
+
+
+def served_fields(control_plane: ControlPlane) -> str:
+    return control_plane.kubectl("get", "--raw", "/openapi/v3/apis/dittofs.dittofs.com/v1alpha1").stdout
+
+
+async def password_of(site: Takeover) -> str:
+    data = (await site.live(SECRETS, "files-admin-bootstrap-credentials"))["data"]
+    return base64.b64decode(data["password"]).decode()
+
+
+async def until_gone(site: Takeover, secret: str) -> None:
+    """Waits until the garbage collector has deleted a Secret that nobody took from the server."""
+    key = (site.namespace, secret)
+    await until_async(lambda: key not in site.informers.secrets_metadata, SECONDS)

@@ -28,6 +28,7 @@ from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT
+from app.storage.takeover import IGNORED_FIELDS, ignored_fields
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 
@@ -179,8 +180,8 @@ class Informers:
         return await self._cluster.dry_run(resource, manifest)
 
     def _store(self, resource: Resource, labels: str = "") -> Store:
-        trim = {SECRETS: trim_to_identity, PODS: _trim_pod, CLAIMS: _trim_claim}.get(resource, without_managed_fields)
-        store = Store(trim)
+        trims = {DITTO_SERVERS: _trim_server, SECRETS: trim_to_identity, PODS: _trim_pod, CLAIMS: _trim_claim}
+        store = Store(trims.get(resource, without_managed_fields))
         self._reflectors[resource] = [
             Reflector(
                 self._cluster,
@@ -223,6 +224,11 @@ def is_from_creator(entry: Manifest) -> bool:
     fields = (entry.get("fieldsV1") or {}).get("f:metadata", {})
     is_creator = _OWNER_REFERENCES in fields or entry.get("manager") == FIELD_MANAGER
     return entry.get("operation") == "Update" and not entry.get("subresource") and is_creator
+
+
+def _trim_server(manifest: Manifest) -> Manifest:
+    ignored = ignored_fields(manifest)
+    return without_managed_fields(manifest) | ({IGNORED_FIELDS: list(ignored)} if ignored else {})
 
 
 def _trim_claim(manifest: Manifest) -> Manifest | None:

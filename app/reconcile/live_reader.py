@@ -20,11 +20,12 @@ from app.storage.pod import config_map_name, pod_name
 from app.storage.remote_store import RemoteStore, store_to_adopt
 from app.storage.resize import may_lose_data, may_restart
 from app.storage.rollout import is_ready
-from app.storage.secret_references import consumed_references, postgres_secret_name
+from app.storage.secret_references import consumed_references, generated_references, postgres_secret_name
 from app.storage.server_health import ServerHealth
 from app.storage.shares import reported_shares
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
+from app.storage.takeover import former_admin_secret_name
 from app.storage.unstructured import Manifest, ObjectKey, key_of
 from app.storage.volumes import control_plane_volume, volumes
 from app.storage.workload import restarted_at
@@ -107,6 +108,9 @@ class LiveReader:
         report = self._report_of(key) if pod and is_ready(pod) else None
         live_services = [informers.services.get((namespace, service)) for service in names]
 
+        generated = [reference.secret or "" for reference in generated_references(name, server.spec)]
+        generated_metadata = {secret: informers.secrets_metadata.get((namespace, secret)) for secret in generated}
+
         return LiveState(
             uid=manifest["metadata"]["uid"],
             claims={claim.name: claim for claim in claims if claim},
@@ -122,6 +126,8 @@ class LiveReader:
             is_new=bool(stateful_set and new_until(stateful_set) > self._clock()),
             config_map=informers.config_maps.get((namespace, config_map_name(name))),
             services={service["metadata"]["name"]: service for service in live_services if service},
+            generated_secrets={secret: metadata for secret, metadata in generated_metadata.items() if metadata},
+            former_admin_secret=informers.secrets_metadata.get((namespace, former_admin_secret_name(name))),
             postgres_secret=informers.secrets_metadata.get((namespace, postgres_secret_name(name))),
             health=report if isinstance(report, ServerHealth) else None,
             unanswered=report.why if isinstance(report, Unknown) else "",

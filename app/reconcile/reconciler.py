@@ -4,8 +4,10 @@ It decides nothing about storage itself, and is safe to repeat and to interrupt 
 to do follows from what the cluster has.
 """
 
+import base64
 import secrets
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,6 +16,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
 from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.reconcile.handover import Handover
 from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
@@ -26,7 +29,7 @@ from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.problem import Problem, Stage, first
 from app.storage.reading import read
 from app.storage.rules import invalid_findings
-from app.storage.secret_references import JWT_PATH
+from app.storage.secret_references import JWT_PATH, PASSWORD_KEY
 from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import (
@@ -119,6 +122,7 @@ class Reconciler:
         self._clock = clock
 
         self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
+        self._handover = Handover(informers, self._reader, writer, record_event)
         self._resizer = Resizer(informers, writer, record_event, clock)
 
         self._rejected: dict[ObjectKey, _Rejection] = {}
@@ -136,17 +140,24 @@ class Reconciler:
         """Reads what the cluster has of a server, decides what to do, applies that, and reports it."""
         manifest = self._informers.servers.get(key)
         if manifest is None or is_terminating(manifest):
+            try:
+                await self._handover.release(key)
+            except ClusterError as error:
+                return Result(retry=str(error))
             self._forget(key)
             return Result()
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
             return Result()
 
+        self._handover.report_ignored_fields(manifest)
         reading = read(manifest)
         try:
             if rejections := invalid_findings(reading):
                 live = await self._report(reading.server, manifest, Observation([invalid_spec(rejections)]))
-                return Result(self._recheck_seconds(reading.server, key, live))
-            return await self._reconcile(reading.server, manifest)
+                result = Result(self._recheck_seconds(reading.server, key, live))
+            else:
+                result = await self._reconcile(reading.server, manifest)
+            await self._handover.release(key)
         except NamespaceTerminating:
             # Report that, and leave the server alone from now on.
             message = f"namespace {key[0]} is being deleted: nothing can be created in it, and the operator leaves it"
@@ -160,6 +171,8 @@ class Reconciler:
             return Result()
         except ClusterError as error:
             return Result(retry=str(error))
+        else:
+            return result
 
     async def _reconcile(self, server: DittoServer, manifest: Manifest) -> Result:
         result = ApplyResult()
@@ -214,19 +227,21 @@ class Reconciler:
             return result
 
         try:
-            for write in plan.annotate:
-                annotations = {"/metadata/annotations": write.manifest["metadata"]["annotations"]}
-                if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, annotations)):
-                    self._record(manifest, write.event)
+            for section, writes in (("annotations", plan.annotate), ("ownerReferences", plan.disown)):
+                for write in writes:
+                    change = {f"/metadata/{section}": write.manifest["metadata"][section]}
+                    if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, change)):
+                        self._record(manifest, write.event)
 
             # With a new Secret the pod can be configured, which the Plan did not know.
             for reference in plan.generate:
                 if reference.path == JWT_PATH:
                     # In hex: the server takes the value as text.
                     secret = jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
+                    creation = self._writer.create_secret(secret)
                 else:
-                    secret = admin_secret(owner, secrets.token_urlsafe(PASSWORD_BYTES))
-                result.decide_again |= await result.attempt(self._writer.create_secret(secret))
+                    creation = self._create_admin_secret(owner, plan.password_from)
+                result.decide_again |= await result.attempt(creation)
 
             if not result.decide_again:
                 await self._apply_objects(plan, result, server.spec, manifest, live)
@@ -234,6 +249,16 @@ class Reconciler:
             # Nobody would answer to the other objects either, and each would have to wait for that.
             result.problems.append(Problem(WRITE_FAILED, str(error), Stage.APPLY))
         return result
+
+    async def _create_admin_secret(self, owner: Owner, source: str | None) -> None:
+        """Creates the Secret with a random password, or with the one in the source, which the database knows."""
+        password = ""
+        if source:
+            encoded = (await self._cluster.get(SECRETS, source, owner.namespace)).get("data") or {}
+            # What is no text has never reached the server.
+            with suppress(UnicodeDecodeError):
+                password = base64.b64decode(encoded.get(PASSWORD_KEY) or "").decode()
+        await self._writer.create_secret(admin_secret(owner, password or secrets.token_urlsafe(PASSWORD_BYTES)))
 
     async def _apply_objects(
         self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
@@ -332,6 +357,7 @@ class Reconciler:
     def _forget(self, key: ObjectKey) -> None:
         self._rejected.pop(key, None)
         self._in_terminating_namespaces.pop(key, None)
+        self._handover.forget(key)
         self._resizer.forget(key)
         self._reader.forget(key)
 

@@ -50,6 +50,7 @@ class Writer:
         self._stores = {
             CLAIMS: informers.claims,
             CONFIG_MAPS: informers.config_maps,
+            DITTO_SERVERS: informers.servers,
             PODS: informers.pods,
             SERVICES: informers.services,
             STATEFUL_SETS: informers.stateful_sets,
@@ -153,7 +154,9 @@ class Writer:
 
         self._check_may_write()
         written = await self._cluster.patch(resource, live, operations, dry_run=dry_run)
-        if not dry_run:
+        if resource == SECRETS:
+            self._informers.secrets.put_written(written)
+        elif not dry_run:
             self._stores[resource].put_written(written)
         return written
 

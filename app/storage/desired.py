@@ -41,6 +41,7 @@ from app.storage.resize import (
 )
 from app.storage.rollout import blocks
 from app.storage.secret_references import (
+    PASSWORD_PATH,
     POSTGRES_PATH,
     SecretReference,
     consumed_references,
@@ -49,6 +50,7 @@ from app.storage.secret_references import (
 )
 from app.storage.spec import DittoServer, Spec
 from app.storage.status import UNREADABLE
+from app.storage.takeover import former_admin_secret_name, is_of_server, without_owner
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
 from app.storage.workload import decide_workload, is_changed, orphan_hash, pending_rollout
@@ -80,9 +82,10 @@ class Write:
 class Plan:
     """Says what to do about a server, in this order. What is not in it is left as it is.
 
-    `resize` is the next step of a volume expansion, `annotate` replaces all annotations of live objects, and `generate`
-    names the Secrets to create with random values. The objects in `apply` come in the order of their dependencies: a
-    StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
+    `resize` is the next step of a volume expansion. `annotate` replaces all annotations of live objects, `disown` all
+    owners. `generate` names the Secrets to create with random values, except for a password that the server's
+    database knows already: `password_from` names the Secret that has it. The objects in `apply` come in the order of
+    their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
     sections of the spec the API server does not accept for it, or why the server does not have its S3 keys.
@@ -93,7 +96,9 @@ class Plan:
 
     resize: Step | None = None
     annotate: tuple[Write, ...] = ()
+    disown: tuple[Write, ...] = ()
     generate: tuple[SecretReference, ...] = ()
+    password_from: str | None = None
     apply: tuple[Write, ...] = ()
     delete: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
@@ -144,7 +149,9 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     return Plan(
         resize=step,
         annotate=tuple(_ignore_saved_state(owner, live)),
+        disown=tuple(disowned_secrets(owner, live)),
         generate=generate,
+        password_from=_known_password(owner, live),
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
         problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
@@ -185,6 +192,16 @@ def new_until(stateful_set: Mapping[str, Any]) -> datetime:
     return datetime.fromisoformat(stateful_set["metadata"]["creationTimestamp"]) + CLAIM_CREATION_TIME
 
 
+def disowned_secrets(owner: Owner, live: LiveState) -> Iterator[Write]:
+    """Yields generated Secrets that would be deleted with the server, while the database on its claims is kept."""
+    for secret in live.generated_secrets.values():
+        disowned = None if is_terminating(secret) else without_owner(secret, owner)
+        if disowned:
+            name = disowned["metadata"]["name"]
+            message = f"Secret {name} is kept when the server is deleted: the database on its volume claims needs it"
+            yield Write("Secret", disowned, Event("Normal", "SecretKept", message))
+
+
 def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[SecretReference, ...], Problem | None]:
     """Returns the Secrets to generate, and why one that is lost is not generated again: a pod may still need it."""
     references = generated_references(owner.name, spec)
@@ -194,11 +211,20 @@ def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[S
     sources = [(variable.get("valueFrom") or {}).get("secretKeyRef") or {} for variable in variables]
 
     for reference in missing:
+        if reference.path == PASSWORD_PATH and _known_password(owner, live):
+            continue
         if reference.secret in {source.get("name") for source in sources} or orphan_hash(live):
             advice = "put it back, or delete the StatefulSet to have a new one made"
             message = f"generated Secret {reference.secret} is gone: {advice}"
             return (), Problem("SecretNotFound", message, Stage.CREDENTIALS)
     return tuple(missing), None
+
+
+def _known_password(owner: Owner, live: LiveState) -> str | None:
+    """Returns the Secret whose password the Go operator gave the server, under the name that the Secret had before."""
+    secret = live.former_admin_secret
+    is_usable = secret is not None and is_of_server(secret, owner) and not is_terminating(secret)
+    return former_admin_secret_name(owner.name) if is_usable else None
 
 
 def _credentials_problem(owner: Owner, spec: Spec, live: LiveState) -> Problem | None:

@@ -43,6 +43,11 @@ class LiveState:
     postgres_source: Manifest | None = field(default=None, repr=False)
     postgres_secret: Manifest | None = None
 
+    # Metadata of Secrets by name: of those that are generated for the server, and of the one from which the Go operator
+    # took the first password before it renamed that Secret.
+    generated_secrets: Mapping[str, Manifest] = field(default_factory=dict)
+    former_admin_secret: Manifest | None = None
+
     config_map: Manifest | None = None
     services: Mapping[str, Manifest] = field(default_factory=dict)  # By name.
     rejected: Sequence[Finding] = ()  # What the API server rejects of the sections that go into the pod.

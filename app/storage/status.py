@@ -25,6 +25,7 @@ from app.storage.remote_store import SERVER_UNREACHABLE
 from app.storage.rollout import is_current, is_ready
 from app.storage.spec import DittoServer
 from app.storage.stores import observe_server
+from app.storage.takeover import IGNORED_FIELDS
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
 
@@ -170,6 +171,8 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
         result["remoteStore"] = store
     if contents.shares:
         result["shares"] = [share.as_status() for share in contents.shares]
+    if fields := manifest.get(IGNORED_FIELDS):
+        result[IGNORED_FIELDS] = list(fields)
     return result
 
 

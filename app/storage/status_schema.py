@@ -12,7 +12,12 @@ from app.storage.spec import Image, Model, Name, Within
 IMAGE_ID_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@)?sha256:[0-9a-f]{64}$"
 
 ImageID = Annotated[str, Field(max_length=512, pattern=IMAGE_ID_PATTERN)]
+MAX_IGNORED_FIELDS, MAX_FIELD_PATH_CHARACTERS = 50, 120
+
 Message = Annotated[str, Field(max_length=32768)]
+
+
+IgnoredField = Annotated[str, Field(max_length=MAX_FIELD_PATH_CHARACTERS)]
 
 
 class Condition(Model):
@@ -134,3 +139,5 @@ class Status(Model):
     """The block store record for the bucket in DittoFS 0.13 or newer."""
     shares: Annotated[list[ShareStatus], Field(max_length=256, json_schema_extra=_map_by("name"))] | None = None
     """The shares of the spec, and those that were in it."""
+    ignored_fields: Annotated[list[IgnoredField], Field(max_length=MAX_IGNORED_FIELDS)] | None = None
+    """Fields of the spec that this operator does not have, such as those of the Go operator; they have no effect."""

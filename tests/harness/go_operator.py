@@ -2,8 +2,10 @@
 
 import base64
 from collections.abc import Iterable
+from copy import deepcopy
 from typing import Any
 
+from app.storage.crd import custom_resource_definition
 from app.storage.unstructured import Manifest
 
 FINALIZER = "dittofs.dittofs.com/finalizer"
@@ -26,6 +28,17 @@ def spec(storage_class: str, **others: Any) -> Manifest:
     sizes = {"metadataSize": SIZES["metadata"], "contentSize": SIZES["content"]}
     storage = {**sizes, "controlPlaneSize": SIZES["controlplane"], "storageClassName": storage_class}
     return {"image": "example.com/dittofs:0.29.0", "replicas": 1, "storage": storage, **others}
+
+
+def custom_resource_definition_with_its_fields() -> Manifest:
+    """Returns the CustomResourceDefinition of this operator with some fields that only the Go operator has."""
+    definition = deepcopy(custom_resource_definition())
+    [version] = definition["spec"]["versions"]
+    properties = version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    properties["percona"] = {"type": "object", "properties": {"enabled": {"type": "boolean"}}}
+    properties["terminationGracePeriodSeconds"] = {"type": "integer"}
+    properties["storage"]["properties"]["controlPlaneSize"] = {"type": "string", "default": "1Gi"}
+    return definition
 
 
 def left_behind(name: str, uid: str, storage_class: str, password: str, *, legacy: bool = False) -> list[Manifest]:

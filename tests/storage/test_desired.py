@@ -173,6 +173,45 @@ def database_mounts_of(workload: Manifest) -> list[Manifest]:
     return list(database_mounts(workload["spec"]["template"]["spec"]))
 
 
+def of_the_server(name: str, **metadata: Any) -> Manifest:
+    """Returns the metadata of a Secret that the Go operator generated."""
+    reference = {"apiVersion": "dittofs.dittofs.com/v1alpha1", "kind": "DittoServer", "name": "files", "uid": "u"}
+    return {"metadata": {"name": name, "ownerReferences": [{**reference, "controller": True}], **metadata}}
+
+
+def test_a_generated_secret_stays_when_the_server_goes() -> None:
+    live = settled(generated_secrets={JWT: of_the_server(JWT), ADMIN: of_the_server(ADMIN, ownerReferences=[])})
+    [write] = desired(of_spec(), live, NOON).disown
+
+    assert (write.kind, write.manifest["metadata"]) == ("Secret", {"name": JWT, "ownerReferences": []})
+    assert write.event
+    assert write.event.reason == "SecretKept"
+
+
+def test_a_secret_that_is_being_deleted_keeps_its_owner() -> None:
+    terminating = of_the_server(JWT, deletionTimestamp=LONG_AGO)
+
+    assert desired(of_spec(), settled(generated_secrets={JWT: terminating}), NOON).disown == ()
+
+
+FORMER = "files-admin-credentials"
+
+
+def test_a_password_that_the_database_knows_is_used_again() -> None:
+    live = known(secrets={**SECRETS, ADMIN: None}, digests={}, former_admin_secret=of_the_server(FORMER))
+    plan = desired(of_spec(), live, NOON)
+
+    assert [reference.secret for reference in plan.generate] == [ADMIN]
+    assert plan.password_from == FORMER
+
+
+@pytest.mark.parametrize("metadata", [{"ownerReferences": []}, {"deletionTimestamp": LONG_AGO}])
+def test_a_secret_of_somebody_else_gives_no_password(metadata: Manifest) -> None:
+    live = known(secrets={**SECRETS, ADMIN: None}, digests={}, former_admin_secret=of_the_server(FORMER, **metadata))
+
+    assert desired(of_spec(), live, NOON).password_from is None
+
+
 def test_all_objects_belong_to_the_server() -> None:
     plan = desired(of_spec(), known(), NOON)
 
