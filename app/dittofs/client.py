@@ -37,6 +37,7 @@ _API = ("api", "v1")
 _SUCCESS = range(200, 300)
 # A server up to 0.9 answers 503 while something is wrong, and says what.
 _HEALTH = (200, 503)
+_LOGIN_DETAILS = ("Invalid username or password", "User account is disabled")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 
 Answer = TypeVar("Answer")
@@ -90,7 +91,12 @@ class ServerClient:
     async def login(self, url: str, username: str, password: str) -> "AdminSession":
         """Logs in. The password is sent once, and not kept. Raises Rejected with status 401 when it is wrong."""
         body = {"username": username, "password": password}
-        answer = await self.send("POST", url, (*_API, "auth", "login"), body, secrets=[password])
+        try:
+            answer = await self.send("POST", url, (*_API, "auth", "login"), body)
+        except Rejected as error:
+            # Only a server that accepts the login is quoted, as another service may be at this address.
+            detail = error.detail if error.detail in _LOGIN_DETAILS else "for no reason that a DittoFS server gives"
+            raise Rejected(error.request, error.status, detail) from None
 
         token = answer.get("access_token") if isinstance(answer, Mapping) else None
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
@@ -140,7 +146,8 @@ class ServerClient:
     ) -> Answer:
         status, answer = await self._exchange("GET", url, path, seconds=seconds, limit=MAX_HEALTH_BYTES)
         if status not in statuses:
-            raise Rejected(f"GET {path}", status, redact(_detail(answer), ()))
+            # Without a detail: whoever made this address lead to another service would read its answer in the status.
+            raise Rejected(f"GET {path}", status, "")
         try:
             return read(_parse(f"GET {path}", answer))
         except NotDittoFS as error:

@@ -26,6 +26,7 @@ class Rejected(ServerError):
 
     def __init__(self, request: str, status: int, detail: str) -> None:
         super().__init__(f"the server answered {request} with HTTP status {status}{detail and f': {detail}'}")
+        self.request = request
         self.status = status
         self.detail = detail
 

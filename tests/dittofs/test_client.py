@@ -209,16 +209,36 @@ async def test_no_error_contains_a_secret() -> None:
 
 
 @pytest.mark.anyio
-async def test_a_login_that_fails_does_not_show_the_password() -> None:
-    def echo(request: Received) -> bytes:
-        return reply(401, {"detail": f"Invalid password {request.json['password']}"})
-
-    async with raw_server(echo) as url, ServerClient.open() as client:
+@pytest.mark.parametrize(
+    ("said", "detail"),
+    [
+        ("Invalid username or password", "Invalid username or password"),
+        ("User account is disabled", "User account is disabled"),
+        (f"Invalid password {PASSWORD}", "for no reason that a DittoFS server gives"),
+        ("what another service says", "for no reason that a DittoFS server gives"),
+    ],
+)
+async def test_a_login_quotes_only_what_a_server_says(said: str, detail: str) -> None:
+    """Another service may be at the address, and what it says is not for those who look at the DittoServer."""
+    async with raw_server(lambda _: reply(401, {"detail": said})) as url, ServerClient.open() as client:
         with pytest.raises(Rejected) as caught:
             await client.login(url, "admin", PASSWORD)
 
-    assert caught.value.detail == "Invalid password ********"
+    assert (caught.value.status, caught.value.detail) == (401, detail)
     assert PASSWORD not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.anyio
+async def test_no_answer_of_another_service_is_quoted() -> None:
+    secret = "internal-service-marker"
+    answers: list[object] = [{"detail": secret}, {"data": {"service": secret}}, [secret], secret]
+
+    for status in (200, 404, 500, 503):
+        for body in answers:
+            answer = dict.fromkeys(("GET /health", "GET /health/ready"), reply(status, body))
+            with pytest.raises(ServerError) as caught:
+                await health_of(Answers(answer))
+            assert secret not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.anyio
