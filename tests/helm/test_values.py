@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import yaml
 
+from app.storage.objects import APP
 from app.storage.unstructured import Manifest
 from manifests.values import Value, documented
 from tests.helm.chart import CHART, loaded, manifests, output, run, template
@@ -262,6 +263,23 @@ def test_a_network_policy_lets_scrapes_in() -> None:
 
     assert "from" not in rule
     assert target in {port["name"] for port in container(*EVERYTHING)["ports"]}
+
+
+@pytest.mark.parametrize(
+    ("values", "namespaces"),
+    [
+        ((), {}),
+        (
+            ("namespaces={one,two}",),
+            {"matchExpressions": [{"key": "kubernetes.io/metadata.name", "operator": "In", "values": ["one", "two"]}]},
+        ),
+    ],
+)
+def test_a_network_policy_lets_the_operator_ask_servers(values: tuple[str, ...], namespaces: object) -> None:
+    """On any port: that of the API is in the spec."""
+    _, servers = one("NetworkPolicy", *EVERYTHING, *values)["spec"]["egress"]
+
+    assert servers == {"to": [{"podSelector": {"matchLabels": {"app": APP}}, "namespaceSelector": namespaces}]}
 
 
 def test_the_release_namespace_need_not_be_watched() -> None:
