@@ -20,7 +20,9 @@ from app.storage.crd import custom_resource_definition
 from app.storage.webhook_configurations import VALIDATE_PATH
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.fleet import metric
 from tests.harness.free_ports import free_port
+from tests.harness.nodes import set_pod
 from tests.harness.operator_namespace import FAST as FAST_CLASS
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.operator_process import Operator
@@ -241,6 +243,18 @@ def test_leftovers_are_known_without_a_request(operated: OperatorNamespace) -> N
     until(lambda: warnings() == ["volume claim metadata-files-0"])
 
     assert [request for request in operated.requests()[before:] if request.resource != "leases"] == []
+
+
+def test_a_leader_asks_the_servers_that_are_ready(operated: OperatorNamespace) -> None:
+    """Nothing answers at the address of the Service here, where no pod ever runs."""
+    name = "dittofs_operator_server_health_requests_total"
+    operated.apply(server())
+    until(lambda: operated.get("pod", "files-0") is not None)
+    operated.wait_until_observed("files")
+    assert metric(operated.operator, name) == 0
+
+    set_pod(operated, ready=True)
+    until(lambda: metric(operated.operator, name) > 0)
 
 
 def test_sigterm_releases_the_lease_for_a_successor(operated: OperatorNamespace) -> None:
