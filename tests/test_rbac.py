@@ -23,7 +23,7 @@ from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.controlplane.proxy import Request as ProxyRequest
-from tests.harness.nodes import node, run_pod_on, set_pod
+from tests.harness.nodes import crash_pod, node, run_pod_on, set_pod
 from tests.harness.operator_namespace import ACCOUNT, OperatorNamespace, Request, permissions
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import server, storage
@@ -129,6 +129,7 @@ def exercise_everything(operated: OperatorNamespace, proxy: Proxy) -> None:
     create(operated)
     grow(operated)
     lose_a_node(operated)
+    end_with_an_error(operated)
     lose_labels(operated)
     change(operated)
     change_what_cannot_be_applied(operated, proxy)
@@ -167,6 +168,17 @@ def lose_a_node(operated: OperatorNamespace) -> None:
         until(lambda: any(request.resource == "nodes" for request in operated.requests()))
 
     operated.kubectl("delete", "dittoserver", "lost")
+
+
+def end_with_an_error(operated: OperatorNamespace) -> None:
+    """Lets a server end: the operator asks for its log, which no kubelet has here."""
+    with node(operated) as name:
+        operated.apply(server("failing"))
+        run_pod_on(operated, name, "failing-0")
+        crash_pod(operated, "failing-0")
+        until(lambda: any(request.resource == "pods/log" for request in operated.requests()))
+
+    operated.kubectl("delete", "dittoserver", "failing")
 
 
 def lose_labels(operated: OperatorNamespace) -> None:

@@ -28,7 +28,7 @@ from app.cluster.errors import (
     Unreachable,
     error_from,
 )
-from app.cluster.reader import DITTO_SERVERS, Listing, Resource
+from app.cluster.reader import DITTO_SERVERS, PODS, Listing, Resource
 from app.storage.facts import DryRun
 
 FIELD_MANAGER = "dittofs-operator"
@@ -36,6 +36,9 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
 WATCH_IDLE_SECONDS = 70.0
 PAGE_SIZE = 500
+# How much is read of the end of a log: an error is in its last lines.
+LOG_LINES = 50
+LOG_BYTES = 65536
 
 # The name and labels are client-go's, so that dashboards made for any operator show this one.
 REQUESTS = Counter(
@@ -48,6 +51,7 @@ REQUESTS = Counter(
 _WRITE_TIMEOUT_FACTOR = 1.5
 
 _JSON = "application/json"
+_ANYTHING = "application/json, */*"
 _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
@@ -195,6 +199,26 @@ class Cluster:
     async def stats(self, node: str) -> dict[str, Any]:
         """Returns the Summary API of a node's kubelet, which reports on its pods and volumes."""
         return await self._request(Request("GET", f"/api/v1/nodes/{_path_segment('nodes', node)}/proxy/stats/summary"))
+
+    async def previous_log_contains(self, pod: str, namespace: str, container: str, phrase: bytes) -> bool:
+        """Tells whether the log of the container's previous run ends with lines that have the phrase.
+
+        Nothing else of the log leaves this function: there may be secrets in it.
+        """
+        path = f"{_collection_path(PODS, namespace)}/{_path_segment('pods', pod)}/log"
+        limits = ("tailLines", str(LOG_LINES)), ("limitBytes", str(LOG_BYTES))
+        request = Request("GET", path, [("container", container), ("previous", "true"), *limits], accept=_ANYTHING)
+
+        async with self._send(request, aiohttp.ClientTimeout(total=self._timeout_seconds)) as response:
+            answer = b""
+            async for chunk in response.content.iter_chunked(LOG_BYTES):
+                answer += chunk
+                if len(answer) >= LOG_BYTES:
+                    break
+            # A pod without a node has a log without content, with the status 204.
+            if not 200 <= response.status < 300:
+                raise error_from(response.status, _parse(answer))
+            return phrase in answer
 
     async def check_crd(self) -> None:
         """Raises NotServed when the API server says that it does not serve DittoServers."""

@@ -244,7 +244,7 @@ def _trim_claim(manifest: Manifest) -> Manifest | None:
 
 
 def _trim_pod(manifest: Manifest) -> Manifest:
-    """Keeps what the operator wrote into the annotations, and of the spec volumes, mounts, root and node."""
+    """Keeps what the operator wrote into the annotations, and of the spec image, volumes, mounts, root and node."""
     metadata, spec = manifest["metadata"], manifest.get("spec") or {}
     annotations = metadata.get("annotations") or {}
     trimmed_metadata: Manifest = {
@@ -259,6 +259,7 @@ def _trim_pod(manifest: Manifest) -> Manifest:
     containers = [
         {
             "name": container["name"],
+            "image": container.get("image"),
             "securityContext": {READ_ONLY_ROOT: (container.get("securityContext") or {}).get(READ_ONLY_ROOT)},
             "volumeMounts": [
                 {name: mount[name] for name in ("name", "mountPath")} for mount in container.get("volumeMounts") or []

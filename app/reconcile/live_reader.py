@@ -10,13 +10,15 @@ from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, NODES, SECRETS
 from app.cluster.secrets import SecretDigest
 from app.reconcile.unlabelled_pods import UnlabelledPods
+from app.storage.containers import failed_run
 from app.storage.desired import new_until, postgres_reference
 from app.storage.diagnosis import node_in_question
 from app.storage.evidence import Node, NodeState, quote
 from app.storage.facts import Secret, Unknown
+from app.storage.images import MIGRATION_PHRASE
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
-from app.storage.pod import config_map_name, pod_name
+from app.storage.pod import CONTAINER, config_map_name, pod_name
 from app.storage.remote_store import RemoteStore, store_to_adopt
 from app.storage.resize import may_lose_data, may_restart
 from app.storage.rollout import is_ready
@@ -54,6 +56,8 @@ class LiveReader:
         # Versions of the Secret with a connection string and of the one with its parts, when they last agreed.
         self._agreed: dict[ObjectKey, tuple[int, int]] = {}
         informers.secrets_metadata.rewind_handlers.append(self._agreed.clear)
+        # By pod, the run whose log was searched, and whether a failed migration was in it.
+        self._migrations: dict[ObjectKey, tuple[tuple[str, int], bool]] = {}
 
     async def read(self, server: DittoServer, manifest: Manifest) -> LiveState:
         """Returns all that a decision about the server needs."""
@@ -153,6 +157,28 @@ class LiveReader:
         except ClusterError as error:
             return Node(name, NodeState.NOT_LOOKED_UP, message=quote(error))
 
+    async def read_migration(self, live: LiveState) -> bool:
+        """Tells whether the server ended because it could not migrate its database; asks once for each of its runs."""
+        run = failed_run(live.pod) if live.pod else None
+        if run is None or live.pod is None or live.stateful_set is None:
+            return False
+        # Somebody else may have created a pod under this name.
+        if (controller(live.pod) or {}).get("uid") != live.stateful_set["metadata"]["uid"]:
+            return False
+
+        key = namespace, name = key_of(live.pod)
+        known_run, has_failed = self._migrations.get(key, (None, False))
+        if known_run == run:
+            return has_failed
+
+        try:
+            has_failed = await self._cluster.previous_log_contains(name, namespace, CONTAINER, MIGRATION_PHRASE)
+        except ClusterError:
+            # The log only explains something. Of this pod, what an earlier run has said still holds.
+            has_failed = has_failed and known_run is not None and known_run[0] == run[0]
+        self._migrations[key] = run, has_failed
+        return has_failed
+
     def recheck_seconds(self, key: ObjectKey) -> float | None:
         """Returns the seconds until the pod has to be searched again; None when no search is due."""
         seconds = self._unlabelled_pods.seconds_left(key)
@@ -160,4 +186,5 @@ class LiveReader:
 
     def forget(self, key: ObjectKey) -> None:
         self._agreed.pop(key, None)
+        self._migrations.pop((key[0], pod_name(key[1])), None)
         self._unlabelled_pods.forget(key)

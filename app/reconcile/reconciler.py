@@ -24,6 +24,7 @@ from app.storage.desired import Plan, Write, desired, recheck_seconds
 from app.storage.events import Event, EventSink, rollout_events, share_events, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
+from app.storage.images import image_events
 from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.problem import Problem, Stage, first
@@ -42,6 +43,7 @@ from app.storage.status import (
     invalid_spec,
     status,
 )
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 from app.storage.workload import SECTION_REJECTED
 
@@ -334,14 +336,20 @@ class Reconciler:
             live=live,
             warnings=self._informers.warnings.about(key_of(manifest)),
             node=await self._reader.read_node(live),
+            migration_failed=await self._reader.read_migration(live),
         )
 
         new_status = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if new_status != manifest.get("status"):
             await self._writer.write_status(manifest, new_status)
             before = manifest.get("status") or {}
-            events = transition_events(conditions(manifest), conditions({"status": new_status}))
-            for event in (*events, *rollout_events(before, new_status), *share_events(before, new_status)):
+            events = (
+                *transition_events(conditions(manifest), conditions({"status": new_status})),
+                *rollout_events(before, new_status),
+                *share_events(before, new_status),
+                *image_events(ServerStatus.read(manifest), ServerStatus.read({"status": new_status})),
+            )
+            for event in events:
                 self._record_event(manifest, event)
         return live
 

@@ -183,8 +183,8 @@ class Writer:
     async def write_status(self, server: Manifest, status: Manifest) -> None:
         """Replaces the status, also what the Go operator left in it."""
         self._check_may_write()
-        removed = dict.fromkeys((server.get("status") or {}).keys() - status.keys())
-        manifest = {"metadata": _with_preconditions(server, server), "status": {**removed, **status}}
+        patch = _merge_patch(server.get("status") or {}, status)
+        manifest = {"metadata": _with_preconditions(server, server), "status": patch}
         self._informers.servers.put_written(await self._cluster.patch_status(DITTO_SERVERS, manifest))
 
     async def _get(self, resource: Resource, manifest: Mapping[str, Any]) -> Manifest:
@@ -266,3 +266,13 @@ def _with_preconditions(manifest: Mapping[str, Any], live: Manifest) -> Manifest
     """Returns metadata with which a write fails unless it still means the object that was looked at."""
     known = {name: live["metadata"][name] for name in ("uid", "resourceVersion")}
     return {"name": manifest["metadata"]["name"], "namespace": manifest["metadata"]["namespace"], **known}
+
+
+def _merge_patch(before: Mapping[str, Any], after: Mapping[str, Any]) -> Manifest:
+    """Returns `after` with a null for each field, at any depth, that only `before` has: others would stay."""
+    patch: Manifest = dict.fromkeys(before.keys() - after.keys())
+    for name, value in after.items():
+        earlier = before.get(name)
+        are_sections = isinstance(earlier, Mapping) and isinstance(value, Mapping)
+        patch[name] = _merge_patch(earlier or {}, value) if are_sections else value
+    return patch

@@ -7,11 +7,12 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from app.storage.evidence import Case, quote
+from app.storage.images import MIGRATION_FAILED, explain_failed_migration
 from app.storage.pod import CONTAINER
 from app.storage.problem import Problem
 
 # For these reasons a container has ended, and ends again.
-CRASH_REASONS = ("CrashLoopBackOff", "InitContainerFailed", "SidecarFailed")
+CRASH_REASONS = ("CrashLoopBackOff", MIGRATION_FAILED, "InitContainerFailed", "SidecarFailed")
 # The kubelet forgets earlier crashes of a container that has run for so long.
 RECOVERY_TIME = timedelta(minutes=10)
 
@@ -33,7 +34,7 @@ def container_failed(case: Case) -> Problem | None:
         if reason in _PULLS:
             return _pull_problem(container, case)
         if reason in _CRASHES or (container.ended and reason in _STARTING):
-            return _crash_problem(container, reason)
+            return _crash_problem(container, reason, case)
 
         if reason not in _STARTING:
             why = quote(container.waiting.get("message")) or reason
@@ -43,6 +44,19 @@ def container_failed(case: Case) -> Problem | None:
             message = f"pod {case.pod_name} waits for its init container {container.name} to end; {advice}"
             return Problem("PodInitializing", message)
     return None
+
+
+def failed_run(pod: Mapping[str, Any]) -> tuple[str, int] | None:
+    """Returns the last run of the server that ended with an error and has a log, by the pod's UID and the restarts.
+
+    None while the server is ready: what it said before no longer matters.
+    """
+    statuses = (pod.get("status") or {}).get("containerStatuses") or []
+    status: Mapping[str, Any] = next((status for status in statuses if status.get("name") == CONTAINER), {})
+    ended = (status.get("lastState") or {}).get("terminated") or {}
+    if status.get("ready") or not ended.get("exitCode") or ended.get("reason") in _NEVER_RAN:
+        return None
+    return str(pod["metadata"].get("uid")), int(status.get("restartCount") or 0)
 
 
 @dataclass(frozen=True)
@@ -104,7 +118,7 @@ def _containers(case: Case) -> Iterator[_Container]:
     yield from sorted(containers, key=lambda container: container.role != CONTAINER)
 
 
-def _crash_problem(container: _Container, waiting: str) -> Problem:
+def _crash_problem(container: _Container, waiting: str, case: Case) -> Problem:
     reasons = {CONTAINER: "CrashLoopBackOff", "init container": "InitContainerFailed"}
     reason, ended = reasons.get(container.role, "SidecarFailed"), container.ended
     if ended.get("reason") in _NEVER_RAN or (waiting == "RunContainerError" and not ended):
@@ -112,6 +126,11 @@ def _crash_problem(container: _Container, waiting: str) -> Problem:
         return Problem(reason, f"{container.title} could not be started: {why}")
 
     is_server = container.role == CONTAINER
+    if is_server and case.migration_failed:
+        image, image_id = container.status.get("image"), container.status.get("imageID")
+        message = explain_failed_migration(case.server, image, image_id, case.database_image)
+        return Problem(MIGRATION_FAILED, message, stalls=True)
+
     logs = "kubectl logs -p" if is_server else f"kubectl logs -p {container.pod} -c {container.name}"
     if not ended:
         return Problem(reason, f"{container.title} keeps ending; {logs} says why")

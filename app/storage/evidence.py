@@ -209,6 +209,8 @@ class Case:
     warnings: Sequence[WarningEvent] = ()  # About its objects as they are now.
     node: Node | None = None  # None when nobody needed to ask for it; see `node_in_question` of `diagnosis`.
     created: str = ""  # The creationTimestamp of the server.
+    migration_failed: bool = False  # The log of the server's last run says so.
+    database_image: str | None = None  # The image that can open the database, None when nobody knows.
 
     @property
     def pod_name(self) -> str:

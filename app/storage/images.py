@@ -50,9 +50,9 @@ def database_image(server: ServerStatus) -> str | None:
     return image if image and _SAFE_IMAGE.fullmatch(image) else None
 
 
-def observe_image(server: DittoServer, live: LiveState) -> ServerStatus:
-    """Returns the status with the image of the pod, which counts only once it is ready: it has opened the database."""
-    pod, known = live.pod, live.server
+def observe_image(server: DittoServer, live: LiveState, known: ServerStatus) -> ServerStatus:
+    """Returns what is known with the image of the pod, which counts once it is ready: it has opened the database."""
+    pod = live.pod
     if pod is None or not is_ready(pod) or why_not_adopted(server, live):
         return known
 

@@ -17,6 +17,7 @@ from app.storage.database import unmounted_database
 from app.storage.diagnosis import keep_message, waits_for_claims, why_not_ended, why_not_running
 from app.storage.evidence import Case, Node, WarningEvent
 from app.storage.finding import Finding
+from app.storage.images import database_image, observe_image
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.problem import Problem, Stage, Verdict, first
@@ -55,6 +56,7 @@ class Observation:
     node: Node | None = None
     pending_rollout: str | None = None
     contents: Contents | None = None
+    migration_failed: bool = False  # The log of the server's last run, which ended with an error, says so.
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,8 @@ class _Assessment:
     def stalled(self) -> Problem | None:
         """The first thing that a person has to see to."""
         refused = self.expansion if self.expansion and self.expansion.stalls else None
-        return first(self._stalling, *Stage) or refused or why_not_adopted(self.server, self.live)
+        stuck = self.not_ready if self.not_ready and self.not_ready.stalls else None
+        return first(self._stalling, *Stage) or refused or why_not_adopted(self.server, self.live) or stuck
 
     @property
     def _stalling(self) -> Iterator[Problem]:
@@ -161,8 +164,8 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
     }
     if endpoint := _nfs_endpoint(server, live):
         result["nfsEndpoint"] = endpoint
-    if reported := observe_server(live).model_dump(by_alias=True, exclude_none=True):
-        result["server"] = reported
+    if observed := observe_image(server, live, observe_server(live)).model_dump(by_alias=True, exclude_none=True):
+        result["server"] = observed
     if observation.pending_rollout:
         result["pendingRollout"] = observation.pending_rollout
 
@@ -180,7 +183,14 @@ def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Obser
     live = observation.live
     created = manifest["metadata"].get("creationTimestamp") or ""
     case = Case(
-        server.metadata.name, live.pod, datetime.fromisoformat(now), observation.warnings, observation.node, created
+        server.metadata.name,
+        live.pod,
+        datetime.fromisoformat(now),
+        observation.warnings,
+        observation.node,
+        created,
+        observation.migration_failed,
+        database_image(live.server),
     )
 
     states = volume_states(server, live)

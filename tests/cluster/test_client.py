@@ -14,7 +14,7 @@ import pytest
 import yaml
 from prometheus_client import REGISTRY
 
-from app.cluster.client import FIELD_MANAGER, Cluster, Selection, parse_warnings
+from app.cluster.client import FIELD_MANAGER, LOG_BYTES, LOG_LINES, Cluster, Selection, parse_warnings
 from app.cluster.errors import Conflict, Forbidden, Invalid, NotFound, Unavailable
 from app.cluster.reader import CONFIG_MAPS, EVENTS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Resource
 from app.storage.facts import DryRun
@@ -87,6 +87,68 @@ async def test_a_dropped_connection_is_no_answer(tmp_path: Path) -> None:
     async with await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0) as server:
         host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
         assert (await failure(kubeconfig(tmp_path / "c", f"http://{host}"))).startswith(f"cannot ask {host}: ")
+
+
+LOG = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\n\r\n"
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("answer", "contains"),
+    [
+        (LOG + b"password: hunter2\nfailed to migrate: x\n", True),
+        (LOG + b"failed\0\xff to migrate", False),
+        (LOG, False),
+        (LOG + b"." * 10 * LOG_BYTES + b"failed to migrate", False),
+    ],
+    ids=["a line", "other bytes", "an empty log", "beyond the limit"],
+)
+async def test_of_a_log_only_a_phrase_counts(tmp_path: Path, answer: bytes, *, contains: bool) -> None:
+    requests = []
+
+    async def say(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        requests.append(await reader.readline())
+        writer.write(answer)
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        path = kubeconfig(tmp_path / "c", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with Cluster.connect(path) as cluster:
+            assert await cluster.previous_log_contains("a-0", "here", "b", b"failed to migrate") is contains
+
+    query = f"container=b&previous=true&tailLines={LOG_LINES}&limitBytes={LOG_BYTES}"
+    assert requests == [f"GET /api/v1/namespaces/here/pods/a-0/log?{query} HTTP/1.1\r\n".encode()]
+
+
+@pytest.mark.anyio
+async def test_a_log_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    def say(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 7\r\n\r\nhunter2")
+        writer.close()
+
+    async with await asyncio.start_server(say, "127.0.0.1", 0) as server:
+        path = kubeconfig(tmp_path / "c", f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        async with Cluster.connect(path) as cluster:
+            with pytest.raises(Unavailable) as failed:
+                await cluster.previous_log_contains("a-0", "here", "b", b"x")
+
+    assert "hunter2" not in str(failed.value)
+
+
+@pytest.mark.anyio
+async def test_a_pod_without_a_previous_run_has_no_log(control_plane: ControlPlane, namespace: str) -> None:
+    container = {"name": "main", "image": "sample"}
+    pod = {"metadata": {"name": "unbound"}, "spec": {"containers": [container]}}
+    control_plane.create(f"/api/v1/namespaces/{namespace}/pods", pod)
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        assert not await cluster.previous_log_contains("unbound", namespace, "main", b"x")
+
+        with pytest.raises(Invalid, match="other is not valid for pod unbound"):
+            await cluster.previous_log_contains("unbound", namespace, "other", b"x")
+        for name in ("absent", "../unbound", "", "."):
+            with pytest.raises(NotFound):
+                await cluster.previous_log_contains(name, namespace, "main", b"x")
 
 
 @pytest.mark.anyio

@@ -144,7 +144,8 @@ async def test_a_pod_keeps_what_a_diagnosis_needs(cluster: Cluster) -> None:
 
 async def test_a_pod_keeps_what_its_adoption_needs(cluster: Cluster) -> None:
     mounts = [{"name": "metadata", "mountPath": "/data/metadata", "readOnly": False}]
-    ours = {"name": "dittofs", "image": MARKER, "securityContext": {"readOnlyRootFilesystem": True, "runAsUser": 7}}
+    root = {"readOnlyRootFilesystem": True, "runAsUser": 7}
+    ours = {"name": "dittofs", "image": "dittofs:1", "command": [MARKER], "securityContext": root}
     spec = {"containers": [{**ours, "volumeMounts": mounts}, {"name": "theirs", "volumeMounts": mounts}]}
     annotations = {"dittofs.io/restartedAt": "noon", "theirs": MARKER}
     metadata = named("p", "here")["metadata"] | AT_ONE | {"annotations": annotations}
@@ -159,6 +160,7 @@ async def test_a_pod_keeps_what_its_adoption_needs(cluster: Cluster) -> None:
     assert kept["spec"]["containers"] == [
         {
             "name": "dittofs",
+            "image": "dittofs:1",
             "securityContext": {"readOnlyRootFilesystem": True},
             "volumeMounts": [{"name": "metadata", "mountPath": "/data/metadata"}],
         }

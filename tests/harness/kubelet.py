@@ -1,32 +1,48 @@
-"""A kubelet that reports how full volumes are, and does nothing else. Requests reach it through the API server."""
+"""A kubelet that reports how full volumes are and has logs, and does nothing else.
+
+Requests reach it through the API server.
+"""
 
 import json
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.controlplane.cluster import ControlPlane
 
 
 @contextmanager
-def kubelet(control_plane: ControlPlane, node: str, summary: Any) -> Iterator[None]:
-    """Answers for a node of this name while the `with` lasts."""
+def kubelet(
+    control_plane: ControlPlane, node: str, summary: Any = None, logs: Mapping[str, str] | None = None
+) -> Iterator[list[str]]:
+    """Answers for a node of this name while the `with` lasts; yields the paths of the requests.
 
-    class SummaryHandler(BaseHTTPRequestHandler):
+    `logs` has the logs of previous runs by namespace, pod and container, such as `here/files-0/dittofs`; they may
+    change while the `with` lasts.
+    """
+    requests: list[str] = []
+
+    class KubeletHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            exists = self.path == "/stats/summary"
-            self.send_response(200 if exists else 404)
+            requests.append(self.path)
+            url = urlsplit(self.path)
+            answer = json.dumps(summary) if url.path == "/stats/summary" else None
+            if "previous=true" in url.query.split("&"):
+                answer = (logs or {}).get(url.path.removeprefix("/containerLogs/"))
+
+            self.send_response(404 if answer is None else 200)
             self.end_headers()
-            self.wfile.write(json.dumps(summary).encode() if exists else b"")
+            self.wfile.write((answer or "").encode())
 
         def log_message(self, *_: object) -> None:
             """Logs nothing: nobody would read it."""
 
-    with ThreadingHTTPServer((_outward_address(), 0), SummaryHandler) as server:
+    with ThreadingHTTPServer((_outward_address(), 0), KubeletHandler) as server:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(control_plane.ca_file, control_plane.ca_file.with_suffix(".key"))
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -35,7 +51,7 @@ def kubelet(control_plane: ControlPlane, node: str, summary: Any) -> Iterator[No
         thread.start()
         try:
             _register(control_plane, node, *server.server_address[:2])
-            yield
+            yield requests
         finally:
             control_plane.kubectl("delete", "node", node, "--ignore-not-found")
             server.shutdown()

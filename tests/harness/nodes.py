@@ -52,3 +52,24 @@ def set_pod(operated: OperatorNamespace, pod: str = "files-0", *, ready: bool) -
     conditions = [{"type": "Ready", "status": str(ready)}, {"type": "ContainersReady", "status": "True"}]
     change = {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}}
     operated.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps(change))
+
+
+def crashed_container(restarts: int) -> dict[str, Any]:
+    """Returns what the kubelet reports of a server that has ended with an error so many times."""
+    return {
+        "name": "dittofs",
+        "ready": False,
+        "restartCount": restarts,
+        "image": "i",
+        "imageID": "i",
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1, "containerID": "c://1"}},
+    }
+
+
+def crash_pod(operated: OperatorNamespace, pod: str, restarts: int = 1) -> None:
+    """Reports as the kubelet does that the server has ended with an error once more."""
+    conditions = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "False"}]
+    status = {"phase": "Running", "conditions": conditions, "containerStatuses": [crashed_container(restarts)]}
+    change = json.dumps({"status": status})
+    operated.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", change)

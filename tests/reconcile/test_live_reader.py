@@ -1,17 +1,25 @@
 """What is read of one DittoServer at the real API server."""
 
+import json
 import logging
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
 from app.cluster.reader import SECRETS
 from app.reconcile.live_reader import LiveReader
+from app.storage.containers import failed_run
 from app.storage.facts import Secret
 from app.storage.live import RESIZE_PATIENCE
 from app.storage.reading import read
+from app.storage.spec import DittoServer
+from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.kubelet import kubelet
+from tests.harness.nodes import crashed_container
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -99,3 +107,81 @@ async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespac
     await site.reconcile()
 
     assert (await site.postgres_credentials())["host"] == "db2.example.com"
+
+
+FAILED = "level=INFO password=m4rk3r\nError: failed to run database migration: m4rk3r\n"
+
+
+@pytest.fixture
+async def crashed(site: ReconcilerNamespace, control_plane: ControlPlane) -> tuple[DittoServer, Manifest]:
+    """A server whose pod is on a node of its own and has ended once with an error."""
+    manifest = await site.create_server()
+    await site.reconcile()
+    await until_async(lambda: site.pod is not None)
+
+    target = {"kind": "Node", "name": f"node-{site.namespace}"}
+    path = f"/api/v1/namespaces/{site.namespace}/pods/files-0/binding"
+    control_plane.create(path, {"metadata": {"name": "files-0"}, "target": target})
+    await end_run(site, control_plane, 1)
+    return read(manifest).server, manifest
+
+
+async def end_run(site: ReconcilerNamespace, control_plane: ControlPlane, restarts: int) -> None:
+    """Reports as the kubelet does that the server has ended with an error once more."""
+    change = json.dumps({"status": {"containerStatuses": [crashed_container(restarts)]}})
+    arguments = ("files-0", "--subresource=status", "--type=merge", "-p", change)
+    control_plane.kubectl("--namespace", site.namespace, "patch", "pod", *arguments)
+
+    await until_async(lambda: (failed_run(site.pod or {"metadata": {}}) or ("", 0))[1] == restarts)
+
+
+async def test_a_failed_migration_is_read_once_for_each_run(
+    site: ReconcilerNamespace,
+    control_plane: ControlPlane,
+    crashed: tuple[DittoServer, Manifest],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    reader, log = reader_of(site), f"{site.namespace}/files-0/dittofs"
+    logs = {log: FAILED}
+
+    with kubelet(control_plane, f"node-{site.namespace}", logs=logs) as requests:
+        first = await reader.read_migration(reader.observe(*crashed))
+        again = await reader.read_migration(reader.observe(*crashed))
+        asked = len(requests)
+
+        # Where the kubelet has no answer, the pod's earlier run still counts.
+        del logs[log]
+        await end_run(site, control_plane, 2)
+        unknown = await reader.read_migration(reader.observe(*crashed))
+
+        logs[log] = "Error: no space left\n"
+        await end_run(site, control_plane, 3)
+        other = await reader.read_migration(reader.observe(*crashed))
+
+    assert (first, again, unknown, other) == (True, True, True, False)
+    assert asked == 1
+    assert "m4rk3r" not in caplog.text
+
+
+async def test_a_log_that_nobody_can_read_is_no_failed_migration(
+    site: ReconcilerNamespace, crashed: tuple[DittoServer, Manifest]
+) -> None:
+    """No kubelet answers for the node of the pod."""
+    reader = reader_of(site)
+
+    assert not await reader.read_migration(reader.observe(*crashed))
+
+
+async def test_the_log_of_somebody_elses_pod_is_not_read(
+    site: ReconcilerNamespace, control_plane: ControlPlane, crashed: tuple[DittoServer, Manifest]
+) -> None:
+    reader = reader_of(site)
+    live = reader.observe(*crashed)
+    stateful_set = {**(live.stateful_set or {}), "metadata": {"uid": "another"}}
+
+    logs = {f"{site.namespace}/files-0/dittofs": FAILED}
+    with kubelet(control_plane, f"node-{site.namespace}", logs=logs) as requests:
+        assert not await reader.read_migration(replace(live, stateful_set=stateful_set))
+
+    assert requests == []

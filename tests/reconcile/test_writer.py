@@ -62,6 +62,19 @@ async def desk(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
         yield Desk(cluster, await create_server(cluster, namespace))
 
 
+async def test_a_status_loses_what_it_no_longer_has(desk: Desk) -> None:
+    """A merge patch would leave the fields of a section as they are."""
+    key = desk.owner.namespace, "files"
+    await desk.writer.write_status(desk.server, {"phase": "Running", "server": {"version": "0.29.0", "shares": 2}})
+    written = desk.informers.servers.get(key)
+    assert written
+
+    await desk.writer.write_status(written, {"observedGeneration": 1, "server": {"shares": 3}})
+
+    live = await desk.cluster.get(DITTO_SERVERS, "files", desk.owner.namespace)
+    assert live["status"] == {"observedGeneration": 1, "server": {"shares": 3}}
+
+
 async def test_what_there_is_not_is_made_and_known_at_once(desk: Desk) -> None:
     found = await desk.ensured(a="1")
     assert found["data"] == {"a": "1"}

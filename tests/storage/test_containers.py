@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from app.storage.containers import container_failed
+from app.storage.containers import container_failed, failed_run
 from app.storage.evidence import Case, WarningEvent
 from app.storage.unstructured import Manifest
 from tests.harness.warning_events import warning
@@ -57,6 +57,51 @@ def test_a_crash_of_the_server_counts_before_a_sidecar() -> None:
         "CrashLoopBackOff",
         "the server ended with exit code 3 (Error); kubectl logs -p says why",
     )
+
+
+DIGEST = f"docker.io/dittofs@sha256:{'a' * 64}"
+
+
+def test_a_failed_migration_names_the_image_to_go_back_to() -> None:
+    server = {"name": "dittofs", "image": "dittofs:2", "state": BACKED_OFF, "lastState": ENDED, "restartCount": 4}
+    case = Case("files", {"status": {"containerStatuses": [server]}}, NOW, migration_failed=True, database_image=DIGEST)
+
+    problem = container_failed(case)
+
+    assert problem
+    assert (problem.reason, problem.stalls) == ("DatabaseMigrationFailed", True)
+    assert problem.message.startswith(f"image dittofs:2 failed to migrate the database; {DIGEST} can open it: kubectl ")
+    assert "hunter2" not in problem.message
+
+
+def test_a_migration_is_no_matter_of_a_sidecar() -> None:
+    proxy = {"name": "proxy", "state": BACKED_OFF, "lastState": ENDED}
+    problem = container_failed(
+        Case("files", {"status": {"containerStatuses": [proxy, FINE]}}, NOW, migration_failed=True)
+    )
+
+    assert problem
+    assert problem.reason == "SidecarFailed"
+
+
+@pytest.mark.parametrize(
+    ("container", "run"),
+    [
+        ({"state": BACKED_OFF, "lastState": ENDED, "restartCount": 4}, (UID, 4)),
+        ({"state": {"running": {}}, "lastState": ENDED, "restartCount": 1}, (UID, 1)),
+        ({"state": {"running": {}}, "lastState": ENDED, "restartCount": 1, "ready": True}, None),
+        ({"state": ENDED, "restartCount": 0}, None),
+        ({"state": BACKED_OFF, "lastState": {"terminated": {"exitCode": 0}}, "restartCount": 4}, None),
+        ({"state": BACKED_OFF, "lastState": {"terminated": {"exitCode": 128, "reason": "StartError"}}}, None),
+        ({"state": BACKED_OFF, "lastState": ENDED, "restartCount": 4, "name": "proxy"}, None),
+    ],
+    ids=["backed off", "runs again", "ready", "no earlier run", "ended well", "never ran", "a sidecar"],
+)
+def test_only_a_run_that_ended_with_an_error_has_a_log(container: Manifest, run: tuple[str, int] | None) -> None:
+    pod = {"metadata": {"uid": UID}, "status": {"containerStatuses": [{"name": "dittofs", **container}]}}
+
+    assert failed_run(pod) == run
+    assert failed_run({"metadata": {}}) is None
 
 
 @pytest.mark.parametrize(

@@ -36,9 +36,8 @@ def pod(image_id: Any, image: str = LATEST, *, ready: bool = True, **container: 
 
 
 def observed(pod: Manifest | None, known: ServerStatus = KNOWN) -> dict[str, Any]:
-    return observe_image(read(server()).server, LiveState(pod=pod, server=known)).model_dump(
-        by_alias=True, exclude_none=True
-    )
+    seen = observe_image(read(server()).server, LiveState(pod=pod), known)
+    return seen.model_dump(by_alias=True, exclude_none=True)
 
 
 @pytest.mark.parametrize(
@@ -103,9 +102,9 @@ def test_what_is_no_digest_is_not_recorded(image_id: Any) -> None:
 def test_the_image_of_somebody_elses_pod_is_not_recorded() -> None:
     taken = pod(f"{REPOSITORY}@{NEW}")
     stateful_set = {"metadata": {"uid": "1"}, "spec": {"replicas": 1, "selector": {"matchLabels": {"app": "a"}}}}
-    live = LiveState(pod=taken, stateful_set=stateful_set, server=KNOWN)
+    live = LiveState(pod=taken, stateful_set=stateful_set)
 
-    assert observe_image(read(server()).server, live) == KNOWN
+    assert observe_image(read(server()).server, live, KNOWN) == KNOWN
 
 
 def test_a_moved_tag_is_a_warning_with_both_digests() -> None:

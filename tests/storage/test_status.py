@@ -10,6 +10,7 @@ from app.storage.provisioning import Contents
 from app.storage.remote_store import RemoteStore
 from app.storage.shares import ShareState
 from app.storage.status import Observation, conditions, invalid_spec
+from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     BOTH_CLASSES,
@@ -617,3 +618,33 @@ class TestWhatIsInsideTheServer:
         assert reasons(waiting, before)["CredentialsReady"] == ("False", "CredentialsRejected")
         assert reasons(running(contents=self.CONTENTS), before)["CredentialsReady"] == ("True", "Found")
         assert reasons(waiting)["CredentialsReady"] == ("True", "Found")
+
+
+IMAGE_ID = f"docker.io/dittofs@sha256:{'a' * 64}"
+KNOWN = {"image": "dittofs:1", "imageID": IMAGE_ID}
+
+
+def test_a_failed_migration_waits_for_a_person() -> None:
+    container = {"name": "dittofs", **waiting("CrashLoopBackOff"), "lastState": {"terminated": {"exitCode": 1}}}
+    server = ServerStatus.model_validate(KNOWN)
+    failed = starting(pod=pod(**container), migration_failed=True, server=server)
+    unknown = starting(pod=pod(**container), server=server)
+
+    assert reasons(failed)["Ready"] == ("False", "DatabaseMigrationFailed")
+    assert reasons(failed)["Stalled"] == ("True", "DatabaseMigrationFailed")
+    assert reasons(failed)["Reconciling"][0] == "False"
+    assert status_of(failed)["phase"] == "Failed"
+    assert IMAGE_ID in condition("Ready", failed)["message"]
+    assert [event.reason for event in events_of(status_of(running()), failed)] == ["DatabaseMigrationFailed"]
+    assert reasons(unknown)["Ready"] == ("False", "CrashLoopBackOff")
+
+
+def test_the_status_has_the_image_that_was_ready_last() -> None:
+    container = {"name": "dittofs", "ready": True, "imageID": IMAGE_ID, "image": "dittofs:1", "state": {"running": {}}}
+    ready = running()
+    conditions_of_pod = [{"type": "Ready", "status": "True"}]
+    observed = altered(ready, pod={"status": {"conditions": conditions_of_pod, "containerStatuses": [container]}})
+
+    assert status_of(observed)["server"] == KNOWN
+    assert "server" not in status_of(ready)
+    assert status_of(altered(ready, server=ServerStatus.model_validate(KNOWN)))["server"] == KNOWN
