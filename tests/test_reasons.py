@@ -16,7 +16,8 @@ DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME
 # Names in the code that look like reasons of the operator and are something else.
 KINDS = """
     AdmissionReview APIGroupList APIResourceList ConfigMap CustomResourceDefinition DittoServer ExecCredential
-    MutatingWebhookConfiguration PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext ResourceRequirements
+    MutatingWebhookConfiguration NetworkPolicy PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext
+    ResourceRequirements
     SecurityContext StatefulSet StorageClass ValidatingWebhookConfiguration
 """
 VALUES_OF_FIELDS = """

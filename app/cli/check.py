@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from app.cli.options import Source, option, paths_argument, read_documents, source_options
+from app.cli import takeover
+from app.cli.options import Source, option, read_documents, source_options
 from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.errors import ClusterError
 from app.cluster.lookup import DEADLINE_SECONDS, Overlay, gather
@@ -24,15 +25,21 @@ from app.storage.strictness import judge_manifest
 
 
 @click.command()
-@paths_argument
+@click.argument("paths", nargs=-1, metavar="FILE|DIR|- ...", type=click.Path())
 @source_options
+@option(
+    "--from-go",
+    is_flag=True,
+    help="Report what becomes of the servers of the Go operator, instead of checking manifests.",
+)
+@option("--namespace", "-n", help="With --from-go: namespace of the servers; by default, all of them.")
 @option(
     "--output",
     type=click.Choice(["text", "json", "github"]),
     default="text",
     help="Output format: text for people, json for programs, github for annotations of GitHub Actions.",
 )
-def check(paths: tuple[str, ...], source: Source, output: str) -> None:
+def check(paths: tuple[str, ...], source: Source, output: str, namespace: str | None, *, from_go: bool) -> None:
     """Check DittoServer manifests before applying them.
 
     FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. Each
@@ -40,8 +47,18 @@ def check(paths: tuple[str, ...], source: Source, output: str) -> None:
     in the input, and then in the snapshot or cluster that --snapshot, --kubeconfig or --context names. Without one, you
     are warned about what could not be verified. --context without --kubeconfig reads the kubeconfig of kubectl.
 
-    Exits with 0 if all DittoServers are admitted, with 1 if one is rejected, and with 2 if the input cannot be used.
+    With --from-go, the DittoServers in the cluster or snapshot are those of the Go operator. For each one you are told
+    what is adopted, what restarts, what is lost, and what to do first.
+
+    Exits with 0 if all DittoServers are admitted, with 1 if one is rejected or needs something first, and with 2 if the
+    input cannot be used.
     """
+    if from_go:
+        if paths or output == "github":
+            raise click.UsageError("--from-go takes neither files nor --output github: it looks at a cluster")
+        sys.exit(_report_takeovers(source, namespace, output))
+    if not paths:
+        raise click.UsageError("Missing argument 'FILE|DIR|- ...'.")
     documents = read_documents(paths)
 
     async def judge() -> list[Judgement]:
@@ -56,6 +73,20 @@ def check(paths: tuple[str, ...], source: Source, output: str) -> None:
         print_lines(format_github(judgements) if output == "github" else format_text(judgements))
 
     sys.exit(0 if all(judgement.admitted for judgement in judgements) else 1)
+
+
+def _report_takeovers(source: Source, namespace: str | None, output: str) -> int:
+    """Returns the exit code."""
+
+    async def look() -> takeover.Report:
+        async with source.open() as (reader, _, _):
+            return await takeover.report(reader, namespace)
+
+    result = asyncio.run(look())
+    takeovers = result.takeovers
+    lines = [format_json(map(takeover.as_json, takeovers))] if output == "json" else takeover.format_text(takeovers)
+    print_lines(lines, result.gaps)
+    return 1 if any(server.migration.first for server in takeovers) else 0
 
 
 @asynccontextmanager

@@ -29,6 +29,7 @@ PODS = Resource("v1", "pods", "Pod")
 EVENTS = Resource("v1", "events", "Event")
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
+NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 MUTATING_WEBHOOKS = Resource(
     _ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False

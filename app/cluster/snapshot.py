@@ -10,7 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from app.cluster.errors import NotFound
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Resource
+from app.cluster.reader import (
+    CLAIMS,
+    DITTO_SERVERS,
+    NETWORK_POLICIES,
+    PODS,
+    SECRETS,
+    SERVICES,
+    STATEFUL_SETS,
+    STORAGE_CLASSES,
+    Listing,
+    Resource,
+)
 from app.manifests import Document, list_files, read
 from app.storage import quantity
 from app.storage.facts import DryRun
@@ -164,6 +175,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
 # The fields that are read of each object, parents before children. Only metadata and its name must exist.
 _METADATA = (("metadata", _MAPPING), ("metadata.name", _NAME), ("metadata.namespace", _TEXT))
 _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
+    NETWORK_POLICIES: _METADATA,
+    SERVICES: _METADATA,
     STORAGE_CLASSES: (
         *_METADATA,
         ("metadata.annotations", _TEXTS),

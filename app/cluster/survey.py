@@ -67,7 +67,8 @@ async def survey(reader: Reader, namespace: str | None = None, stats: Stats | No
         tasks = {
             # Claims are selected by name: those that were restored or provisioned by hand lack our labels.
             CLAIMS: group.create_task(_list(reader, CLAIMS, namespace)),
-            STATEFUL_SETS: group.create_task(_list(reader, STATEFUL_SETS, namespace, SELECTOR)),
+            # Those of the Go operator have no labels at all.
+            STATEFUL_SETS: group.create_task(_list(reader, STATEFUL_SETS, namespace)),
             PODS: group.create_task(_list(reader, PODS, namespace, SELECTOR)),
             STORAGE_CLASSES: group.create_task(_list(reader, STORAGE_CLASSES)),
         }
