@@ -14,7 +14,7 @@ from app.storage.spec import MAX_IMAGE_CHARACTERS, DittoServer
 from app.storage.status_schema import IMAGE_ID_PATTERN, ServerStatus
 
 MIGRATION_FAILED = "DatabaseMigrationFailed"
-# What a DittoFS server of any version logs before it ends with an error.
+# What a DittoFS server of any version logs before it ends with an error; so does the stand-in of the tests.
 MIGRATION_PHRASE = b"failed to run database migration"
 
 _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})")

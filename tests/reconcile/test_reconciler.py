@@ -1,6 +1,7 @@
 """One DittoServer at the real API server, reconciled by hand as often as a test says. The caches run."""
 
 import asyncio
+import json
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -14,13 +15,14 @@ from app.storage.claims import CLAIM_PATIENCE_SECONDS
 from app.storage.rollout import blocks
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
+from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import (
     ReconcilerNamespace,
     Retry,
     open_reconciler_namespace,
     resource_version,
 )
-from tests.harness.server_table import jwt, s3
+from tests.harness.server_table import IMAGE, jwt, s3
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -632,6 +634,28 @@ async def test_a_service_leaves_its_former_type(
     assert live["sessionAffinity"] == theirs.get("sessionAffinity", "None")
     assert not live.keys() & {"loadBalancerSourceRanges", "loadBalancerClass"}
     assert await site.condition("Reconciling") == ("True", "ClaimPending")
+
+
+async def test_an_image_behind_the_same_tag_is_reported(site: ReconcilerNamespace, control_plane: ControlPlane) -> None:
+    old, new = (f"docker.io/dittofs@sha256:{letter * 64}" for letter in "ab")
+    await site.create_server()
+    await site.reconcile()
+    await until_async(lambda: site.pod is not None)
+
+    for image_id in (old, new):
+        container = {"name": "dittofs", "ready": True, "restartCount": 0, "image": "i", "imageID": image_id}
+        change = {"conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [container]}
+        patch = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": change}))
+        control_plane.kubectl("--namespace", site.namespace, "patch", "pod", "files-0", *patch)
+        await until_async(lambda wanted=image_id: wanted in json.dumps(site.pod))  # type: ignore[misc]
+        await site.reconcile()
+
+    server = (await site.live(DITTO_SERVERS))["status"]["server"]
+    assert server == {"image": IMAGE, "imageID": new, "previousImageID": old}
+    [event] = [event for event in site.events if event.reason == "ImageChanged"]
+    assert event.type == "Warning"
+    assert old[-71:] in event.message
+    assert new[-71:] in event.message
 
 
 async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespace) -> None:
