@@ -25,7 +25,7 @@ from app.storage.remote_store import (
 from app.storage.rendering import Rendering
 from app.storage.rollout import is_ready
 from app.storage.secret_references import JWT_PATH, PASSWORD_PATH, S3_PATH, consumed_references
-from app.storage.server_health import Family, api_url
+from app.storage.server_health import Family, api_url, takes_keys_from_environment
 from app.storage.shares import ShareState
 from app.storage.spec import DittoServer
 from app.storage.unstructured import is_terminating
@@ -147,13 +147,19 @@ def template_hash(server: DittoServer, live: LiveState, hashes: Hashes, current:
     only_s3_changed = live.remote_store.pod_hash == hashes.without_s3
     wanted = provisioning(server, live, hashes)
     if not needs_bucket(server, live):
-        return current if only_s3_changed else hashes.full
+        return current if only_s3_changed and not _takes_keys_at_its_start(live) else hashes.full
     if _is_verified(server, live, hashes):
         return hashes.full
 
     # Another change goes out with the new keys at once unless the server is about to be given them.
     is_tried = live.provisioned is not None and live.provisioned.provisioning == wanted
     return current if only_s3_changed or (wanted and not is_tried) else hashes.full
+
+
+def _takes_keys_at_its_start(live: LiveState) -> bool:
+    """Tells whether a restart brings new keys to a server that answers like one which keeps a copy of them."""
+    family, version = family_of(live), live.health.version if live.health else live.server.version
+    return family is not None and takes_keys_from_environment(Family(family), version)
 
 
 def _is_verified(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
@@ -206,6 +212,8 @@ def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:
     """Returns why new credentials in the Secret do not reach the server; None when they do."""
     s3, result = server.spec.s3, live.provisioned
     if family_of(live) != Family.CURRENT or s3.credentials_secret_ref is None:
+        return None
+    if not s3.bucket and _takes_keys_at_its_start(live):
         return None
     if not s3.bucket:
         command = "dfsctl store block remote edit <name> --access-key <id> --secret-key <secret>"

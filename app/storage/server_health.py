@@ -24,6 +24,7 @@ VERSION_PATTERN = r"[0-9]{1,6}\.[0-9]{1,6}(\.[0-9]{1,6})?([-+][0-9A-Za-z.+-]*)?"
 
 # From the first version on, S3 keys are in the server's store records; up to the other they are in its environment.
 _CURRENT_SINCE, _LEGACY_UNTIL = (0, 13), (0, 8)
+_TOOL_RENAMED_IN = (0, 5)
 
 # One sample in the text format of Prometheus. Each begins at a line, so that no text takes long to search.
 _SAMPLE = r"\ndittofs_%s\{([^\n]{0,1024})\} (\S{1,32})"
@@ -172,10 +173,21 @@ def family_of_image(image: str) -> Family | None:
     version = read_version(tag)
     if version is None:
         return None
-    major, minor = (int(number) for number in re.split(r"[.+-]", version)[:2])
-    if (major, minor) >= _CURRENT_SINCE:
+    numbers = _major_and_minor(version)
+    if numbers >= _CURRENT_SINCE:
         return Family.CURRENT
-    return Family.LEGACY if (major, minor) <= _LEGACY_UNTIL else None
+    return Family.LEGACY if numbers <= _LEGACY_UNTIL else None
+
+
+def takes_keys_from_environment(family: Family, version: str | None) -> bool:
+    """Tells whether S3 keys reach a server at its start; from 0.10 to 0.12 it only answers like a newer one."""
+    return family is Family.LEGACY or (version is not None and _major_and_minor(version) < _CURRENT_SINCE)
+
+
+def command_line_tool(family: Family, version: str | None) -> str:
+    """Returns the program with which a person uses the API of the server; it was renamed in 0.5."""
+    is_renamed = version is not None and _major_and_minor(version) >= _TOOL_RENAMED_IN
+    return "dfsctl" if family is Family.CURRENT or is_renamed else "dittofsctl"
 
 
 def api_url(service: Manifest | None) -> str | None:
@@ -208,6 +220,11 @@ def _service_url(service: Manifest | None, listener: str) -> str | None:
     if not isinstance(port, int) or is_special or getattr(address, "ipv4_mapped", None):
         return None
     return f"http://[{address}]:{port}" if address.version == 6 else f"http://{address}:{port}"
+
+
+def _major_and_minor(version: str) -> tuple[int, int]:
+    major, minor = (int(number) for number in re.split(r"[.+-]", version)[:2])
+    return major, minor
 
 
 def _tag(image: object) -> str | None:

@@ -4,14 +4,11 @@ from app.storage.live import LiveState
 from app.storage.objects import service_name
 from app.storage.problem import Problem, Verdict
 from app.storage.rollout import is_ready
-from app.storage.server_health import Family
+from app.storage.server_health import Family, ServerHealth, command_line_tool
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 
 NO_SHARE = "NoShare"
-
-# The command line tools that come with the servers.
-_TOOLS = {Family.LEGACY: "dittofsctl", Family.CURRENT: "dfsctl"}
 
 
 def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
@@ -32,7 +29,7 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
     if live.health.store_errors:
         return "False", Problem("StoreFailing", "; ".join(live.health.store_errors))
     if live.health.shares == 0:
-        return "False", Problem(NO_SHARE, _no_share(server, live.health.family))
+        return "False", Problem(NO_SHARE, _no_share(server, live.health))
     if live.health.shares is None:
         return "Unknown", Problem("NotReported", "the server does not say how many shares it has loaded")
 
@@ -56,11 +53,12 @@ def observe_server(live: LiveState) -> ServerStatus:
     return live.server.model_copy(update=reported)
 
 
-def _no_share(server: DittoServer, family: Family) -> str:
+def _no_share(server: DittoServer, health: ServerHealth) -> str:
     if server.spec.shares:
         return "the server has loaded none of spec.shares yet; status.shares says why"
 
-    name, namespace, tool = server.metadata.name, server.metadata.namespace, _TOOLS[family]
+    name, namespace = server.metadata.name, server.metadata.namespace
+    tool = command_line_tool(health.family, health.version)
     service, port = service_name(name, "api"), server.spec.control_plane.port
     return (
         "the server has no share yet, so there is nothing to mount: list one in spec.shares, or create one by hand: "

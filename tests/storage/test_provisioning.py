@@ -44,6 +44,7 @@ OLD_KEYS: dict[str, dict[str, str]] = {**GENERATED, "s3": {"accessKeyId": "3", "
 NEW_KEYS: dict[str, dict[str, str]] = {**GENERATED, "s3": {"accessKeyId": "5", "secretAccessKey": "6"}}
 STARTED, LATER = "2026-11-27T12:00:00Z", "2026-11-27T13:00:00Z"
 CURRENT, LEGACY = ServerHealth(Family.CURRENT, STARTED), ServerHealth(Family.LEGACY, STARTED)
+IN_BETWEEN = replace(CURRENT, version="0.12.0")
 API: Manifest = {
     "metadata": {"name": "files-api", "namespace": "default"},
     "spec": {
@@ -123,6 +124,14 @@ class TestARotation:
         of = with_bucket()
 
         assert held(of, live(of, NEW_KEYS, server=ServerStatus(family="Current"), **state))
+
+    def test_restarts_a_server_that_only_answers_like_a_newer_one(self) -> None:
+        of = with_bucket(None)
+
+        assert held(of, live(of, NEW_KEYS))
+        assert held(of, live(of, NEW_KEYS, health=replace(CURRENT, version="0.13.0")))
+        assert not held(of, live(of, NEW_KEYS, health=IN_BETWEEN))
+        assert not held(of, live(of, NEW_KEYS, health=None, server=ServerStatus(family="Current", version="0.10.0")))
 
     @pytest.mark.parametrize("state", [{"health": LEGACY}, {"health": None}])
     @pytest.mark.parametrize("bucket", ["media", None])
@@ -331,6 +340,7 @@ class TestTheCredentials:
         assert kept
         assert kept.reason == KEPT_BY_SERVER
         assert "dfsctl store block remote edit" in kept.message
+        assert kept_by_server(of, live(of, health=IN_BETWEEN)) is None
         assert kept_by_server(of, live(of, health=LEGACY)) is None
         assert kept_by_server(of, live(of, health=None)) is None
 

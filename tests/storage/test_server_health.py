@@ -8,6 +8,7 @@ from app.storage.server_health import (
     Family,
     NotDittoFS,
     api_url,
+    command_line_tool,
     explain_block_error,
     family_of_image,
     image_version,
@@ -17,6 +18,7 @@ from app.storage.server_health import (
     read_shares,
     read_store_errors,
     read_version,
+    takes_keys_from_environment,
 )
 from app.storage.unstructured import Manifest
 from tests.harness.recorded_health import S3_DOWN, S3_FORBIDDEN, STARTED_AT, health
@@ -239,6 +241,26 @@ def test_what_is_no_version_is_none(text: object) -> None:
 def test_a_tag_tells_the_family_and_the_version(image: str, family: Family | None, version: str | None) -> None:
     assert family_of_image(image) == family
     assert image_version(image) == version
+
+
+@pytest.mark.parametrize(
+    ("family", "version", "takes_keys"),
+    [
+        (Family.LEGACY, None, True),
+        (Family.LEGACY, "0.9.9", True),
+        (Family.CURRENT, "0.12.0", True),
+        (Family.CURRENT, "0.13.0-rc1", False),
+        (Family.CURRENT, "1.0.0", False),
+        (Family.CURRENT, None, False),
+    ],
+)
+def test_keys_reach_older_servers_by_a_restart(family: Family, version: str | None, *, takes_keys: bool) -> None:
+    assert takes_keys_from_environment(family, version) is takes_keys
+
+
+def test_the_tool_of_a_server_was_renamed() -> None:
+    assert command_line_tool(Family.LEGACY, "0.4.2") == command_line_tool(Family.LEGACY, None) == "dittofsctl"
+    assert command_line_tool(Family.LEGACY, "0.5.0") == command_line_tool(Family.CURRENT, None) == "dfsctl"
 
 
 def test_the_api_is_at_the_address_of_its_service() -> None:

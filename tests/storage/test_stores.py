@@ -42,9 +42,19 @@ def test_what_a_server_does_not_report_is_not_claimed() -> None:
     assert verdict(CURRENT) == ("True", "Loaded", message)
 
 
-@pytest.mark.parametrize(("family", "tool"), [(Family.LEGACY, "dittofsctl"), (Family.CURRENT, "dfsctl")])
-def test_without_a_share_the_next_command_is_named(family: Family, tool: str) -> None:
-    status, reason, message = verdict(ServerHealth(family, STARTED_AT, 0), controlPlane={"port": 8090})
+@pytest.mark.parametrize(
+    ("family", "version", "tool"),
+    [
+        (Family.LEGACY, None, "dittofsctl"),
+        (Family.LEGACY, "0.4.2", "dittofsctl"),
+        (Family.LEGACY, "0.8.3", "dfsctl"),
+        (Family.CURRENT, None, "dfsctl"),
+    ],
+)
+def test_without_a_share_the_next_command_is_named(family: Family, version: str | None, tool: str) -> None:
+    health = ServerHealth(family, STARTED_AT, 0, version=version)
+
+    status, reason, message = verdict(health, controlPlane={"port": 8090})
 
     assert (status, reason) == ("False", "NoShare")
     assert "list one in spec.shares" in message
