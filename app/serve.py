@@ -117,17 +117,16 @@ async def _operating(
     lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
     writer = Writer(cluster, informers, lease.held if lease else lambda: True)
     patience = timedelta(seconds=settings.resize_patience_seconds)
-    async with ServerClient.open() as client:
-        health = HealthMonitor(informers, client)
-        reconciler = Reconciler(
-            cluster, informers, writer, events.record, resize_patience=patience, report_of=health.report
-        )
-        controller = Controller(informers, reconciler, settings.workers)
-        health.change_handlers.append(controller.wake)
+    health = HealthMonitor(informers, ServerClient())
+    reconciler = Reconciler(
+        cluster, informers, writer, events.record, resize_patience=patience, report_of=health.report
+    )
+    controller = Controller(informers, reconciler, settings.workers)
+    health.change_handlers.append(controller.wake)
 
-        async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
-            group.create_task(_reconcile(controller, health, lease, stop))
-            yield
+    async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
+        group.create_task(_reconcile(controller, health, lease, stop))
+        yield
 
 
 @asynccontextmanager

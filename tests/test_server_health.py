@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from app.cluster.reader import DITTO_SERVERS, PODS
@@ -19,7 +18,7 @@ from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.reconciler import Reconciler
 from app.storage.status import conditions
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.raw_server import Received, Reply, raw_server
+from tests.harness.raw_server import Received, Reply, connect_to, raw_server
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
 from tests.harness.recorded_health import S3_FORBIDDEN, STARTED_AT, current_answers, legacy_answers
 from tests.harness.wait import until_async
@@ -82,10 +81,9 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str, tmp_path:
     async with (
         connect(control_plane) as cluster,
         run_informers(cluster, namespace) as informers,
-        ServerClient.open(aiohttp.UnixConnector(str(socket), force_close=True)) as client,
     ):
         site = Site(cluster, informers, namespace)
-        site.client = client
+        site.client = ServerClient(connect_to(socket))
         statuses: list[Any] = [None]
 
         def count(_: object, manifest: Mapping[str, Any]) -> None:

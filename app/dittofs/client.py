@@ -1,17 +1,15 @@
-"""Asks DittoFS servers over HTTP. A server may be anything: no answer is followed, unpacked, or read for long."""
+"""Asks DittoFS servers for their health, and speaks their REST API. A server may be anything: it trusts no answer."""
 
-import asyncio
-import os
 import re
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 from urllib.parse import quote as percent_encode
 
-import aiohttp
 import orjson
 
-from app.dittofs.errors import Rejected, ServerError, ServerUnreachable, UnexpectedAnswer, redact
+from app.dittofs.errors import Rejected, ServerError, UnexpectedAnswer, redact
+from app.dittofs.exchange import Connect, HttpRequest, connect_by_tcp, exchange
 from app.storage.server_health import (
     Family,
     NotDittoFS,
@@ -49,25 +47,9 @@ class ServerClient:
     It never repeats a request. Whatever goes wrong is a ServerError.
     """
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
-        self._session = session
-
-    @classmethod
-    @asynccontextmanager
-    async def open(cls, connector: aiohttp.BaseConnector | None = None) -> AsyncIterator["ServerClient"]:
-        """Opens a client that connects by TCP, unless the connector has another way. It sends no request."""
-        async with aiohttp.ClientSession(
-            # Each server is asked so rarely that a connection would be closed, or stale, when it is needed again.
-            connector=connector or aiohttp.TCPConnector(limit=0, force_close=True),
-            headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "dittofs-operator"},
-            cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(total=None),
-            auto_decompress=False,
-            trust_env=False,
-            read_bufsize=16 * 1024,
-            max_headers=64,
-        ) as session:
-            yield cls(session)
+    def __init__(self, connect: Connect = connect_by_tcp) -> None:
+        """`connect` opens a connection to a host and port; it is another one in tests."""
+        self._connect = connect
 
     async def get_health(self, url: str, metrics_url: str | None = None) -> ServerHealth:
         """Asks a server, without a login, what it is, how many shares it has loaded, and which stores fail.
@@ -83,7 +65,7 @@ class ServerClient:
         version, errors = None, ()
         if metrics_url:
             with suppress(ServerError):
-                status, metrics = await self._exchange("GET", metrics_url, "/metrics")
+                status, metrics = await self._exchange(HttpRequest("GET", metrics_url, "/metrics"))
                 if status == 200:
                     version, errors = read_metrics(metrics.decode(errors="replace"))
         return ServerHealth(family, started_at, shares, errors, version)
@@ -122,8 +104,10 @@ class ServerClient:
             raise ServerError("nothing on a server has a name that is empty, . or ..")
         location = "".join(f"/{percent_encode(segment, safe='', errors='replace')}" for segment in path)
 
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        content = None
+        headers = {"Accept": "application/json"}
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        content = b""
         if body is not None:
             headers["Content-Type"] = "application/json"
             try:
@@ -131,10 +115,11 @@ class ServerClient:
             except orjson.JSONEncodeError:
                 raise ServerError(f"{method} {location} cannot be sent: a value of it is no text") from None
 
-        status, answer = await self._exchange(method, url, location, content, headers, seconds)
+        request = HttpRequest(method, url, location, headers, content)
+        status, answer = await self._exchange(request, seconds)
         if status not in _SUCCESS:
-            raise Rejected(f"{method} {location}", status, redact(_detail(answer), [*secrets, token]))
-        return _parse(f"{method} {location}", answer) if answer else None
+            raise Rejected(str(request), status, redact(_detail(answer), [*secrets, token]))
+        return _parse(request, answer) if answer else None
 
     async def _ask(
         self,
@@ -144,44 +129,20 @@ class ServerClient:
         statuses: Collection[int],
         seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Answer:
-        status, answer = await self._exchange("GET", url, path, seconds=seconds, limit=MAX_HEALTH_BYTES)
+        request = HttpRequest("GET", url, path)
+        status, answer = await self._exchange(request, seconds, MAX_HEALTH_BYTES)
         if status not in statuses:
             # Without a detail: whoever made this address lead to another service would read its answer in the status.
-            raise Rejected(f"GET {path}", status, "")
+            raise Rejected(str(request), status, "")
         try:
-            return read(_parse(f"GET {path}", answer))
+            return read(_parse(request, answer))
         except NotDittoFS as error:
-            raise UnexpectedAnswer(f"GET {path} was not answered by a DittoFS server: {error}") from error
+            raise UnexpectedAnswer(f"{request} was not answered by a DittoFS server: {error}") from error
 
     async def _exchange(
-        self,
-        method: str,
-        url: str,
-        path: str,
-        content: bytes | None = None,
-        headers: Mapping[str, str] | None = None,
-        seconds: float = REQUEST_TIMEOUT_SECONDS,
-        limit: int = MAX_ANSWER_BYTES,
+        self, request: HttpRequest, seconds: float = REQUEST_TIMEOUT_SECONDS, limit: int = MAX_ANSWER_BYTES
     ) -> tuple[int, bytes]:
-        """Returns the status and the body. No error quotes anything that was received."""
-        request, seconds = f"{method} {path}", min(seconds, LONGEST_TIMEOUT_SECONDS)
-        body = bytearray()
-        try:
-            async with (
-                asyncio.timeout(seconds),
-                self._session.request(
-                    method, f"{url}{path}", data=content, headers=headers, allow_redirects=False
-                ) as response,
-            ):
-                async for chunk in response.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        raise UnexpectedAnswer(f"the answer to {request} has more than {limit} bytes")
-                return response.status, bytes(body)
-        except TimeoutError:
-            raise ServerUnreachable(f"no answer to {request} within {seconds:g} s") from None
-        except (aiohttp.ClientError, OSError) as error:
-            raise ServerUnreachable(f"no answer to {request}: {_explain(error)}") from None
+        return await exchange(request, self._connect, min(seconds, LONGEST_TIMEOUT_SECONDS), limit)
 
 
 class AdminSession:
@@ -235,7 +196,7 @@ class AdminSession:
         )
 
 
-def _parse(request: str, body: bytes) -> Any:
+def _parse(request: HttpRequest | str, body: bytes) -> Any:
     """Raises UnexpectedAnswer for what is no JSON, or holds more than any answer of a server does."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
         raise UnexpectedAnswer(f"the answer to {request} has more than {MAX_JSON_VALUES} values")
@@ -263,12 +224,3 @@ def _detail(body: bytes) -> str:
         texts = [answer.get(name) for name in ("detail", "error", "title")] if isinstance(answer, dict) else []
         return next((text for text in texts if isinstance(text, str) and text), "")
     return body.decode(errors="replace")
-
-
-def _explain(error: Exception) -> str:
-    cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
-    if isinstance(cause, OSError) and cause.errno and cause.errno > 0:
-        return os.strerror(cause.errno).lower()
-    if isinstance(error, aiohttp.ClientResponseError):
-        return "what came back is not HTTP"
-    return "the connection was closed too early"

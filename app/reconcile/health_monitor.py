@@ -34,6 +34,8 @@ SHORTEST_INTERVAL_SECONDS = 1.0
 # For each server there is in the beginning, so that not all of them are asked at once.
 SPREAD_SECONDS = 0.02
 MAX_CONCURRENT = 16
+# To look at the pods of all servers at once would keep the event loop from the webhook.
+KEYS_PER_TURN = 50
 
 REQUESTS = Counter(
     "dittofs_operator_server_health_requests",
@@ -104,8 +106,10 @@ class HealthMonitor:
         await self._informers.wait_for_sync()
         self._is_running = True
         keys = list(self._informers.servers)
-        for key in keys:
+        for number, key in enumerate(keys):
             self._watch(key, len(keys) * SPREAD_SECONDS * self._jitter())
+            if number % KEYS_PER_TURN == 0:
+                await asyncio.sleep(0)
 
         try:
             async with asyncio.TaskGroup() as group:

@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from app.dittofs.exchange import Connect
+
 
 @dataclass(frozen=True)
 class Received:
@@ -33,12 +35,20 @@ def reply(status: int, body: object, content_type: str = "application/json") -> 
     return head.encode() + content
 
 
+def connect_to(path: Path) -> Connect:
+    """Returns how a client connects to this socket, whatever the host."""
+
+    async def connect(_host: str, _port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(path)
+
+    return connect
+
+
 @asynccontextmanager
 async def raw_server(answer: Callable[[Received], Reply], path: Path | None = None) -> AsyncIterator[str]:
     """Answers each request with the bytes that `answer` returns or yields, and then closes.
 
-    Yields the URL; with a path it listens on a socket of that name instead, as any host that an
-    `aiohttp.UnixConnector` connects to.
+    Yields the URL; with a path it listens on a socket of that name instead, for a client that connects by `connect_to`.
     """
     busy: set[asyncio.Task[None]] = set()
 

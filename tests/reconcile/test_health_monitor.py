@@ -3,12 +3,12 @@ beside the caches of an empty namespace; the servers answer on a socket, as what
 """
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 import pytest
 from prometheus_client import REGISTRY
 
@@ -19,7 +19,7 @@ from app.storage.facts import Unknown
 from app.storage.server_health import Family, ServerHealth
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.raw_server import Received, Reply, raw_server, reply
+from tests.harness.raw_server import Received, Reply, connect_to, raw_server, reply
 from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.recorded_health import S3_FORBIDDEN, STARTED_AT, current_answers, health, legacy_answers
 from tests.harness.server_table import server
@@ -97,9 +97,8 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str, tmp_path:
     async with (
         connect(control_plane) as cluster,
         run_informers(cluster, namespace) as informers,
-        ServerClient.open(aiohttp.UnixConnector(str(socket), force_close=True, limit=0)) as client,
     ):
-        site = Site(informers, namespace, client)
+        site = Site(informers, namespace, ServerClient(connect_to(socket)))
         async with raw_server(site.respond, socket):
             yield site
 
@@ -336,3 +335,17 @@ async def test_results_are_counted(site: Site) -> None:
         "unreachable": 3,
         "unexpected": 3,
     }
+
+
+async def test_many_servers_hold_up_nothing_in_the_beginning(site: Site) -> None:
+    for number in range(1000):
+        site.put_server(f"s{number}", f"10.0.{number // 250}.{number % 250 + 1}")
+
+    async with running(site.monitor()):
+        steps = []
+        while site.asked.total() < 50:
+            begun = time.thread_time()
+            await asyncio.sleep(0)
+            steps.append(time.thread_time() - begun)
+
+    assert max(steps) < 0.01
