@@ -8,8 +8,9 @@ from urllib.parse import quote as percent_encode
 
 import orjson
 
-from app.dittofs.errors import Rejected, ServerError, UnexpectedAnswer, redact
+from app.dittofs.errors import Rejected, ServerError, UnexpectedAnswer
 from app.dittofs.exchange import Connect, HttpRequest, connect_by_tcp, exchange
+from app.storage.redaction import redact
 from app.storage.server_health import (
     Family,
     NotDittoFS,

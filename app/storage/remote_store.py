@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.storage.dialogue import Answer, Dialogue, ServerRequest, StoreRecord, Unanswered, list_records
-from app.storage.evidence import quote
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.problem import Problem, Stage
+from app.storage.redaction import redact
 from app.storage.unstructured import Manifest
 
 STORE_NAME = "dittofs-operator"
@@ -93,13 +93,8 @@ class S3Keys:
     endpoint: str = field(default="", repr=False)
 
     def mask(self, text: str) -> str:
-        """Quotes a server's text without these values, also as they are written in JSON."""
-        values = [value for value in (self.access_key_id, self.secret_access_key, self.endpoint) if value]
-        forms = {form for value in values for form in (value, json.dumps(value)[1:-1])}
-        # A value that contains another one comes first, or its rest would stay.
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "********")
-        return quote(text)
+        """Quotes a server's text without these values."""
+        return redact(text, (self.access_key_id, self.secret_access_key, self.endpoint))
 
 
 @dataclass(frozen=True)
