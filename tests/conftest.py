@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.dittofs_standin import S3, STANDIN
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.volume_driver import VolumeDriver
 from tests.helm.build import helm
@@ -65,4 +66,19 @@ def operated(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: P
 def driver(control_plane: ControlPlane, namespace: str) -> Iterator[VolumeDriver]:
     """Runs a volume driver in the namespace."""
     with VolumeDriver(control_plane, namespace) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def standin(pytestconfig: pytest.Config) -> Path:
+    """Builds the stand-in for DittoFS and S3, and returns the folder of its programs."""
+    # The first build takes a minute, so its progress is shown.
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return STANDIN.built(os.environ)
+
+
+@pytest.fixture
+def s3(standin: Path, tmp_path: Path) -> Iterator[S3]:
+    """Runs an S3 endpoint that accepts the key `first`."""
+    with S3(standin, tmp_path / "s3", first="first-secret") as running:
         yield running

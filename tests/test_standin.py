@@ -5,7 +5,6 @@ S3 endpoint accepts the key `first`.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.controlplane.program import Failed
-from tests.harness.dittofs_standin import BUCKET, CURRENT, FOLDER, LEGACY, PASSWORD, S3, STANDIN, DittoFS
+from tests.harness.dittofs_standin import BUCKET, CURRENT, FOLDER, LEGACY, PASSWORD, S3, DittoFS
 from tests.harness.free_ports import free_port
 from tests.harness.recording import Player
 from tests.harness.wait import until
@@ -22,29 +21,16 @@ KEYS = {"first": "first-secret"}
 BOTH = pytest.mark.parametrize("name", [LEGACY, CURRENT])
 
 
-@pytest.fixture(scope="session")
-def programs(pytestconfig: pytest.Config) -> Path:
-    # The first build takes a minute, so its progress is shown.
-    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        return STANDIN.built(os.environ)
-
-
 @pytest.fixture
-def s3(programs: Path, tmp_path: Path) -> Iterator[S3]:
-    with S3(programs, tmp_path / "s3", **KEYS) as running:
-        yield running
-
-
-@pytest.fixture
-def legacy(programs: Path, s3: S3, tmp_path: Path) -> Iterator[DittoFS]:
+def legacy(standin: Path, s3: S3, tmp_path: Path) -> Iterator[DittoFS]:
     key = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "first-secret", "AWS_ENDPOINT_URL": s3.url}
-    with DittoFS(programs, LEGACY, tmp_path / LEGACY, **key) as running:
+    with DittoFS(standin, LEGACY, tmp_path / LEGACY, **key) as running:
         yield running
 
 
 @pytest.fixture
-def current(programs: Path, tmp_path: Path) -> Iterator[DittoFS]:
-    with DittoFS(programs, CURRENT, tmp_path / CURRENT) as running:
+def current(standin: Path, tmp_path: Path) -> Iterator[DittoFS]:
+    with DittoFS(standin, CURRENT, tmp_path / CURRENT) as running:
         yield running
 
 
@@ -58,13 +44,13 @@ class Recorded:
 
 
 @BOTH
-def test_it_answers_as_the_real_server_did(programs: Path, name: str, s3: S3, tmp_path: Path) -> None:
+def test_it_answers_as_the_real_server_did(standin: Path, name: str, s3: S3, tmp_path: Path) -> None:
     generation = "legacy" if name == LEGACY else "current"
     steps: list[dict[str, Any]] = json.loads((FOLDER / "recordings" / f"{generation}.json").read_text())
     nobody = f"http://127.0.0.1:{free_port()}"
     values = {"S3": s3.url, "DATA": "/data", "PASSWORD": PASSWORD, "DEAD": nobody}
 
-    with DittoFS(programs, name, tmp_path / name) as server:
+    with DittoFS(standin, name, tmp_path / name) as server:
         player = Player(Recorded(server, s3), values)
         for recorded, played in zip(steps, player.play(steps), strict=True):
             assert played == recorded
@@ -169,8 +155,8 @@ def test_what_is_on_no_volume_is_lost(current: DittoFS, s3: S3) -> None:
 
 
 @BOTH
-def test_the_password_of_the_first_boot_stays(programs: Path, name: str, tmp_path: Path) -> None:
-    with DittoFS(programs, name, tmp_path) as server:
+def test_the_password_of_the_first_boot_stays(standin: Path, name: str, tmp_path: Path) -> None:
+    with DittoFS(standin, name, tmp_path) as server:
         server.environ["DITTOFS_ADMIN_INITIAL_PASSWORD"] = "another-password"
         server.restart()
 
@@ -185,8 +171,8 @@ def test_only_the_legacy_server_logs_the_password(legacy: DittoFS, current: Ditt
 
 
 @BOTH
-def test_it_ends_with_the_code_of_the_real_server(programs: Path, name: str, tmp_path: Path) -> None:
-    with DittoFS(programs, name, tmp_path) as server:
+def test_it_ends_with_the_code_of_the_real_server(standin: Path, name: str, tmp_path: Path) -> None:
+    with DittoFS(standin, name, tmp_path) as server:
         program = server.running
         server.stop()
 
@@ -194,11 +180,11 @@ def test_it_ends_with_the_code_of_the_real_server(programs: Path, name: str, tmp
 
 
 @pytest.mark.parametrize("with_share", [True, False])
-def test_a_newer_server_spoils_the_database(programs: Path, legacy: DittoFS, with_share: bool) -> None:
+def test_a_newer_server_spoils_the_database(standin: Path, legacy: DittoFS, with_share: bool) -> None:
     if with_share:
         create_legacy_share(legacy)
     legacy.stop()
-    newer = DittoFS(programs, CURRENT, legacy.folder)
+    newer = DittoFS(standin, CURRENT, legacy.folder)
 
     with pytest.raises(Failed, match="failed to run database migration" if with_share else "failed to drop"):
         newer.start()
@@ -211,9 +197,9 @@ def test_a_newer_server_spoils_the_database(programs: Path, legacy: DittoFS, wit
     assert legacy.api("GET", "/payload-stores").json() == []
 
 
-def test_only_the_current_server_warns_of_unknown_keys(programs: Path, tmp_path: Path) -> None:
+def test_only_the_current_server_warns_of_unknown_keys(standin: Path, tmp_path: Path) -> None:
     for name in (LEGACY, CURRENT):
-        server = DittoFS(programs, name, tmp_path / name)
+        server = DittoFS(standin, name, tmp_path / name)
         server.configure(nonsense={"key": 1}, logging={"colour": "red"})
         with server:
             warned = [line for line in server.running.output() if "unknown keys" in line]
@@ -222,8 +208,8 @@ def test_only_the_current_server_warns_of_unknown_keys(programs: Path, tmp_path:
         assert all("logging.colour" in line and "nonsense" in line for line in warned)
 
 
-def test_the_current_server_demands_only_its_secret(programs: Path, tmp_path: Path) -> None:
-    server = DittoFS(programs, CURRENT, tmp_path)
+def test_the_current_server_demands_only_its_secret(standin: Path, tmp_path: Path) -> None:
+    server = DittoFS(standin, CURRENT, tmp_path)
     del server.environ["DITTOFS_ADMIN_INITIAL_PASSWORD"]
     (tmp_path / "config.yaml").write_text(f"controlplane: {{host: 127.0.0.1, port: {server.port}}}\n")
     with server:
