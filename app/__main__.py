@@ -14,7 +14,7 @@ from app.syntax import UnusableInput
 SUMMARIES = {
     "check": "Check DittoServer manifests before applying them.",
     "crd": "Print the CustomResourceDefinition of DittoServers.",
-    "df": "Show the volumes of DittoServers: requested size, capacity and used space.",
+    "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
     "plan": "Preview what applying DittoServer manifests would change.",
     "render": "Print the objects that the operator creates for DittoServers.",
     "review": "Print an AdmissionReview of a DittoServer, to test the webhook with.",

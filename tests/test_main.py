@@ -68,7 +68,7 @@ def test_a_listed_summary_is_the_one_of_the_command(name: str) -> None:
 def test_every_command_module_is_listed() -> None:
     modules = {path.stem for path in (ROOT / "app/cli").glob("[!_]*.py")}
 
-    assert modules - {"options", "output"} == set(SUMMARIES) == set(command_line.commands)
+    assert modules - {"options", "output", "takeover"} == set(SUMMARIES) == set(command_line.commands)
 
 
 def test_a_misspelt_command_draws_a_suggestion() -> None:

@@ -27,7 +27,7 @@ PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.
 @option("--all-namespaces", "-A", is_flag=True, help="List the volumes in all namespaces.")
 @output_option
 def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: str) -> None:
-    """Show the volumes of DittoServers: requested size, capacity and used space; and which version each server has.
+    """Show the volumes of DittoServers: requested size, capacity, used space and the server's version.
 
     Without --kubeconfig and --snapshot, these are the volumes in the cluster that kubectl uses. With --snapshot, all of
     its namespaces are listed unless you choose one.

@@ -42,7 +42,7 @@ def test_gaps_are_printed_on_standard_error(control_plane: ControlPlane, crd: No
     volumes = run("df", "--kubeconfig", str(kubeconfig))
 
     assert volumes.returncode == 0
-    assert [line.split()[6] for line in volumes.stdout.splitlines()[1:]] == ["unknown", "unknown"]
+    assert [line.split()[7] for line in volumes.stdout.splitlines()[1:]] == ["unknown", "unknown"]
 
     classes, used = volumes.stderr.splitlines()
 
