@@ -45,7 +45,7 @@ from app.storage.status import (
 )
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
-from app.storage.workload import SECTION_REJECTED
+from app.storage.workload import SECTION_REJECTED, pending_rollout
 
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
@@ -190,7 +190,8 @@ class Reconciler:
         problems = [*result.problems, *plan.problems]
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
-        observation = Observation(problems, pending_rollout=plan.pending_rollout, contents=plan.contents)
+        pending = pending_rollout(plan.rendering)
+        observation = Observation(problems, pending_rollout=pending, contents=plan.contents)
         live = await self._report(server, manifest, observation, result.resize)
 
         # No event says when Secrets can be read, or when a name becomes free.

@@ -28,6 +28,7 @@ from app.storage.objects import (
 from app.storage.problem import Problem, Stage
 from app.storage.provisioning import Contents, Hashes, contents, credentials_problem, provisioning
 from app.storage.remote_store import RemoteStore
+from app.storage.rendering import NEWEST, Rendering
 from app.storage.resize import (
     ALLOW_DATA_LOSS,
     CLAIM_CREATION_TIME,
@@ -53,7 +54,7 @@ from app.storage.status import UNREADABLE
 from app.storage.takeover import former_admin_secret_name, is_of_server, without_owner
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
-from app.storage.workload import decide_workload, is_changed, orphan_hash, pending_rollout
+from app.storage.workload import decide_workload, is_changed, orphan_hash
 
 # Earlier versions saved the StatefulSet that they were about to recreate in this annotation of the ConfigMap. Whoever
 # may change ConfigMaps could have any pod created that way.
@@ -88,8 +89,8 @@ class Plan:
     their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
-    sections of the spec the API server does not accept for it, or why the server does not have its S3 keys.
-    `pending_rollout` says what the next restart of the pod brings that it is not restarted for.
+    sections of the spec the API server does not accept for it, or why the server does not have its S3 keys. `rendering`
+    is that of the pod; what later ones change is pending.
 
     `provisioning` is what the server should have inside, None while it cannot be asked; `contents` is for the status.
     """
@@ -102,7 +103,7 @@ class Plan:
     apply: tuple[Write, ...] = ()
     delete: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
-    pending_rollout: str | None = None
+    rendering: Rendering = NEWEST
     provisioning: Provisioning | None = None
     contents: Contents = field(default_factory=Contents)
 
@@ -155,7 +156,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
         problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
-        pending_rollout=pending_rollout(decision.rendering),
+        rendering=decision.rendering,
         provisioning=None if is_foreign else provisioning(server, live, hashes),
         contents=inside,
     )

@@ -7,14 +7,16 @@ from datetime import datetime
 from typing import Any
 
 from app.storage import quantity
-from app.storage.desired import desired
+from app.storage.desired import Plan, desired
 from app.storage.difference import differs
 from app.storage.facts import Claim
 from app.storage.images import is_same_image
 from app.storage.live import LiveState
-from app.storage.objects import OPERATOR, controller
-from app.storage.pod import pod_name
+from app.storage.objects import OPERATOR, Owner, controller, stateful_set
+from app.storage.pod import RESTARTED_AT, PodRevision, pod_name
+from app.storage.provisioning import Hashes
 from app.storage.reading import read
+from app.storage.rendering import NEWEST
 from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
@@ -23,6 +25,7 @@ from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
 from app.storage.volumes import is_bound, is_of_another_class, storage_class_of, unknown_resizability
 from app.storage.volumes import volumes as volumes_of
+from app.storage.workload import has_writable_root, live_template, restarted_at
 
 Objects = Mapping[tuple[str, str], Manifest]
 
@@ -75,29 +78,35 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
     added = {volume.name for volume in volumes_of(after.spec.storage)} - had
 
     effects = []
-    workload = _objects(before, now, live).get(_workload_key(before)) if live else None
-    if live and live.stateful_set and workload:
-        # The operator replaces an outdated template without any edit, such as after an upgrade of the operator itself.
-        template = {
-            **workload["spec"]["template"],
-            "metadata": {"labels": workload["spec"]["template"]["metadata"]["labels"]},
-        }
-        if differs({"spec": {"template": template}}, live.stateful_set):
-            how = "differs from what this version of the operator renders for the unchanged spec"
-            effects.append(Effect(f"StatefulSet {before.metadata.name}", how, restarts=before.spec.replicas > 0))
+    runs = before.spec.replicas > 0 and after.spec.replicas > 0
+    plan = _plan(before, now, live) if live else Plan()
+    workload = next((write.manifest for write in plan.apply if write.kind == "StatefulSet"), None)
+    template = {"spec": {"template": workload["spec"]["template"]}} if workload else {}
+    if live and live.stateful_set and differs(template, live.stateful_set):
+        # The operator replaces without any edit what somebody else changed.
+        how = "differs from what this version of the operator renders for the unchanged spec"
+        effects.append(Effect(f"StatefulSet {before.metadata.name}", how, restarts=before.spec.replicas > 0))
+
+    asked, asked_before = restarted_at(new), restarted_at(old)
+    done = restarted_at(live.stateful_set["spec"]["template"]) if live and live.stateful_set else None
+    if asked and asked not in (asked_before, done):
+        how = f"{_format_value(asked_before)} to {_format_value(asked)}"
+        effects.append(Effect(f"annotation {RESTARTED_AT}", how, restarts=runs))
 
     resized = _volume_effects(after, live, added) if live else {}
-    runs = before.spec.replicas > 0 and after.spec.replicas > 0
-
-    old_objects = _objects(before, now)
+    old_objects, old_template = _objects(before, now), _template(before, live)
     for change in _field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
         new_objects = _objects(alone, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
             effect = replace(effect, how=f"{effect.how}, which may migrate the database for good")
-        templates = (objects[_workload_key(before)]["spec"]["template"] for objects in (old_objects, new_objects))
-        effects.append(replace(effect, restarts=runs and len(set(map(json.dumps, templates))) > 1))
+        effects.append(replace(effect, restarts=runs and _template(alone, live) != old_template))
+
+    if changes := plan.rendering.pending_changes:
+        restarts = any(effect.restarts for effect in effects)
+        when = "goes out with this restart" if restarts else "waits for the next restart"
+        effects.append(Effect("pending rollout", f"{when}: {changes}", restarts=restarts))
     return effects
 
 
@@ -212,23 +221,30 @@ def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     return Effect(".".join(change.path), ", ".join(parts))
 
 
-def _objects(server: DittoServer, now: datetime, live: LiveState | None = None) -> Objects:
-    """Returns what the Plan for the server applies, by kind and name; without a LiveState that of a new server."""
+def _objects(server: DittoServer, now: datetime) -> Objects:
+    """Returns what is applied for a new server, by kind and name."""
+    return {(write.kind, write.manifest["metadata"]["name"]): write.manifest for write in _plan(server, now).apply}
+
+
+def _plan(server: DittoServer, now: datetime, live: LiveState | None = None) -> Plan:
+    # A restart that is held back is reported elsewhere.
+    return desired(server, replace(live or LiveState(), may_lose_data=True), now)
+
+
+def _template(server: DittoServer, live: LiveState | None) -> str:
+    """Returns the pod template, by which to tell whether an edit restarts the pod, as JSON: 1 is not True there."""
     # Which Secrets the pod reads matters, not what they hold: their names stand for digests of their values.
     references = [reference for reference in consumed_references(server.metadata.name, server.spec) if reference.secret]
     digests = {
         reference.secret or "": {key.name: f"{reference.secret}/{key.name}" for key in reference.keys}
         for reference in references
     }
-    # A restart that is held back is reported elsewhere.
-    live = replace(live or LiveState(), digests=digests, may_lose_data=True)
-    return {
-        (write.kind, write.manifest["metadata"]["name"]): write.manifest for write in desired(server, live, now).apply
-    }
+    owner = Owner(server.metadata.name, server.metadata.namespace)
+    present = live_template(owner, live) if live else None
 
-
-def _workload_key(server: DittoServer) -> tuple[str, str]:
-    return "StatefulSet", server.metadata.name
+    has_root = present is not None and has_writable_root(present, ())
+    revision = PodRevision(config_hash=Hashes.of(server, digests, NEWEST).full, has_writable_root=has_root)
+    return json.dumps(stateful_set(owner, server.spec, revision)["spec"]["template"])
 
 
 def _field_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[FieldChange]:

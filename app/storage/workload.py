@@ -109,9 +109,10 @@ def is_changed(workload: Manifest, live: Manifest | None) -> bool:
 
 
 def rendering_of(template: Mapping[str, Any]) -> Rendering:
-    """Returns the rendering that a live pod template, or a pod, has the mounts of."""
-    paths = {mount["mountPath"] for mount in _mounts(template)}
-    return Rendering.BOTH_FAMILIES if SECOND_METADATA_PATH in paths else Rendering.SINGLE_FAMILY
+    """Returns the rendering that a live pod template, or a pod, has the mounts of; the newest for any other pod."""
+    mounts = _container(template).get("volumeMounts") or []
+    paths = {mount["mountPath"] for mount in mounts}
+    return NEWEST if not paths or SECOND_METADATA_PATH in paths else Rendering.SINGLE_FAMILY
 
 
 def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Manifest]) -> bool:
@@ -159,8 +160,9 @@ class _Candidates:
         if self.present:
             is_unchanged = _keeps_template(self.render(rendering), self.present, self.owner)
         else:
-            # A pod has more in it than its template had: apart from its mounts, only its hash tells.
-            is_unchanged = orphan_hash(self.live) in (None, self._digest(rendering))
+            # A pod has more in it than its template had: apart from its mounts, only its annotations tell.
+            is_asked_for = self.live.restarted_at not in (None, restarted_at(self.template or {}))
+            is_unchanged = not is_asked_for and orphan_hash(self.live) in (None, self._digest(rendering))
         return rendering if is_unchanged else NEWEST
 
     def render(self, rendering: Rendering) -> Manifest:
@@ -242,7 +244,3 @@ def _config_hash_of(template: Mapping[str, Any]) -> str | None:
 def _container(template: Mapping[str, Any]) -> Manifest:
     containers = (template.get("spec") or {}).get("containers") or []
     return next((container for container in containers if container["name"] == CONTAINER), {})
-
-
-def _mounts(template: Mapping[str, Any]) -> list[Manifest]:
-    return _container(template).get("volumeMounts") or []

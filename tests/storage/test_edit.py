@@ -10,8 +10,9 @@ from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
-from app.storage.pod import PodRevision
+from app.storage.pod import RESTARTED_AT, PodRevision
 from app.storage.reading import read
+from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
@@ -227,6 +228,46 @@ def test_changes_without_an_edit_come_first() -> None:
         "differs from what this version of the operator renders for the unchanged spec",
         restarts=True,
     )
+
+
+def running_in(rendering: Rendering, **spec: Any) -> LiveState:
+    """A server as a version of the operator with this rendering left it."""
+    revision = PodRevision(rendering, "digest", has_writable_root=rendering is not NEWEST)
+    live = stateful_set(Owner("files", "default", "u"), read(server(**spec)).server.spec, revision)
+    return live_state(stateful_set=live)
+
+
+def test_what_is_pending_goes_out_with_the_restart_of_an_edit() -> None:
+    live, changes = running_in(Rendering.SINGLE_FAMILY), Rendering.BOTH_FAMILIES.changes
+    pending = Effect("pending rollout", f"goes out with this restart: {changes}", restarts=True)
+    waiting = Effect("pending rollout", f"waits for the next restart: {changes}", restarts=False)
+
+    assert effects(server(resources={"limits": {"cpu": 2}}), live=live)[1:] == [pending]
+    assert effects(server(nfsPort=2050), live=live)[1:] == [waiting]
+    assert effects(server(), live=live) == [waiting]
+    assert effects(server(), live=running_in(NEWEST)) == []
+
+
+def test_an_opt_in_to_a_read_only_root_restarts() -> None:
+    opted_in = server(securityContext={"readOnlyRootFilesystem": True})
+
+    assert effects(opted_in, live=running_in(Rendering.SINGLE_FAMILY))[0].restarts
+    assert not effects(opted_in, live=running_in(NEWEST))[0].restarts
+
+
+def asking(value: str) -> Manifest:
+    manifest = server()
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": {RESTARTED_AT: value}}}
+
+
+def test_a_restart_that_is_asked_for_takes_pending_changes_along() -> None:
+    live = running_in(Rendering.SINGLE_FAMILY)
+    asked, pending = effects(asking("noon"), live=live)
+
+    assert asked == Effect("annotation dittofs.io/restartedAt", "unset to noon", restarts=True)
+    assert pending.restarts
+    assert [effect.restarts for effect in effects(server(), asking("noon"), live)] == [False]
+    assert [effect.restarts for effect in effects(asking("noon\n"), live=live)] == [False]
 
 
 def test_without_claims_a_size_is_an_ordinary_field() -> None:

@@ -190,6 +190,7 @@ def test_an_orphan_that_has_to_restart_brings_everything_pending() -> None:
     rotated = {**DIGESTS, "files-jwt-secret": {"jwt-secret": "9"}}
 
     assert decide(known(None, pod=orphan_of(live_in(OLD)), digests=rotated)).rendering is NEWEST
+    assert decide(known(None, pod=orphan_of(live_in(OLD)), restarted_at="noon")).rendering is NEWEST
 
 
 def test_an_orphan_without_its_hash_is_judged_by_its_mounts() -> None:
