@@ -1,6 +1,6 @@
 """Interrupts the expansion of three volumes at each of its calls, in every way in which a call can fail.
 
-It always ends with expanded claims, one StatefulSet, and the same pod.
+It always ends with expanded claims, one StatefulSet, and the same pod, whichever version of the operator created that.
 
 `pytest -s` shows the figures.
 """
@@ -19,10 +19,13 @@ from app.cluster.reader import PODS, STATEFUL_SETS
 from app.cluster.store import Store
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
+from app.storage.rendering import Rendering
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.previous_version import write_objects
 from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
-from tests.harness.volume_expansion import ExpansionNamespace, until_adopted
+from tests.harness.volume_expansion import SECONDS, ExpansionNamespace, until_adopted
+from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -108,11 +111,14 @@ class Story:
     def sizes(self) -> dict[str, str]:
         return dict.fromkeys(("metadataSize", "contentSize", "cacheSize"), f"{self.size}Gi")
 
-    async def create_server(self) -> None:
+    async def create_server(self, rendering: Rendering) -> None:
         async with run_informers(self.cluster, self.namespace) as informers:
-            self.pod = await ExpansionNamespace(self.cluster, informers, self.namespace).create_ready_server(
-                **self.sizes
-            )
+            site = ExpansionNamespace(self.cluster, informers, self.namespace)
+            await site.create_sized_server(**self.sizes)
+            await write_objects(site, rendering)
+            await site.reconcile_until("Bound")
+            await until_async(lambda: site.pod is not None, SECONDS)
+            self.pod = await site.make_pod_ready()
 
     async def chapter(self, harm: Harm | None = None, at: int = 0) -> Interrupted:
         """Expands the volumes with harm at one call, and lets another operator finish."""
@@ -166,9 +172,10 @@ class Story:
         assert [owner["uid"] for owner in owners] == [stateful_set["metadata"]["uid"]]
 
 
-async def test_an_interrupted_expansion_is_completed(cluster: Cluster, namespace: str) -> None:
+@pytest.mark.parametrize("rendering", Rendering)
+async def test_an_interrupted_expansion_is_completed(cluster: Cluster, namespace: str, rendering: Rendering) -> None:
     story = Story(cluster, namespace)
-    await story.create_server()
+    await story.create_server(rendering)
     undisturbed = (await story.chapter()).calls
 
     begun = monotonic()

@@ -43,6 +43,7 @@ OF_THE_WHOLE = {
     "tests/test_tampering.py",
     "tests/test_terminating.py",
     "tests/test_truths.py",
+    "tests/test_upgrade.py",
 }
 
 

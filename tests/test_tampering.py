@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from app.cluster.client import Cluster, Request
+from app.cluster.client import Cluster
 from app.cluster.errors import Conflict, NotFound
 from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
@@ -27,25 +27,13 @@ from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, owner_of, run_informers
+from tests.harness.recorded_writes import Recording
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
 
 SAVED_STATE = "dittofs.io/stateful-set"
 ELSEWHERE = "kube-public"
-
-
-class Recording(Cluster):
-    """A cluster client that records its writes."""
-
-    def __init__(self, cluster: Cluster) -> None:
-        super().__init__(cluster.connection)
-        self.writes: list[Request] = []
-
-    async def _request(self, request: Request, *kinds: str) -> dict[str, Any]:
-        if request.method != "GET":
-            self.writes.append(request)
-        return await super()._request(request, *kinds)
 
 
 class Target(ReconcilerNamespace):
