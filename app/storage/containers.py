@@ -8,7 +8,7 @@ from typing import Any
 
 from app.storage.evidence import Case, quote
 from app.storage.images import MIGRATION_FAILED, explain_failed_migration
-from app.storage.pod import CONTAINER
+from app.storage.pod import CONTAINER, container_status
 from app.storage.problem import Problem
 
 # For these reasons a container has ended, and ends again.
@@ -51,8 +51,7 @@ def failed_run(pod: Mapping[str, Any]) -> tuple[str, int] | None:
 
     None while the server is ready: what it said before no longer matters.
     """
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    status: Mapping[str, Any] = next((status for status in statuses if status.get("name") == CONTAINER), {})
+    status = container_status(pod)
     ended = (status.get("lastState") or {}).get("terminated") or {}
     if status.get("ready") or not ended.get("exitCode") or ended.get("reason") in _NEVER_RAN:
         return None

@@ -1,14 +1,13 @@
 """Decides which image has opened a server's database, whether a tag can move, and what to do about another image."""
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from app.storage.adoption import why_not_adopted
 from app.storage.events import Event
 from app.storage.evidence import quote
 from app.storage.live import LiveState
-from app.storage.pod import CONTAINER
+from app.storage.pod import CONTAINER, container_status
 from app.storage.rollout import is_ready
 from app.storage.spec import MAX_IMAGE_CHARACTERS, DittoServer
 from app.storage.status_schema import IMAGE_ID_PATTERN, ServerStatus
@@ -56,8 +55,7 @@ def observe_image(server: DittoServer, live: LiveState, known: ServerStatus) -> 
     if pod is None or not is_ready(pod) or why_not_adopted(server, live):
         return known
 
-    statuses = (pod.get("status") or {}).get("containerStatuses") or []
-    container: Mapping[str, Any] = next((status for status in statuses if status.get("name") == CONTAINER), {})
+    container = container_status(pod)
     image_id = str(container.get("imageID") or "").removeprefix(_DOCKER_PREFIX)
     if not container.get("ready") or not re.fullmatch(IMAGE_ID_PATTERN, image_id):
         return known
