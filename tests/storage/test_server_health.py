@@ -1,7 +1,10 @@
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.storage.server_health import (
     MAX_SHARES,
@@ -21,6 +24,7 @@ from app.storage.server_health import (
     takes_keys_from_environment,
 )
 from app.storage.unstructured import Manifest
+from tests.harness.json_strategies import ANY_JSON
 from tests.harness.recorded_health import S3_DOWN, S3_FORBIDDEN, STARTED_AT, health
 
 
@@ -303,3 +307,38 @@ def test_a_label_that_somebody_added_to_the_selector_narrows_it() -> None:
 )
 def test_a_service_that_leads_elsewhere_has_no_url(other: Manifest | None) -> None:
     assert api_url(other) is None
+
+
+_KEYS = st.sampled_from(
+    [
+        "block_store",
+        "block_stores",
+        "data",
+        "error",
+        "metadata_stores",
+        "name",
+        "service",
+        "shares",
+        "started_at",
+        "status",
+    ]
+)
+_LIKE_HEALTH = st.recursive(
+    ANY_JSON | st.sampled_from(["dittofs", "healthy", "unhealthy", STARTED_AT, S3_FORBIDDEN]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=5),
+)
+
+
+@given(answer=_LIKE_HEALTH)
+def test_whatever_a_server_answers_is_read_or_refused(answer: Any) -> None:
+    for read in (read_identity, read_shares, read_store_errors):
+        with suppress(NotDittoFS):
+            result = read(answer)
+            assert all(text.isprintable() for text in (result if isinstance(result, tuple) else [str(result)]))
+
+
+@given(text=st.text(max_size=200), image=st.text(max_size=80))
+def test_whatever_metrics_and_images_say_is_read(text: str, image: str) -> None:
+    assert all(error.isprintable() for error in read_metrics(f"\ndittofs_remote_up{{{text}}} 0\n{text}")[1])
+    assert family_of_image(image) in (*Family, None)
+    assert image_version(image) is None or len(image_version(image) or "") <= 64
