@@ -5,12 +5,16 @@ import base64
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 import pytest
 
+from app.cluster.client import Cluster, Request
+from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.reconcile.reconciler import Reconciler
+from app.reconcile.writer import Writer
 from app.storage.crd import custom_resource_definition
 from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
@@ -30,9 +34,12 @@ CLAIM_NAMES = tuple(f"{volume}-files-0" for volume in go_operator.SIZES)
 class Takeover(ExpansionNamespace):
     """A namespace in which the Go operator has created a server named files."""
 
-    control_plane: ControlPlane
-    password: str
-    pods: list[str]
+    def __init__(self, control_plane: ControlPlane, cluster: Cluster, informers: Informers, namespace: str) -> None:
+        super().__init__(cluster, informers, namespace)
+        self.control_plane = control_plane
+        self.password = secrets.token_urlsafe(18)
+        self.original_pod = ""
+        self.pods: list[str] = []
 
     def create(self, *manifests: Manifest) -> None:
         """Creates objects as the Go operator does."""
@@ -48,13 +55,13 @@ class Takeover(ExpansionNamespace):
         await until_async(lambda: self.key in self.informers.servers)
         return str((await self.live(DITTO_SERVERS))["metadata"]["uid"])
 
-    async def run_go_server(self, *, legacy: bool = False) -> Manifest:
-        """Lets the Go operator's server run, and returns its pod, ready and with bound claims."""
+    async def run_go_server(self, *, legacy: bool = False) -> None:
+        """Lets the Go operator's server run; its pod is ready, and its claims are bound."""
         uid = await self.create_go_server()
         self.create(*go_operator.left_behind("files", uid, self.storage_class, self.password, legacy=legacy))
         await self.wait_for_claims()
         await until_async(lambda: self.pod is not None, SECONDS)
-        return await self.report_ready()
+        self.original_pod = (await self.report_ready())["metadata"]["uid"]
 
     async def keep_claims(self) -> None:
         """Leaves only the claims of a server."""
@@ -69,22 +76,32 @@ class Takeover(ExpansionNamespace):
         await until_async(lambda: all(map(is_bound, CLAIM_NAMES)), SECONDS)
 
     async def report_ready(self) -> Manifest:
-        """Reports the current pod ready, as its kubelet does."""
+        """Reports the current pod ready, as its kubelet does, and returns it."""
         pod = await self.live(PODS, "files-0")
         status = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": NOON}]}
         await self.cluster.patch_status(PODS, {"metadata": identity(pod), "status": status})
         return pod
 
     async def take_over(self) -> None:
-        """Reconciles until nothing is left to do, and notes every pod that has started since."""
-        first = self.pod and self.pod["metadata"]["uid"]
+        """Reconciles until nothing is left to do, and notes every pod other than that of the Go operator."""
         async with asyncio.timeout(SECONDS):
-            while not await self.is_settled():
-                uid = self.pod and self.pod["metadata"]["uid"]
-                if uid and uid not in (first, *self.pods):
-                    self.pods.append(uid)
-                    await self.report_ready()
+            while True:
+                if await self.has_noted_pod() and await self.is_settled():
+                    return
                 await asyncio.sleep(0.02)
+
+    async def has_noted_pod(self) -> bool:
+        """Returns whether the pod was noted before; otherwise reconciles, notes it and reports it ready."""
+        pods = (await self.cluster.list(PODS, self.namespace)).items
+        if not pods:
+            await self.reconciler.reconcile(self.key)
+            return False
+        if pods[0]["metadata"]["uid"] in (self.original_pod, *self.pods):
+            return True
+
+        self.pods.append(pods[0]["metadata"]["uid"])
+        await self.report_ready()
+        return False
 
     async def is_settled(self) -> bool:
         """Reconciles, and returns whether there was nothing to do, and nothing is left for others to do."""
@@ -98,9 +115,7 @@ class Takeover(ExpansionNamespace):
 @pytest.fixture
 async def site(control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver) -> AsyncIterator[Takeover]:
     async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        takeover = Takeover(cluster, informers, namespace)
-        takeover.control_plane, takeover.password, takeover.pods = control_plane, secrets.token_urlsafe(18), []
-        yield takeover
+        yield Takeover(control_plane, cluster, informers, namespace)
 
 
 def mounts(pod: Manifest) -> dict[str, tuple[str, str]]:
@@ -146,13 +161,12 @@ async def check_nothing_is_written(site: Takeover) -> None:
 
 
 async def test_a_server_that_runs_restarts_once(site: Takeover) -> None:
-    before = await site.run_go_server()
+    await site.run_go_server()
     claims = await claim_uids(site)
 
     await site.take_over()
 
     assert len(site.pods) == 1
-    assert site.pods != [before["metadata"]["uid"]]
     check_mounts(await site.live(PODS, "files-0"))
     assert claims.items() <= (await claim_uids(site)).items()
     await check_nothing_is_written(site)
@@ -242,9 +256,9 @@ async def test_fields_that_are_ignored_are_reported_once(site: Takeover) -> None
 async def starting(site: Takeover) -> AsyncIterator[Takeover]:
     """Yields the namespace as an operator that starts now sees it."""
     async with run_informers(site.cluster, site.namespace) as informers:
-        takeover = Takeover(site.cluster, informers, site.namespace)
-        takeover.control_plane, takeover.password, takeover.pods = site.control_plane, site.password, []
-        yield takeover
+        operator = Takeover(site.control_plane, site.cluster, informers, site.namespace)
+        operator.original_pod, operator.pods = site.original_pod, site.pods
+        yield operator
 
 
 @contextmanager
@@ -276,3 +290,70 @@ async def until_gone(site: Takeover, secret: str) -> None:
     """Waits until the garbage collector has deleted a Secret that nobody took from the server."""
     key = (site.namespace, secret)
     await until_async(lambda: key not in site.informers.secrets_metadata, SECONDS)
+
+
+class Killed(BaseException):
+    """The operator is dead: nothing in it can handle this."""
+
+
+class KilledAfterWrite(Cluster):
+    """The cluster as an operator reaches it that dies right after one of its writes, counted from 1."""
+
+    def __init__(self, cluster: Cluster, at: int = 0) -> None:
+        super().__init__(cluster.connection)
+        self.writes: list[str] = []
+        self._at = at
+
+    async def _request(self, request: Request, *kinds: str) -> dict[str, Any]:
+        answer = await super()._request(request, *kinds)
+        if request.method != "GET":
+            self.writes.append(f"{request.method} {request.path.partition('/namespaces/')[2]}")
+            if len(self.writes) == self._at:
+                raise Killed
+        return answer
+
+
+async def test_a_takeover_that_is_interrupted_is_completed(site: Takeover) -> None:
+    """Lets the operator die after each of its writes. `pytest -s` shows the figures."""
+    undisturbed = await take_over_interrupted(site, 0)
+    print(*undisturbed, sep="\n")
+
+    for at in range(1, len(undisturbed) + 1):
+        await take_over_interrupted(site, at)
+    print(f"{len(undisturbed)} writes, interrupted after each one, and 1 restart each time")
+
+
+async def take_over_interrupted(site: Takeover, at: int) -> list[str]:
+    """Takes a server over, which another operator completes after the write of that number; returns the writes."""
+    site.pods, site.password = [], secrets.token_urlsafe(18)
+    await site.run_go_server()
+    claims = await claim_uids(site)
+
+    cluster = KilledAfterWrite(site.cluster, at)
+    async with starting(site) as mortal:
+        mortal.writer = Writer(cluster, mortal.informers, mortal.may_write)
+        mortal.reconciler = Reconciler(cluster, mortal.informers, mortal.writer, mortal.record_event, mortal.now)
+        with suppress(Killed):
+            await mortal.take_over()
+    async with starting(site) as successor:
+        await successor.take_over()
+
+    after = await site.live(PODS, "files-0")
+    assert site.pods == [after["metadata"]["uid"]], cluster.writes
+    check_mounts(after)
+    assert claims.items() <= (await claim_uids(site)).items()
+    assert await password_of(site) == site.password
+    assert not (await site.live(DITTO_SERVERS))["metadata"].get("finalizers")
+
+    await remove_everything(site)
+    return cluster.writes
+
+
+async def remove_everything(site: Takeover) -> None:
+    """Deletes the server with its data and its Secrets."""
+    site.control_plane.kubectl("delete", "dittoserver", "files", "--namespace", site.namespace)
+    await until_async(lambda: site.stateful_set is None and site.pod is None, SECONDS)
+    await until_gone(site, "files-operator-credentials")
+    for kinds in ("persistentvolumeclaims", "secrets,configmaps,services,networkpolicies"):
+        options = ("--all", "--namespace", site.namespace, "--wait=true")
+        site.control_plane.kubectl("delete", kinds, *options)

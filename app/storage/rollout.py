@@ -15,6 +15,12 @@ def is_current(stateful_set: Mapping[str, Any]) -> bool:
     return is_observed(stateful_set) and status.get("currentRevision") == status.get("updateRevision")
 
 
+def is_outdated(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
+    """Tells whether the pod is of an earlier revision, of which a StatefulSet that was recreated need not know."""
+    revision = ((pod.get("metadata") or {}).get("labels") or {}).get(REVISION) or ""
+    return revision not in ("", (stateful_set.get("status") or {}).get("updateRevision") or revision)
+
+
 def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     """Tells whether nobody but a person would ever replace the pod by one of the current revision."""
     # The StatefulSet's controller waits until the pod is ready (kubernetes 67250), which it may never be because of

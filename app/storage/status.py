@@ -23,7 +23,7 @@ from app.storage.objects import controller, service_name
 from app.storage.problem import Problem, Stage, Verdict, first
 from app.storage.provisioning import SERVER_REASONS, Contents
 from app.storage.remote_store import SERVER_UNREACHABLE
-from app.storage.rollout import is_current, is_ready
+from app.storage.rollout import is_current, is_outdated, is_ready
 from app.storage.spec import DittoServer
 from app.storage.stores import observe_server
 from app.storage.takeover import IGNORED_FIELDS
@@ -236,7 +236,9 @@ def reconciling(assessment: _Assessment) -> Verdict:
     stateful_set = assessment.live.stateful_set
     if stateful_set is None:
         return "True", Problem("StatefulSetMissing", "the StatefulSet is recreated once the previous one is gone")
-    if not is_current(stateful_set):
+    pod = assessment.live.named_pod
+    is_missing = pod is None and assessment.server.spec.replicas > 0
+    if not is_current(stateful_set) or is_missing or (pod and is_outdated(pod, stateful_set)):
         return "True", Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return "False", RECONCILED
 

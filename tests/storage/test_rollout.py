@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from app.storage.rollout import blocks, is_current
+from app.storage.rollout import blocks, is_current, is_outdated
 from app.storage.unstructured import Manifest
 
 OLD, NEW = "files-1", "files-2"
@@ -34,6 +34,15 @@ def test_a_status_that_was_meant_for_the_stateful_set_before_counts() -> None:
     assert is_current(stateful_set(current=NEW, observed=3))
     assert not is_current(stateful_set(current=OLD, observed=3))
     assert blocks(pod(), stateful_set(observed=3))
+
+
+@pytest.mark.parametrize(
+    ("revision", "outdated"), [(OLD, True), (NEW, False), ("", False)], ids=["former", "current", "without a label"]
+)
+def test_a_pod_says_itself_of_which_revision_it_is(revision: str, *, outdated: bool) -> None:
+    """Which a StatefulSet that was recreated with another template has never heard of."""
+    assert is_outdated(pod(revision=revision), stateful_set(current=NEW)) is outdated
+    assert not is_outdated(pod(revision=OLD), {"metadata": {}})
 
 
 @pytest.mark.parametrize("status", [UNREADY, {}, {"phase": "Pending"}], ids=["not ready", "no status", "pending"])

@@ -8,6 +8,7 @@ from app.storage.finding import rejection
 from app.storage.problem import Problem, Stage
 from app.storage.provisioning import Contents
 from app.storage.remote_store import RemoteStore
+from app.storage.rollout import REVISION
 from app.storage.shares import ShareState
 from app.storage.status import Observation, conditions, invalid_spec
 from app.storage.status_schema import ServerStatus
@@ -360,6 +361,19 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
     for message in (ready["message"], volume["message"]):
         assert 'is of StorageClass "slow", not "fast"' in message
         assert "asks for 20Gi, more than storage.cacheSize 5Gi" in message
+
+
+@pytest.mark.parametrize(
+    ("pod", "expected"),
+    [(None, "RollingOut"), ("before", "RollingOut"), ("a", "Reconciled")],
+    ids=["no pod", "former revision", "current revision"],
+)
+def test_a_rollout_ends_with_the_pod(pod: str | None, expected: str) -> None:
+    """A StatefulSet that was recreated with another template takes that for the current revision at once."""
+    live = running().live.pod or {}
+    labelled = pod and {**live, "metadata": {"name": "files-0", "labels": {REVISION: pod}}}
+
+    assert reasons(altered(running(), pod=labelled))["Reconciling"][1] == expected
 
 
 def test_a_database_that_is_not_mounted_is_reported() -> None:
