@@ -28,6 +28,7 @@ OF_THE_WHOLE = {
     "tests/e2e/test_certmanager.py",
     "tests/e2e/test_release.py",
     "tests/e2e/test_story.py",
+    "tests/e2e/test_takeover.py",
     "tests/helm/test_chart.py",
     "tests/helm/test_release.py",
     "tests/helm/test_umbrella.py",

@@ -10,13 +10,11 @@ from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explain_failures
 from tests.e2e.images import Builder, demand_tools
-from tests.e2e.installation import NAME, NAMESPACE, helm, install, patiently, values
+from tests.e2e.installation import NAMESPACE, install, reinstall
+from tests.e2e.tenants import RESTRICTED
 from tests.e2e.volumes import Volumes
 from tests.harness.go_module import cache
 from tests.harness.operator_namespace import Namespace
-from tests.helm.chart import CHART
-
-RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # So that its output belongs to the test.
@@ -60,4 +58,4 @@ def user(cluster: Cluster) -> Iterator[Namespace]:
 def operator(cluster: Cluster) -> Iterator[Namespace]:
     """Reinstalls the operator after the test, whatever the test does to it."""
     yield Namespace(cluster, NAMESPACE)
-    helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())
+    reinstall(cluster)

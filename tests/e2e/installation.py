@@ -25,6 +25,11 @@ def install(cluster: ControlPlane) -> None:
     helm(cluster, "install", NAME, CHART, *values(), *patiently())
 
 
+def reinstall(cluster: ControlPlane) -> None:
+    """Installs the operator again, or brings it back to what it was, whatever has become of it."""
+    helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())
+
+
 def helm(cluster: ControlPlane, *args: str | Path) -> str:
     """Returns what helm prints; raises when it fails."""
     return output(run_in(cluster, *args, "--namespace", NAMESPACE))

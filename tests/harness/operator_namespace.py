@@ -159,26 +159,31 @@ class OperatorNamespace(Namespace):
 
     def requests(self) -> list[Request]:
         """Returns all requests of the operator to the API server, in order."""
-        requests = []
-        # The log also has the requests of earlier tests.
-        lines = self.control_plane.audit_log.read_text().splitlines()
-
-        for entry in (json.loads(line) for line in lines if self.user in line):
-            # A client without a valid token has no username.
-            if entry["user"].get("username") != self.user or entry["stage"] != "ResponseComplete":
-                continue
-
-            about = entry.get("objectRef") or {}
-            resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource"))))
-            code = (entry.get("responseStatus") or {}).get("code", 0)
-            names = about.get("name", ""), about.get("namespace", "")
-            requests.append(Request(entry["verb"], about.get("apiGroup", ""), resource, *names, code))
-
-        return requests
+        return requests_of(self.control_plane, self.user)
 
     def writes(self) -> list[Request]:
         """Returns its writes, without those to the Lease."""
         return [request for request in self.requests() if request.writes and request.resource != "leases"]
+
+
+def requests_of(control_plane: ControlPlane, user: str) -> list[Request]:
+    """Returns all requests of a user to the API server, in order."""
+    requests = []
+    # The log has the requests of everybody, and those of earlier tests.
+    lines = control_plane.audit_log.read_text().splitlines()
+
+    for entry in (json.loads(line) for line in lines if user in line):
+        # A client without a valid token has no username.
+        if entry["user"].get("username") != user or entry["stage"] != "ResponseComplete":
+            continue
+
+        about = entry.get("objectRef") or {}
+        resource = "/".join(filter(None, (about.get("resource", ""), about.get("subresource"))))
+        code = (entry.get("responseStatus") or {}).get("code", 0)
+        names = about.get("name", ""), about.get("namespace", "")
+        requests.append(Request(entry["verb"], about.get("apiGroup", ""), resource, *names, code))
+
+    return requests
 
 
 def registration(url: str, namespace: str, **trust: str) -> list[Manifest]:
