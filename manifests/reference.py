@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app import serve
 from app.__main__ import SUMMARIES, import_command
+from app.storage.pod import RESTARTED_AT
 from app.storage.remote_store import ADOPT_STORE
 from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.unstructured import Manifest
@@ -60,6 +61,10 @@ def dittoserver_page(crd: Manifest) -> str:
                     f"`{ADOPT_STORE}: <name>`",
                     "Lets the operator give new S3 credentials to a block store that a person created in DittoFS 0.13 "
                     "or newer. See [Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
+                ),
+                (
+                    f"`{RESTARTED_AT}: <text>`",
+                    "Restarts the pod once for each new value. See [Restart a server](../how-to/restart-a-server.md).",
                 ),
                 (
                     f'`{RESTART_FOR_RESIZE}: "never"`',

@@ -23,7 +23,7 @@ SHUTDOWN_TIMEOUT = "90s"
 
 _EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - Services reach the server there
 # The server does not start with a number that it cannot read.
-_MAX_UINT64 = 2**64 - 1
+_MAX_BYTES = 2**63 - 1
 
 # The server overrides with DITTOFS_* only what its file has; it never connects to these.
 _POSTGRES_PLACEHOLDERS = {**dict.fromkeys(POSTGRES_KEYS, "from-environment"), "port": 5432, "sslmode": "prefer"}
@@ -68,7 +68,7 @@ def config_yaml(spec: Spec, rendering: Rendering = NEWEST) -> str:
         # DittoFS 0.13 or newer serves metrics to the pod alone otherwise, and limits the cache of a share to 10 GiB.
         content["metrics"]["host"] = _EVERY_ADDRESS
         cache_bytes = quantity.parse_cache_size(spec.cache.size)
-        if cache_bytes and cache_bytes <= _MAX_UINT64:
+        if cache_bytes and cache_bytes <= _MAX_BYTES:
             content["blockstore"] = {"local": {"default_remote_cache_size": cache_bytes}}
     return "".join(f"{line}\n" for line in _yaml_lines(content))
 
