@@ -26,6 +26,7 @@ from app.cluster.snapshot import Snapshot
 from app.dittofs.client import ServerClient
 from app.reconcile.controller import Controller
 from app.reconcile.health_monitor import HealthMonitor
+from app.reconcile.provisioner import Provisioner
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
@@ -115,26 +116,37 @@ async def _operating(
 ) -> AsyncIterator[None]:
     identity = f"{platform.node()}_{secrets.token_hex(4)}"
     lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
-    writer = Writer(cluster, informers, lease.held if lease else lambda: True)
+    may_write = lease.held if lease else lambda: True
+    writer = Writer(cluster, informers, may_write)
     patience = timedelta(seconds=settings.resize_patience_seconds)
-    health = HealthMonitor(informers, ServerClient())
+    client = ServerClient()
+    health, provisioner = HealthMonitor(informers, client), Provisioner(informers, client, may_write)
     reconciler = Reconciler(
-        cluster, informers, writer, events.record, resize_patience=patience, report_of=health.report
+        cluster,
+        informers,
+        writer,
+        events.record,
+        resize_patience=patience,
+        report_of=health.report,
+        provisioner=provisioner,
     )
     controller = Controller(informers, reconciler, settings.workers)
     health.change_handlers.append(controller.wake)
+    # A server that was given stores and shares has another health.
+    provisioner.change_handlers += [controller.wake, health.ask_soon]
 
     async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
-        group.create_task(_reconcile(controller, health, lease, stop))
+        group.create_task(_reconcile(controller, (health, provisioner), lease, stop))
         yield
 
 
 @asynccontextmanager
-async def _running(part: Informers | EventRecorder | HealthMonitor) -> AsyncIterator[None]:
+async def _running(*parts: Informers | EventRecorder | HealthMonitor | Provisioner) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        running = group.create_task(part.run())
+        running = [group.create_task(part.run()) for part in parts]
         yield
-        running.cancel()
+        for task in running:
+            task.cancel()
 
 
 @asynccontextmanager
@@ -147,11 +159,13 @@ async def _recording(events: EventRecorder) -> AsyncIterator[None]:
         await events.drain(DRAIN_SECONDS)
 
 
-async def _reconcile(controller: Controller, health: HealthMonitor, lease: Lease | None, stop: "_StopSignal") -> None:
+async def _reconcile(
+    controller: Controller, beside: tuple[HealthMonitor, Provisioner], lease: Lease | None, stop: "_StopSignal"
+) -> None:
     """Reconciles until the signal, then lets the reconciles that are under way finish, and releases the Lease."""
 
     async def lead() -> None:
-        async with _running(health):
+        async with _running(*beside):
             await controller.run()
 
     async with asyncio.TaskGroup() as group:

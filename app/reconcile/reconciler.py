@@ -18,6 +18,7 @@ from app.cluster.informers import Informers
 from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
 from app.reconcile.handover import Handover
 from app.reconcile.live_reader import LiveReader, ReportSource
+from app.reconcile.provisioner import Provisioner
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.desired import Plan, Write, desired, recheck_seconds
@@ -27,7 +28,7 @@ from app.storage.finding import Finding
 from app.storage.images import image_events
 from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.objects import Owner, admin_secret, jwt_secret
-from app.storage.problem import Problem, Stage, first
+from app.storage.problem import UNREADABLE, Problem, Stage, first
 from app.storage.reading import read
 from app.storage.rules import invalid_findings
 from app.storage.secret_references import JWT_PATH, PASSWORD_KEY
@@ -37,7 +38,6 @@ from app.storage.status import (
     SERVICE_MISSING,
     SERVICE_OUTDATED,
     SERVICE_TERMINATING,
-    UNREADABLE,
     Observation,
     conditions,
     invalid_spec,
@@ -116,6 +116,7 @@ class Reconciler:
         clock: Callable[[], datetime] = UTC_CLOCK,
         resize_patience: timedelta = RESIZE_PATIENCE,
         report_of: ReportSource = lambda _: None,
+        provisioner: Provisioner | None = None,
     ) -> None:
         self._cluster = cluster
         self._informers = informers
@@ -126,6 +127,7 @@ class Reconciler:
         self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
         self._handover = Handover(informers, self._reader, writer, record_event)
         self._resizer = Resizer(informers, writer, record_event, clock)
+        self._provisioner = provisioner
 
         self._rejected: dict[ObjectKey, _Rejection] = {}
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
@@ -193,6 +195,8 @@ class Reconciler:
         pending = pending_rollout(plan.rendering)
         observation = Observation(problems, pending_rollout=pending, contents=plan.contents)
         live = await self._report(server, manifest, observation, result.resize)
+        if self._provisioner:
+            self._provisioner.want(key_of(manifest), plan.provisioning)
 
         # No event says when Secrets can be read, or when a name becomes free.
         if result.resize.again:
@@ -211,13 +215,19 @@ class Reconciler:
         return Result(recheck)
 
     def _with_memory(self, live: LiveState, manifest: Manifest, resize: ResizeResult) -> LiveState:
-        """Adds what only this process knows: what it removed, and what the API server has rejected."""
+        """Adds what only this process knows: what it removed, what was rejected, and what it did in the server."""
         key = key_of(manifest)
         version, findings, until = self._rejected.get(key, (None, (), self._clock()))
         if version != _version(manifest) or until <= self._clock():
             self._rejected.pop(key, None)
             findings = ()
-        return replace(live, removed=self._resizer.removed(key), refused=resize.refused, rejected=findings)
+        return replace(
+            live,
+            removed=self._resizer.removed(key),
+            refused=resize.refused,
+            rejected=findings,
+            provisioned=self._provisioner.result(key) if self._provisioner else None,
+        )
 
     async def _apply(self, plan: Plan, server: DittoServer, manifest: Manifest, live: LiveState) -> ApplyResult:
         """Carries out the Plan; what the API server rejects of one object keeps no other from being written."""
@@ -369,6 +379,8 @@ class Reconciler:
         self._handover.forget(key)
         self._resizer.forget(key)
         self._reader.forget(key)
+        if self._provisioner:
+            self._provisioner.forget(key)
 
 
 def _owner(manifest: Manifest) -> Owner:

@@ -25,8 +25,8 @@ from app.storage.objects import (
     service_name,
     services,
 )
-from app.storage.problem import Problem, Stage
-from app.storage.provisioning import Contents, Hashes, contents, credentials_problem, provisioning
+from app.storage.problem import UNREADABLE, Problem, Stage
+from app.storage.provisioning import Contents, Hashes, awaits_push, contents, credentials_problem, provisioning
 from app.storage.remote_store import RemoteStore
 from app.storage.rendering import NEWEST, Rendering
 from app.storage.resize import (
@@ -50,7 +50,6 @@ from app.storage.secret_references import (
     why_not_usable,
 )
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import UNREADABLE
 from app.storage.takeover import former_admin_secret_name, is_of_server, without_owner
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
@@ -123,6 +122,8 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     decision = decide_workload(server, owner, live, step, credentials)
     workload, rejected = decision.manifest, decision.rejected
     hashes = None if credentials or live.secrets is None else Hashes.of(server, live.digests, decision.rendering)
+    if hashes and live.stateful_set and awaits_push(server, live, hashes):
+        workload = None
     inside = contents(server, live, hashes)
     stuck = None if is_foreign else _stuck_pod(live, step, workload)
     if not (stuck or is_foreign or credentials):

@@ -2,9 +2,17 @@
 
 from dataclasses import dataclass, field
 
-from app.storage.dialogue import Dialogue
-from app.storage.problem import Problem
-from app.storage.remote_store import Bucket, RemoteStore, S3Keys, StoreResult, maintain_store
+from app.storage.dialogue import Answer, Dialogue
+from app.storage.problem import UNREADABLE, Problem, Stage
+from app.storage.remote_store import (
+    ADMIN_LOGIN_FAILED,
+    Bucket,
+    RemoteStore,
+    S3Keys,
+    StoreResult,
+    explain_failure,
+    maintain_store,
+)
 from app.storage.secret_references import SecretReference
 from app.storage.server_health import Family
 from app.storage.shares import SharesResult, ShareState, WantedShares, maintain_shares
@@ -70,3 +78,20 @@ def maintain(provisioning: Provisioning, keys: S3Keys | None) -> Dialogue[Provis
         )
         shares = yield from maintain_shares(wanted)
     return Provisioned(provisioning, store, shares.states, shares.is_outdated)
+
+
+def explain_login(answer: Answer, password: SecretReference) -> Problem:
+    """Returns why there is no login, by the answer to it."""
+    if answer.status not in (400, 401, 403):
+        return explain_failure(answer)
+    [key] = password.keys
+    where = f'the admin password in Secret "{password.secret}" key "{key.name}"'
+    message = (
+        f"the server does not accept {where}: {answer.detail}; the Secret only counts when the server starts for the "
+        "first time, so put the password that admin has now into it"
+    )
+    return Problem(ADMIN_LOGIN_FAILED, message, Stage.CREDENTIALS)
+
+
+def unreadable_secret(why: str) -> Problem:
+    return Problem(UNREADABLE, f"a Secret could not be read for the server: {why}", Stage.CREDENTIALS)

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum, auto
 
+# The reason when nobody can tell whether the credentials are there.
+UNREADABLE = "SecretUnreadable"
+
 
 class Stage(IntEnum):
     """The stages of the work on a server, in their order. A problem at SPEC or NAME may hold up everything else."""

@@ -145,15 +145,20 @@ def template_hash(server: DittoServer, live: LiveState, hashes: Hashes, current:
         return hashes.full
 
     only_s3_changed = live.remote_store.pod_hash == hashes.without_s3
-    wanted = provisioning(server, live, hashes)
     if not needs_bucket(server, live):
         return current if only_s3_changed and not _takes_keys_at_its_start(live) else hashes.full
     if _is_verified(server, live, hashes):
         return hashes.full
+    return current if only_s3_changed or awaits_push(server, live, hashes) else hashes.full
 
-    # Another change goes out with the new keys at once unless the server is about to be given them.
+
+def awaits_push(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
+    """Tells whether the server is about to get what its bucket needs, so that a restart now would be one too many."""
+    if not needs_bucket(server, live) or server.spec.replicas == 0 or _is_verified(server, live, hashes):
+        return False
+    wanted = provisioning(server, live, hashes)
     is_tried = live.provisioned is not None and live.provisioned.provisioning == wanted
-    return current if only_s3_changed or (wanted and not is_tried) else hashes.full
+    return wanted is not None and not is_tried
 
 
 def _takes_keys_at_its_start(live: LiveState) -> bool:

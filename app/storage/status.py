@@ -20,7 +20,7 @@ from app.storage.finding import Finding
 from app.storage.images import database_image, observe_image
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
-from app.storage.problem import Problem, Stage, Verdict, first
+from app.storage.problem import UNREADABLE, Problem, Stage, Verdict, first
 from app.storage.provisioning import SERVER_REASONS, Contents
 from app.storage.remote_store import SERVER_UNREACHABLE
 from app.storage.rollout import is_current, is_outdated, is_ready
@@ -33,9 +33,6 @@ from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volu
 # Reasons for a Service that does not exist, and for one that is not as the spec asks: it may be open to more clients.
 SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
 SERVICE_TERMINATING = "ServiceTerminating"
-
-# The reason when nobody can tell whether the credentials are there.
-UNREADABLE = "SecretUnreadable"
 
 RECONCILED = Problem("Reconciled", "")
 

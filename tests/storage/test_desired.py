@@ -22,12 +22,12 @@ from app.storage.finding import rejection
 from app.storage.live import LiveState
 from app.storage.objects import Owner, services
 from app.storage.pod import CONFIG_HASH, config_hash_of
+from app.storage.problem import UNREADABLE
 from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
 from app.storage.resize import ChangeClaims, RemoveStatefulSet
 from app.storage.rollout import REVISION
 from app.storage.spec import DittoServer
-from app.storage.status import UNREADABLE
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server
 

@@ -1,0 +1,245 @@
+"""Maintains stores and shares inside running servers as their admin, beside the reconciles. It decides nothing.
+
+The values of Secrets are in memory for one attempt. What to send follows from `storage.maintenance` alone.
+"""
+
+import asyncio
+import base64
+import hashlib
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from prometheus_client import Counter
+
+from app.cluster.errors import ClusterError
+from app.cluster.informers import Informers
+from app.cluster.reader import SECRETS
+from app.dittofs.client import LONGEST_TIMEOUT_SECONDS, AdminSession, ServerClient
+from app.dittofs.errors import Rejected, ServerError
+from app.reconcile.writer import NotLeading
+from app.storage.dialogue import Answer, ServerRequest
+from app.storage.maintenance import (
+    Provisioned,
+    Provisioning,
+    explain_login,
+    maintain,
+    unreadable_secret,
+)
+from app.storage.remote_store import S3Keys
+from app.storage.secret_references import SecretReference
+from app.storage.unstructured import Manifest, ObjectKey
+
+# The name is this in every server, whatever identity.admin.username says.
+ADMIN = "admin"
+
+FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 30.0, 300.0
+# A Secret that has changed a moment ago is read again once its event has arrived.
+SECRET_DELAY_SECONDS = 1.0
+# For all requests to one server.
+ATTEMPT_SECONDS = 120.0
+LATE = Answer(None, detail="its answers to all requests together take too long")
+MAX_CONCURRENT = 8
+
+ATTEMPTS = Counter(
+    "dittofs_operator_server_provisioning_attempts",
+    "Attempts to bring stores and shares inside a server to what its spec asks for: complete or incomplete.",
+    ["result"],
+)
+
+log = logging.getLogger(__name__)
+
+
+class SecretChanged(Exception):
+    """A Secret is not the one that the provisioning is about any more."""
+
+
+@dataclass(slots=True)
+class _Server:
+    """What a server should have, when that is tried next (None for never), and what became of it."""
+
+    wanted: Provisioning | None = None
+    due: float | None = None
+    is_busy: bool = False
+    failures: int = 0
+    result: Provisioned | None = None
+
+
+class Provisioner:
+    """Works while `run` runs, and only as long as `may_write`; `change_handlers` are called after each attempt."""
+
+    def __init__(
+        self,
+        informers: Informers,
+        client: ServerClient,
+        may_write: Callable[[], bool],
+        delays: tuple[float, float] = (FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS),
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self.change_handlers: list[Callable[[ObjectKey], None]] = []
+        self._informers = informers
+        self._client = client
+        self._may_write = may_write
+        self._delays = delays
+        self._jitter = jitter
+
+        self._servers: dict[ObjectKey, _Server] = {}
+        self._busy = 0
+        self._wake = asyncio.Event()
+        self._is_running = False
+
+    def result(self, key: ObjectKey) -> Provisioned | None:
+        """Returns what became of the last attempt; None before there was one."""
+        server = self._servers.get(key)
+        return server.result if server else None
+
+    def want(self, key: ObjectKey, wanted: Provisioning | None) -> None:
+        """Has the server brought to this, at once if it is something new; None while nothing can be asked of it."""
+        if not self._is_running or (wanted is None and key not in self._servers):
+            return
+        server = self._servers.setdefault(key, _Server())
+        before, server.wanted = server.wanted, wanted
+        is_done = server.result is not None and server.result.is_complete and server.result.provisioning == wanted
+        if wanted is None:
+            server.due = None
+        elif wanted != before and not is_done:
+            server.failures, server.due = 0, monotonic()
+            self._wake.set()
+
+    def forget(self, key: ObjectKey) -> None:
+        self._servers.pop(key, None)
+
+    async def run(self) -> None:
+        """Runs until cancelled, and forgets every result then: another process may change the servers."""
+        self._is_running = True
+        try:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    self._wake.clear()
+                    now = monotonic()
+                    due = {
+                        key: server.due for key, server in self._servers.items() if server.due and not server.is_busy
+                    }
+                    for key in sorted((key for key, at in due.items() if at <= now), key=lambda key: due[key]):
+                        if self._busy < MAX_CONCURRENT:
+                            self._start(key, group)
+                            del due[key]
+
+                    wait = max(min(due.values()) - now, 0.0) if due and self._busy < MAX_CONCURRENT else None
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(wait):
+                            await self._wake.wait()
+        finally:
+            self._is_running = False
+            self._servers.clear()
+
+    def _start(self, key: ObjectKey, group: asyncio.TaskGroup) -> None:
+        server = self._servers[key]
+        assert server.wanted
+        server.due, server.is_busy = None, True
+        self._busy += 1
+        group.create_task(self._work(key, server, server.wanted))
+
+    async def _work(self, key: ObjectKey, server: _Server, wanted: Provisioning) -> None:
+        result: Provisioned | None = None
+        try:
+            result = await self._attempt(key, wanted)
+        except (SecretChanged, NotLeading):
+            server.due = monotonic() + SECRET_DELAY_SECONDS
+        finally:
+            server.is_busy = False
+            self._busy -= 1
+            self._wake.set()
+        if result is None or self._servers.get(key) is not server:
+            return
+
+        is_complete = result.is_complete
+        ATTEMPTS.labels("complete" if is_complete else "incomplete").inc()
+        # Whoever runs by now may have been started before it was told, and not use what it was told.
+        if server.wanted is None or (server.wanted.pod, server.wanted.started_at) != (wanted.pod, wanted.started_at):
+            server.due = monotonic() if server.wanted else None
+            return
+
+        server.result = result
+        if server.wanted != wanted:
+            server.due = monotonic()
+        elif is_complete:
+            server.failures, server.due = 0, None
+        else:
+            first, longest = self._delays
+            delay = min(first * 2.0 ** min(server.failures, 16), longest)
+            server.failures, server.due = server.failures + 1, monotonic() + delay * (0.9 + 0.2 * self._jitter())
+        for handler in self.change_handlers:
+            handler(key)
+
+    async def _attempt(self, key: ObjectKey, wanted: Provisioning) -> Provisioned:
+        """Logs in and converses with the server. Raises SecretChanged and NotLeading."""
+        try:
+            password = await self._read(key, wanted.password, wanted)
+            s3 = await self._read(key, wanted.s3, wanted) if wanted.s3 else ["", "", ""]
+        except ClusterError as error:
+            return Provisioned(wanted, problem=unreadable_secret(str(error)))
+        keys = S3Keys(*s3) if wanted.s3 else None
+
+        answer, session = await self._login(wanted, password[0])
+        if session is None:
+            return Provisioned(wanted, problem=explain_login(answer, wanted.password))
+
+        secrets = [value for value in (*password, *s3) if value]
+        dialogue, deadline = maintain(wanted, keys), monotonic() + ATTEMPT_SECONDS
+        try:
+            request = next(dialogue)
+            while True:
+                # A server that is slow for each of many requests gets no more of them, which ends the dialogue.
+                is_late = monotonic() > deadline
+                answer = LATE if is_late else await self._send(session, request, secrets)
+                request = dialogue.send(answer)
+        except StopIteration as end:
+            result: Provisioned = end.value
+
+        if result.store.is_altered:
+            outcome = "accepted" if result.store.verified else "not accepted"
+            extra = {"namespace": key[0], "object": key[1], "store": result.store.name, "outcome": outcome}
+            log.info("server was given S3 credentials", extra=extra)
+        return result
+
+    async def _login(self, wanted: Provisioning, password: str) -> tuple[Answer, AdminSession | None]:
+        try:
+            return Answer(200), await self._client.login(wanted.url, ADMIN, password)
+        except Rejected as error:
+            return Answer(error.status, detail=error.detail), None
+        except ServerError as error:
+            return Answer(None, detail=str(error)), None
+
+    async def _send(self, session: AdminSession, request: ServerRequest, secrets: list[str]) -> Answer:
+        if request.method != "GET" and not self._may_write():
+            raise NotLeading("not the leader any more")
+
+        body, seconds = request.body or {}, LONGEST_TIMEOUT_SECONDS
+        sending: Mapping[str, Callable[[], Awaitable[Any]]] = {
+            "GET": lambda: session.get(request.path, seconds=seconds),
+            "POST": lambda: session.post(request.path, body, secrets=secrets, seconds=seconds),
+            "PUT": lambda: session.put(request.path, body, secrets=secrets, seconds=seconds),
+            "PATCH": lambda: session.patch(request.path, body, secrets=secrets, seconds=seconds),
+        }
+        try:
+            return Answer(200, await sending[request.method]())
+        except Rejected as error:
+            return Answer(error.status, detail=error.detail or str(error))
+        except ServerError as error:
+            return Answer(None, detail=str(error))
+
+    async def _read(self, key: ObjectKey, reference: SecretReference, wanted: Provisioning) -> list[str]:
+        """Returns the values of the reference's keys, empty for one that is absent. Raises SecretChanged."""
+        name = reference.secret or ""
+        secret: Manifest = await self._informers.get(SECRETS, name, key[0])
+        data = {key: base64.b64decode(value or "") for key, value in (secret.get("data") or {}).items()}
+
+        digests = {(name, entry, hashlib.sha256(value).hexdigest()) for entry, value in data.items()}
+        if not digests >= {digest for digest in wanted.secret_digests if digest[0] == name}:
+            raise SecretChanged
+        return [data.get(entry.name, b"").decode(errors="replace") for entry in reference.keys]

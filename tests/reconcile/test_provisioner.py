@@ -1,0 +1,325 @@
+"""What the operator maintains inside servers that really answer, and which restarts that takes."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.storage.remote_store import ADOPT_STORE
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.dittofs_standin import BUCKET, CURRENT, LEGACY, S3, STANDIN, DittoFS
+from tests.harness.served_site import ADMIN, ServedSite, served_site
+
+pytestmark = pytest.mark.anyio
+
+OLD, NEW, WRONG = ("old", "old-secret-MARKER"), ("new", "new-secret-MARKER"), ("new", "wrong-secret-MARKER")
+MARKERS = ("MARKER", "the-password-of-admin")
+BUCKET_OF_SPEC = {"credentialsSecretRef": {"secretName": "s3"}, "bucket": BUCKET, "region": "us-east-1"}
+STORAGE = {"metadataSize": "10Gi", "contentSize": "10Gi", "storageClassName": ""}
+
+Open = Callable[[str], AbstractAsyncContextManager[ServedSite]]
+
+
+@pytest.fixture(scope="session")
+def programs(pytestconfig: pytest.Config) -> Path:
+    with pytestconfig.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        return STANDIN.built(os.environ)
+
+
+@pytest.fixture
+async def s3(programs: Path, tmp_path: Path) -> AsyncIterator[S3]:
+    endpoint = S3(programs, tmp_path / "s3", **dict([OLD]))
+    await asyncio.to_thread(endpoint.start)
+    yield endpoint
+    await asyncio.to_thread(endpoint.stop)
+
+
+@pytest.fixture
+def open_site(control_plane: ControlPlane, crd: None, namespace: str, programs: Path, tmp_path: Path) -> Open:
+    def open_(name: str) -> AbstractAsyncContextManager[ServedSite]:
+        return served_site(control_plane, namespace, DittoFS(programs, name, tmp_path / name), tmp_path)
+
+    return open_
+
+
+async def put_keys(site: ServedSite, s3: S3, keys: tuple[str, str]) -> None:
+    await site.put_secret("s3", accessKeyId=keys[0], secretAccessKey=keys[1], endpoint=s3.url)
+
+
+async def accept(s3: S3, *keys: tuple[str, str]) -> None:
+    """Makes these the only keys that S3 accepts."""
+    await asyncio.to_thread(partial(s3.put_keys, **dict(keys)))
+
+
+async def write(site: ServedSite, share: str = "/media") -> tuple[int, Any]:
+    """Writes through a share; returns the status, and which key S3 was asked with."""
+    answer = await asyncio.to_thread(site.dittofs.write, share, "file", f"content {site.starts}")
+    return answer.status_code, answer.json() if answer.is_success else answer.text
+
+
+def stayed_secret(site: ServedSite, log: str) -> bool:
+    texts = (json.dumps(site.status), repr(site.events), log)
+    return not any(marker in text for marker in MARKERS for text in texts)
+
+
+async def settle(site: ServedSite) -> None:
+    """Waits for what would come of it if something were about to happen."""
+    await asyncio.sleep(1.5)
+
+
+async def test_one_manifest_leads_to_a_share_that_can_be_written_to(
+    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(
+            s3=BUCKET_OF_SPEC,
+            storage=STORAGE,
+            shares=[{"name": "media", "squash": "all_to_admin"}, {"name": "scratch", "store": "local"}],
+        )
+
+        await site.until(lambda: site.shares() == {"/media": "Ready", "/scratch": "Ready"})
+        status, answer = await write(site)
+
+        assert status in (200, 201), answer
+        assert sorted(site.dittofs.exports()) == ["/media", "/scratch"]
+        assert site.status["remoteStore"]["name"] == "dittofs-operator"
+        await settle(site)
+        assert site.starts == 1
+        assert stayed_secret(site, caplog.text)
+
+
+async def test_a_rotation_restarts_once_after_the_keys_are_accepted(
+    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC, storage=STORAGE, shares=[{"name": "media"}])
+        await site.until(lambda: site.shares() == {"/media": "Ready"})
+
+        await accept(s3, OLD, NEW)
+        await put_keys(site, s3, NEW)
+        await site.until(lambda: site.starts == 2)
+        await site.until_condition("CredentialsReady", "True", "Found")
+        await accept(s3, NEW)
+        status, answer = await write(site)
+
+        assert status in (200, 201), answer
+        await settle(site)
+        assert site.starts == 2
+        assert stayed_secret(site, caplog.text)
+
+
+async def test_rejected_keys_restart_nothing_until_they_are_accepted(
+    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC, storage=STORAGE, shares=[{"name": "media"}])
+        await site.until(lambda: site.shares() == {"/media": "Ready"})
+
+        await put_keys(site, s3, WRONG)
+        await site.until_condition("CredentialsReady", "False", "CredentialsRejected")
+        await settle(site)
+        assert site.starts == 1
+        assert (await write(site))[0] in (200, 201)
+
+        # Nothing in the cluster says that S3 accepts them now.
+        await accept(s3, OLD, WRONG)
+        await site.until_condition("CredentialsReady", "True", "Found")
+        await site.until(lambda: site.starts == 2)
+        await settle(site)
+        assert site.starts == 2
+        assert stayed_secret(site, caplog.text)
+
+
+async def test_other_changes_are_not_held_by_rejected_keys(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+        await put_keys(site, s3, WRONG)
+        await site.until_condition("CredentialsReady", "False", "CredentialsRejected")
+
+        await site.change(metrics={"enabled": True})
+
+        await site.until(lambda: site.starts == 2)
+
+
+async def test_without_a_bucket_a_rotation_restarts_nothing(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3={"credentialsSecretRef": {"secretName": "s3"}})
+        await site.until_condition("CredentialsReady", "True", "KeptByServer")
+        await settle(site)
+
+        await put_keys(site, s3, NEW)
+        await settle(site)
+
+        assert site.starts == 1
+        assert site.condition("CredentialsReady") == ("True", "KeptByServer")
+        assert site.condition("Reconciling") == ("False", "Reconciled")
+        assert not [line for line in site.proxy.requests if "/api/" in line]
+
+
+async def test_up_to_08_a_rotation_restarts_at_once(open_site: Open, s3: S3) -> None:
+    async with open_site(LEGACY) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC, storage=STORAGE, shares=[{"name": "media"}])
+        await site.until(lambda: site.shares() == {"/media": "Ready"})
+        assert (await write(site))[0] in (200, 201)
+
+        await accept(s3, NEW)
+        await put_keys(site, s3, NEW)
+        await site.until(lambda: site.starts == 2)
+        await site.until(lambda: site.shares() == {"/media": "Ready"})
+
+        assert (await write(site))[0] in (200, 201)
+        await settle(site)
+        assert site.starts == 2
+        assert "remoteStore" not in site.status
+
+
+async def test_a_server_that_is_unreachable_holds_nothing_else(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+
+        def refuse_logins(line: str) -> None:
+            site.proxy.is_open = "/api/" not in line
+
+        site.proxy.before = refuse_logins
+        await put_keys(site, s3, NEW)
+        await site.until_condition("CredentialsReady", "Unknown", "ServerUnreachable")
+        assert site.condition("Ready")[0] == "True"
+        await settle(site)
+        assert site.starts == 1
+
+        await accept(s3, NEW)
+        site.proxy.before = lambda _: setattr(site.proxy, "is_open", True)
+        await site.until(lambda: site.starts == 2)
+        await site.until_condition("CredentialsReady", "True", "Found")
+
+
+async def test_another_region_restarts_the_pod_once(open_site: Open, s3: S3) -> None:
+    """It is in the pod template as well as in the store, which is changed before."""
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+
+        await site.change(s3={**BUCKET_OF_SPEC, "region": "eu-west-1"})
+
+        await site.until(lambda: site.starts == 2)
+        await settle(site)
+        assert site.starts == 2
+
+
+async def test_the_store_of_a_person_is_adopted_on_request(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site:
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC, replicas=1)
+        # Somebody is faster than the operator, which does not know the server yet.
+        site.proxy.is_open = False
+        async with site.operated():
+            await site.until(lambda: site.starts == 1)
+            keys = {"access_key_id": OLD[0], "secret_access_key": OLD[1], "endpoint": s3.url}
+            config = json.dumps({"bucket": BUCKET, "prefix": "p/", "allow_private_endpoint": True, **keys})
+            body = {"name": "by-hand", "type": "s3", "config": config}
+            await asyncio.to_thread(site.dittofs.api, "POST", "/store/block/remote", body)
+
+            site.proxy.is_open = True
+            await site.until_condition("CredentialsReady", "True", "KeptByServer")
+            stores = await asyncio.to_thread(site.dittofs.api, "GET", "/store/block/remote")
+            assert [store["name"] for store in stores.json()] == ["by-hand"]
+
+            await accept(s3, OLD, NEW)
+            await put_keys(site, s3, NEW)
+            await settle(site)
+            assert site.starts == 1
+
+            await site.change({ADOPT_STORE: "by-hand"})
+            await site.until_condition("CredentialsReady", "True", "Found")
+            await site.until(lambda: site.starts == 2)
+            stores = await asyncio.to_thread(site.dittofs.api, "GET", "/store/block/remote")
+            assert [(store["name"], store["config"]["prefix"]) for store in stores.json()] == [("by-hand", "p/")]
+            assert stores.json()[0]["config"]["access_key_id"] == NEW[0]
+            assert site.status["remoteStore"]["name"] == "by-hand"
+
+
+async def test_an_end_between_the_push_and_the_status_is_made_up_for(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site:
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        async with site.operated():
+            await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+        await accept(s3, OLD, NEW)
+
+        pushed = asyncio.Event()
+        site.proxy.before = lambda line: pushed.set() if line.startswith("PUT ") else None
+        await put_keys(site, s3, NEW)
+        async with site.operated():
+            await asyncio.wait_for(pushed.wait(), 30)
+
+        async with site.operated():
+            await site.until(lambda: site.starts == 2)
+            await site.until_condition("Reconciling", "False", "Reconciled")
+            await settle(site)
+            assert site.starts == 2
+
+
+async def test_a_password_that_only_counted_once_is_named(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+
+        await site.put_secret(ADMIN, password="another-password")
+
+        await site.until_condition("CredentialsReady", "False", "AdminLoginFailed")
+        assert ADMIN in str(site.status)
+        assert "another-password" not in str(site.status)
+
+
+async def test_a_share_that_leaves_the_spec_is_kept(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        await site.create(storage=STORAGE, shares=[{"name": "a"}, {"name": "b"}])
+        await site.until(lambda: site.shares() == {"/a": "Ready", "/b": "Ready"})
+
+        await site.change(shares=[{"name": "a"}])
+        await site.until(lambda: site.shares() == {"/a": "Ready", "/b": "Retained"})
+        assert sorted(site.dittofs.exports()) == ["/a", "/b"]
+        assert [event.reason for event in site.events].count("ShareRetained") == 1
+
+        await asyncio.to_thread(site.dittofs.api, "DELETE", "/shares/b")
+        await site.change(shares=[{"name": "a", "defaultPermission": "read"}])
+        await site.until(lambda: site.shares() == {"/a": "Ready"})
+        await settle(site)
+        assert site.starts == 1
+
+
+async def test_a_settled_server_is_asked_for_nothing(open_site: Open, s3: S3) -> None:
+    async with open_site(CURRENT) as site:
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC, storage=STORAGE, shares=[{"name": "media"}])
+        async with site.operated():
+            await site.until(lambda: site.shares() == {"/media": "Ready"})
+            await settle(site)
+
+        version = (await site.live())["metadata"]["resourceVersion"]
+        site.proxy.requests.clear()
+        async with site.operated():
+            await site.until(lambda: "GET /api/v1/shares" in site.proxy.requests)
+            await settle(site)
+
+        assert not [line for line in site.proxy.requests if line.split()[0] in ("PUT", "PATCH", "DELETE")]
+        assert [line for line in site.proxy.requests if line.startswith("POST")] == ["POST /api/v1/auth/login"]
+        assert (await site.live())["metadata"]["resourceVersion"] == version
+        assert site.starts == 1
