@@ -41,6 +41,7 @@ class Provisioning:
     known: RemoteStore = field(default_factory=RemoteStore, compare=False)
     mentioned: tuple[str, ...] = field(default=(), compare=False)
     restarts_anyway: bool = field(default=False, compare=False)
+    version: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def maintain(provisioning: Provisioning, keys: S3Keys | None) -> Dialogue[Provis
             provisioning.mentioned,
             remote=store.name if store.verified else "",
             endpoint=keys.endpoint if keys else "",
+            version=provisioning.version,
         )
         shares = yield from maintain_shares(wanted)
     return Provisioned(provisioning, store, shares.states, shares.is_outdated)

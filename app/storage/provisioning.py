@@ -51,10 +51,12 @@ class Hashes:
         config, references = config_yaml(server.spec, rendering), consumed_references(server.metadata.name, server.spec)
         others = [reference for reference in references if reference.path != S3_PATH]
         keys = [reference for reference in references if reference.path in (S3_PATH, JWT_PATH)]
+        # Another key of the same Secret holds other credentials.
+        named = [("s3", key.name) for reference in keys if reference.path == S3_PATH for key in reference.keys]
         return cls(
             config_hash(config, consumed_digests(references, digests)),
             config_hash(config, consumed_digests(others, digests)),
-            config_hash("", consumed_digests(keys, digests)),
+            config_hash("", [*named, *consumed_digests(keys, digests)]),
         )
 
 
@@ -136,6 +138,7 @@ def provisioning(server: DittoServer, live: LiveState, hashes: Hashes | None) ->
         known=live.remote_store,
         mentioned=mentioned,
         restarts_anyway=live.stateful_set is not None and config_hash_of(live.stateful_set) != hashes.full,
+        version=health.version,
     )
 
 
@@ -147,7 +150,7 @@ def template_hash(server: DittoServer, live: LiveState, hashes: Hashes, current:
     only_s3_changed = live.remote_store.pod_hash == hashes.without_s3
     if not needs_bucket(server, live):
         return current if only_s3_changed and not _takes_keys_at_its_start(live) else hashes.full
-    if _is_verified(server, live, hashes):
+    if _is_verified(server, live, hashes) or _reads_keys_for_a_store_of_a_person(live):
         return hashes.full
     return current if only_s3_changed or awaits_push(server, live, hashes) else hashes.full
 
@@ -165,6 +168,13 @@ def _takes_keys_at_its_start(live: LiveState) -> bool:
     """Tells whether a restart brings new keys to a server that answers like one which keeps a copy of them."""
     family, version = family_of(live), live.health.version if live.health else live.server.version
     return family is not None and takes_keys_from_environment(Family(family), version)
+
+
+def _reads_keys_for_a_store_of_a_person(live: LiveState) -> bool:
+    """Tells whether a restart brings new keys to a store that the operator may not touch."""
+    result = live.provisioned
+    is_kept = result is not None and result.provisioning.uid == live.uid and bool(result.store.kept)
+    return is_kept and _takes_keys_at_its_start(live)
 
 
 def _is_verified(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
@@ -216,9 +226,7 @@ def credentials_problem(server: DittoServer, live: LiveState) -> Problem | None:
 def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:
     """Returns why new credentials in the Secret do not reach the server; None when they do."""
     s3, result = server.spec.s3, live.provisioned
-    if family_of(live) != Family.CURRENT or s3.credentials_secret_ref is None:
-        return None
-    if not s3.bucket and _takes_keys_at_its_start(live):
+    if family_of(live) != Family.CURRENT or s3.credentials_secret_ref is None or _takes_keys_at_its_start(live):
         return None
     if not s3.bucket:
         command = "dfsctl store block remote edit <name> --access-key <id> --secret-key <secret>"

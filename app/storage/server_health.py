@@ -24,7 +24,7 @@ VERSION_PATTERN = r"[0-9]{1,6}\.[0-9]{1,6}(\.[0-9]{1,6})?([-+][0-9A-Za-z.+-]*)?"
 
 # From the first version on, S3 keys are in the server's store records; up to the other they are in its environment.
 _CURRENT_SINCE, _LEGACY_UNTIL = (0, 13), (0, 8)
-_TOOL_RENAMED_IN = (0, 5)
+_TOOL_RENAMED_IN, _COMMAND_RENAMED_IN = (0, 5), (0, 24)
 
 # One sample in the text format of Prometheus. Each begins at a line, so that no text takes long to search.
 _SAMPLE = r"\ndittofs_%s\{([^\n]{0,1024})\} (\S{1,32})"
@@ -188,6 +188,12 @@ def command_line_tool(family: Family, version: str | None) -> str:
     """Returns the program with which a person uses the API of the server; it was renamed in 0.5."""
     is_renamed = version is not None and _major_and_minor(version) >= _TOOL_RENAMED_IN
     return "dfsctl" if family is Family.CURRENT or is_renamed else "dittofsctl"
+
+
+def share_removal_command(family: Family, version: str | None) -> str:
+    """Returns the command with which a person removes a share, without its name; it was renamed in 0.24."""
+    is_older = family is Family.LEGACY or (version is not None and _major_and_minor(version) < _COMMAND_RENAMED_IN)
+    return f"{command_line_tool(family, version)} share {'delete' if is_older else 'remove'}"
 
 
 def api_url(service: Manifest | None) -> str | None:

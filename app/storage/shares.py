@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 
 from app.storage.dialogue import Answer, Dialogue, ServerRequest, StoreRecord, Unanswered, list_records
 from app.storage.remote_store import STORE_NAME
-from app.storage.server_health import Family
+from app.storage.server_health import Family, share_removal_command
 from app.storage.spec import MAX_SHARE_NAME_CHARACTERS, SHARE_NAME_PATTERN, Share, Spec
 from app.storage.unstructured import Manifest
 
@@ -33,7 +33,6 @@ _LOCAL_STORE = {
     "local": (f"{STORE_NAME}-content", _CONTENT_PATH),
 }
 _PAYLOAD_TYPES = {"s3": "s3", "local": "filesystem"}
-_DELETE_COMMAND = {Family.LEGACY: "dittofsctl share delete", Family.CURRENT: "dfsctl share remove"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,7 @@ class WantedShares:
     mentioned: tuple[str, ...] = ()
     remote: str = ""
     endpoint: str = field(default="", repr=False)
+    version: str | None = None
 
     def store_of(self, share: Share) -> Literal["s3", "local"]:
         return store_of(share, self.spec)
@@ -127,7 +127,7 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
     names = {share.name for share in wanted.shares}
     for name in wanted.mentioned:
         if name not in names and f"/{name}" in records:
-            command = f"{_DELETE_COMMAND[wanted.family]} /{name}"
+            command = f"{share_removal_command(wanted.family, wanted.version)} /{name}"
             message = (
                 f"share {name} is not in the spec any more; it is kept with its data, and is deleted by: {command}"
             )

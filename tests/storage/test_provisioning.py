@@ -133,6 +133,15 @@ class TestARotation:
         assert not held(of, live(of, NEW_KEYS, health=IN_BETWEEN))
         assert not held(of, live(of, NEW_KEYS, health=None, server=ServerStatus(family="Current", version="0.10.0")))
 
+    def test_restarts_such_a_server_whose_store_a_person_created(self) -> None:
+        of = with_bucket()
+        state, other = live(of, NEW_KEYS, health=IN_BETWEEN), live(of, NEW_KEYS)
+
+        assert held(of, state)
+        assert not held(of, told(of, state, NEW_KEYS, kept="by a person"))
+        assert kept_by_server(of, told(of, state, NEW_KEYS, kept="by a person")) is None
+        assert held(of, told(of, other, NEW_KEYS, kept="by a person"))
+
     @pytest.mark.parametrize("state", [{"health": LEGACY}, {"health": None}])
     @pytest.mark.parametrize("bucket", ["media", None])
     def test_restarts_a_server_that_reads_its_environment(self, state: Any, bucket: str | None) -> None:
@@ -240,6 +249,20 @@ class TestWhatTheServerShouldHave:
         before = provisioning(of, live(of), hashes(of, OLD_KEYS))
 
         assert provisioning(of, live(of, health=health, remote_store=RemoteStore()), hashes(of, OLD_KEYS)) == before
+
+    def test_is_other_credentials_when_other_keys_of_the_secret_are_named(self) -> None:
+        of = with_bucket()
+        named = s3(accessKeyIdKey="secretAccessKey")["s3"] | {"bucket": "media"}
+        other = with_bucket(s3=named)
+
+        before, after = (
+            provisioning(of, live(of), hashes(of, OLD_KEYS)),
+            provisioning(other, live(of), hashes(other, OLD_KEYS)),
+        )
+
+        assert before is not None
+        assert after is not None
+        assert before.bucket != after.bucket
 
 
 class TestTheRemoteStoreInTheStatus:

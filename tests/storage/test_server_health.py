@@ -21,6 +21,7 @@ from app.storage.server_health import (
     read_shares,
     read_store_errors,
     read_version,
+    share_removal_command,
     takes_keys_from_environment,
 )
 from app.storage.unstructured import Manifest
@@ -265,6 +266,12 @@ def test_keys_reach_older_servers_by_a_restart(family: Family, version: str | No
 def test_the_tool_of_a_server_was_renamed() -> None:
     assert command_line_tool(Family.LEGACY, "0.4.2") == command_line_tool(Family.LEGACY, None) == "dittofsctl"
     assert command_line_tool(Family.LEGACY, "0.5.0") == command_line_tool(Family.CURRENT, None) == "dfsctl"
+
+
+def test_the_command_that_removes_a_share_was_renamed() -> None:
+    assert share_removal_command(Family.CURRENT, "0.23.2") == "dfsctl share delete"
+    assert share_removal_command(Family.CURRENT, "0.24.0") == "dfsctl share remove"
+    assert share_removal_command(Family.LEGACY, None) == "dittofsctl share delete"
 
 
 def test_the_api_is_at_the_address_of_its_service() -> None:

@@ -254,12 +254,18 @@ def test_a_change_that_fails_is_reported(answer: Answer, phase: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "command"),
-    [(Family.CURRENT, "dfsctl share remove /old"), (Family.LEGACY, "dittofsctl share delete /old")],
+    ("family", "version", "command"),
+    [
+        (Family.CURRENT, None, "dfsctl share remove /old"),
+        (Family.CURRENT, "0.23.2", "dfsctl share delete /old"),
+        (Family.LEGACY, "0.5.0", "dfsctl share delete /old"),
+        (Family.LEGACY, None, "dittofsctl share delete /old"),
+    ],
 )
-def test_a_share_that_left_the_spec_is_kept(family: Family, command: str) -> None:
+def test_a_share_that_left_the_spec_is_kept(family: Family, version: str | None, command: str) -> None:
     requests, result = converse(
-        maintain_shares(wanted(family, mentioned=("old", "gone"))), ok([share("old"), share("of-a-person")])
+        maintain_shares(wanted(family, mentioned=("old", "gone"), version=version)),
+        ok([share("old"), share("of-a-person")]),
     )
 
     assert writes(requests) == []
