@@ -20,6 +20,7 @@ from app.storage.spec import KIND
 from app.storage.takeover import former_admin_secret_name
 from app.storage.unstructured import Manifest, ObjectKey
 
+_DEFAULT_TYPE = "ClusterIP"
 GUIDE = "docs/how-to/migrate-from-the-go-operator.md"
 
 
@@ -44,7 +45,7 @@ async def report(reader: Reader, namespace: str | None) -> Report:
     """Looks at every server of a namespace, or of all of them. Raises ClusterError when they cannot be listed."""
     live = await survey(reader, namespace)
     gaps = list(live.gaps)
-    others: dict[str, set[str]] = {}
+    others: dict[str, dict[str, str]] = {}
     for resource in (SERVICES, NETWORK_POLICIES):
         try:
             listing = await reader.list(resource, namespace)
@@ -53,14 +54,15 @@ async def report(reader: Reader, namespace: str | None) -> Report:
             continue
         for item in listing.items:
             within, name = namespaced_key(item)
-            others.setdefault(within, set()).add(f"{resource.kind} {name}")
+            types = others.setdefault(within, {})
+            types[f"{resource.kind} {name}"] = str((item.get("spec") or {}).get("type") or _DEFAULT_TYPE)
 
     takeovers = []
     for key, manifest in sorted(live.servers.items()):
         state, gap = await _with_secrets(reader, key, manifest, live)
         gaps += [gap] if gap else []
-        names = frozenset(others.get(key[0], ()))
-        takeovers.append(Takeover(*key, plan_migration(manifest, state, names, knows_secrets=gap is None)))
+        migration = plan_migration(manifest, state, others.get(key[0], {}), knows_secrets=gap is None)
+        takeovers.append(Takeover(*key, migration))
     return Report(takeovers, sorted(set(gaps)))
 
 

@@ -175,8 +175,8 @@ _IS: dict[str, Callable[[Any], bool]] = {
 # The fields that are read of each object, parents before children. Only metadata and its name must exist.
 _METADATA = (("metadata", _MAPPING), ("metadata.name", _NAME), ("metadata.namespace", _TEXT))
 _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
-    NETWORK_POLICIES: _METADATA,
-    SERVICES: _METADATA,
+    NETWORK_POLICIES: (*_METADATA, ("spec", _MAPPING)),
+    SERVICES: (*_METADATA, ("spec", _MAPPING)),
     STORAGE_CLASSES: (
         *_METADATA,
         ("metadata.annotations", _TEXTS),

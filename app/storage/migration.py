@@ -66,10 +66,11 @@ class Migration:
     is_done: bool = False
 
 
-def plan_migration(manifest: Manifest, live: LiveState, others: frozenset[str], *, knows_secrets: bool) -> Migration:
-    """Decides what becomes of the server. `others` are its Services and NetworkPolicies, such as `Service files-api`.
+def plan_migration(manifest: Manifest, live: LiveState, others: Mapping[str, str], *, knows_secrets: bool) -> Migration:
+    """Decides what becomes of the server.
 
-    The Secrets are in `live` if somebody could look at them.
+    `others` has the types of Services by names such as `Service files-api`, and NetworkPolicies without a type. The
+    Secrets are in `live` if somebody could look at them.
     """
     reading = read(set_defaults(manifest))
     server, ignored = reading.server, ignored_fields(manifest)
@@ -78,6 +79,12 @@ def plan_migration(manifest: Manifest, live: LiveState, others: frozenset[str], 
     first += [f"{path}: {_CONSEQUENCES[path]}; do not switch this server" for path in _LOGINS if path in ignored]
     first += _what_to_do_about_secrets(server, live) if knows_secrets else []
     first += [state.message for state in volume_states(server, live) if state.phase is Phase.TERMINATING]
+
+    # The Go operator makes it a load balancer unless the spec asks for something else.
+    api, wanted = f"Service {server.metadata.name}-api", server.spec.service.type
+    if others.get(api, wanted) != wanted:
+        becomes = f"{api} is of type {others[api]}, and becomes {wanted}"
+        first.append(f"{becomes}: set spec.service.type to {others[api]} to keep the address that clients use")
     if unmounted := unmounted_database(server, live):
         first.append(unmounted)
 
@@ -101,7 +108,7 @@ def plan_migration(manifest: Manifest, live: LiveState, others: frozenset[str], 
 
 
 def _adopted(
-    server: DittoServer, manifest: Mapping[str, Any], live: LiveState, others: frozenset[str]
+    server: DittoServer, manifest: Mapping[str, Any], live: LiveState, others: Mapping[str, str]
 ) -> Iterator[str]:
     name = server.metadata.name
     templates = initial_templates(server, live)

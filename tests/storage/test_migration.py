@@ -23,9 +23,9 @@ def dittoserver(**spec: Any) -> Manifest:
     return {"apiVersion": api_version, "kind": "DittoServer", "metadata": metadata, "spec": content}
 
 
-def migrate(manifest: Manifest | None = None, *others: str, **state: Any) -> Migration:
+def migrate(manifest: Manifest | None = None, *others: str, others_type: str = "ClusterIP", **state: Any) -> Migration:
     live = LiveState(**{"claims": CLAIMS, "generated_secrets": GENERATED, **state})
-    return plan_migration(manifest or dittoserver(), live, frozenset(others), knows_secrets=True)
+    return plan_migration(manifest or dittoserver(), live, dict.fromkeys(others, others_type), knows_secrets=True)
 
 
 def running() -> Manifest:
@@ -87,6 +87,15 @@ def test_users_of_a_directory_come_first(section: str) -> None:
     assert migration.ignored
     assert f"spec.identity.{section}" in migration.ignored
     assert "do not switch this server" in migration.first[0]
+
+
+def test_an_address_that_would_go_comes_first() -> None:
+    [warning] = migrate(None, "Service files-api", others_type="LoadBalancer").first
+    balanced = dittoserver(service={"type": "LoadBalancer"})
+
+    assert "is of type LoadBalancer, and becomes ClusterIP: set spec.service.type to LoadBalancer" in warning
+    assert migrate(balanced, "Service files-api", others_type="LoadBalancer").first == ()
+    assert migrate(None, "Service files-api").first == ()
 
 
 def test_an_invalid_spec_comes_first() -> None:
