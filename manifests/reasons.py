@@ -83,7 +83,7 @@ PROGRESS = (
         "",
         "Normal",
         "This version of the operator renders the pod differently. The pod keeps running, and gets the changes in the "
-        "message with its next restart.",
+        "message with its next rollout: an edit or a rotation that restarts it, or a restart on request.",
         "Nothing has to be done. [To have the changes now, restart the server](../how-to/restart-a-server.md).",
     ),
 )

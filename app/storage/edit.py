@@ -105,7 +105,7 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
 
     if changes := plan.rendering.pending_changes:
         restarts = any(effect.restarts for effect in effects)
-        when = "goes out with this restart" if restarts else "waits for the next restart"
+        when = "goes out with this restart" if restarts else "waits for the next rollout"
         effects.append(Effect("pending rollout", f"{when}: {changes}", restarts=restarts))
     return effects
 

@@ -43,7 +43,7 @@ class Observation:
 
     `problems` are those that were met while the server was being reconciled; those of a stage are in the order of
     their importance. `warnings` are Events about its objects, and `node` is the node of its pod when the state of the
-    node explains something. `pending_rollout` is what the next restart of the pod brings. `contents` is
+    node explains something. `pending_rollout` is what the next rollout of the pod brings. `contents` is
     None when nobody decided on the stores and shares inside the server.
     """
 

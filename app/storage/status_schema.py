@@ -128,7 +128,7 @@ class Status(Model):
     phase: Literal["Pending", "Running", "Failed", "Stopped"] | None = None
     """Whether the server is starting (Pending), Running, Failed or Stopped, in one word."""
     pending_rollout: Message | None = None
-    """What the next restart of the pod changes, and how to restart it now; absent when nothing is pending."""
+    """What the next rollout of the pod also changes, and how to start one; absent when nothing is pending."""
     conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_map_by("type"))] | None = None
     """Aspects of the server, one entry for each type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None

@@ -83,11 +83,11 @@ def decide_workload(
 
 
 def pending_rollout(rendering: Rendering) -> str | None:
-    """Returns what the next restart of a pod brings that no pod is restarted for; None when nothing is pending."""
+    """Returns what the next rollout of a pod brings that no pod is restarted for; None when nothing is pending."""
     if rendering.pending_changes is None:
         return None
-    how = f"to restart it now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the time"
-    return f"the next restart of the pod also changes: {rendering.pending_changes}; {how}"
+    how = f"to start one now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the time"
+    return f"the next rollout of the pod also changes: {rendering.pending_changes}; {how}"
 
 
 def restarted_at(manifest: Mapping[str, Any]) -> str | None:

@@ -240,7 +240,7 @@ def running_in(rendering: Rendering, **spec: Any) -> LiveState:
 def test_what_is_pending_goes_out_with_the_restart_of_an_edit() -> None:
     live, changes = running_in(Rendering.SINGLE_FAMILY), Rendering.BOTH_FAMILIES.changes
     pending = Effect("pending rollout", f"goes out with this restart: {changes}", restarts=True)
-    waiting = Effect("pending rollout", f"waits for the next restart: {changes}", restarts=False)
+    waiting = Effect("pending rollout", f"waits for the next rollout: {changes}", restarts=False)
 
     assert effects(server(resources={"limits": {"cpu": 2}}), live=live)[1:] == [pending]
     assert effects(server(nfsPort=2050), live=live)[1:] == [waiting]
