@@ -11,6 +11,7 @@ from app.storage.pod import CONFIG_HASH
 from app.storage.problem import Problem
 from app.storage.provisioning import (
     Hashes,
+    awaits_push,
     contents,
     credentials_problem,
     kept_by_server,
@@ -193,6 +194,32 @@ class TestAnotherChange:
         of = with_bucket(None)
 
         assert not held(of, live(of, self.BOTH), self.BOTH)
+
+
+class TestAChangeOfThePodTemplate:
+    def test_waits_while_the_server_is_told_of_another_region(self) -> None:
+        of = with_bucket()
+        other = read(server(s3={**s3()["s3"], "bucket": "media", "region": "us-east-1"})).server
+        state = live(of)
+        accepted = told(other, state, OLD_KEYS, verified=digest(other, OLD_KEYS), is_altered=True)
+
+        assert not awaits_push(of, state, hashes(of, OLD_KEYS))
+        assert awaits_push(other, state, hashes(other, OLD_KEYS))
+        assert not awaits_push(other, accepted, hashes(other, OLD_KEYS))
+
+    @pytest.mark.parametrize("state", [{"health": None}, {"pod": pod(ready="False")}, {"health": LEGACY}])
+    def test_waits_for_nobody_who_cannot_be_told(self, state: Any) -> None:
+        of = with_bucket("other")
+
+        assert not awaits_push(of, live(of, **{"remote_store": RemoteStore(), **state}), hashes(of, OLD_KEYS))
+
+    def test_waits_for_no_server_that_stops_or_rejects_it(self) -> None:
+        of, stopped = with_bucket(), with_bucket(replicas=0)
+        unknown = live(of, remote_store=RemoteStore())
+
+        assert awaits_push(of, unknown, hashes(of, OLD_KEYS))
+        assert not awaits_push(stopped, unknown, hashes(stopped, OLD_KEYS))
+        assert not awaits_push(of, told(of, unknown, OLD_KEYS, problem=REJECTED), hashes(of, OLD_KEYS))
 
 
 class TestWhatTheServerShouldHave:
