@@ -228,10 +228,10 @@ async def test_json_keeps_the_text_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
-        (("manifests/samples",), 0, "3 DittoServers: 3 admitted, 0 rejected, 3 warnings"),
-        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "3 DittoServers: 3 admitted, 0 rejected, 0 warnings"),
+        (("manifests/samples",), 0, "4 DittoServers: 4 admitted, 0 rejected, 4 warnings"),
+        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "4 DittoServers: 4 admitted, 0 rejected, 0 warnings"),
         (("tests/demo/warned.yaml", SNAPSHOT), 0, "1 DittoServers: 1 admitted, 0 rejected, 2 warnings"),
-        (("tests/demo", "manifests/samples"), 1, "6 DittoServers: 5 admitted, 1 rejected, 1 warnings"),
+        (("tests/demo", "manifests/samples"), 1, "7 DittoServers: 6 admitted, 1 rejected, 1 warnings"),
     ],
 )
 def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:
