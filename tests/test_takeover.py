@@ -187,6 +187,39 @@ async def test_a_server_without_its_statefulset_finds_its_data(site: Takeover) -
     await check_nothing_is_written(site)
 
 
+async def test_a_pod_without_its_statefulset_restarts_once(site: Takeover) -> None:
+    await site.run_go_server()
+    options = ("--cascade=orphan", "--namespace", site.namespace)
+    site.control_plane.kubectl("delete", "statefulset", "files", *options)
+
+    await site.take_over()
+
+    assert len(site.pods) == 1
+    check_mounts(await site.live(PODS, "files-0"))
+    await check_nothing_is_written(site)
+
+
+async def test_a_database_that_was_hidden_is_reported(site: Takeover) -> None:
+    """Which versions did that did not know the claim: their StatefulSet mounts a folder of the metadata volume."""
+    await site.keep_claims()
+    await site.create_go_server()
+    await site.take_over()
+    stateful_set = await site.live(STATEFUL_SETS)
+    for mount in stateful_set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]:
+        if mount["mountPath"] == go_operator.MOUNT_PATHS["controlplane"]:
+            mount |= {"name": "metadata", "subPath": "controlplane"}
+    changed = await site.cluster.replace(STATEFUL_SETS, stateful_set)
+    version = int(changed["metadata"]["resourceVersion"])
+    await until_async(lambda: site.informers.stateful_sets.version(site.key) >= version)
+
+    message = await site.reconcile_until("DatabaseClaimNotMounted")
+
+    assert "volume claim controlplane-files-0 has a database that the server does not use" in message
+    assert "DatabaseClaimNotMounted" in [event.reason for event in site.events]
+    template = (await site.live(STATEFUL_SETS))["spec"]["template"]
+    assert template["spec"] == changed["spec"]["template"]["spec"]
+
+
 async def test_kept_secrets_outlive_the_server(site: Takeover) -> None:
     await site.run_go_server()
     await site.take_over()
