@@ -15,7 +15,7 @@ from app.storage.difference import APPLIED, differs, marked
 from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
-from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT, PodRevision
+from app.storage.pod import CONFIG_FOLDER, CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT, PodRevision
 from app.storage.problem import Problem
 from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
@@ -112,7 +112,8 @@ def rendering_of(template: Mapping[str, Any]) -> Rendering:
     """Returns the rendering that a live pod template, or a pod, has the mounts of; the newest for any other pod."""
     mounts = _container(template).get("volumeMounts") or []
     paths = {mount["mountPath"] for mount in mounts}
-    return NEWEST if not paths or SECOND_METADATA_PATH in paths else Rendering.SINGLE_FAMILY
+    is_ours = CONFIG_FOLDER in paths
+    return Rendering.SINGLE_FAMILY if is_ours and SECOND_METADATA_PATH not in paths else NEWEST
 
 
 def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Manifest]) -> bool:

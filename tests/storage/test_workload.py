@@ -9,7 +9,7 @@ from app.storage.facts import Secret, Trait
 from app.storage.finding import rejection
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
-from app.storage.pod import CONFIG_HASH, RESTARTED_AT, PodRevision, config_hash_of
+from app.storage.pod import CONFIG_HASH, CONTAINER, RESTARTED_AT, PodRevision, config_hash_of
 from app.storage.problem import Problem, Stage
 from app.storage.reading import read
 from app.storage.rendering import NEWEST, Rendering
@@ -184,6 +184,13 @@ def test_an_orphan_keeps_its_rendering_and_its_root(rendering: Rendering) -> Non
 
     assert workload.rendering is rendering
     assert template(workload) == live["spec"]["template"]
+
+
+def test_nothing_is_pending_in_a_pod_of_somebody_else() -> None:
+    token = {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+    spec = {"containers": [{"name": CONTAINER, "volumeMounts": [token]}]}
+
+    assert decide(known(None, pod={"metadata": {"name": "files-0"}, "spec": spec})).rendering is NEWEST
 
 
 def test_an_orphan_that_has_to_restart_brings_everything_pending() -> None:
