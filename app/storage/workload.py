@@ -6,7 +6,7 @@ everything that is pending goes out at once. No record is kept of that: it follo
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -176,6 +176,14 @@ class _Candidates:
             has_writable_root=has_writable_root(self.template, templates),
             database=database_template(self.server, self.live),
         )
+
+        if revision.has_writable_root and self.present and self.owner.owns(self.present):
+            # Only its owner, in the spec, makes a root writable that was applied as a read-only one.
+            read_only = replace(revision, has_writable_root=False)
+            before = stateful_set(self.owner, self.server.spec, read_only, templates)
+            if _applied_digest(self.present) == _expected_digest(before, self.present):
+                revision = read_only
+
         if not (self.live.rejected and self.present):
             return stateful_set(self.owner, self.server.spec, revision, templates)
 
@@ -199,10 +207,18 @@ def _keeps_template(workload: Manifest, present: Manifest, owner: Owner) -> bool
 
     # Fields that the spec no longer has are in the live template all the same, and go with the next write. Only the
     # digest of what was applied tells. That of another owner tells nothing: it covers the owner as well.
-    applied = (present["metadata"].get("annotations") or {}).get(APPLIED)
+    return _applied_digest(present) in (None, _expected_digest(workload, present)) or not owner.owns(present)
+
+
+def _applied_digest(present: Manifest) -> str | None:
+    return (present["metadata"].get("annotations") or {}).get(APPLIED)
+
+
+def _expected_digest(workload: Manifest, present: Manifest) -> str:
+    """Returns the digest that the live StatefulSet has if this was applied last; the replicas are not compared."""
     same_replicas = {**workload, "spec": {**workload["spec"], "replicas": present["spec"]["replicas"]}}
-    expected = marked(same_replicas)["metadata"]["annotations"][APPLIED]
-    return applied in (None, expected) or not owner.owns(present)
+    digest: str = marked(same_replicas)["metadata"]["annotations"][APPLIED]
+    return digest
 
 
 def _restart_event(workload: Manifest, live: LiveState) -> Event | None:

@@ -253,6 +253,18 @@ def test_a_root_that_was_writable_stays_so_until_its_owner_opts_in() -> None:
     assert container(decide(known(None)))["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_nobody_makes_a_root_writable_behind_the_spec() -> None:
+    live = live_in(NEWEST)
+    del live["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
+
+    assert container(decide(known(live)))["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container(decide(known(live), securityContext={"readOnlyRootFilesystem": False}))["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": False,
+        "capabilities": {"drop": ["ALL"]},
+    }
+
+
 def test_a_section_that_is_rejected_does_not_bring_what_is_pending() -> None:
     rejected = [rejection("spec.securityContext", "no such field")]
     workload = decide(
