@@ -150,6 +150,10 @@ class Provisioner:
             result = await self._attempt(key, wanted)
         except (SecretChanged, NotLeading):
             server.due = monotonic() + SECRET_DELAY_SECONDS
+        except Exception:
+            # Its image can be anything: what is wrong with one server must not keep the others from being looked after.
+            log.exception("server not looked after", extra={"namespace": key[0], "object": key[1]})
+            server.due = monotonic() + self._delays[1]
         finally:
             server.is_busy = False
             self._busy -= 1

@@ -323,3 +323,19 @@ async def test_a_settled_server_is_asked_for_nothing(open_site: Open, s3: S3) ->
         assert [line for line in site.proxy.requests if line.startswith("POST")] == ["POST /api/v1/auth/login"]
         assert (await site.live())["metadata"]["resourceVersion"] == version
         assert site.starts == 1
+
+
+async def test_an_error_of_ours_with_one_server_ends_nothing(
+    open_site: Open, s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        monkeypatch.undo()
+        raise KeyError
+
+    async with open_site(CURRENT) as site, site.operated():
+        monkeypatch.setattr("app.reconcile.provisioner.maintain", fail)
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+        assert "server not looked after" in caplog.text
