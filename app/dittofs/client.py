@@ -63,13 +63,17 @@ class ServerClient:
             errors = await self._ask(url, "/health/stores", read_store_errors, _HEALTH, STORES_TIMEOUT_SECONDS)
             return ServerHealth(family, started_at, shares, errors)
 
-        version, errors = None, ()
-        if metrics_url:
-            with suppress(ServerError):
-                status, metrics = await self._exchange(HttpRequest("GET", metrics_url, "/metrics"))
-                if status == 200:
-                    version, errors = read_metrics(metrics.decode(errors="replace"))
-        return ServerHealth(family, started_at, shares, errors, version)
+        metrics = await self._read_metrics(metrics_url) if metrics_url else None
+        version, errors = metrics or (None, ())
+        return ServerHealth(family, started_at, shares, errors, version, reports_stores=metrics is not None)
+
+    async def _read_metrics(self, url: str) -> tuple[str | None, tuple[str, ...]] | None:
+        """Returns None for a server that does not serve them: having no metrics is no failure."""
+        try:
+            status, metrics = await self._exchange(HttpRequest("GET", url, "/metrics"))
+        except ServerError:
+            return None
+        return read_metrics(metrics.decode(errors="replace")) if status == 200 else None
 
     async def login(self, url: str, username: str, password: str) -> "AdminSession":
         """Logs in. The password is sent once, and not kept. Raises Rejected with status 401 when it is wrong."""

@@ -220,12 +220,14 @@ class HealthMonitor:
         health = await self._client.get_health(
             server.url, metrics_url(services.get((namespace, service_name(name, "metrics"))))
         )
-        if health.version:
+        if health.reports_stores and health.version:
             return health
 
-        # It cannot change while the server runs.
+        # The version cannot change while the server runs, and metrics that did not answer for once are no news.
         earlier = server.report if isinstance(server.report, ServerHealth) else None
         if earlier and earlier.started_at == health.started_at:
+            if earlier.reports_stores and not health.reports_stores:
+                health = replace(health, store_errors=earlier.store_errors, reports_stores=True)
             return replace(health, version=earlier.version)
         pod = self._informers.pods.get((namespace, pod_name(name)))
         return replace(health, version=image_version(container_status(pod or {}).get("image")))

@@ -66,6 +66,7 @@ class ServerHealth:
     shares: int | None = None  # None when it did not say how many are loaded.
     store_errors: tuple[str, ...] = ()
     version: str | None = None
+    reports_stores: bool = True  # Otherwise that there are no errors says nothing.
 
 
 def read_identity(answer: Any) -> tuple[Family, str]:
@@ -113,10 +114,15 @@ def read_store_errors(answer: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(errors))
 
 
-def read_metrics(text: str) -> tuple[str | None, tuple[str, ...]]:
-    """Reads the version, and which shares have a remote store that cannot be reached, from a server's metrics."""
+def read_metrics(text: str) -> tuple[str | None, tuple[str, ...]] | None:
+    """Reads the version, and which shares have a remote store that cannot be reached, from a server's metrics.
+
+    Returns None for the metrics of a server before 0.18, which do not tell.
+    """
     build = _BUILD_INFO.search(text)
-    version = _VERSION.search(build[1]) if build else None
+    if build is None:
+        return None
+    version = _VERSION.search(build[1])
 
     samples = islice(_REMOTE_UP.finditer(text), MAX_SAMPLES)
     down = sorted(

@@ -4,7 +4,7 @@ from app.storage.live import LiveState
 from app.storage.objects import service_name
 from app.storage.problem import Problem, Verdict
 from app.storage.rollout import is_ready
-from app.storage.server_health import Family, ServerHealth, command_line_tool
+from app.storage.server_health import ServerHealth, command_line_tool
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 
@@ -34,8 +34,9 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
         return "Unknown", Problem("NotReported", "the server does not say how many shares it has loaded")
 
     count = "1 share is" if live.health.shares == 1 else f"{live.health.shares} shares are"
-    if live.health.family is Family.CURRENT and not server.spec.metrics.enabled:
-        return "True", Problem("Loaded", f"{count} loaded; whether S3 answers is reported with metrics.enabled alone")
+    if not live.health.reports_stores:
+        advice = "DittoFS 0.18 and newer reports with metrics.enabled whether S3 answers, and this server does not"
+        return "True", Problem("Loaded", f"{count} loaded; {advice}")
     return "True", Problem("Loaded", f"{count} loaded, and no store fails")
 
 

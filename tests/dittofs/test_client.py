@@ -64,7 +64,7 @@ async def test_a_newer_server_reports_what_its_metrics_say() -> None:
     answers = Answers(current_answers(shares=3, down="/rw"))
     error = 'share "/rw": its remote store is unreachable'
 
-    assert await health_of(answers) == ServerHealth(Family.CURRENT, STARTED_AT, 3)
+    assert await health_of(answers) == ServerHealth(Family.CURRENT, STARTED_AT, 3, reports_stores=False)
     assert await health_of(answers, metrics=True) == ServerHealth(Family.CURRENT, STARTED_AT, 3, (error,), "0.29.0")
 
 
@@ -73,7 +73,10 @@ async def test_a_server_without_metrics_is_healthy_all_the_same() -> None:
     answers = current_answers()
     del answers["GET /metrics"]
 
-    assert await health_of(Answers(answers), metrics=True) == ServerHealth(Family.CURRENT, STARTED_AT, 1)
+    expected = ServerHealth(Family.CURRENT, STARTED_AT, 1, reports_stores=False)
+    assert await health_of(Answers(answers), metrics=True) == expected
+    answers["GET /metrics"] = reply(200, b"go_goroutines 7\n", "text/plain")
+    assert await health_of(Answers(answers), metrics=True) == expected
 
 
 @pytest.mark.anyio

@@ -268,7 +268,7 @@ async def test_a_server_that_is_deleted_is_forgotten(site: Site) -> None:
 
 
 async def test_the_version_is_that_of_the_metrics_or_of_the_image(site: Site) -> None:
-    answers = current_answers(version="v0.29.1")
+    answers = current_answers(version="v0.29.1", down="/rw")
     metrics = {"GET /metrics": answers.pop("GET /metrics")}
     site.answers["10.0.0.1:8080"] = answers
     site.put_server()
@@ -291,6 +291,9 @@ async def test_the_version_is_that_of_the_metrics_or_of_the_image(site: Site) ->
         asked = site.asked.total()
         await until_async(lambda: site.asked.total() > asked + 2)
         assert version() == "0.29.1"
+        report = monitor.report(site.key())
+        assert isinstance(report, ServerHealth)
+        assert report.store_errors == ('share "/rw": its remote store is unreachable',)
 
 
 async def test_so_many_are_asked_at_a_time_and_no_more(site: Site) -> None:

@@ -171,8 +171,12 @@ def test_metrics_say_the_version(version: str, read: str | None) -> None:
     assert read_metrics(METRICS.format(version)) == (read, ())
 
 
+def test_metrics_of_a_server_before_0_18_say_nothing() -> None:
+    assert read_metrics("go_goroutines 7\n") is None
+
+
 def test_metrics_say_which_share_has_lost_its_remote_store() -> None:
-    text = (
+    text = METRICS.format("dev") + (
         '# TYPE dittofs_remote_up gauge\ndittofs_remote_up{share="/b"} 0\ndittofs_remote_up{share="/up"} 1\n'
         'dittofs_remote_up{pod="x",share="/a \\"{}\\n"} 0\ndittofs_remote_outage_seconds{share="/up"} 0\n'
     )
@@ -196,7 +200,7 @@ def test_metrics_say_which_share_has_lost_its_remote_store() -> None:
 )
 def test_no_metrics_take_long_to_read(text: str) -> None:
     started = time.process_time()
-    _, errors = read_metrics(text)
+    _, errors = read_metrics(METRICS.format("dev") + text) or (None, ())
 
     assert time.process_time() - started < 0.2
     assert len(errors) <= 8
@@ -346,6 +350,8 @@ def test_whatever_a_server_answers_is_read_or_refused(answer: Any) -> None:
 
 @given(text=st.text(max_size=200), image=st.text(max_size=80))
 def test_whatever_metrics_and_images_say_is_read(text: str, image: str) -> None:
-    assert all(error.isprintable() for error in read_metrics(f"\ndittofs_remote_up{{{text}}} 0\n{text}")[1])
+    metrics = f"{METRICS.format(text)}dittofs_remote_up{{{text}}} 0\n{text}"
+    version, errors = read_metrics(metrics) or (None, ())
+    assert all(error.isprintable() for error in (version or "", *errors))
     assert family_of_image(image) in (*Family, None)
     assert image_version(image) is None or len(image_version(image) or "") <= 64

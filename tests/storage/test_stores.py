@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,6 @@ from tests.harness.recorded_health import STARTED_AT
 
 LEGACY = ServerHealth(Family.LEGACY, STARTED_AT, 2)
 CURRENT = ServerHealth(Family.CURRENT, STARTED_AT, 1, version="0.29.0")
-METRICS = {"metrics": {"enabled": True}}
 
 
 def verdict(health: ServerHealth, **spec: Any) -> tuple[str, str, str]:
@@ -33,13 +33,16 @@ def verdict(health: ServerHealth, **spec: Any) -> tuple[str, str, str]:
 
 def test_shares_that_are_loaded_are_counted() -> None:
     assert verdict(LEGACY) == ("True", "Loaded", "2 shares are loaded, and no store fails")
-    assert verdict(CURRENT, **METRICS) == ("True", "Loaded", "1 share is loaded, and no store fails")
+    assert verdict(CURRENT) == ("True", "Loaded", "1 share is loaded, and no store fails")
 
 
 def test_what_a_server_does_not_report_is_not_claimed() -> None:
     """Without its metrics, a server from 0.13 on says nothing about S3."""
-    message = "1 share is loaded; whether S3 answers is reported with metrics.enabled alone"
-    assert verdict(CURRENT) == ("True", "Loaded", message)
+    status, reason, message = verdict(replace(CURRENT, reports_stores=False))
+
+    assert (status, reason) == ("True", "Loaded")
+    assert "no store fails" not in message
+    assert "with metrics.enabled" in message
 
 
 @pytest.mark.parametrize(
