@@ -38,7 +38,6 @@ class RemoteStore:
     config_hash: str = ""
     pod_hash: str = ""
     restart_for: str = ""
-    message: str = ""
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "RemoteStore":
@@ -62,7 +61,6 @@ class RemoteStore:
             "configHash": self.config_hash,
             "podHash": self.pod_hash,
             "restartFor": self.restart_for,
-            "message": self.message,
         }
         return {name: value for name, value in section.items() if value} or None
 

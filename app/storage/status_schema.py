@@ -67,8 +67,6 @@ class RemoteStoreStatus(Model):
     """A SHA-256 over all that the pod consumes but the S3 credentials; tells their rotation from other changes."""
     restart_for: Name | None = None
     """The UID of the pod that still serves with what was replaced in the record, and restarts once."""
-    message: Message | None = None
-    """What a person should know about the record."""
 
 
 class ShareStatus(Model):
