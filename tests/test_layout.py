@@ -37,6 +37,7 @@ OF_THE_WHOLE = {
     "tests/test_faults.py",
     "tests/test_rest_faults.py",
     "tests/test_restore.py",
+    "tests/test_rotations.py",
     "tests/test_scale.py",
     "tests/test_server_health.py",
     "tests/test_standin.py",

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import httpx
 
@@ -26,27 +26,31 @@ Fault = Literal[
     "restarted before",
     "restarted after",
 ]
+# The operator dies before the server gets the request, or before it gets the answer.
+Death = Literal["killed before", "killed after"]
 _HANG_SECONDS = 3600.0
 # These reach the server; of its answer so much comes back.
-_PASSED_ON: dict[Fault, float] = {"unanswered": 0, "half an answer": 0.5, "restarted before": 1, "restarted after": 1}
+_PASSED_ON: dict[str, float] = {"unanswered": 0, "half an answer": 0.5, "restarted before": 1, "restarted after": 1}
 
 
 class RestProxy:
     """Passes requests on to a server; the call with the number `at`, counted from 1, has a fault.
 
-    Only calls below /api/v1 count. `restart` restarts the server.
+    Only calls below /api/v1 count. `restart` restarts the server; `killed` is set when the operator should be dead.
     """
 
     def __init__(self, url: str, restart: Callable[[], None]) -> None:
         self.url = url
         self.calls: list[str] = []
+        self.killed = asyncio.Event()
         self._restart = restart
-        self._fault: Fault | None = None
+        self._fault: Fault | Death | None = None
         self._at = 0
 
-    def plan(self, fault: Fault | None, at: int) -> None:
+    def plan(self, fault: Fault | Death | None, at: int) -> None:
         """Counts from here, and plans a fault."""
         self.calls = []
+        self.killed.clear()
         self._fault, self._at = fault, at
 
     @property
@@ -54,10 +58,10 @@ class RestProxy:
         return len(self.calls) >= self._at > 0
 
     @asynccontextmanager
-    async def serve(self, socket: Path) -> AsyncIterator[None]:
-        """Listens on a Unix socket, which `connect_to` makes a client connect to for any URL."""
-        async with raw_server(self._answer, socket):
-            yield
+    async def serve(self, socket: Path | None = None) -> AsyncIterator[str]:
+        """Listens, and yields the URL; with a Unix socket there, `connect_to` makes a client connect to it."""
+        async with raw_server(self._answer, socket) as url:
+            yield url
 
     async def _answer(self, request: Received) -> AsyncIterator[bytes]:
         if "/api/v1/" in request.line:
@@ -69,8 +73,12 @@ class RestProxy:
 
         yield await asyncio.to_thread(self._forward, request)
 
-    async def _fail(self, fault: Fault, request: Received) -> AsyncIterator[bytes]:
-        if fault == "hanging":
+    async def _fail(self, fault: Fault | Death, request: Received) -> AsyncIterator[bytes]:
+        if fault in get_args(Death):
+            if fault == "killed after":
+                await asyncio.to_thread(self._forward, request)
+            self.killed.set()
+        if fault in (*get_args(Death), "hanging"):
             await asyncio.sleep(_HANG_SECONDS)
         elif fault == "restarted before":
             await asyncio.to_thread(self._restart)
@@ -95,7 +103,7 @@ class RestProxy:
         return reply(answer.status_code, answer.content, answer.headers.get("Content-Type", ""))
 
 
-def _broken(fault: Fault, echo: str) -> bytes:
+def _broken(fault: Fault | Death, echo: str) -> bytes:
     """Returns an answer of which a client should believe nothing. All repeat what was sent, with the secrets in it."""
     return {
         "cut off": b"",
