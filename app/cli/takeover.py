@@ -35,7 +35,7 @@ class Takeover:
 
 @dataclass(frozen=True)
 class Report:
-    """All servers by namespace and name; `gaps` say what is unknown about the cluster, and why."""
+    """Lists all servers by namespace and name; `gaps` say what is unknown about the cluster, and why."""
 
     takeovers: Sequence[Takeover] = ()
     gaps: Sequence[str] = ()
@@ -52,6 +52,7 @@ async def report(reader: Reader, namespace: str | None) -> Report:
         except ClusterError as error:
             gaps.append(f"{resource.plural} are unknown: {error}")
             continue
+
         for item in listing.items:
             within, name = namespaced_key(item)
             types = others.setdefault(within, {})
@@ -63,6 +64,7 @@ async def report(reader: Reader, namespace: str | None) -> Report:
         gaps += [gap] if gap else []
         migration = plan_migration(manifest, state, others.get(key[0], {}), knows_secrets=gap is None)
         takeovers.append(Takeover(*key, migration))
+
     return Report(takeovers, sorted(set(gaps)))
 
 

@@ -182,6 +182,7 @@ class Informers:
     def _store(self, resource: Resource, labels: str = "") -> Store:
         trims = {DITTO_SERVERS: _trim_server, SECRETS: trim_to_identity, PODS: _trim_pod, CLAIMS: _trim_claim}
         store = Store(trims.get(resource, without_managed_fields))
+
         self._reflectors[resource] = [
             Reflector(
                 self._cluster,

@@ -112,6 +112,7 @@ class ServerClient:
         headers = {"Accept": "application/json"}
         if token:
             headers["Authorization"] = f"Bearer {token}"
+
         content = b""
         if body is not None:
             headers["Content-Type"] = "application/json"
@@ -124,6 +125,7 @@ class ServerClient:
         status, answer = await self._exchange(request, seconds)
         if status not in _SUCCESS:
             raise Rejected(str(request), status, redact(_detail(answer), [*secrets, token]))
+
         return _parse(request, answer) if answer else None
 
     async def _ask(
@@ -139,6 +141,7 @@ class ServerClient:
         if status not in statuses:
             # Without a detail: whoever made this address lead to another service would read its answer in the status.
             raise Rejected(str(request), status, "")
+
         try:
             return read(_parse(request, answer))
         except NotDittoFS as error:
@@ -205,6 +208,7 @@ def _parse(request: HttpRequest | str, body: bytes) -> Any:
     """Raises UnexpectedAnswer for what is no JSON, or holds more than any answer of a server does."""
     if sum(body.count(mark) for mark in (b",", b"[", b"{")) > MAX_JSON_VALUES:
         raise UnexpectedAnswer(f"the answer to {request} has more than {MAX_JSON_VALUES} values")
+
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -219,6 +223,7 @@ def _parse(request: HttpRequest | str, body: bytes) -> Any:
         level = [value for part in parts for value in part]
         if not level:
             return answer
+
     raise UnexpectedAnswer(f"the answer to {request} is nested more than {MAX_JSON_DEPTH} levels deep")
 
 
@@ -228,4 +233,5 @@ def _detail(body: bytes) -> str:
         answer = _parse("", body)
         texts = [answer.get(name) for name in ("detail", "error", "title")] if isinstance(answer, dict) else []
         return next((text for text in texts if isinstance(text, str) and text), "")
+
     return body.decode(errors="replace")

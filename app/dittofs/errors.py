@@ -1,4 +1,4 @@
-"""What can go wrong with a request to a DittoFS server. Each message is one line of limited length, without secrets."""
+"""Names what can go wrong with a request to a DittoFS server. Each message is one bounded line without secrets."""
 
 
 class ServerError(Exception):

@@ -68,6 +68,7 @@ async def _exchange(request: HttpRequest, connect: Connect, limit: int) -> tuple
         }
         if request.content:
             headers["Content-Length"] = str(len(request.content))
+
         lines = [f"{request} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
         writer.write("\r\n".join(lines).encode() + request.content)
         await writer.drain()
@@ -79,10 +80,12 @@ async def _exchange(request: HttpRequest, connect: Connect, limit: int) -> tuple
             answer.feed(data)
             if answer.is_complete:
                 break
+
             if answer.is_not_http:
                 raise ServerUnreachable(f"no answer to {request}: what came back is not HTTP")
             if len(answer.body) > limit or received > limit + MAX_OVERHEAD_BYTES:
                 raise UnexpectedAnswer(f"the answer to {request} has more than {limit} bytes")
+
             # What has been received already is read without a pause otherwise.
             await asyncio.sleep(0)
     finally:
@@ -91,6 +94,7 @@ async def _exchange(request: HttpRequest, connect: Connect, limit: int) -> tuple
 
     if not answer.is_complete and not answer.ends_with_connection:
         raise ServerUnreachable(f"no answer to {request}: the connection was closed too early")
+
     if len(answer.body) > limit:
         raise UnexpectedAnswer(f"the answer to {request} has more than {limit} bytes")
     return answer.status, bytes(answer.body)

@@ -115,10 +115,12 @@ class Controller:
         started = monotonic()
         result = "error"
         ACTIVE.inc()
+
         try:
             # After a rewind nothing is decided until everything was listed again.
             await self._informers.wait_for_sync()
             outcome = await self._reconciler.reconcile(key)
+
             if outcome.retry:
                 log.warning("not reconciled", extra={"namespace": namespace, "object": name, "reason": outcome.retry})
                 queue.failed(key, monotonic())

@@ -105,6 +105,7 @@ class HealthMonitor:
         """Runs until cancelled, and forgets every report then."""
         await self._informers.wait_for_sync()
         self._is_running = True
+
         keys = list(self._informers.servers)
         for number, key in enumerate(keys):
             self._watch(key, len(keys) * SPREAD_SECONDS * self._jitter())
@@ -150,6 +151,7 @@ class HealthMonitor:
         """Has the server asked after the delay, unless its pod is the one that was ready before, or is not ready."""
         if not self._is_running:
             return
+
         namespace, name = key
         pod = self._informers.pods.get((namespace, pod_name(name)))
         if pod is None or not is_ready(pod) or is_terminating(pod) or key not in self._informers.servers:
@@ -193,10 +195,12 @@ class HealthMonitor:
             self._busy -= 1
             self._wake.set()
             server.is_asked = False
+
         REQUESTS.labels(result).inc()
 
         if self._servers.get(key) is not server:
             return
+
         wait = self._retry_seconds if 0 < server.failures < MAX_FAILURES else self._interval_seconds
         asked_meanwhile, server.due = server.due, inf
         self._schedule(key, server, min(asked_meanwhile, monotonic() + wait * (0.9 + 0.2 * self._jitter())))
@@ -229,5 +233,6 @@ class HealthMonitor:
             if earlier.reports_stores and not health.reports_stores:
                 health = replace(health, store_errors=earlier.store_errors, reports_stores=True)
             return replace(health, version=earlier.version)
+
         pod = self._informers.pods.get((namespace, pod_name(name)))
         return replace(health, version=image_version(container_status(pod or {}).get("image")))

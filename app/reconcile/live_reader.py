@@ -53,6 +53,7 @@ class LiveReader:
         self._patience = patience
         self._report_of = report_of
         self._unlabelled_pods = UnlabelledPods(informers, clock)
+
         # Versions of the Secret with a connection string and of the one with its parts, when they last agreed.
         self._agreed: dict[ObjectKey, tuple[int, int]] = {}
         informers.secrets_metadata.rewind_handlers.append(self._agreed.clear)

@@ -60,7 +60,7 @@ class SecretChanged(Exception):
 
 @dataclass(slots=True)
 class _Server:
-    """What a server should have, when that is tried next (None for never), and what became of it."""
+    """Holds what a server should have, when that is tried next (None for never), and what became of it."""
 
     wanted: Provisioning | None = None
     due: float | None = None
@@ -101,9 +101,11 @@ class Provisioner:
         """Has the server brought to this, at once if it is something new; None while nothing can be asked of it."""
         if not self._is_running or (wanted is None and key not in self._servers):
             return
+
         server = self._servers.setdefault(key, _Server())
         before, server.wanted = server.wanted, wanted
         is_done = server.result is not None and server.result.is_complete and server.result.provisioning == wanted
+
         if wanted is None:
             server.due = None
         elif wanted != before and not is_done:
@@ -120,6 +122,7 @@ class Provisioner:
             async with asyncio.TaskGroup() as group:
                 while True:
                     self._wake.clear()
+
                     now = monotonic()
                     due = {
                         key: server.due for key, server in self._servers.items() if server.due and not server.is_busy
@@ -158,6 +161,7 @@ class Provisioner:
             server.is_busy = False
             self._busy -= 1
             self._wake.set()
+
         if result is None or self._servers.get(key) is not server:
             return
 
@@ -177,6 +181,7 @@ class Provisioner:
             first, longest = self._delays
             delay = min(first * 2.0 ** min(server.failures, 16), longest)
             server.failures, server.due = server.failures + 1, monotonic() + delay * (0.9 + 0.2 * self._jitter())
+
         for handler in self.change_handlers:
             handler(key)
 
@@ -187,6 +192,7 @@ class Provisioner:
             s3 = await self._read(key, wanted.s3, wanted) if wanted.s3 else ["", "", ""]
         except ClusterError as error:
             return Provisioned(wanted, problem=unreadable_secret(str(error)))
+
         keys = S3Keys(*s3) if wanted.s3 else None
 
         answer, session = await self._login(wanted, password[0])
@@ -246,4 +252,5 @@ class Provisioner:
         digests = {(name, entry, hashlib.sha256(value).hexdigest()) for entry, value in data.items()}
         if not digests >= {digest for digest in wanted.secret_digests if digest[0] == name}:
             raise SecretChanged
+
         return [data.get(entry.name, b"").decode(errors="replace") for entry in reference.keys]

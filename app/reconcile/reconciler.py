@@ -221,6 +221,7 @@ class Reconciler:
         if version != _version(manifest) or until <= self._clock():
             self._rejected.pop(key, None)
             findings = ()
+
         return replace(
             live,
             removed=self._resizer.removed(key),

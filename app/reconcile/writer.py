@@ -47,6 +47,7 @@ class Writer:
         self._cluster = cluster
         self._informers = informers
         self._may_write = may_write
+
         self._stores = {
             CLAIMS: informers.claims,
             CONFIG_MAPS: informers.config_maps,

@@ -289,9 +289,11 @@ def _outdated_pod(live: LiveState, step: Step | None, workload: Manifest | None,
         return None
     if is_terminating(live.pod) or (controller(live.pod) or {}).get("uid") != live.stateful_set["metadata"]["uid"]:
         return None
+
     is_changing = step is not None and not isinstance(step, ChangeClaims)
     if is_changing or (workload and is_changed(workload, live.stateful_set)):
         return None
+
     message = (
         "the pod restarts: its server has new S3 credentials or another bucket, which it uses from its next start on"
     )

@@ -96,5 +96,6 @@ def list_records(path: tuple[str, ...]) -> Dialogue[dict[str, StoreRecord]]:
     answer = yield request
     if not answer.is_success or not isinstance(answer.body, list) or len(answer.body) > MAX_RECORDS:
         raise Unanswered(request, answer)
+
     records = (StoreRecord.read(item) for item in answer.body)
     return {record.name: record for record in records if record}

@@ -28,6 +28,7 @@ def can_move(image: str) -> bool:
     """Tells whether the image can be another one at the next restart; that of a digest never is."""
     if "@" in image:
         return False
+
     _, colon, tag = image.rpartition("/")[2].partition(":")
     return not colon or _MOVING_TAG.fullmatch(tag) is not None
 
@@ -87,6 +88,7 @@ def explain_failed_migration(server: str, image: object, image_id: object, able:
     problem = f"image {_name(image)} failed to migrate the database"
     if able is None:
         return f"{problem}; set spec.image to the image that ran before, which the operator does not know"
+
     if str(image_id or "").endswith(able.rpartition("@")[2]) and "@" in able:
         return f"{problem}, which it has opened before; kubectl logs -p says why"
 

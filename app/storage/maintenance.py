@@ -21,7 +21,7 @@ from app.storage.spec import Share, Spec
 
 @dataclass(frozen=True)
 class Provisioning:
-    """What one run of a server should have. What is not compared may change without it having to be looked at again.
+    """Holds what one run of a server should have. Fields that are not compared may change without another look at it.
 
     `secret_digests` are of the values that `s3` and `password` refer to, by Secret and key.
     """
@@ -79,6 +79,7 @@ def maintain(provisioning: Provisioning, keys: S3Keys | None) -> Dialogue[Provis
             version=provisioning.version,
         )
         shares = yield from maintain_shares(wanted)
+
     return Provisioned(provisioning, store, shares.states, shares.is_outdated)
 
 
@@ -86,6 +87,7 @@ def explain_login(answer: Answer, password: SecretReference) -> Problem:
     """Returns why there is no login, by the answer to it."""
     if answer.status not in (400, 401, 403):
         return explain_failure(answer)
+
     [key] = password.keys
     where = f'the admin password in Secret "{password.secret}" key "{key.name}"'
     message = (

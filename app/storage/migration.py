@@ -53,7 +53,7 @@ _LOGINS = ("spec.identity.kerberos", "spec.identity.ldap")
 
 @dataclass(frozen=True)
 class Migration:
-    """What becomes of a server: the objects that are adopted, whether its pod restarts, and what has no effect.
+    """Says what becomes of a server: which objects are adopted, whether its pod restarts, and what has no effect.
 
     `first` is what a person has to do before. `is_done` says that this operator has taken the server over already.
     """
@@ -85,6 +85,7 @@ def plan_migration(manifest: Manifest, live: LiveState, others: Mapping[str, str
     if others.get(api, wanted) != wanted:
         becomes = f"{api} is of type {others[api]}, and becomes {wanted}"
         first.append(f"{becomes}: set spec.service.type to {others[api]} to keep the address that clients use")
+
     if unmounted := unmounted_database(server, live):
         first.append(unmounted)
 
@@ -101,7 +102,7 @@ def plan_migration(manifest: Manifest, live: LiveState, others: Mapping[str, str
         adopted=tuple(_adopted(server, manifest, live, others)),
         restarts=runs and not is_ours,
         restart=restart,
-        ignored={path: _consequence(path) for path in ignored},
+        ignored={path: _CONSEQUENCES.get(path, "it has no effect") for path in ignored},
         first=tuple(first),
         is_done=is_ours,
     )
@@ -132,15 +133,18 @@ def _adopted(
 
     for secret in sorted(live.generated_secrets):
         yield f"Secret {secret} is used, and is kept when the server is deleted"
+
     if live.former_admin_secret and admin_secret_name(name) not in live.generated_secrets:
         yield f"the password in Secret {former_admin_secret_name(name)} is copied and used again"
 
     for suffix in ADAPTER_SUFFIXES:
         if f"Service {name}-{suffix}" in others:
             yield f"Service {name}-{suffix} stays as it is; clients that use it go on"
+
     policies = [f"{name}-{suffix}" for suffix in POLICY_SUFFIXES if f"NetworkPolicy {name}-{suffix}" in others]
     if policies:
         yield f"NetworkPolicies {', '.join(policies)} stay as they are; nobody updates them when a port changes"
+
     if remaining_finalizers(manifest) is not None:
         yield "the finalizer of the Go operator is removed"
 
@@ -164,7 +168,3 @@ def _what_to_do_about_secrets(server: DittoServer, live: LiveState) -> Iterator[
             f"Secret {admin} does not exist, and the database on volume claim {database} knows a password: create the "
             f"Secret with that password under the key {PASSWORD_KEY}, or nobody knows it"
         )
-
-
-def _consequence(path: str) -> str:
-    return _CONSEQUENCES.get(path, "it has no effect")

@@ -47,7 +47,7 @@ _EMPTY_DIRS: Mapping[str, Manifest] = {_NO_CONTENT: {"sizeLimit": "1Mi"}, _TEMPO
 
 @dataclass(frozen=True)
 class PodRevision:
-    """What a pod template has that does not follow from the spec. The defaults are those of a new server.
+    """Holds what a pod template has that does not follow from the spec. The defaults are those of a new server.
 
     `database` is the claim template that has the control plane's database: METADATA or CONTROL_PLANE.
     `has_writable_root` says that the server may have written to its root file system; it still may, unless the spec

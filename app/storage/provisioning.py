@@ -36,7 +36,7 @@ SERVER_REASONS = (CREDENTIALS_REJECTED, SERVER_UNREACHABLE, ADMIN_LOGIN_FAILED, 
 
 @dataclass(frozen=True)
 class Hashes:
-    """Of all that the pod consumes in one rendering, of that without the S3 values, and of what is in the server.
+    """Hashes all that the pod consumes in one rendering, the same without the S3 values, and what is in the server.
 
     The last one is the same in every rendering, so that no upgrade of the operator is a rotation. It has the JWT key in
     it, without which nobody can try S3 keys against it.
@@ -49,10 +49,12 @@ class Hashes:
     @classmethod
     def of(cls, server: DittoServer, digests: Mapping[str, Mapping[str, str]], rendering: Rendering) -> "Hashes":
         config, references = config_yaml(server.spec, rendering), consumed_references(server.metadata.name, server.spec)
+
         others = [reference for reference in references if reference.path != S3_PATH]
         keys = [reference for reference in references if reference.path in (S3_PATH, JWT_PATH)]
         # Another key of the same Secret holds other credentials.
         named = [("s3", key.name) for reference in keys if reference.path == S3_PATH for key in reference.keys]
+
         return cls(
             config_hash(config, consumed_digests(references, digests)),
             config_hash(config, consumed_digests(others, digests)),
@@ -62,7 +64,7 @@ class Hashes:
 
 @dataclass(frozen=True)
 class Contents:
-    """What the status says of the stores and shares inside the server.
+    """Holds what the status says of the stores and shares inside the server.
 
     `kept` is why the server does not get the credentials of the Secret. `awaits_store` says that this process does not
     know yet whether the server accepts them.
@@ -150,6 +152,7 @@ def template_hash(server: DittoServer, live: LiveState, hashes: Hashes, current:
     only_s3_changed = live.remote_store.pod_hash == hashes.without_s3
     if not needs_bucket(server, live):
         return current if only_s3_changed and not _takes_keys_at_its_start(live) else hashes.full
+
     if _is_verified(server, live, hashes) or _reads_keys_for_a_store_of_a_person(live):
         return hashes.full
     return current if only_s3_changed or awaits_push(server, live, hashes) else hashes.full
@@ -159,6 +162,7 @@ def awaits_push(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
     """Tells whether the server is about to get what its bucket needs, so that a restart now would be one too many."""
     if not needs_bucket(server, live) or server.spec.replicas == 0 or _is_verified(server, live, hashes):
         return False
+
     wanted = provisioning(server, live, hashes)
     is_tried = live.provisioned is not None and live.provisioned.provisioning == wanted
     return wanted is not None and not is_tried
@@ -182,6 +186,7 @@ def _is_verified(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
     digest = store_hash(hashes.store, s3.bucket or "", s3.region, live.adopt_store)
     if live.provisioned and live.provisioned.provisioning.uid == live.uid and live.provisioned.store.is_altered:
         return live.provisioned.store.verified == digest
+
     is_new = live.provisioned is not None and live.provisioned.store.verified == digest
     return is_new or live.remote_store.config_hash == digest
 
@@ -217,8 +222,10 @@ def credentials_problem(server: DittoServer, live: LiveState) -> Problem | None:
     result = live.provisioned
     if server.spec.replicas == 0 or result is None or result.provisioning.uid != live.uid:
         return None
+
     if needs_bucket(server, live):
         return result.problem or result.store.problem
+
     is_login = result.problem is not None and result.problem.reason == ADMIN_LOGIN_FAILED
     return result.problem if is_login else None
 
@@ -228,6 +235,7 @@ def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:
     s3, result = server.spec.s3, live.provisioned
     if family_of(live) != Family.CURRENT or s3.credentials_secret_ref is None or _takes_keys_at_its_start(live):
         return None
+
     if not s3.bucket:
         command = "dfsctl store block remote edit <name> --access-key <id> --secret-key <secret>"
         message = (
@@ -235,6 +243,7 @@ def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:
             f"to have the operator update it, or run {command} and delete the pod"
         )
         return Problem(KEPT_BY_SERVER, message, Stage.CREDENTIALS)
+
     if result and result.provisioning.uid == live.uid and result.store.kept:
         return Problem(KEPT_BY_SERVER, result.store.kept, Stage.CREDENTIALS)
     return None
@@ -251,7 +260,9 @@ def share_states(server: DittoServer, live: LiveState) -> tuple[ShareState, ...]
     waiting = "it is created when the server runs"
     if result and is_current and result.problem:
         waiting = result.problem.message
+
     named = [earlier.get(share.name) or ShareState(share.name, "Pending", waiting) for share in shares]
     named = [replace(state, message=waiting) if state.phase == "Pending" else state for state in named]
+
     names = {share.name for share in shares}
     return (*named, *(state for state in live.shares if state.name not in names))

@@ -32,7 +32,7 @@ _PLAIN_NAME = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 @dataclass(frozen=True)
 class RemoteStore:
-    """What the status says of the remote store; who may write it may be anybody, so that it is validated."""
+    """Holds what the status says of the remote store. Anybody may have written it, so it is validated."""
 
     name: str = ""
     config_hash: str = ""
@@ -45,8 +45,8 @@ class RemoteStore:
         section = status.get("remoteStore") if isinstance(status, Mapping) else None
         if not isinstance(section, Mapping):
             return cls()
-        texts = {name: value for name, value in section.items() if isinstance(value, str)}
 
+        texts = {name: value for name, value in section.items() if isinstance(value, str)}
         return cls(
             name=_matching(_PLAIN_NAME, texts.get("name")),
             config_hash=_matching(_HASH, texts.get("configHash")),
@@ -148,13 +148,17 @@ def maintain_store(bucket: Bucket, keys: S3Keys, known: RemoteStore) -> Dialogue
 
     # Without an answer the record may have changed all the same.
     result = StoreResult(name, is_altered=not is_same and (answer.is_success or answer.status is None))
+    if answer.status == 400:
+        return replace(result, problem=_rejected(bucket, f"the server does not take it: {answer.detail}"))
     if not answer.is_success:
-        return replace(result, problem=_explain_refusal(answer, bucket))
+        return replace(result, problem=explain_failure(answer))
+
     written = StoreRecord.read(answer.body)
     if written is None or not written.is_healthy:
         why = (written and keys.mask(written.message)) or "it does not say why"
         problem = _rejected(bucket, f"the server's check of it fails: {why}")
         return replace(result, problem=problem)
+
     return replace(result, verified=bucket.store_hash, is_outdated=record is not None and not is_same)
 
 
@@ -167,6 +171,7 @@ def _choose_record(records: Mapping[str, StoreRecord], bucket: Bucket) -> tuple[
         record = next((record for record in same_bucket if record.name == bucket.adopt), None)
         if record and _PLAIN_NAME.fullmatch(record.name):
             return record, ""
+
         why = f"the server has no S3 block store of the name in annotation {ADOPT_STORE} for bucket {bucket.bucket}"
         return None, f"{why}; correct the annotation or remove it"
 
@@ -180,6 +185,7 @@ def _choose_record(records: Mapping[str, StoreRecord], bucket: Bucket) -> tuple[
     plain = next((record.name for record in same_bucket if _PLAIN_NAME.fullmatch(record.name)), None)
     if plain is None:
         return None, f"a person created a block store for bucket {bucket.bucket}, and the server keeps its credentials"
+
     namespace = f" --namespace {bucket.namespace}" if bucket.namespace else ""
     command = f"kubectl annotate dittoserver {bucket.server}{namespace} {ADOPT_STORE}={plain}"
     why = f"a person created block store {plain} for bucket {bucket.bucket}, and the server keeps its credentials"
@@ -202,12 +208,6 @@ def _config(bucket: Bucket, keys: S3Keys, record: StoreRecord | None) -> dict[st
 
 def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in config.items() if name not in _SECRET_FIELDS}
-
-
-def _explain_refusal(answer: Answer, bucket: Bucket) -> Problem:
-    if answer.status == 400:
-        return _rejected(bucket, f"the server does not take it: {answer.detail}")
-    return explain_failure(answer)
 
 
 def _rejected(bucket: Bucket, why: str) -> Problem:

@@ -23,7 +23,7 @@ class Rendering(IntEnum):
 
     @property
     def pending_changes(self) -> str | None:
-        """What later renderings change in a pod that has this one; None when it is the newest."""
+        """Says what later renderings change in a pod that has this one; None when it is the newest."""
         return "; ".join(later.changes for later in Rendering if later > self) or None
 
 

@@ -122,12 +122,12 @@ class Change:
 
     @property
     def image_changes(self) -> bool:
-        """Whether a server that exists gets another image."""
+        """Tells whether a server that exists gets another image."""
         return self.old is not None and self.old.spec.image != self.spec.image
 
     @cached_property
     def family(self) -> Family | None:
-        """Which of the two servers will run; None when neither its status nor its image says."""
+        """Tells which of the two servers will run; None when neither its status nor its image says."""
         is_of_this_image = self.running.image in (None, self.spec.image) and not self.image_changes
         # The servers from 0.10 to 0.12 answer like newer ones, and take the keys from their environment all the same.
         if self.running.family and is_of_this_image and image_version(self.spec.image) is None:

@@ -59,7 +59,7 @@ class NotDittoFS(ValueError):
 
 @dataclass(frozen=True)
 class ServerHealth:
-    """What a server has reported; `started_at` is in RFC 3339, in UTC."""
+    """Holds what a server has reported; `started_at` is in RFC 3339, in UTC."""
 
     family: Family
     started_at: str
@@ -85,8 +85,10 @@ def read_shares(answer: Any) -> int | None:
     """Reads the answer to /health/ready: the number of shares that are loaded; None when it does not say."""
     if isinstance(answer, Mapping) and answer.get("error") == "no shares configured":
         return 0
+
     if isinstance(answer, Mapping) and not isinstance(answer.get("data"), Mapping):
         return None
+
     shares = _data(answer).get("shares")
     if not isinstance(shares, int) or isinstance(shares, bool) or not 0 <= shares <= MAX_SHARES:
         raise NotDittoFS("it reports no number of shares")
@@ -146,6 +148,7 @@ def explain_block_error(error: object) -> str:
         return f"S3 rejects the credentials: {code}"
     if code == "404":
         return "S3 has no such bucket: 404"
+
     if code in ("301", "307", "400"):
         return f"S3 does not accept the request, perhaps because of the region or the endpoint: {code}"
     if code != "000":
@@ -161,6 +164,7 @@ def read_version(text: object) -> str | None:
     """Returns a version without the v before it; None for anything else, such as `dev` or `latest`."""
     if not isinstance(text, str) or len(text) > MAX_VERSION_CHARACTERS:
         return None
+
     version = text.removeprefix("v")
     return version if re.fullmatch(VERSION_PATTERN, version) else None
 
@@ -179,6 +183,7 @@ def family_of_image(image: str) -> Family | None:
     version = read_version(tag)
     if version is None:
         return None
+
     numbers = _major_and_minor(version)
     if numbers >= _CURRENT_SINCE:
         return Family.CURRENT
@@ -227,6 +232,7 @@ def _service_url(service: Manifest | None, listener: str) -> str | None:
     except ValueError:
         # A headless Service has the word None.
         return None
+
     # No Service has such an address; the API server sees to that.
     is_special = address.is_loopback or address.is_link_local or address.is_multicast or address.is_unspecified
     if not isinstance(port, int) or is_special or getattr(address, "ipv4_mapped", None):
@@ -242,6 +248,7 @@ def _major_and_minor(version: str) -> tuple[int, int]:
 def _tag(image: object) -> str | None:
     if not isinstance(image, str):
         return None
+
     _, colon, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
     return tag if colon else None
 

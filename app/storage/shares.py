@@ -92,10 +92,12 @@ def reported_shares(manifest: Mapping[str, Any]) -> tuple[ShareState, ...]:
     for entry in entries if isinstance(entries, list) else ():
         if not isinstance(entry, Mapping):
             continue
+
         name, message = entry.get("name"), str(entry.get("message") or "")
         phase: SharePhase | None = next((phase for phase in get_args(SharePhase) if phase == entry.get("phase")), None)
         if not isinstance(name, str) or len(name) > MAX_SHARE_NAME_CHARACTERS or phase is None:
             continue
+
         if re.fullmatch(SHARE_NAME_PATTERN, name) and len(states) < MAX_REPORTED:
             states[name] = ShareState(name, phase, message[:MAX_MESSAGE_CHARACTERS])
     return tuple(states.values())
@@ -107,6 +109,7 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
     try:
         records = yield from list_records(SHARES)
         missing = [share for share in wanted.shares if f"/{share.name}" not in records]
+
         if wanted.family is Family.LEGACY:
             problems, is_outdated = yield from _prepare_payload_store(wanted, missing)
         else:
@@ -122,6 +125,7 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
             state = problems[share.name]
         elif record is None:
             record, state = yield from _create_share(wanted, share)
+
         states.append((yield from _maintain_share(wanted, share, record)) if record else state or _waiting(share))
 
     names = {share.name for share in wanted.shares}
@@ -132,6 +136,7 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
                 f"share {name} is not in the spec any more; it is kept with its data, and is deleted by: {command}"
             )
             states.append(ShareState(name, "Retained", message))
+
     return SharesResult(tuple(states[:MAX_REPORTED]), is_outdated)
 
 
@@ -150,6 +155,7 @@ def _prepare_block_stores(wanted: WantedShares, missing: list[Share]) -> Dialogu
     creatable = [share for share in missing if share.name not in problems]
     if not creatable:
         return problems
+
     why_no_metadata = yield from _ensure_metadata_store(wanted.family)
     stores = yield from list_records(_LOCAL_STORES)
 
@@ -158,6 +164,7 @@ def _prepare_block_stores(wanted: WantedShares, missing: list[Share]) -> Dialogu
         name, path = _LOCAL_STORE[kind]
         if name not in stores and not why_no_metadata:
             why_not[kind] = yield from _create_store(_LOCAL_STORES, name, "fs", {"path": path})
+
     for share in creatable:
         if why := why_no_metadata or why_not.get(wanted.store_of(share)):
             problems[share.name] = ShareState(share.name, "Failed", why)
@@ -168,6 +175,7 @@ def _prepare_payload_store(wanted: WantedShares, missing: list[Share]) -> Dialog
     """Creates or updates the one store that DittoFS up to 0.8 has for the content of all shares, whatever they say."""
     if not wanted.shares:
         return {}, False
+
     stores = yield from list_records(_PAYLOAD_STORES)
     ours = stores.get(STORE_NAME)
     kinds = {wanted.store_of(share) for share in wanted.shares}
@@ -210,6 +218,7 @@ def _ensure_metadata_store(family: Family) -> Dialogue[str]:
     stores = yield from list_records(path)
     if STORE_NAME in stores:
         return ""
+
     return (yield from _create_store(path, STORE_NAME, "badger", {_METADATA_PATH_KEY[family]: _METADATA_PATH}))
 
 
@@ -240,6 +249,7 @@ def _create_share(wanted: WantedShares, share: Share) -> Dialogue[tuple[StoreRec
     answer = yield ServerRequest("POST", SHARES, body)
     if answer.is_success and (record := StoreRecord.read(answer.body)):
         return record, None
+
     if answer.status is not None and answer.status != 409 and not answer.is_success:
         return None, ShareState(share.name, "Failed", f"it could not be created: {answer.detail}")
 
@@ -262,6 +272,7 @@ def _maintain_share(wanted: WantedShares, share: Share, record: StoreRecord) -> 
         changes["read_only"] = share.read_only
     if permission != share.default_permission:
         changes["default_permission"] = share.default_permission
+
     failure: Answer | None = None
     if changes:
         answer = yield ServerRequest("PUT", (*SHARES, share.name), changes)
@@ -285,5 +296,6 @@ def _maintain_share(wanted: WantedShares, share: Share, record: StoreRecord) -> 
     if is_current and has_remote is not ... and bool(has_remote) != (wanted.store_of(share) == "s3"):
         where = "in S3" if has_remote else "in a local store"
         return ShareState(share.name, "Failed", f"it exists with its content {where}, and the operator moves none")
+
     ignored = "squash has no effect in DittoFS up to 0.8" if share.squash and not is_current else ""
     return ShareState(share.name, "Ready", ignored)

@@ -15,8 +15,10 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
     """Returns None while the server runs and has not been asked yet: then what was known before still holds."""
     if server.spec.replicas == 0:
         return "Unknown", Problem("Stopped", "stopped as asked; its shares and stores are kept")
+
     if live.pod is None or not is_ready(live.pod):
         return "Unknown", Problem("NotRunning", "the server is asked for its shares and stores once its pod is ready")
+
     if live.unanswered:
         port = server.spec.control_plane.port
         advice = f"its shares and stores are unknown; the operator must be able to reach port {port} of its pod"
@@ -45,6 +47,7 @@ def observe_server(live: LiveState) -> ServerStatus:
     health = live.health
     if health is None:
         return live.server
+
     reported = {
         "family": str(health.family),
         "version": health.version,

@@ -83,6 +83,7 @@ def _unknown(value: Any, schema: Schema, parent: str, depth: int = 0) -> Iterato
     for name, field in islice(value.items(), _MAX_NODES):
         if field is None:
             continue
+
         path = field_path(parent, str(name))
         known = schema["properties"].get(name)
         if known is None:
@@ -95,5 +96,6 @@ def _names(fields: Any, depth: int = 0) -> Manifest:
     """Returns the fields of an entry of managedFields by their names, without the items of lists."""
     if not isinstance(fields, Mapping) or depth > _MAX_DEPTH:
         return {}
+
     named = {name: content for name, content in fields.items() if isinstance(name, str) and name.startswith("f:")}
     return {name.removeprefix("f:"): _names(content, depth + 1) for name, content in named.items()}

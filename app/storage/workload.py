@@ -75,6 +75,7 @@ def decide_workload(
         if live.stateful_set is None:
             problem = Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
             return Workload(rendering, rejected=problem)
+
         names = " and ".join(field_name(section.field) for section in rejected_sections(live.rejected))
         rejected = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
 
@@ -86,6 +87,7 @@ def pending_rollout(rendering: Rendering) -> str | None:
     """Returns what the next rollout of a pod brings that no pod is restarted for; None when nothing is pending."""
     if rendering.pending_changes is None:
         return None
+
     how = f"to start one now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the time"
     return f"the next rollout of the pod also changes: {rendering.pending_changes}; {how}"
 
@@ -158,6 +160,7 @@ class _Candidates:
         rendering = rendering_of(self.template) if self.template else NEWEST
         if rendering is NEWEST:
             return NEWEST
+
         if self.present:
             is_unchanged = _keeps_template(self.render(rendering), self.present, self.owner)
         else:
@@ -196,6 +199,7 @@ class _Candidates:
         present = _config_hash_of(self.template or {}) if self.present else orphan_hash(self.live)
         if self.is_hash_kept or (self.template and self.live.secrets is None):
             return present
+
         hashes = Hashes.of(self.server, self.live.digests, rendering)
         return hashes.full if present is None else template_hash(self.server, self.live, hashes, present)
 
