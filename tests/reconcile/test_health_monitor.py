@@ -14,6 +14,7 @@ from prometheus_client import REGISTRY
 
 from app.cluster.informers import Informers
 from app.dittofs.client import ServerClient
+from app.dittofs.exchange import Connect
 from app.reconcile.health_monitor import MAX_CONCURRENT, HealthMonitor
 from app.storage.facts import Unknown
 from app.storage.server_health import Family, ServerHealth
@@ -37,10 +38,11 @@ NEVER = 3600.0
 class Site:
     """A namespace with servers; `answers` are by the address of a Service, and `asked` counts the requests there."""
 
-    def __init__(self, informers: Informers, namespace: str, client: ServerClient) -> None:
+    def __init__(self, informers: Informers, namespace: str, connect: Connect) -> None:
         self.informers = informers
         self.namespace = namespace
-        self.client = client
+        self.connect = connect
+        self.client = ServerClient(connect)
         self.answers: dict[str, dict[str, bytes]] = {}
         self.asked: Counter[str] = Counter()
         self.changed: list[str] = []
@@ -98,7 +100,7 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str, tmp_path:
         connect(control_plane) as cluster,
         run_informers(cluster, namespace) as informers,
     ):
-        site = Site(informers, namespace, ServerClient(connect_to(socket)))
+        site = Site(informers, namespace, connect_to(socket))
         async with raw_server(site.respond, socket):
             yield site
 
@@ -190,6 +192,25 @@ async def test_one_failure_changes_nothing_and_three_make_it_unknown(site: Site)
         site.answers["10.0.0.1:8080"] = answers
         await until_async(lambda: len(site.changed) == 3)
         assert isinstance(monitor.report(site.key()), ServerHealth)
+
+
+async def test_a_bug_with_one_server_stops_no_other(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    async def connect(host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if host == "10.0.0.1":
+            raise ZeroDivisionError
+        return await site.connect(host, port)
+
+    site.client = ServerClient(connect)
+    site.answers["10.0.0.2:8080"] = current_answers()
+    site.put_server("hit", "10.0.0.1")
+    monitor = site.monitor()
+
+    async with running(monitor):
+        await until_async(lambda: isinstance(monitor.report(site.key("hit")), Unknown))
+        site.put_server("other", "10.0.0.2")
+        await until_async(lambda: isinstance(monitor.report(site.key("other")), ServerHealth))
+
+    assert "ZeroDivisionError" in caplog.text
 
 
 async def test_a_service_that_leads_elsewhere_is_not_asked(site: Site) -> None:
