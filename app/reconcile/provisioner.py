@@ -8,9 +8,11 @@ import base64
 import hashlib
 import logging
 import random
+import traceback
+from collections import Counter as Counts
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -30,7 +32,7 @@ from app.storage.maintenance import (
     maintain,
     unreadable_secret,
 )
-from app.storage.remote_store import S3Keys
+from app.storage.remote_store import RemoteStore, S3Keys, explain_failure
 from app.storage.secret_references import SecretReference
 from app.storage.unstructured import Manifest, ObjectKey
 
@@ -42,8 +44,11 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 30.0, 300.0
 SECRET_DELAY_SECONDS = 1.0
 # For all requests to one server.
 ATTEMPT_SECONDS = 120.0
+FAILED = Answer(None, detail="the operator failed at it, and its own log says where")
 LATE = Answer(None, detail="its answers to all requests together take too long")
 MAX_CONCURRENT = 8
+# Servers that answer slowly, whoever runs them, must not keep those of others waiting.
+MAX_IN_NAMESPACE = 2
 
 ATTEMPTS = Counter(
     "dittofs_operator_server_provisioning_attempts",
@@ -60,13 +65,17 @@ class SecretChanged(Exception):
 
 @dataclass(slots=True)
 class _Server:
-    """Holds what a server should have, when that is tried next (None for never), and what became of it."""
+    """Holds what a server should have, when that is tried next (None for never), and what became of it.
+
+    `store` is how this process last left the remote store, which the status need not say yet.
+    """
 
     wanted: Provisioning | None = None
     due: float | None = None
     is_busy: bool = False
     failures: int = 0
     result: Provisioned | None = None
+    store: RemoteStore | None = None
 
 
 class Provisioner:
@@ -88,7 +97,7 @@ class Provisioner:
         self._jitter = jitter
 
         self._servers: dict[ObjectKey, _Server] = {}
-        self._busy = 0
+        self._busy = Counts[str]()  # How many servers are being worked on, by namespace.
         self._wake = asyncio.Event()
         self._is_running = False
 
@@ -128,11 +137,12 @@ class Provisioner:
                         key: server.due for key, server in self._servers.items() if server.due and not server.is_busy
                     }
                     for key in sorted((key for key, at in due.items() if at <= now), key=lambda key: due[key]):
-                        if self._busy < MAX_CONCURRENT:
+                        if self._may_start(key):
                             self._start(key, group)
-                            del due[key]
 
-                    wait = max(min(due.values()) - now, 0.0) if due and self._busy < MAX_CONCURRENT else None
+                    # Whoever ends wakes those that could not be started.
+                    later = [at for at in due.values() if at > now]
+                    wait = min(later) - now if later else None
                     with suppress(TimeoutError):
                         async with asyncio.timeout(wait):
                             await self._wake.wait()
@@ -140,31 +150,42 @@ class Provisioner:
             self._is_running = False
             self._servers.clear()
 
+    def _may_start(self, key: ObjectKey) -> bool:
+        return self._busy.total() < MAX_CONCURRENT and self._busy[key[0]] < MAX_IN_NAMESPACE
+
     def _start(self, key: ObjectKey, group: asyncio.TaskGroup) -> None:
         server = self._servers[key]
         assert server.wanted
         server.due, server.is_busy = None, True
-        self._busy += 1
+        self._busy[key[0]] += 1
         group.create_task(self._work(key, server, server.wanted))
 
     async def _work(self, key: ObjectKey, server: _Server, wanted: Provisioning) -> None:
         result: Provisioned | None = None
+        known = replace(wanted, known=server.store or wanted.known)
         try:
-            result = await self._attempt(key, wanted)
+            result = await self._attempt(key, known)
         except (SecretChanged, NotLeading):
-            server.due = monotonic() + SECRET_DELAY_SECONDS
-        except Exception:
+            server.due = monotonic() + SECRET_DELAY_SECONDS if server.wanted else None
+        except Exception as error:  # noqa: BLE001 - see below
             # Its image can be anything: what is wrong with one server must not keep the others from being looked after.
-            log.exception("server not looked after", extra={"namespace": key[0], "object": key[1]})
-            server.due = monotonic() + self._delays[1]
+            # Logged without its message, which may have a value of a Secret in it.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            extra = {"namespace": key[0], "object": key[1], "reason": type(error).__name__, "traceback": where}
+            log.error("server not looked after", extra=extra)  # noqa: TRY400 - see above
+            result = Provisioned(wanted, problem=explain_failure(FAILED))
         finally:
             server.is_busy = False
-            self._busy -= 1
+            self._busy[key[0]] -= 1
+            # Counts of zero would be kept for each namespace that there ever was.
+            self._busy = +self._busy
             self._wake.set()
 
         if result is None or self._servers.get(key) is not server:
             return
 
+        if result.store.is_altered:
+            server.store = RemoteStore(result.store.name, result.store.verified)
         is_complete = result.is_complete
         ATTEMPTS.labels("complete" if is_complete else "incomplete").inc()
         # Whoever runs by now may have been started before it was told, and not use what it was told.

@@ -11,10 +11,21 @@ from typing import Any
 
 import pytest
 
-from app.storage.remote_store import ADOPT_STORE
+from app.cluster.informers import Informers
+from app.cluster.reader import SECRETS
+from app.dittofs.client import ServerClient
+from app.reconcile.provisioner import MAX_CONCURRENT, MAX_IN_NAMESPACE, Provisioner
+from app.storage.maintenance import Provisioned, Provisioning
+from app.storage.remote_store import ADOPT_STORE, Bucket, RemoteStore
+from app.storage.secret_references import PASSWORD_PATH, S3_PATH, ReferencedKey, SecretReference
+from app.storage.server_health import Family
+from app.storage.unstructured import ObjectKey
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import BUCKET, CURRENT, LEGACY, S3, STANDIN, DittoFS
+from tests.harness.raw_server import Received, Reply, connect_to, raw_server, reply
+from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.served_site import ADMIN, ServedSite, served_site
+from tests.harness.wait import run_beside, until_async
 
 pytestmark = pytest.mark.anyio
 
@@ -339,3 +350,132 @@ async def test_an_error_of_ours_with_one_server_ends_nothing(
 
         await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
         assert "server not looked after" in caplog.text
+
+
+class Room:
+    """A namespace with the Secrets that servers need, and one place that answers for all servers but those in `bugs`.
+
+    `asked` has the requests with the address of the server.
+    """
+
+    def __init__(self, informers: Informers, namespace: str, socket: Path) -> None:
+        self.namespace = namespace
+        self.asked: list[tuple[str, str]] = []
+        self.bugs: set[str] = set()
+        self.answer: Callable[[Received], Reply] = lambda _: reply(401, {"detail": "Invalid username or password"})
+        self._connect = connect_to(socket)
+        self.provisioner = Provisioner(informers, ServerClient(self.connect), lambda: True, (60, 60))
+
+    async def connect(self, host: str, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if host in self.bugs:
+            raise ZeroDivisionError("MAR" + "KER")
+        return await self._connect(host, port)
+
+    def respond(self, request: Received) -> Reply:
+        self.asked.append((request.headers["host"].partition(":")[0], request.line))
+        return self.answer(request)
+
+    def want(self, name: str, address: str, store: str = "a", **changes: Any) -> Provisioning:
+        """Asks for a bucket whose record has this as its hash; the status always says that it has the hash `a`."""
+        bucket = Bucket("media", "eu-west-1", "s3", store * 64)
+        keys = SecretReference(S3_PATH, "S3", "s3", tuple(ReferencedKey(name, {}) for name in ("id", "key", "url")))
+        password = SecretReference(PASSWORD_PATH, "admin", ADMIN, (ReferencedKey("password", {}),))
+        about = {"uid": name, "pod": name, "started_at": "", "url": f"http://{address}:8080", "family": Family.CURRENT}
+        known = RemoteStore("dittofs-operator", "a" * 64)
+        fields = {"password": password, "s3": keys, "bucket": bucket, "shares": (), "secret_digests": ()}
+        wanted = Provisioning(**{**about, **fields, "known": known, **changes})
+        self.provisioner.want(self.key(name), wanted)
+        return wanted
+
+    def key(self, name: str) -> ObjectKey:
+        return self.namespace, name
+
+    async def until_done(self, name: str, wanted: Provisioning) -> Provisioned:
+        result = self.provisioner.result
+        await until_async(lambda: getattr(result(self.key(name)), "provisioning", None) == wanted, 20)
+        provisioned = result(self.key(name))
+        assert provisioned is not None
+        return provisioned
+
+
+@pytest.fixture
+async def room(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> AsyncIterator[Room]:
+    async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
+        for name, data in ((ADMIN, {"password": ""}), ("s3", {"id": "aWQ=", "key": "a2V5"})):
+            metadata = {"name": name, "namespace": namespace}
+            await cluster.apply(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
+
+        room = Room(informers, namespace, tmp_path / "r")
+        async with (
+            raw_server(room.respond, tmp_path / "r"),
+            run_beside(room.provisioner.run(), asyncio.sleep(0), 10),
+        ):
+            yield room
+
+
+async def test_a_bug_with_one_server_stops_no_other(room: Room, caplog: pytest.LogCaptureFixture) -> None:
+    room.bugs.add("10.0.0.1")
+    hit, other = room.want("hit", "10.0.0.1"), room.want("other", "10.0.0.2")
+
+    failed, answered = await room.until_done("hit", hit), await room.until_done("other", other)
+
+    assert failed.problem
+    assert (failed.problem.reason, failed.is_complete) == ("ServerUnreachable", False)
+    assert answered.problem
+    assert answered.problem.reason == "AdminLoginFailed"
+    [record] = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "ZeroDivisionError" in str(vars(record))
+    # Nobody knows what the message of a bug has in it.
+    assert "MARKER" not in str(vars(record))
+
+
+async def test_a_server_that_ends_while_its_secret_changes_is_left_alone(room: Room) -> None:
+    room.want("ends", "10.0.0.1", secret_digests=(("s3", "key", "of an earlier value"),))
+    await asyncio.sleep(0)
+    room.provisioner.want(room.key("ends"), None)
+    await asyncio.sleep(1.5)
+
+    await room.until_done("other", room.want("other", "10.0.0.2"))
+
+    assert {host for host, _ in room.asked} == {"10.0.0.2"}
+
+
+async def test_keys_that_change_back_are_pushed_again(room: Room) -> None:
+    """Before the status says that the server has had others meanwhile."""
+    record = {
+        "name": "dittofs-operator",
+        "type": "s3",
+        "config": {"bucket": "media", "region": "eu-west-1"},
+        "status": {"status": "healthy"},
+    }
+
+    def answer(request: Received) -> Reply:
+        if request.line.startswith("PUT"):
+            return reply(200, record)
+        return reply(200, {"access_token": "t"} if request.line.startswith("POST") else [record])
+
+    room.answer = answer
+    await room.until_done("files", room.want("files", "10.0.0.1", "a"))
+    assert not [line for _, line in room.asked if line.startswith("PUT")]
+
+    await room.until_done("files", room.want("files", "10.0.0.1", "b"))
+    await room.until_done("files", room.want("files", "10.0.0.1", "a"))
+    assert len([line for _, line in room.asked if line.startswith("PUT")]) == 2
+
+    await room.until_done("files", room.want("files", "10.0.0.1", "a", pod="next"))
+    assert len([line for _, line in room.asked if line.startswith("PUT")]) == 2
+
+
+async def test_one_namespace_does_not_keep_the_others_waiting(room: Room) -> None:
+    async def keep_silent(_: Received) -> AsyncIterator[bytes]:
+        await asyncio.sleep(60)
+        yield b""
+
+    room.answer = keep_silent
+    for number in range(20):
+        room.want(f"slow-{number}", "10.0.0.1")
+    await until_async(lambda: len(room.asked) >= MAX_IN_NAMESPACE, 20)
+    await asyncio.sleep(0.5)
+
+    assert len(room.asked) == MAX_IN_NAMESPACE
+    assert MAX_IN_NAMESPACE < MAX_CONCURRENT
