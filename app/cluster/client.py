@@ -200,8 +200,8 @@ class Cluster:
         """Returns the Summary API of a node's kubelet, which reports on its pods and volumes."""
         return await self._request(Request("GET", f"/api/v1/nodes/{_path_segment('nodes', node)}/proxy/stats/summary"))
 
-    async def previous_log_contains(self, pod: str, namespace: str, container: str, phrase: bytes) -> bool:
-        """Tells whether the log of the container's previous run ends with lines that have the phrase.
+    async def previous_log_contains(self, pod: str, namespace: str, container: str, *phrases: bytes) -> bool:
+        """Tells whether the log of the container's previous run ends with lines that have one of the phrases.
 
         Nothing else of the log leaves this function: there may be secrets in it.
         """
@@ -218,7 +218,7 @@ class Cluster:
             # A pod without a node has a log without content, with the status 204.
             if not 200 <= response.status < 300:
                 raise error_from(response.status, _parse(answer))
-            return phrase in answer
+            return any(phrase in answer for phrase in phrases)
 
     async def check_crd(self) -> None:
         """Raises NotServed when the API server says that it does not serve DittoServers."""

@@ -15,7 +15,7 @@ from app.storage.desired import new_until, postgres_reference
 from app.storage.diagnosis import node_in_question
 from app.storage.evidence import Node, NodeState, quote
 from app.storage.facts import Secret, Unknown
-from app.storage.images import MIGRATION_PHRASE
+from app.storage.images import MIGRATION_PHRASES
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.pod import CONTAINER, config_map_name, pod_name
@@ -173,7 +173,7 @@ class LiveReader:
             return has_failed
 
         try:
-            has_failed = await self._cluster.previous_log_contains(name, namespace, CONTAINER, MIGRATION_PHRASE)
+            has_failed = await self._cluster.previous_log_contains(name, namespace, CONTAINER, *MIGRATION_PHRASES)
         except ClusterError:
             # The log only explains something. Of this pod, what an earlier run has said still holds.
             has_failed = has_failed and known_run is not None and known_run[0] == run[0]

@@ -13,8 +13,13 @@ from app.storage.spec import MAX_IMAGE_CHARACTERS, DittoServer
 from app.storage.status_schema import IMAGE_ID_PATTERN, ServerStatus
 
 MIGRATION_FAILED = "DatabaseMigrationFailed"
-# What a DittoFS server of any version logs before it ends with an error; so does the stand-in of the tests.
-MIGRATION_PHRASE = b"failed to run database migration"
+# What a DittoFS server logs before it ends with an error; so does the stand-in of the tests. When the database of
+# DittoFS up to 0.8 has no share, DittoFS 0.29 fails a step later, and at yet another one each time after that.
+MIGRATION_PHRASES = (
+    b"failed to run database migration",
+    b"failed to drop payload_store_id column",
+    b"failed to create default-local block store",
+)
 
 _DIGEST = re.compile(r"@(sha256:[0-9a-f]{64})")
 # The newest release, and the newest one of a series: DittoFS publishes v0 and v0.29 along with v0.29.0.
