@@ -67,7 +67,7 @@ class Contents:
     """Holds what the status says of the stores and shares inside the server.
 
     `kept` is why the server does not get the credentials of the Secret. `awaits_store` says that this process does not
-    know yet whether the server accepts them.
+    know yet whether the server accepts them, or its admin's password.
     """
 
     remote_store: RemoteStore = field(default_factory=RemoteStore)
@@ -77,11 +77,12 @@ class Contents:
 
 
 def contents(server: DittoServer, live: LiveState, hashes: Hashes | None) -> Contents:
+    has_to_be_asked = server.spec.replicas > 0 and (needs_bucket(server, live) or bool(server.spec.shares))
     return Contents(
         remote_store(server, live, hashes),
         share_states(server, live),
         kept_by_server(server, live),
-        awaits_store=needs_bucket(server, live) and live.provisioned is None and server.spec.replicas > 0,
+        awaits_store=has_to_be_asked and live.provisioned is None,
     )
 
 
@@ -262,7 +263,9 @@ def share_states(server: DittoServer, live: LiveState) -> tuple[ShareState, ...]
         waiting = result.problem.message
 
     named = [earlier.get(share.name) or ShareState(share.name, "Pending", waiting) for share in shares]
-    named = [replace(state, message=waiting) if state.phase == "Pending" else state for state in named]
+    # Until a server that runs was asked again, what it said last holds.
+    if result or live.pod is None or not is_ready(live.pod):
+        named = [replace(state, message=waiting) if state.phase == "Pending" else state for state in named]
 
     names = {share.name for share in shares}
     return (*named, *(state for state in live.shares if state.name not in names))

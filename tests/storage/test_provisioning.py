@@ -410,6 +410,14 @@ class TestTheCredentials:
         assert not contents(of, told(of, state, OLD_KEYS), None).awaits_store
         assert not contents(of, replace(state, health=LEGACY), None).awaits_store
 
+    @pytest.mark.parametrize("health", [CURRENT, LEGACY])
+    def test_hold_for_shares_until_the_server_was_asked_again(self, health: ServerHealth) -> None:
+        of = read(server(shares=[{"name": "a"}])).server
+        state = live(of, health=health)
+
+        assert contents(of, state, None).awaits_store
+        assert not contents(of, told(of, state, OLD_KEYS), None).awaits_store
+
 
 class TestTheShares:
     def test_wait_for_the_server(self) -> None:
@@ -437,6 +445,13 @@ class TestTheShares:
             ("b", "Pending"),
             ("old", "Retained"),
         ]
+
+    def test_keep_their_message_until_a_running_server_was_asked_again(self) -> None:
+        of = read(server(**shares({"name": "a"}))).server
+        reported = (ShareState("a", "Pending", "it waits for the server to accept the S3 credentials"),)
+
+        assert share_states(of, live(of, shares=reported)) == reported
+        assert share_states(of, live(of, shares=reported, pod=None)) != reported
 
     def test_wait_with_the_reason_why_nobody_logs_in(self) -> None:
         of = read(server(**shares({"name": "a"}))).server
