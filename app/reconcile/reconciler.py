@@ -194,9 +194,10 @@ class Reconciler:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
         pending = pending_rollout(plan.rendering)
         observation = Observation(problems, pending_rollout=pending, contents=plan.contents)
-        live = await self._report(server, manifest, observation, result.resize)
         if self._provisioner:
+            # Before the status, which may not be writable: the StatefulSet can wait for this.
             self._provisioner.want(key_of(manifest), plan.provisioning)
+        live = await self._report(server, manifest, observation, result.resize)
 
         # No event says when Secrets can be read, or when a name becomes free.
         if result.resize.again:

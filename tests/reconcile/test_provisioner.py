@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
+from app.cluster.errors import ClusterError
 from app.cluster.informers import Informers
 from app.cluster.reader import SECRETS
 from app.dittofs.client import ServerClient
 from app.reconcile.provisioner import MAX_CONCURRENT, MAX_IN_NAMESPACE, Provisioner
+from app.reconcile.writer import Writer
 from app.storage.maintenance import Provisioned, Provisioning
 from app.storage.remote_store import ADOPT_STORE, Bucket, RemoteStore
 from app.storage.secret_references import PASSWORD_PATH, S3_PATH, ReferencedKey, SecretReference
@@ -350,6 +352,28 @@ async def test_an_error_of_ours_with_one_server_ends_nothing(
 
         await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
         assert "server not looked after" in caplog.text
+
+
+async def test_a_status_that_cannot_be_written_holds_no_change(
+    open_site: Open, s3: S3, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change waits for new keys to be pushed, which must not wait for the status."""
+
+    async def fail(*_: object) -> None:
+        raise ClusterError("no")
+
+    async with open_site(CURRENT) as site, site.operated():
+        await put_keys(site, s3, OLD)
+        await site.create(s3=BUCKET_OF_SPEC)
+        await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
+        await accept(s3, OLD, NEW)
+
+        monkeypatch.setattr(Writer, "write_status", fail)
+        await site.change(nfsPort=2050)
+        await settle(site)
+        await put_keys(site, s3, NEW)
+
+        await site.until(lambda: site.starts == 2)
 
 
 class Room:
