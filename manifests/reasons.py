@@ -36,7 +36,7 @@ PROGRESS = (
         "NotRunning",
         "StoresReady",
         "",
-        "The server is asked for its shares and stores once its pod is ready. The status is Unknown until then.",
+        "The server is asked about its shares and stores once its pod is ready. The status is Unknown until then.",
         "Look at Ready.",
     ),
     Reason(
@@ -67,8 +67,8 @@ PROGRESS = (
         "ImageChanged",
         "",
         "Normal, Warning",
-        "The server that has become ready has another image than the one before; the message has both digests. A "
-        "warning means that the image behind the same tag has changed.",
+        "The server became ready with another image than before; the message has both digests. It is a warning if the "
+        "tag is the same and the image behind it has changed.",
         "[Pin the image](../how-to/choose-an-image.md), so that it only changes when you change it.",
     ),
     Reason(
@@ -130,22 +130,22 @@ SPEC = (
         "FieldsIgnored",
         "",
         "Warning",
-        "The spec has fields that this operator does not have, such as those of the Go operator. They have no effect, "
+        "The spec has fields that this operator does not know, such as those of the Go operator. They have no effect, "
         "and the API server drops them.",
-        "See [what becomes of which field](../how-to/migrate-from-the-go-operator.md).",
+        "See [what becomes of each field](../how-to/migrate-from-the-go-operator.md).",
     ),
     Reason(
         "FinalizerRemoved",
         "",
         "Normal",
-        "The operator removed the finalizer of the Go operator. Nobody else would, and the server could not be "
-        "deleted.",
+        "The operator removed the finalizer of the Go operator. Nothing else would, and the server could never "
+        "be deleted.",
     ),
     Reason(
         "GoOperatorRunning",
         "",
         "Warning",
-        "The Go operator has put its finalizer back. Two operators undo what the other one does.",
+        "The Go operator has put its finalizer back. The two operators undo each other's changes.",
         "Remove the Go operator, see [the migration](../how-to/migrate-from-the-go-operator.md).",
     ),
     Reason(
@@ -287,7 +287,7 @@ STORAGE = (
         "Warning",
         "The Go operator left a volume claim with the server's database, and the pod does not mount it: an earlier "
         "version of this operator, which did not know such claims, put an empty database on the metadata volume. "
-        "Nothing is switched by itself, because both may be in use.",
+        "The operator does not switch by itself, because both may be in use.",
         "To go back to the database of the claim, delete the StatefulSet and its pod. To stay with the current one, "
         "delete the claim.",
     ),
@@ -358,17 +358,17 @@ CREDENTIALS = (
         "CredentialsRejected",
         "Reconciling, CredentialsReady",
         "Warning",
-        "DittoFS 0.13 or newer was given the credentials, and its own check of them with the bucket failed. The pod is "
-        "not restarted for them.",
+        "DittoFS 0.13 or newer got the credentials, but its own check of them against the bucket failed. The pod is "
+        "not restarted.",
         "Correct the Secret that the message names, the bucket or its policy. The operator tries again at once when "
-        "the Secret changes, else within 5 minutes.",
+        "the Secret changes, otherwise within 5 minutes.",
     ),
     Reason(
         "ServerUnreachable",
         "Reconciling, CredentialsReady, StoresReady",
         "Warning",
-        "The server could not be given the credentials, or be asked for its shares and stores, because it did not "
-        "answer as it should. The status of the condition is Unknown. There is an Event for CredentialsReady alone.",
+        "The operator could not give the server its credentials, or ask it about its shares and stores, because it did "
+        "not answer as it should. The status of the condition is Unknown. Only CredentialsReady has an Event.",
         "Look at Ready and at the log of the server. A NetworkPolicy has to let the operator reach the port of the "
         "API. The operator tries again.",
     ),
@@ -377,8 +377,8 @@ CREDENTIALS = (
         "Reconciling, CredentialsReady",
         "Warning",
         "The operator cannot log in to the server as admin, or the server refuses what it asks for.",
-        "The password in the Secret only counts when the server starts for the first time: put the password that the "
-        "admin has now into the Secret that the message names. See "
+        "The password in the Secret only counts when the server starts for the first time: put the current password "
+        "of admin into the Secret that the message names. See "
         "[Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
     ),
     Reason(
@@ -396,15 +396,15 @@ SHARES = (
         "NoShare",
         "StoresReady",
         "Normal",
-        "The server has loaded no share, so that there is nothing to mount.",
+        "The server has loaded no share, so there is nothing to mount.",
         "List one in spec.shares, or run the commands in the message.",
     ),
     Reason(
         "StoreFailing",
         "StoresReady",
         "Warning",
-        "The server cannot use one of its stores. The message says which and why, as the server reported it; for S3 "
-        "that it rejects the credentials, has no such bucket, or cannot be reached.",
+        "The server cannot use one of its stores. The message says which one and why, as the server reported it: for "
+        "example, S3 rejects the credentials, has no such bucket, or cannot be reached.",
         "Correct the Secret with the credentials, or what the message names. See "
         "[Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
     ),
@@ -412,14 +412,14 @@ SHARES = (
         "NotReported",
         "StoresReady",
         "",
-        "The server answers and does not say how many shares it has loaded. The status is Unknown.",
-        "The log of the server may say why; a server up to 0.9 does not while neither NFS nor SMB runs.",
+        "The server answers, but does not say how many shares it has loaded. The status is Unknown.",
+        "The log of the server may say why; a server up to 0.9 does not say it while neither NFS nor SMB runs.",
     ),
     Reason(
         "ShareFailed",
         "",
         "Warning",
-        "A share of the spec cannot be created, or not be changed as the spec asks. `status.shares` says why.",
+        "A share of the spec cannot be created, or cannot be changed to match the spec. `status.shares` says why.",
         "Do what the message says. The operator tries again within 5 minutes.",
     ),
     Reason(
@@ -536,8 +536,8 @@ POD = (
         "DatabaseMigrationFailed",
         "Ready, Stalled",
         "Warning",
-        "The server ended because it could not migrate the database, as after a change of the image. The message names "
-        "the image that can open the database.",
+        "The server ended because it could not migrate the database, usually after a change of the image. The message "
+        "names the image that can open the database.",
         "Set that image with the command in the message, and see "
         "[how to go back](../how-to/troubleshoot-a-server.md#go-back-after-a-failed-migration).",
     ),

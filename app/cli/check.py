@@ -32,7 +32,7 @@ from app.storage.strictness import judge_manifest
     is_flag=True,
     help="Report what becomes of the servers of the Go operator, instead of checking manifests.",
 )
-@option("--namespace", "-n", help="With --from-go: namespace of the servers; by default, all of them.")
+@option("--namespace", "-n", help="With --from-go: namespace of the servers; by default, all namespaces.")
 @option(
     "--output",
     type=click.Choice(["text", "json", "github"]),
@@ -47,11 +47,11 @@ def check(paths: tuple[str, ...], source: Source, output: str, namespace: str | 
     in the input, and then in the snapshot or cluster that --snapshot, --kubeconfig or --context names. Without one, you
     are warned about what could not be verified. --context without --kubeconfig reads the kubeconfig of kubectl.
 
-    With --from-go, the DittoServers in the cluster or snapshot are those of the Go operator. For each one you are told
-    what is adopted, what restarts, what is lost, and what to do first.
+    With --from-go, the DittoServers in the cluster or snapshot are those of the Go operator. The report says for
+    each one what is adopted, what restarts, what is lost, and what to do first.
 
-    Exits with 0 if all DittoServers are admitted, with 1 if one is rejected or needs something first, and with 2 if the
-    input cannot be used.
+    Exits with 0 if all DittoServers are admitted, with 1 if one is rejected or something has to be done first, and
+    with 2 if the input cannot be used.
     """
     if from_go:
         if paths or output == "github":

@@ -108,7 +108,7 @@ def format_text(takeovers: Sequence[Takeover]) -> Iterator[str]:
         migration = takeover.migration
         title = click.style(one_line(f"{KIND} {takeover.namespace}/{takeover.name}"), bold=True)
         if migration.first:
-            verdict = click.style("not yet, something has to be done first", fg="red")
+            verdict = click.style("not yet: something has to be done first", fg="red")
         elif migration.is_done:
             verdict = click.style("taken over already", fg="green")
         else:
@@ -123,7 +123,7 @@ def format_text(takeovers: Sequence[Takeover]) -> Iterator[str]:
 
     blocked = sum(bool(takeover.migration.first) for takeover in takeovers)
     restarts = sum(takeover.migration.restarts for takeover in takeovers)
-    yield f"{len(takeovers)} {KIND}s: {blocked} need something first, {restarts} pods restart once; see {GUIDE}"
+    yield f"{len(takeovers)} {KIND}s: {blocked} need something done first, {restarts} pods restart once; see {GUIDE}"
 
 
 def as_json(takeover: Takeover) -> dict[str, Any]:

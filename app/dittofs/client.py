@@ -87,7 +87,7 @@ class ServerClient:
 
         token = answer.get("access_token") if isinstance(answer, Mapping) else None
         if not isinstance(token, str) or not _TOKEN.fullmatch(token):
-            raise UnexpectedAnswer("the server accepted the login, but returned no token that can be sent")
+            raise UnexpectedAnswer("the server accepted the login, but returned no usable token")
         return AdminSession(self, url, token)
 
     async def send(
@@ -119,7 +119,7 @@ class ServerClient:
             try:
                 content = orjson.dumps(body)
             except orjson.JSONEncodeError:
-                raise ServerError(f"{method} {location} cannot be sent: a value of it is no text") from None
+                raise ServerError(f"{method} {location} cannot be sent: one of its values is not text") from None
 
         request = HttpRequest(method, url, location, headers, content)
         status, answer = await self._exchange(request, seconds)

@@ -14,8 +14,8 @@ from app.storage.reading import read
 from app.storage.takeover import FINALIZER, IGNORED_FIELDS, remaining_finalizers
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
-_RELEASED = f"finalizer {FINALIZER} was removed: the Go operator, which it waits for, does not look after the server"
-_DISPUTED = f"finalizer {FINALIZER} is back: the Go operator still runs and undoes what this operator does; remove it"
+_RELEASED = f"finalizer {FINALIZER} was removed: it waits for the Go operator, which no longer manages the server"
+_DISPUTED = f"finalizer {FINALIZER} is back: the Go operator still runs and undoes what this operator does; stop it"
 
 
 class Handover:
@@ -38,7 +38,7 @@ class Handover:
             return
 
         self._reported[key] = fields
-        message = f"this operator does not have these fields of the spec, so they have no effect: {', '.join(fields)}"
+        message = f"this operator does not know these fields of the spec, so they have no effect: {', '.join(fields)}"
         self._record_event(manifest, Event("Warning", "FieldsIgnored", message))
 
     async def release(self, key: ObjectKey) -> None:

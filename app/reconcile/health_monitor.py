@@ -39,7 +39,7 @@ KEYS_PER_TURN = 50
 
 REQUESTS = Counter(
     "dittofs_operator_server_health_requests",
-    "How servers responded to being asked for their health: answered, unreachable, or unexpected.",
+    "Requests for the health of a server, by result: answered, unreachable or unexpected.",
     ["result"],
 )
 

@@ -45,14 +45,14 @@ SECRET_DELAY_SECONDS = 1.0
 # For all requests to one server.
 ATTEMPT_SECONDS = 120.0
 FAILED = Answer(None, detail="the operator failed at it, and its own log says where")
-LATE = Answer(None, detail="its answers to all requests together take too long")
+LATE = Answer(None, detail="its answers take too long in total")
 MAX_CONCURRENT = 8
 # Servers that answer slowly, whoever runs them, must not keep those of others waiting.
 MAX_IN_NAMESPACE = 2
 
 ATTEMPTS = Counter(
     "dittofs_operator_server_provisioning_attempts",
-    "Attempts to bring stores and shares inside a server to what its spec asks for: complete or incomplete.",
+    "Attempts to bring stores and shares inside a server in line with its spec: complete or incomplete.",
     ["result"],
 )
 

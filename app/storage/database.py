@@ -55,7 +55,7 @@ def unmounted_database(server: DittoServer, live: LiveState) -> str | None:
 
     claim = control_plane_volume(None).claim_name(name)
     return (
-        f"volume claim {claim} has a database that the server does not use: an earlier version of the operator put "
+        f"volume claim {claim} has a database that the server does not use: an earlier version of the operator created "
         f"another one on volume claim {METADATA}-{name}-0. To go back to the database of {claim}, delete StatefulSet "
         f"{name} and its pod; to stay with the current one, delete {claim}"
     )

@@ -295,7 +295,7 @@ def _outdated_pod(live: LiveState, step: Step | None, workload: Manifest | None,
         return None
 
     message = (
-        "the pod restarts: its server has new S3 credentials or another bucket, which it uses from its next start on"
+        "the pod restarts: its server has new S3 credentials or another bucket, which it only uses after a restart"
     )
     return Write("Pod", live.pod, Event("Normal", "Restarting", message))
 

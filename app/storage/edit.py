@@ -100,7 +100,7 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         new_objects = _objects(alone, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
-            effect = replace(effect, how=f"{effect.how}, which may migrate the database for good")
+            effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
         effects.append(replace(effect, restarts=runs and _template(alone, live) != old_template))
 
     if changes := plan.rendering.pending_changes:

@@ -92,7 +92,7 @@ def explain_login(answer: Answer, password: SecretReference) -> Problem:
     where = f'the admin password in Secret "{password.secret}" key "{key.name}"'
     message = (
         f"the server does not accept {where}: {answer.detail}; the Secret only counts when the server starts for the "
-        "first time, so put the password that admin has now into it"
+        "first time, so put the current password of admin into it"
     )
     return Problem(ADMIN_LOGIN_FAILED, message, Stage.CREDENTIALS)
 

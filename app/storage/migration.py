@@ -38,14 +38,14 @@ _CONSEQUENCES = {
     "spec.controlPlane.tls": "the API is served without TLS",
     "spec.identity.kerberos": "users cannot log in with Kerberos",
     "spec.identity.ldap": "users of the directory cannot log in",
-    "spec.logging": "the log has the level INFO and is JSON",
+    "spec.logging": "the server logs JSON at the level INFO",
     "spec.metrics.bearerTokenSecret": "metrics can be read without a token",
     "spec.metrics.path": "metrics are at /metrics",
-    "spec.metrics.serviceMonitor": "the ServiceMonitor stays as it is, and belongs to nobody who updates it",
-    "spec.percona": "the PerconaPGCluster is not looked after, and is deleted with the DittoServer",
+    "spec.metrics.serviceMonitor": "the ServiceMonitor stays as it is, and nobody updates it any more",
+    "spec.percona": "the PerconaPGCluster is no longer managed, and is deleted with the DittoServer",
     "spec.snapshotPolicies": "no snapshots are taken any more",
     "spec.storage.controlPlaneSize": "an existing claim keeps its size",
-    "spec.terminationGracePeriodSeconds": "the pod may take 105 seconds to end",
+    "spec.terminationGracePeriodSeconds": "the pod has 105 seconds to shut down",
 }
 # Without these nobody can work with the server as before.
 _LOGINS = ("spec.identity.kerberos", "spec.identity.ldap")
@@ -76,7 +76,7 @@ def plan_migration(manifest: Manifest, live: LiveState, others: Mapping[str, str
     server, ignored = reading.server, ignored_fields(manifest)
 
     first = [finding.message for finding in invalid_findings(reading)]
-    first += [f"{path}: {_CONSEQUENCES[path]}; do not switch this server" for path in _LOGINS if path in ignored]
+    first += [f"{path}: {_CONSEQUENCES[path]}; do not migrate this server" for path in _LOGINS if path in ignored]
     first += _what_to_do_about_secrets(server, live) if knows_secrets else []
     first += [state.message for state in volume_states(server, live) if state.phase is Phase.TERMINATING]
 
@@ -92,11 +92,11 @@ def plan_migration(manifest: Manifest, live: LiveState, others: Mapping[str, str
     has_labels = ((live.stateful_set or {}).get("metadata") or {}).get("labels") or {}
     is_ours = has_labels.get("app.kubernetes.io/managed-by") == OPERATOR and remaining_finalizers(manifest) is None
     runs = bool(live.stateful_set and live.stateful_set["spec"].get("replicas") and server.spec.replicas)
-    restart = "the pod restarts once: this operator renders another template, and adds missing volumes"
+    restart = "the pod restarts once: this operator renders another pod template, and adds missing volumes"
     if not runs:
         restart = "no pod runs that could restart"
     elif is_ours:
-        restart = "the pod goes on: this operator has taken the server over already"
+        restart = "the pod keeps running: this operator has taken the server over already"
 
     return Migration(
         adopted=tuple(_adopted(server, manifest, live, others)),
@@ -139,7 +139,7 @@ def _adopted(
 
     for suffix in ADAPTER_SUFFIXES:
         if f"Service {name}-{suffix}" in others:
-            yield f"Service {name}-{suffix} stays as it is; clients that use it go on"
+            yield f"Service {name}-{suffix} stays as it is; its clients keep working"
 
     policies = [f"{name}-{suffix}" for suffix in POLICY_SUFFIXES if f"NetworkPolicy {name}-{suffix}" in others]
     if policies:
@@ -157,7 +157,7 @@ def _what_to_do_about_secrets(server: DittoServer, live: LiveState) -> Iterator[
         secret = (live.secrets or {}).get(reference.secret or "")
         if reference.path not in generated and (finding := why_not_usable(reference, secret)):
             is_dsn = reference.path == POSTGRES_PATH
-            hint = "; the Go operator reads other keys of it, this one a connection string" if is_dsn else ""
+            hint = "; the Go operator reads other keys of it, this operator a connection string" if is_dsn else ""
             yield f"{finding.message}{hint}"
 
     database = f"{database_template(server, live)}-{name}-0"
@@ -165,6 +165,6 @@ def _what_to_do_about_secrets(server: DittoServer, live: LiveState) -> Iterator[
     is_kept = admin in live.generated_secrets or live.former_admin_secret
     if PASSWORD_PATH in generated and not is_kept and database in live.claims:
         yield (
-            f"Secret {admin} does not exist, and the database on volume claim {database} knows a password: create the "
-            f"Secret with that password under the key {PASSWORD_KEY}, or nobody knows it"
+            f"Secret {admin} does not exist, but the database on volume claim {database} has a password already: "
+            f"create the Secret with that password under the key {PASSWORD_KEY}, or one is generated that does not work"
         )

@@ -258,7 +258,7 @@ def share_states(server: DittoServer, live: LiveState) -> tuple[ShareState, ...]
     if result and is_current and not result.problem and result.provisioning.shares == tuple(shares):
         return result.shares
 
-    waiting = "it is created when the server runs"
+    waiting = "it is created once the server runs"
     if result and is_current and result.problem:
         waiting = result.problem.message
 

@@ -149,14 +149,14 @@ def maintain_store(bucket: Bucket, keys: S3Keys, known: RemoteStore) -> Dialogue
     # Without an answer the record may have changed all the same.
     result = StoreResult(name, is_altered=not is_same and (answer.is_success or answer.status is None))
     if answer.status == 400:
-        return replace(result, problem=_rejected(bucket, f"the server does not take it: {answer.detail}"))
+        return replace(result, problem=_rejected(bucket, f"the server refuses it: {answer.detail}"))
     if not answer.is_success:
         return replace(result, problem=explain_failure(answer))
 
     written = StoreRecord.read(answer.body)
     if written is None or not written.is_healthy:
         why = (written and keys.mask(written.message)) or "it does not say why"
-        problem = _rejected(bucket, f"the server's check of it fails: {why}")
+        problem = _rejected(bucket, f"the server's own check fails: {why}")
         return replace(result, problem=problem)
 
     return replace(result, verified=bucket.store_hash, is_outdated=record is not None and not is_same)
@@ -172,7 +172,7 @@ def _choose_record(records: Mapping[str, StoreRecord], bucket: Bucket) -> tuple[
         if record and _PLAIN_NAME.fullmatch(record.name):
             return record, ""
 
-        why = f"the server has no S3 block store of the name in annotation {ADOPT_STORE} for bucket {bucket.bucket}"
+        why = f"the server has no S3 block store for bucket {bucket.bucket} with the name in annotation {ADOPT_STORE}"
         return None, f"{why}; correct the annotation or remove it"
 
     if ours := records.get(STORE_NAME):
@@ -222,5 +222,5 @@ def explain_failure(answer: Answer) -> Problem:
         return Problem(
             ADMIN_LOGIN_FAILED, f"the server refuses the admin: {answer.detail}; {advice}", Stage.CREDENTIALS
         )
-    message = f"the server was not reached with the credentials: {answer.detail or 'no answer'}; it is tried again"
+    message = f"the server did not get the credentials: {answer.detail or 'no answer'}; the operator tries again"
     return Problem(SERVER_UNREACHABLE, message, Stage.CREDENTIALS)

@@ -252,7 +252,7 @@ def image_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
 
     version = change.running.version or "the old image"
     what = "Postgres database" if change.spec.database.postgres_secret_ref else "metadata volume"
-    problem = f"image changes: once it has migrated the database, {version} may fail or show no shares"
+    problem = f"image changes: once the new one has migrated the database, {version} may fail or show no shares"
     yield warning("spec.image", f"{problem}; back up the {what} first")
 
 
@@ -264,7 +264,7 @@ def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
 
     pinned = pinned_image(change.running) if change.running.image == image else None
     advice = f"pin what runs now: {pinned}" if pinned else "pin a release, such as v0.29.0, or a digest"
-    yield warning("spec.image", f"image {_quote(image)} may be another one at each restart; {advice}")
+    yield warning("spec.image", f"image {_quote(image)} may be a different one at each restart; {advice}")
 
 
 @rule

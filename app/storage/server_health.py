@@ -73,11 +73,11 @@ def read_identity(answer: Any) -> tuple[Family, str]:
     """Reads the answer to /health: which server it is, and when it was started. Raises NotDittoFS."""
     data = _data(answer)
     if data.get("service") != "dittofs":
-        raise NotDittoFS("its health names no service dittofs")
+        raise NotDittoFS("its health does not name the service dittofs")
 
     started_at = _time(data.get("started_at"))
     if started_at is None:
-        raise NotDittoFS("its health has no time at which it was started")
+        raise NotDittoFS("its health has no start time")
     return Family.CURRENT if "control_plane_db" in data else Family.LEGACY, started_at
 
 
@@ -91,7 +91,7 @@ def read_shares(answer: Any) -> int | None:
 
     shares = _data(answer).get("shares")
     if not isinstance(shares, int) or isinstance(shares, bool) or not 0 <= shares <= MAX_SHARES:
-        raise NotDittoFS("it reports no number of shares")
+        raise NotDittoFS("it does not report a number of shares")
     return shares
 
 

@@ -115,7 +115,7 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
         else:
             problems, is_outdated = (yield from _prepare_block_stores(wanted, missing)), False
     except Unanswered as error:
-        why = f"the server was not asked for it: {error}"
+        why = f"it could not be looked up in the server: {error}"
         return SharesResult(tuple(ShareState(share.name, "Pending", why) for share in wanted.shares))
 
     for share in wanted.shares:
@@ -132,16 +132,14 @@ def maintain_shares(wanted: WantedShares) -> Dialogue[SharesResult]:
     for name in wanted.mentioned:
         if name not in names and f"/{name}" in records:
             command = f"{share_removal_command(wanted.family, wanted.version)} /{name}"
-            message = (
-                f"share {name} is not in the spec any more; it is kept with its data, and is deleted by: {command}"
-            )
+            message = f"share {name} is no longer in the spec, but is kept with its data; to delete it, run: {command}"
             states.append(ShareState(name, "Retained", message))
 
     return SharesResult(tuple(states[:MAX_REPORTED]), is_outdated)
 
 
 def _waiting(share: Share) -> ShareState:
-    return ShareState(share.name, "Pending", "the server has not answered; it is asked again")
+    return ShareState(share.name, "Pending", "the server has not answered; the operator asks again")
 
 
 def _prepare_block_stores(wanted: WantedShares, missing: list[Share]) -> Dialogue[dict[str, ShareState]]:
@@ -183,16 +181,16 @@ def _prepare_payload_store(wanted: WantedShares, missing: list[Share]) -> Dialog
 
     why, is_outdated = "", False
     if others:
-        why = "DittoFS up to 0.8 keeps the content of all shares in its first store, and it has one of somebody else"
+        why = "DittoFS up to 0.8 keeps the content of all shares in its first store, which somebody else created"
     elif len(kinds) > 1:
-        why = "DittoFS up to 0.8 keeps the content of all shares in one store; let all of them have the same store"
+        why = "DittoFS up to 0.8 keeps the content of all shares in one store; give all of them the same store"
     else:
         [kind] = kinds
         config = _payload_config(wanted, kind)
         if ours is None and missing:
             why = yield from _create_store(_PAYLOAD_STORES, STORE_NAME, _PAYLOAD_TYPES[kind], config)
         elif ours and ours.type != _PAYLOAD_TYPES[kind]:
-            why = "DittoFS up to 0.8 keeps the content of all shares in one store, and it has one of the other kind"
+            why = "DittoFS up to 0.8 keeps the content of all shares in one store, and this one is of the other kind"
         elif ours and any(ours.config.get(name) != value for name, value in config.items()):
             body = {"type": ours.type, "config": json.dumps({**ours.config, **config})}
             answer = yield ServerRequest("PUT", (*_PAYLOAD_STORES, STORE_NAME), body)
@@ -295,7 +293,9 @@ def _maintain_share(wanted: WantedShares, share: Share, record: StoreRecord) -> 
     has_remote = record.fields.get("remote_block_store_id", ...)
     if is_current and has_remote is not ... and bool(has_remote) != (wanted.store_of(share) == "s3"):
         where = "in S3" if has_remote else "in a local store"
-        return ShareState(share.name, "Failed", f"it exists with its content {where}, and the operator moves none")
+        return ShareState(
+            share.name, "Failed", f"it exists with its content {where}, and the operator does not move it"
+        )
 
     ignored = "squash has no effect in DittoFS up to 0.8" if share.squash and not is_current else ""
     return ShareState(share.name, "Ready", ignored)

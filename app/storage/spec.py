@@ -274,15 +274,15 @@ class Smb(Model):
     port: Port = 445
     """The Service's port for SMB."""
     max_connections: Annotated[int, Within(0)] = 0
-    """Has no effect: it is not part of the server's configuration."""
+    """Has no effect: the server's configuration has no such setting."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
-    """Has no effect: it is not part of the server's configuration."""
+    """Has no effect: the server's configuration has no such setting."""
     timeouts: Timeouts = _section(Timeouts)
-    """Timeouts of SMB connections. They have no effect: they are not part of the server's configuration."""
+    """Timeouts of SMB connections. They have no effect: the server's configuration has no such settings."""
     credits: SmbCredits = _section(SmbCredits)
-    """SMB flow control. It has no effect: it is not part of the server's configuration."""
+    """SMB flow control. It has no effect: the server's configuration has no such setting."""
     metrics_log_interval: Word = "5m"
-    """Has no effect: it is not part of the server's configuration."""
+    """Has no effect: the server's configuration has no such setting."""
 
 
 class S3Credentials(Model):
@@ -306,7 +306,7 @@ class S3(Model):
     region: Word = "eu-west-1"
     """The region of the bucket; has no effect without a bucket."""
     bucket: Name | None = None
-    """The name of the bucket. With it, DittoFS 0.13 or newer gets the credentials, of which it keeps a copy."""
+    """The name of the bucket. DittoFS 0.13 or newer gets the credentials only with it, and keeps a copy of them."""
 
 
 def _check_share_name(value: str) -> str:
@@ -323,18 +323,18 @@ ShareName = Annotated[
 
 
 class Share(Model):
-    """A share that the operator creates in the server and keeps as it is here. It deletes none."""
+    """A share that the operator creates in the server and keeps in line with the spec. It never deletes a share."""
 
     name: ShareName
     """The name; NFS clients mount the path /name."""
     read_only: bool = False
-    """Whether clients can only read."""
+    """Whether clients may only read."""
     squash: Literal["none", "root_to_admin", "root_to_guest", "all_to_admin", "all_to_guest"] | None = None
-    """Whom the server takes NFS users for; its own default when left out. DittoFS up to 0.8 has no such setting."""
+    """Which user the server maps NFS clients to; its default when left out. DittoFS up to 0.8 has no such setting."""
     default_permission: Literal["none", "read", "read-write", "admin"] = "read-write"
-    """What users may do who have no permission of their own."""
+    """The permission of users who have none of their own for the share."""
     store: Literal["s3", "local"] | None = None
-    """s3 for content in the bucket, local for content on the content volume; s3 when left out and s3.bucket is set."""
+    """s3 puts content in the bucket, local on the content volume. When left out: s3 if s3.bucket is set, else local."""
 
 
 Shares = Annotated[
@@ -353,7 +353,7 @@ class Spec(Model):
     model_config = ConfigDict(json_schema_extra={"required": ["storage"]})
 
     image: Image = "marmos91c/dittofs:latest"
-    """The container image of the server; pin a tag or digest, because another image may migrate the database."""
+    """The container image of the server. Pin a release or a digest: another version may migrate the database."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
     """Always, IfNotPresent or Never; when left out, Kubernetes decides by the tag of the image."""
     replicas: Annotated[int, Within(0, 1)] = 1

@@ -41,7 +41,7 @@ class VolumeStatus(Model):
     """One volume of the server."""
 
     name: Name
-    """metadata, content or cache; controlplane is the volume of the Go operator for its database."""
+    """metadata, content, cache, or controlplane for the claim on which the Go operator put the database."""
     claim: Name | None = None
     """The name of the PersistentVolumeClaim."""
     storage_class: Name | None = None
@@ -57,48 +57,48 @@ class VolumeStatus(Model):
 
 
 class RemoteStoreStatus(Model):
-    """The block store record for the bucket that the operator maintains in DittoFS 0.13 or newer."""
+    """The block store that the operator maintains for the bucket in DittoFS 0.13 or newer."""
 
     name: Name | None = None
-    """The name of the record in the server; unset while the operator maintains none."""
+    """The name of the block store in the server; unset while the operator maintains none."""
     config_hash: Name | None = None
-    """A SHA-256 over bucket, region and all that the pod consumes, as the server last accepted it."""
+    """A SHA-256 of the bucket, the region and the credentials that the server last accepted."""
     pod_hash: Name | None = None
-    """A SHA-256 over all that the pod consumes but the S3 credentials; tells their rotation from other changes."""
+    """A SHA-256 of all that the pod consumes except the S3 credentials; it tells their rotation from other changes."""
     restart_for: Name | None = None
-    """The UID of the pod that still serves with what was replaced in the record, and restarts once."""
+    """The UID of the pod that still uses the earlier settings of the block store, and therefore restarts once."""
 
 
 class ShareStatus(Model):
-    """One share of the spec, or one that was in it."""
+    """One share of the spec, or one that was removed from it."""
 
     name: Name
     """The name of the share."""
     path: Name
     """The path that NFS clients mount."""
     phase: Literal["Ready", "Pending", "Failed", "Retained"]
-    """Ready, Pending, Failed, or Retained when it is no longer in the spec and still in the server."""
+    """Ready, Pending or Failed; Retained if it was removed from the spec and is still in the server."""
     message: Message | None = None
     """Why the share is not Ready."""
 
 
 class ServerStatus(Model):
-    """What the server reported of itself when it was last asked."""
+    """What the server last reported about itself."""
 
     family: Literal["Legacy", "Current"] | None = None
     """Legacy is DittoFS up to 0.8, Current is DittoFS 0.13 or newer."""
     version: Annotated[str, Field(max_length=MAX_VERSION_CHARACTERS, pattern=f"^{VERSION_PATTERN}$")] | None = None
-    """The version of the server, where it or the tag of its image tells."""
+    """The version of the server, if the server or the tag of its image says it."""
     started_at: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
     """When the server was started."""
     shares: Annotated[int, Within(0, MAX_SHARES)] | None = None
-    """The number of shares that it has loaded."""
+    """The number of shares that the server has loaded."""
     image: Image | None = None
-    """The image of the pod that was ready last, which has opened the database."""
+    """The image with which the server was last ready, so that it has opened the database."""
     image_id: ImageID | None = Field(None, alias="imageID")
-    """The digest of that image, by which spec.image can pin it."""
+    """The digest of that image, to which spec.image can be pinned."""
     previous_image_id: ImageID | None = Field(None, alias="previousImageID")
-    """The digest of the image that was ready before."""
+    """The digest of the image before that one."""
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "ServerStatus":
@@ -126,16 +126,16 @@ class Status(Model):
     phase: Literal["Pending", "Running", "Failed", "Stopped"] | None = None
     """Whether the server is starting (Pending), Running, Failed or Stopped, in one word."""
     pending_rollout: Message | None = None
-    """What the next rollout of the pod also changes, and how to start one; absent when nothing is pending."""
+    """What the next rollout of the pod will change as well, and how to start one; absent when nothing is pending."""
     conditions: Annotated[list[Condition], Field(max_length=16, json_schema_extra=_map_by("type"))] | None = None
     """Aspects of the server, one entry for each type."""
     volumes: Annotated[list[VolumeStatus], Field(max_length=8, json_schema_extra=_map_by("name"))] | None = None
     """The volumes of the server."""
     server: ServerStatus | None = None
-    """The server that runs."""
+    """The running server."""
     remote_store: RemoteStoreStatus | None = None
-    """The block store record for the bucket in DittoFS 0.13 or newer."""
+    """The block store for the bucket in DittoFS 0.13 or newer."""
     shares: Annotated[list[ShareStatus], Field(max_length=256, json_schema_extra=_map_by("name"))] | None = None
-    """The shares of the spec, and those that were in it."""
+    """The shares of the spec, and those removed from it that the server still has."""
     ignored_fields: Annotated[list[IgnoredField], Field(max_length=MAX_IGNORED_FIELDS)] | None = None
-    """Fields of the spec that this operator does not have, such as those of the Go operator; they have no effect."""
+    """Fields of the spec that this operator does not know, such as those of the Go operator; they have no effect."""

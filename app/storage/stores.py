@@ -17,7 +17,7 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
         return "Unknown", Problem("Stopped", "stopped as asked; its shares and stores are kept")
 
     if live.pod is None or not is_ready(live.pod):
-        return "Unknown", Problem("NotRunning", "the server is asked for its shares and stores once its pod is ready")
+        return "Unknown", Problem("NotRunning", "the server is asked about its shares and stores once its pod is ready")
 
     if live.unanswered:
         port = server.spec.control_plane.port

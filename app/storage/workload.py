@@ -88,7 +88,7 @@ def pending_rollout(rendering: Rendering) -> str | None:
     if rendering.pending_changes is None:
         return None
 
-    how = f"to start one now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the time"
+    how = f"to start one now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the current time"
     return f"the next rollout of the pod also changes: {rendering.pending_changes}; {how}"
 
 
@@ -241,7 +241,7 @@ def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
         return None
 
     changes = rendering_of(before).pending_changes
-    pending = f"; what was pending changes with it: {changes}" if changes else ""
+    pending = f"; pending changes go out with it: {changes}" if changes else ""
     return Event("Normal", "Restarting", f"the pod restarts: {why}{pending}")
 
 

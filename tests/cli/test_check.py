@@ -134,7 +134,7 @@ async def test_a_live_server_tells_which_image_to_pin(tmp_path: Path) -> None:
     [judgement] = await judge(moving, snapshot=tmp_path)
 
     assert [finding.message for finding in judgement.findings] == [
-        f'image "{image}" may be another one at each restart; pin what runs now: marmos91c/dittofs@{DIGEST}'
+        f'image "{image}" may be a different one at each restart; pin what runs now: marmos91c/dittofs@{DIGEST}'
     ]
 
 

@@ -110,9 +110,9 @@ async def test_the_annotation_of_the_file_counts(snapshot: Snapshot) -> None:
 async def test_each_field_says_whether_it_restarts_the_pod(snapshot: Snapshot) -> None:
     assert lines(await preview_outcomes(snapshot, server(image="dittofs:2", nfsPort=2050))) == [
         "DittoServer media/files: the pod restarts",
-        "  warning: spec.image: image changes: once it has migrated the database, the old image may fail or show no "
-        "shares; back up the metadata volume first",
-        f"  image: {IMAGE} to dittofs:2, which may migrate the database for good, restarts the pod",
+        "  warning: spec.image: image changes: once the new one has migrated the database, the old image may fail "
+        "or show no shares; back up the metadata volume first",
+        f"  image: {IMAGE} to dittofs:2, which may migrate the database irreversibly, restarts the pod",
         "  nfsPort: 2049 to 2050, changes Service files-headless, changes Service files-file, no restart",
     ]
 

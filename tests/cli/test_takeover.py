@@ -42,9 +42,9 @@ async def test_a_dump_says_what_becomes_of_a_server(tmp_path: Path) -> None:
 
     assert text[0] == "DittoServer media/files: can be taken over"
     assert "  adopted  volume claim controlplane-files-0 is mounted at /data/controlplane" in text
-    assert "  adopted  Service files-adapter-nfs stays as it is; clients that use it go on" in text
+    assert "  adopted  Service files-adapter-nfs stays as it is; its clients keep working" in text
     assert any(line.startswith("  lost     spec.percona: ") for line in text)
-    assert text[-1].startswith("1 DittoServers: 0 need something first, 1 pods restart once")
+    assert text[-1].startswith("1 DittoServers: 0 need something done first, 1 pods restart once")
 
 
 def test_exit_codes_say_whether_something_comes_first(tmp_path: Path) -> None:

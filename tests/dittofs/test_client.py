@@ -258,7 +258,7 @@ async def test_a_session_keeps_its_token_and_no_password() -> None:
 @pytest.mark.parametrize("token", [None, 7, "", "a\r\nHost: b", "ä", "x" * 10_000, ["a"]])
 async def test_a_token_that_is_none_is_not_used(token: Any) -> None:
     async with raw_server(lambda _: reply(200, {"access_token": token})) as url:
-        with pytest.raises(UnexpectedAnswer, match="no token"):
+        with pytest.raises(UnexpectedAnswer, match="no usable token"):
             await ServerClient().login(url, "admin", PASSWORD)
 
 

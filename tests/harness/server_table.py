@@ -621,8 +621,8 @@ class Doubtful:
 DIGEST = f"sha256:{'a' * 64}"
 LATEST = "marmos91c/dittofs:latest"
 RELEASE, LEGACY_RELEASE = "marmos91c/dittofs:v0.29.0", "marmos91c/dittofs:v0.8.3"
-_IS_MOVING = "may be another one at each restart; pin a release, such as v0.29.0, or a digest"
-_MIGRATES = "image changes: once it has migrated the database, the old image may fail or show no shares"
+_IS_MOVING = "may be a different one at each restart; pin a release, such as v0.29.0, or a digest"
+_MIGRATES = "image changes: once the new one has migrated the database, the old image may fail or show no shares"
 _NEEDS_BUCKET = "s3.credentialsSecretRef has no effect without s3.bucket on DittoFS 0.13 or newer; set s3.bucket"
 # Without the Secret that it names, so that nothing is looked up.
 _STATIC: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials"}}
@@ -652,7 +652,7 @@ DOUBTFUL = (
     Doubtful(
         "another image on a known version",
         server(image=RELEASE),
-        ("once it has migrated the database, 0.8.3 may fail or show no shares",),
+        ("once the new one has migrated the database, 0.8.3 may fail or show no shares",),
         running(server(image=LEGACY_RELEASE), version="0.8.3", family="Legacy"),
     ),
     Doubtful(

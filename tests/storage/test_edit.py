@@ -123,7 +123,7 @@ def test_pinning_what_runs_migrates_nothing() -> None:
     [
         (
             server(image="dittofs:2"),
-            Effect("image", f"{IMAGE} to dittofs:2, which may migrate the database for good", restarts=True),
+            Effect("image", f"{IMAGE} to dittofs:2, which may migrate the database irreversibly", restarts=True),
         ),
         (
             server(nfsPort=2050),

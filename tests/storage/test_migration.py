@@ -86,7 +86,7 @@ def test_users_of_a_directory_come_first(section: str) -> None:
 
     assert migration.ignored
     assert f"spec.identity.{section}" in migration.ignored
-    assert "do not switch this server" in migration.first[0]
+    assert "do not migrate this server" in migration.first[0]
 
 
 def test_an_address_that_would_go_comes_first() -> None:
@@ -126,8 +126,8 @@ def test_each_field_has_a_consequence() -> None:
     migration = migrate(dittoserver(percona={"enabled": True}, logging={"level": "DEBUG"}, mine=1))
 
     assert migration.ignored == {
-        "spec.logging": "the log has the level INFO and is JSON",
+        "spec.logging": "the server logs JSON at the level INFO",
         "spec.mine": "it has no effect",
-        "spec.percona": "the PerconaPGCluster is not looked after, and is deleted with the DittoServer",
+        "spec.percona": "the PerconaPGCluster is no longer managed, and is deleted with the DittoServer",
         "spec.storage.controlPlaneSize": "an existing claim keeps its size",
     }

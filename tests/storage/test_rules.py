@@ -92,7 +92,7 @@ def test_a_moving_tag_is_pinned_to_what_runs() -> None:
 
     [finding] = judge(change, QUIET)
 
-    assert finding.message == f'image "{LATEST}" may be another one at each restart; pin what runs now: {digest}'
+    assert finding.message == f'image "{LATEST}" may be a different one at each restart; pin what runs now: {digest}'
 
 
 def test_an_image_change_names_the_database_to_back_up() -> None:

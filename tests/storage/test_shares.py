@@ -174,7 +174,7 @@ def test_content_is_never_moved(entry: Any, remote: str | None) -> None:
 
     assert writes(requests) == []
     assert result.states[0].phase == "Failed"
-    assert "the operator moves none" in result.states[0].message
+    assert "the operator does not move it" in result.states[0].message
 
 
 def test_a_share_in_s3_waits_for_the_credentials() -> None:
