@@ -168,8 +168,15 @@ class ServedSite:
                 continue
 
             await self._put_environment()
-            await asyncio.to_thread(self.dittofs.restart if self.starts else self.dittofs.start)
-            self.starts += 1
+            start = self.dittofs.restart if self.starts else self.dittofs.start
+            starting = asyncio.get_running_loop().run_in_executor(None, start)
+            try:
+                await asyncio.shield(starting)
+            finally:
+                # A thread goes on when this is cancelled, and the process that it starts has to be stopped.
+                await starting
+                self.starts += 1
+
             with suppress(ClusterError):
                 await self._report_ready(metadata["uid"])
                 self._pod = metadata["uid"]
