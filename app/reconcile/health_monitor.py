@@ -193,9 +193,9 @@ class HealthMonitor:
             report = server.report if is_known else Unknown(str(error))
         except Exception:
             # What one server answers must not keep the others from being asked, or end the process.
-            log.exception("server not asked", extra={"namespace": key[0], "object": key[1]})
+            log.exception("answer not processed", extra={"namespace": key[0], "object": key[1]})
             server.failures += 1
-            result, report = "unexpected", Unknown("the operator failed at its answer, and its own log says where")
+            result, report = "unexpected", Unknown("the operator failed to process the answer, and its log says where")
         finally:
             self._busy -= 1
             self._wake.set()

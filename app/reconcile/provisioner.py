@@ -44,7 +44,7 @@ FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 30.0, 300.0
 SECRET_DELAY_SECONDS = 1.0
 # For all requests to one server.
 ATTEMPT_SECONDS = 120.0
-FAILED = Answer(None, detail="the operator failed at it, and its own log says where")
+FAILED = Answer(None, detail="the operator itself failed, and its log says where")
 LATE = Answer(None, detail="its answers take too long in total")
 MAX_CONCURRENT = 8
 # Servers that answer slowly, whoever runs them, must not keep those of others waiting.
@@ -137,7 +137,7 @@ class Provisioner:
                         key: server.due for key, server in self._servers.items() if server.due and not server.is_busy
                     }
                     for key in sorted((key for key, at in due.items() if at <= now), key=lambda key: due[key]):
-                        if self._may_start(key):
+                        if self._busy.total() < MAX_CONCURRENT and self._busy[key[0]] < MAX_IN_NAMESPACE:
                             self._start(key, group)
 
                     # Whoever ends wakes those that could not be started.
@@ -149,9 +149,6 @@ class Provisioner:
         finally:
             self._is_running = False
             self._servers.clear()
-
-    def _may_start(self, key: ObjectKey) -> bool:
-        return self._busy.total() < MAX_CONCURRENT and self._busy[key[0]] < MAX_IN_NAMESPACE
 
     def _start(self, key: ObjectKey, group: asyncio.TaskGroup) -> None:
         server = self._servers[key]
@@ -168,11 +165,11 @@ class Provisioner:
         except (SecretChanged, NotLeading):
             server.due = monotonic() + SECRET_DELAY_SECONDS if server.wanted else None
         except Exception as error:  # noqa: BLE001 - see below
-            # Its image can be anything: what is wrong with one server must not keep the others from being looked after.
+            # Its image can be anything: what is wrong with one server must not keep the others from being served.
             # Logged without its message, which may have a value of a Secret in it.
             where = "".join(traceback.format_tb(error.__traceback__))
             extra = {"namespace": key[0], "object": key[1], "reason": type(error).__name__, "traceback": where}
-            log.error("server not looked after", extra=extra)  # noqa: TRY400 - see above
+            log.error("stores and shares not maintained", extra=extra)  # noqa: TRY400 - see above
             result = Provisioned(wanted, problem=explain_failure(FAILED))
         finally:
             server.is_busy = False

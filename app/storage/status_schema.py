@@ -83,7 +83,7 @@ class ShareStatus(Model):
 
 
 class ServerStatus(Model):
-    """What the server last reported about itself."""
+    """The server as it last reported about itself."""
 
     family: Literal["Legacy", "Current"] | None = None
     """Legacy is DittoFS up to 0.8, Current is DittoFS 0.13 or newer."""

@@ -37,7 +37,7 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
 
     count = "1 share is" if live.health.shares == 1 else f"{live.health.shares} shares are"
     if not live.health.reports_stores:
-        advice = "DittoFS 0.18 and newer reports with metrics.enabled whether S3 answers, and this server does not"
+        advice = "the server does not report whether S3 answers; DittoFS 0.18 or newer does with metrics.enabled"
         return "True", Problem("Loaded", f"{count} loaded; {advice}")
     return "True", Problem("Loaded", f"{count} loaded, and no store fails")
 

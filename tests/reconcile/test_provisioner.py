@@ -351,7 +351,7 @@ async def test_an_error_of_ours_with_one_server_ends_nothing(
         await site.create(s3=BUCKET_OF_SPEC)
 
         await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
-        assert "server not looked after" in caplog.text
+        assert "stores and shares not maintained" in caplog.text
 
 
 async def test_a_status_that_cannot_be_written_holds_no_change(
