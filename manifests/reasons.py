@@ -367,8 +367,9 @@ CREDENTIALS = (
         "ServerUnreachable",
         "Reconciling, CredentialsReady, StoresReady",
         "Warning",
-        "The operator could not give the server its credentials, or ask it about its shares and stores, because it did "
-        "not answer as it should. The status of the condition is Unknown. Only CredentialsReady has an Event.",
+        "The operator could not give the server its credentials, or ask it about its shares and stores, because "
+        "the server did not answer as it should. The status of the condition is Unknown. Only CredentialsReady has an "
+        "Event.",
         "Look at Ready and at the log of the server. A NetworkPolicy has to let the operator reach the port of the "
         "API. The operator tries again.",
     ),

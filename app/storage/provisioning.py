@@ -240,8 +240,8 @@ def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:
     if not s3.bucket:
         command = "dfsctl store block remote edit <name> --access-key <id> --secret-key <secret>"
         message = (
-            "the server keeps its own copy of the S3 credentials, which no change of the Secret reaches: set s3.bucket "
-            f"to have the operator update it, or run {command} and delete the pod"
+            "the server keeps its own copy of the S3 credentials, which a change of the Secret does not reach: set "
+            f"s3.bucket so that the operator updates it, or run {command} and delete the pod"
         )
         return Problem(KEPT_BY_SERVER, message, Stage.CREDENTIALS)
 

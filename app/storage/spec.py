@@ -306,7 +306,7 @@ class S3(Model):
     region: Word = "eu-west-1"
     """The region of the bucket; has no effect without a bucket."""
     bucket: Name | None = None
-    """The name of the bucket. DittoFS 0.13 or newer gets the credentials only with it, and keeps a copy of them."""
+    """The name of the bucket. DittoFS 0.13 or newer needs it to get the credentials, of which it keeps a copy."""
 
 
 def _check_share_name(value: str) -> str:

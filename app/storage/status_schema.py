@@ -88,7 +88,7 @@ class ServerStatus(Model):
     family: Literal["Legacy", "Current"] | None = None
     """Legacy is DittoFS up to 0.8, Current is DittoFS 0.13 or newer."""
     version: Annotated[str, Field(max_length=MAX_VERSION_CHARACTERS, pattern=f"^{VERSION_PATTERN}$")] | None = None
-    """The version of the server, if the server or the tag of its image says it."""
+    """The version that the server reports, or else the one that the tag of its image names."""
     started_at: Annotated[str, Field(max_length=64, json_schema_extra={"format": "date-time"})] | None = None
     """When the server was started."""
     shares: Annotated[int, Within(0, MAX_SHARES)] | None = None
