@@ -518,7 +518,7 @@ def test_the_samples_run_together_without_a_warning(kubectl: Kubectl) -> None:
     applied = kubectl.apply("---\n".join(path.read_text() for path in samples))
 
     assert (applied.returncode, applied.stderr) == (0, "")
-    assert len(applied.stdout.splitlines()) == 4
+    assert len(applied.stdout.splitlines()) == 5
 
 
 def dry_run(kubectl: Kubectl) -> Manifest:

@@ -32,12 +32,10 @@ from app.storage.maintenance import (
     maintain,
     unreadable_secret,
 )
+from app.storage.redaction import redact
 from app.storage.remote_store import RemoteStore, S3Keys, explain_failure
-from app.storage.secret_references import SecretReference
+from app.storage.secret_references import ADMIN, SecretReference
 from app.storage.unstructured import Manifest, ObjectKey
-
-# The name is this in every server, whatever identity.admin.username says.
-ADMIN = "admin"
 
 FIRST_DELAY_SECONDS, LONGEST_DELAY_SECONDS = 30.0, 300.0
 # A Secret that has changed a moment ago is read again once its event has arrived.
@@ -227,7 +225,8 @@ class Provisioner:
                 answer = LATE if is_late else await self._send(session, request, secrets)
                 request = dialogue.send(answer)
         except StopIteration as end:
-            result: Provisioned = end.value
+            # Everybody who may read the status sees these texts, and a server may repeat what only it should know.
+            result: Provisioned = end.value.without_texts_that_repeat((password[0], s3[1]))
 
         if result.store.is_altered:
             outcome = "accepted" if result.store.verified else "not accepted"
@@ -257,7 +256,7 @@ class Provisioner:
         try:
             return Answer(200, await sending[request.method]())
         except Rejected as error:
-            return Answer(error.status, detail=error.detail or str(error))
+            return Answer(error.status, detail=redact(error.detail or error, secrets))
         except ServerError as error:
             return Answer(None, detail=str(error))
 

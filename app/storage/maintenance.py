@@ -1,9 +1,11 @@
 """Joins all that the operator maintains inside a running server into one dialogue with it. It sends nothing itself."""
 
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 
 from app.storage.dialogue import Answer, Dialogue
 from app.storage.problem import UNREADABLE, Problem, Stage
+from app.storage.redaction import LEFT_OUT, repeats
 from app.storage.remote_store import (
     ADMIN_LOGIN_FAILED,
     Bucket,
@@ -60,6 +62,19 @@ class Provisioned:
         return not (self.problem or self.store.problem) and all(
             state.phase in ("Ready", "Retained") for state in self.shares
         )
+
+    def without_texts_that_repeat(self, secrets: Collection[str]) -> "Provisioned":
+        """Returns the result without the texts that have one of these values in them, and so are not for a status."""
+
+        def keep(text: str) -> str:
+            return LEFT_OUT if repeats(text, secrets) else text
+
+        def keep_problem(problem: Problem | None) -> Problem | None:
+            return problem and replace(problem, message=keep(problem.message))
+
+        store = replace(self.store, problem=keep_problem(self.store.problem), kept=keep(self.store.kept))
+        shares = tuple(replace(state, message=keep(state.message)) for state in self.shares)
+        return replace(self, problem=keep_problem(self.problem), store=store, shares=shares)
 
 
 def maintain(provisioning: Provisioning, keys: S3Keys | None) -> Dialogue[Provisioned]:

@@ -11,7 +11,7 @@ from app.storage.evidence import MAX_TEXT_CHARACTERS, quote
 # An escaped character has at most so many.
 _ESCAPED_CHARACTERS = 12
 _MASK = "********"
-_LEFT_OUT = "(left out, because it repeats a secret)"
+LEFT_OUT = "(left out, because it repeats a secret)"
 _ESCAPED_CHARACTER = re.compile(r"\\u([0-9a-fA-F]{4})")
 
 
@@ -30,11 +30,16 @@ def redact(text: object, secrets: Iterable[str]) -> str:
         line = line.replace(form, _MASK)
 
     # A configuration is JSON inside of JSON, so that a value may be escaped twice, or for a URL or a page.
-    bare = _unescape(line)
-    if any(_unescape(value) in bare for value in values):
-        return _LEFT_OUT
+    if repeats(line, values):
+        return LEFT_OUT
     # The end may be the beginning of a value, which was not recognized.
     return quote(line[: len(line) - room] if is_cut else line)
+
+
+def repeats(text: str, secrets: Iterable[str]) -> bool:
+    """Tells whether the text has one of these values in it, however it is escaped."""
+    bare = _unescape(text)
+    return any(_unescape(secret) in bare for secret in secrets if secret)
 
 
 def _unescape(text: str) -> str:

@@ -425,7 +425,7 @@ class Room:
 @pytest.fixture
 async def room(control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path) -> AsyncIterator[Room]:
     async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
-        for name, data in ((ADMIN, {"password": ""}), ("s3", {"id": "aWQ=", "key": "a2V5"})):
+        for name, data in ((ADMIN, {"password": "UEFTU1dPUkQ="}), ("s3", {"id": "aWQ=", "key": "U0VDUkVULUtFWQ=="})):
             metadata = {"name": name, "namespace": namespace}
             await cluster.apply(SECRETS, {"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})
 
@@ -503,3 +503,26 @@ async def test_one_namespace_does_not_keep_the_others_waiting(room: Room) -> Non
 
     assert len(room.asked) == MAX_IN_NAMESPACE
     assert MAX_IN_NAMESPACE < MAX_CONCURRENT
+
+
+@pytest.mark.parametrize("secret", ["PASSWORD", "SECRET-KEY"])
+@pytest.mark.parametrize("place", ["error", "check", "name"])
+async def test_what_a_server_repeats_of_its_secrets_goes_nowhere(
+    room: Room, caplog: pytest.LogCaptureFixture, place: str, secret: str
+) -> None:
+    check = {"status": "unhealthy", "message": f"{secret} is wrong"}
+    store = {"name": "dittofs-operator", "type": "s3", "config": {"bucket": "media"}, "status": check}
+    of_a_person = {**store, "name": secret}
+
+    def answer(request: Received) -> Reply:
+        if request.line.startswith("POST"):
+            return reply(200, {"access_token": "t"})
+        if place == "error":
+            return reply(500, {"detail": f"{secret} is wrong"})
+        return reply(200, store if request.line.startswith("PUT") else [of_a_person if place == "name" else store])
+
+    room.answer = answer
+    result = await room.until_done("files", room.want("files", "10.0.0.1", "b"))
+
+    assert result.store.problem or result.store.kept
+    assert secret not in f"{result!r}{caplog.text}"
