@@ -172,6 +172,8 @@ class Reconciler:
                 return Result(retry=str(error))
 
             self._in_terminating_namespaces[key] = manifest["metadata"]["uid"]
+            if self._provisioner:
+                self._provisioner.forget(key)
             return Result()
         except ClusterError as error:
             return Result(retry=str(error))

@@ -16,6 +16,7 @@ from app.storage.objects import OPERATOR, Owner, controller, stateful_set
 from app.storage.pod import RESTARTED_AT, PodRevision, pod_name
 from app.storage.provisioning import Hashes
 from app.storage.reading import read
+from app.storage.remote_store import RemoteStore
 from app.storage.rendering import NEWEST
 from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
@@ -101,7 +102,13 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
             effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
-        effects.append(replace(effect, restarts=runs and _template(alone, live) != old_template))
+
+        restarts = _template(alone, live) != old_template
+        store = RemoteStore.read(old).name
+        if change.path == ("s3", "bucket") and store and change.before and change.after:
+            # No template has the bucket, but the shares of the server use the former one until it restarts.
+            effect, restarts = replace(effect, how=f"{effect.how}, also in block store {store} of the server"), True
+        effects.append(replace(effect, restarts=runs and restarts))
 
     if changes := plan.rendering.pending_changes:
         restarts = any(effect.restarts for effect in effects)

@@ -66,14 +66,14 @@ class Hashes:
 class Contents:
     """Holds what the status says of the stores and shares inside the server.
 
-    `kept` is why the server does not get the credentials of the Secret. `awaits_store` says that this process does not
+    `kept` is why the server does not get the credentials of the Secret. `awaits_server` says that this process does not
     know yet whether the server accepts them, or its admin's password.
     """
 
     remote_store: RemoteStore = field(default_factory=RemoteStore)
     shares: tuple[ShareState, ...] = ()
     kept: Problem | None = None
-    awaits_store: bool = False
+    awaits_server: bool = False
 
 
 def contents(server: DittoServer, live: LiveState, hashes: Hashes | None) -> Contents:
@@ -82,7 +82,7 @@ def contents(server: DittoServer, live: LiveState, hashes: Hashes | None) -> Con
         remote_store(server, live, hashes),
         share_states(server, live),
         kept_by_server(server, live),
-        awaits_store=has_to_be_asked and live.provisioned is None,
+        awaits_server=has_to_be_asked and live.provisioned is None,
     )
 
 

@@ -270,7 +270,7 @@ def credentials_ready(assessment: _Assessment) -> Verdict:
 
     earlier, contents = assessment.earlier.get("CredentialsReady"), assessment.observation.contents
     # Until this process has asked the server again, what the server said last holds.
-    is_known = not (contents and contents.awaits_store and earlier and earlier["reason"] in SERVER_REASONS)
+    is_known = not (contents and contents.awaits_server and earlier and earlier["reason"] in SERVER_REASONS)
     if is_known and not assessment.first(Stage.SPEC, Stage.NAME, Stage.APPLY):
         kept = contents.kept if contents else None
         return "True", kept or Problem("Found", "every Secret is there")

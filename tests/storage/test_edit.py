@@ -109,6 +109,16 @@ def test_an_added_content_volume_restarts_the_pod(name: str | None) -> None:
     assert effect.how.endswith("class fast" if name else "without a class")
 
 
+def test_another_bucket_restarts_a_server_that_has_a_record_of_it() -> None:
+    before, after = (server(s3={**s3()["s3"], "bucket": bucket}) for bucket in ("media", "films"))
+    maintained = {**before, "status": {"remoteStore": {"name": "dittofs-operator"}}}
+    how = "media to films, also in block store dittofs-operator of the server"
+
+    assert effects(after, maintained) == [Effect("s3.bucket", how, restarts=True)]
+    assert effects(after, before) == [Effect("s3.bucket", "media to films", restarts=False)]
+    assert [effect.restarts for effect in effects(server(**s3()), maintained)] == [False]
+
+
 def test_pinning_what_runs_migrates_nothing() -> None:
     image = f"dittofs@sha256:{'a' * 64}"
 

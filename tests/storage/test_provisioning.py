@@ -406,17 +406,17 @@ class TestTheCredentials:
         of = with_bucket()
         state = live(of)
 
-        assert contents(of, state, None).awaits_store
-        assert not contents(of, told(of, state, OLD_KEYS), None).awaits_store
-        assert not contents(of, replace(state, health=LEGACY), None).awaits_store
+        assert contents(of, state, None).awaits_server
+        assert not contents(of, told(of, state, OLD_KEYS), None).awaits_server
+        assert not contents(of, replace(state, health=LEGACY), None).awaits_server
 
     @pytest.mark.parametrize("health", [CURRENT, LEGACY])
     def test_hold_for_shares_until_the_server_was_asked_again(self, health: ServerHealth) -> None:
         of = read(server(shares=[{"name": "a"}])).server
         state = live(of, health=health)
 
-        assert contents(of, state, None).awaits_store
-        assert not contents(of, told(of, state, OLD_KEYS), None).awaits_store
+        assert contents(of, state, None).awaits_server
+        assert not contents(of, told(of, state, OLD_KEYS), None).awaits_server
 
 
 class TestTheShares:

@@ -627,7 +627,7 @@ class TestWhatIsInsideTheServer:
     def test_holds_until_the_server_was_asked_again(self) -> None:
         rejected = running(problems=[Problem("CredentialsRejected", "x", Stage.CREDENTIALS)], contents=self.CONTENTS)
         before = dittoserver(status_of(rejected))
-        waiting = running(contents=replace(self.CONTENTS, awaits_store=True))
+        waiting = running(contents=replace(self.CONTENTS, awaits_server=True))
 
         assert reasons(waiting, before)["CredentialsReady"] == ("False", "CredentialsRejected")
         assert reasons(running(contents=self.CONTENTS), before)["CredentialsReady"] == ("True", "Found")
