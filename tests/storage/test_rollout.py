@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from app.storage.pod import CONFIG_HASH
 from app.storage.rollout import blocks, is_current, is_outdated
 from app.storage.unstructured import Manifest
 
@@ -43,6 +44,18 @@ def test_a_pod_says_itself_of_which_revision_it_is(revision: str, *, outdated: b
     """Which a StatefulSet that was recreated with another template has never heard of."""
     assert is_outdated(pod(revision=revision), stateful_set(current=NEW)) is outdated
     assert not is_outdated(pod(revision=OLD), {"metadata": {}})
+
+
+@pytest.mark.parametrize(
+    ("annotations", "outdated"), [({CONFIG_HASH: "a"}, False), ({CONFIG_HASH: "b"}, True), ({}, True)]
+)
+def test_a_pod_is_outdated_whatever_a_late_status_says(annotations: Manifest, *, outdated: bool) -> None:
+    """The status of a StatefulSet that was removed may be written to the one that was created in its place."""
+    late = stateful_set(current=OLD, update=OLD, observed=3)
+    late["spec"]["template"] = {"metadata": {"annotations": {CONFIG_HASH: "a"}}}
+
+    assert is_current(late)
+    assert is_outdated(pod(annotations=annotations), late) is outdated
 
 
 @pytest.mark.parametrize("status", [UNREADY, {}, {"phase": "Pending"}], ids=["not ready", "no status", "pending"])
