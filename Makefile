@@ -35,7 +35,7 @@ fuzz: install ## Send mutated reviews to the webhook for SECONDS=60; SEED=... re
 	@$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(FILE)
 
 e2e: install ## Test in a real cluster on this machine, as root; its programs are built the first time
-	@$(BIN)/python -m pytest --verbose tests/e2e
+	@$(BIN)/python -m pytest --verbose -rP tests/e2e
 
 bench: .venv/bench-installed ## Measure the operator, on a machine that does nothing else; OPTIONS="--quick --json FILE --plot FILE"
 	@$(BIN)/python -m tests.controlplane.build
