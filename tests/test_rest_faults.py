@@ -16,8 +16,8 @@ import pytest
 
 from app.dittofs import client
 from app.dittofs.client import AdminSession, ServerClient
-from app.dittofs.errors import Rejected, ServerError
-from app.storage.dialogue import Answer, Dialogue, ServerRequest
+from app.dittofs.errors import ServerError
+from app.storage.dialogue import Dialogue
 from app.storage.maintenance import Provisioned, Provisioning, maintain
 from app.storage.problem import Problem, Stage
 from app.storage.reading import read
@@ -150,27 +150,10 @@ async def talk(session: AdminSession, dialogue: Dialogue[Provisioned], secrets: 
     try:
         request = next(dialogue)
         while True:
-            request = dialogue.send(await ask(session, request, secrets))
+            request = dialogue.send(await session.ask(request, secrets))
     except StopIteration as end:
         result: Provisioned = end.value
         return result
-
-
-async def ask(session: AdminSession, request: ServerRequest, secrets: list[str]) -> Answer:
-    try:
-        match request.method:
-            case "GET":
-                return Answer(200, await session.get(request.path))
-            case "POST":
-                return Answer(200, await session.post(request.path, request.body or {}, secrets=secrets))
-            case "PUT":
-                return Answer(200, await session.put(request.path, request.body or {}, secrets=secrets))
-            case "PATCH":
-                return Answer(200, await session.patch(request.path, request.body or {}, secrets=secrets))
-    except Rejected as error:
-        return Answer(error.status, detail=error.detail)
-    except ServerError as error:
-        return Answer(None, detail=str(error))
 
 
 @pytest.mark.parametrize("family", list(Family))

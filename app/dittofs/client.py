@@ -10,6 +10,7 @@ import orjson
 
 from app.dittofs.errors import Rejected, ServerError, UnexpectedAnswer
 from app.dittofs.exchange import Connect, HttpRequest, connect_by_tcp, exchange
+from app.storage.dialogue import Answer, ServerRequest
 from app.storage.redaction import redact
 from app.storage.server_health import (
     Family,
@@ -39,7 +40,7 @@ _HEALTH = (200, 503)
 _LOGIN_DETAILS = ("Invalid username or password", "User account is disabled")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,8192}")
 
-Answer = TypeVar("Answer")
+Reading = TypeVar("Reading")
 
 
 class ServerClient:
@@ -132,10 +133,10 @@ class ServerClient:
         self,
         url: str,
         path: str,
-        read: Callable[[Any], Answer],
+        read: Callable[[Any], Reading],
         statuses: Collection[int],
         seconds: float = REQUEST_TIMEOUT_SECONDS,
-    ) -> Answer:
+    ) -> Reading:
         request = HttpRequest("GET", url, path)
         status, answer = await self._exchange(request, seconds, MAX_HEALTH_BYTES)
         if status not in statuses:
@@ -161,47 +162,34 @@ class AdminSession:
         self._url = url
         self._token = token
 
-    async def get(self, path: Sequence[str], *, seconds: float = REQUEST_TIMEOUT_SECONDS) -> Any:
-        """Returns the JSON of the answer. `path` is in segments, such as a share's name, which may contain slashes."""
-        return await self._send("GET", path, None, (), seconds)
-
-    async def post(
+    async def send(
         self,
+        method: str,
         path: Sequence[str],
-        body: Mapping[str, Any],
+        body: Mapping[str, Any] | None = None,
         *,
         secrets: Iterable[str] = (),
         seconds: float = REQUEST_TIMEOUT_SECONDS,
     ) -> Any:
-        """Returns the JSON of the answer, None where there is none. No error contains one of the secrets."""
-        return await self._send("POST", path, body, secrets, seconds)
+        """Returns the JSON of the answer, None where there is none. No error contains one of the secrets.
 
-    async def put(
-        self,
-        path: Sequence[str],
-        body: Mapping[str, Any],
-        *,
-        secrets: Iterable[str] = (),
-        seconds: float = REQUEST_TIMEOUT_SECONDS,
-    ) -> Any:
-        """Returns as `post` does."""
-        return await self._send("PUT", path, body, secrets, seconds)
-
-    async def patch(
-        self,
-        path: Sequence[str],
-        body: Mapping[str, Any],
-        *,
-        secrets: Iterable[str] = (),
-        seconds: float = REQUEST_TIMEOUT_SECONDS,
-    ) -> Any:
-        """Returns as `post` does."""
-        return await self._send("PATCH", path, body, secrets, seconds)
-
-    async def _send(self, method: str, path: Sequence[str], body: Any, secrets: Iterable[str], seconds: float) -> Any:
+        `path` is in segments, such as a share's name, which may contain slashes.
+        """
         return await self._client.send(
             method, self._url, (*_API, *path), body, token=self._token, secrets=secrets, seconds=seconds
         )
+
+    async def ask(self, request: ServerRequest, secrets: Collection[str]) -> Answer:
+        """Sends a request of a dialogue. That there is no answer, or none that is a success, is an answer as well."""
+        try:
+            body = await self.send(
+                request.method, request.path, request.body, secrets=secrets, seconds=LONGEST_TIMEOUT_SECONDS
+            )
+        except Rejected as error:
+            return Answer(error.status, detail=redact(error.detail or error, secrets))
+        except ServerError as error:
+            return Answer(None, detail=str(error))
+        return Answer(200, body)
 
 
 def _parse(request: HttpRequest | str, body: bytes) -> Any:

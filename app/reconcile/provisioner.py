@@ -10,18 +10,17 @@ import logging
 import random
 import traceback
 from collections import Counter as Counts
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
-from typing import Any
 
 from prometheus_client import Counter
 
 from app.cluster.errors import ClusterError
 from app.cluster.informers import Informers
 from app.cluster.reader import SECRETS
-from app.dittofs.client import LONGEST_TIMEOUT_SECONDS, AdminSession, ServerClient
+from app.dittofs.client import AdminSession, ServerClient
 from app.dittofs.errors import Rejected, ServerError
 from app.reconcile.writer import NotLeading
 from app.storage.dialogue import Answer, ServerRequest
@@ -32,7 +31,6 @@ from app.storage.maintenance import (
     maintain,
     unreadable_secret,
 )
-from app.storage.redaction import redact
 from app.storage.remote_store import RemoteStore, S3Keys, explain_failure
 from app.storage.secret_references import ADMIN, SecretReference
 from app.storage.unstructured import Manifest, ObjectKey
@@ -246,19 +244,7 @@ class Provisioner:
         if request.method != "GET" and not self._may_write():
             raise NotLeading("not the leader any more")
 
-        body, seconds = request.body or {}, LONGEST_TIMEOUT_SECONDS
-        sending: Mapping[str, Callable[[], Awaitable[Any]]] = {
-            "GET": lambda: session.get(request.path, seconds=seconds),
-            "POST": lambda: session.post(request.path, body, secrets=secrets, seconds=seconds),
-            "PUT": lambda: session.put(request.path, body, secrets=secrets, seconds=seconds),
-            "PATCH": lambda: session.patch(request.path, body, secrets=secrets, seconds=seconds),
-        }
-        try:
-            return Answer(200, await sending[request.method]())
-        except Rejected as error:
-            return Answer(error.status, detail=redact(error.detail or error, secrets))
-        except ServerError as error:
-            return Answer(None, detail=str(error))
+        return await session.ask(request, secrets)
 
     async def _read(self, key: ObjectKey, reference: SecretReference, wanted: Provisioning) -> list[str]:
         """Returns the values of the reference's keys, empty for one that is absent. Raises SecretChanged."""

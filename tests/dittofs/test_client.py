@@ -42,7 +42,9 @@ async def admin(answer: Callable[[Received], Reply], do: Callable[[AdminSession]
 
 async def failure(answer: Callable[[Received], Reply], seconds: float = 5.0) -> ServerError:
     with pytest.raises(ServerError) as caught:
-        await admin(answer, lambda session: session.put(("shares",), {"key": KEY}, secrets=[KEY], seconds=seconds))
+        await admin(
+            answer, lambda session: session.send("PUT", ("shares",), {"key": KEY}, secrets=[KEY], seconds=seconds)
+        )
     return caught.value
 
 
@@ -114,7 +116,7 @@ async def test_a_session_sends_its_token_and_json() -> None:
         received.append(request)
         return reply(201, {"name": "s"})
 
-    assert await admin(answer, lambda session: session.post(("shares",), {"name": "s"})) == {"name": "s"}
+    assert await admin(answer, lambda session: session.send("POST", ("shares",), {"name": "s"})) == {"name": "s"}
 
     [request] = received
     assert request.line == "POST /api/v1/shares"
@@ -140,7 +142,7 @@ async def test_a_name_stays_one_segment_of_a_path(name: str, line: str) -> None:
         received.append(request)
         return reply(204, b"")
 
-    assert await admin(answer, lambda session: session.get(("shares", name))) is None
+    assert await admin(answer, lambda session: session.send("GET", ("shares", name))) is None
     assert _same(received[0].line, line)
 
 
@@ -154,14 +156,14 @@ async def test_a_name_that_would_ask_for_something_else_is_not_sent(name: str) -
         return reply(200, [])
 
     with pytest.raises(ServerError, match="a name that is empty"):
-        await admin(answer, lambda session: session.get(("shares", name)))
+        await admin(answer, lambda session: session.send("GET", ("shares", name)))
     assert received == []
 
 
 @pytest.mark.anyio
 async def test_text_that_is_no_unicode_is_not_sent() -> None:
     with pytest.raises(ServerError, match="cannot be sent") as caught:
-        await admin(lambda _: reply(200, {}), lambda session: session.put(("x",), {"key": f"{KEY}\ud800"}))
+        await admin(lambda _: reply(200, {}), lambda session: session.send("PUT", ("x",), {"key": f"{KEY}\ud800"}))
 
     assert KEY not in "".join(traceback.format_exception(caught.value))
 
