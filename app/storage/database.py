@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from app.storage.live import LiveState
-from app.storage.pod import CONTAINER, mounted_claims
+from app.storage.pod import mounted_claims, server_container
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest
 from app.storage.volumes import CONTROL_PLANE, DATABASE_MOUNT_PATH, METADATA, Volume, control_plane_volume
@@ -67,22 +67,19 @@ def mounted_database(name: str, live: LiveState) -> str | None:
     None when there is no pod to be, or when it keeps the database on no volume, as with the Go operator up to 0.17.
     """
     stateful_sets = filter(None, (live.stateful_set, live.removed))
-    templates = [(stateful_set.get("spec") or {}).get("template") or {} for stateful_set in stateful_sets]
-    specs = [template.get("spec") or {} for template in templates]
+    pods = [(stateful_set.get("spec") or {}).get("template") or {} for stateful_set in stateful_sets]
     # A pod that has lost its StatefulSet is adopted, provided that it is on the volumes of this server.
     if live.named_pod and f"{METADATA}-{name}-0" in mounted_claims(live.named_pod):
-        specs.append(live.named_pod.get("spec") or {})
+        pods.append(live.named_pod)
 
-    names = (mount.get("name") for spec in specs for mount in database_mounts(spec))
+    names = (mount.get("name") for pod in pods for mount in database_mounts(pod))
     return next((template for template in names if template in (METADATA, CONTROL_PLANE)), None)
 
 
-def database_mounts(pod_spec: Mapping[str, Any]) -> Iterator[Manifest]:
-    """Yields what the server's container mounts where its database is."""
-    for container in pod_spec.get("containers") or []:
-        if container.get("name") == CONTAINER:
-            mounts = container.get("volumeMounts") or []
-            yield from (mount for mount in mounts if mount.get("mountPath") == DATABASE_MOUNT_PATH)
+def database_mounts(pod: Mapping[str, Any]) -> Iterator[Manifest]:
+    """Returns what the server's container in a pod, or in its template, mounts where its database is."""
+    mounts = server_container(pod).get("volumeMounts") or []
+    return (mount for mount in mounts if mount.get("mountPath") == DATABASE_MOUNT_PATH)
 
 
 def _has_claim(server: str, live: LiveState) -> bool:

@@ -7,7 +7,7 @@ from app.storage.adoption import why_not_adopted
 from app.storage.events import Event
 from app.storage.evidence import quote
 from app.storage.live import LiveState
-from app.storage.pod import CONTAINER, container_status
+from app.storage.pod import container_status, server_container
 from app.storage.rollout import is_ready
 from app.storage.spec import MAX_IMAGE_CHARACTERS, DittoServer
 from app.storage.status_schema import IMAGE_ID_PATTERN, ServerStatus
@@ -67,8 +67,7 @@ def observe_image(server: DittoServer, live: LiveState, known: ServerStatus) -> 
         return known
 
     # The runtime may report another name of the image than the one in the spec.
-    specs = (pod.get("spec") or {}).get("containers") or []
-    named = next((spec.get("image") for spec in specs if spec.get("name") == CONTAINER), None) or container.get("image")
+    named = server_container(pod).get("image") or container.get("image")
     previous = known.previous_image_id if known.image_id == image_id else known.image_id
     image = str(named or "")[:MAX_IMAGE_CHARACTERS]
     return known.model_copy(update={"image": image, "image_id": image_id, "previous_image_id": previous})

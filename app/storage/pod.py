@@ -78,6 +78,12 @@ def container_status(pod: Mapping[str, Any]) -> Mapping[str, Any]:
     return next((status for status in statuses if status.get("name") == CONTAINER), {})
 
 
+def server_container(pod: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the server's own container in the spec of a pod, or of its template; empty where there is none."""
+    containers: list[Mapping[str, Any]] = (pod.get("spec") or {}).get("containers") or []
+    return next((container for container in containers if container.get("name") == CONTAINER), {})
+
+
 def config_map_name(server: str) -> str:
     return f"{server}-config"
 
@@ -210,5 +216,9 @@ def _nested_without_nulls(value: Any) -> Any:
 
 def config_hash_of(stateful_set: Mapping[str, Any]) -> str | None:
     """Returns the hash of the configuration of a StatefulSet's pod."""
-    metadata = stateful_set["spec"]["template"].get("metadata") or {}
-    return (metadata.get("annotations") or {}).get(CONFIG_HASH)
+    return pod_config_hash(stateful_set["spec"]["template"])
+
+
+def pod_config_hash(pod: Mapping[str, Any]) -> str | None:
+    """Returns the hash of the configuration of a pod, or of its template."""
+    return ((pod.get("metadata") or {}).get("annotations") or {}).get(CONFIG_HASH)

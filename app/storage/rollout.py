@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.storage.objects import controller
-from app.storage.pod import CONFIG_HASH
+from app.storage.pod import pod_config_hash
 from app.storage.unstructured import is_terminating
 
 REVISION = "controller-revision-hash"
@@ -18,15 +18,13 @@ def is_current(stateful_set: Mapping[str, Any]) -> bool:
 
 def is_outdated(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:
     """Tells whether the pod is of an earlier revision, of which a StatefulSet that was recreated need not know."""
-    metadata = pod.get("metadata") or {}
-    revision = (metadata.get("labels") or {}).get(REVISION) or ""
+    revision = ((pod.get("metadata") or {}).get("labels") or {}).get(REVISION) or ""
     if revision not in ("", (stateful_set.get("status") or {}).get("updateRevision") or revision):
         return True
 
     # For a moment, the status may be that of the former StatefulSet of the name. The pod itself cannot be mistaken.
-    template = ((stateful_set.get("spec") or {}).get("template") or {}).get("metadata") or {}
-    wanted = (template.get("annotations") or {}).get(CONFIG_HASH)
-    return wanted is not None and wanted != (metadata.get("annotations") or {}).get(CONFIG_HASH)
+    wanted = pod_config_hash((stateful_set.get("spec") or {}).get("template") or {})
+    return wanted is not None and wanted != pod_config_hash(pod)
 
 
 def blocks(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> bool:

@@ -15,7 +15,14 @@ from app.storage.difference import APPLIED, differs, marked
 from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
-from app.storage.pod import CONFIG_FOLDER, CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT, PodRevision
+from app.storage.pod import (
+    CONFIG_FOLDER,
+    READ_ONLY_ROOT,
+    RESTARTED_AT,
+    PodRevision,
+    pod_config_hash,
+    server_container,
+)
 from app.storage.problem import Problem
 from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
@@ -102,7 +109,7 @@ def restarted_at(manifest: Mapping[str, Any]) -> str | None:
 def orphan_hash(live: LiveState) -> str | None:
     """Returns what a pod that has lost its StatefulSet was configured with: it is adopted, and not restarted."""
     # Users can write the annotation, so that nothing but a hash is taken from it.
-    annotation = _config_hash_of(_orphan(live) or {}) or ""
+    annotation = pod_config_hash(_orphan(live) or {}) or ""
     return annotation if re.fullmatch("[0-9a-f]{64}", annotation) else None
 
 
@@ -112,7 +119,7 @@ def is_changed(workload: Manifest, live: Manifest | None) -> bool:
 
 def rendering_of(template: Mapping[str, Any]) -> Rendering:
     """Returns the rendering that a live pod template, or a pod, has the mounts of; the newest for any other pod."""
-    mounts = _container(template).get("volumeMounts") or []
+    mounts = server_container(template).get("volumeMounts") or []
     paths = {mount["mountPath"] for mount in mounts}
     is_ours = CONFIG_FOLDER in paths
     return Rendering.SINGLE_FAMILY if is_ours and SECOND_METADATA_PATH not in paths else NEWEST
@@ -126,7 +133,7 @@ def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Ma
     if template is None:
         # The Go operator lets its servers write anywhere, and this claim is what is left of one.
         return CONTROL_PLANE in {entry["metadata"]["name"] for entry in templates}
-    return (_container(template).get("securityContext") or {}).get(READ_ONLY_ROOT) is not True
+    return (server_container(template).get("securityContext") or {}).get(READ_ONLY_ROOT) is not True
 
 
 def live_template(owner: Owner, live: LiveState) -> Manifest | None:
@@ -196,7 +203,7 @@ class _Candidates:
 
     def _digest(self, rendering: Rendering) -> str | None:
         """Returns the hash of what the pod consumes."""
-        present = _config_hash_of(self.template or {}) if self.present else orphan_hash(self.live)
+        present = pod_config_hash(self.template or {}) if self.present else orphan_hash(self.live)
         if self.is_hash_kept or (self.template and self.live.secrets is None):
             return present
 
@@ -232,10 +239,10 @@ def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
         return None
 
     before, after = present["spec"]["template"], workload["spec"]["template"]
-    earlier_hash = _config_hash_of(before)
+    earlier_hash = pod_config_hash(before)
     if restarted_at(before) != restarted_at(after):
         why = f'annotation {RESTARTED_AT} is "{restarted_at(after)}"'
-    elif earlier_hash and earlier_hash != _config_hash_of(after):
+    elif earlier_hash and earlier_hash != pod_config_hash(after):
         why = "its configuration or the credentials that it consumes have changed"
     else:
         return None
@@ -256,12 +263,3 @@ def _orphan(live: LiveState) -> Manifest | None:
     """Returns the pod that the StatefulSet to create is going to adopt."""
     is_adopted = live.pod is not None and not is_terminating(live.pod) and controller(live.pod) is None
     return live.pod if is_adopted else None
-
-
-def _config_hash_of(template: Mapping[str, Any]) -> str | None:
-    return ((template.get("metadata") or {}).get("annotations") or {}).get(CONFIG_HASH)
-
-
-def _container(template: Mapping[str, Any]) -> Manifest:
-    containers = (template.get("spec") or {}).get("containers") or []
-    return next((container for container in containers if container["name"] == CONTAINER), {})

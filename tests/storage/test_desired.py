@@ -170,7 +170,7 @@ def test_a_claim_does_not_replace_a_database_in_use() -> None:
 
 
 def database_mounts_of(workload: Manifest) -> list[Manifest]:
-    return list(database_mounts(workload["spec"]["template"]["spec"]))
+    return list(database_mounts(workload["spec"]["template"]))
 
 
 def of_the_server(name: str, **metadata: Any) -> Manifest:
