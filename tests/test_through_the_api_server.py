@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from app.storage.crd import custom_resource_definition
-from app.storage.objects import render
+from app.storage.desired import render
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_TIMEOUT_SECONDS

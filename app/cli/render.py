@@ -4,7 +4,7 @@ import click
 
 from app import manifests
 from app.cli.options import paths_argument, read_servers
-from app.storage import objects
+from app.storage import desired
 from app.storage.reading import read
 from app.storage.rules import invalid_findings
 from app.syntax import UnusableInput
@@ -24,6 +24,6 @@ def render(paths: tuple[str, ...]) -> None:
         if findings := invalid_findings(reading):
             raise UnusableInput(document.file, document.line_of(findings[0].path), findings[0].message)
 
-        for manifest in objects.render(reading.server):
+        for manifest in desired.render(reading.server):
             click.echo("---")
             click.echo(manifests.dump(manifest), nl=False)

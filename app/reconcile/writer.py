@@ -13,7 +13,8 @@ from app.cluster.informers import Informers, is_from_creator
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.storage.difference import differs, marked
 from app.storage.evidence import quote
-from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates, without_fields_of_other_types
+from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates
+from app.storage.services import without_fields_of_other_types
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest, is_terminating, key_of
 

@@ -23,7 +23,7 @@ from app.storage.objects import (
     controller,
     postgres_secret,
     service_name,
-    services,
+    stateful_set,
 )
 from app.storage.problem import UNREADABLE, Problem, Stage
 from app.storage.provisioning import Contents, Hashes, awaits_push, contents, credentials_problem, provisioning
@@ -49,6 +49,7 @@ from app.storage.secret_references import (
     generated_references,
     why_not_usable,
 )
+from app.storage.services import services
 from app.storage.spec import DittoServer, Spec
 from app.storage.takeover import former_admin_secret_name, is_of_server, without_owner
 from app.storage.unstructured import Manifest, is_terminating
@@ -161,6 +162,13 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         provisioning=None if is_foreign else provisioning(server, live, hashes),
         contents=inside,
     )
+
+
+def render(server: DittoServer) -> list[Manifest]:
+    """Renders everything that is created for a server except Secrets, without a cluster."""
+    has_namespace = "namespace" in server.metadata.model_fields_set
+    owner = Owner(server.metadata.name, server.metadata.namespace if has_namespace else "")
+    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec)]
 
 
 def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> float | None:

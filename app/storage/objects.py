@@ -1,13 +1,12 @@
 """Renders the objects that a DittoServer owns, with only what the operator decides on, as dicts shaped like YAML."""
 
 import base64
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from app.storage.config import config_yaml
 from app.storage.pod import CONFIG_FILE, PodRevision, config_map_name, pod_template
-from app.storage.ports import listeners
 from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import (
     ADMIN,
@@ -18,7 +17,7 @@ from app.storage.secret_references import (
     jwt_secret_name,
     postgres_secret_name,
 )
-from app.storage.spec import API_VERSION, KIND, DittoServer, Spec
+from app.storage.spec import API_VERSION, KIND, Spec
 from app.storage.unstructured import Manifest
 from app.storage.volumes import Volume, volumes
 
@@ -27,14 +26,6 @@ OPERATOR = "dittofs-operator"
 # What the informers select; a Secret that somebody named is none of these.
 SELECTOR = f"app={APP}"
 INSTANCE = "instance"
-_FIELDS_OF_TYPES = {
-    "loadBalancerIP": ("LoadBalancer",),
-    "loadBalancerClass": ("LoadBalancer",),
-    "loadBalancerSourceRanges": ("LoadBalancer",),
-    "allocateLoadBalancerNodePorts": ("LoadBalancer",),
-    "healthCheckNodePort": ("LoadBalancer",),
-    "externalTrafficPolicy": ("LoadBalancer", "NodePort"),
-}
 
 
 @dataclass(frozen=True)
@@ -83,33 +74,9 @@ def controller(manifest: Mapping[str, Any]) -> Manifest | None:
     return next((reference for reference in references if reference.get("controller")), None)
 
 
-def render(server: DittoServer) -> list[Manifest]:
-    """Renders everything that is created for a server except Secrets, without a cluster."""
-    has_namespace = "namespace" in server.metadata.model_fields_set
-    owner = Owner(server.metadata.name, server.metadata.namespace if has_namespace else "")
-    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec)]
-
-
 def config_map(owner: Owner, spec: Spec, rendering: Rendering = NEWEST) -> Manifest:
     data = {CONFIG_FILE: config_yaml(spec, rendering)}
-    return _object("v1", "ConfigMap", config_map_name(owner.name), owner, data=data)
-
-
-def services(owner: Owner, spec: Spec) -> list[Manifest]:
-    ports = {
-        listener.name: {"name": listener.name, "port": listener.port, "targetPort": listener.name, "protocol": "TCP"}
-        for listener in listeners(spec)
-    }
-    exposed, annotations = {"type": spec.service.type}, spec.service.annotations or {}
-
-    result = [
-        _service(owner, "headless", {"clusterIP": "None"}, [ports["nfs"]]),
-        _service(owner, "file", exposed, [ports[name] for name in ("nfs", "smb") if name in ports], annotations),
-        _service(owner, "api", exposed, [ports["api"]], annotations),
-    ]
-    if "metrics" in ports:
-        result.append(_service(owner, "metrics", {"type": "ClusterIP"}, [ports["metrics"]]))
-    return result
+    return owned_object("v1", "ConfigMap", config_map_name(owner.name), owner, data=data)
 
 
 def stateful_set(
@@ -120,7 +87,7 @@ def stateful_set(
     names = [claim["metadata"]["name"] for claim in claims]
     template = pod_template(owner.name, spec, owner.labels, names, revision or PodRevision())
 
-    return _object(
+    return owned_object(
         "apps/v1",
         "StatefulSet",
         owner.name,
@@ -134,18 +101,6 @@ def stateful_set(
             "volumeClaimTemplates": claims,
         },
     )
-
-
-def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
-    """Returns the spec of a Service without the fields that the API server rejects for its type (ValidateService)."""
-    # A user may have set them while the type was another one, and would keep the Service from ever changing.
-    kind = service.get("type") or "ClusterIP"
-    unfit = {name for name, types in _FIELDS_OF_TYPES.items() if kind not in types}
-    kept = {name: value for name, value in service.items() if name not in unfit}
-    if kind == "ClusterIP":
-        ports = [{name: value for name, value in port.items() if name != "nodePort"} for port in kept["ports"]]
-        kept["ports"] = ports
-    return kept
 
 
 def claim_templates(spec: Spec) -> list[Manifest]:
@@ -201,24 +156,14 @@ def service_name(server: str, suffix: str) -> str:
     return f"{server}-{suffix}"
 
 
-def _service(
-    owner: Owner, suffix: str, kind: Manifest, ports: Iterable[Manifest], annotations: Mapping[str, str] | None = None
-) -> Manifest:
-    name = service_name(owner.name, suffix)
-    spec = {**kind, "selector": owner.selector, "ports": list(ports)}
-    manifest = _object("v1", "Service", name, owner, spec=spec)
-    if annotations:
-        manifest["metadata"]["annotations"] = dict(annotations)
-    return manifest
-
-
 def _secret(name: str, owner: Owner, data: Mapping[str, bytes]) -> Manifest:
     """Renders a Secret without an owner: the claims outlive the server, and the database on them knows these values."""
     encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
-    return _object("v1", "Secret", name, Owner(owner.name, owner.namespace), type="Opaque", data=encoded)
+    return owned_object("v1", "Secret", name, Owner(owner.name, owner.namespace), type="Opaque", data=encoded)
 
 
-def _object(version: str, kind: str, name: str, owner: Owner, **content: Any) -> Manifest:
+def owned_object(version: str, kind: str, name: str, owner: Owner, **content: Any) -> Manifest:
+    """Renders an object with the labels of the server's objects, which belongs to the owner if that exists."""
     metadata: Manifest = {"name": name, "labels": owner.labels}
     if owner.namespace:
         metadata["namespace"] = owner.namespace

@@ -15,9 +15,10 @@ from app.cluster.client import Cluster, Selection
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
-from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, services, stateful_set
+from app.storage.objects import Owner, admin_secret, config_map, jwt_secret, stateful_set
 from app.storage.pod import PodRevision, config_hash_of
 from app.storage.reading import read
+from app.storage.services import services
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.bench.figures import Figure
 from tests.bench.sizes import Sizes

@@ -3,12 +3,13 @@
 from app.cluster.reader import CONFIG_MAPS, SERVICES, STATEFUL_SETS
 from app.reconcile.live_reader import LiveReader
 from app.storage.live import RESIZE_PATIENCE
-from app.storage.objects import admin_secret, config_map, jwt_secret, services, stateful_set
+from app.storage.objects import admin_secret, config_map, jwt_secret, stateful_set
 from app.storage.pod import PodRevision
 from app.storage.provisioning import Hashes
 from app.storage.reading import read
 from app.storage.rendering import Rendering
 from app.storage.resize import initial_templates
+from app.storage.services import services
 from app.storage.unstructured import key_of
 from tests.harness.reconciler_namespace import ReconcilerNamespace, owner_of
 from tests.harness.wait import until_async

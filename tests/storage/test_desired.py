@@ -20,13 +20,14 @@ from app.storage.difference import marked
 from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Trait, Unknown
 from app.storage.finding import rejection
 from app.storage.live import LiveState
-from app.storage.objects import Owner, services
+from app.storage.objects import Owner
 from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.problem import UNREADABLE
 from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
 from app.storage.resize import ChangeClaims, RemoveStatefulSet
 from app.storage.rollout import REVISION
+from app.storage.services import services
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.storage.desired import render
 from app.storage.difference import differs, marked
 from app.storage.objects import (
     Owner,
@@ -13,12 +14,11 @@ from app.storage.objects import (
     jwt_secret,
     live_claim_templates,
     postgres_secret,
-    render,
-    services,
     stateful_set,
 )
 from app.storage.pod import PodRevision
 from app.storage.reading import read
+from app.storage.services import services
 from app.storage.spec import Spec
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import s3, server, storage
@@ -39,14 +39,6 @@ MANY = {
 
 def spec(**fields: Any) -> Spec:
     return read(server(**fields)).server.spec
-
-
-def by_name(manifests: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    return {manifest["metadata"]["name"]: manifest for manifest in manifests}
-
-
-def ports(service: dict[str, Any]) -> dict[str, tuple[int, str]]:
-    return {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
 
 
 def claims(**fields: Any) -> list[Any]:
@@ -93,30 +85,6 @@ def test_the_hash_is_an_annotation_of_the_pod() -> None:
     assert stateful_set(OWNER, spec(), HASHED)["spec"]["template"]["metadata"]["annotations"] == {
         "dittofs.io/config-hash": "hash"
     }
-
-
-def test_services_map_the_ports_of_the_spec_to_those_of_the_server() -> None:
-    found = by_name(services(OWNER, spec(nfsPort=3049, **{key: MANY[key] for key in ("smb", "metrics", "service")})))
-
-    assert ports(found["files-headless"]) == {"nfs": (3049, "nfs")}
-    assert ports(found["files-file"]) == {"nfs": (3049, "nfs"), "smb": (445, "smb")}
-    assert ports(found["files-api"]) == {"api": (8080, "api")}
-    assert ports(found["files-metrics"]) == {"metrics": (9090, "metrics")}
-    assert {name: service["spec"].get("type") for name, service in found.items()} == {
-        "files-headless": None,
-        "files-file": "LoadBalancer",
-        "files-api": "LoadBalancer",
-        "files-metrics": "ClusterIP",
-    }
-    assert found["files-api"]["metadata"]["annotations"] == {"example.com/internal": "true"}
-    assert "annotations" not in found["files-headless"]["metadata"]
-    assert {tuple(service["spec"]["selector"].items()) for service in found.values()} == {
-        (("app", "dittofs-server"), ("instance", "files"))
-    }
-
-
-def test_metrics_have_a_service_only_while_enabled() -> None:
-    assert "files-metrics" not in by_name(services(OWNER, spec()))
 
 
 def test_everything_but_generated_secrets_is_owned() -> None:
