@@ -12,10 +12,11 @@ from starlette.requests import ClientDisconnect
 
 from app.admission.patch import patch
 from app.admission.review import Answer, NotAReview, Review, allow, allow_with_patch, deny, read_review, refuse
+from app.storage.change import Change
 from app.storage.defaulting import set_defaults
 from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings
-from app.storage.rules import Change, judge, needs
+from app.storage.rules import judge, needs
 from app.storage.spec import KIND
 from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 

@@ -17,8 +17,9 @@ from app.cluster.lookup import DEADLINE_SECONDS, Overlay, gather
 from app.cluster.reader import DITTO_SERVERS, Reader
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document
+from app.storage.change import Change
 from app.storage.finding import Finding, one_line, rejections, warnings
-from app.storage.rules import Change, needs
+from app.storage.rules import needs
 from app.storage.spec import KIND
 from app.storage.status_schema import ServerStatus
 from app.storage.strictness import judge_manifest

@@ -16,11 +16,12 @@ from app.cluster.reader import Reader
 from app.cluster.snapshot import DEFAULT_NAMESPACE, objects
 from app.cluster.survey import Survey, survey
 from app.manifests import Document
+from app.storage.change import Change
 from app.storage.defaulting import set_defaults
 from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
 from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
-from app.storage.rules import Change, needs
+from app.storage.rules import needs
 from app.storage.spec import KIND
 from app.storage.strictness import judge_manifest
 

@@ -1,7 +1,10 @@
 """Findings, which reject a DittoServer or warn about it, and problems of a server that is live."""
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_MAX_QUOTED_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
@@ -44,3 +47,13 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(character if character.isprintable() else " " for character in text)
+
+
+def quote_value(text: str) -> str:
+    """Returns a user's text for a message, in quotes and shortened."""
+    return json.dumps(shorten(text), ensure_ascii=False)
+
+
+def shorten(text: str) -> str:
+    """Returns as much of a user's text as a message shows."""
+    return text if len(text) <= _MAX_QUOTED_CHARACTERS else f"{text[: _MAX_QUOTED_CHARACTERS - 1]}…"

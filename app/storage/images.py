@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from app.storage.adoption import why_not_adopted
 from app.storage.events import Event
 from app.storage.evidence import quote
+from app.storage.fields import MAX_IMAGE_CHARACTERS
 from app.storage.live import LiveState
 from app.storage.pod import container_status, server_container
 from app.storage.rollout import is_ready
-from app.storage.spec import MAX_IMAGE_CHARACTERS, DittoServer
+from app.storage.spec import DittoServer
 from app.storage.status_schema import IMAGE_ID_PATTERN, ServerStatus
 
 MIGRATION_FAILED = "DatabaseMigrationFailed"

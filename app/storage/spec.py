@@ -1,23 +1,31 @@
 """The models of a DittoServer: fields, types, defaults and bounds. The CustomResourceDefinition is made from them."""
 
 import re
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
-    GetCoreSchemaHandler,
-    model_validator,
 )
-from pydantic.alias_generators import to_camel
-from pydantic_core import CoreSchema, PydanticCustomError
-from pydantic_core.core_schema import no_info_after_validator_function
 
-from app.storage import quantity
+from app.storage.fields import (
+    Annotations,
+    Credits,
+    Image,
+    KeyName,
+    Model,
+    Name,
+    Path,
+    Port,
+    Size,
+    Verbatim,
+    Within,
+    Word,
+    field_error,
+    section,
+)
 
 GROUP = "dittofs.dittofs.com"
 VERSION = "v1alpha1"
@@ -25,102 +33,9 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "DittoServer"
 PLURAL = "dittoservers"
 
-INT32_MAX = 2**31 - 1
-MAX_ANNOTATIONS = 256
-MAX_IMAGE_CHARACTERS = 1024
 MAX_SHARES = 64
-
-
-@dataclass(frozen=True)
-class Within:
-    """An int32 from `low` to `high`; its message names both bounds, where pydantic's names only the one violated."""
-
-    low: int
-    high: int = INT32_MAX
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return no_info_after_validator_function(self._check, handler(source))
-
-    def _check(self, value: int) -> int:
-        if not self.low <= value <= self.high:
-            raise _error("bounds", f"must be between {self.low} and {self.high}, not {value}")
-        return value
-
-    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
-        return {**handler(schema["schema"]), "format": "int32", "minimum": self.low, "maximum": self.high}
-
-
-def _error(kind: str, message: str) -> PydanticCustomError:
-    """Passes the message as a value and never as the template, in which pydantic would replace what is in braces."""
-    return PydanticCustomError(kind, "{message}", {"message": message})
-
-
-def _check_size(value: str) -> str:
-    if not re.fullmatch(quantity.SIZE_PATTERN, value):
-        raise _error("size", f'must match {quantity.SIZE_PATTERN}, such as 10Gi, not "{value[:40]}"')
-    if quantity.parse(value) == 0:
-        raise _error("size", f'must be more than zero, not "{value[:40]}"')
-    return value
-
-
-def _limit_entries(value: Any) -> Any:
-    """Runs before the entries are checked: a flood of wrong ones would be a flood of errors."""
-    if isinstance(value, dict) and len(value) > MAX_ANNOTATIONS:
-        raise _error("entries", f"must have at most {MAX_ANNOTATIONS} entries")
-    return value
-
-
-def _limit_shares(value: Any) -> Any:
-    """Runs before the shares are checked, as with annotations; a null among them is left to the checks."""
-    if isinstance(value, list) and len(value) > MAX_SHARES:
-        raise _error("entries", f"must have at most {MAX_SHARES} entries")
-    return value
-
-
-def _without_nulls(value: Any) -> Any:
-    """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
-    if isinstance(value, dict) and None in value.values():
-        return {k: v for k, v in value.items() if v is not None}
-    return value
-
-
-Port = Annotated[int, Within(1, 65535)]
-Credits = Annotated[int, Within(1)]
-Name = Annotated[str, Field(max_length=253)]
-KeyName = Annotated[str, Field(min_length=1, max_length=253)]
-Word = Annotated[str, Field(max_length=64)]
-Path = Annotated[str, Field(max_length=4096)]
 MAX_SHARE_NAME_CHARACTERS = 63
-Image = Annotated[str, Field(max_length=MAX_IMAGE_CHARACTERS)]
 SHARE_NAME_PATTERN = "^([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])$"
-_SIZE_SCHEMA: dict[str, Any] = {
-    "pattern": quantity.SIZE_PATTERN,
-    "x-kubernetes-validations": [{"rule": "!self.matches('^0+[A-Z]')", "message": "must be more than zero"}],
-}
-Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_check_size)]
-Annotations = Annotated[
-    dict[str, Annotated[str, Field(max_length=65536)]],
-    Field(max_length=MAX_ANNOTATIONS),
-    BeforeValidator(_limit_entries),
-    BeforeValidator(_without_nulls),
-]
-# Types of core/v1 that go into the pod as they are; `sections` tells whether the API server accepts them.
-Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
-
-
-class Model(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, alias_generator=to_camel, use_attribute_docstrings=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return _without_nulls(value)
-
-
-def _section(model: type[Model]) -> Any:
-    """Returns a field that is a section with its defaults when left out; the schema shows no default for it."""
-    default = model()
-    return Field(default_factory=lambda: default)
 
 
 class SecretKey(Model):
@@ -159,7 +74,7 @@ class Database(Model):
 
     type: Literal["sqlite", "postgres"] = "sqlite"
     """sqlite or postgres."""
-    sqlite: Sqlite = _section(Sqlite)
+    sqlite: Sqlite = section(Sqlite)
     """The SQLite database."""
     postgres_secret_ref: SecretKey | None = None
     """The key that holds a PostgreSQL connection string; wins over SQLite."""
@@ -219,7 +134,7 @@ class Identity(Model):
     """memory."""
     jwt: Jwt | None = None
     """Tokens of the API; when left out, a signing secret is generated."""
-    admin: Admin = _section(Admin)
+    admin: Admin = section(Admin)
     """The first administrator."""
 
 
@@ -277,9 +192,9 @@ class Smb(Model):
     """Has no effect: the server's configuration has no such setting."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
     """Has no effect: the server's configuration has no such setting."""
-    timeouts: Timeouts = _section(Timeouts)
+    timeouts: Timeouts = section(Timeouts)
     """Timeouts of SMB connections. They have no effect: the server's configuration has no such settings."""
-    credits: SmbCredits = _section(SmbCredits)
+    credits: SmbCredits = section(SmbCredits)
     """SMB flow control. It has no effect: the server's configuration has no such setting."""
     metrics_log_interval: Word = "5m"
     """Has no effect: the server's configuration has no such setting."""
@@ -309,9 +224,18 @@ class S3(Model):
     """The name of the bucket. DittoFS 0.13 or newer needs it to get the credentials, of which it keeps a copy."""
 
 
+def _limit_shares(value: Any) -> Any:
+    """Runs before the shares are checked, as with annotations; a null among them is left to the checks."""
+    if isinstance(value, list) and len(value) > MAX_SHARES:
+        raise field_error("entries", f"must have at most {MAX_SHARES} entries")
+    return value
+
+
 def _check_share_name(value: str) -> str:
     if not re.fullmatch(SHARE_NAME_PATTERN, value):
-        raise _error("share", "must be lower-case letters, digits and dashes, with a letter or a digit at both ends")
+        raise field_error(
+            "share", "must be lower-case letters, digits and dashes, with a letter or a digit at both ends"
+        )
     return value
 
 
@@ -358,25 +282,25 @@ class Spec(Model):
     """Always, IfNotPresent or Never; when left out, Kubernetes decides by the tag of the image."""
     replicas: Annotated[int, Within(0, 1)] = 1
     """1, or 0 to stop the server and keep its data."""
-    storage: Storage = _section(Storage)
+    storage: Storage = section(Storage)
     """The volumes."""
-    database: Database = _section(Database)
+    database: Database = section(Database)
     """The database of users, shares and stores."""
-    cache: Cache = _section(Cache)
+    cache: Cache = section(Cache)
     """The server's cache on the cache volume."""
-    metrics: Metrics = _section(Metrics)
+    metrics: Metrics = section(Metrics)
     """Prometheus metrics of the server."""
-    control_plane: ControlPlane = _section(ControlPlane)
+    control_plane: ControlPlane = section(ControlPlane)
     """The server's API."""
-    identity: Identity = _section(Identity)
+    identity: Identity = section(Identity)
     """Who may use the server."""
-    service: Service = _section(Service)
+    service: Service = section(Service)
     """The Services for files and the API."""
     nfs_port: Port = 2049
     """The Service's port for NFS."""
-    smb: Smb = _section(Smb)
+    smb: Smb = section(Smb)
     """Access by SMB."""
-    s3: S3 = _section(S3)
+    s3: S3 = section(S3)
     """Content in S3."""
     shares: Shares | None = None
     """Shares that the operator creates in the server."""

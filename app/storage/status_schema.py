@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from app.storage.fields import Image, Model, Name, Within
 from app.storage.server_health import MAX_SHARES, MAX_VERSION_CHARACTERS, VERSION_PATTERN
-from app.storage.spec import Image, Model, Name, Within
 
 # As the container runtime reports it: with the repository, or without one for an image that came from none.
 IMAGE_ID_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@)?sha256:[0-9a-f]{64}$"

@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from typing import Any
 
+from app.storage.change import Change
 from app.storage.facts import Facts
 from app.storage.finding import Finding, rejection, rejections, sort_findings
 from app.storage.metadata import METADATA_SCHEMA, field_path, metadata_errors
 from app.storage.reading import MAX_UNKNOWN_FIELDS, closest_field
-from app.storage.rules import RULES, Change, fields_are_known, judge
+from app.storage.rules import RULES, fields_are_known, judge
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import API_VERSION
 from app.storage.status_schema import Status

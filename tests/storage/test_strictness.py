@@ -3,9 +3,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
+from app.storage.change import Change
 from app.storage.facts import Facts, StorageClass, StorageClasses
 from app.storage.finding import Finding, rejections
-from app.storage.rules import Change
 from app.storage.strictness import judge_manifest, unknown_fields
 from app.storage.unstructured import Manifest
 from tests.harness.json_strategies import ANY_JSON, ANY_OBJECT

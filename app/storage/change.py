@@ -1,0 +1,112 @@
+"""The change of a DittoServer that rules judge: as it is wanted, and as it is."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from app.storage.facts import Facts
+from app.storage.finding import Finding
+from app.storage.names import (
+    is_server_name,
+)
+from app.storage.ports import Listener, listeners
+from app.storage.reading import Reading, read
+from app.storage.secret_references import (
+    SecretReference,
+    secret_references,
+)
+from app.storage.sections import Section, changed_sections
+from app.storage.server_health import Family, family_of_image, image_version
+from app.storage.spec import DittoServer, Spec
+from app.storage.status_schema import ServerStatus
+from app.storage.volumes import (
+    Volume,
+    resized_volumes,
+    volumes,
+)
+
+_NEVER_RAN = ServerStatus()
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a DittoServer: as it is wanted, and as it is; `old` is None if it is judged as a new server."""
+
+    new: Reading
+    old: DittoServer | None = None
+    spec_is_unchanged: bool = False
+    exists: bool = False  # It is judged like a new server although it exists, and so has claims of its own.
+    running: ServerStatus = _NEVER_RAN  # What is known of the server that runs.
+
+    @classmethod
+    def read(cls, manifest: Any, old_manifest: Any = None) -> "Change":
+        if old_manifest is None:
+            return cls(read(manifest))
+
+        new_spec, old_spec = (
+            either.get("spec") if isinstance(either, dict) else None for either in (manifest, old_manifest)
+        )
+        try:
+            spec_is_unchanged = bool(new_spec == old_spec)
+        except RecursionError:
+            # The specs are nested nearly a thousand deep, and get judged as if they were different.
+            spec_is_unchanged = False
+        running = ServerStatus.read(old_manifest) if isinstance(old_manifest, dict) else _NEVER_RAN
+        return cls(read(manifest), read(old_manifest).server, spec_is_unchanged, running=running)
+
+    @property
+    def spec(self) -> Spec:
+        return self.new.server.spec
+
+    @property
+    def name(self) -> str:
+        return self.new.server.metadata.name
+
+    @cached_property
+    def listeners(self) -> tuple[Listener, ...]:
+        return listeners(self.spec)
+
+    @cached_property
+    def resized(self) -> tuple[Volume, ...]:
+        """The volumes with another size than before, all of them when the server is new."""
+        if self.old is None:
+            return self.added
+        return tuple(resized_volumes(self.spec.storage, self.old.spec.storage))
+
+    @cached_property
+    def added(self) -> tuple[Volume, ...]:
+        """The volumes that the server did not have, but whose claims an earlier server of this name may have left."""
+        if self.old is None and not is_server_name(self.name):
+            return ()
+        existing = {volume.name for volume in volumes(self.old.spec.storage) if volume.size} if self.old else set()
+        return tuple(volume for volume in volumes(self.spec.storage) if volume.size and volume.name not in existing)
+
+    @cached_property
+    def references(self) -> list[SecretReference]:
+        """The references to Secrets that are new or changed."""
+        old = secret_references(self.old.spec) if self.old else ()
+        return [reference for reference in secret_references(self.spec) if reference not in old]
+
+    @property
+    def image_changes(self) -> bool:
+        """Tells whether a server that exists gets another image."""
+        return self.old is not None and self.old.spec.image != self.spec.image
+
+    @cached_property
+    def family(self) -> Family | None:
+        """Tells which of the two servers will run; None when neither its status nor its image says."""
+        is_of_this_image = self.running.image in (None, self.spec.image) and not self.image_changes
+        # The servers from 0.10 to 0.12 answer like newer ones, and take the keys from their environment all the same.
+        if self.running.family and is_of_this_image and image_version(self.spec.image) is None:
+            return Family(self.running.family)
+        return family_of_image(self.spec.image)
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """The sections that go into the pod verbatim and are new or changed."""
+        return changed_sections(self.spec, self.old.spec if self.old else None)
+
+
+# A rule yields what is wrong with a change, or doubtful about it, by these facts.
+Rule = Callable[[Change, Facts], Iterator[Finding]]

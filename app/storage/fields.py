@@ -1,0 +1,107 @@
+"""The types of the fields of a DittoServer, with their bounds, and the model that its parts are made from."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic_core.core_schema import no_info_after_validator_function
+
+from app.storage import quantity
+
+INT32_MAX = 2**31 - 1
+MAX_ANNOTATIONS = 256
+MAX_IMAGE_CHARACTERS = 1024
+
+
+@dataclass(frozen=True)
+class Within:
+    """An int32 from `low` to `high`; its message names both bounds, where pydantic's names only the one violated."""
+
+    low: int
+    high: int = INT32_MAX
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._check, handler(source))
+
+    def _check(self, value: int) -> int:
+        if not self.low <= value <= self.high:
+            raise field_error("bounds", f"must be between {self.low} and {self.high}, not {value}")
+        return value
+
+    def __get_pydantic_json_schema__(self, schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(schema["schema"]), "format": "int32", "minimum": self.low, "maximum": self.high}
+
+
+def field_error(kind: str, message: str) -> PydanticCustomError:
+    """Passes the message as a value and never as the template, in which pydantic would replace what is in braces."""
+    return PydanticCustomError(kind, "{message}", {"message": message})
+
+
+def _check_size(value: str) -> str:
+    if not re.fullmatch(quantity.SIZE_PATTERN, value):
+        raise field_error("size", f'must match {quantity.SIZE_PATTERN}, such as 10Gi, not "{value[:40]}"')
+    if quantity.parse(value) == 0:
+        raise field_error("size", f'must be more than zero, not "{value[:40]}"')
+    return value
+
+
+def _limit_entries(value: Any) -> Any:
+    """Runs before the entries are checked: a flood of wrong ones would be a flood of errors."""
+    if isinstance(value, dict) and len(value) > MAX_ANNOTATIONS:
+        raise field_error("entries", f"must have at most {MAX_ANNOTATIONS} entries")
+    return value
+
+
+def _without_nulls(value: Any) -> Any:
+    """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
+    if isinstance(value, dict) and None in value.values():
+        return {k: v for k, v in value.items() if v is not None}
+    return value
+
+
+Port = Annotated[int, Within(1, 65535)]
+Credits = Annotated[int, Within(1)]
+Name = Annotated[str, Field(max_length=253)]
+KeyName = Annotated[str, Field(min_length=1, max_length=253)]
+Word = Annotated[str, Field(max_length=64)]
+Path = Annotated[str, Field(max_length=4096)]
+Image = Annotated[str, Field(max_length=MAX_IMAGE_CHARACTERS)]
+_SIZE_SCHEMA: dict[str, Any] = {
+    "pattern": quantity.SIZE_PATTERN,
+    "x-kubernetes-validations": [{"rule": "!self.matches('^0+[A-Z]')", "message": "must be more than zero"}],
+}
+Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_check_size)]
+Annotations = Annotated[
+    dict[str, Annotated[str, Field(max_length=65536)]],
+    Field(max_length=MAX_ANNOTATIONS),
+    BeforeValidator(_limit_entries),
+    BeforeValidator(_without_nulls),
+]
+# Types of core/v1 that go into the pod as they are; `sections` tells whether the API server accepts them.
+Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, alias_generator=to_camel, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, value: Any) -> Any:
+        return _without_nulls(value)
+
+
+def section(model: type[Model]) -> Any:
+    """Returns a field that is a section with its defaults when left out; the schema shows no default for it."""
+    default = model()
+    return Field(default_factory=lambda: default)

@@ -1,0 +1,45 @@
+"""Rules about the image and the sections of a DittoServer that go into its pod."""
+
+from collections.abc import Iterator
+
+from app.storage.change import Change
+from app.storage.facts import Facts
+from app.storage.finding import Finding, quote_value, rejection, warning
+from app.storage.images import can_move, is_same_image, pinned_image
+from app.storage.sections import section_findings
+
+
+def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
+    image = change.spec.image
+    if change.old and change.old.spec.image == image:
+        return
+
+    if not image:
+        yield rejection("spec.image", "image must not be empty; leave it out for the default one")
+    elif any(character.isspace() for character in image):
+        yield rejection("spec.image", f"image {quote_value(image)} contains white space, which no image name has")
+
+
+def image_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """Warns before a migration of the database, after which the former server may not start, or show no shares."""
+    if not change.image_changes or is_same_image(change.spec.image, change.running):
+        return
+
+    version = change.running.version or "the old image"
+    what = "Postgres database" if change.spec.database.postgres_secret_ref else "metadata volume"
+    problem = f"image changes: once the new one has migrated the database, {version} may fail or show no shares"
+    yield warning("spec.image", f"{problem}; back up the {what} first")
+
+
+def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
+    image = change.spec.image
+    if not image or not can_move(image) or not (change.old is None or change.image_changes):
+        return
+
+    pinned = pinned_image(change.running) if change.running.image == image else None
+    advice = f"pin what runs now: {pinned}" if pinned else "pin a release, such as v0.29.0, or a digest"
+    yield warning("spec.image", f"image {quote_value(image)} may be a different one at each restart; {advice}")
+
+
+def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
+    yield from section_findings(change.spec, change.sections, facts.dry_run)

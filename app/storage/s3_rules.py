@@ -1,0 +1,46 @@
+"""Rules about S3 and the shares of a DittoServer."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from app.storage.change import Change
+from app.storage.facts import Facts
+from app.storage.finding import Finding, rejection, warning
+from app.storage.reading import field_name
+from app.storage.secret_references import (
+    S3_PATH,
+)
+from app.storage.server_health import Family
+from app.storage.shares import store_of
+from app.storage.spec import S3
+
+
+def shares_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:
+    names = [share.name for share in change.spec.shares or ()]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield rejection("spec.shares", f'shares has {count} entries named "{name}"; give each a name of its own')
+
+
+def shares_have_a_store(change: Change, _facts: Facts) -> Iterator[Finding]:
+    s3, is_unreadable = change.spec.s3, any(error.path.startswith("spec.s") for error in change.new.errors)
+    if is_unreadable:
+        return
+
+    for share in change.spec.shares or ():
+        store = store_of(share, change.spec)
+        if store == "s3" and not (s3.bucket and s3.credentials_secret_ref):
+            yield rejection("spec.shares", f'share "{share.name}" in s3 needs s3.bucket and s3.credentialsSecretRef')
+        if store == "local" and not change.spec.storage.content_size:
+            yield rejection("spec.shares", f'share "{share.name}" in a local store needs storage.contentSize')
+
+
+def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Finding]:
+    s3 = change.spec.s3
+    if s3.bucket or not s3.credentials_secret_ref or change.family != Family.CURRENT:
+        return
+
+    old = change.old.spec.s3 if change.old and not change.image_changes else S3()
+    if old.bucket or old.credentials_secret_ref != s3.credentials_secret_ref:
+        problem = f"{field_name(S3_PATH)} has no effect without s3.bucket on DittoFS 0.13 or newer"
+        yield warning(S3_PATH, f"{problem}; set s3.bucket")

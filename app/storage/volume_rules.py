@@ -1,0 +1,138 @@
+"""Rules about the volumes of a DittoServer: classes, sizes, live claims and paths."""
+
+import posixpath
+from collections.abc import Iterator
+
+from app.storage import quantity
+from app.storage.change import Change
+from app.storage.facts import Claim, Facts, Unknown
+from app.storage.finding import Finding, rejection, shorten, warning
+from app.storage.reading import field_name
+from app.storage.volumes import (
+    Volume,
+    describe_reuse,
+    mount_paths,
+    second_mount_paths,
+    storage_class_of,
+    unknown_resizability,
+    why_not_resizable,
+)
+
+_MAX_CLASSES_LISTED = 20
+
+
+def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    if change.old is None:
+        return
+
+    new, old = change.spec.storage.storage_class_name, change.old.spec.storage.storage_class_name
+    if new != old:
+        path = "spec.storage.storageClassName"
+        was = "unset" if old is None else f'"{old}"'
+        advice = "volumes cannot move; make a new DittoServer with the other class and copy the data"
+        yield rejection(path, f"{field_name(path)} cannot change, it was {was}: {advice}")
+
+
+def content_volume_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
+    if not (change.old and change.old.spec.storage.content_size) or change.spec.storage.content_size is not None:
+        return
+
+    path = "spec.storage.contentSize"
+    is_unreadable = any(path.startswith(error.path) for error in change.new.errors)
+    if not is_unreadable:
+        advice = "its volume holds data; make a new DittoServer without it and copy the data"
+        yield rejection(path, f"{field_name(path)} cannot be removed: {advice}")
+
+
+def sizes_suit_live_claims(change: Change, facts: Facts) -> Iterator[Finding]:
+    for volume in change.resized:
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if not isinstance(claim, Claim) or (claim.terminating and volume in change.added):
+            continue
+
+        if why := why_not_resizable(volume, claim, facts.storage_classes):
+            yield rejection(volume.field, f"{field_name(volume.field)} {why}")
+        elif what := unknown_resizability(volume, claim, facts.storage_classes):
+            yield warning(volume.field, f"Could not verify {what}")
+
+
+def live_claims_are_known(change: Change, facts: Facts) -> Iterator[Finding]:
+    """Warns once for each reason: without a cluster, or without an answer, it is the same for all claims."""
+    unknown: dict[str, list[Volume]] = {}
+    for volume in change.resized:
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if isinstance(claim, Unknown):
+            unknown.setdefault(claim.why, []).append(volume)
+
+    for why, affected in unknown.items():
+        names = ", ".join(volume.claim_name(change.name) for volume in affected)
+        yield warning(affected[0].field, f"Could not verify volume claim{'s' * (len(affected) > 1)} {names}: {why}")
+
+
+def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Finding]:
+    if change.exists:
+        return
+
+    wanted = storage_class_of(change.spec.storage, None, facts.storage_classes)
+    for volume in change.added:
+        claim = facts.claims.get(volume.claim_name(change.name))
+        if not isinstance(claim, Claim):
+            continue
+
+        if claim.terminating or why_not_resizable(volume, claim, facts.storage_classes) is None:
+            yield warning(volume.field, describe_reuse(volume, claim, wanted, facts.storage_classes))
+
+
+def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
+    name, classes = change.spec.storage.storage_class_name, facts.storage_classes
+    if change.old is not None or not name or classes.named(name):
+        return
+
+    path = "spec.storage.storageClassName"
+    if classes.gap:
+        yield warning(path, f'Could not verify StorageClass "{name}" exists: {classes.gap}')
+        return
+
+    default = classes.default
+    names = sorted(f"{known.name} (default)" if known == default else known.name for known in classes.known)
+    if (more := len(names) - _MAX_CLASSES_LISTED) > 0:
+        names[_MAX_CLASSES_LISTED:] = [f"and {more} more"]
+    yield rejection(path, f'StorageClass "{name}" does not exist in cluster; there are: {", ".join(names) or "none"}')
+
+
+def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
+    if change.old is not None or change.spec.storage.storage_class_name is not None or facts.storage_classes.default:
+        return
+
+    path = "spec.storage.storageClassName"
+    if facts.storage_classes.gap:
+        yield warning(path, f"Could not verify that there is a default StorageClass: {facts.storage_classes.gap}")
+    else:
+        problem = f"{field_name(path)} is not set and no StorageClass is the default"
+        yield warning(path, f"{problem}; the claims will stay Pending")
+
+
+def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:
+    path = "spec.cache.size"
+    size, volume_size = change.spec.cache.size, change.spec.storage.cache_size
+    wanted = quantity.parse_cache_size(size)
+
+    if wanted is None:
+        yield warning(path, f'cache.size "{shorten(size)}" is not a size that DittoFS reads, such as 1GB')
+    elif wanted > quantity.parse(volume_size):
+        problem = f"cache.size {size} is above storage.cacheSize {volume_size}"
+        yield warning(path, f"{problem}; the cache may fill its volume")
+
+
+def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
+    paths = {"spec.cache.path": change.spec.cache.path}
+    database = change.spec.database
+    if not database.postgres_secret_ref and database.type == "sqlite":
+        paths["spec.database.sqlite.path"] = database.sqlite.path
+
+    mounts = mount_paths(change.spec.storage)
+    for field, path in paths.items():
+        folder = f"{posixpath.normpath(path)}/"
+        if not any(folder.startswith(f"{mount}/") for mount in (*mounts, *second_mount_paths(change.spec.storage))):
+            problem = f"{field_name(field)} {shorten(path)} is on no volume and is lost with the pod"
+            yield warning(field, f"{problem}; volumes: {', '.join(mounts)}")
