@@ -15,10 +15,10 @@ TERMINATING = {"ServiceTerminating", "ConfigMapTerminating", "StatefulSetTermina
 DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}
 # Names in the code that look like reasons of the operator and are something else.
 KINDS = """
-    AdmissionReview APIGroupList APIResourceList ConfigMap CustomResourceDefinition DittoServer ExecCredential
+    APIGroupList APIResourceList AdmissionReview ConfigMap CustomResourceDefinition DittoServer ExecCredential
     MutatingWebhookConfiguration NetworkPolicy PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext
-    ResourceRequirements
-    SecurityContext StatefulSet StorageClass ValidatingWebhookConfiguration
+    PriorityClass ResourceRequirements SecurityContext ServiceAccount StatefulSet StorageClass
+    ValidatingWebhookConfiguration VolumeSnapshot
 """
 VALUES_OF_FIELDS = """
     BearerToken ExternalName FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch

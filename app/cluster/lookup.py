@@ -4,15 +4,39 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
-from app.cluster.errors import ClusterError, NotFound, Unavailable
-from app.cluster.reader import CLAIMS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Reader, Resource
+from app.cluster.errors import ClusterError, NotFound, Unavailable, UnknownPath
+from app.cluster.reader import (
+    CLAIMS,
+    PRIORITY_CLASSES,
+    SECRETS,
+    SERVICE_ACCOUNTS,
+    STATEFUL_SETS,
+    STORAGE_CLASSES,
+    VOLUME_SNAPSHOTS,
+    Listing,
+    Reader,
+    Resource,
+)
 from app.cluster.snapshot import find, namespaced_key, objects, select
 from app.manifests import Document
-from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Unknown
+from app.storage.facts import (
+    Claim,
+    DryRun,
+    ExistingObject,
+    Facts,
+    Needs,
+    Secret,
+    StorageClass,
+    StorageClasses,
+    Unknown,
+)
 from app.storage.spec import KIND
 
 DEADLINE_SECONDS = 2.0
+NO_SNAPSHOTS = "the cluster does not serve VolumeSnapshots; its CSI snapshotter is not installed"
 NOTHING_TO_ASK = "neither a snapshot nor a cluster was given"
+
+_RESOURCES = {resource.kind: resource for resource in (PRIORITY_CLASSES, SERVICE_ACCOUNTS, VOLUME_SNAPSHOTS)}
 
 T = TypeVar("T")
 
@@ -35,6 +59,10 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
             return read(await reader.get(resource, name, needs.namespace))
         except NotFound:
             return None
+        except UnknownPath:
+            if resource == VOLUME_SNAPSHOTS:
+                raise Unavailable(NO_SNAPSHOTS) from None
+            raise
 
     async with asyncio.TaskGroup() as group:
         question = answer(reader.dry_run(STATEFUL_SETS, needs.stateful_set)) if needs.stateful_set else None
@@ -43,6 +71,10 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
         secrets = {name: group.create_task(answer(get(SECRETS, name, Secret.read))) for name in sorted(needs.secrets)}
         names = sorted(needs.claims | needs.leftovers)
         claims = {name: group.create_task(answer(get(CLAIMS, name, Claim.read))) for name in names}
+        existing = {
+            reference: group.create_task(answer(get(_RESOURCES[reference.kind], reference.name, ExistingObject.read)))
+            for reference in sorted(needs.objects)
+        }
 
     classes = Facts().storage_classes
     if listed:
@@ -56,6 +88,7 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
         storage_classes=classes,
         secrets={name: task.result() for name, task in secrets.items()},
         claims={name: task.result() for name, task in claims.items() if name not in unasked},
+        objects={reference: task.result() for reference, task in existing.items()},
         dry_run=dry_run.result() if dry_run else None,
     )
 

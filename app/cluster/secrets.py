@@ -13,7 +13,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, NotFound
 from app.cluster.reader import SECRETS
 from app.cluster.store import Store, full_name, version_of
-from app.storage.facts import Secret, Trait, Unknown
+from app.storage.facts import OPAQUE, Secret, Trait, Unknown
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
@@ -26,26 +26,27 @@ class SecretDigest:
     version: int
     values: tuple[tuple[str, int, str], ...]
     terminating: bool = False
+    type: str = OPAQUE
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "SecretDigest":
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
         values = tuple((key, traits[key].value, digest) for key, digest in digests.items())
-        return cls(version_of(manifest), values, terminating=is_terminating(manifest))
+        return cls(version_of(manifest), values, is_terminating(manifest), manifest.get("type") or OPAQUE)
 
     @classmethod
     def decode(cls, encoded: bytes) -> "SecretDigest":
         fields = orjson.loads(encoded)
         values = tuple((key, traits, digest) for key, traits, digest in fields["values"])
-        return cls(fields["version"], values, terminating=fields["terminating"])
+        return cls(fields["version"], values, fields["terminating"], fields["type"])
 
     def encode(self) -> bytes:
         return orjson.dumps(self)
 
     @property
     def secret(self) -> Secret:
-        return Secret({key: Trait(traits) for key, traits, _ in self.values}, terminating=self.terminating)
+        return Secret({key: Trait(traits) for key, traits, _ in self.values}, self.terminating, self.type)
 
     @property
     def digests(self) -> dict[str, str]:

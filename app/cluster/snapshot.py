@@ -15,10 +15,13 @@ from app.cluster.reader import (
     DITTO_SERVERS,
     NETWORK_POLICIES,
     PODS,
+    PRIORITY_CLASSES,
     SECRETS,
+    SERVICE_ACCOUNTS,
     SERVICES,
     STATEFUL_SETS,
     STORAGE_CLASSES,
+    VOLUME_SNAPSHOTS,
     Listing,
     Resource,
 )
@@ -137,7 +140,7 @@ def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource
 
 # Expected values, as an error names them, each with its check.
 _MAPPING, _TEXTS, _TEXT, _NAME, _BOOLEAN = "a mapping", "a mapping of strings", "a string", "a name", "true or false"
-_BASE64, _AMOUNTS = "a mapping of base64 strings", "a mapping of quantities"
+_BASE64, _AMOUNT, _AMOUNTS = "a mapping of base64 strings", "a quantity", "a mapping of quantities"
 _MAPPINGS, _TEMPLATES = "a list of mappings", "a list of volume claim templates"
 _CONDITIONS, _ENTRIES = "a list of conditions", "a list of managers with their fields"
 _REQUESTS = "requests of storage"
@@ -151,6 +154,7 @@ _IS: dict[str, Callable[[Any], bool]] = {
         and _can_parse(lambda text: base64.b64decode(re.sub("[\r\n]", "", text), validate=True), value.values())
     ),
     _AMOUNTS: lambda value: _IS[_TEXTS](value) and _can_parse(quantity.parse, value.values()),
+    _AMOUNT: lambda value: isinstance(value, str) and _can_parse(quantity.parse, [value]),
     _MAPPINGS: lambda value: isinstance(value, list) and all(isinstance(item, dict) for item in value),
     _TEMPLATES: lambda value: (
         _IS[_MAPPINGS](value)
@@ -183,7 +187,10 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("metadata.creationTimestamp", _TEXT),
         ("allowVolumeExpansion", _BOOLEAN),
     ),
-    SECRETS: (*_METADATA, ("data", _BASE64), ("stringData", _TEXTS)),
+    SECRETS: (*_METADATA, ("type", _TEXT), ("data", _BASE64), ("stringData", _TEXTS)),
+    PRIORITY_CLASSES: _METADATA,
+    SERVICE_ACCOUNTS: _METADATA,
+    VOLUME_SNAPSHOTS: (*_METADATA, ("status", _MAPPING), ("status.restoreSize", _AMOUNT)),
     CLAIMS: (
         *_METADATA,
         ("metadata.creationTimestamp", _TEXT),

@@ -10,6 +10,7 @@ from app.storage.finding import Finding
 from app.storage.names import (
     is_server_name,
 )
+from app.storage.object_references import NamedObject, object_references
 from app.storage.ports import Listener, listeners
 from app.storage.reading import Reading, read
 from app.storage.secret_references import (
@@ -87,6 +88,15 @@ class Change:
         """The references to Secrets that are new or changed."""
         old = secret_references(self.old.spec) if self.old else ()
         return [reference for reference in secret_references(self.spec) if reference not in old]
+
+    @cached_property
+    def objects(self) -> tuple[NamedObject, ...]:
+        """The objects that the spec names and did not name before."""
+        named = object_references(self.spec)
+        if not (named and self.old):
+            return named
+        before = {entry.reference for entry in object_references(self.old.spec)}
+        return tuple(entry for entry in named if entry.reference not in before)
 
     @property
     def image_changes(self) -> bool:

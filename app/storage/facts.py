@@ -18,6 +18,11 @@ from urllib.parse import urlsplit
 from app.storage.unstructured import is_terminating
 
 MIN_JWT_SECRET_CHARACTERS = 32
+# The type of a Secret that names none.
+OPAQUE = "Opaque"
+
+# Kinds of an ObjectReference.
+PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT = "PriorityClass", "ServiceAccount", "VolumeSnapshot"
 
 _SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
@@ -187,6 +192,7 @@ class Secret:
 
     keys: Mapping[str, Trait] = field(default_factory=dict)
     terminating: bool = False  # Deleted, and there only until its finalizers are removed.
+    type: str = OPAQUE
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Secret":
@@ -195,7 +201,34 @@ class Secret:
         plain = {key: str(value).encode() for key, value in (manifest.get("stringData") or {}).items()}
         keys = {key: Trait.read(value) for key, value in sorted({**encoded, **plain}.items())}
 
-        return cls(keys, terminating=bool((manifest.get("metadata") or {}).get("deletionTimestamp")))
+        terminating = bool((manifest.get("metadata") or {}).get("deletionTimestamp"))
+        return cls(keys, terminating, manifest.get("type") or OPAQUE)
+
+
+@dataclass(frozen=True, order=True)
+class ObjectReference:
+    """Names an object that exists or does not: a PriorityClass, a ServiceAccount or a VolumeSnapshot."""
+
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True)
+class ExistingObject:
+    """An object that a reference names; the last two fields are about VolumeSnapshots alone."""
+
+    terminating: bool = False
+    ready: bool = True
+    restore_size: str | None = None  # A quantity: a volume that is restored from it cannot be smaller.
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "ExistingObject":
+        status = manifest.get("status") or {}
+        return cls(
+            terminating=is_terminating(manifest),
+            ready=manifest.get("kind") != VOLUME_SNAPSHOT or status.get("readyToUse") is True,
+            restore_size=status.get("restoreSize"),
+        )
 
 
 @dataclass(frozen=True)
@@ -228,11 +261,13 @@ class Needs:
     # Claims that an earlier server of the name may have left. Few servers have any, and those that exist are seldom
     # new: it is enough that an informer has none, which spares each CREATE two requests or three.
     leftovers: frozenset[str] = frozenset()
+    objects: frozenset[ObjectReference] = frozenset()
     stateful_set: Mapping[str, Any] | None = None  # For a dry run; None when there is nothing to ask.
 
     def __bool__(self) -> bool:
         """Tells whether there is anything to look up."""
-        return bool(self.storage_classes or self.secrets or self.claims or self.leftovers or self.stateful_set)
+        named = self.secrets or self.claims or self.leftovers or self.objects
+        return bool(self.storage_classes or named or self.stateful_set)
 
 
 @dataclass(frozen=True)
@@ -242,10 +277,16 @@ class Facts:
     storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
     secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
     claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
+    objects: Mapping[ObjectReference, ExistingObject | Unknown | None] = field(default_factory=dict)
     dry_run: DryRun | Unknown | None = None  # None when no API server was asked.
 
     def merge(self, other: "Facts") -> "Facts":
         """Returns these facts together with other ones; a complete list of classes wins over one with a gap."""
         classes = other.storage_classes if self.storage_classes.gap else self.storage_classes
-        dry_run = self.dry_run or other.dry_run
-        return Facts(classes, {**self.secrets, **other.secrets}, {**self.claims, **other.claims}, dry_run)
+        return Facts(
+            storage_classes=classes,
+            secrets={**self.secrets, **other.secrets},
+            claims={**self.claims, **other.claims},
+            objects={**self.objects, **other.objects},
+            dry_run=self.dry_run or other.dry_run,
+        )

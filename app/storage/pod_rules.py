@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 
 from app.storage.change import Change
-from app.storage.facts import Facts
+from app.storage.facts import Facts, Unknown
 from app.storage.finding import Finding, quote_value, rejection, warning
 from app.storage.images import can_move, is_same_image, pinned_image
+from app.storage.object_references import PULL_SECRET, object_findings
 from app.storage.sections import section_findings
 
 
@@ -43,3 +44,12 @@ def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:
     yield from section_findings(change.spec, change.sections, facts.dry_run)
+
+
+def named_objects_exist(change: Change, facts: Facts) -> Iterator[Finding]:
+    unasked = Unknown("it was not looked up")
+    for named in change.objects:
+        if named.reference.kind == PULL_SECRET:
+            yield from object_findings(named, facts.secrets.get(named.reference.name, unasked))
+        else:
+            yield from object_findings(named, facts.objects.get(named.reference, unasked))

@@ -9,8 +9,15 @@ from app.storage.names import (
     MAX_SERVER_NAME_CHARACTERS,
     is_server_name,
 )
+from app.storage.object_references import PULL_SECRET
 from app.storage.objects import Owner
-from app.storage.pod_rules import image_can_exist, image_is_kept, image_is_pinned, sections_are_accepted
+from app.storage.pod_rules import (
+    image_can_exist,
+    image_is_kept,
+    image_is_pinned,
+    named_objects_exist,
+    sections_are_accepted,
+)
 from app.storage.reading import Reading, field_name
 from app.storage.s3_rules import s3_credentials_have_a_bucket, shares_have_a_store, shares_have_distinct_names
 from app.storage.secret_references import (
@@ -54,14 +61,17 @@ def needs(change: Change) -> Needs:
     metadata = change.new.server.metadata
     owner = Owner(change.name or metadata.generate_name + "x" * GENERATED_CHARACTERS, metadata.namespace)
     claims = frozenset(volume.claim_name(change.name) for volume in change.resized)
+    objects = [entry.reference for entry in change.objects]
+    pull_secrets = {reference.name for reference in objects if reference.kind == PULL_SECRET}
 
     return Needs(
         namespace=metadata.namespace,
         storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
         storage_class=change.spec.storage.storage_class_name,
-        secrets=frozenset(reference.secret for reference in change.references if reference.secret),
+        secrets=frozenset(reference.secret for reference in change.references if reference.secret) | pull_secrets,
         claims=claims if change.old else frozenset(),
         leftovers=frozenset() if change.old else claims,
+        objects=frozenset(reference for reference in objects if reference.kind != PULL_SECRET),
         stateful_set=stateful_set_for_dry_run(owner, change.spec, change.sections) if change.sections else None,
     )
 
@@ -137,6 +147,7 @@ RULES: Sequence[Rule] = (
     storage_class_exists,
     default_storage_class_exists,
     secrets_have_usable_keys,
+    named_objects_exist,
     secrets_are_not_overwritten,
     database_type_and_secret_agree,
     ports_are_unprivileged,

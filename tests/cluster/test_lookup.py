@@ -11,16 +11,37 @@ import pytest
 
 from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound
-from app.cluster.lookup import Overlay, gather
+from app.cluster.lookup import NO_SNAPSHOTS, Overlay, gather
 from app.cluster.reader import Listing, Reader, Resource
 from app.cluster.snapshot import Snapshot
 from app.manifests import parse
-from app.storage.facts import Claim, DryRun, Facts, Needs, Secret, StorageClass, StorageClasses, Trait, Unknown
+from app.storage.facts import (
+    PRIORITY_CLASS,
+    SERVICE_ACCOUNT,
+    VOLUME_SNAPSHOT,
+    Claim,
+    DryRun,
+    ExistingObject,
+    Facts,
+    Needs,
+    ObjectReference,
+    Secret,
+    StorageClass,
+    StorageClasses,
+    Trait,
+    Unknown,
+)
 from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 
 FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
 SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\nstringData: {key: hunter2}\n"
+PRIORITY = "apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: a}\nvalue: 5\n"
+ACCOUNT = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: a, namespace: files}\n"
+SNAPSHOT = (
+    "apiVersion: snapshot.storage.k8s.io/v1\nkind: VolumeSnapshot\nmetadata: {name: a, namespace: files}\n"
+    "status: {readyToUse: true, restoreSize: 5Gi}\n"
+)
 CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: cache-a-0}\nspec: {storageClassName: fast}\n"
 EVERYTHING = Needs(storage_classes=True, secrets=frozenset({"s3", "gone"}), claims=frozenset({"cache-a-0"}))
 
@@ -163,6 +184,21 @@ async def test_without_a_fallback_the_rest_is_unknown() -> None:
 
 
 @pytest.mark.anyio
+async def test_objects_are_looked_up_by_kind(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(f"{PRIORITY}---\n{ACCOUNT}---\n{SNAPSHOT}")
+    present = [ObjectReference(kind, "a") for kind in (PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT)]
+    absent = [ObjectReference(reference.kind, "b") for reference in present]
+
+    facts = await gather(Snapshot(tmp_path), Needs("files", objects=frozenset({*present, *absent})))
+
+    assert facts.objects == {
+        **dict.fromkeys(present, ExistingObject()),
+        present[2]: ExistingObject(restore_size="5Gi"),
+        **dict.fromkeys(absent),
+    }
+
+
+@pytest.mark.anyio
 async def test_leftovers_are_looked_up_as_claims_are(snapshot: Snapshot) -> None:
     needs = Needs(leftovers=frozenset({"cache-a-0", "cache-b-0"}))
 
@@ -295,3 +331,24 @@ async def test_no_live_secret_value_is_in_facts_or_logs(
 
     assert "hunter2" not in shown
     assert encoded not in shown
+
+
+@pytest.mark.anyio
+async def test_objects_of_a_real_cluster_are_looked_up(control_plane: ControlPlane, namespace: str) -> None:
+    """The namespace has its default account; the cluster has built-in classes, and serves no snapshots."""
+    account, other = ObjectReference(SERVICE_ACCOUNT, "default"), ObjectReference(SERVICE_ACCOUNT, "other")
+    priority, unknown = ObjectReference(PRIORITY_CLASS, "system-node-critical"), ObjectReference(PRIORITY_CLASS, "none")
+    snapshot = ObjectReference(VOLUME_SNAPSHOT, "before-the-upgrade")
+    control_plane.kubectl("create", "serviceaccount", "default", "--namespace", namespace, check=False)
+    needs = Needs(namespace, objects=frozenset({account, other, priority, unknown, snapshot}))
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        facts = await gather(cluster, needs)
+
+    assert facts.objects == {
+        account: ExistingObject(),
+        other: None,
+        priority: ExistingObject(),
+        unknown: None,
+        snapshot: Unknown(NO_SNAPSHOTS),
+    }

@@ -69,6 +69,7 @@ async def test_two_hundred_readers_cost_one_request(control_plane: ControlPlane,
     assert isinstance(digest, SecretDigest)
     assert digest.digests["key"] == hashlib.sha256(MARKER.encode()).hexdigest()
     assert Trait.EMPTY in digest.secret.keys["empty"]
+    assert digest.secret.type == "Opaque"
     assert MARKER not in repr(vars(site.secrets)) + repr([site.store.get(key) for key in site.store])
 
 

@@ -15,6 +15,7 @@ SECRET = "apiVersion: v1\nkind: Secret\nmetadata: {name: s3}\n"
 CLAIM = "apiVersion: v1\nkind: PersistentVolumeClaim\nmetadata: {name: cache-a-0, namespace: files}\n"
 SERVER = "apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\nmetadata: {name: a, namespace: files}\n"
 SET = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a, namespace: files}\n"
+SNAPSHOT = "apiVersion: snapshot.storage.k8s.io/v1\nkind: VolumeSnapshot\nmetadata: {name: a}\n"
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a-0, namespace: files}\n"
 
 
@@ -115,6 +116,8 @@ async def test_other_objects_may_have_any_shape(path: Path) -> None:
         (f"{CLAIM}spec:\n  storageClassName: 5\n", "5: expected a string in spec.storageClassName"),
         (f"{CLAIM}status: {{capacity: {{storage: 5}}}}\n", "4: expected a mapping of quantities in status.capacity"),
         (f"{CLAIM}status: {{capacity: {{storage: much}}}}\n", "4: expected a mapping of quantities in status.capacity"),
+        (f"{SECRET}type: 5\n", "4: expected a string in type of a Secret"),
+        (f"{SNAPSHOT}status: {{restoreSize: 5}}\n", "4: expected a quantity in status.restoreSize of a VolumeSnapshot"),
         (
             f"{CLAIM}status: {{conditions: [{{type: Resizing}}]}}\n",
             "4: expected a list of conditions in status.conditions",

@@ -3,7 +3,17 @@ from typing import Any
 
 import pytest
 
-from app.storage.facts import Claim, DryRun, Facts, Secret, StorageClass, StorageClasses, Trait
+from app.storage.facts import (
+    Claim,
+    DryRun,
+    ExistingObject,
+    Facts,
+    ObjectReference,
+    Secret,
+    StorageClass,
+    StorageClasses,
+    Trait,
+)
 
 MARKER = "m4rk3r-value"
 
@@ -108,11 +118,39 @@ def test_a_claim_tells_who_set_its_size() -> None:
     assert claim.requested_by == {"ours"}
 
 
+def test_a_secret_has_a_type() -> None:
+    assert Secret.read({"type": "kubernetes.io/dockercfg"}).type == "kubernetes.io/dockercfg"
+    assert Secret.read({}).type == Secret().type == "Opaque"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "existing"),
+    [
+        ({"kind": "ServiceAccount", "metadata": {"name": "a"}}, ExistingObject()),
+        ({"kind": "ServiceAccount", "metadata": {"deletionTimestamp": "now"}}, ExistingObject(terminating=True)),
+        ({"kind": "VolumeSnapshot", "metadata": {"name": "a"}}, ExistingObject(ready=False)),
+        (
+            {"kind": "VolumeSnapshot", "metadata": {}, "status": {"readyToUse": True, "restoreSize": "5Gi"}},
+            ExistingObject(restore_size="5Gi"),
+        ),
+    ],
+)
+def test_an_existing_object_is_read_with_its_state(manifest: Any, existing: ExistingObject) -> None:
+    assert ExistingObject.read(manifest) == existing
+
+
 def test_facts_are_merged_with_other_ones() -> None:
     classes, secret = StorageClasses((StorageClass("fast"),)), Secret({"k": Trait(0)})
-    one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")})
-    other = Facts(secrets={"b": None}, claims={"y": None}, dry_run=DryRun())
-    both = Facts(classes, {"a": secret, "b": None}, {"x": Claim("x"), "y": None}, DryRun())
+    account, priority = ObjectReference("ServiceAccount", "a"), ObjectReference("PriorityClass", "p")
+    one = Facts(classes, secrets={"a": secret}, claims={"x": Claim("x")}, objects={account: ExistingObject()})
+    other = Facts(secrets={"b": None}, claims={"y": None}, objects={priority: None}, dry_run=DryRun())
+    both = Facts(
+        classes,
+        {"a": secret, "b": None},
+        {"x": Claim("x"), "y": None},
+        {account: ExistingObject(), priority: None},
+        DryRun(),
+    )
 
     assert one.merge(other) == other.merge(one) == both
     assert Facts().merge(Facts()) == Facts()
