@@ -1,4 +1,4 @@
-"""Lists every reason of a condition or Event, for the reference page. A test compares it with the code."""
+"""Lists every reason of a condition or Event, with its meaning and what to do. A test compares it with the code."""
 
 from typing import NamedTuple
 
