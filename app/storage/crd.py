@@ -130,7 +130,10 @@ def custom_resource_definition() -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {
+            "status": {},
+            "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"},
+        },
         "additionalPrinterColumns": _COLUMNS,
         "schema": {"openAPIV3Schema": schema},
     }
@@ -140,6 +143,7 @@ def custom_resource_definition() -> dict[str, Any]:
         "plural": PLURAL,
         "singular": KIND.lower(),
         "shortNames": ["ditto", "dittofs"],
+        "categories": ["all", "dittofs"],
     }
 
     return {

@@ -110,6 +110,12 @@ def test_roles_aggregate_whatever_the_common_labels() -> None:
     assert labels[f"ClusterRole/{RELEASE}"][key] == "false"
 
 
+def test_users_who_may_edit_may_scale() -> None:
+    [editor] = [manifest for manifest in render() if manifest["metadata"]["name"] == f"{RELEASE}-edit"]
+    scaling = [rule["verbs"] for rule in editor["rules"] if "dittoservers/scale" in rule["resources"]]
+    assert scaling == [["update", "patch"]]
+
+
 def annotations(kind: str, documents: list[Manifest]) -> Manifest:
     """Returns the annotations of the objects of this kind, which all have the same."""
     [first, *others] = [

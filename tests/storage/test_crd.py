@@ -89,3 +89,30 @@ def test_core_types_are_kept_as_they_are(control_plane: ControlPlane, apply: Sen
 
     live = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
     assert live["spec"]["podSecurityContext"] == context
+
+
+def test_a_server_is_scaled_to_0_and_1_and_no_further(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
+    apply(server())
+
+    def scale(replicas: int) -> str:
+        arguments = ("--namespace", namespace, "scale", "dittoserver", "files", f"--replicas={replicas}")
+        done = control_plane.kubectl(*arguments, check=False)
+        return done.stdout + done.stderr
+
+    assert "scaled" in scale(0)
+    assert "scaled" in scale(1)
+    assert "spec.replicas" in scale(2)
+
+    live = json.loads(control_plane.kubectl("--namespace", namespace, "get", "ditto", "files", "-o", "json").stdout)
+    assert live["spec"]["replicas"] == 1
+
+
+@pytest.mark.parametrize("category", ["all", "dittofs"])
+def test_a_category_lists_servers(control_plane: ControlPlane, apply: Send, namespace: str, category: str) -> None:
+    apply(server())
+
+    listed = control_plane.kubectl("--namespace", namespace, "get", category, "--output=name").stdout
+    alone = control_plane.kubectl("--namespace", namespace, "get", "dittofs", "files", "--output=name").stdout
+
+    assert "dittoserver.dittofs.dittofs.com/files" in listed.split()
+    assert alone.strip() == "dittoserver.dittofs.dittofs.com/files"
