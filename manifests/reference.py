@@ -192,13 +192,13 @@ def layers_diagram(contract: Mapping[str, Any]) -> str:
 
 
 def _fields(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any], bool]]:
-    """Yields each field below an object with its path, and whether it is required."""
+    """Yields each field below an object with its path, and whether it is required; types of core/v1 as one field."""
     for name, field in schema.get("properties", {}).items():
         yield f"{path}.{name}", field, name in schema.get("required", ())
-        if field.get("type") == "array":
-            yield from _fields(field["items"], f"{path}.{name}[]")
-        else:
-            yield from _fields(field, f"{path}.{name}")
+        is_list = field.get("type") == "array"
+        inner, inner_path = (field["items"], f"{path}.{name}[]") if is_list else (field, f"{path}.{name}")
+        if not inner.get("x-kubernetes-preserve-unknown-fields"):
+            yield from _fields(inner, inner_path)
 
 
 def _rules(schema: Mapping[str, Any], path: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

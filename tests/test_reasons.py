@@ -17,7 +17,7 @@ DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME
 KINDS = """
     APIGroupList APIResourceList AdmissionReview ConfigMap CustomResourceDefinition DittoServer ExecCredential
     MutatingWebhookConfiguration NetworkPolicy PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext
-    PriorityClass ResourceRequirements SecurityContext ServiceAccount StatefulSet StorageClass
+    PodSpec PriorityClass ResourceRequirements SecurityContext ServiceAccount StatefulSet StorageClass
     ValidatingWebhookConfiguration VolumeSnapshot
 """
 VALUES_OF_FIELDS = """

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from functools import cache
+from importlib import import_module
 from itertools import islice
+from types import ModuleType
 from typing import Any
 
 from app.storage import quantity
-from app.storage.core_v1 import CORE_V1, KUBERNETES
 from app.storage.finding import Finding, rejection
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.reading import closest_field, field_name
@@ -18,11 +20,26 @@ _MAX_QUANTITY_CHARACTERS = 64
 _INT64 = range(-(2**63), 2**63)
 
 
+def fields_of(kind: str) -> Mapping[str, Schema]:
+    """Returns the fields of a type of core/v1."""
+    fields: Mapping[str, Schema] = _core_v1().CORE_V1[kind]
+    return fields
+
+
+@cache
+def _core_v1() -> ModuleType:
+    """Imports the types once a server needs them: most never do."""
+    return import_module("app.storage.core_v1")
+
+
 # An API server checks more, and has the last word wherever it can be asked.
-def violations(kind: str, value: Any, path: str) -> list[Finding]:
-    """Returns why a value without nulls is no `kind` of core/v1, such as SecurityContext; the first ten reasons."""
-    findings = list(islice(_violations({"$ref": kind}, value, path), MAX_VIOLATIONS))
-    if kind != "ResourceRequirements" or findings:
+def violations(schema: Schema, value: Any, path: str) -> list[Finding]:
+    """Returns why a value without nulls is not what the schema says, such as a SecurityContext; the first ten reasons.
+
+    The schema is one of `core_v1`.
+    """
+    findings = list(islice(_violations(schema, value, path), MAX_VIOLATIONS))
+    if schema != {"$ref": "ResourceRequirements"} or findings:
         return findings
 
     # No schema compares requests with limits (validateContainerResourceRequirements).
@@ -64,13 +81,13 @@ def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:
     elif kind := schema.get("$ref"):
         for name, item in value.items():
             item_path = f"{path}.{name[:MAX_NAME_CHARACTERS]}"
-            if field := CORE_V1[kind].get(name):
+            if field := fields_of(kind).get(name):
                 yield from _violations(field, item, item_path)
                 continue
 
-            closest = closest_field(name[:MAX_NAME_CHARACTERS], CORE_V1[kind])
+            closest = closest_field(name[:MAX_NAME_CHARACTERS], fields_of(kind))
             advice = f"; did you mean {closest}?" if closest else ""
-            problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {KUBERNETES}"
+            problem = f"{field_name(item_path)} is not a field of a {kind} in Kubernetes {_core_v1().KUBERNETES}"
             yield rejection(item_path, f"{problem}{advice}")
 
 
@@ -93,6 +110,10 @@ _EXPECTED: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "boolean": ("true or false", lambda value: isinstance(value, bool)),
     "integer": ("an integer", lambda value: isinstance(value, int) and not isinstance(value, bool) and value in _INT64),
     "array": ("a list", lambda value: isinstance(value, list)),
+    "intOrString": (
+        "an integer or a string",
+        lambda value: isinstance(value, int | str) and not isinstance(value, bool),
+    ),
     "quantity": ("a quantity, such as 500m or 2Gi", _is_quantity),
     "object": ("an object", lambda value: isinstance(value, Mapping)),
 }

@@ -4,6 +4,7 @@ from itertools import combinations
 from typing import Any
 
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
+from app.storage.pod_schema import core_schema
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
@@ -107,8 +108,15 @@ _COLUMNS: list[dict[str, Any]] = [
 def custom_resource_definition() -> dict[str, Any]:
     fields = spec_schema()["properties"]
     storage = fields["storage"] | {"x-kubernetes-validations": list(_VOLUME_RULES)}
+    template = fields["podTemplate"]
+    pod_spec = template["properties"]["spec"] | core_schema("PodSpec")
+    of_core_v1 = {
+        "affinity": fields["affinity"] | core_schema("Affinity"),
+        "tolerations": fields["tolerations"] | {"items": core_schema("Toleration")},
+        "podTemplate": template | {"properties": template["properties"] | {"spec": pod_spec}},
+    }
     spec = spec_schema() | {
-        "properties": fields | {"storage": storage},
+        "properties": fields | {"storage": storage} | of_core_v1,
         "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES],
     }
 

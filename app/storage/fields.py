@@ -21,6 +21,7 @@ from app.storage import quantity
 
 INT32_MAX = 2**31 - 1
 MAX_ANNOTATIONS = 256
+MAX_LIST_ENTRIES = 64
 MAX_IMAGE_CHARACTERS = 1024
 
 
@@ -63,6 +64,13 @@ def _limit_entries(value: Any) -> Any:
     return value
 
 
+def limit_list(value: Any) -> Any:
+    """Runs before the entries are checked, as with maps; a null among them is left to the checks."""
+    if isinstance(value, list) and len(value) > MAX_LIST_ENTRIES:
+        raise field_error("entries", f"must have at most {MAX_LIST_ENTRIES} entries")
+    return value
+
+
 def _without_nulls(value: Any) -> Any:
     """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
     if isinstance(value, dict) and None in value.values():
@@ -84,6 +92,12 @@ _SIZE_SCHEMA: dict[str, Any] = {
 Size = Annotated[str, Field(max_length=20, json_schema_extra=_SIZE_SCHEMA), AfterValidator(_check_size)]
 Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=65536)]],
+    Field(max_length=MAX_ANNOTATIONS),
+    BeforeValidator(_limit_entries),
+    BeforeValidator(_without_nulls),
+]
+Labels = Annotated[
+    dict[str, Annotated[str, Field(max_length=63)]],
     Field(max_length=MAX_ANNOTATIONS),
     BeforeValidator(_limit_entries),
     BeforeValidator(_without_nulls),

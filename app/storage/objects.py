@@ -7,6 +7,7 @@ from typing import Any
 
 from app.storage.config import config_yaml
 from app.storage.pod import CONFIG_FILE, PodRevision, config_map_name, pod_template
+from app.storage.pod_patch import patch_pod
 from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import (
     ADMIN,
@@ -85,7 +86,7 @@ def stateful_set(
     """Renders the StatefulSet; `templates` are the claim templates of the live one, which are immutable."""
     claims = claim_templates(spec) if templates is None else list(templates)
     names = [claim["metadata"]["name"] for claim in claims]
-    template = pod_template(owner.name, spec, owner.labels, names, revision or PodRevision())
+    template = patch_pod(pod_template(owner.name, spec, owner.labels, names, revision or PodRevision()), spec)
 
     return owned_object(
         "apps/v1",

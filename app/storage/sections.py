@@ -185,7 +185,7 @@ def _common_field(changed: Sequence[Section]) -> str:
 
 
 def _violations(section: Section, spec: Spec) -> list[Finding]:
-    return violations(section.kind, without_nulls(section.value(spec)), section.field)
+    return violations({"$ref": section.kind}, without_nulls(section.value(spec)), section.field)
 
 
 def _is_too_deep(value: Any) -> bool:

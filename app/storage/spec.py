@@ -11,10 +11,12 @@ from pydantic import (
 )
 
 from app.storage.fields import (
+    MAX_LIST_ENTRIES,
     Annotations,
     Credits,
     Image,
     KeyName,
+    Labels,
     Model,
     Name,
     Path,
@@ -24,6 +26,7 @@ from app.storage.fields import (
     Within,
     Word,
     field_error,
+    limit_list,
     section,
 )
 
@@ -33,7 +36,6 @@ API_VERSION = f"{GROUP}/{VERSION}"
 KIND = "DittoServer"
 PLURAL = "dittoservers"
 
-MAX_SHARES = 64
 MAX_SHARE_NAME_CHARACTERS = 63
 SHARE_NAME_PATTERN = "^([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])$"
 
@@ -224,13 +226,6 @@ class S3(Model):
     """The name of the bucket. DittoFS 0.13 or newer needs it to get the credentials, of which it keeps a copy."""
 
 
-def _limit_shares(value: Any) -> Any:
-    """Runs before the shares are checked, as with annotations; a null among them is left to the checks."""
-    if isinstance(value, list) and len(value) > MAX_SHARES:
-        raise field_error("entries", f"must have at most {MAX_SHARES} entries")
-    return value
-
-
 def _check_share_name(value: str) -> str:
     if not re.fullmatch(SHARE_NAME_PATTERN, value):
         raise field_error(
@@ -261,14 +256,48 @@ class Share(Model):
     """s3 puts content in the bucket, local on the content volume. When left out: s3 if s3.bucket is set, else local."""
 
 
+_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
 Shares = Annotated[
     list[Share],
     Field(
-        max_length=MAX_SHARES,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        max_length=MAX_LIST_ENTRIES,
+        json_schema_extra=_BY_NAME,
     ),
-    BeforeValidator(_limit_shares),
+    BeforeValidator(limit_list),
 ]
+
+
+class PodMetadata(Model):
+    """Labels and annotations of the pod."""
+
+    labels: Labels | None = None
+    """Labels of the pod, next to those of the operator, of which app and instance cannot change."""
+    annotations: Annotations | None = None
+    """Annotations of the pod; those with the prefix dittofs.io/ are the operator's."""
+
+
+class PodTemplate(Model):
+    """What the pod has next to, or instead of, what the operator renders: a strategic merge patch."""
+
+    metadata: PodMetadata = section(PodMetadata)
+    """Labels and annotations of the pod."""
+    spec: Verbatim | None = None
+    """Merged into the pod (core/v1 PodSpec): lists by name; null removes a default. The server's container: dittofs."""
+
+
+class PullSecret(Model):
+    """A Secret in the server's namespace with credentials for a registry."""
+
+    name: KeyName
+    """The Secret's name."""
+
+
+PullSecrets = Annotated[
+    list[PullSecret],
+    Field(max_length=MAX_LIST_ENTRIES, json_schema_extra=_BY_NAME),
+    BeforeValidator(limit_list),
+]
+Tolerations = Annotated[list[Verbatim], Field(max_length=MAX_LIST_ENTRIES), BeforeValidator(limit_list)]
 
 
 class Spec(Model):
@@ -310,6 +339,16 @@ class Spec(Model):
     """Security context of the container (core/v1 SecurityContext)."""
     pod_security_context: Verbatim | None = None
     """Security context of the pod (core/v1 PodSecurityContext)."""
+    image_pull_secrets: PullSecrets | None = None
+    """Secrets with which the kubelet pulls the images of the pod."""
+    node_selector: Labels | None = None
+    """Labels that a node must have to run the pod."""
+    tolerations: Tolerations | None = None
+    """Taints of nodes on which the pod may run nevertheless (core/v1 Toleration)."""
+    affinity: Verbatim | None = None
+    """Where the pod should run, by labels of nodes and of other pods (core/v1 Affinity)."""
+    pod_template: PodTemplate | None = None
+    """What the pod has next to, or instead of, what the operator renders, such as labels, sidecars or volumes."""
 
 
 class Metadata(Model):

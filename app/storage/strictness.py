@@ -62,11 +62,13 @@ def _unknown_fields(value: Any, schema: Schema, parent: str) -> Iterator[Finding
             yield from _unknown_fields(item, schema["properties"][name], path)
         # kubectl drops a null before anybody could complain about it.
         elif item is not None:
-            # The field of this name if just one section has one, or else the closest field of the same section.
+            # The one field of this name nearest to the root, or else the closest field of the same section.
             namesakes = list(_paths_of(name, _ROOT, ""))
+            levels = min((namesake.count(".") for namesake in namesakes), default=0)
+            nearest = [namesake for namesake in namesakes if namesake.count(".") == levels]
             closest = closest_field(name, schema["properties"])
             meant = field_path(parent, closest).removeprefix(".") if closest else ""
-            meant = namesakes[0] if len(namesakes) == 1 else meant
+            meant = nearest[0] if len(nearest) == 1 else meant
 
             advice = f'; did you mean "{meant}"?' if meant else ""
             yield rejection(path, f'unknown field "{path}"{advice}')

@@ -18,7 +18,7 @@ KINDS = {
 
 
 def messages(section: str, value: Any) -> list[str]:
-    return [finding.message for finding in violations(KINDS[section], value, f"spec.{section}")]
+    return [finding.message for finding in violations({"$ref": KINDS[section]}, value, f"spec.{section}")]
 
 
 def requests(request: Any, limit: Any, resource: str = "memory") -> dict[str, Any]:
@@ -132,7 +132,7 @@ async def test_the_api_server_agrees(control_plane: ControlPlane) -> None:
 def test_a_violation_has_the_path_of_its_field() -> None:
     value = {"claims": [{}, {"a": 1}], "limits": {"example.com/gpu": "x"}, "b c": 1}
 
-    assert [finding.path for finding in violations("ResourceRequirements", value, "spec.resources")] == [
+    assert [finding.path for finding in violations({"$ref": "ResourceRequirements"}, value, "spec.resources")] == [
         "spec.resources.claims[1].a",
         "spec.resources.limits[example.com/gpu]",
         "spec.resources.b c",
