@@ -6,12 +6,14 @@ S3 endpoint accepts the key `first`.
 
 import json
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.storage.images import MIGRATION_PHRASES
+from certs.authority import Authority
 from tests.controlplane.program import Failed
 from tests.harness.dittofs_standin import BUCKET, CURRENT, FOLDER, LEGACY, PASSWORD, S3, DittoFS
 from tests.harness.free_ports import free_port
@@ -42,6 +44,46 @@ class Recorded:
         self.url = server.url
         self.restart = server.restart
         self.put_keys = s3.put_keys
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create("Private CA", datetime.now(UTC))
+
+
+@pytest.fixture
+def private_s3(standin: Path, authority: Authority, tmp_path: Path) -> Iterator[S3]:
+    endpoint = S3(standin, tmp_path / "private", **KEYS)
+    endpoint.speak_tls(authority.issue_pair(["127.0.0.1"], datetime.now(UTC)))
+    with endpoint:
+        yield endpoint
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+@BOTH
+def test_an_endpoint_is_trusted_by_a_mounted_ca(
+    standin: Path, authority: Authority, private_s3: S3, name: str, tmp_path: Path, *, is_trusted: bool
+) -> None:
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    if is_trusted:
+        (mount / "ca.crt").write_bytes(authority.pem)
+
+    key = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "first-secret", "AWS_ENDPOINT_URL": private_s3.url}
+    with DittoFS(standin, name, tmp_path / name, **key, SSL_CERT_DIR=str(mount)) as server:
+        if name == LEGACY:
+            create_legacy_share(server)
+            answer = server.client.get(f"{server.url}/health/stores").json()["data"]["block_store"]
+        else:
+            body = {"name": "s3", "type": "s3", "config": remote(private_s3)}
+            answer = server.api("POST", "/store/block/remote", body).json()["status"]
+
+    signed = [request["status"] for request in private_s3.requests() if request["key_id"]]
+
+    assert answer["status"] == ("healthy" if is_trusted else "unhealthy")
+    assert signed == [200] * is_trusted
+    if name == LEGACY and not is_trusted:
+        assert "certificate signed by unknown authority" in answer["error"]
 
 
 @BOTH

@@ -17,7 +17,7 @@ from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
 from tests.harness.operator_namespace import OperatorNamespace
-from tests.harness.server_table import jwt, s3, server, storage
+from tests.harness.server_table import CERTIFICATE, jwt, s3, s3_ca, server, storage
 from tests.harness.wait import until
 
 CLAIMS = ("metadata-files-0", "cache-files-0")
@@ -369,6 +369,32 @@ def test_half_of_a_rotation_leaves_the_pod_alone(operated: OperatorNamespace) ->
 
     operated.put_secret("s3", accessKeyId="c", secretAccessKey="d")
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
+
+
+def test_a_new_ca_of_s3_restarts_the_pod_and_a_broken_one_does_not(operated: OperatorNamespace) -> None:
+    operated.put_secret("s3", **KEYS)
+    operated.apply(server(s3=s3()["s3"] | s3_ca()["s3"]))
+    until(lambda: credentials(operated).startswith('S3 CA Secret "ca" not found'))
+
+    assert operated.get("statefulset", "files") is None
+
+    operated.put_secret("ca", **{"ca.crt": CERTIFICATE, "tls.key": "not for the pod"})
+    wait_until_running(operated, "files")
+    before = operated.template("files")
+    [volume] = [volume for volume in before["spec"]["volumes"] if volume["name"] == "s3-ca"]
+
+    assert volume["secret"]["items"] == [{"key": "ca.crt", "path": "ca.crt"}]
+
+    operated.put_secret("ca", **{"ca.crt": "rubbish"})
+    until(lambda: 'S3 CA Secret "ca" key "ca.crt" has no certificate' in credentials(operated))
+
+    assert operated.template("files") == before
+
+    operated.put_secret("ca", **{"ca.crt": CERTIFICATE * 2, "tls.key": "another"})
+    until(lambda: hash_of(operated.template("files")) != hash_of(before))
+
+    assert without_hash(operated.template("files")) == without_hash(before)
+    assert condition(operated, "CredentialsReady") == ("True", "Found")
 
 
 def test_a_stuck_pod_is_replaced_when_its_spec_is_fixed(operated: OperatorNamespace) -> None:

@@ -13,6 +13,7 @@ from app.storage.secret_references import (
     PASSWORD_PATH,
     POSTGRES_KEYS,
     POSTGRES_PATH,
+    S3_CA_PATH,
     S3_PATH,
     SecretReference,
 )
@@ -30,7 +31,7 @@ _POSTGRES_PLACEHOLDERS = {**dict.fromkeys(POSTGRES_KEYS, "from-environment"), "p
 
 # The durations for a spec without identity.jwt, whose signing secret is generated.
 _DEFAULT_JWT = Jwt.model_validate({"secretRef": {"key": "generated"}})
-_LABELS = {S3_PATH: "s3", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
+_LABELS = {S3_PATH: "s3", S3_CA_PATH: "s3-ca", JWT_PATH: "jwt", PASSWORD_PATH: "admin", POSTGRES_PATH: "postgres"}
 
 # Characters that YAML allows only escaped, and that json leaves as they are.
 _UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")

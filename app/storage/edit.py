@@ -242,10 +242,10 @@ def _template(server: DittoServer, live: LiveState | None) -> str:
     """Returns the pod template, by which to tell whether an edit restarts the pod, as JSON: 1 is not True there."""
     # Which Secrets the pod reads matters, not what they hold: their names stand for digests of their values.
     references = [reference for reference in consumed_references(server.metadata.name, server.spec) if reference.secret]
-    digests = {
-        reference.secret or "": {key.name: f"{reference.secret}/{key.name}" for key in reference.keys}
-        for reference in references
-    }
+    digests: dict[str, dict[str, str]] = {}
+    for reference in references:
+        keys = {key.name: f"{reference.secret}/{key.name}" for key in reference.keys}
+        digests.setdefault(reference.secret or "", {}).update(keys)
     owner = Owner(server.metadata.name, server.metadata.namespace)
     present = live_template(owner, live) if live else None
 

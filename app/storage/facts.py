@@ -26,6 +26,7 @@ PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT = "PriorityClass", "ServiceAcco
 
 _SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")
+_CERTIFICATE = re.compile("^-----BEGIN CERTIFICATE-----\\s([A-Za-z0-9+/=\\s]*)^-----END CERTIFICATE-----", re.MULTILINE)
 _DEFAULT_CLASS_ANNOTATIONS = (
     "storageclass.kubernetes.io/is-default-class",
     "storageclass.beta.kubernetes.io/is-default-class",
@@ -154,6 +155,7 @@ class Trait(Flag):
     NOT_A_URL = auto()  # not http:// or https:// with a host
     UNSENDABLE = auto()  # characters outside 0x21 to 0x7e, other than white space around it: no HTTP header has them
     HOST_NAME = auto()  # a URL whose host is neither an IP address nor at AWS
+    NO_CERTIFICATE = auto()  # no certificate in PEM is in it
 
     @classmethod
     def read(cls, value: bytes) -> "Trait":
@@ -164,6 +166,7 @@ class Trait(Flag):
             cls.SHORT: len(text) < MIN_JWT_SECRET_CHARACTERS,
             cls.BCRYPT: bool(_BCRYPT.match(text)),
             cls.UNSENDABLE: not _SENDABLE.fullmatch(text.strip()),
+            cls.NO_CERTIFICATE: not any(_is_der(block[1]) for block in _CERTIFICATE.finditer(text)),
         }
 
         try:
@@ -176,6 +179,20 @@ class Trait(Flag):
         traits[cls.HOST_NAME] = bool(host) and not (_is_ip_address(host) or host.endswith(_AWS_DOMAINS))
 
         return reduce(or_, (trait for trait, holds in traits.items() if holds), cls(0))
+
+
+def _is_der(encoded: str) -> bool:
+    """Tells whether base64 has one whole DER sequence in it, as every certificate is: nothing of it was cut off."""
+    try:
+        content = base64.b64decode("".join(encoded.split()), validate=True)
+    except ValueError:
+        return False
+
+    is_sequence = len(content) > 1 and content[0] == 0x30
+    if not is_sequence or content[1] < 0x80:
+        return is_sequence and len(content) == 2 + content[1]
+    length_bytes = content[1] & 0x7F
+    return len(content) == 2 + length_bytes + int.from_bytes(content[2 : 2 + length_bytes], "big")
 
 
 def _is_ip_address(host: str) -> bool:

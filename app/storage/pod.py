@@ -26,6 +26,7 @@ READ_ONLY_ROOT = "readOnlyRootFilesystem"
 CONTAINER = "dittofs"
 CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/config"
+S3_CA, S3_CA_FOLDER, S3_CA_FILE = "s3-ca", "/s3-ca", "ca.crt"
 # Longer than the server's own shutdown_timeout.
 GRACE_SECONDS = 105
 
@@ -41,6 +42,9 @@ _POD_SECURITY: Manifest = {
 }
 _CONTAINER_SECURITY: Manifest = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 
+# In addition to where Go looks for the public CAs, which SSL_CERT_DIR replaces. AWS_CA_BUNDLE would take their place,
+# and DittoFS 0.13 or newer reaches no S3 at all with it.
+_CA_FOLDERS = ("/etc/ssl/certs", "/etc/pki/tls/certs", S3_CA_FOLDER)
 _NO_CONTENT, _TEMPORARY = "no-content", "tmp"
 _EMPTY_DIRS: Mapping[str, Manifest] = {_NO_CONTENT: {"sizeLimit": "1Mi"}, _TEMPORARY: {}}
 
@@ -119,6 +123,9 @@ def pod_template(
     mounted = {mount["name"] for mount in mounts}
     pod_volumes: list[Manifest] = [{"name": "config", "configMap": {"name": config_map_name(name)}}]
     pod_volumes += [{"name": volume, "emptyDir": limit} for volume, limit in _EMPTY_DIRS.items() if volume in mounted]
+    if ca := spec.s3.ca_secret_ref:
+        source = {"secretName": ca.name, "items": [{"key": ca.key, "path": S3_CA_FILE}]}
+        pod_volumes.append({"name": S3_CA, "secret": source})
 
     values = {CONFIG_HASH: revision.config_hash, RESTARTED_AT: revision.restarted_at}
     annotations = {key: value for key, value in values.items() if value}
@@ -160,7 +167,10 @@ def _volume_mounts(
     if reaches_both and is_root_read_only:
         # SQLite and the garbage collection of DittoFS 0.13 or newer need a folder for temporary files.
         mounts.append({"name": _TEMPORARY, "mountPath": "/tmp"})  # noqa: S108 - a path in the pod
-    return [*mounts, {"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True}]
+    mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
+    if spec.s3.ca_secret_ref:
+        mounts.append({"name": S3_CA, "mountPath": S3_CA_FOLDER, "readOnly": True})
+    return mounts
 
 
 def _environment(name: str, spec: Spec) -> list[Manifest]:
@@ -181,6 +191,8 @@ def _environment(name: str, spec: Spec) -> list[Manifest]:
         ]
         if spec.s3.region:
             env.append({"name": "AWS_REGION", "value": spec.s3.region})
+    if spec.s3.ca_secret_ref:
+        env.append({"name": "SSL_CERT_DIR", "value": ":".join(_CA_FOLDERS)})
     return env
 
 

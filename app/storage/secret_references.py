@@ -8,6 +8,7 @@ from app.storage.finding import Finding, rejection, warning
 from app.storage.spec import SecretKey, Spec
 
 S3_PATH = "spec.s3.credentialsSecretRef"
+S3_CA_PATH = "spec.s3.caSecretRef"
 JWT_PATH = "spec.identity.jwt.secretRef"
 PASSWORD_PATH = "spec.identity.admin.passwordSecretRef"  # noqa: S105 - a path
 POSTGRES_PATH = "spec.database.postgresSecretRef"
@@ -35,13 +36,17 @@ _LONE_ENDPOINT_COMPLAINTS = _ENDPOINT_COMPLAINTS | {
 _JWT_COMPLAINTS = _COMPLAINTS | {
     Trait.SHORT: f"has fewer than {MIN_JWT_SECRET_CHARACTERS} characters; the server will not start"
 }
+_CA_COMPLAINTS = {
+    Trait.EMPTY: "is empty",
+    Trait.NO_CERTIFICATE: "has no certificate in PEM (-----BEGIN CERTIFICATE-----) in it",
+}
 _PASSWORD_COMPLAINTS = _COMPLAINTS | {Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself"}
 
 # One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
 _HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL | Trait.HOST_NAME}
 
-# With such a value the server does not start.
-_FATAL_TRAITS = Trait.EMPTY | Trait.SHORT
+# With such a value the server does not start, or starts without the CA that it has trusted so far.
+_FATAL_TRAITS = Trait.EMPTY | Trait.SHORT | Trait.NO_CERTIFICATE
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,9 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
         )
         references.append(SecretReference(S3_PATH, "S3 credentials", s3.secret_name, keys))
 
+    if ca := spec.s3.ca_secret_ref:
+        keys_of_ca = (ReferencedKey(ca.key, _CA_COMPLAINTS),)
+        references.append(SecretReference(S3_CA_PATH, "S3 CA", ca.name, keys_of_ca))
     if jwt := spec.identity.jwt:
         references.append(_reference(JWT_PATH, "JWT", jwt.secret_ref, _JWT_COMPLAINTS))
     if password := spec.identity.admin.password_secret_ref:

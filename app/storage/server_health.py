@@ -42,8 +42,15 @@ _NETWORK_ERRORS = (
     "no route to host",
     "network is unreachable",
     "i/o timeout",
-    "certificate",
 )
+# What a server says of an endpoint that it cannot connect to, and the cause in a few words; the first that matches.
+_CONNECTION_ERRORS = {
+    **{error: error for error in _NETWORK_ERRORS},
+    "signed by unknown authority": "the server does not trust its certificate; name its CA in s3.caSecretRef",
+    "certificate has expired": "its certificate has expired, or is not valid yet",
+    "certificate": "its certificate is not valid for the host in the endpoint",
+    "server gave HTTP response to HTTPS client": "it does not speak TLS; correct the endpoint",
+}
 
 
 class Family(StrEnum):
@@ -154,7 +161,7 @@ def explain_block_error(error: object) -> str:
     if code != "000":
         return f"S3 answers with an error: {code}"
 
-    why = next((cause for cause in _NETWORK_ERRORS if cause in text), "")
+    why = next((cause for sign, cause in _CONNECTION_ERRORS.items() if sign in text), "")
     if not why and "deadline exceeded" in text:
         why = "no answer in time"
     return f"S3 cannot be reached: {why}" if why else f"the content store fails: {quote(text)}"

@@ -215,11 +215,22 @@ class S3Credentials(Model):
     """The key with the URL of the endpoint, which the Secret may lack."""
 
 
+class S3Ca(Model):
+    """A Secret in the server's namespace with the CA of an S3 endpoint."""
+
+    name: KeyName
+    """The Secret's name."""
+    key: KeyName = "ca.crt"
+    """The key with the certificates of the CA in PEM; of the Secret, the pod gets this key alone."""
+
+
 class S3(Model):
     """Content in S3."""
 
     credentials_secret_ref: S3Credentials | None = None
     """The Secret with the credentials."""
+    ca_secret_ref: S3Ca | None = None
+    """The Secret with the CA of the S3 endpoint, which the server trusts besides the public ones."""
     region: Word = "eu-west-1"
     """The region of the bucket; has no effect without a bucket."""
     bucket: Name | None = None

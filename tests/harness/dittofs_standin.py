@@ -12,6 +12,7 @@ import yaml
 
 from app.storage.config import config_yaml
 from app.storage.reading import read
+from certs.authority import Pair
 from tests.controlplane.program import Program
 from tests.harness.free_ports import free_port
 from tests.harness.go_module import GoModule
@@ -103,10 +104,22 @@ class S3(LocalServer):
     def __init__(self, programs: Path, folder: Path, **keys: str) -> None:
         super().__init__(programs / "s3", folder)
         self._keys = keys
+        self._files: tuple[str, ...] = ()
+
+    def speak_tls(self, pair: Pair) -> None:
+        """Has it speak TLS alone from its next start on, with a certificate that has to name 127.0.0.1.
+
+        A server trusts the CA of the certificate when SSL_CERT_DIR is a folder that has it, as in a pod.
+        """
+        certificate, key = self.folder / "tls.crt", self.folder / "tls.key"
+        certificate.write_bytes(pair.certificate)
+        key.write_bytes(pair.key)
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._files = f"--tls-cert={certificate}", f"--tls-key={key}"
 
     @property
     def arguments(self) -> tuple[str | Path, ...]:
-        return f"--listen=127.0.0.1:{self.port}", f"--buckets={BUCKET}"
+        return f"--listen=127.0.0.1:{self.port}", f"--buckets={BUCKET}", *self._files
 
     def start(self) -> None:
         super().start()

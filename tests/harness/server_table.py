@@ -27,6 +27,14 @@ def s3(**fields: Any) -> Manifest:
     return {"s3": {"credentialsSecretRef": {"secretName": "s3", **fields}}}
 
 
+# What passes for a certificate in PEM, with an empty sequence in it.
+CERTIFICATE = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"
+
+
+def s3_ca(**fields: Any) -> Manifest:
+    return {"s3": {"caSecretRef": {"name": "ca", **fields}}}
+
+
 def shares(*entries: Any, **spec: Any) -> Manifest:
     """Builds a spec with shares, a bucket and a content volume."""
     bucket = {"credentialsSecretRef": {"secretName": "s3"}, "bucket": "media"}
@@ -130,6 +138,13 @@ ABOUT_THE_OBJECT = (
     _row("an annotation that is a number", server(service={"annotations": {"a.b/c": 1}}), "must be a string"),
     _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
     _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
+    _row("a CA of S3", server(**s3_ca())),
+    _row("a CA of S3 in a key of its own", server(**s3_ca(key="minio.pem"))),
+    _row("no CA of S3", server(s3={"caSecretRef": None})),
+    _row("a CA of S3 without a name", server(s3={"caSecretRef": {"key": "ca.crt"}}), "s3.caSecretRef.name is required"),
+    _row("a CA of S3 with an empty name", server(**s3_ca(name="")), "s3.caSecretRef.name must not be empty"),
+    _row("a CA of S3 with an empty key", server(**s3_ca(key="")), "s3.caSecretRef.key must not be empty"),
+    _row("a CA of S3 that is no object", server(s3={"caSecretRef": "ca"}), "s3.caSecretRef must be an object"),
     _row("a JWT reference without a key", server(**jwt(name="jwt")), "identity.jwt.secretRef.key is required"),
     _row(
         "a JWT reference that is wrong in two ways",
@@ -259,6 +274,11 @@ ABOUT_REFERENCES = (
             identity={"admin": {"passwordSecretRef": {"name": "files-postgres", "key": "password"}}},
         ),
     ),
+    _row(
+        "a CA of S3 where the operator writes",
+        server(database=_POSTGRES, **s3_ca(name="files-postgres")),
+        f"s3.caSecretRef.name {_OVERWRITTEN}",
+    ),
     _row("nothing is written without a connection string", server(**s3(secretName="files-postgres"))),
     _row(
         "a connection string that is named as another server's",
@@ -369,6 +389,8 @@ VERBATIM = (
         'Secret cannot have a key ".."',
         'Secret cannot have a key "a b"',
     ),
+    _row("a CA Secret of no name", server(**s3_ca(name="A b")), 'S3 CA Secret "A b" cannot exist by that name'),
+    _row("a CA key that no Secret has", server(**s3_ca(key="a/b")), 'S3 CA Secret cannot have a key "a/b"'),
     _row("a JWT key that no Secret has", server(**jwt(name="jwt", key="a/b")), 'JWT Secret cannot have a key "a/b"'),
     _row(
         "annotations of no name",
@@ -708,6 +730,8 @@ DOUBTFUL = (
         (_NO_SECRET,),
         running(server(image=LATEST), family="Legacy"),
     ),
+    Doubtful("a CA of S3 that is not there", server(**s3_ca(name="gone")), ('S3 CA Secret "gone" not found',)),
+    Doubtful("a CA of S3 as before", server(nfsPort=2050, **s3_ca(name="gone")), (), server(**s3_ca(name="gone"))),
     Doubtful(
         "another administrator",
         server(identity={"admin": {"username": "ops"}}),

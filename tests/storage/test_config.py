@@ -100,6 +100,16 @@ def test_every_key_of_the_s3_secret_is_consumed() -> None:
     ]
 
 
+def test_the_ca_of_s3_is_consumed_beside_the_keys() -> None:
+    section = {**s3()["s3"], "caSecretRef": {"name": "s3", "key": "session"}}
+    consumed = list(consumed_digests(consumed_references("files", spec(s3=section)), MANY))
+
+    assert ("s3-ca:session", "c") in consumed
+    assert [entry for entry in consumed if entry[0] != "s3-ca:session"] == list(
+        consumed_digests(consumed_references("files", spec(**s3())), MANY)
+    )
+
+
 def test_of_other_secrets_only_the_named_key_is_consumed() -> None:
     references = consumed_references("files", spec(**jwt(name="j", key="k")))
 

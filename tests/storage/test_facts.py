@@ -1,4 +1,5 @@
 import base64
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -14,6 +15,8 @@ from app.storage.facts import (
     StorageClasses,
     Trait,
 )
+from certs.authority import Authority
+from tests.harness.server_table import CERTIFICATE
 
 MARKER = "m4rk3r-value"
 
@@ -180,7 +183,38 @@ def test_facts_are_merged_with_other_ones() -> None:
 def test_a_value_is_reduced_to_its_traits(value: str, traits: Trait) -> None:
     encoded = base64.b64encode(value.encode(errors="surrogateescape")).decode()
 
-    assert Secret.read({"data": {"k": encoded}}).keys == {"k": traits}
+    assert Secret.read({"data": {"k": encoded}}).keys == {"k": traits | Trait.NO_CERTIFICATE}
+
+
+@pytest.mark.parametrize(
+    ("value", "has_certificate"),
+    [
+        (CERTIFICATE, True),
+        (CERTIFICATE.replace("\n", "\r\n"), True),
+        (f"subject=CN = Private CA\n{CERTIFICATE}{CERTIFICATE}", True),
+        (CERTIFICATE.replace("MAA=", "MIAA"), False),
+        (CERTIFICATE.replace("MAA=", "MIAw" + "A" * 400), False),
+        (CERTIFICATE.replace("MAA=", "not base64"), False),
+        (CERTIFICATE.replace("MAA=", ""), False),
+        (CERTIFICATE.replace("\n", " "), False),
+        (f"    {CERTIFICATE}", False),
+        (CERTIFICATE.removesuffix("-----END CERTIFICATE-----\n"), False),
+        (CERTIFICATE.replace("CERTIFICATE", "PRIVATE KEY"), False),
+        (base64.b64encode(CERTIFICATE.encode()).decode(), False),
+        ("-----BEGIN CERTIFICATE-----\n" * 20_000, False),
+        ("", False),
+    ],
+)
+def test_a_certificate_is_whole_and_in_pem(value: str, *, has_certificate: bool) -> None:
+    traits = Secret.read({"stringData": {"k": value}}).keys["k"]
+
+    assert (Trait.NO_CERTIFICATE not in traits) is has_certificate
+
+
+def test_every_real_certificate_is_one() -> None:
+    certificate = Authority.create("Private CA", datetime.now(UTC)).pem.decode()
+
+    assert Trait.NO_CERTIFICATE not in Secret.read({"stringData": {"k": certificate}}).keys["k"]
 
 
 def test_string_data_wins_over_data_as_in_the_api_server() -> None:

@@ -71,6 +71,17 @@ def test_without_s3_credentials_there_is_nothing_of_the_sort(section: dict[str, 
     assert not [name for name in environment(**section) if name.startswith("AWS_")]
 
 
+def test_the_ca_of_s3_is_trusted_besides_the_public_ones() -> None:
+    ca = {"s3": {"caSecretRef": {"name": "minio", "key": "public.crt"}}}
+
+    assert environment(**ca)["SSL_CERT_DIR"] == "/etc/ssl/certs:/etc/pki/tls/certs:/s3-ca"
+    assert {"name": "s3-ca", "mountPath": "/s3-ca", "readOnly": True} in container(**ca)["volumeMounts"]
+    assert pod(**ca)["volumes"][-1] == {
+        "name": "s3-ca",
+        "secret": {"secretName": "minio", "items": [{"key": "public.crt", "path": "ca.crt"}]},
+    }
+
+
 def test_an_empty_region_is_none() -> None:
     credentials = s3()["s3"]
     assert "AWS_REGION" not in environment(s3={**credentials, "region": ""})

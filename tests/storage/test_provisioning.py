@@ -196,6 +196,47 @@ class TestAnotherChange:
         assert not held(of, live(of, self.BOTH), self.BOTH)
 
 
+class TestAnotherCa:
+    """The CA of the S3 endpoint changes: no record has it, and the server reads it when it starts."""
+
+    WITH_CA = with_bucket(s3={**s3()["s3"], "bucket": "media", "caSecretRef": {"name": "ca"}})
+    ONE_SECRET = with_bucket(
+        s3={**s3()["s3"], "bucket": "media", "caSecretRef": {"name": "s3", "key": "secretAccessKey"}}
+    )
+
+    @pytest.mark.parametrize("state", [{}, {"health": LEGACY}, {"pod": pod(ready="False")}])
+    def test_restarts_the_server(self, state: Any) -> None:
+        of = self.WITH_CA
+
+        assert not held(of, live(of, **state), OLD_KEYS | {"ca": {"ca.crt": "7"}})
+
+    def test_is_no_rotation_of_keys(self) -> None:
+        of, keys = self.WITH_CA, OLD_KEYS | {"ca": {"ca.crt": "7"}}
+
+        assert not awaits_push(of, live(of), hashes(of, keys))
+        assert hashes(of, keys).store == hashes(of, OLD_KEYS).store
+
+    def test_waits_for_new_keys_that_come_with_it(self) -> None:
+        of, keys = self.WITH_CA, NEW_KEYS | {"ca": {"ca.crt": "7"}}
+        state = live(of, keys)
+
+        assert held(of, state, keys)
+        assert not held(of, told(of, state, keys, verified=digest(of, keys), is_altered=True), keys)
+
+    def test_goes_out_although_the_server_cannot_check_the_keys_without_it(self) -> None:
+        of, keys = self.WITH_CA, NEW_KEYS | {"ca": {"ca.crt": "7"}}
+        state = live(of, keys)
+
+        assert not held(of, told(of, state, keys, problem=REJECTED, is_altered=True), keys)
+
+    def test_goes_out_from_the_secret_with_the_keys_as_well(self) -> None:
+        of = self.ONE_SECRET
+        state = live(of, NEW_KEYS)
+
+        assert held(of, state)
+        assert not held(of, told(of, state, NEW_KEYS, problem=REJECTED))
+
+
 class TestAChangeOfThePodTemplate:
     def test_waits_while_the_server_is_told_of_another_region(self) -> None:
         of = with_bucket()

@@ -40,7 +40,7 @@ def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
 
 @pytest.mark.parametrize("row", DOUBTFUL, ids=lambda row: row.title)
 def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
-    facts = Facts(storage_classes=CLASSES, secrets={"s3-credentials": None})
+    facts = Facts(storage_classes=CLASSES, secrets={"s3-credentials": None, "gone": None})
 
     messages = warned(row.manifest, row.old, facts)
 

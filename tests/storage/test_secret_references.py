@@ -11,7 +11,7 @@ from app.storage.secret_references import (
     secret_references,
     why_not_usable,
 )
-from tests.harness.server_table import jwt, s3, server
+from tests.harness.server_table import CERTIFICATE, jwt, s3, s3_ca, server
 
 
 def test_a_server_without_references_names_no_secret() -> None:
@@ -66,6 +66,24 @@ WHOLE = {"accessKeyId": "id", "secretAccessKey": "key"}
 )
 def test_half_of_a_secret_is_not_used(secret: Secret | Unknown | None, why: str | None) -> None:
     assert refusal(server(**s3()), secret) == why
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        (secret_with(**{"ca.crt": CERTIFICATE}), None),
+        (secret_with(**{"ca.crt": f"\n{CERTIFICATE}\n\n"}), None),
+        (secret_with(**{"tls.crt": CERTIFICATE}), 'S3 CA Secret "ca" missing key "ca.crt"'),
+        (secret_with(**{"ca.crt": ""}), 'S3 CA Secret "ca" key "ca.crt" is empty'),
+        (
+            secret_with(**{"ca.crt": "rubbish"}),
+            'S3 CA Secret "ca" key "ca.crt" has no certificate in PEM (-----BEGIN CERTIFICATE-----) in it',
+        ),
+        (None, 'S3 CA Secret "ca" not found; ensure it exists before DittoFS pod starts'),
+    ],
+)
+def test_a_pod_keeps_the_ca_that_it_has(secret: Secret | None, why: str | None) -> None:
+    assert refusal(server(**s3_ca()), secret) == why
 
 
 def test_a_short_signing_secret_is_not_used() -> None:

@@ -106,6 +106,14 @@ def test_a_list_is_no_answer_about_shares() -> None:
         read_shares([])
 
 
+# As February's server answered about an endpoint with a private CA.
+NOT_TRUSTED = (
+    "S3 health check failed: operation error S3: HeadBucket, exceeded maximum number of attempts, 3, "
+    "https response error StatusCode: 0, RequestID: , HostID: , request send failed, "
+    'Head "https://127.0.0.1:9001/dittofs": tls: failed to verify certificate: x509: certificate'
+)
+
+
 @pytest.mark.parametrize(
     ("error", "text"),
     [
@@ -119,6 +127,18 @@ def test_a_list_is_no_answer_about_shares() -> None:
         (S3_FORBIDDEN.replace("403", "503"), "S3 answers with an error: 503"),
         (S3_DOWN, "S3 cannot be reached: connection refused"),
         (S3_DOWN.replace("connection refused", "no such host"), "S3 cannot be reached: no such host"),
+        (
+            f"{NOT_TRUSTED} signed by unknown authority",
+            "S3 cannot be reached: the server does not trust its certificate; name its CA in s3.caSecretRef",
+        ),
+        (
+            f"{NOT_TRUSTED} is valid for 192.0.2.1, not 192.0.2.2",
+            "S3 cannot be reached: its certificate is not valid for the host in the endpoint",
+        ),
+        (
+            f"{NOT_TRUSTED} has expired or is not yet valid: current time 2026-11-27T12:00:00Z is after",
+            "S3 cannot be reached: its certificate has expired, or is not valid yet",
+        ),
         ("S3 health check failed: context deadline exceeded", "S3 cannot be reached: no answer in time"),
         ("S3 is\nbroken", "the content store fails: S3 is broken"),
         ("disk /data/content is full", "the content store fails: disk /data/content is full"),

@@ -14,6 +14,9 @@ import (
 )
 
 // Bucket is what a server reaches S3 with. It never changes: other keys need another one.
+//
+// An https endpoint is asked over real TLS, and trusted as the real servers trust it: by the CAs of the image and of the
+// folders in SSL_CERT_DIR, read once. The image of the stand-in has none, so that only a mounted CA counts in a pod.
 type Bucket struct {
 	Name, Endpoint, Region, Prefix, KeyID, Secret string
 	// VirtualHost makes the bucket a part of the host name.

@@ -34,6 +34,8 @@ func serveS3(arguments []string) {
 	flags := flag.NewFlagSet("s3", flag.ExitOnError)
 	address := flags.String("listen", ":9000", "address to listen on")
 	buckets := flags.String("buckets", "dittofs", "buckets that exist, separated by commas")
+	certificate := flags.String("tls-cert", "", "file with a certificate chain in PEM; with it, the endpoint speaks TLS alone")
+	privateKey := flags.String("tls-key", "", "file with the private key of the certificate")
 	flags.Parse(arguments)
 
 	store := &ObjectStore{keys: map[string]string{}, buckets: map[string]map[string][]byte{}}
@@ -50,6 +52,10 @@ func serveS3(arguments []string) {
 	mux.HandleFunc("GET /standin/log", store.getLog)
 	mux.HandleFunc("/", store.serveObject)
 	listener := listen(*address)
+	if *certificate != "" {
+		go func() { fail(http.ServeTLS(listener, mux, *certificate, *privateKey)) }()
+		return
+	}
 	go func() { fail(http.Serve(listener, mux)) }()
 }
 
