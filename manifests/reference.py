@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app import serve
 from app.__main__ import SUMMARIES, import_command
+from app.storage.next_step import fill_in
 from app.storage.pod import RESTARTED_AT
 from app.storage.reasons import CERTIFICATE_GROUP, GROUPS, VOLUME_PHASES, Reason
 from app.storage.remote_store import ADOPT_STORE
@@ -242,7 +243,11 @@ def _field_meaning(field: Mapping[str, Any], *, required: bool) -> str:
 
 
 def _reasons(reasons: Iterable[Reason]) -> str:
-    rows = [(_code(reason.name), reason.conditions, reason.event, reason.meaning, reason.remedy) for reason in reasons]
+    rows = []
+    for reason in reasons:
+        command = reason.command and _code(fill_in(reason.command, "NAMESPACE", "NAME"))
+        remedy = " ".join(filter(None, (reason.remedy, command)))
+        rows.append((_code(reason.name), reason.conditions, reason.event, reason.meaning, remedy))
     return _table(("reason", "conditions", "Event", "meaning", "what to do"), rows)
 
 

@@ -31,7 +31,11 @@ REASONS_OF_OTHERS = """
     InvalidImageName NetworkNotReady NodeResizeError NotLookedUp NotReady OOMKilled ProvisioningFailed
     ReadinessGatesNotReady ResizeInfeasible RunContainerError StartError VolumeMismatch
 """
-OTHER_NAMES = {*CONDITIONS, *f"{KINDS} {VALUES_OF_FIELDS} {CONDITIONS_OF_PODS} {REASONS_OF_OTHERS}".split()}
+REASONS_OF_THE_COMMAND_STATUS = "OperatorBehind VolumeNearlyFull"
+OTHER_NAMES = {
+    *CONDITIONS,
+    *f"{KINDS} {VALUES_OF_FIELDS} {CONDITIONS_OF_PODS} {REASONS_OF_OTHERS} {REASONS_OF_THE_COMMAND_STATUS}".split(),
+}
 
 
 def test_every_reason_in_the_code_is_documented() -> None:

@@ -7,7 +7,7 @@ class Reason(NamedTuple):
     """`conditions` are the types that have this reason, `event` is the type of the Event; both may be empty.
 
     `meaning` and `remedy` are Markdown with links relative to docs/reference. `remedy` is empty where nothing needs to
-    be done.
+    be done. `command` shows or does what the remedy is about; the next step of a server fills in its names.
     """
 
     name: str
@@ -15,7 +15,27 @@ class Reason(NamedTuple):
     event: str
     meaning: str
     remedy: str = ""
+    command: str = ""
 
+
+EDIT = "kubectl -n {namespace} edit dittoserver {name}"
+_SERVER_LOG = "kubectl -n {namespace} logs {pod}"
+_EARLIER_LOG = "kubectl -n {namespace} logs {pod} --previous"
+DESCRIBE_POD = "kubectl -n {namespace} describe pod {pod}"
+_DESCRIBE_STATEFUL_SET = "kubectl -n {namespace} describe statefulset {name}"
+_DESCRIBE_CLAIMS = "kubectl -n {namespace} describe pvc -l {selector}"
+_DESCRIBE_QUOTAS = "kubectl -n {namespace} describe resourcequotas"
+_DESCRIBE_LIMITS = "kubectl -n {namespace} describe limitranges"
+_DESCRIBE_NAMESPACE = "kubectl describe namespace {namespace}"
+_GET_OBJECTS = "kubectl -n {namespace} get statefulsets,pods -l {selector}"
+_GET_SECRETS = "kubectl -n {namespace} get secrets"
+_GET_ACCOUNTS = "kubectl -n {namespace} get serviceaccounts"
+_GET_CLASSES = "kubectl get storageclasses"
+_GET_ATTACHMENTS = "kubectl get volumeattachments"
+_GET_NODES = "kubectl get nodes"
+_GET_FINALIZERS = (
+    "kubectl -n {namespace} get sts,svc,cm -o custom-columns=NAME:.metadata.name,HELD:.metadata.finalizers"
+)
 
 NORMAL = (
     Reason(
@@ -46,23 +66,48 @@ PROGRESS = (
         "The operator has not looked at the Secrets yet, because something else blocks it.",
         "Look at Stalled and Ready.",
     ),
-    Reason("PodStarting", "Ready", "", "The pod is not ready yet, and nothing is known to be wrong."),
+    Reason(
+        "PodStarting",
+        "Ready",
+        "",
+        "The pod is not ready yet, and nothing is known to be wrong.",
+        "Wait. If it takes longer than ten minutes, see the log of the server.",
+        command=_SERVER_LOG,
+    ),
     Reason(
         "PodInitializing",
         "Ready",
         "",
         "The pod waits for an init container that somebody added.",
-        "The log of the init container says what it is doing.",
+        "See in its log what the init container does.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "AddingVolumes",
         "Reconciling",
         "",
         "The StatefulSet is being recreated with more volumes. Its pod restarts once to get them.",
+        "Wait until the pod runs again.",
     ),
-    Reason("RollingOut", "Reconciling", "", "The pod is being replaced by one of the current revision."),
-    Reason("StatefulSetMissing", "Reconciling", "", "The StatefulSet is being recreated."),
-    Reason("Stopping", "Ready", "", "The spec asks for 0 replicas, and the pod has not ended yet."),
+    Reason(
+        "RollingOut",
+        "Reconciling",
+        "",
+        "The pod is being replaced by one of the current revision.",
+        "Wait until the new pod is ready.",
+        command=_GET_OBJECTS,
+    ),
+    Reason(
+        "StatefulSetMissing", "Reconciling", "", "The StatefulSet is being recreated.", "Wait until it exists again."
+    ),
+    Reason(
+        "Stopping",
+        "Ready",
+        "",
+        "The spec asks for 0 replicas, and the pod has not ended yet.",
+        "Wait. The server first completes what its clients are writing.",
+        command=DESCRIBE_POD,
+    ),
     Reason(
         "ImageChanged",
         "",
@@ -95,6 +140,7 @@ SPEC = (
         "Warning",
         "The spec is invalid. Nothing is created for it, and existing objects stay as they are.",
         "Fix the fields that the message names.",
+        command=EDIT,
     ),
     Reason(
         "NameTaken",
@@ -110,6 +156,7 @@ SPEC = (
         "The API server accepts no pod with resources, securityContext or podSecurityContext as they are. An existing "
         "pod keeps the section unchanged, and everything else is applied.",
         "Change the section as the message says.",
+        command=EDIT,
     ),
     Reason(
         "NamespaceTerminating",
@@ -117,6 +164,8 @@ SPEC = (
         "",
         "The namespace is being deleted. Nothing can be created in it, and the operator leaves its servers as they "
         "are.",
+        "Wait until the namespace is gone, or create the server in another one.",
+        command=_DESCRIBE_NAMESPACE,
     ),
     Reason(
         "RestartHeldBack",
@@ -125,6 +174,7 @@ SPEC = (
         "The pod would restart or stop, and a volume claim that is being deleted, or is gone, would be lost with it.",
         "[Recover the claim](../how-to/recover-a-volume-claim.md), or allow the loss with the annotation "
         '`dittofs.io/allow-data-loss: "true"`.',
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "FieldsIgnored",
@@ -171,21 +221,21 @@ WRITES = (
         "Warning",
         "The API server rejected an object or did not answer. The operator tries again. There is an Event, and the "
         "condition CredentialsReady has this reason, only if the object is a Secret.",
-        "The message quotes the API server.",
+        "If the API server refuses the object, remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceMissing",
         "Ready, Reconciling",
         "",
         "The server runs, but one of its Services could not be created.",
-        "The message quotes the API server.",
+        "Remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceOutdated",
         "Ready, Reconciling",
         "",
         "The server runs, but one of its Services could not be changed as the spec asks.",
-        "The message quotes the API server.",
+        "Remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceTerminating",
@@ -193,6 +243,7 @@ WRITES = (
         "",
         "A Service is being deleted and is kept by a finalizer. It is created again once it is gone.",
         "Whoever set the finalizer has to remove it; usually the load balancer is still being removed.",
+        command=_GET_FINALIZERS,
     ),
     Reason(
         "ConfigMapTerminating",
@@ -200,6 +251,7 @@ WRITES = (
         "",
         "The ConfigMap is being deleted and is kept by a finalizer. It is created again once it is gone.",
         "Whoever set the finalizer has to remove it.",
+        command=_GET_FINALIZERS,
     ),
     Reason(
         "StatefulSetTerminating",
@@ -207,6 +259,7 @@ WRITES = (
         "",
         "The StatefulSet is being deleted. It is created again once it is gone.",
         "If a finalizer keeps it, whoever set the finalizer has to remove it.",
+        command=_GET_FINALIZERS,
     ),
     Reason(
         "StatefulSetRecreated",
@@ -223,6 +276,7 @@ STORAGE = (
         "Warning",
         "The StorageClass that a claim needs does not exist.",
         "Create it, or create another server in an existing class.",
+        command=_GET_CLASSES,
     ),
     Reason(
         "NoDefaultStorageClass",
@@ -230,6 +284,7 @@ STORAGE = (
         "Warning",
         "The spec names no StorageClass, and the cluster has no default one.",
         "Make one StorageClass the default.",
+        command=_GET_CLASSES,
     ),
     Reason(
         "ClaimPending",
@@ -238,13 +293,15 @@ STORAGE = (
         "A volume claim is Pending, usually for the reason that its provisioner gives in the message. A claim that "
         "existed before the server and was never bound is named with its creation time.",
         "Wait, or delete such an earlier claim together with the pod.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ClaimOverdue",
         "Ready, StorageReady",
         "Warning",
         "A volume claim has been Pending for more than five minutes.",
-        "The message says what it is waiting for.",
+        "Provide what the message says that the claim is waiting for.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ClaimLost",
@@ -252,6 +309,7 @@ STORAGE = (
         "Warning",
         "A volume claim has lost its PersistentVolume.",
         "Restore the PersistentVolume, or delete the claim.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ClaimTerminating",
@@ -259,13 +317,16 @@ STORAGE = (
         "Warning",
         "A volume claim is being deleted, and its data with it once the pod ends. The pod is not restarted.",
         "[Recover the claim](../how-to/recover-a-volume-claim.md).",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ClaimMissing",
         "Ready, StorageReady",
         "Warning",
         "A volume claim does not exist.",
-        "The message says why it cannot be created, or that a running pod still uses the volume of a deleted claim.",
+        "If it cannot be created, remove the cause in the message. If a running pod still uses the volume of a deleted "
+        "claim, [save the data](../how-to/recover-a-volume-claim.md) before the pod restarts.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ClaimUnknown",
@@ -280,6 +341,7 @@ STORAGE = (
         "Warning",
         "A claim requests more than the spec, because somebody expanded it or an earlier server left it. It stays so.",
         "Raise the size in the spec if you want it to say the same.",
+        command=EDIT,
     ),
     Reason(
         "DatabaseClaimNotMounted",
@@ -304,6 +366,8 @@ STORAGE = (
         "Reconciling, StorageReady",
         "Normal",
         "A volume is being expanded.",
+        "Wait. Clients can go on working.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "FileSystemResizePending",
@@ -312,6 +376,7 @@ STORAGE = (
         "The volume has been expanded, but its file system has not. It is waiting for the node, or for a restart of "
         "the pod.",
         "If the annotation `dittofs.io/restart-for-resize` forbids the restart, delete the pod when it suits you.",
+        command=_DESCRIBE_CLAIMS,
     ),
     Reason(
         "ResizeRefused",
@@ -319,6 +384,7 @@ STORAGE = (
         "Warning",
         "The API server or the driver refuses to expand a volume. Everything else about the server continues.",
         "Set one of the sizes that the message names.",
+        command=EDIT,
     ),
     Reason("Resized", "", "Normal", "Every volume has the size that the spec asks for."),
 )
@@ -332,6 +398,7 @@ CREDENTIALS = (
         "means that somebody deleted it while the server was using it.",
         "Create the Secret. Restore a generated one, or delete the StatefulSet (its claims are kept) to generate a new "
         "one.",
+        command=_GET_SECRETS,
     ),
     Reason(
         "SecretIncomplete",
@@ -345,7 +412,7 @@ CREDENTIALS = (
         "Ready, Reconciling, CredentialsReady",
         "Warning",
         "The operator could not read a Secret. The status of CredentialsReady is Unknown.",
-        "The message quotes the API server; the operator tries again.",
+        "Let the operator read the Secret again, as far as the message blames permissions. It tries again.",
     ),
     Reason(
         "SecretTerminating",
@@ -353,6 +420,7 @@ CREDENTIALS = (
         "Warning",
         "A Secret is being deleted and is kept by a finalizer. It is no longer used.",
         "Create it again once it is gone.",
+        command=_GET_SECRETS,
     ),
     Reason(
         "CredentialsRejected",
@@ -372,6 +440,7 @@ CREDENTIALS = (
         "Event.",
         "Look at Ready and at the log of the server. A NetworkPolicy has to let the operator reach the port of the "
         "API. The operator tries again.",
+        command=_SERVER_LOG,
     ),
     Reason(
         "AdminLoginFailed",
@@ -389,6 +458,7 @@ CREDENTIALS = (
         "The server is DittoFS 0.13 or newer and keeps its own copy of the S3 credentials, which a change of the "
         "Secret does not reach: the spec has no bucket, or a person created the block store for it.",
         "Set s3.bucket, or run the command in the message.",
+        command=EDIT,
     ),
 )
 
@@ -399,6 +469,7 @@ SHARES = (
         "Normal",
         "The server has loaded no share, so there is nothing to mount.",
         "List one in spec.shares, or run the commands in the message.",
+        command=EDIT,
     ),
     Reason(
         "StoreFailing",
@@ -415,6 +486,7 @@ SHARES = (
         "",
         "The server answers, but does not say how many shares it has loaded. The status is Unknown.",
         "The log of the server may say why; a server up to 0.9 does not say it while neither NFS nor SMB runs.",
+        command=_SERVER_LOG,
     ),
     Reason(
         "ShareFailed",
@@ -439,6 +511,7 @@ POD = (
         "",
         "A ResourceQuota of the namespace does not admit the pod.",
         "Raise the quota, or free some of it.",
+        command=_DESCRIBE_QUOTAS,
     ),
     Reason(
         "ResourcesNotSpecified",
@@ -446,6 +519,7 @@ POD = (
         "",
         "A ResourceQuota of the namespace requires resources that the spec does not set.",
         "Set spec.resources as the quota requires.",
+        command=_DESCRIBE_QUOTAS,
     ),
     Reason(
         "LimitRangeViolation",
@@ -453,6 +527,7 @@ POD = (
         "",
         "spec.resources does not fit a LimitRange of the namespace.",
         "Change one of the two.",
+        command=_DESCRIBE_LIMITS,
     ),
     Reason(
         "PodSecurityViolation",
@@ -461,13 +536,15 @@ POD = (
         "The namespace enforces a Pod Security level, or OpenShift an SCC, that securityContext or podSecurityContext "
         "violates.",
         "Change the security context, or have an administrator change the label of the namespace or grant another SCC.",
+        command=_DESCRIBE_NAMESPACE,
     ),
     Reason(
         "ClaimNotCreated",
         "Ready",
         "",
         "A volume claim that the pod needs was refused, for example by a quota or a webhook.",
-        "The message quotes the refusal.",
+        "Remove the cause that the message quotes, such as a quota. The claim is then created by itself.",
+        command=_DESCRIBE_QUOTAS,
     ),
     Reason(
         "ServiceAccountNotFound",
@@ -475,13 +552,15 @@ POD = (
         "",
         "The ServiceAccount of the pod does not exist.",
         "Create it again.",
+        command=_GET_ACCOUNTS,
     ),
     Reason(
         "PodNotCreated",
         "Ready",
         "",
         "The pod was refused for another reason, such as a webhook.",
-        "The message quotes the refusal.",
+        "Remove the cause that the message quotes, such as a policy. The pod is then created by itself.",
+        command=_DESCRIBE_STATEFUL_SET,
     ),
     Reason(
         "PodLabelsMissing",
@@ -496,6 +575,7 @@ POD = (
         "Warning",
         "Somebody else's pod has the name of the server's pod.",
         "Delete that pod, or give the server another name.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "PodTerminating",
@@ -503,6 +583,7 @@ POD = (
         "Warning",
         "The pod should have ended, and its node answers: a finalizer or the kubelet holds it.",
         "Whoever set the finalizer has to remove it; otherwise see kubectl describe pod and the log of the kubelet.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "Unschedulable",
@@ -510,6 +591,7 @@ POD = (
         "",
         "No node accepts the pod; the message quotes the scheduler.",
         "Free resources, add a node, or change the spec.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "ImagePullBackOff",
@@ -518,13 +600,15 @@ POD = (
         "The image cannot be pulled; the message quotes the registry.",
         "Fix spec.image, or name a pull secret in imagePullSecrets of the namespace's ServiceAccount default, then "
         "delete the pod.",
+        command=EDIT,
     ),
     Reason(
         "CreateContainerError",
         "Ready",
         "",
         "The container could not be created.",
-        "The message quotes the node.",
+        "Remove the cause that the message quotes from the node.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "CrashLoopBackOff",
@@ -532,6 +616,7 @@ POD = (
         "",
         "The server ended; the message has the exit code.",
         "Run the kubectl logs command in the message.",
+        command=_EARLIER_LOG,
     ),
     Reason(
         "DatabaseMigrationFailed",
@@ -548,6 +633,7 @@ POD = (
         "",
         "A container that somebody added next to the server ended.",
         "Run the kubectl logs command in the message.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "InitContainerFailed",
@@ -555,6 +641,7 @@ POD = (
         "",
         "A container that somebody added to run before the server failed.",
         "Run the kubectl logs command in the message.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "Unhealthy",
@@ -562,20 +649,23 @@ POD = (
         "",
         "The container runs and no longer answers its health check.",
         "See the log of the server.",
+        command=_SERVER_LOG,
     ),
     Reason(
         "VolumeAttachFailed",
         "Ready",
         "",
         "The node cannot attach a volume.",
-        "The message says which volume, and how to find out which node still holds it.",
+        "Find out which node still holds the volume that the message names.",
+        command=_GET_ATTACHMENTS,
     ),
     Reason(
         "MountFailed",
         "Ready",
         "",
         "The node cannot mount a volume.",
-        "The message quotes the node.",
+        "Remove the cause that the message quotes from the node.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "PodSandboxFailed",
@@ -583,6 +673,7 @@ POD = (
         "",
         "The pod has no network or no sandbox on its node.",
         "Check the node's network plugin and container runtime.",
+        command=DESCRIBE_POD,
     ),
     Reason(
         "NodeLost",
@@ -591,6 +682,7 @@ POD = (
         "The node of the pod no longer answers, is deleted or is marked as out of service. No other pod may use the "
         "volumes until the pod is known to have ended.",
         "See [The node is lost](../how-to/troubleshoot-a-server.md#the-node-is-lost).",
+        command=_GET_NODES,
     ),
     Reason(
         "NodeNotReady",
@@ -598,6 +690,7 @@ POD = (
         "",
         "The node of the pod answers, and is not ready.",
         "Repair the node, or drain it while its kubelet answers.",
+        command=_GET_NODES,
     ),
     Reason(
         "NodeUnknown",
@@ -605,6 +698,7 @@ POD = (
         "",
         "The pod does not end or lost its readiness, and the operator may not look at its node.",
         "See whether the node is ready: kubectl get node.",
+        command=_GET_NODES,
     ),
 )
 
@@ -671,3 +765,4 @@ GROUPS = (
 # Reasons of Events of the Secret with the operator's certificates.
 CERTIFICATE_GROUP = ("Certificates of the operator", CERTIFICATES)
 REASONS = tuple(reason for _, reasons in (*GROUPS, CERTIFICATE_GROUP) for reason in reasons)
+BY_NAME = {reason.name: reason for reason in REASONS}

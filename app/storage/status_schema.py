@@ -141,3 +141,16 @@ class Status(Model):
     """The shares of the spec, and those removed from it that the server still has."""
     ignored_fields: Annotated[list[IgnoredField], Field(max_length=MAX_IGNORED_FIELDS)] | None = None
     """Fields of the spec that this operator does not know, such as those of the Go operator; they have no effect."""
+
+    @classmethod
+    def read(cls, manifest: Mapping[str, Any]) -> "Status":
+        """Reads the status of a raw DittoServer. A field that has another shape counts as absent."""
+        status = manifest.get("status")
+        if not isinstance(status, Mapping):
+            return cls()
+
+        try:
+            return cls.model_validate(status)
+        except ValidationError as error:
+            unreadable = {failure["loc"][0] for failure in error.errors(include_url=False) if failure["loc"]}
+        return cls.model_validate({name: value for name, value in status.items() if name not in unreadable})

@@ -50,3 +50,18 @@ def test_a_server_is_read_from_the_status() -> None:
 )
 def test_a_status_that_is_none_says_nothing(status: Any) -> None:
     assert ServerStatus.read({"status": status}) == ServerStatus()
+
+
+def test_what_is_unreadable_in_a_status_is_left_out() -> None:
+    status = {
+        "observedGeneration": 2,
+        "conditions": [{"type": "Ready"}],
+        "phase": "Odd",
+        "availableReplicas": 1,
+        "x": 1,
+    }
+    readable = Status.read({"status": status})
+
+    assert (readable.observed_generation, readable.available_replicas) == (2, 1)
+    assert (readable.conditions, readable.phase) == (None, None)
+    assert Status.read({"status": "odd"}) == Status.read({}) == Status.read({"status": {}})
