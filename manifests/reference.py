@@ -12,6 +12,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from app import serve
 from app.__main__ import SUMMARIES, import_command
 from app.storage.next_step import fill_in
+from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.pod import RESTARTED_AT
 from app.storage.reasons import CERTIFICATE_GROUP, GROUPS, VOLUME_PHASES, Reason
 from app.storage.remote_store import ADOPT_STORE
@@ -62,6 +63,11 @@ def dittoserver_page(crd: Manifest) -> str:
                     f"`{ADOPT_STORE}: <name>`",
                     "Lets the operator give new S3 credentials to a block store that a person created in DittoFS 0.13 "
                     "or newer. See [Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
+                ),
+                (
+                    f'`{PAUSED_ANNOTATION}: "true"`',
+                    "Keeps the operator from changing anything for the server. See "
+                    "[Pause a server](../how-to/pause-a-server.md).",
                 ),
                 (
                     f"`{RESTARTED_AT}: <text>`",

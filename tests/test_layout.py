@@ -35,6 +35,7 @@ OF_THE_WHOLE = {
     "tests/helm/test_umbrella.py",
     "tests/helm/test_values.py",
     "tests/test_faults.py",
+    "tests/test_pausing.py",
     "tests/test_released_servers.py",
     "tests/test_rest_faults.py",
     "tests/test_restore.py",

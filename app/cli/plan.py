@@ -20,6 +20,7 @@ from app.storage.change import Change
 from app.storage.defaulting import set_defaults
 from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
+from app.storage.pause import is_paused_after
 from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
 from app.storage.rules import needs
 from app.storage.spec import KIND
@@ -123,7 +124,8 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
         effects = edit(old, new, live_state, now) if old else creation(new, live_state, now)
         outcome = replace(outcome, effects=effects)
         if live_state:
-            outcome = replace(outcome, caveat=caveat(effects, live_state), held=held_back(new, effects, live_state))
+            held = None if is_paused_after(old or {}, new) else held_back(new, effects, live_state)
+            outcome = replace(outcome, caveat=caveat(effects, live_state), held=held)
         outcomes.append(outcome)
 
     return Preview(outcomes, sorted({gap for live in surveys.values() for gap in live.gaps}))

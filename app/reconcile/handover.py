@@ -10,6 +10,7 @@ from app.reconcile.writer import Writer
 from app.storage.desired import disowned_secrets
 from app.storage.events import Event, EventSink
 from app.storage.objects import Owner
+from app.storage.pause import is_paused
 from app.storage.reading import read
 from app.storage.takeover import FINALIZER, IGNORED_FIELDS, remaining_finalizers
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
@@ -42,10 +43,13 @@ class Handover:
         self._record_event(manifest, Event("Warning", "FieldsIgnored", message))
 
     async def release(self, key: ObjectKey) -> None:
-        """Removes the finalizer, unless a generated Secret would be deleted with the server. Raises ClusterError."""
+        """Removes the finalizer, unless a generated Secret would be deleted with the server. Raises ClusterError.
+
+        A server that is paused keeps it until it is deleted.
+        """
         manifest = self._informers.servers.get(key)
         finalizers = remaining_finalizers(manifest) if manifest else None
-        if manifest is None or finalizers is None:
+        if manifest is None or finalizers is None or (is_paused(manifest) and not is_terminating(manifest)):
             return
 
         uid = manifest["metadata"]["uid"]

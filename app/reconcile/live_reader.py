@@ -18,6 +18,7 @@ from app.storage.facts import Secret, Unknown
 from app.storage.images import MIGRATION_PHRASES
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
+from app.storage.pause import is_paused
 from app.storage.pod import CONTAINER, config_map_name, pod_name
 from app.storage.remote_store import RemoteStore, store_to_adopt
 from app.storage.resize import may_lose_data, may_restart
@@ -122,6 +123,7 @@ class LiveReader:
             classes=informers.storage_classes,
             stateful_set=stateful_set,
             pod=pod,
+            is_paused=is_paused(manifest),
             may_restart=may_restart(manifest),
             may_lose_data=may_lose_data(manifest),
             restarted_at=restarted_at(manifest),

@@ -59,6 +59,10 @@ class SecretChanged(Exception):
     """A Secret is not the one that the provisioning is about any more."""
 
 
+class NotWanted(Exception):
+    """Nothing is to be changed in the server any more, such as after its DittoServer was paused."""
+
+
 @dataclass(slots=True)
 class _Server:
     """Holds what a server should have, when that is tried next (None for never), and what became of it.
@@ -158,7 +162,7 @@ class Provisioner:
         known = replace(wanted, known=server.store or wanted.known)
         try:
             result = await self._attempt(key, known)
-        except (SecretChanged, NotLeading):
+        except (SecretChanged, NotLeading, NotWanted):
             server.due = monotonic() + SECRET_DELAY_SECONDS if server.wanted else None
         except Exception as error:  # noqa: BLE001 - see below
             # Its image can be anything: what is wrong with one server must not keep the others from being served.
@@ -200,7 +204,7 @@ class Provisioner:
             handler(key)
 
     async def _attempt(self, key: ObjectKey, wanted: Provisioning) -> Provisioned:
-        """Logs in and converses with the server. Raises SecretChanged and NotLeading."""
+        """Logs in and converses with the server. Raises SecretChanged, NotLeading and NotWanted."""
         try:
             password = await self._read(key, wanted.password, wanted)
             s3 = await self._read(key, wanted.s3, wanted) if wanted.s3 else ["", "", ""]
@@ -220,7 +224,7 @@ class Provisioner:
             while True:
                 # A server that is slow for each of many requests gets no more of them, which ends the dialogue.
                 is_late = monotonic() > deadline
-                answer = LATE if is_late else await self._send(session, request, secrets)
+                answer = LATE if is_late else await self._send(key, session, request, secrets)
                 request = dialogue.send(answer)
         except StopIteration as end:
             # Everybody who may read the status sees these texts, and a server may repeat what only it should know.
@@ -240,9 +244,13 @@ class Provisioner:
         except ServerError as error:
             return Answer(None, detail=str(error)), None
 
-    async def _send(self, session: AdminSession, request: ServerRequest, secrets: list[str]) -> Answer:
-        if request.method != "GET" and not self._may_write():
-            raise NotLeading("not the leader any more")
+    async def _send(self, key: ObjectKey, session: AdminSession, request: ServerRequest, secrets: list[str]) -> Answer:
+        if request.method != "GET":
+            server = self._servers.get(key)
+            if not self._may_write():
+                raise NotLeading("not the leader any more")
+            if server is None or server.wanted is None:
+                raise NotWanted
 
         return await session.ask(request, secrets)
 

@@ -185,6 +185,8 @@ class Reconciler:
         while True:
             live = self._with_memory(await self._reader.read(server, manifest), manifest, result.resize)
             plan = desired(server, live, self._clock())
+            if live.is_paused:
+                break
             result = await self._apply(plan, server, manifest, live)
             if not result.decide_again:
                 break

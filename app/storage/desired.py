@@ -25,6 +25,7 @@ from app.storage.objects import (
     service_name,
     stateful_set,
 )
+from app.storage.pause import paused_problem
 from app.storage.problem import UNREADABLE, Problem, Stage
 from app.storage.provisioning import Contents, Hashes, awaits_push, contents, credentials_problem, provisioning
 from app.storage.remote_store import RemoteStore
@@ -109,7 +110,10 @@ class Plan:
 
 
 def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
-    """Decides what to do next about the server; an empty LiveState stands for one that does not exist yet."""
+    """Decides what to do next about the server; an empty LiveState stands for one that does not exist yet.
+
+    For a paused server nothing is to do. The rest of its Plan is for the status.
+    """
     owner, spec = Owner(server.metadata.name, server.metadata.namespace, live.uid), server.spec
     is_foreign = live.stateful_set is not None and not owner.owns(live.stateful_set)
     step = None if is_foreign else next_step(server, owner, live, now)
@@ -143,6 +147,12 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         is_adding = Problem("AddingVolumes", message, Stage.VOLUMES)
 
     rejected_keys = credentials_problem(server, live)
+    if live.is_paused:
+        # A Secret that would be generated is not one that somebody has to create.
+        awaited = paused_problem(owner.name, owner.namespace, Stage.CREDENTIALS) if generate else None
+        problem = awaited or credentials or rejected_keys
+        return Plan(problems=(problem,) if problem else (), rendering=decision.rendering, contents=inside)
+
     objects = [
         Write("ConfigMap", config_map(owner, spec, decision.rendering)),
         Write("Secret", parts) if parts else None,

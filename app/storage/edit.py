@@ -13,6 +13,7 @@ from app.storage.facts import Claim
 from app.storage.images import is_same_image
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, controller, stateful_set
+from app.storage.pause import PAUSED_ANNOTATION, is_paused, is_paused_after
 from app.storage.pod import RESTARTED_AT, PodRevision, pod_name
 from app.storage.provisioning import Hashes
 from app.storage.reading import read
@@ -66,7 +67,7 @@ def creation(manifest: Mapping[str, Any], live: LiveState | None, now: datetime)
     if live:
         added = {volume.name for volume in volumes_of(server.spec.storage)}
         effects += [*_adoption_effects(server, live), *_volume_effects(server, live, added).values()]
-    return effects
+    return _after_resumption(effects) if is_paused(manifest) else effects
 
 
 def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None, now: datetime) -> list[Effect]:
@@ -114,7 +115,7 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         restarts = any(effect.restarts for effect in effects)
         when = "goes out with this restart" if restarts else "waits for the next rollout"
         effects.append(Effect("pending rollout", f"{when}: {changes}", restarts=restarts))
-    return effects
+    return _after_resumption(effects) if is_paused_after(old, new) else effects
 
 
 def held_back(new: Mapping[str, Any], effects: Iterable[Effect], live: LiveState) -> str | None:
@@ -133,6 +134,18 @@ def caveat(effects: Iterable[Effect], live: LiveState) -> str | None:
     else:
         consequence = f'it waits for you to delete the pod: annotation {RESTART_FOR_RESIZE} is "never"'
     return f"if a driver cannot expand a volume in use, {consequence}"
+
+
+def _after_resumption(effects: Sequence[Effect]) -> list[Effect]:
+    """Returns what an edit of a paused server does: nothing yet."""
+    if not effects:
+        return []
+
+    how = 'is "true": nothing of this happens before it is removed'
+    if any(effect.restarts for effect in effects):
+        how = f"{how}, and then the pod restarts"
+    postponed = (replace(effect, restarts=effect.restarts and False, grows_in_use=False) for effect in effects)
+    return [Effect(f"annotation {PAUSED_ANNOTATION}", how), *postponed]
 
 
 def _adoption_effects(server: DittoServer, live: LiveState) -> Iterator[Effect]:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from app.storage.pause import PAUSED
 from app.storage.shares import SHARE_FAILED, SHARE_RETAINED
 from app.storage.stores import NO_SHARE
 from app.storage.unstructured import Manifest
@@ -44,6 +45,11 @@ def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
         yield Event("Warning", storage["reason"], storage["message"])
     if storage["status"] == "True" and earlier_storage and earlier_storage["reason"] in EXPANSION_PHASES:
         yield Event("Normal", "Resized", "every volume has the size that the spec asks for")
+
+    was_paused = before.get("Reconciling", {}).get("reason") == PAUSED
+    if (after["Reconciling"]["reason"] == PAUSED) != was_paused:
+        resumed = "the operator works on the server again"
+        yield Event("Normal", *(("Resumed", resumed) if was_paused else (PAUSED, after["Reconciling"]["message"])))
 
     stores = after.get("StoresReady")
     if stores and stores["status"] == "False" and _is_new(stores, before.get("StoresReady")):

@@ -32,6 +32,7 @@ class LiveState:
     removed: Manifest | None = None  # The StatefulSet as this process removed it a moment ago.
     pod: Manifest | None = None
     unlabelled_pod: Manifest | None = None  # Has the pod's name without its labels, where there is no `pod`.
+    is_paused: bool = False
     may_restart: bool = True
     may_lose_data: bool = False
     restarted_at: str | None = None  # By which value of the annotation a person asks for a restart; None for no one.

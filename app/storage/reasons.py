@@ -49,6 +49,16 @@ NORMAL = (
     Reason("Reconciled", "Reconciling, Stalled", "", "There is nothing left to do, and nothing blocks the operator."),
     Reason("Loaded", "StoresReady", "", "The server has loaded its shares, and no store that it reports on fails."),
     Reason("Stopped", "Ready, StoresReady", "", "The spec asks for 0 replicas. The volumes are kept."),
+    Reason(
+        "Paused",
+        "Reconciling, Ready, CredentialsReady",
+        "Normal",
+        'The server has the annotation `dittofs.io/paused: "true"`. The operator changes nothing for it, neither in '
+        "the cluster nor inside the server, and keeps its status up to date. `Ready` and `CredentialsReady` have this "
+        "reason only where nothing has been created yet.",
+        "Remove the annotation to resume: see [Pause a server](../how-to/pause-a-server.md).",
+    ),
+    Reason("Resumed", "", "Normal", "The server is no longer paused, and the operator works on it again."),
 )
 
 PROGRESS = (

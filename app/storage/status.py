@@ -20,6 +20,7 @@ from app.storage.finding import Finding
 from app.storage.images import database_image, observe_image
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
+from app.storage.pause import paused_problem
 from app.storage.problem import UNREADABLE, Problem, Stage, Verdict, first
 from app.storage.provisioning import SERVER_REASONS, Contents
 from app.storage.remote_store import SERVER_UNREACHABLE
@@ -82,6 +83,12 @@ class _Assessment:
     def blocked(self) -> Problem | None:
         """Why nothing at all is applied."""
         return first(self._stalling, Stage.SPEC, Stage.NAME)
+
+    @property
+    def paused(self) -> Problem | None:
+        """Why the operator changes nothing, whatever it sees."""
+        metadata = self.server.metadata
+        return paused_problem(metadata.name, metadata.namespace) if self.live.is_paused else None
 
     @cached_property
     def not_ready(self) -> Problem | None:
@@ -191,6 +198,11 @@ def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Obser
         database_image(live.server),
     )
 
+    if live.is_paused and live.stateful_set:
+        # Nobody stops or starts the pod: the status is about the one that runs, or does not.
+        replicas = min(live.stateful_set["spec"]["replicas"], 1)
+        server = server.model_copy(update={"spec": server.spec.model_copy(update={"replicas": replicas})})
+
     states = volume_states(server, live)
     expanding = [state for state in states if state.phase in EXPANSION_PHASES]
     # A rejected expansion comes first: a person has to see to it.
@@ -218,6 +230,8 @@ def ready(assessment: _Assessment) -> Verdict:
 
 def reconciling(assessment: _Assessment) -> Verdict:
     """Holds while the operator or the cluster still works on something, unless that is stalled."""
+    if assessment.paused:
+        return "True", assessment.paused
     if assessment.stalled:
         return "False", RECONCILED
     pending = (
@@ -242,7 +256,9 @@ def reconciling(assessment: _Assessment) -> Verdict:
 
 
 def stalled(assessment: _Assessment) -> Verdict:
-    """Holds while nothing goes on until a person does something."""
+    """Holds while nothing goes on until a person does something, other than to resume a server that was paused."""
+    if assessment.paused:
+        return "False", RECONCILED
     if problem := assessment.stalled:
         return "True", problem
     return "False", RECONCILED
@@ -300,6 +316,8 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
     server, live, case = assessment.server, assessment.live, assessment.case
     if assessment.blocked:
         return assessment.blocked
+    if live.is_paused and live.stateful_set is None:
+        return assessment.paused
 
     if server.spec.replicas == 0:
         if ((live.stateful_set or {}).get("status") or {}).get("replicas"):
@@ -307,6 +325,11 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
         return assessment.first(Stage.APPLY)
 
     if available_replicas(live):
+        file_service = service_name(server.metadata.name, "file")
+        if live.is_paused and file_service not in live.services:
+            message = f"Service {file_service} does not exist, and is not recreated while the server is paused"
+            return Problem(SERVICE_MISSING, message, Stage.SERVICES)
+
         terminating = assessment.first(Stage.NAME)
         is_service = terminating is not None and terminating.reason == SERVICE_TERMINATING
         return assessment.first(Stage.SERVICES) or (terminating if is_service else None)

@@ -6,8 +6,9 @@ import pytest
 
 from app.cluster.errors import Conflict
 from app.cluster.reader import DITTO_SERVERS, SECRETS
+from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.takeover import FINALIZER
-from app.storage.unstructured import Manifest
+from app.storage.unstructured import Manifest, is_terminating
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
 from tests.harness.wait import until_async
@@ -23,12 +24,11 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
         yield ReconcilerNamespace(cluster, informers, namespace)
 
 
-async def hold(site: ReconcilerNamespace, *finalizers: str) -> None:
-    """Gives the server finalizers and waits until the informers have them."""
+async def hold(site: ReconcilerNamespace, *finalizers: str, annotations: Manifest | None = None) -> None:
+    """Gives the server finalizers, and perhaps annotations, and waits until the informers have them."""
     live = await site.live(DITTO_SERVERS)
-    changed = await site.cluster.replace(
-        DITTO_SERVERS, {**live, "metadata": {**live["metadata"], "finalizers": list(finalizers)}}
-    )
+    metadata = {**live["metadata"], "finalizers": list(finalizers), "annotations": annotations or {}}
+    changed = await site.cluster.replace(DITTO_SERVERS, {**live, "metadata": metadata})
     await until_async(lambda: site.informers.servers.version(site.key) >= int(resource_version(changed)))
 
 
@@ -111,3 +111,17 @@ async def own_secret(site: ReconcilerNamespace, server: Manifest) -> None:
     owned = await site.cluster.replace(SECRETS, {**secret, "metadata": metadata})
     key = (site.namespace, "files-jwt-secret")
     await until_async(lambda: site.informers.secrets_metadata.version(key) >= int(resource_version(owned)))
+
+
+async def test_a_paused_server_keeps_the_finalizer_until_it_is_deleted(site: ReconcilerNamespace) -> None:
+    await site.create_server()
+    await hold(site, FINALIZER, annotations={PAUSED_ANNOTATION: "true"})
+    await site.reconcile()
+
+    assert await finalizers(site) == [FINALIZER]
+
+    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await until_async(lambda: is_terminating(site.informers.servers.get(site.key) or {"metadata": {}}))
+    await site.reconcile()
+
+    assert not await site.exists(DITTO_SERVERS)

@@ -528,3 +528,22 @@ async def test_what_a_server_repeats_of_its_secrets_goes_nowhere(
 
     assert result.store.problem or result.store.kept
     assert secret not in f"{result!r}{caplog.text}"
+
+
+async def test_a_server_that_is_paused_is_changed_no_more(room: Room) -> None:
+    """Even in the middle of an attempt: the annotation may come between any two requests."""
+
+    def answer(request: Received) -> Reply:
+        if request.line.startswith("POST"):
+            return reply(200, {"access_token": "t"})
+        room.provisioner.want(room.key("paused"), None)
+        return reply(200, [])
+
+    room.answer = answer
+    room.want("paused", "10.0.0.1")
+    await until_async(lambda: len(room.asked) >= 2, 20)
+
+    await asyncio.sleep(0.5)
+
+    assert [line.split()[0] for _, line in room.asked] == ["POST", "GET"]
+    assert room.provisioner.result(room.key("paused")) is None

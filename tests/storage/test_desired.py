@@ -536,3 +536,20 @@ def test_missing_claims_are_looked_at_when_their_statefulset_is_no_longer_new() 
     }
 
     assert recheck_seconds(of_spec(), replace(live, stateful_set=new, claims={}), NOON) == 10 - 5 + 1
+
+
+@pytest.mark.parametrize("state", [{}, {"secrets": dict.fromkeys(SECRETS)}, {"claims": {}}, {"adopt_store": "x"}])
+def test_nothing_is_done_for_a_paused_server(state: Manifest) -> None:
+    server = of_spec(image="example.com/other:2", metrics={"enabled": True}, storage={"metadataSize": "90Gi"})
+
+    plan = desired(server, known(is_paused=True, **state), NOON)
+
+    assert plan == Plan(problems=plan.problems, rendering=plan.rendering, contents=plan.contents)
+    assert not plan.problems or [problem.reason for problem in plan.problems] == ["Paused"]
+
+
+def test_a_paused_server_still_says_which_secret_is_missing() -> None:
+    spec = {"s3": {"credentialsSecretRef": {"secretName": "s3"}}}
+    plan = desired(of_spec(**spec), known(is_paused=True, secrets={**SECRETS, "s3": None}), NOON)
+
+    assert [problem.reason for problem in plan.problems] == ["SecretNotFound"]

@@ -10,6 +10,7 @@ from app.storage.edit import Effect, caveat, creation, edit
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, stateful_set
+from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.pod import RESTARTED_AT, PodRevision
 from app.storage.reading import read
 from app.storage.rendering import NEWEST, Rendering
@@ -399,3 +400,28 @@ def test_an_expansion_in_use_has_a_caveat() -> None:
     assert "the pod restarts once" in (caveat(grown, live_state()) or "")
     assert "waits for you to delete the pod" in (caveat(grown, live_state(may_restart=False)) or "")
     assert caveat(effects(server(nfsPort=2050)), live_state()) is None
+
+
+def paused(manifest: Manifest) -> Manifest:
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": {PAUSED_ANNOTATION: "true"}}}
+
+
+@pytest.mark.parametrize("old", [server(), paused(server())])
+def test_an_edit_of_a_paused_server_waits(old: Manifest) -> None:
+    new = server(metrics={"enabled": True})
+    waits, *others = effects(paused(new) if old == server() else new, old)
+
+    assert waits.what == "annotation dittofs.io/paused"
+    assert waits.how == 'is "true": nothing of this happens before it is removed, and then the pod restarts'
+    assert others
+    assert not any(effect.restarts for effect in (waits, *others))
+
+
+def test_pausing_a_server_is_no_effect_of_its_own() -> None:
+    assert effects(paused(server())) == []
+
+
+def test_a_new_server_may_be_paused() -> None:
+    first, *_ = creation(paused(server()), live_state(), NOON)
+
+    assert first.what == "annotation dittofs.io/paused"

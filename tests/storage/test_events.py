@@ -92,3 +92,11 @@ def test_a_share_that_fails_or_leaves_the_spec_is_told_once() -> None:
     for entry in (ready, failed, retained):
         assert list(share_events({"shares": [entry]}, {"shares": [entry]})) == []
     assert list(share_events({"shares": [ready]}, {})) == []
+
+
+def test_a_pause_and_its_end_are_reported_once() -> None:
+    paused, works = running(is_paused=True), running()
+
+    assert [event.reason for event in events_of(status_of(works), paused)] == ["Paused"]
+    assert events_of(status_of(paused), paused) == []
+    assert [event.reason for event in events_of(status_of(paused), works)] == ["Resumed"]

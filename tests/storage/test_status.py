@@ -663,3 +663,39 @@ def test_the_status_has_the_image_that_was_ready_last() -> None:
     assert status_of(observed)["server"] == KNOWN
     assert "server" not in status_of(ready)
     assert status_of(altered(ready, server=ServerStatus.model_validate(KNOWN)))["server"] == KNOWN
+
+
+def test_a_paused_server_reconciles_until_it_is_resumed() -> None:
+    assert reasons(running(is_paused=True)) == {
+        **reasons(running()),
+        "Reconciling": ("True", "Paused"),
+        "Stalled": ("False", "Reconciled"),
+    }
+    assert (
+        "kubectl annotate dittoserver files --namespace here dittofs.io/paused-"
+        in (condition("Reconciling", running(is_paused=True))["message"])
+    )
+
+
+def test_a_paused_server_is_not_stalled_by_what_is_wrong() -> None:
+    """A tool that waits for a server would give it up."""
+    broken = starting(is_paused=True, pod=pod(**waiting("CrashLoopBackOff")), problems=[INVALID_SPEC])
+
+    assert reasons(broken)["Stalled"] == ("False", "Reconciled")
+    assert reasons(broken)["Reconciling"] == ("True", "Paused")
+    assert reasons(broken)["Ready"] == ("False", "InvalidSpec")
+
+
+def test_a_paused_server_is_judged_by_the_pod_that_runs() -> None:
+    stopped = dittoserver(replicas=0)
+
+    assert reasons(running(is_paused=True), stopped)["Ready"] == ("True", "Available")
+    assert status_of(running(is_paused=True), stopped)["phase"] == "Running"
+
+
+def test_a_paused_server_that_lost_its_service_is_not_ready() -> None:
+    assert reasons(running(is_paused=True, services={}))["Ready"] == ("False", "ServiceMissing")
+
+
+def test_a_paused_server_that_was_never_created_says_so() -> None:
+    assert reasons(starting(is_paused=True, stateful_set=None))["Ready"] == ("False", "Paused")
