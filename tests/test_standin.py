@@ -153,6 +153,20 @@ def test_the_environment_has_the_keys_of_the_legacy_server(legacy: DittoFS, s3: 
     assert (legacy.read("media", "a").text, legacy.read("media", "b").text) == ("text", "more")
 
 
+@BOTH
+def test_only_the_legacy_server_knows_session_tokens(standin: Path, s3: S3, name: str, tmp_path: Path) -> None:
+    s3.put_tokens(first="session")
+    key = {"AWS_ACCESS_KEY_ID": "first", "AWS_SECRET_ACCESS_KEY": "first-secret", "AWS_ENDPOINT_URL": s3.url}
+
+    with DittoFS(standin, name, tmp_path / name, **key, AWS_SESSION_TOKEN="session") as server:
+        if name == LEGACY:
+            create_legacy_share(server)
+            assert server.write("media", "a", "text").json()["s3"] == 200
+        else:
+            create_current_share(server, s3)
+            assert server.write("media", "a", "text").json()["s3"] == 403
+
+
 def test_the_first_store_serves_every_legacy_share(legacy: DittoFS) -> None:
     create_legacy_share(legacy)
     legacy.api("POST", "/payload-stores", {"name": "other", "type": "memory"})

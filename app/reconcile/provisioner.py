@@ -228,7 +228,7 @@ class Provisioner:
                 request = dialogue.send(answer)
         except StopIteration as end:
             # Everybody who may read the status sees these texts, and a server may repeat what only it should know.
-            result: Provisioned = end.value.without_texts_that_repeat((password[0], s3[1]))
+            result: Provisioned = end.value.without_texts_that_repeat((password[0], s3[1], *s3[3:]))
 
         if result.store.is_altered:
             outcome = "accepted" if result.store.verified else "not accepted"

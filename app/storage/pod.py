@@ -189,6 +189,8 @@ def _environment(name: str, spec: Spec) -> list[Manifest]:
             _from_secret("AWS_SECRET_ACCESS_KEY", s3.secret_name, s3.secret_access_key_key),
             _from_secret("AWS_ENDPOINT_URL", s3.secret_name, s3.endpoint_key, optional=True),
         ]
+        if s3.session_token_key:
+            env.append(_from_secret("AWS_SESSION_TOKEN", s3.secret_name, s3.session_token_key))
         if spec.s3.region:
             env.append({"name": "AWS_REGION", "value": spec.s3.region})
     if spec.s3.ca_secret_ref:

@@ -84,15 +84,16 @@ class Bucket:
 
 @dataclass(frozen=True)
 class S3Keys:
-    """The values of the Secret, which are kept for one dialogue."""
+    """The values of the Secret, which are kept for one dialogue. No record has a session token."""
 
     access_key_id: str = field(repr=False)
     secret_access_key: str = field(repr=False)
     endpoint: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
 
     def mask(self, text: str) -> str:
         """Quotes a server's text without these values."""
-        return redact(text, (self.access_key_id, self.secret_access_key, self.endpoint))
+        return redact(text, (self.access_key_id, self.secret_access_key, self.endpoint, self.session_token))
 
 
 @dataclass(frozen=True)
@@ -156,6 +157,8 @@ def maintain_store(bucket: Bucket, keys: S3Keys, known: RemoteStore) -> Dialogue
     written = StoreRecord.read(answer.body)
     if written is None or not written.is_healthy:
         why = (written and keys.mask(written.message)) or "it does not say why"
+        if keys.session_token:
+            why = f"{why}; this server takes no session token, so use keys that need none"
         problem = _rejected(bucket, f"the server's own check fails: {why}")
         return replace(result, problem=problem)
 

@@ -19,7 +19,12 @@ from app.storage.pod_rules import (
     sections_are_accepted,
 )
 from app.storage.reading import Reading, field_name
-from app.storage.s3_rules import s3_credentials_have_a_bucket, shares_have_a_store, shares_have_distinct_names
+from app.storage.s3_rules import (
+    s3_credentials_have_a_bucket,
+    session_tokens_have_an_effect,
+    shares_have_a_store,
+    shares_have_distinct_names,
+)
 from app.storage.secret_references import (
     ADMIN,
 )
@@ -154,6 +159,7 @@ RULES: Sequence[Rule] = (
     cache_fits_its_volume,
     paths_are_on_volumes,
     s3_credentials_have_a_bucket,
+    session_tokens_have_an_effect,
     fields_have_an_effect,
 )
 # These tell whether the operator can act on an object. Others are about a change, or about the cluster. What the object

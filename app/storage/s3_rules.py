@@ -44,3 +44,16 @@ def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Find
     if old.bucket or old.credentials_secret_ref != s3.credentials_secret_ref:
         problem = f"{field_name(S3_PATH)} has no effect without s3.bucket on DittoFS 0.13 or newer"
         yield warning(S3_PATH, f"{problem}; set s3.bucket")
+
+
+def session_tokens_have_an_effect(change: Change, _facts: Facts) -> Iterator[Finding]:
+    credentials, old = (
+        change.spec.s3.credentials_secret_ref,
+        change.old.spec.s3.credentials_secret_ref if change.old else None,
+    )
+    if not credentials or not credentials.session_token_key or change.family != Family.CURRENT:
+        return
+
+    if change.image_changes or not (old and old.session_token_key):
+        path = f"{S3_PATH}.sessionTokenKey"
+        yield warning(path, f"{field_name(path)} has no effect on DittoFS 0.13 or newer; use keys that need no token")

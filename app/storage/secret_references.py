@@ -78,6 +78,7 @@ def secret_references(spec: Spec) -> tuple[SecretReference, ...]:
             ReferencedKey(s3.access_key_id_key, _S3_COMPLAINTS),
             ReferencedKey(s3.secret_access_key_key, _S3_COMPLAINTS),
             ReferencedKey(s3.endpoint_key, endpoint_complaints, optional=True),
+            *([ReferencedKey(s3.session_token_key, _S3_COMPLAINTS)] if s3.session_token_key else ()),
         )
         references.append(SecretReference(S3_PATH, "S3 credentials", s3.secret_name, keys))
 

@@ -213,6 +213,8 @@ class S3Credentials(Model):
     """The key with the secret access key."""
     endpoint_key: KeyName = "endpoint"
     """The key with the URL of the endpoint, which the Secret may lack."""
+    session_token_key: KeyName | None = None
+    """The key with the session token of temporary credentials. Has no effect on DittoFS 0.13 or newer."""
 
 
 class S3Ca(Model):

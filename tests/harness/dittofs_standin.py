@@ -130,6 +130,10 @@ class S3(LocalServer):
         self._keys = keys
         self.client.put(f"{self.url}/standin/keys", json=keys).raise_for_status()
 
+    def put_tokens(self, **tokens: str) -> None:
+        """Makes keys temporary ones that count only along with these session tokens, by ID."""
+        self.client.put(f"{self.url}/standin/tokens", json=tokens).raise_for_status()
+
     def requests(self) -> list[dict[str, Any]]:
         """Returns what was asked since the start: method, bucket, key, key_id and status."""
         answer: list[dict[str, Any]] = self.client.get(f"{self.url}/standin/log").raise_for_status().json()

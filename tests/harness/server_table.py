@@ -138,6 +138,8 @@ ABOUT_THE_OBJECT = (
     _row("an annotation that is a number", server(service={"annotations": {"a.b/c": 1}}), "must be a string"),
     _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
     _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
+    _row("a session token of S3", server(**s3(sessionTokenKey="sessionToken"))),
+    _row("a session token of S3 in no key", server(**s3(sessionTokenKey="")), "sessionTokenKey must not be empty"),
     _row("a CA of S3", server(**s3_ca())),
     _row("a CA of S3 in a key of its own", server(**s3_ca(key="minio.pem"))),
     _row("no CA of S3", server(s3={"caSecretRef": None})),
@@ -389,6 +391,7 @@ VERBATIM = (
         'Secret cannot have a key ".."',
         'Secret cannot have a key "a b"',
     ),
+    _row("a token's key that no Secret has", server(**s3(sessionTokenKey="a b")), 'Secret cannot have a key "a b"'),
     _row("a CA Secret of no name", server(**s3_ca(name="A b")), 'S3 CA Secret "A b" cannot exist by that name'),
     _row("a CA key that no Secret has", server(**s3_ca(key="a/b")), 'S3 CA Secret cannot have a key "a/b"'),
     _row("a JWT key that no Secret has", server(**jwt(name="jwt", key="a/b")), 'JWT Secret cannot have a key "a/b"'),
@@ -648,6 +651,10 @@ _MIGRATES = "image changes: once the new one has migrated the database, the old 
 _NEEDS_BUCKET = "s3.credentialsSecretRef has no effect without s3.bucket on DittoFS 0.13 or newer; set s3.bucket"
 # Without the Secret that it names, so that nothing is looked up.
 _STATIC: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials"}}
+_TEMPORARY: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials", "sessionTokenKey": "sessionToken"}}
+_NO_TOKEN = (
+    "s3.credentialsSecretRef.sessionTokenKey has no effect on DittoFS 0.13 or newer; use keys that need no token"
+)
 _NO_SECRET = 'S3 credentials Secret "s3-credentials" not found'
 
 
@@ -729,6 +736,24 @@ DOUBTFUL = (
         server(image=LATEST, s3=_STATIC),
         (_NO_SECRET,),
         running(server(image=LATEST), family="Legacy"),
+    ),
+    Doubtful(
+        "a session token up to 0.8",
+        server(image=LEGACY_RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
+        (_NO_SECRET,),
+    ),
+    Doubtful("a session token", server(image=RELEASE, s3={**_TEMPORARY, "bucket": "b"}), (_NO_SECRET, _NO_TOKEN)),
+    Doubtful(
+        "a session token as before",
+        server(image=RELEASE, nfsPort=2050, s3={**_TEMPORARY, "bucket": "b"}),
+        (),
+        server(image=RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
+    ),
+    Doubtful(
+        "a session token on a newer image",
+        server(image=RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
+        (_MIGRATES, _NO_TOKEN),
+        server(image=LEGACY_RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
     ),
     Doubtful("a CA of S3 that is not there", server(**s3_ca(name="gone")), ('S3 CA Secret "gone" not found',)),
     Doubtful("a CA of S3 as before", server(nfsPort=2050, **s3_ca(name="gone")), (), server(**s3_ca(name="gone"))),

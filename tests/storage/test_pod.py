@@ -71,6 +71,10 @@ def test_without_s3_credentials_there_is_nothing_of_the_sort(section: dict[str, 
     assert not [name for name in environment(**section) if name.startswith("AWS_")]
 
 
+def test_a_session_token_is_passed_when_its_key_is_named() -> None:
+    assert environment(**s3(sessionTokenKey="token"))["AWS_SESSION_TOKEN"] == ("s3", "token", None)
+
+
 def test_the_ca_of_s3_is_trusted_besides_the_public_ones() -> None:
     ca = {"s3": {"caSecretRef": {"name": "minio", "key": "public.crt"}}}
 

@@ -115,6 +115,19 @@ def test_keys_that_the_server_rejects_are_reported(records: list[Any]) -> None:
     assert (result.verified, result.is_outdated, result.is_altered) == ("", False, True)
 
 
+def test_a_session_token_is_not_sent_and_explains_a_rejection() -> None:
+    answer = store(STORE_NAME, health="unhealthy", **CONFIG)
+    answer["status"]["message"] = "S3 does not know token-MARKER"
+    keys = S3Keys("AKIAMARKER", "secret-MARKER", "http://10.0.0.9:9000", "token-MARKER")
+
+    [(_, _, config)], result = maintain(ok([]), Answer(201, answer), keys=keys)
+
+    assert config == {**CONFIG, "secret_access_key": "secret-MARKER"}
+    assert result.problem
+    assert "this server takes no session token, so use keys that need none" in result.problem.message
+    assert "MARKER" not in repr((result, keys))
+
+
 @pytest.mark.parametrize("answer", [ok(), ok([]), ok({"name": 5}), ok({"name": "x", "status": "healthy"})])
 def test_an_answer_without_a_check_accepts_nothing(answer: Answer) -> None:
     _, result = maintain(ok([]), answer)

@@ -68,6 +68,13 @@ def test_half_of_a_secret_is_not_used(secret: Secret | Unknown | None, why: str 
     assert refusal(server(**s3()), secret) == why
 
 
+def test_a_session_token_that_is_named_has_to_be_there() -> None:
+    manifest = server(**s3(sessionTokenKey="token"))
+
+    assert refusal(manifest, secret_with(**WHOLE)) == 'S3 credentials Secret "s3" missing key "token"'
+    assert refusal(manifest, secret_with(**WHOLE, token="t")) is None
+
+
 @pytest.mark.parametrize(
     ("secret", "why"),
     [

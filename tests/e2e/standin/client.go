@@ -18,7 +18,7 @@ import (
 // An https endpoint is asked over real TLS, and trusted as the real servers trust it: by the CAs of the image and of the
 // folders in SSL_CERT_DIR, read once. The image of the stand-in has none, so that only a mounted CA counts in a pod.
 type Bucket struct {
-	Name, Endpoint, Region, Prefix, KeyID, Secret string
+	Name, Endpoint, Region, Prefix, KeyID, Secret, Token string
 	// VirtualHost makes the bucket a part of the host name.
 	VirtualHost bool
 }
@@ -89,7 +89,7 @@ func (bucket Bucket) call(method, key string, body []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	sign(request, bucket.KeyID, bucket.Secret, bucket.Region, hashOf(body), time.Now())
+	bucket.sign(request, hashOf(body), time.Now())
 	answer, err := outside.Do(request)
 	if err != nil {
 		return nil, err

@@ -12,10 +12,12 @@ import (
 	"sync"
 )
 
-// ObjectStore is an S3 endpoint: it keeps objects in memory, and accepts only requests signed with one of its keys.
+// ObjectStore is an S3 endpoint: it keeps objects in memory, and accepts only requests signed with one of its keys. A key
+// with a session token is a temporary one, which counts only along with the token.
 type ObjectStore struct {
 	lock    sync.Mutex
 	keys    map[string]string
+	tokens  map[string]string
 	buckets map[string]map[string][]byte
 	log     []Request
 }
@@ -49,6 +51,7 @@ func serveS3(arguments []string) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /standin/keys", store.getKeys)
 	mux.HandleFunc("PUT /standin/keys", store.putKeys)
+	mux.HandleFunc("PUT /standin/tokens", store.putTokens)
 	mux.HandleFunc("GET /standin/log", store.getLog)
 	mux.HandleFunc("/", store.serveObject)
 	listener := listen(*address)
@@ -81,6 +84,20 @@ func (store *ObjectStore) putKeys(answer http.ResponseWriter, request *http.Requ
 
 	store.lock.Lock()
 	store.keys = keys
+	store.lock.Unlock()
+	answer.WriteHeader(http.StatusNoContent)
+}
+
+// putTokens replaces the session tokens, by the IDs of their keys.
+func (store *ObjectStore) putTokens(answer http.ResponseWriter, request *http.Request) {
+	tokens := map[string]string{}
+	if err := json.NewDecoder(request.Body).Decode(&tokens); err != nil {
+		http.Error(answer, err.Error(), http.StatusBadRequest)
+		return
+	}
+
+	store.lock.Lock()
+	store.tokens = tokens
 	store.lock.Unlock()
 	answer.WriteHeader(http.StatusNoContent)
 }
@@ -143,6 +160,8 @@ func (store *ObjectStore) handle(
 		return http.StatusForbidden, "InvalidAccessKeyId", nil
 	case !signature.matches(request, secret):
 		return http.StatusForbidden, "SignatureDoesNotMatch", nil
+	case request.Header.Get(tokenHeader) != store.tokens[signature.KeyID]:
+		return http.StatusForbidden, "InvalidToken", nil
 	case payload != unsigned && !strings.HasPrefix(payload, "STREAMING-") && payload != hashOf(body):
 		return http.StatusBadRequest, "XAmzContentSHA256Mismatch", nil
 	}

@@ -91,6 +91,7 @@ func (server *Server) legacyBucket(tree map[string]any) *Bucket {
 	bucket := bucketOf(tree)
 	if bucket.KeyID == "" {
 		bucket.KeyID, bucket.Secret = server.environ["AWS_ACCESS_KEY_ID"], server.environ["AWS_SECRET_ACCESS_KEY"]
+		bucket.Token = server.environ["AWS_SESSION_TOKEN"]
 	}
 	if bucket.Endpoint == "" {
 		bucket.Endpoint = server.environ["AWS_ENDPOINT_URL"]

@@ -17,6 +17,8 @@ const (
 	algorithm  = "AWS4-HMAC-SHA256"
 	dateFormat = "20060102T150405Z"
 	unsigned   = "UNSIGNED-PAYLOAD"
+	// tokenHeader has the session token of a temporary key.
+	tokenHeader = "X-Amz-Security-Token"
 )
 
 // Signature is what a request claims about itself in its Authorization header.
@@ -26,15 +28,21 @@ type Signature struct {
 	Value         string
 }
 
-// sign adds a signature by this key to a request whose body has this hash.
-func sign(request *http.Request, keyID, secret, region, payload string, now time.Time) {
+// sign adds a signature by the key of this bucket to a request whose body has this hash.
+func (bucket Bucket) sign(request *http.Request, payload string, now time.Time) {
 	request.Header.Set("X-Amz-Date", now.UTC().Format(dateFormat))
 	request.Header.Set("X-Amz-Content-Sha256", payload)
 
-	signature := Signature{KeyID: keyID, Region: region, Headers: []string{"host", "x-amz-content-sha256", "x-amz-date"}}
-	value := signature.expected(request, secret)
+	headers := []string{"host", "x-amz-content-sha256", "x-amz-date"}
+	if bucket.Token != "" {
+		request.Header.Set(tokenHeader, bucket.Token)
+		headers = append(headers, strings.ToLower(tokenHeader))
+	}
+
+	signature := Signature{KeyID: bucket.KeyID, Region: bucket.Region, Headers: headers}
+	value := signature.expected(request, bucket.Secret)
 	request.Header.Set("Authorization", fmt.Sprintf("%s Credential=%s/%s, SignedHeaders=%s, Signature=%s",
-		algorithm, keyID, signature.scope(request), strings.Join(signature.Headers, ";"), value))
+		algorithm, bucket.KeyID, signature.scope(request), strings.Join(signature.Headers, ";"), value))
 }
 
 // readSignature returns what the request is signed with; ok is false when it is not signed.
