@@ -22,7 +22,7 @@ KINDS = """
 """
 VALUES_OF_FIELDS = """
     BearerToken ExternalName FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch
-    ReadWriteOnce RollingUpdate RuntimeDefault WaitForFirstConsumer
+    PreferDualStack ReadWriteOnce RequireDualStack RollingUpdate RuntimeDefault WaitForFirstConsumer
 """
 CONDITIONS_OF_PODS = "PodScheduled"
 REASONS_OF_OTHERS = """

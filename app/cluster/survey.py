@@ -9,13 +9,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.cluster.errors import ClusterError, Unavailable
-from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, STORAGE_CLASSES, Listing, Reader, Resource
+from app.cluster.reader import (
+    CLAIMS,
+    DITTO_SERVERS,
+    PODS,
+    SERVICES,
+    STATEFUL_SETS,
+    STORAGE_CLASSES,
+    Listing,
+    Reader,
+    Resource,
+)
 from app.cluster.snapshot import namespaced_key
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
-from app.storage.objects import SELECTOR
+from app.storage.objects import SELECTOR, service_name
 from app.storage.pod import pod_name
 from app.storage.resize import may_restart
+from app.storage.services import PORTS
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
@@ -36,6 +47,7 @@ class Survey:
     claims: Mapping[ObjectKey, Claim] | None = None
     stateful_sets: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     pods: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
+    services: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
     usages: Mapping[ObjectKey, Usage] = field(default_factory=dict)
     gaps: tuple[str, ...] = ()
@@ -47,11 +59,14 @@ class Survey:
 
         namespace, name = key
         server = self.servers.get(key)
+        names = [service_name(name, suffix) for suffix in PORTS]
+        services = {service: self.services.get((namespace, service)) for service in names}
         return LiveState(
             claims={claim.name: claim for (within, _), claim in self.claims.items() if within == namespace},
             classes=self.classes,
             stateful_set=self.stateful_sets.get(key),
             pod=self.pods.get((namespace, pod_name(name))),
+            services={service: manifest for service, manifest in services.items() if manifest},
             may_restart=server is None or may_restart(server),
             restarted_at=restarted_at(server) if server else None,
         )
@@ -70,6 +85,7 @@ async def survey(reader: Reader, namespace: str | None = None, stats: Stats | No
             # Those of the Go operator have no labels at all.
             STATEFUL_SETS: group.create_task(_list(reader, STATEFUL_SETS, namespace)),
             PODS: group.create_task(_list(reader, PODS, namespace, SELECTOR)),
+            SERVICES: group.create_task(_list(reader, SERVICES, namespace, SELECTOR)),
             STORAGE_CLASSES: group.create_task(_list(reader, STORAGE_CLASSES)),
         }
     listings = {resource: task.result() for resource, task in tasks.items()}
@@ -87,6 +103,7 @@ async def survey(reader: Reader, namespace: str | None = None, stats: Stats | No
         claims=claims,
         stateful_sets=_by_key(listings[STATEFUL_SETS]),
         pods=pods,
+        services=_by_key(listings[SERVICES]),
         classes=StorageClasses(tuple(StorageClass.read(item) for item in classes.items), classes.gap),
         usages=measured,
         gaps=(*gaps, unmeasured) if unmeasured else tuple(gaps),

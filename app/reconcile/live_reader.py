@@ -25,6 +25,7 @@ from app.storage.resize import may_lose_data, may_restart
 from app.storage.rollout import is_ready
 from app.storage.secret_references import consumed_references, generated_references, postgres_secret_name
 from app.storage.server_health import ServerHealth
+from app.storage.services import PORTS
 from app.storage.shares import reported_shares
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
@@ -108,7 +109,7 @@ class LiveReader:
         possible_volumes = (*volumes(server.spec.storage), control_plane_volume(None))
         claims = [informers.claim((namespace, volume.claim_name(name))) for volume in possible_volumes]
         stateful_set = informers.stateful_sets.get(key)
-        names = [service_name(name, suffix) for suffix in ("headless", "file", "api", "metrics")]
+        names = [service_name(name, suffix) for suffix in PORTS]
         pod = informers.pods.get((namespace, pod_name(name)))
         # What a server said that has ended says nothing of the next one.
         report = self._report_of(key) if pod and is_ready(pod) else None

@@ -194,13 +194,19 @@ class Writer:
         return await self._cluster.get(resource, name, namespace)
 
     async def _replace(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
-        """Replaces each desired field of the spec as a whole, with what others made of it."""
+        """Replaces each desired field of the spec as a whole, and removes ours that are no longer desired."""
         full = await self.read_whole(resource, live)
+        ours = _owned_fields(full["metadata"].get("managedFields") or [])
+        owned_metadata = ours.get("f:metadata") or {}
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
-            metadata[name] = {**metadata.get(name, {}), **desired["metadata"][name]}
+            kept = _without_owned(metadata.get(name) or {}, owned_metadata.get(f"f:{name}") or {})
+            metadata[name] = {**kept, **desired["metadata"][name]}
         names = [name for name in ("spec", "data") if name in desired]
-        content: Manifest = {name: {**full.get(name, {}), **desired[name]} for name in names}
+        content: Manifest = {
+            name: {**_without_owned(full.get(name) or {}, ours.get(f"f:{name}") or {}), **desired[name]}
+            for name in names
+        }
         if resource == SERVICES:
             # Fields that only another type of Service can have go as well, whoever has set them.
             content["spec"] = without_fields_of_other_types(content["spec"])
@@ -244,6 +250,19 @@ def merged_entries(entries: list[Manifest]) -> list[Manifest]:
 
 def _merge(one: Manifest, other: Manifest) -> Manifest:
     return {**one, **{name: _merge(one.get(name, {}), fields) for name, fields in other.items()}}
+
+
+def _owned_fields(entries: list[Manifest]) -> Manifest:
+    """Returns the fields that are ours by these managedFields."""
+    fields: Manifest = {}
+    for entry in entries:
+        if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
+            fields = _merge(fields, entry.get("fieldsV1") or {})
+    return fields
+
+
+def _without_owned(values: Manifest, owned: Manifest) -> Manifest:
+    return {name: value for name, value in values.items() if f"f:{name}" not in owned}
 
 
 def _has_labels(live: Manifest, owner: Owner) -> bool:

@@ -4,9 +4,11 @@ from itertools import combinations
 from typing import Any
 
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
+from app.storage.objects import RESERVED_LABELS
 from app.storage.pod_schema import core_schema
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
+from app.storage.services import LOAD_BALANCER
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status_schema import Status
 
@@ -69,6 +71,85 @@ _VOLUME_RULES = (
         "make a new DittoServer without it and copy the data",
     },
 )
+_API_TYPE = "(has({0}.api) && has({0}.api.type) ? {0}.api.type : 'ClusterIP')"
+_NEW_API_TYPE, _OLD_API_TYPE = _API_TYPE.format("self"), _API_TYPE.format("oldSelf")
+_NODE_PORTS = "has(self.nodePorts) && has(self.nodePorts.{0})"
+_HAS_TWO_FAMILIES = "has(self.ipFamilyPolicy) && self.ipFamilyPolicy != 'SingleStack'"
+_HAS_RESERVED_LABEL = " || ".join(f"'{key}' in self.labels" for key in RESERVED_LABELS)
+_SERVICE_RULES: list[Schema] = [
+    *(
+        {
+            "rule": f"!has(self.{name}) || self.type == '{LOAD_BALANCER}' || {_NEW_API_TYPE} == '{LOAD_BALANCER}'",
+            "message": f"{name} needs type or api.type {LOAD_BALANCER}",
+            "fieldPath": f".{name}",
+        }
+        for name in ("loadBalancerClass", "loadBalancerSourceRanges")
+    ),
+    {
+        "rule": f"!has(self.externalTrafficPolicy) || self.type != 'ClusterIP' || {_NEW_API_TYPE} != 'ClusterIP'",
+        "message": "externalTrafficPolicy needs type or api.type NodePort or LoadBalancer",
+        "fieldPath": ".externalTrafficPolicy",
+    },
+    *(
+        {
+            "rule": f"!({_NODE_PORTS.format(name)}) || {kind} != 'ClusterIP'",
+            "message": f"nodePorts.{name} needs {field} NodePort or LoadBalancer",
+            "fieldPath": f".nodePorts.{name}",
+        }
+        for name, field, kind in (
+            ("nfs", "type", "self.type"),
+            ("smb", "type", "self.type"),
+            ("api", "api.type", _NEW_API_TYPE),
+        )
+    ),
+    *(
+        {
+            "rule": f"!({_NODE_PORTS.format(name)} && {_NODE_PORTS.format(other)}) || "
+            f"self.nodePorts.{name} != self.nodePorts.{other}",
+            "message": f"the same node port is used by both {name} and {other}",
+            "fieldPath": f".nodePorts.{other}",
+        }
+        for name, other in combinations(("nfs", "smb", "api"), 2)
+    ),
+    {
+        "rule": f"!has(self.ipFamilies) || (size(self.ipFamilies) == 2) == ({_HAS_TWO_FAMILIES})",
+        "message": "ipFamilies must have both families with ipFamilyPolicy PreferDualStack or RequireDualStack, "
+        "and one without",
+        "fieldPath": ".ipFamilies",
+    },
+    {
+        "rule": "!has(self.ipFamilies) || size(self.ipFamilies) < 2 || self.ipFamilies[0] != self.ipFamilies[1]",
+        "message": "ipFamilies must not name a family twice",
+        "fieldPath": ".ipFamilies",
+    },
+    {
+        "rule": f"!has(self.labels) || !({_HAS_RESERVED_LABEL})",
+        "message": f"labels must have none of {', '.join(RESERVED_LABELS)}: the operator sets them",
+        "fieldPath": ".labels",
+    },
+    {
+        "rule": f"!(self.type == '{LOAD_BALANCER}' && oldSelf.type == '{LOAD_BALANCER}' || "
+        f"{_NEW_API_TYPE} == '{LOAD_BALANCER}' && {_OLD_API_TYPE} == '{LOAD_BALANCER}') || "
+        "(has(self.loadBalancerClass) ? self.loadBalancerClass : '') == "
+        "(has(oldSelf.loadBalancerClass) ? oldSelf.loadBalancerClass : '')",
+        "message": f"loadBalancerClass cannot change while the type is {LOAD_BALANCER}; "
+        "set the type to ClusterIP first, then back",
+        "fieldPath": ".loadBalancerClass",
+    },
+    {
+        "rule": "!has(self.ipFamilies) || !has(oldSelf.ipFamilies) || self.ipFamilies[0] == oldSelf.ipFamilies[0]",
+        "message": "the first of ipFamilies cannot change: Kubernetes never changes it",
+        "fieldPath": ".ipFamilies",
+    },
+]
+# About the spec, since the section may be removed as a whole.
+_ADDRESS_RULE: Schema = {
+    "rule": "!(has(oldSelf.service) && has(oldSelf.service.ipFamilyPolicy)) || "
+    "oldSelf.service.ipFamilyPolicy == 'SingleStack' || (has(self.service) && has(self.service.ipFamilyPolicy))",
+    "message": "service.ipFamilyPolicy cannot be removed, as Kubernetes would keep both addresses; "
+    "set SingleStack to give one up",
+    "fieldPath": ".service",
+}
 _NAME_RULE = {
     "rule": f"size(self.metadata.name) <= {MAX_SERVER_NAME_CHARACTERS} && "
     f"self.metadata.name.matches('{SERVER_NAME_PATTERN}')",
@@ -108,6 +189,7 @@ _COLUMNS: list[dict[str, Any]] = [
 def custom_resource_definition() -> dict[str, Any]:
     fields = spec_schema()["properties"]
     storage = fields["storage"] | {"x-kubernetes-validations": list(_VOLUME_RULES)}
+    service = fields["service"] | {"x-kubernetes-validations": _SERVICE_RULES}
     template = fields["podTemplate"]
     pod_spec = template["properties"]["spec"] | core_schema("PodSpec")
     of_core_v1 = {
@@ -116,8 +198,8 @@ def custom_resource_definition() -> dict[str, Any]:
         "podTemplate": template | {"properties": template["properties"] | {"spec": pod_spec}},
     }
     spec = spec_schema() | {
-        "properties": fields | {"storage": storage} | of_core_v1,
-        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES],
+        "properties": fields | {"storage": storage, "service": service} | of_core_v1,
+        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES, _ADDRESS_RULE],
     }
 
     schema = {

@@ -157,7 +157,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         Write("ConfigMap", config_map(owner, spec, decision.rendering)),
         Write("Secret", parts) if parts else None,
         Write("StatefulSet", workload, decision.restart) if workload else None,
-        *(Write("Service", service) for service in services(owner, spec)),
+        *(Write("Service", service) for service in services(owner, spec, live.services)),
     ]
     return Plan(
         resize=step,
@@ -335,7 +335,7 @@ def _ignore_saved_state(owner: Owner, live: LiveState) -> Iterator[Write]:
 
 def _unwanted(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:
     """Yields what an earlier spec asked for: the metrics Service, and the parts of a connection string."""
-    names = {service["metadata"]["name"] for service in services(owner, spec)}
+    names = {service["metadata"]["name"] for service in services(owner, spec, live.services)}
     metrics = live.services.get(service_name(owner.name, "metrics"))
     if metrics and metrics["metadata"]["name"] not in names and _may_change(metrics, owner):
         yield Write("Service", metrics)

@@ -56,7 +56,7 @@ class Effect:
 def creation(manifest: Mapping[str, Any], live: LiveState | None, now: datetime) -> list[Effect]:
     """Returns the effects of a new server. Claims of an earlier server count; without a LiveState none is mentioned."""
     server = read(manifest).server
-    objects = ", ".join(f"{kind} {name}" for kind, name in _objects(server, now))
+    objects = ", ".join(f"{kind} {name}" for kind, name in _objects(server, live, now))
     effects = [Effect("objects", f"{objects} are created")]
 
     secrets = [reference.secret or "" for reference in generated_references(server.metadata.name, server.spec)]
@@ -96,10 +96,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         effects.append(Effect(f"annotation {RESTARTED_AT}", how, restarts=runs))
 
     resized = _volume_effects(after, live, added) if live else {}
-    old_objects, old_template = _objects(before, now), _template(before, live)
+    old_objects, old_template = _objects(before, live, now), _template(before, live)
     for change in _field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
-        new_objects = _objects(alone, now)
+        new_objects = _objects(alone, live, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
             effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
@@ -241,9 +241,11 @@ def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     return Effect(".".join(change.path), ", ".join(parts))
 
 
-def _objects(server: DittoServer, now: datetime) -> Objects:
-    """Returns what is applied for a new server, by kind and name."""
-    return {(write.kind, write.manifest["metadata"]["name"]): write.manifest for write in _plan(server, now).apply}
+def _objects(server: DittoServer, live: LiveState | None, now: datetime) -> Objects:
+    """Returns what is applied for a new server with the Services that there are, by kind and name."""
+    present = LiveState(services=live.services) if live else None
+    plan = _plan(server, now, present)
+    return {(write.kind, write.manifest["metadata"]["name"]): write.manifest for write in plan.apply}
 
 
 def _plan(server: DittoServer, now: datetime, live: LiveState | None = None) -> Plan:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from app.storage.finding import Finding, rejection
-from app.storage.names import MAX_NAME_CHARACTERS, is_qualified_name
+from app.storage.names import MAX_NAME_CHARACTERS, is_label_value, is_qualified_name
 from app.storage.schema import Schema
 
 MAX_ANNOTATIONS_BYTES = 256 * 1024
@@ -52,7 +52,6 @@ _EXPECTED: dict[str, tuple[Any, str]] = {
     "object": (Mapping, "must be an object"),
     "array": (list, "must be a list"),
 }
-_LABEL_VALUE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _NAMESPACE = re.compile("[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _SECONDS = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:[.,]\d+)?(?:Z|[+-]\d\d:\d\d)")
 _NAMESPACE_LIMIT = "must be up to 63 lower-case letters, digits and dashes, as no other namespace can exist"
@@ -109,7 +108,7 @@ def _value_errors(metadata: Mapping[str, Any]) -> Iterator[Finding]:
         path = field_path("metadata.labels", key)
         if not is_qualified_name(key):
             yield rejection(path, f"the key of {path} {_QUALIFIED_NAME_LIMIT}")
-        if not _LABEL_VALUE.fullmatch(value or ""):
+        if not is_label_value(value or ""):
             yield rejection(path, f"{path} {_LABEL_LIMIT}")
 
     annotations: Mapping[str, str | None] = metadata.get("annotations") or {}

@@ -12,6 +12,7 @@ _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
 _NAME_PART = re.compile("([a-zA-Z0-9][-a-zA-Z0-9_.]*)?[a-zA-Z0-9]")
 _MAX_NAME_PART_CHARACTERS = 63
+_LABEL_VALUE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 _SECRET_KEY = re.compile("[-._a-zA-Z0-9]+")
 
 
@@ -31,6 +32,10 @@ def is_qualified_name(key: str) -> bool:
     if slash and not is_subdomain(prefix):
         return False
     return len(name) <= _MAX_NAME_PART_CHARACTERS and bool(_NAME_PART.fullmatch(name))
+
+
+def is_label_value(value: str) -> bool:
+    return bool(_LABEL_VALUE.fullmatch(value))
 
 
 def is_annotation_key(key: str) -> bool:

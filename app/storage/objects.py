@@ -69,6 +69,10 @@ class Owner:
         return reference is not None and reference["uid"] == self.uid
 
 
+# A label that somebody else chooses must be none of these.
+RESERVED_LABELS = tuple(Owner("", "").labels)
+
+
 def controller(manifest: Mapping[str, Any]) -> Manifest | None:
     """Returns the reference to the one owner that controls the object; None when nobody does."""
     references = manifest["metadata"].get("ownerReferences") or []

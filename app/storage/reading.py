@@ -34,6 +34,7 @@ _MESSAGES = {
     "literal_error": "must be {expected}",
     "string_too_short": "must not be empty",
     "string_too_long": "must have at most {max_length} characters",
+    "too_short": "must not be empty",
     "too_long": "must have at most {max_length} entries",
 }
 

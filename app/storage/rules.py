@@ -36,10 +36,16 @@ from app.storage.secret_rules import (
 )
 from app.storage.sections import stateful_set_for_dry_run
 from app.storage.service_rules import (
+    address_families_fit,
     annotations_fit_services,
+    node_ports_are_distinct,
     ports_are_distinct,
     ports_are_free_in_the_pod,
     ports_are_unprivileged,
+    service_fields_fit_types,
+    service_labels_are_free,
+    service_values_are_valid,
+    services_keep_their_address,
 )
 from app.storage.spec import S3
 from app.storage.volume_rules import (
@@ -136,11 +142,17 @@ RULES: Sequence[Rule] = (
     name_fits_pods_and_services,
     ports_are_distinct,
     ports_are_free_in_the_pod,
+    service_fields_fit_types,
+    node_ports_are_distinct,
+    address_families_fit,
+    service_labels_are_free,
     image_can_exist,
     image_is_kept,
     image_is_pinned,
     secrets_can_exist,
     annotations_fit_services,
+    service_values_are_valid,
+    services_keep_their_address,
     sections_are_accepted,
     shares_have_distinct_names,
     shares_have_a_store,
@@ -169,6 +181,10 @@ OBJECT_RULES: Sequence[Rule] = (
     name_fits_pods_and_services,
     ports_are_distinct,
     ports_are_free_in_the_pod,
+    service_fields_fit_types,
+    node_ports_are_distinct,
+    address_families_fit,
+    service_labels_are_free,
     shares_have_distinct_names,
     shares_have_a_store,
     secrets_are_not_overwritten,

@@ -342,6 +342,7 @@ async def test_forbidden_reads_are_gaps_in_the_preview(operated: OperatorNamespa
     assert [gap.split()[0] for gap in result.gaps] == [
         "persistentvolumeclaims",
         "pods",
+        "services",
         "statefulsets",
         "storageclasses",
     ]

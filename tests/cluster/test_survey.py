@@ -23,6 +23,12 @@ CLAIM: dict[str, Any] = {
     "metadata": {"name": "cache-files-0"},
     "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "5Gi"}}},
 }
+SERVICE: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {"name": "files-api", "labels": LABELS},
+    "spec": {"type": "NodePort", "selector": LABELS, "ports": [{"name": "api", "port": 8080}]},
+}
 STRAY = {**CLAIM, "metadata": {"name": "other"}}
 # It may list servers and pods, but not ask nodes.
 ROLE = """
@@ -52,8 +58,10 @@ def pod(node: str) -> dict[str, Any]:
 
 @pytest.fixture
 def live(control_plane: ControlPlane, crd: None, namespace: str) -> ControlPlane:
-    """Creates a server with its claim and pod, and another claim. The pod's node is named like the namespace."""
-    manifests = "---\n".join(json.dumps(manifest) + "\n" for manifest in (server(), CLAIM, STRAY, pod(namespace)))
+    """Creates a server with its objects, and another claim. The pod's node is named like the namespace."""
+    manifests = "---\n".join(
+        json.dumps(manifest) + "\n" for manifest in (server(), CLAIM, STRAY, SERVICE, pod(namespace))
+    )
     control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=manifests)
     return control_plane
 
@@ -79,6 +87,7 @@ async def test_the_live_state_is_of_one_namespace(live: ControlPlane, namespace:
     assert live_state is not None
     assert live_state.claims.keys() == {"cache-files-0"}
     assert live_state.pod == result.pods[namespace, "files-0"]
+    assert live_state.services["files-api"]["spec"]["type"] == "NodePort"
     assert live_state.may_restart
 
     elsewhere = result.live_state(("elsewhere", "files"))
@@ -117,10 +126,11 @@ async def test_a_forbidden_list_is_a_gap(live: ControlPlane, namespace: str) -> 
     assert result.claims is None
     assert result.live_state((namespace, "files")) is None
 
-    claims, sets, classes, used = result.gaps
+    claims, sets, services, classes, used = result.gaps
 
     assert claims.startswith("persistentvolumeclaims are unknown: forbidden: ")
     assert sets.startswith("statefulsets are unknown: forbidden: ")
+    assert services.startswith("services are unknown: forbidden: ")
     assert classes.startswith("storageclasses are unknown: forbidden: ")
     assert used.startswith("used space is unknown on 1 of 1 nodes: forbidden: ")
     assert result.classes.gap

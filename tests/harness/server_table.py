@@ -45,8 +45,15 @@ def _nested(levels: int) -> Any:
     return {"a": _nested(levels - 1)} if levels else {}
 
 
+def service(**fields: Any) -> Manifest:
+    return {"service": fields}
+
+
 def jwt(**reference: Any) -> Manifest:
     return {"identity": {"jwt": {"secretRef": reference}}}
+
+
+_NODE_PORT = {"type": "NodePort"}
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,98 @@ ABOUT_THE_OBJECT = (
     _row("another database", server(database={"type": "mysql"}), "database.type must be 'sqlite' or 'postgres'"),
     _row("another identity", server(identity={"type": "ldap"}), "identity.type must be 'memory'"),
     _row("another Service", server(service={"type": "ExternalName"}), "service.type must be 'ClusterIP'"),
+    _row(
+        "a load balancer with everything",
+        server(
+            **service(
+                type="LoadBalancer",
+                labels={"example.com/team": "storage"},
+                loadBalancerClass="example.com/internal",
+                loadBalancerSourceRanges=["10.0.0.0/8", "2001:db8::/32"],
+                externalTrafficPolicy="Local",
+                ipFamilyPolicy="PreferDualStack",
+                ipFamilies=["IPv6", "IPv4"],
+                nodePorts={"nfs": 30049, "smb": 30445, "api": 30080},
+                api={"type": "NodePort", "annotations": {"a": "b"}},
+            )
+        ),
+    ),
+    _row("a Service with nothing", server(**service(labels=None, nodePorts=None, api={}, ipFamilies=None))),
+    _row("fields of an API that is balanced", server(**service(loadBalancerClass="a", api={"type": "LoadBalancer"}))),
+    _row(
+        "fields of a load balancer without one",
+        server(**service(type="NodePort", loadBalancerClass="a", loadBalancerSourceRanges=["10.0.0.0/8"])),
+        "service.loadBalancerClass needs service.type or service.api.type LoadBalancer",
+        "service.loadBalancerSourceRanges needs",
+    ),
+    _row(
+        "a traffic policy inside the cluster",
+        server(**service(externalTrafficPolicy="Local", api={})),
+        "service.externalTrafficPolicy needs service.type or service.api.type NodePort or LoadBalancer",
+    ),
+    _row("a traffic policy of the API", server(**service(externalTrafficPolicy="Local", api={"type": "NodePort"}))),
+    _row("another traffic policy", server(**service(externalTrafficPolicy="None")), "must be 'Cluster' or 'Local'"),
+    _row(
+        "node ports inside the cluster",
+        server(**service(nodePorts={"nfs": 30049, "smb": 30445, "api": 30080})),
+        "service.nodePorts.nfs needs service.type NodePort or LoadBalancer",
+        "service.nodePorts.smb needs service.type",
+        "service.nodePorts.api needs service.api.type NodePort or LoadBalancer",
+    ),
+    _row(
+        "a node port of an API that is not exposed",
+        server(**service(type="LoadBalancer", nodePorts={"api": 30080})),
+        "service.nodePorts.api needs service.api.type",
+    ),
+    _row(
+        "one node port for all",
+        server(
+            **service(type="NodePort", nodePorts={"nfs": 30049, "smb": 30049, "api": 30049}, api={"type": "NodePort"})
+        ),
+        "node port 30049 is used by both nfs and smb",
+        "node port 30049 is used by both nfs and api",
+        "node port 30049 is used by both smb and api",
+    ),
+    _row(
+        "a node port out of range",
+        server(**service(type="NodePort", nodePorts={"nfs": 65536})),
+        "service.nodePorts.nfs must be between 1 and 65535",
+    ),
+    _row("one family", server(**service(ipFamilies=["IPv6"], ipFamilyPolicy="SingleStack"))),
+    _row("no family", server(**service(ipFamilies=[])), "service.ipFamilies must not be empty"),
+    _row("both families", server(**service(ipFamilies=["IPv6", "IPv4"], ipFamilyPolicy="RequireDualStack"))),
+    _row(
+        "both families without a policy", server(**service(ipFamilies=["IPv6", "IPv4"])), "set service.ipFamilyPolicy"
+    ),
+    _row(
+        "both families for one",
+        server(**service(ipFamilies=["IPv6", "IPv4"], ipFamilyPolicy="SingleStack")),
+        "set service.ipFamilyPolicy to PreferDualStack or RequireDualStack",
+    ),
+    _row(
+        "one family for both",
+        server(**service(ipFamilies=["IPv6"], ipFamilyPolicy="PreferDualStack")),
+        "service.ipFamilies needs both families with service.ipFamilyPolicy PreferDualStack, or leave it out",
+    ),
+    _row(
+        "a family twice",
+        server(**service(ipFamilies=["IPv6", "IPv6"], ipFamilyPolicy="PreferDualStack")),
+        "service.ipFamilies names IPv6 twice",
+    ),
+    _row("another family", server(**service(ipFamilies=["IPv5"])), "service.ipFamilies[0] must be 'IPv4' or 'IPv6'"),
+    _row(
+        "labels of the operator",
+        server(**service(labels={"app": "mine", "app.kubernetes.io/name": "mine", "app.kubernetes.io/version": "1"})),
+        'service.labels must not have "app": the operator sets that label itself',
+        'service.labels must not have "app.kubernetes.io/name"',
+    ),
+    _row("a label that is a number", server(**service(labels={"team": 1})), "service.labels.team must be a string"),
+    _row("an API of another type", server(**service(api={"type": "Headless"})), "service.api.type must be 'ClusterIP'"),
+    _row(
+        "too many ranges",
+        server(**service(type="LoadBalancer", loadBalancerSourceRanges=["10.0.0.0/8"] * 65)),
+        "service.loadBalancerSourceRanges must have at most 64 entries",
+    ),
     _row("an annotation that is a number", server(service={"annotations": {"a.b/c": 1}}), "must be a string"),
     _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
     _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
@@ -402,6 +501,44 @@ VERBATIM = (
         'service.annotations has "a/b/c"',
     ),
     _row(
+        "ranges that are none",
+        server(
+            **service(
+                type="LoadBalancer",
+                loadBalancerSourceRanges=[
+                    "10.0.0.0/8",
+                    "10.0.0.1/8",
+                    "10.0.0.1",
+                    "010.0.0.0/8",
+                    "10.0.0.0/08",
+                    "10.0.0.0/255.0.0.0",
+                    "::ffff:10.0.0.0/120",
+                    "fe80::%1/64",
+                    "10.0.0.0/8\n",
+                ],
+            )
+        ),
+        '[1] has "10.0.0.1/8", an address inside of a range; use 10.0.0.0/8 for the range',
+        *(f"service.loadBalancerSourceRanges[{position}] has" for position in range(2, 9)),
+    ),
+    _row(
+        "a class of load balancers of no name",
+        server(**service(type="LoadBalancer", loadBalancerClass="a b")),
+        'service.loadBalancerClass has "a b", which is no name such as example.com/internal',
+    ),
+    _row(
+        "labels that are none",
+        server(**service(labels={"a b": "", "team": "a b", "x": "", "A.b/c": "d"})),
+        'service.labels has "a b", which is no name for a label',
+        'service.labels has "A.b/c"',
+        "service.labels[team] must have up to 63 letters",
+    ),
+    _row(
+        "annotations of the API of no name",
+        server(**service(api={"annotations": {"a b": ""}})),
+        'service.api.annotations has "a b"',
+    ),
+    _row(
         "too much in annotations",
         server(service={"annotations": {str(number): "x" * 65536 for number in range(4)}}),
         "service.annotations must have at most 262110 bytes",
@@ -449,6 +586,51 @@ EDITS = (
     Edit("a class where none was named", server(**_WITHOUT_CLASS), server(), (f"{_CLASS_IS_KEPT}, it was unset",)),
     Edit("no class any more", server(), server(**_WITHOUT_CLASS), (f'{_CLASS_IS_KEPT}, it was "fast"',)),
     Edit("a class bound by hand", server(), server(**storage(storageClassName="")), (_CLASS_IS_KEPT,)),
+    Edit("another type", server(), server(**service(type="LoadBalancer", loadBalancerClass="a"))),
+    Edit("no longer a load balancer", server(**service(type="LoadBalancer", loadBalancerClass="a")), server()),
+    Edit(
+        "another class of load balancers",
+        server(**service(type="LoadBalancer", loadBalancerClass="a")),
+        server(**service(type="LoadBalancer", loadBalancerClass="b")),
+        ("service.loadBalancerClass cannot change while the type is LoadBalancer",),
+    ),
+    Edit(
+        "a class of load balancers where there is one",
+        server(**service(type="LoadBalancer")),
+        server(**service(type="LoadBalancer", loadBalancerClass="b")),
+        ("set the type to ClusterIP first, then back",),
+    ),
+    Edit(
+        "no class of load balancers any more",
+        server(**service(api={"type": "LoadBalancer"}, loadBalancerClass="b")),
+        server(**service(api={"type": "LoadBalancer"})),
+        ("service.loadBalancerClass cannot change",),
+    ),
+    Edit("a second family", server(), server(**service(ipFamilyPolicy="RequireDualStack"))),
+    Edit(
+        "the second family given up",
+        server(**service(ipFamilyPolicy="RequireDualStack", ipFamilies=["IPv4", "IPv6"])),
+        server(**service(ipFamilyPolicy="SingleStack")),
+    ),
+    Edit("no policy any more", server(**service(ipFamilyPolicy="SingleStack")), server()),
+    Edit(
+        "a second family that is left out",
+        server(**service(ipFamilyPolicy="PreferDualStack")),
+        server(**service()),
+        ("service.ipFamilyPolicy cannot be removed, as Kubernetes would keep both addresses; set SingleStack",),
+    ),
+    Edit(
+        "a second family without the section",
+        server(**service(ipFamilyPolicy="PreferDualStack")),
+        server(),
+        ("service.ipFamilyPolicy cannot be removed",),
+    ),
+    Edit(
+        "another first family",
+        server(**service(ipFamilies=["IPv4"])),
+        server(**service(ipFamilies=["IPv6"])),
+        ("service.ipFamilies must begin with IPv4: Kubernetes never changes the first family of a Service",),
+    ),
     Edit(
         "class and content volume at once",
         server(**storage(contentSize="50Gi")),

@@ -10,9 +10,9 @@ import pytest
 from app.cluster.client import FIELD_MANAGER, Cluster
 from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
 from app.cluster.informers import Informers
-from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS
+from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, SECRETS, SERVICES
 from app.reconcile.writer import NameTaken, NotLeading, Writer, merged_entries
-from app.storage.difference import marked
+from app.storage.difference import APPLIED, marked
 from app.storage.objects import Owner
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
@@ -200,6 +200,33 @@ async def test_what_a_former_operator_made_is_taken_over_and_what_a_person_added
     managers = {entry["manager"]: entry["operation"] for entry in found["metadata"]["managedFields"]}
 
     assert managers == {FIELD_MANAGER: "Apply", "kubectl-annotate": "Update"}
+
+
+async def test_a_replaced_service_loses_what_is_no_longer_wanted(desk: Desk, control_plane: ControlPlane) -> None:
+    """What somebody edited cannot be merged with what is wanted, so that the Service is replaced."""
+
+    def wanted(ports: dict[str, int], **fields: Any) -> Manifest:
+        listed = [{"name": name, "port": port, "targetPort": name} for name, port in ports.items()]
+        metadata = {**desk.wanted()["metadata"], "annotations": fields.pop("annotations", {})}
+        spec = {"type": "LoadBalancer", "selector": desk.owner.selector, "ports": listed, **fields}
+        return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+    closed = {"loadBalancerSourceRanges": ["10.0.0.0/8"], "externalTrafficPolicy": "Local"}
+    first = wanted({"nfs": 2049}, annotations={"example.com/a": "b"})
+    await desk.writer.ensure(SERVICES, first, desk.owner)
+    await desk.writer.ensure(SERVICES, {**first, "spec": {**first["spec"], **closed}}, desk.owner)
+    added = '[{"op": "add", "path": "/spec/ports/-", "value": {"name": "smb", "port": 446}}]'
+    in_here = ("-n", desk.owner.namespace)
+    control_plane.kubectl(*in_here, "patch", "service", "files-config", "--type=json", "-p", added)
+    control_plane.kubectl(*in_here, "annotate", "service", "files-config", "example.com/note=kept")
+    desk.informers.services.put(await desk.live(SERVICES))
+
+    after = await desk.writer.ensure(SERVICES, wanted({"nfs": 2049, "smb": 445}), desk.owner)
+
+    assert [port["port"] for port in after["spec"]["ports"]] == [2049, 445]
+    assert "loadBalancerSourceRanges" not in after["spec"]
+    assert after["spec"]["externalTrafficPolicy"] == "Cluster"
+    assert after["metadata"]["annotations"].keys() == {APPLIED, "example.com/note"}
 
 
 OWNED: Manifest = {"f:metadata": {"f:ownerReferences": {".": {}}}}

@@ -178,6 +178,28 @@ def test_a_field_within_a_section_is_an_effect() -> None:
     assert effect.how == '{"enabled": true, "port": 9090} to unset, removes Service files-metrics'
 
 
+@pytest.mark.parametrize(
+    ("live_type", "changed"), [("LoadBalancer", ["files-file", "files-api"]), ("ClusterIP", ["files-file"])]
+)
+def test_an_exposed_api_changes_with_the_files(live_type: str, changed: list[str]) -> None:
+    old, new = (server(service={"type": kind}) for kind in ("LoadBalancer", "NodePort"))
+    live = live_state(services={"files-api": {"metadata": {"name": "files-api"}, "spec": {"type": live_type}}})
+
+    [effect] = effects(new, old, live)
+
+    services = ", ".join(f"changes Service {name}" for name in changed)
+    assert effect == Effect("service.type", f"LoadBalancer to NodePort, {services}", restarts=False)
+
+
+def test_a_field_of_one_service_changes_no_other() -> None:
+    old = server(service={"type": "LoadBalancer", "api": {"type": "NodePort"}})
+    new = server(service={"type": "LoadBalancer", "api": {"type": "NodePort"}, "nodePorts": {"api": 30080}})
+
+    [effect] = effects(new, old)
+
+    assert effect.how == 'unset to {"api": 30080}, changes Service files-api'
+
+
 def test_a_pod_that_does_not_run_restarts_for_nothing() -> None:
     stopped = server(replicas=0)
 
