@@ -89,8 +89,12 @@ def test_every_permission_is_used_and_no_call_is_refused(
     namespace = "confined" if confined else "everywhere"
     enforcing.kubectl("create", "namespace", namespace)
     shipped = granted(permissions(namespace, confined=confined, self_managed=True))
-    # A confined operator learns only by asking that it may neither list the classes nor look up a node.
-    attempts = {("list", "storageclasses", ""), ("get", "nodes", f"node-{namespace}")}
+    # A confined operator learns only by asking that it may look at nothing that belongs to no namespace.
+    attempts = {
+        ("list", "storageclasses", ""),
+        ("get", "nodes", f"node-{namespace}"),
+        ("get", "priorityclasses", "none"),
+    }
     expected = attempts if confined else set()
 
     with Proxy(enforcing, tmp_path) as proxy:
@@ -259,7 +263,7 @@ def damage_the_certificate(operated: OperatorNamespace) -> None:
 
 
 def judge(operated: OperatorNamespace) -> None:
-    """Sends reviews that need what the informers lack: a class, a Secret, a claim, a StatefulSet as a dry run."""
+    """Sends reviews that need what the informers lack: a class, a Secret, a claim, a dry run, what a pod names."""
     secret = operated.get("secret", f"{operated.namespace}-tls")
     (operated.operator.folder / "ca.crt").write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
 
@@ -268,8 +272,10 @@ def judge(operated: OperatorNamespace) -> None:
     small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))
     unknown_class = server(**storage(storageClassName="none-such")) | at
     dry_run = server(resources={"limits": {"memory": "1Gi"}}) | at
+    naming = server(podTemplate={"spec": {"priorityClassName": "none", "serviceAccountName": "none"}}) | at
 
-    for question in (review(unknown_class), review(small), review(large, small), review(dry_run)):
+    reviews = (review(unknown_class), review(small), review(large, small), review(naming), review(dry_run))
+    for question in reviews:
         response = operated.operator.post(VALIDATE_PATH, question)
 
     assert response["allowed"]

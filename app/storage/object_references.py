@@ -5,6 +5,7 @@ Secrets whose keys the server reads are in `secret_references`; those for pullin
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from app.storage.facts import (
@@ -49,9 +50,11 @@ class NamedObject:
 
 def object_references(spec: Spec) -> tuple[NamedObject, ...]:
     """Returns the objects that the spec names, each once. What is no name is left to the API server's dry run."""
+    # In the pod that the user wrote, anything may have the wrong type.
+    pod = (spec.pod_template.spec if spec.pod_template else None) or {}
     named = (
         entry
-        for entry in (*_pod_references(spec), *_pull_secrets(spec))
+        for entry in (*_pod_references(pod), *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS))
         if entry.reference not in _ALWAYS_THERE and 0 < len(entry.reference.name) <= MAX_NAME_CHARACTERS
     )
     return tuple({entry.reference: entry for entry in named}.values())
@@ -76,27 +79,19 @@ def object_findings(named: NamedObject, existing: ExistingObject | Secret | Unkn
         yield warning(named.path, f"{title} is not ready to use yet; its claim stays Pending until it is")
 
 
-def _pod_references(spec: Spec) -> Iterator[NamedObject]:
-    fields = _pod_spec(spec)
+def _pod_references(pod: Mapping[str, Any]) -> Iterator[NamedObject]:
     for field, kind in (("priorityClassName", PRIORITY_CLASS), ("serviceAccountName", SERVICE_ACCOUNT)):
-        name = fields.get(field)
+        name = pod.get(field)
         if isinstance(name, str):
             yield NamedObject(f"spec.podTemplate.spec.{field}", ObjectReference(kind, name))
 
 
-def _pull_secrets(spec: Spec) -> Iterator[NamedObject]:
-    for path, entries in (
-        ("spec.imagePullSecrets", getattr(spec, "image_pull_secrets", None)),
-        ("spec.podTemplate.spec.imagePullSecrets", _pod_spec(spec).get("imagePullSecrets")),
-    ):
-        for entry in entries[:MAX_PULL_SECRETS] if isinstance(entries, list) else ():
-            name = entry.get("name") if isinstance(entry, Mapping) else getattr(entry, "name", None)
-            if isinstance(name, str):
-                yield NamedObject(path, ObjectReference(PULL_SECRET, name))
+def _pull_secrets(spec: Spec, pod: Mapping[str, Any]) -> Iterator[NamedObject]:
+    for secret in spec.image_pull_secrets or ():
+        yield NamedObject("spec.imagePullSecrets", ObjectReference(PULL_SECRET, secret.name))
 
-
-def _pod_spec(spec: Spec) -> Mapping[str, Any]:
-    """Returns the pod that the user wrote, in which anything may have the wrong type; empty without one."""
-    template = getattr(spec, "pod_template", None)
-    fields = template.get("spec") if isinstance(template, Mapping) else getattr(template, "spec", None)
-    return fields if isinstance(fields, Mapping) else {}
+    entries = pod.get("imagePullSecrets")
+    for entry in entries if isinstance(entries, list) else ():
+        name = entry.get("name") if isinstance(entry, Mapping) else None
+        if isinstance(name, str):
+            yield NamedObject("spec.podTemplate.spec.imagePullSecrets", ObjectReference(PULL_SECRET, name))

@@ -57,6 +57,7 @@ NORMAL = (
         "the cluster nor inside the server, and keeps its status up to date. `Ready` and `CredentialsReady` have this "
         "reason only where nothing has been created yet.",
         "Remove the annotation to resume: see [Pause a server](../how-to/pause-a-server.md).",
+        "kubectl -n {namespace} annotate dittoserver {name} dittofs.io/paused-",
     ),
     Reason("Resumed", "", "Normal", "The server is no longer paused, and the operator works on it again."),
 )

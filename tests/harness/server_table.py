@@ -837,6 +837,12 @@ _TEMPORARY: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials",
 _NO_TOKEN = (
     "s3.credentialsSecretRef.sessionTokenKey has no effect on DittoFS 0.13 or newer; use keys that need no token"
 )
+# Objects that neither the cluster of the tests nor their snapshot has.
+_NAMING_OBJECTS: Manifest = {
+    "priorityClassName": "gone",
+    "serviceAccountName": "gone",
+    "imagePullSecrets": [{"name": "gone"}],
+}
 _NO_SECRET = 'S3 credentials Secret "s3-credentials" not found'
 
 
@@ -939,6 +945,32 @@ DOUBTFUL = (
     ),
     Doubtful("a CA of S3 that is not there", server(**s3_ca(name="gone")), ('S3 CA Secret "gone" not found',)),
     Doubtful("a CA of S3 as before", server(nfsPort=2050, **s3_ca(name="gone")), (), server(**s3_ca(name="gone"))),
+    Doubtful(
+        "a pod that names what is not there",
+        server(podTemplate={"spec": _NAMING_OBJECTS}, imagePullSecrets=[{"name": "s3-credentials"}]),
+        (
+            'PriorityClass "gone" does not exist; the pod cannot be created until it does',
+            'ServiceAccount "gone" does not exist; the pod cannot be created until it does',
+            'pull Secret "s3-credentials" does not exist; a private image cannot be pulled without it',
+            'pull Secret "gone" does not exist; a private image cannot be pulled without it',
+        ),
+    ),
+    Doubtful(
+        "a pod that names what is not there as before",
+        server(podTemplate={"spec": _NAMING_OBJECTS}, nfsPort=2050),
+        (),
+        server(podTemplate={"spec": _NAMING_OBJECTS}),
+    ),
+    Doubtful(
+        "another account that is not there",
+        server(podTemplate={"spec": _NAMING_OBJECTS}),
+        ('ServiceAccount "gone" does not exist',),
+        server(podTemplate={"spec": {**_NAMING_OBJECTS, "serviceAccountName": "files"}}),
+    ),
+    Doubtful(
+        "an account that every namespace has",
+        server(podTemplate={"spec": {"serviceAccountName": "default", "priorityClassName": "system-node-critical"}}),
+    ),
     Doubtful(
         "another administrator",
         server(identity={"admin": {"username": "ops"}}),

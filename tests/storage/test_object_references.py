@@ -1,5 +1,4 @@
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
@@ -20,11 +19,14 @@ from app.storage.object_references import (
     object_findings,
     object_references,
 )
+from app.storage.reading import read
 from app.storage.spec import Spec
+from tests.harness.server_table import server
 
 
 def spec(pod: Any = None, **fields: Any) -> Spec:
-    return cast("Spec", SimpleNamespace(pod_template={"spec": pod}, **fields))
+    """Returns a spec as a review reads it; what is malformed is rejected elsewhere."""
+    return read(server(podTemplate={"spec": pod}, **fields)).server.spec
 
 
 def names(spec: Spec) -> list[tuple[str, str]]:
@@ -42,7 +44,7 @@ def test_a_spec_without_such_fields_names_nothing() -> None:
 def test_a_pod_names_its_class_account_and_secrets() -> None:
     pod = {"priorityClassName": "high", "serviceAccountName": "files", "imagePullSecrets": [{"name": "a"}]}
 
-    assert object_references(spec(pod, image_pull_secrets=[{"name": "b"}])) == (
+    assert object_references(spec(pod, imagePullSecrets=[{"name": "b"}])) == (
         NamedObject("spec.podTemplate.spec.priorityClassName", ObjectReference(PRIORITY_CLASS, "high")),
         NamedObject("spec.podTemplate.spec.serviceAccountName", ObjectReference(SERVICE_ACCOUNT, "files")),
         NamedObject("spec.imagePullSecrets", ObjectReference(PULL_SECRET, "b")),
@@ -52,7 +54,7 @@ def test_a_pod_names_its_class_account_and_secrets() -> None:
 
 def test_an_object_that_is_named_twice_is_looked_up_once() -> None:
     pod = {"imagePullSecrets": [{"name": "a"}, {"name": "a"}]}
-    assert names(spec(pod, image_pull_secrets=[{"name": "a"}])) == [(PULL_SECRET, "a")]
+    assert names(spec(pod, imagePullSecrets=[{"name": "a"}])) == [(PULL_SECRET, "a")]
 
 
 def test_what_the_cluster_always_has_is_not_looked_up() -> None:
@@ -63,14 +65,14 @@ def test_what_the_cluster_always_has_is_not_looked_up() -> None:
 def test_what_is_no_name_names_nothing(value: Any) -> None:
     pod = dict.fromkeys(("priorityClassName", "serviceAccountName", "imagePullSecrets"), value)
 
-    assert names(spec(pod, image_pull_secrets=value)) == []
+    assert names(spec(pod, imagePullSecrets=value)) == []
     assert names(spec(value)) == []
-    assert names(cast("Spec", SimpleNamespace(pod_template=value))) == []
+    assert names(read(server(podTemplate=value)).server.spec) == []
 
 
 def test_only_so_many_pull_secrets_are_looked_up() -> None:
     many = [{"name": f"secret-{number}"} for number in range(1000)]
-    assert len(names(spec({"imagePullSecrets": many}, image_pull_secrets=many))) == MAX_PULL_SECRETS
+    assert len(names(spec({"imagePullSecrets": many}))) == MAX_PULL_SECRETS
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,16 @@ import pytest
 
 from app.admission.review import WARNING_CHARACTERS
 from app.storage.change import Change
-from app.storage.facts import Claim, Facts, Needs, StorageClasses, Unknown
+from app.storage.facts import (
+    PRIORITY_CLASS,
+    SERVICE_ACCOUNT,
+    Claim,
+    Facts,
+    Needs,
+    ObjectReference,
+    StorageClasses,
+    Unknown,
+)
 from app.storage.reading import read
 from app.storage.rules import invalid_findings, judge, needs
 from app.storage.unstructured import Manifest
@@ -40,7 +49,8 @@ def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
 
 @pytest.mark.parametrize("row", DOUBTFUL, ids=lambda row: row.title)
 def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
-    facts = Facts(storage_classes=CLASSES, secrets={"s3-credentials": None, "gone": None})
+    absent = [ObjectReference(kind, "gone") for kind in (PRIORITY_CLASS, SERVICE_ACCOUNT)]
+    facts = Facts(CLASSES, {"s3-credentials": None, "gone": None}, objects=dict.fromkeys(absent))
 
     messages = warned(row.manifest, row.old, facts)
 
@@ -49,6 +59,22 @@ def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
     for message, text in zip(messages, row.warnings, strict=True):
         assert text in message
         assert len(message) <= WARNING_CHARACTERS
+
+
+def test_only_objects_that_were_not_named_before_are_looked_up() -> None:
+    def naming(**pod: Any) -> Manifest:
+        return server(podTemplate={"spec": pod}, nfsPort=2049 + len(pod))
+
+    class_and_secret = naming(priorityClassName="high", imagePullSecrets=[{"name": "a"}])
+    more = naming(priorityClassName="high", serviceAccountName="sa", imagePullSecrets=[{"name": "b"}, {"name": "a"}])
+
+    new, changed = needs(Change.read(class_and_secret)), needs(Change.read(more, class_and_secret))
+
+    assert new.objects == {ObjectReference(PRIORITY_CLASS, "high")}
+    assert new.secrets == {"a"}
+    assert changed.objects == {ObjectReference(SERVICE_ACCOUNT, "sa")}
+    assert changed.secrets == {"b"}
+    assert needs(Change.read(class_and_secret, more)).objects == frozenset()
 
 
 def test_a_good_server_gets_no_warning() -> None:
