@@ -1,7 +1,7 @@
 """Watches every resource of the operator into a store, and answers reviews from there. It writes nothing."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from app.cluster.reflector import Reflector
 from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
+from app.storage.claim_metadata import settable_annotations
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
@@ -154,7 +155,7 @@ class Informers:
         classes, asks_for_classes = Facts().storage_classes, needs.storage_classes
         if needs.storage_classes and not self._is_stale(STORAGE_CLASSES):
             known = self.storage_classes
-            if _answers(known, needs.storage_class):
+            if _answers(known, needs.class_names):
                 classes, asks_for_classes = known, False
 
         remaining = replace(
@@ -239,6 +240,7 @@ def _trim_claim(manifest: Manifest) -> Manifest | None:
     metadata = {
         **trim_to_identity(manifest)["metadata"],
         "creationTimestamp": manifest["metadata"].get("creationTimestamp"),
+        "annotations": settable_annotations(manifest["metadata"].get("annotations") or {}),
         "managedFields": size_entries(manifest),
     }
     return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
@@ -281,8 +283,8 @@ def _trim_pod(manifest: Manifest) -> Manifest:
     return {"metadata": trimmed_metadata, "spec": trimmed_spec, "status": manifest.get("status")}
 
 
-def _answers(classes: StorageClasses, name: str | None) -> bool:
-    """Returns whether the class of that name is known; None means the default one, and an empty name none at all."""
+def _answers(classes: StorageClasses, names: Collection[str | None]) -> bool:
+    """Returns whether all classes of these names are known; None means the default one."""
     if classes.gap is not None:
         return False
-    return name == "" or (classes.default if name is None else classes.named(name)) is not None
+    return all((classes.default if name is None else classes.named(name)) is not None for name in names)

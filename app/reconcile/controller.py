@@ -16,7 +16,7 @@ from app.cluster.informers import Informers
 from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
-from app.storage.objects import INSTANCE
+from app.storage.names import INSTANCE
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
 

@@ -19,7 +19,8 @@ from app.cluster.informers import Informers
 from app.dittofs.client import ServerClient
 from app.dittofs.errors import ServerError, ServerUnreachable
 from app.storage.facts import Unknown
-from app.storage.objects import INSTANCE, service_name
+from app.storage.names import INSTANCE
+from app.storage.objects import service_name
 from app.storage.pod import container_status, pod_name
 from app.storage.rollout import is_ready
 from app.storage.server_health import ServerHealth, api_url, image_version, metrics_url

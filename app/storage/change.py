@@ -22,6 +22,8 @@ from app.storage.server_health import Family, family_of_image, image_version
 from app.storage.spec import DittoServer, Spec
 from app.storage.status_schema import ServerStatus
 from app.storage.volumes import (
+    DEFAULT_CLASS_FIELD,
+    NO_SETTINGS,
     Volume,
     resized_volumes,
     volumes,
@@ -69,6 +71,22 @@ class Change:
         return listeners(self.spec)
 
     @cached_property
+    def volumes(self) -> tuple[Volume, ...]:
+        """The volumes that the server is to have."""
+        return tuple(volume for volume in volumes(self.spec.storage) if volume.size)
+
+    @cached_property
+    def customized(self) -> tuple[tuple[Volume, Volume | None], ...]:
+        """The volumes with settings of their own, each with what it was before; None when the server is new."""
+        storage = self.spec.storage
+        if not (storage.metadata or storage.content or storage.cache):
+            return ()
+
+        old_volumes = volumes(self.old.spec.storage) if self.old else (None, None, None)
+        pairs = zip(volumes(storage), old_volumes, strict=True)
+        return tuple((volume, before) for volume, before in pairs if volume.settings is not NO_SETTINGS)
+
+    @cached_property
     def resized(self) -> tuple[Volume, ...]:
         """The volumes with another size than before, all of them when the server is new."""
         if self.old is None:
@@ -81,7 +99,16 @@ class Change:
         if self.old is None and not is_server_name(self.name):
             return ()
         existing = {volume.name for volume in volumes(self.old.spec.storage) if volume.size} if self.old else set()
-        return tuple(volume for volume in volumes(self.spec.storage) if volume.size and volume.name not in existing)
+        return tuple(volume for volume in self.volumes if volume.name not in existing)
+
+    @cached_property
+    def named_classes(self) -> dict[str, str]:
+        """The StorageClasses that a new server names, or an added volume, by their fields."""
+        classes = {} if self.old else {DEFAULT_CLASS_FIELD: self.spec.storage.storage_class_name}
+        for volume in self.added if self.old else self.volumes:
+            if volume.class_field != DEFAULT_CLASS_FIELD:
+                classes[volume.class_field] = volume.storage_class
+        return {path: name for path, name in classes.items() if name}
 
     @cached_property
     def references(self) -> list[SecretReference]:

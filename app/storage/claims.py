@@ -81,7 +81,7 @@ def waits_for_provisioner(state: VolumeState, classes: StorageClasses) -> bool:
 
 def _leftover_message(state: VolumeState, claim: Claim, why: str, server: DittoServer, classes: StorageClasses) -> str:
     """Blames a claim that is older than the server and was never bound: only a person may delete it."""
-    wanted = server.spec.storage.storage_class_name
+    wanted = state.volume.storage_class
     what = f"volume claim {claim.name}, created {claim.created} before this server,"
     if is_of_another_class(claim, wanted):
         what = f"{what} is {describe_class(claim, wanted)}, and"

@@ -3,6 +3,7 @@
 from itertools import combinations
 from typing import Any
 
+from app.storage.claim_metadata import RESERVED_PREFIXES, SELECTOR_LABELS
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
 from app.storage.objects import RESERVED_LABELS
 from app.storage.pod_schema import core_schema
@@ -11,6 +12,7 @@ from app.storage.schema import Schema, spec_schema, structural
 from app.storage.services import LOAD_BALANCER
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status_schema import Status
+from app.storage.volumes import CACHE, CONTENT, METADATA
 
 _API_PORT = f"(has(self.controlPlane) ? self.controlPlane.port : {ControlPlane().port})"
 
@@ -59,18 +61,71 @@ _SHARE_RULES: list[Schema] = [
         "fieldPath": ".shares",
     },
 ]
-_VOLUME_RULES = (
+_SELECTOR_LABELS = " || ".join(f"'{label}' in self.labels" for label in SELECTOR_LABELS)
+_RESERVED_ANNOTATIONS = " || ".join(f"key.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES)
+_CLAIM_RULES = (
     {
-        "rule": "has(self.storageClassName) == has(oldSelf.storageClassName) && "
-        "(!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",
-        "message": "storageClassName cannot change; make a new DittoServer with the other class and copy the data",
+        "rule": f"!has(self.labels) || !({_SELECTOR_LABELS})",
+        "message": f"labels {' and '.join(SELECTOR_LABELS)} are how Kubernetes finds the claims of a server",
+        "fieldPath": ".labels",
+    },
+    {
+        "rule": f"!has(self.annotations) || self.annotations.all(key, !({_RESERVED_ANNOTATIONS}))",
+        "message": f"annotations in {', '.join(RESERVED_PREFIXES)} belong to Kubernetes or the operator",
+        "fieldPath": ".annotations",
+    },
+    {
+        "rule": "!has(self.dataSourceRef) || self.dataSourceRef.kind == 'PersistentVolumeClaim' || "
+        "(has(self.dataSourceRef.apiGroup) && self.dataSourceRef.apiGroup != '')",
+        "message": "apiGroup is required unless the kind is PersistentVolumeClaim",
+        "fieldPath": ".dataSourceRef",
+    },
+)
+_VOLUMES = (METADATA, CONTENT, CACHE)
+
+
+def _existed(volume: str) -> str:
+    """Returns when a volume of the old object existed; that for content may be added later."""
+    return "has(oldSelf.contentSize)" if volume == CONTENT else "true"
+
+
+def _class_of(storage: str, volume: str) -> str:
+    """Returns the class that the spec names for a volume. No class is called `-`, which stands for the default one."""
+    field, default_field = f"{storage}.{volume}.storageClassName", f"{storage}.storageClassName"
+    return f"(has({storage}.{volume}) && has({field}) ? {field} : (has({default_field}) ? {default_field} : '-'))"
+
+
+# Not by optional types (`self.?metadata`): CEL reckons with any length of what is in them, beyond the cost limit.
+_VOLUME_RULES: list[Schema] = [
+    *(
+        {
+            "rule": f"!{_existed(volume)} || {_class_of('self', volume)} == {_class_of('oldSelf', volume)}",
+            "message": f"storageClassName of the volume {volume} cannot change; "
+            "make a new DittoServer with the other class and copy the data",
+        }
+        for volume in _VOLUMES
+    ),
+    *(
+        {
+            "rule": f"!{_existed(volume)} || !has(self.{volume}) || !has(self.{volume}.dataSourceRef) || "
+            f"(has(oldSelf.{volume}) && has(oldSelf.{volume}.dataSourceRef) && "
+            f"self.{volume}.dataSourceRef == oldSelf.{volume}.dataSourceRef)",
+            "message": f"{volume}.dataSourceRef cannot be set or changed: a volume is restored only when it is created",
+            "fieldPath": f".{volume}",
+        }
+        for volume in _VOLUMES
+    ),
+    {
+        "rule": "!has(self.content) || has(self.contentSize)",
+        "message": "content needs contentSize",
+        "fieldPath": ".content",
     },
     {
         "rule": "!has(oldSelf.contentSize) || has(self.contentSize)",
         "message": "contentSize cannot be removed: its volume holds data; "
         "make a new DittoServer without it and copy the data",
     },
-)
+]
 _API_TYPE = "(has({0}.api) && has({0}.api.type) ? {0}.api.type : 'ClusterIP')"
 _NEW_API_TYPE, _OLD_API_TYPE = _API_TYPE.format("self"), _API_TYPE.format("oldSelf")
 _NODE_PORTS = "has(self.nodePorts) && has(self.nodePorts.{0})"
@@ -188,7 +243,9 @@ _COLUMNS: list[dict[str, Any]] = [
 
 def custom_resource_definition() -> dict[str, Any]:
     fields = spec_schema()["properties"]
-    storage = fields["storage"] | {"x-kubernetes-validations": list(_VOLUME_RULES)}
+    volumes = fields["storage"]["properties"]
+    claims = {volume: volumes[volume] | {"x-kubernetes-validations": list(_CLAIM_RULES)} for volume in _VOLUMES}
+    storage = fields["storage"] | {"properties": volumes | claims, "x-kubernetes-validations": _VOLUME_RULES}
     service = fields["service"] | {"x-kubernetes-validations": _SERVICE_RULES}
     template = fields["podTemplate"]
     pod_spec = template["properties"]["spec"] | core_schema("PodSpec")

@@ -41,7 +41,7 @@ def database_volume(server: DittoServer, live: LiveState) -> Volume | None:
     ]
     of_template = next((request.get("storage") for request in requests), None)
     size = (claim and (claim.requested or claim.capacity)) or of_template or _DEFAULT_SIZE
-    return control_plane_volume(size)
+    return control_plane_volume(size, server.spec.storage.storage_class_name)
 
 
 def unmounted_database(server: DittoServer, live: LiveState) -> str | None:

@@ -180,7 +180,7 @@ def _volume_effects(server: DittoServer, live: LiveState, added: Collection[str]
 
 
 def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live: LiveState) -> Effect:
-    volume, wanted = state.volume, storage_class_of(server.spec.storage, None, live.classes)
+    volume, wanted = state.volume, storage_class_of(state.volume, None, live.classes)
     if claim.terminating:
         how = f"claim {claim.name} is recreated once the one being deleted is gone, {_class_text(wanted)}"
         return Effect(volume.name, f"{volume.size}, {how}")

@@ -100,11 +100,15 @@ class Claim:
     waits_for_pod_since: str | None = None  # Since then, in RFC 3339, only the file system remains to be expanded.
     created: str = ""  # The creationTimestamp in RFC 3339, empty where there is none, as in a file.
     volume: str | None = None  # The PersistentVolume that it is bound to.
+    data_source: "ObjectReference | None" = None  # What it is restored from.
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)  # In a store, only those that users may set.
     terminating: bool = False  # Deleted, and there only until the pod that uses it ends; its data may be lost.
 
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
-        spec, status = manifest.get("spec") or {}, manifest.get("status") or {}
+        metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
+        source = spec.get("dataSourceRef")
         requested = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
         conditions = {item["type"]: item for item in status.get("conditions") or [] if item["status"] == "True"}
         resize_errors = [conditions[name].get("message") or "" for name in _RESIZE_ERRORS if name in conditions]
@@ -114,7 +118,7 @@ class Claim:
         allocated = (status.get("allocatedResources") or {}).get("storage") or requested
 
         return cls(
-            name=manifest["metadata"]["name"],
+            name=metadata["name"],
             storage_class=spec.get("storageClassName"),
             capacity=(status.get("capacity") or {}).get("storage"),
             phase=status.get("phase") or "Pending",
@@ -123,8 +127,11 @@ class Claim:
             infeasible_size=allocated if state.endswith("ResizeInfeasible") else None,
             resize_error=" ".join("; ".join(filter(None, resize_errors)).split()),
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
-            created=manifest["metadata"].get("creationTimestamp") or "",
+            created=metadata.get("creationTimestamp") or "",
             volume=spec.get("volumeName"),
+            data_source=ObjectReference(source["kind"], source["name"]) if source else None,
+            labels=metadata.get("labels") or {},
+            annotations=metadata.get("annotations") or {},
             terminating=is_terminating(manifest),
         )
 
@@ -271,8 +278,8 @@ class Needs:
 
     namespace: str = "default"
     storage_classes: bool = False
-    # The class that has to be among the storage classes; None for the default one, and empty for none.
-    storage_class: str | None = None
+    # These have to be among the storage classes; None stands for the default one.
+    class_names: frozenset[str | None] = frozenset()
     secrets: frozenset[str] = frozenset()
     claims: frozenset[str] = frozenset()
     # Claims that an earlier server of the name may have left. Few servers have any, and those that exist are seldom

@@ -4,6 +4,9 @@ import re
 
 MAX_NAME_CHARACTERS = 253
 
+# The labels that select the pod of a server; its claims get them from the StatefulSet's controller.
+APP_LABEL, INSTANCE = "app", "instance"
+
 # The StatefulSet controller labels a server's pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
 MAX_SERVER_NAME_CHARACTERS = 52
 SERVER_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"

@@ -5,7 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from app.storage.claim_metadata import template_metadata
 from app.storage.config import config_yaml
+from app.storage.names import APP_LABEL, INSTANCE
 from app.storage.pod import CONFIG_FILE, PodRevision, config_map_name, pod_template
 from app.storage.pod_patch import patch_pod
 from app.storage.rendering import NEWEST, Rendering
@@ -25,8 +27,7 @@ from app.storage.volumes import Volume, volumes
 APP = "dittofs-server"
 OPERATOR = "dittofs-operator"
 # What the informers select; a Secret that somebody named is none of these.
-SELECTOR = f"app={APP}"
-INSTANCE = "instance"
+SELECTOR = f"{APP_LABEL}={APP}"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Owner:
     @property
     def selector(self) -> dict[str, str]:
         """The labels that select the pod; they are immutable on a StatefulSet that is adopted."""
-        return {"app": APP, INSTANCE: self.name}
+        return {APP_LABEL: APP, INSTANCE: self.name}
 
     @property
     def labels(self) -> dict[str, str]:
@@ -109,17 +110,18 @@ def stateful_set(
 
 
 def claim_templates(spec: Spec) -> list[Manifest]:
-    name = spec.storage.storage_class_name
-    return [claim_template(volume, name) for volume in volumes(spec.storage) if volume.size]
+    return [claim_template(volume) for volume in volumes(spec.storage) if volume.size]
 
 
-def claim_template(volume: Volume, storage_class: str | None) -> Manifest:
-    """Renders the template of one volume; None as its class stands for the default one."""
-    named = {} if storage_class is None else {"storageClassName": storage_class}
+def claim_template(volume: Volume) -> Manifest:
+    """Renders the template of one volume, whose claim gets its labels and annotations when it is created."""
+    named = {} if volume.storage_class is None else {"storageClassName": volume.storage_class}
+    source = volume.settings.data_source_ref
+    restored = {"dataSourceRef": source.model_dump(by_alias=True, exclude_none=True)} if source else {}
     requests = {"requests": {"storage": volume.size}}
     return {
-        "metadata": {"name": volume.name},
-        "spec": {"accessModes": ["ReadWriteOnce"], **named, "resources": requests},
+        "metadata": {"name": volume.name, **template_metadata(volume.settings)},
+        "spec": {"accessModes": ["ReadWriteOnce"], **named, **restored, "resources": requests},
     }
 
 

@@ -7,7 +7,7 @@ was. Nothing is saved in the cluster for that: users could change it, and the op
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -199,7 +199,8 @@ def _recreated_templates(
 def _desired_templates(server: DittoServer, states: Sequence[VolumeState]) -> list[Manifest]:
     """Returns the templates that the spec asks for, and last that of a control plane's volume of the Go operator."""
     others = [state for state in states if state.volume.name == CONTROL_PLANE]
-    return [*claim_templates(server.spec), *(claim_template(state.volume, state.storage_class) for state in others)]
+    volumes = (replace(state.volume, default_class=state.storage_class) for state in others)
+    return [*claim_templates(server.spec), *(claim_template(volume) for volume in volumes)]
 
 
 def _is_settled(state: VolumeState) -> bool:

@@ -3,6 +3,15 @@
 from collections.abc import Iterator, Sequence
 
 from app.storage.change import Change, Rule
+from app.storage.claim_rules import (
+    claim_metadata_is_not_reserved,
+    claim_metadata_is_valid,
+    claim_settings_have_a_volume,
+    data_sources_are_kept,
+    data_sources_can_exist,
+    data_sources_have_a_group,
+    data_sources_have_an_effect,
+)
 from app.storage.facts import Facts, Needs
 from app.storage.finding import Finding, quote_value, rejection, sort_findings, warning
 from app.storage.names import (
@@ -72,13 +81,15 @@ def needs(change: Change) -> Needs:
     metadata = change.new.server.metadata
     owner = Owner(change.name or metadata.generate_name + "x" * GENERATED_CHARACTERS, metadata.namespace)
     claims = frozenset(volume.claim_name(change.name) for volume in change.resized)
+    classes = {volume.storage_class for volume in (change.resized if change.old else change.volumes)}
+    class_names = frozenset(classes | {*change.named_classes.values()}) - {""}
     objects = [entry.reference for entry in change.objects]
     pull_secrets = {reference.name for reference in objects if reference.kind == PULL_SECRET}
 
     return Needs(
         namespace=metadata.namespace,
-        storage_classes=bool(claims) or (change.old is None and change.spec.storage.storage_class_name != ""),
-        storage_class=change.spec.storage.storage_class_name,
+        storage_classes=bool(claims or class_names),
+        class_names=class_names,
         secrets=frozenset(reference.secret for reference in change.references if reference.secret) | pull_secrets,
         claims=claims if change.old else frozenset(),
         leftovers=frozenset() if change.old else claims,
@@ -156,11 +167,18 @@ RULES: Sequence[Rule] = (
     sections_are_accepted,
     shares_have_distinct_names,
     shares_have_a_store,
+    claim_settings_have_a_volume,
+    claim_metadata_is_not_reserved,
+    claim_metadata_is_valid,
+    data_sources_can_exist,
+    data_sources_have_a_group,
     storage_class_is_kept,
     content_volume_is_kept,
+    data_sources_are_kept,
     sizes_suit_live_claims,
     live_claims_are_known,
     existing_claims_can_be_reused,
+    data_sources_have_an_effect,
     storage_class_exists,
     default_storage_class_exists,
     secrets_have_usable_keys,
@@ -187,5 +205,8 @@ OBJECT_RULES: Sequence[Rule] = (
     service_labels_are_free,
     shares_have_distinct_names,
     shares_have_a_store,
+    claim_settings_have_a_volume,
+    claim_metadata_is_not_reserved,
+    data_sources_have_a_group,
     secrets_are_not_overwritten,
 )

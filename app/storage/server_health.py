@@ -13,7 +13,8 @@ from itertools import islice
 from typing import Any
 
 from app.storage.evidence import quote
-from app.storage.objects import APP, INSTANCE
+from app.storage.names import APP_LABEL, INSTANCE
+from app.storage.objects import APP
 from app.storage.unstructured import Manifest
 
 MAX_SHARES = 1_000_000
@@ -229,7 +230,8 @@ def _service_url(service: Manifest | None, listener: str) -> str | None:
     # an address that the API server has assigned.
     spec = (service or {}).get("spec") or {}
     name = ((service or {}).get("metadata") or {}).get("name") or ""
-    selects = {"app": APP, INSTANCE: name.removesuffix(f"-{listener}")}.items() <= (spec.get("selector") or {}).items()
+    selector = {APP_LABEL: APP, INSTANCE: name.removesuffix(f"-{listener}")}
+    selects = selector.items() <= (spec.get("selector") or {}).items()
     if spec.get("type") == "ExternalName" or not selects or not name.endswith(f"-{listener}"):
         return None
 

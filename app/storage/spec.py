@@ -51,6 +51,30 @@ class SecretKey(Model):
     """Whether the Secret or its key may be absent."""
 
 
+class DataSource(Model):
+    """An object in the server's namespace whose content a new volume starts with."""
+
+    api_group: Name | None = None
+    """API group of the object, such as snapshot.storage.k8s.io; leave it out for a PersistentVolumeClaim."""
+    kind: Annotated[str, Field(min_length=1, max_length=63)]
+    """Kind of the object, such as VolumeSnapshot."""
+    name: KeyName
+    """Name of the object."""
+
+
+class VolumeSettings(Model):
+    """The PersistentVolumeClaim of one volume."""
+
+    storage_class_name: Name | None = None
+    """StorageClass of this volume; storage.storageClassName when left out, empty for a volume bound by hand."""
+    labels: Labels | None = None
+    """Labels of the claim. Changes are applied to a claim that exists, and no pod restarts."""
+    annotations: Annotations | None = None
+    """Annotations of the claim. Changes are applied to a claim that exists, and no pod restarts."""
+    data_source_ref: DataSource | None = None
+    """What a new volume is restored from, such as a VolumeSnapshot; it has no effect on a claim that exists."""
+
+
 class Storage(Model):
     """The volumes of the server; each becomes a PersistentVolumeClaim that outlives it."""
 
@@ -64,6 +88,12 @@ class Storage(Model):
     """Size of the volume for the cache, such as 5Gi."""
     storage_class_name: Name | None = None
     """StorageClass of all volumes; the cluster's default class when left out, empty for volumes bound by hand."""
+    metadata: VolumeSettings | None = None
+    """The claim of the volume for metadata."""
+    content: VolumeSettings | None = None
+    """The claim of the volume for content; needs contentSize."""
+    cache: VolumeSettings | None = None
+    """The claim of the volume for the cache."""
 
 
 class Sqlite(Model):

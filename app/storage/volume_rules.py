@@ -5,16 +5,17 @@ from collections.abc import Iterator
 
 from app.storage import quantity
 from app.storage.change import Change
-from app.storage.facts import Claim, Facts, Unknown
+from app.storage.facts import Claim, Facts, StorageClasses, Unknown
 from app.storage.finding import Finding, rejection, shorten, warning
 from app.storage.reading import field_name
 from app.storage.volumes import (
+    DEFAULT_CLASS_FIELD,
     Volume,
     describe_reuse,
     mount_paths,
     second_mount_paths,
-    storage_class_of,
     unknown_resizability,
+    volumes,
     why_not_resizable,
 )
 
@@ -25,10 +26,15 @@ def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
     if change.old is None:
         return
 
-    new, old = change.spec.storage.storage_class_name, change.old.spec.storage.storage_class_name
-    if new != old:
-        path = "spec.storage.storageClassName"
-        was = "unset" if old is None else f'"{old}"'
+    changed: dict[str, str | None] = {}
+    for new, old in zip(volumes(change.spec.storage), volumes(change.old.spec.storage), strict=True):
+        if old.size and new.storage_class != old.storage_class:
+            is_own = new.settings.storage_class_name != old.settings.storage_class_name
+            path = f"{new.settings_field}.storageClassName" if is_own else DEFAULT_CLASS_FIELD
+            changed[path] = old.storage_class
+
+    for path, name in changed.items():
+        was = "unset" if name is None else f'"{name}"'
         advice = "volumes cannot move; make a new DittoServer with the other class and copy the data"
         yield rejection(path, f"{field_name(path)} cannot change, it was {was}: {advice}")
 
@@ -73,43 +79,47 @@ def existing_claims_can_be_reused(change: Change, facts: Facts) -> Iterator[Find
     if change.exists:
         return
 
-    wanted = storage_class_of(change.spec.storage, None, facts.storage_classes)
     for volume in change.added:
         claim = facts.claims.get(volume.claim_name(change.name))
         if not isinstance(claim, Claim):
             continue
 
         if claim.terminating or why_not_resizable(volume, claim, facts.storage_classes) is None:
-            yield warning(volume.field, describe_reuse(volume, claim, wanted, facts.storage_classes))
+            yield warning(volume.field, describe_reuse(volume, claim, facts.storage_classes))
 
 
 def storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
-    name, classes = change.spec.storage.storage_class_name, facts.storage_classes
-    if change.old is not None or not name or classes.named(name):
-        return
+    classes = facts.storage_classes
+    for path, name in change.named_classes.items():
+        if classes.named(name):
+            continue
+        if classes.gap:
+            yield warning(path, f'Could not verify StorageClass "{name}" exists: {classes.gap}')
+        else:
+            problem = f'StorageClass "{name}" does not exist in cluster'
+            yield rejection(path, f"{problem}; there are: {_list_classes(classes)}")
 
-    path = "spec.storage.storageClassName"
-    if classes.gap:
-        yield warning(path, f'Could not verify StorageClass "{name}" exists: {classes.gap}')
-        return
 
+def _list_classes(classes: StorageClasses) -> str:
     default = classes.default
     names = sorted(f"{known.name} (default)" if known == default else known.name for known in classes.known)
     if (more := len(names) - _MAX_CLASSES_LISTED) > 0:
         names[_MAX_CLASSES_LISTED:] = [f"and {more} more"]
-    yield rejection(path, f'StorageClass "{name}" does not exist in cluster; there are: {", ".join(names) or "none"}')
+    return ", ".join(names) or "none"
 
 
 def default_storage_class_exists(change: Change, facts: Facts) -> Iterator[Finding]:
-    if change.old is not None or change.spec.storage.storage_class_name is not None or facts.storage_classes.default:
+    classless = [volume.name for volume in change.volumes if volume.storage_class is None]
+    if change.old is not None or not classless or facts.storage_classes.default:
         return
 
-    path = "spec.storage.storageClassName"
+    path = DEFAULT_CLASS_FIELD
     if facts.storage_classes.gap:
         yield warning(path, f"Could not verify that there is a default StorageClass: {facts.storage_classes.gap}")
     else:
         problem = f"{field_name(path)} is not set and no StorageClass is the default"
-        yield warning(path, f"{problem}; the claims will stay Pending")
+        which = "the claims" if len(classless) == len(change.volumes) else f"the claim of {' and '.join(classless)}"
+        yield warning(path, f"{problem}; {which} will stay Pending")
 
 
 def cache_fits_its_volume(change: Change, _facts: Facts) -> Iterator[Finding]:

@@ -122,9 +122,9 @@ def _volume_state(volume: Volume, server: DittoServer, live: LiveState) -> Volum
         volume=volume,
         claim_name=claim_name,
         claim=claim,
-        storage_class=storage_class_of(server.spec.storage, claim, live.classes),
+        storage_class=storage_class_of(volume, claim, live.classes),
         capacity=claim.capacity if claim else None,
-        class_difference=class_difference(claim, server.spec.storage) if claim else "",
+        class_difference=class_difference(volume, claim) if claim else "",
     )
 
     if claim is None:

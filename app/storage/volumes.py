@@ -5,8 +5,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from app.storage import quantity
-from app.storage.facts import Claim, StorageClasses
-from app.storage.spec import Storage
+from app.storage.facts import Claim, ObjectReference, StorageClasses
+from app.storage.spec import Storage, VolumeSettings
+
+# Names the class of every volume whose own settings name none.
+DEFAULT_CLASS_FIELD = "spec.storage.storageClassName"
+
+NO_SETTINGS = VolumeSettings()
 
 
 @dataclass(frozen=True)
@@ -14,6 +19,7 @@ class Volume:
     """One volume claim template; `size` is None while the server has no such volume.
 
     `second_mount_path` is where DittoFS 0.13 or newer documents the same files; None when that is the same path.
+    `default_class` is the StorageClass of a volume whose settings name none.
     """
 
     name: str
@@ -21,6 +27,30 @@ class Volume:
     mount_path: str
     size: str | None
     second_mount_path: str | None = None
+    default_class: str | None = None
+    settings: VolumeSettings = NO_SETTINGS
+
+    @property
+    def storage_class(self) -> str | None:
+        """The class that the spec names for the volume: empty for none, and None for the cluster's default class."""
+        named = self.settings.storage_class_name
+        return self.default_class if named is None else named
+
+    @property
+    def data_source(self) -> ObjectReference | None:
+        """What the claim is restored from when it is created."""
+        source = self.settings.data_source_ref
+        return ObjectReference(source.kind, source.name) if source else None
+
+    @property
+    def settings_field(self) -> str:
+        return f"spec.storage.{self.name}"
+
+    @property
+    def class_field(self) -> str:
+        """The field that names the class."""
+        is_default = self.settings.storage_class_name is None
+        return DEFAULT_CLASS_FIELD if is_default else f"{self.settings_field}.storageClassName"
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -35,7 +65,7 @@ class Volume:
         return f"{self.name}-{server}-0"
 
 
-METADATA = "metadata"
+METADATA, CONTENT, CACHE = "metadata", "content", "cache"
 # Only pods of the newer renderings mount it.
 SECOND_METADATA_PATH = "/data/store/metadata"
 # The volume for the control plane's database that the Go operator creates from 0.18 on. Without it the database is a
@@ -47,16 +77,36 @@ _CLAIM_NAME = re.compile("(?:metadata|content|cache|controlplane)-(.+)-0")
 
 def volumes(storage: Storage) -> tuple[Volume, ...]:
     """Returns every volume in the order of the claim templates."""
+    default = storage.storage_class_name
+    metadata, content, cache = (
+        settings or NO_SETTINGS for settings in (storage.metadata, storage.content, storage.cache)
+    )
     return (
-        Volume(METADATA, "spec.storage.metadataSize", "/data/metadata", storage.metadata_size, SECOND_METADATA_PATH),
-        Volume("content", "spec.storage.contentSize", "/data/content", storage.content_size, "/data/store/block"),
-        Volume("cache", "spec.storage.cacheSize", "/data/cache", storage.cache_size),
+        Volume(
+            METADATA,
+            "spec.storage.metadataSize",
+            "/data/metadata",
+            storage.metadata_size,
+            SECOND_METADATA_PATH,
+            default,
+            metadata,
+        ),
+        Volume(
+            CONTENT,
+            "spec.storage.contentSize",
+            "/data/content",
+            storage.content_size,
+            "/data/store/block",
+            default,
+            content,
+        ),
+        Volume(CACHE, "spec.storage.cacheSize", "/data/cache", storage.cache_size, None, default, cache),
     )
 
 
-def control_plane_volume(size: str | None) -> Volume:
+def control_plane_volume(size: str | None, storage_class: str | None = None) -> Volume:
     """Returns the volume of the Go operator for the database. No field of the spec asks for it or for its size."""
-    return Volume(CONTROL_PLANE, "spec.storage", DATABASE_MOUNT_PATH, size)
+    return Volume(CONTROL_PLANE, "spec.storage", DATABASE_MOUNT_PATH, size, default_class=storage_class)
 
 
 def server_of_claim(claim: str) -> str | None:
@@ -74,12 +124,12 @@ def second_mount_paths(storage: Storage) -> tuple[str, ...]:
     return tuple(path for volume in volumes(storage) if volume.size for path in volume.paths[1:])
 
 
-def storage_class_of(storage: Storage, claim: Claim | None, classes: StorageClasses) -> str | None:
+def storage_class_of(volume: Volume, claim: Claim | None, classes: StorageClasses) -> str | None:
     """Returns the class that a claim has or will have; None when that is the default class and there is none."""
     if claim and (claim.storage_class is not None or is_bound(claim)):
         return claim.storage_class or ""
-    if storage.storage_class_name is not None:
-        return storage.storage_class_name
+    if volume.storage_class is not None:
+        return volume.storage_class
     return classes.default.name if classes.default else None
 
 
@@ -117,8 +167,9 @@ def unknown_resizability(volume: Volume, claim: Claim, classes: StorageClasses) 
     return None
 
 
-def describe_reuse(volume: Volume, claim: Claim, wanted: str | None, classes: StorageClasses) -> str:
-    """Says what a new volume becomes whose claim exists already; `wanted` is the class that a new claim would have."""
+def describe_reuse(volume: Volume, claim: Claim, classes: StorageClasses) -> str:
+    """Says what a new volume becomes whose claim exists already."""
+    wanted = storage_class_of(volume, None, classes)
     name, class_text = f"volume claim {claim.name}", describe_class(claim, wanted)
     if claim.terminating:
         what = f"{name} is being deleted with its data; the server waits, then gets a new volume"
@@ -148,10 +199,10 @@ def describe_reuse(volume: Volume, claim: Claim, wanted: str | None, classes: St
     return f"{name} is not bound yet: the server waits for {contents}; {advice}"
 
 
-def class_difference(claim: Claim, storage: Storage) -> str:
+def class_difference(volume: Volume, claim: Claim) -> str:
     """Says that a bound claim is not of the class that the spec names, and what to do; empty when it is."""
     # A spec that names none says nothing: another class may have become the default since the claim was created.
-    wanted = storage.storage_class_name
+    wanted = volume.storage_class
     if not (is_bound(claim) and is_of_another_class(claim, wanted)):
         return ""
 

@@ -278,9 +278,7 @@ async def test_leftovers_elsewhere_are_asked_for(cluster: Cluster) -> None:
 
 
 async def test_the_classes_answer_where_none_is_named(cluster: Cluster) -> None:
-    facts, remaining = unwatched(cluster, storage_class("slow")).known_facts(
-        Needs(storage_classes=True, storage_class="")
-    )
+    facts, remaining = unwatched(cluster, storage_class("slow")).known_facts(Needs(storage_classes=True))
 
     assert facts.storage_classes == StorageClasses((StorageClass("slow"),))
     assert not remaining.storage_classes
@@ -315,7 +313,7 @@ FAST = StorageClass("fast", is_default=True)
 async def test_classes_answer_a_name_and_the_default(cluster: Cluster) -> None:
     informers = unwatched(cluster, storage_class("fast", default=True))
     for name in ("fast", None):
-        needs = Needs(storage_classes=True, storage_class=name)
+        needs = Needs(storage_classes=True, class_names=frozenset({name}))
         facts, remaining = informers.known_facts(needs)
         assert facts.storage_classes == StorageClasses((FAST,))
         assert not remaining.storage_classes
@@ -323,7 +321,7 @@ async def test_classes_answer_a_name_and_the_default(cluster: Cluster) -> None:
 
 async def test_a_broken_watch_answers_no_review(control_plane: ControlPlane, namespace: str, tmp_path: Path) -> None:
     """Its store may be out of date, such as after an etcd restore."""
-    needs = Needs(namespace, storage_classes=True, storage_class=namespace)
+    needs = Needs(namespace, storage_classes=True, class_names=frozenset({namespace}))
     with Proxy(control_plane, tmp_path) as proxy:
         async with Cluster.connect(proxy.kubeconfig) as cluster, run_informers(cluster, namespace) as informers:
             metadata = {"name": namespace}
@@ -357,7 +355,7 @@ async def test_a_class_that_changes_is_known_as_it_then_is(cluster: Cluster) -> 
 @pytest.mark.parametrize("name", ["slow", None])
 async def test_the_absence_of_a_class_is_not_concluded(cluster: Cluster, name: str | None) -> None:
     informers = unwatched(cluster, storage_class("fast"))
-    facts, remaining = informers.known_facts(Needs(storage_classes=True, storage_class=name))
+    facts, remaining = informers.known_facts(Needs(storage_classes=True, class_names=frozenset({name})))
     assert facts.storage_classes == UNASKED
     assert remaining.storage_classes
 
@@ -365,13 +363,13 @@ async def test_the_absence_of_a_class_is_not_concluded(cluster: Cluster, name: s
 async def test_an_incomplete_list_of_classes_is_no_answer(cluster: Cluster) -> None:
     informers = Informers(cluster, ("here",))
     informers.classes.put(storage_class("fast", default=True))
-    facts, remaining = informers.known_facts(Needs(storage_classes=True, storage_class="fast"))
+    facts, remaining = informers.known_facts(Needs(storage_classes=True, class_names=frozenset({"fast"})))
 
     assert facts.storage_classes == UNASKED
     assert remaining.storage_classes
 
 
 async def test_classes_are_not_answered_without_need(cluster: Cluster) -> None:
-    facts, remaining = unwatched(cluster, storage_class("fast")).known_facts(Needs(storage_class="fast"))
+    facts, remaining = unwatched(cluster, storage_class("fast")).known_facts(Needs(class_names=frozenset({"fast"})))
     assert facts.storage_classes == UNASKED
     assert not remaining.storage_classes

@@ -23,6 +23,12 @@ def storage(**fields: Any) -> Manifest:
     return {"storage": {"metadataSize": "10Gi", "storageClassName": "fast", **fields}}
 
 
+def snapshot(name: str = "nightly", **fields: Any) -> Manifest:
+    """Builds the settings of a volume that is restored from a VolumeSnapshot."""
+    source = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": name}
+    return {"dataSourceRef": {name: value for name, value in {**source, **fields}.items() if value is not None}}
+
+
 def s3(**fields: Any) -> Manifest:
     return {"s3": {"credentialsSecretRef": {"secretName": "s3", **fields}}}
 
@@ -316,6 +322,75 @@ ABOUT_THE_OBJECT = (
     ),
     _row("a local share without s3", server(**shares({"name": "a"}, s3={}))),
     _row("a local share beside s3", server(**shares({"name": "a", "store": "local"}, s3={"bucket": "media"}))),
+    _row(
+        "settings of every volume",
+        server(
+            **storage(
+                contentSize="50Gi",
+                metadata={"labels": {"team": "a", "example.com/tier": ""}, "annotations": {"example.com/backup": "x"}},
+                content={"storageClassName": "slow", **snapshot()},
+                cache={"storageClassName": "", "labels": {}, "annotations": None},
+            )
+        ),
+    ),
+    _row("settings of volumes that are empty", server(**storage(metadata={}, cache=None, content=None))),
+    _row("settings that are no object", server(**storage(cache="fast")), "storage.cache must be an object"),
+    _row("a volume's class that is no text", server(**storage(cache={"storageClassName": 1})), "must be a string"),
+    _row(
+        "settings of a content volume that there is not",
+        server(**storage(content={})),
+        "storage.content needs storage.contentSize",
+    ),
+    _row("a label that is a number", server(**storage(cache={"labels": {"a": 1}})), "labels.a must be a string"),
+    _row(
+        "a label that is too long",
+        server(**storage(cache={"labels": {"a": "x" * 64}})),
+        "storage.cache.labels.a must have at most 63 characters",
+    ),
+    _row(
+        "too many labels",
+        server(**storage(cache={"labels": {f"a{number}": "" for number in range(257)}})),
+        "storage.cache.labels must have at most 256 entries",
+    ),
+    _row(
+        "labels by which claims are found",
+        server(**storage(metadata={"labels": {"app": "a", "instance": "b", "apps": "c", "example.com/app": "d"}})),
+        'storage.metadata.labels must not have "app"',
+        'storage.metadata.labels must not have "instance"',
+    ),
+    _row(
+        "annotations of volume controllers",
+        server(
+            **storage(
+                metadata={"annotations": {"pv.kubernetes.io/bind-completed": "yes"}},
+                cache={
+                    "annotations": {
+                        "volume.kubernetes.io/selected-node": "a",
+                        "volume.beta.kubernetes.io/storage-provisioner": "a",
+                        "dittofs.io/claim-metadata": "{}",
+                        "dittofs.io.example.com/a": "a",
+                        "pv.kubernetes.io": "a",
+                    }
+                },
+            )
+        ),
+        'storage.cache.annotations must not have "dittofs.io/claim-metadata"',
+        'storage.cache.annotations must not have "volume.beta.kubernetes.io/storage-',
+        'storage.cache.annotations must not have "volume.kubernetes.io/selected-node"',
+        'storage.metadata.annotations must not have "pv.kubernetes.io/bind-completed"',
+    ),
+    _row("a volume restored from a snapshot", server(**storage(metadata=snapshot()))),
+    _row(
+        "a volume cloned from a claim", server(**storage(cache=snapshot(kind="PersistentVolumeClaim", apiGroup=None)))
+    ),
+    _row(
+        "a snapshot without its group",
+        server(**storage(cache=snapshot(apiGroup=None))),
+        "storage.cache.dataSourceRef.apiGroup is required unless the kind is PersistentVolumeClaim",
+    ),
+    _row("a snapshot of an empty group", server(**storage(cache=snapshot(apiGroup=""))), "apiGroup is required"),
+    _row("a data source without a kind", server(**storage(cache=snapshot(kind=None))), "kind is required"),
+    _row("a data source without a name", server(**storage(cache=snapshot(""))), "name must not be empty"),
     _row("resources that are no object", server(resources="1Gi"), "resources must be an object"),
     _row(
         "several at once",
@@ -397,6 +472,29 @@ ABOUT_THE_CLUSTER = (
     ),
     _row("a StorageClass that exists", server(**storage(storageClassName="slow"))),
     _row("volumes bound by hand", server(**storage(storageClassName=""))),
+    _row(
+        "a volume's StorageClass that does not exist",
+        server(**storage(cache={"storageClassName": "none-such"}, metadata={"storageClassName": "slow"})),
+        'StorageClass "none-such" does not exist in cluster; there are: fast (default), slow',
+    ),
+    _row(
+        "several StorageClasses that do not exist",
+        server(**storage(storageClassName="x", cache={"storageClassName": "y"}, metadata={"storageClassName": "y"})),
+        'StorageClass "x" does not exist',
+        'StorageClass "y" does not exist',
+        'StorageClass "y" does not exist',
+    ),
+    _row("volumes of StorageClasses that exist", server(**storage(cache={"storageClassName": "slow"}))),
+    _row(
+        "every volume of a StorageClass of its own",
+        server(
+            storage={
+                "metadataSize": "10Gi",
+                "metadata": {"storageClassName": "slow"},
+                "cache": {"storageClassName": ""},
+            }
+        ),
+    ),
 )
 
 
@@ -480,6 +578,33 @@ VERBATIM = (
         "a claim of nothing", server(resources={"claims": [{"name": "a"}]}), "resources.claims[0]: Not found"
     ),
     _in_a_cluster("part of a byte", server(resources={"limits": {"memory": "500m"}})),
+    _row(
+        "labels and annotations of no name",
+        server(
+            **storage(
+                metadata={"labels": {"a b": "", "A.b/c": ""}}, cache={"annotations": {"a/b/c": "", "A.b/c": "x y"}}
+            )
+        ),
+        'storage.cache.annotations has "a/b/c", which is no name for an annotation',
+        'storage.metadata.labels has "A.b/c", which is no name for a label',
+        'storage.metadata.labels has "a b", which is no name for a label',
+    ),
+    _row(
+        "a label of no value",
+        server(**storage(cache={"labels": {"team": "a b"}})),
+        'storage.cache.labels has "team": its value must be up to 63 letters',
+    ),
+    _row(
+        "too much in annotations of a claim",
+        server(**storage(cache={"annotations": {str(number): "x" * 65536 for number in range(3)}})),
+        "storage.cache.annotations must have at most 196608 bytes in all",
+    ),
+    _row(
+        "data sources of no name",
+        server(**storage(cache=snapshot("A b"), metadata=snapshot(apiGroup="a/b"))),
+        'storage.cache.dataSourceRef.name "A b" cannot exist by that name',
+        'storage.metadata.dataSourceRef.apiGroup "a/b" cannot exist by that name',
+    ),
     _row("an image without a name", server(image=""), "image must not be empty"),
     _row("an image with a line break", server(image="dittofs:1\n"), r'image "dittofs:1\n" contains white space'),
     _row("an image of two words", server(image="a b"), 'image "a b" contains white space'),
@@ -564,6 +689,7 @@ _CLASS_IS_KEPT = "storage.storageClassName cannot change"
 _TO_ANOTHER_CLASS = "make a new DittoServer with the other class and copy the data"
 _CONTENT_IS_KEPT = "storage.contentSize cannot be removed"
 _WITHOUT_CONTENT = "make a new DittoServer without it and copy the data"
+_SOURCE_IS_KEPT = "dataSourceRef cannot be set or changed"
 _WITHOUT_CLASS: Manifest = {"storage": {"metadataSize": "10Gi"}}
 
 # What a change shows without a look at the cluster: CRD and webhook must agree.
@@ -632,13 +758,83 @@ EDITS = (
         ("service.ipFamilies must begin with IPv4: Kubernetes never changes the first family of a Service",),
     ),
     Edit(
+        "a class moved to the volumes",
+        server(),
+        server(
+            storage={
+                "metadataSize": "10Gi",
+                "metadata": {"storageClassName": "fast"},
+                "cache": {"storageClassName": "fast"},
+            }
+        ),
+    ),
+    Edit(
+        "another class for volumes to come",
+        server(**storage(metadata={"storageClassName": "fast"}, cache={"storageClassName": ""})),
+        server(
+            **storage(storageClassName="slow", metadata={"storageClassName": "fast"}, cache={"storageClassName": ""})
+        ),
+    ),
+    Edit(
+        "another class of a volume",
+        server(),
+        server(**storage(cache={"storageClassName": "slow"})),
+        ('storage.cache.storageClassName cannot change, it was "fast"',),
+    ),
+    Edit(
+        "no class of a volume any more",
+        server(**storage(metadata={"storageClassName": "slow"})),
+        server(**storage(metadata={})),
+        ('storage.metadata.storageClassName cannot change, it was "slow"',),
+    ),
+    Edit(
+        "another class where one volume has its own",
+        server(**storage(metadata={"storageClassName": "slow"})),
+        server(**storage(storageClassName="slow", metadata={"storageClassName": "slow"})),
+        ('storage.storageClassName cannot change, it was "fast"',),
+    ),
+    Edit("a volume bound by hand", server(), server(**storage(cache={"storageClassName": ""})), ("cannot change",)),
+    Edit(
+        "a content volume of another class added",
+        server(),
+        server(**storage(contentSize="50Gi", content={"storageClassName": "slow", "labels": {"a": "b"}})),
+    ),
+    Edit(
+        "another class of the content volume",
+        server(**storage(contentSize="50Gi")),
+        server(**storage(contentSize="50Gi", content={"storageClassName": "slow"})),
+        ('storage.content.storageClassName cannot change, it was "fast"',),
+    ),
+    Edit(
+        "labels and annotations",
+        server(**storage(metadata={"labels": {"a": "b"}}, cache={"annotations": {"a": "b"}})),
+        server(**storage(metadata={"annotations": {"a": "c"}}, contentSize="50Gi", content={"labels": {"c": "d"}})),
+    ),
+    Edit("a data source added", server(), server(**storage(cache=snapshot())), (_SOURCE_IS_KEPT,)),
+    Edit(
+        "another data source",
+        server(**storage(metadata=snapshot())),
+        server(**storage(metadata=snapshot("weekly"))),
+        (_SOURCE_IS_KEPT,),
+    ),
+    Edit("a data source removed", server(**storage(cache=snapshot())), server()),
+    Edit(
+        "a data source kept", server(**storage(cache=snapshot())), server(**storage(cache=snapshot(), cacheSize="9Gi"))
+    ),
+    Edit("a restored content volume", server(), server(**storage(contentSize="50Gi", content=snapshot()))),
+    Edit(
+        "a content volume to restore that exists",
+        server(**storage(contentSize="50Gi")),
+        server(**storage(contentSize="50Gi", content=snapshot())),
+        (_SOURCE_IS_KEPT,),
+    ),
+    Edit(
         "class and content volume at once",
         server(**storage(contentSize="50Gi")),
         server(**storage(storageClassName="slow")),
         (_CONTENT_IS_KEPT, _CLASS_IS_KEPT),
     ),
 )
-
 
 CLAIM = "PersistentVolumeClaim"
 
@@ -776,6 +972,21 @@ LEFTOVERS = (
         server("handsmall", **_BY_HAND),
         (bound("cache-handsmall-0", "2Gi", ""),),
         errors=("cannot grow: volume claim cache-handsmall-0 is bound to a volume without a StorageClass",),
+    ),
+    Leftover(
+        "one of another class than the volume's own",
+        server("owned", **storage(cache={"storageClassName": "slow"})),
+        (bound("cache-owned-0", "5Gi", "fast"), bound("metadata-owned-0", "10Gi", "fast")),
+        warnings=('10Gi of StorageClass "fast"', '5Gi of StorageClass "fast", not "slow"; for "slow", delete'),
+    ),
+    Leftover(
+        "one that was to be restored",
+        server("restored", **storage(cache=snapshot())),
+        (bound("cache-restored-0", "5Gi", "fast"),),
+        warnings=(
+            "is reused with its data",
+            "storage.cache.dataSourceRef has no effect: volume claim cache-restored-0 exists; to restore it, delete",
+        ),
     ),
     Leftover(
         "one that was never bound",

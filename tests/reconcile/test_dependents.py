@@ -36,6 +36,17 @@ def test_a_class_concerns_those_that_name_it_and_those_that_name_none() -> None:
     assert dependents.of_class("slow") == {TWO}
 
 
+def test_a_class_concerns_those_with_a_volume_of_it() -> None:
+    dependents = Dependents()
+    dependents.put(ONE, server("one", **storage(storageClassName="fast", cache={"storageClassName": "slow"})))
+    own = {"metadata": {"storageClassName": "fast"}, "cache": {"storageClassName": "fast"}}
+    dependents.put(TWO, server("two", storage={"metadataSize": "1Gi", **own}))
+
+    assert dependents.of_class("slow") == {ONE}
+    assert dependents.of_class("fast") == {ONE, TWO}
+    assert dependents.of_class("other") == set()
+
+
 def test_what_a_server_no_longer_names_does_not_concern_it() -> None:
     dependents = Dependents()
     dependents.put(ONE, server("one", **s3(secretName="former"), **storage(storageClassName="former")))

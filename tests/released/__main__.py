@@ -57,7 +57,7 @@ def _released(server: Manifest, secrets: list[Manifest], rendering: Rendering, *
     revision, templates = PodRevision(rendering, hashes.full, restarted_at(server)), claim_templates(model.spec)
     if is_adopted:
         revision = replace(revision, has_writable_root=True, database=CONTROL_PLANE)
-        templates.append(claim_template(control_plane_volume("1Gi"), model.spec.storage.storage_class_name))
+        templates.append(claim_template(control_plane_volume("1Gi", model.spec.storage.storage_class_name)))
 
     live = stateful_set(owner, model.spec, revision, templates)
     released = ReleasedServer(server, known, applied_objects(server, known, [live]))

@@ -78,7 +78,7 @@ def test_a_change_that_would_lose_data_is_refused(apply: Send) -> None:
 
     refused = apply(server(**storage(storageClassName="slow", contentSize=None)))
 
-    assert "storageClassName cannot change; make a new DittoServer with the other class and copy the data" in refused
+    assert "storageClassName of the volume cache cannot change; make a new DittoServer with the other class" in refused
     assert "contentSize cannot be removed: its volume holds data; make a new DittoServer without it" in refused
 
 

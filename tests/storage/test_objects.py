@@ -21,7 +21,7 @@ from app.storage.reading import read
 from app.storage.services import services
 from app.storage.spec import Spec
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.server_table import s3, server, storage
+from tests.harness.server_table import s3, server, snapshot, storage
 
 OWNER = Owner("files", "here", "uid-1")
 HASHED = PodRevision(config_hash="hash")
@@ -59,6 +59,26 @@ def test_the_claims_come_in_order_with_class_and_size() -> None:
         ("cache", "5Gi", "fast"),
     ]
     assert [name for name, *_ in claims()] == ["metadata", "cache"]
+
+
+def test_a_template_has_what_the_volume_asks_for() -> None:
+    given = {"labels": {"team": "a"}, "annotations": {"a": "b"}, "storageClassName": "slow", **snapshot()}
+    [metadata, cache] = stateful_set(OWNER, spec(**storage(cache=given)), HASHED)["spec"]["volumeClaimTemplates"]
+
+    assert metadata["metadata"] == {"name": "metadata"}
+    assert cache == {
+        "metadata": {
+            "name": "cache",
+            "labels": {"team": "a"},
+            "annotations": {"a": "b", "dittofs.io/claim-metadata": '{"labels":["team"],"annotations":["a"]}'},
+        },
+        "spec": {
+            "accessModes": ["ReadWriteOnce"],
+            "storageClassName": "slow",
+            "dataSourceRef": {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "nightly"},
+            "resources": {"requests": {"storage": "5Gi"}},
+        },
+    }
 
 
 @pytest.mark.parametrize(("given", "kept"), [(None, None), ("", "")])

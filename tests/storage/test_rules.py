@@ -230,7 +230,7 @@ class TestAnUpdateThatLeavesTheSpec:
         old = server(**s3())
         change = Change.read(server(nfsPort=2050, **s3()), old)
 
-        assert needs(change) == Needs(storage_class="fast")
+        assert needs(change) == Needs()
         assert judge(change, Facts(storage_classes=StorageClasses())) == []
 
 
@@ -242,7 +242,7 @@ class TestAnUpdateThatChangesSomethingElse:
         changed = {**row.manifest, "spec": {**row.manifest["spec"], "nfsPort": 2050}}
         change = Change.read(changed, row.manifest)
 
-        assert needs(change) == Needs(storage_class="fast")
+        assert needs(change) == Needs()
         assert judge(change, Facts()) == []
 
     def test_may_touch_the_neighbour_of_a_bad_key(self) -> None:

@@ -127,6 +127,8 @@ class TestSecrets:
         manifest["metadata"]["namespace"] = "files"
         secrets = frozenset({"dsn", "jwt", "admin", "s3"})
         claims = frozenset({"metadata-files-0", "cache-files-0"})
-        wanted = Needs("files", storage_classes=True, storage_class="fast", secrets=secrets, leftovers=claims)
+        wanted = Needs(
+            "files", storage_classes=True, class_names=frozenset({"fast"}), secrets=secrets, leftovers=claims
+        )
 
         assert needs(Change.read(manifest)) == wanted

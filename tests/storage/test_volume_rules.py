@@ -69,8 +69,8 @@ def test_an_unknown_default_class_is_a_warning() -> None:
 
 
 def test_the_class_that_is_named_is_asked_for() -> None:
-    assert needs(Change.read(server())).storage_class == "fast"
-    assert needs(Change.read(server(storage={"metadataSize": "1Gi"}))).storage_class is None
+    assert needs(Change.read(server())).class_names == {"fast"}
+    assert needs(Change.read(server(storage={"metadataSize": "1Gi"}))).class_names == {None}
 
 
 def test_volumes_bound_by_hand_need_no_class() -> None:

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from app.storage.facts import Claim, StorageClasses
@@ -7,7 +9,7 @@ from app.storage.volumes import mount_paths, resized_volumes, server_of_claim, s
 from tests.harness.server_table import server, storage
 
 
-def storage_with(**fields: str) -> Storage:
+def storage_with(**fields: Any) -> Storage:
     return read(server(**storage(**fields))).server.spec.storage
 
 
@@ -62,4 +64,14 @@ def test_a_claim_of_nobody_names_no_server(claim: str) -> None:
     ],
 )
 def test_a_bound_claim_keeps_its_class(claim: Claim | None, storage_class: str) -> None:
-    assert storage_class_of(storage_with(), claim, StorageClasses()) == storage_class
+    assert storage_class_of(volumes(storage_with())[-1], claim, StorageClasses()) == storage_class
+
+
+def test_a_volume_of_its_own_class_does_not_take_the_default() -> None:
+    metadata, content, cache = volumes(storage_with(metadata={"storageClassName": ""}, cache={"labels": {"a": "b"}}))
+
+    assert [volume.storage_class for volume in (metadata, content, cache)] == ["", "fast", "fast"]
+    assert [volume.class_field.removeprefix("spec.storage.") for volume in (metadata, cache)] == [
+        "metadata.storageClassName",
+        "storageClassName",
+    ]
