@@ -1,5 +1,6 @@
 """The command line `dittofs-operator`: finds a command, runs it and prints its error. It contains no command."""
 
+import os
 import sys
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +20,7 @@ SUMMARIES = {
     "render": "Print the objects that the operator creates for DittoServers.",
     "review": "Print an AdmissionReview of a DittoServer, to test the webhook with.",
     "serve": "Run the operator: the admission webhook and the reconciler.",
+    "status": "Tell how DittoServers are, what is wrong, and what to do next.",
 }
 UNUSABLE_INPUT_EXIT_CODE = 2
 
@@ -28,7 +30,8 @@ def main() -> None:
     program = "kubectl dittofs" if Path(sys.argv[0]).name == "kubectl-dittofs" else "dittofs-operator"
 
     try:
-        command_line(prog_name=program)
+        # Click looks for a terminal; no-color.org wants this variable to count as well.
+        command_line(prog_name=program, color=False if os.environ.get("NO_COLOR") else None)
     except (UnusableInput, ClusterError, OSError) as error:
         click.echo(one_line(f"{program}: {error}"), err=True)
         sys.exit(UNUSABLE_INPUT_EXIT_CODE)

@@ -147,7 +147,7 @@ def _expand(document: Document) -> Iterator[Document]:
         yield from _expand(document.item(position, value))
 
 
-def dump(manifest: dict[str, Any]) -> str:
+def dump(manifest: Any) -> str:
     """Returns YAML with the keys in their order, without aliases, which are hard to read."""
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
 

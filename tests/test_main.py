@@ -68,7 +68,11 @@ def test_a_listed_summary_is_the_one_of_the_command(name: str) -> None:
 def test_every_command_module_is_listed() -> None:
     modules = {path.stem for path in (ROOT / "app/cli").glob("[!_]*.py")}
 
-    assert modules - {"options", "output", "takeover"} == set(SUMMARIES) == set(command_line.commands)
+    assert (
+        modules - {"options", "output", "screen", "server_report", "takeover"}
+        == set(SUMMARIES)
+        == set(command_line.commands)
+    )
 
 
 def test_a_misspelt_command_draws_a_suggestion() -> None:
@@ -77,7 +81,7 @@ def test_a_misspelt_command_draws_a_suggestion() -> None:
 
 def test_check_imports_no_web_server_and_no_client() -> None:
     heavy = "{'fastapi', 'uvicorn', 'kubernetes_asyncio', 'aiohttp'}"
-    code = f"import sys, app.cli.check, app.cli.plan, app.cli.df; print(*{heavy} & sys.modules.keys())"
+    code = f"import sys, app.cli.check, app.cli.plan, app.cli.df, app.cli.status; print(*{heavy} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert result.stdout == "\n"

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from app import manifests
-from app.cluster.reader import Reader
 from app.cluster.snapshot import Snapshot
 from app.settings import ENVIRONMENT_PREFIX, Address, default_kubeconfigs
 from app.storage.spec import KIND
@@ -62,7 +61,7 @@ class Source:
     snapshot: Path | None
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[tuple[Reader, str | None, "Stats | None"]]:
+    async def open(self) -> AsyncIterator[tuple["Cluster | Snapshot", str | None, "Stats | None"]]:
         """Yields a reader, its context's namespace and kubelets' stats. Raises ClusterError and UnusableInput."""
         if self.snapshot:
             yield Snapshot(self.snapshot), None, None

@@ -28,7 +28,7 @@ from app.cluster.errors import (
     Unreachable,
     error_from,
 )
-from app.cluster.reader import DITTO_SERVERS, PODS, Listing, Resource
+from app.cluster.reader import DITTO_SERVERS, EVENTS, PODS, Listing, Resource
 from app.storage.facts import DryRun
 
 FIELD_MANAGER = "dittofs-operator"
@@ -157,6 +157,10 @@ class Cluster:
 
     async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
         pages = self.pages(Selection(resource, namespace, labels))
+        return Listing(tuple([item async for page in pages for item in page["items"]]))
+
+    async def events(self, namespace: str, fields: str) -> Listing:
+        pages = self.pages(Selection(EVENTS, namespace, fields=fields))
         return Listing(tuple([item async for page in pages for item in page["items"]]))
 
     async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:

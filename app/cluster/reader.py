@@ -69,3 +69,9 @@ class Reader(Protocol):
 
         Returns None when there is no API server to ask. Raises ClusterError when the answer is not about the object.
         """
+
+
+class EventReader(Protocol):
+    """Reads Events; those that lack the `fields`, a field selector such as `type=Warning`, may be left out."""
+
+    async def events(self, namespace: str, fields: str) -> Listing: ...

@@ -13,6 +13,7 @@ from app.cluster.errors import NotFound
 from app.cluster.reader import (
     CLAIMS,
     DITTO_SERVERS,
+    EVENTS,
     NETWORK_POLICIES,
     PODS,
     PRIORITY_CLASSES,
@@ -61,6 +62,9 @@ class Snapshot:
     async def list(self, resource: Resource, namespace: str | None = None, _labels: str = "") -> Listing:
         await self._refresh()
         return Listing(select(self._objects, resource, namespace))
+
+    async def events(self, namespace: str, _fields: str) -> Listing:
+        return await self.list(EVENTS, namespace)
 
     async def dry_run(self, _resource: Resource, _manifest: Mapping[str, Any]) -> DryRun | None:
         """Returns None, because files cannot try anything."""
@@ -216,7 +220,9 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("spec", _MAPPING),
         ("status", _MAPPING),
         ("status.volumes", _MAPPINGS),
+        ("metadata.managedFields", _ENTRIES),
     ),
+    EVENTS: (*_METADATA, ("involvedObject", _MAPPING), ("series", _MAPPING)),
     STATEFUL_SETS: (
         *_METADATA,
         ("spec", _MAPPING),
@@ -233,6 +239,9 @@ _SHAPES: dict[Resource, tuple[tuple[str, str], ...]] = {
         ("spec.nodeName", _TEXT),
         ("spec.volumes", _VOLUMES),
         ("spec.containers", _CONTAINERS),
+        ("status", _MAPPING),
+        ("status.conditions", _CONDITIONS),
+        ("status.containerStatuses", _MAPPINGS),
     ),
 }
 

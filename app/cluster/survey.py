@@ -4,11 +4,11 @@ What may not be read becomes a gap: a line that says what is unknown, and why.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from app.cluster.errors import ClusterError, Unavailable
+from app.cluster.errors import ClusterError, NotFound, Unavailable
 from app.cluster.reader import (
     CLAIMS,
     DITTO_SERVERS,
@@ -16,6 +16,7 @@ from app.cluster.reader import (
     SERVICES,
     STATEFUL_SETS,
     STORAGE_CLASSES,
+    EventReader,
     Listing,
     Reader,
     Resource,
@@ -32,6 +33,9 @@ from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
 from app.storage.workload import restarted_at
 
+# As many names as a person reads who has mistyped one.
+MAX_SUGGESTIONS = 10
+
 # Returns the Summary API of a node's kubelet.
 Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
 
@@ -40,7 +44,8 @@ Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
 class Survey:
     """The objects of DittoServers, by namespace and name.
 
-    What is in no mapping does not exist, or is unknown where a gap says so. `claims` is None when they are unknown.
+    What is in no mapping does not exist, or is unknown where a gap says so. `claims` is None when they are unknown, and
+    without `knows_pods` there may be more pods.
     """
 
     servers: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
@@ -50,6 +55,7 @@ class Survey:
     services: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
     usages: Mapping[ObjectKey, Usage] = field(default_factory=dict)
+    knows_pods: bool = True
     gaps: tuple[str, ...] = ()
 
     def live_state(self, key: ObjectKey) -> LiveState | None:
@@ -72,11 +78,23 @@ class Survey:
         )
 
 
-async def survey(reader: Reader, namespace: str | None = None, stats: Stats | None = None) -> Survey:
-    """Surveys a namespace, or all of them. Raises ClusterError when the DittoServers cannot be listed."""
-    servers = await reader.list(DITTO_SERVERS, namespace)
-    if servers.gap:
-        raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {servers.gap}")
+async def survey(
+    reader: Reader,
+    namespace: str | None = None,
+    stats: Stats | None = None,
+    names: Collection[str] = (),
+    labels: str = "",
+) -> Survey:
+    """Surveys a namespace, or all of them; with `names` or `labels`, only these servers.
+
+    Raises ClusterError when the DittoServers cannot be listed, and NotFound when there is none of a name.
+    """
+    listing = await reader.list(DITTO_SERVERS, namespace, labels)
+    if listing.gap:
+        raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {listing.gap}")
+    servers = _by_key(listing)
+    if names:
+        servers = _select(servers, names, namespace)
 
     async with asyncio.TaskGroup() as group:
         tasks = {
@@ -97,17 +115,53 @@ async def survey(reader: Reader, namespace: str | None = None, stats: Stats | No
         claims = {key: Claim.read(manifest) for key, manifest in manifests.items() if server_of_claim(key[1])}
 
     pods, classes = _by_key(listings[PODS]), listings[STORAGE_CLASSES]
-    measured, unmeasured = await _measure(stats, pods) if stats else ({}, None)
+    of_servers = [pods[key] for key in ((within, pod_name(name)) for within, name in servers) if key in pods]
+    measured, unmeasured = await _measure(stats, of_servers) if stats else ({}, None)
     return Survey(
-        servers=_by_key(servers),
+        servers=servers,
         claims=claims,
         stateful_sets=_by_key(listings[STATEFUL_SETS]),
         pods=pods,
         services=_by_key(listings[SERVICES]),
         classes=StorageClasses(tuple(StorageClass.read(item) for item in classes.items), classes.gap),
         usages=measured,
+        knows_pods=not listings[PODS].gap,
         gaps=(*gaps, unmeasured) if unmeasured else tuple(gaps),
     )
+
+
+async def list_events(reader: EventReader, server: ObjectKey) -> Listing:
+    """Lists the Events about a server and its objects, and others: the caller has to select."""
+    namespace, name = server
+    selectors = [f"involvedObject.name={name}", f"involvedObject.name={pod_name(name)}"]
+    # An API server reads all Events of the namespace for each list, so that there is not one for each claim.
+    selectors += [f"involvedObject.kind={resource.kind}" for resource in (CLAIMS, SERVICES)]
+
+    async def select(fields: str) -> Listing:
+        try:
+            return await reader.events(namespace, fields)
+        except ClusterError as error:
+            return Listing(gap=f"Events are unknown: {error}")
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(select(fields)) for fields in selectors]
+    listings = [task.result() for task in tasks]
+
+    items = {item["metadata"]["name"]: item for listing in listings for item in listing.items}
+    return Listing(tuple(items.values()), next((listing.gap for listing in listings if listing.gap), None))
+
+
+def _select(
+    servers: Mapping[ObjectKey, Manifest], names: Collection[str], namespace: str | None
+) -> dict[ObjectKey, Manifest]:
+    selected = {key: manifest for key, manifest in servers.items() if key[1] in names}
+    missing = sorted(set(names) - {name for _, name in selected})
+    if missing:
+        where = f"in namespace {namespace}" if namespace else "in any namespace"
+        others = ", ".join(sorted({name for _, name in servers})[:MAX_SUGGESTIONS])
+        hint = f"there are: {others}" if others else "there are none"
+        raise NotFound(f"no {DITTO_SERVERS.kind} {', '.join(missing)} {where}; {hint}")
+    return selected
 
 
 async def _list(reader: Reader, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
@@ -117,9 +171,9 @@ async def _list(reader: Reader, resource: Resource, namespace: str | None = None
         return Listing(gap=str(error))
 
 
-async def _measure(stats: Stats, pods: Mapping[ObjectKey, Manifest]) -> tuple[dict[ObjectKey, Usage], str | None]:
+async def _measure(stats: Stats, pods: Iterable[Manifest]) -> tuple[dict[ObjectKey, Usage], str | None]:
     """Asks every node that runs a pod of a server. Returns the usages, and a gap where some nodes do not answer."""
-    nodes = sorted({pod["spec"]["nodeName"] for pod in pods.values() if pod["spec"].get("nodeName")})
+    nodes = sorted({pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName")})
 
     async def ask(node: str) -> Mapping[str, Any] | ClusterError:
         try:

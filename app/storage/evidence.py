@@ -122,10 +122,7 @@ class WarningEvent:
         subject = _CLAIM.match(message) if reason == "FailedCreate" else _VOLUME.search(message)
         topic = f"{reason}/{subject[1]}" if subject and not is_summary else reason
 
-        # Which times there are depends on the API that the reporter uses.
-        series = (manifest.get("series") or {}).get("lastObservedTime")
-        times = (series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp"))
-        at = max((str(time) for time in times if time), default="")
+        at = event_time(manifest)
         try:
             datetime.fromisoformat(at)
         except ValueError:
@@ -133,6 +130,14 @@ class WarningEvent:
 
         container = _CONTAINER.fullmatch(str(about.get("fieldPath") or ""))
         return cls(kind, name, uid, reason, message, at, topic, container[1] if container else "")
+
+
+def event_time(manifest: Mapping[str, Any]) -> str:
+    """Returns when what the Event reports last happened; empty when it does not say."""
+    # Which times there are depends on the API that the reporter uses.
+    series = (manifest.get("series") or {}).get("lastObservedTime")
+    times = (series, *(manifest.get(name) for name in _TIMES), manifest["metadata"].get("creationTimestamp"))
+    return max((str(time) for time in times if time), default="")
 
 
 def server_of(kind: str, name: str) -> str | None:

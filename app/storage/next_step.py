@@ -10,6 +10,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.objects import OPERATOR, Owner
+from app.storage.pause import PAUSED
 from app.storage.pod import pod_name
 from app.storage.reading import field_name
 from app.storage.reasons import BY_NAME, DESCRIBE_POD, EDIT, NORMAL, PROGRESS
@@ -32,7 +33,7 @@ STOPPED = "Stopped"
 
 NOTHING = "Nothing has to be done."
 
-_NORMAL = {reason.name for reason in NORMAL}
+_NORMAL = {reason.name for reason in NORMAL if not reason.remedy}
 # What passes by itself, or has its own reason when it does not.
 _WAITING = {reason.name for reason in PROGRESS} | {"ClaimPending", "Resizing", "FileSystemResizePending"}
 _OVERALL = ("Ready", "Reconciling", "Stalled")
@@ -49,6 +50,7 @@ class State(StrEnum):
     UNOBSERVED = "Unobserved"  # The operator does not keep it as its spec asks.
     BLOCKED = "Blocked"  # It serves, and the operator cannot continue without a person.
     DEGRADED = "Degraded"  # It serves, and something about it fails.
+    PAUSED = "Paused"  # It serves, and a person told the operator to leave it alone.
     WORKING = "Working"  # It starts, or something is being changed.
     NOTICE = "Notice"  # It serves, and there is something to know or to do.
     READY = "Ready"
@@ -105,6 +107,11 @@ def remedy(reason: str, namespace: str, name: str) -> NextStep:
     if row is None:
         return NextStep("Remove the cause that the message quotes.", fill_in(DESCRIBE_POD, namespace, name))
     return NextStep(plain(row.remedy) or NOTHING, fill_in(row.command, namespace, name) or None)
+
+
+def meaning(reason: str) -> str:
+    """Returns what a reason means; empty for one of the kubelet's."""
+    return plain(BY_NAME[reason].meaning) if reason in BY_NAME else ""
 
 
 def fill_in(command: str, namespace: str, name: str) -> str:
@@ -198,6 +205,9 @@ def _overall_concerns(inspection: Inspection, conditions: Mapping[str, Condition
     ready, stalled, reconciling = (conditions.get(kind) for kind in ("Ready", "Stalled", "Reconciling"))
     is_down = ready is not None and ready.status != "True"
 
+    if reconciling and reconciling.reason == PAUSED:
+        # Whatever else is wrong, no correction has an effect before the server is resumed.
+        yield _concern(inspection, reconciling, State.DOWN if is_down else State.PAUSED)
     if stalled and stalled.status == "True":
         yield _concern(inspection, stalled, State.DOWN if is_down else State.BLOCKED)
     if ready and is_down:

@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from app.storage.pause import PAUSED_ANNOTATION
+
 
 class Reason(NamedTuple):
     """`conditions` are the types that have this reason, `event` is the type of the Event; both may be empty.
@@ -19,6 +21,7 @@ class Reason(NamedTuple):
 
 
 EDIT = "kubectl -n {namespace} edit dittoserver {name}"
+_RESUME = f"kubectl -n {{namespace}} annotate dittoserver {{name}} {PAUSED_ANNOTATION}-"
 _SERVER_LOG = "kubectl -n {namespace} logs {pod}"
 _EARLIER_LOG = "kubectl -n {namespace} logs {pod} --previous"
 DESCRIBE_POD = "kubectl -n {namespace} describe pod {pod}"
@@ -57,7 +60,7 @@ NORMAL = (
         "the cluster nor inside the server, and keeps its status up to date. `Ready` and `CredentialsReady` have this "
         "reason only where nothing has been created yet.",
         "Remove the annotation to resume: see [Pause a server](../how-to/pause-a-server.md).",
-        "kubectl -n {namespace} annotate dittoserver {name} dittofs.io/paused-",
+        command=_RESUME,
     ),
     Reason("Resumed", "", "Normal", "The server is no longer paused, and the operator works on it again."),
 )
@@ -303,7 +306,7 @@ STORAGE = (
         "",
         "A volume claim is Pending, usually for the reason that its provisioner gives in the message. A claim that "
         "existed before the server and was never bound is named with its creation time.",
-        "Wait, or delete such an earlier claim together with the pod.",
+        "Wait. If the message names an earlier claim that was never bound, delete it together with the pod.",
         command=_DESCRIBE_CLAIMS,
     ),
     Reason(
@@ -626,7 +629,7 @@ POD = (
         "Ready",
         "",
         "The server ended; the message has the exit code.",
-        "Run the kubectl logs command in the message.",
+        "Find the cause in the log of the run that ended.",
         command=_EARLIER_LOG,
     ),
     Reason(
@@ -643,7 +646,7 @@ POD = (
         "Ready",
         "",
         "A container that somebody added next to the server ended.",
-        "Run the kubectl logs command in the message.",
+        "Find the cause in its log, with the kubectl logs command in the message.",
         command=DESCRIBE_POD,
     ),
     Reason(
@@ -651,7 +654,7 @@ POD = (
         "Ready",
         "",
         "A container that somebody added to run before the server failed.",
-        "Run the kubectl logs command in the message.",
+        "Find the cause in its log, with the kubectl logs command in the message.",
         command=DESCRIBE_POD,
     ),
     Reason(

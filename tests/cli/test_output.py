@@ -33,7 +33,7 @@ def test_gaps_are_printed_on_standard_error(control_plane: ControlPlane, crd: No
     control_plane.kubectl("apply", *here, "-f", "-", input=yaml.safe_dump_all([server(), running]))
 
     control_plane.kubectl("create", "serviceaccount", "viewer", *here)
-    may_list = "--resource=pods,persistentvolumeclaims,statefulsets.apps,dittoservers.dittofs.dittofs.com"
+    may_list = "--resource=pods,persistentvolumeclaims,services,statefulsets.apps,dittoservers.dittofs.dittofs.com"
     control_plane.kubectl("create", "role", "viewer", "--verb=list", may_list, *here)
     account = f"--serviceaccount={namespace}:viewer"
     control_plane.kubectl("create", "rolebinding", "viewer", "--role=viewer", account, *here)

@@ -17,6 +17,7 @@ SERVER = "apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\nmetadata:
 SET = "apiVersion: apps/v1\nkind: StatefulSet\nmetadata: {name: a, namespace: files}\n"
 SNAPSHOT = "apiVersion: snapshot.storage.k8s.io/v1\nkind: VolumeSnapshot\nmetadata: {name: a}\n"
 POD = "apiVersion: v1\nkind: Pod\nmetadata: {name: a-0, namespace: files}\n"
+EVENT = "apiVersion: v1\nkind: Event\nmetadata: {name: a.1, namespace: files}\n"
 
 
 class Clock:
@@ -130,6 +131,9 @@ async def test_other_objects_may_have_any_shape(path: Path) -> None:
         (f"{SET}spec: {{volumeClaimTemplates: [{{spec: {{}}}}]}}\n", "4: expected a list of volume claim templates in"),
         (f"{POD}spec: {{nodeName: 5}}\n", "4: expected a string in spec.nodeName of a Pod"),
         (f"{POD}spec: {{volumes: [5]}}\n", "4: expected a list of volumes in spec.volumes of a Pod"),
+        (f"{POD}status: {{conditions: [Ready]}}\n", "4: expected a list of conditions in status.conditions of a Pod"),
+        (f"{POD}status: {{containerStatuses: a}}\n", "4: expected a list of mappings in status.containerStatuses"),
+        (f"{EVENT}involvedObject: a-0\n", "4: expected a mapping in involvedObject of a Event"),
         (
             f"{POD}spec: {{volumes: [{{persistentVolumeClaim: a}}]}}\n",
             "4: expected a list of volumes in spec.volumes of a Pod",
@@ -211,3 +215,11 @@ async def test_the_last_usable_content_answers(
     clock.now = 4
 
     assert await names(snapshot) == ["slow"]
+
+
+@pytest.mark.anyio
+async def test_events_are_those_of_the_namespace(path: Path) -> None:
+    write(path, "---\n".join((EVENT, EVENT.replace("files", "elsewhere"))))
+    events = await Snapshot(path).events("files", "type=Warning")
+
+    assert [event["metadata"]["namespace"] for event in events.items] == ["files"]

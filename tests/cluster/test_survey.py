@@ -8,7 +8,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound, Unavailable
 from app.cluster.lookup import Overlay
 from app.cluster.snapshot import Snapshot
-from app.cluster.survey import Survey, survey
+from app.cluster.survey import Survey, list_events, survey
 from app.storage.usage import Usage
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.kubelet import kubelet
@@ -126,6 +126,7 @@ async def test_a_forbidden_list_is_a_gap(live: ControlPlane, namespace: str) -> 
     assert result.claims is None
     assert result.live_state((namespace, "files")) is None
 
+    assert result.knows_pods
     claims, sets, services, classes, used = result.gaps
 
     assert claims.startswith("persistentvolumeclaims are unknown: forbidden: ")
@@ -164,3 +165,53 @@ async def test_a_cluster_and_its_snapshot_agree(live: ControlPlane, namespace: s
     assert saved.claims == result.claims
     assert result.claims
     assert saved.classes == result.classes
+
+
+async def test_servers_are_selected_by_name_and_label(live: ControlPlane, namespace: str) -> None:
+    labelled = {**server(), "metadata": {"name": "other", "labels": {"team": "media"}}}
+    live.kubectl("apply", "--namespace", namespace, "-f", "-", input=json.dumps(labelled))
+
+    async with Cluster.connect(live.kubeconfig) as cluster:
+        named = await survey(cluster, namespace, names=["files"])
+        selected = await survey(cluster, namespace, labels="team=media")
+        with pytest.raises(NotFound, match=f"no DittoServer none in namespace {namespace}; there are: files, other"):
+            await survey(cluster, namespace, names=["files", "none"])
+        with pytest.raises(NotFound, match="in any namespace"):
+            await survey(cluster, names=["surely-none"])
+
+    assert named.servers.keys() == {(namespace, "files")}
+    assert selected.servers.keys() == {(namespace, "other")}
+
+
+async def test_only_nodes_of_selected_servers_are_asked(live: ControlPlane, namespace: str) -> None:
+    other = server("other")
+    live.kubectl("apply", "--namespace", namespace, "-f", "-", input=json.dumps(other))
+
+    async with Cluster.connect(live.kubeconfig) as cluster:
+        result = await survey(cluster, namespace, cluster.stats, names=["other"])
+
+    assert result.gaps == ()
+
+
+async def test_events_about_a_server_are_listed(live: ControlPlane, namespace: str) -> None:
+    about = [("DittoServer", "files"), ("Pod", "files-0"), ("Service", "any"), ("Pod", "other-0"), ("ConfigMap", "any")]
+    for index, (kind, name) in enumerate(about):
+        involved = {"kind": kind, "name": name, "namespace": namespace}
+        event = {"metadata": {"name": f"e{index}"}, "involvedObject": involved, "reason": "Test", "type": "Normal"}
+        live.create(f"/api/v1/namespaces/{namespace}/events", event)
+
+    async with Cluster.connect(live.kubeconfig) as cluster:
+        listing = await list_events(cluster, (namespace, "files"))
+    tested = {item["metadata"]["name"] for item in listing.items if item["reason"] == "Test"}
+
+    assert listing.gap is None
+    assert tested == {"e0", "e1", "e2"}
+
+
+async def test_forbidden_events_are_a_gap(live: ControlPlane, namespace: str) -> None:
+    live.kubectl("create", "serviceaccount", "nobody", "--namespace", namespace)
+    async with Cluster.connect(live.kubeconfig_for("nobody", namespace)) as cluster:
+        listing = await list_events(cluster, (namespace, "files"))
+
+    assert listing.items == ()
+    assert str(listing.gap).startswith("Events are unknown: forbidden: ")

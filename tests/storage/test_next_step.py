@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from app.storage.next_step import Inspection, State, first_concern, plain, remedy
-from app.storage.reasons import NORMAL, REASONS
+from app.storage.reasons import NORMAL, REASONS, Reason
 from app.storage.unstructured import Manifest
 from app.storage.usage import Usage
 from app.storage.volumes import METADATA, Volume
@@ -36,8 +36,14 @@ def state_and_reason(inspection: Inspection) -> tuple[State, str]:
     return concern.state, concern.reason
 
 
-@pytest.mark.parametrize("reason", [reason for reason in REASONS if reason.conditions and reason not in NORMAL])
-def test_each_reason_has_a_next_step(reason: Any) -> None:
+def may_be_wrong(reason: Reason) -> bool:
+    return bool(reason.conditions) and (reason not in NORMAL or reason.name == "Paused")
+
+
+@pytest.mark.parametrize(
+    "reason", [reason for reason in REASONS if may_be_wrong(reason)], ids=lambda reason: reason.name
+)
+def test_each_reason_has_a_next_step(reason: Reason) -> None:
     step = remedy(reason.name, "media", "files")
 
     assert step.text == plain(reason.remedy) != "Nothing has to be done."
@@ -99,6 +105,16 @@ def test_what_is_in_progress_is_no_failure() -> None:
 
     rollout = condition("Reconciling", "True", "RollingOut")
     assert state_and_reason(inspect(condition(*SERVES), rollout)) == (State.WORKING, "RollingOut")
+
+
+def test_a_paused_server_is_to_be_resumed() -> None:
+    paused, stores = condition("Reconciling", "True", "Paused"), condition("StoresReady", "False", "StoreFailing")
+    concern = first_concern(inspect(condition("Ready", "False", "ImagePullBackOff"), paused, pod=None))
+
+    assert (concern.state, concern.reason) == (State.DOWN, "Paused")
+    assert concern.step.command == "kubectl -n media annotate dittoserver files dittofs.io/paused-"
+    assert state_and_reason(inspect(condition(*SERVES), paused)) == (State.PAUSED, "Paused")
+    assert state_and_reason(inspect(condition(*SERVES), paused, stores)) == (State.DEGRADED, "StoreFailing")
 
 
 def test_a_server_without_a_share_serves() -> None:

@@ -1,0 +1,394 @@
+"""Stages what can go wrong at the real API server, and looks at the screen that a person gets at night."""
+
+import asyncio
+import json
+import os
+import pty
+import subprocess
+import sys
+import termios
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from app.cli.screen import SCREEN_COLUMNS, SCREEN_LINES, format_screen
+from app.cli.status import Scope, make_reports, within_patience
+from app.cluster.client import Cluster
+from app.cluster.errors import Unavailable
+from app.cluster.reader import CLAIMS, PODS
+from app.reconcile.reconciler import Reconciler
+from app.storage.pause import PAUSED_ANNOTATION
+from app.storage.server_health import Family, ServerHealth
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.command_line import ROOT, run
+from tests.harness.kubelet import kubelet
+from tests.harness.nodes import crash_pod, node, run_pod_on
+from tests.harness.operator_namespace import Namespace, OperatorNamespace
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
+from tests.harness.recorded_health import STARTED_AT
+from tests.harness.server_table import s3, server, storage
+from tests.harness.volume_driver import Expansion, VolumeDriver
+from tests.harness.wait import until, until_async
+
+MISSPELT_IMAGE = "registry.example.com/dittofs:lates"
+
+
+@dataclass(frozen=True)
+class Screen:
+    """What a person sees: `top` is all before the details."""
+
+    lines: list[str]
+
+    @property
+    def top(self) -> str:
+        ends = (index for index, line in enumerate(self.lines) if line == "Conditions" or line.startswith("  NFS    "))
+        return " ".join(" ".join(self.lines[: next(ends)]).split())
+
+    @property
+    def text(self) -> str:
+        return "\n".join(self.lines)
+
+
+async def look(cluster: Cluster, namespace: str, after: timedelta = timedelta()) -> Screen:
+    """Looks at the server `files`, so long after now."""
+    scope = Scope(namespace, ("files",))
+    [report], _ = await make_reports(cluster, scope, datetime.now(UTC) + after, cluster.stats)
+    lines = [click.unstyle(line) for line in format_screen(report)]
+    print("\n".join(lines))  # A person should judge it, too: pytest -s shows the screens.
+
+    assert len(lines) <= SCREEN_LINES
+    assert [line for line in lines if len(line) > SCREEN_COLUMNS or not line.isprintable()] == []
+    return Screen(lines)
+
+
+def show(here: Namespace, after: timedelta = timedelta()) -> Screen:
+    async def ask() -> Screen:
+        async with connect(here.control_plane) as cluster:
+            return await look(cluster, here.namespace, after)
+
+    return asyncio.run(ask())
+
+
+def wait_for(operated: OperatorNamespace, kind: str, reason: str) -> None:
+    until(lambda: (operated.condition("files", kind) or {}).get("reason") == reason)
+
+
+def test_a_quota_is_named(operated: OperatorNamespace) -> None:
+    operated.apply(
+        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": {"pods": "0"}}}
+    )
+    operated.apply(server())
+    wait_for(operated, "Ready", "QuotaExceeded")
+    screen = show(operated)
+
+    assert f"DittoServer {operated.namespace}/files is down: QuotaExceeded" in screen.top
+    assert "exceeded quota: team" in screen.top
+    assert "Next step: Raise the quota, or free some of it." in screen.top
+    assert f"kubectl -n {operated.namespace} describe resourcequotas" in screen.lines[6]
+    assert "FailedCreate, StatefulSet files" in screen.text
+
+
+def test_a_pending_claim_is_named(operated: OperatorNamespace) -> None:
+    operated.apply(server())
+    wait_for(operated, "StorageReady", "ClaimPending")
+    screen = show(operated)
+
+    assert "is being worked on: ClaimPending" in screen.top
+    assert "files-0" in screen.top
+    assert "describe pvc -l app=dittofs-server,instance=files" in screen.top
+    assert "usage unknown" in screen.text
+
+
+def test_a_wrong_image_is_named(operated: OperatorNamespace) -> None:
+    operated.apply(server(image=MISSPELT_IMAGE))
+    until(lambda: bool(operated.get("pod", "files-0")))
+    waiting = {
+        "reason": "ImagePullBackOff",
+        "message": f'Back-off pulling image "{MISSPELT_IMAGE}": ErrImagePull: not found',
+    }
+    statuses = [
+        {
+            "name": "dittofs",
+            "ready": False,
+            "restartCount": 0,
+            "image": MISSPELT_IMAGE,
+            "imageID": "",
+            "state": {"waiting": waiting},
+        }
+    ]
+    change = json.dumps({"status": {"phase": "Pending", "containerStatuses": statuses}})
+    operated.kubectl("patch", "pod", "files-0", "--subresource=status", "--type=merge", "-p", change)
+    wait_for(operated, "Ready", "ImagePullBackOff")
+    screen = show(operated)
+
+    assert "is down: ImagePullBackOff" in screen.top
+    assert f"image {MISSPELT_IMAGE} cannot be pulled" in screen.top
+    assert "Next step: Fix spec.image" in screen.top
+    assert f"kubectl -n {operated.namespace} edit dittoserver files" in screen.top
+
+
+def test_a_crash_leads_to_the_log(operated: OperatorNamespace) -> None:
+    operated.apply(server())
+    until(lambda: bool(operated.get("pod", "files-0")))
+    crash_pod(operated, "files-0", restarts=7)
+    wait_for(operated, "Ready", "CrashLoopBackOff")
+    screen = show(operated)
+
+    assert "is down: CrashLoopBackOff" in screen.top
+    assert f"kubectl -n {operated.namespace} logs files-0 --previous" in screen.top
+    assert "7 restarts" in screen.text
+
+
+def test_a_missing_secret_is_named(operated: OperatorNamespace) -> None:
+    operated.apply(server(**s3()))
+    wait_for(operated, "CredentialsReady", "SecretNotFound")
+    screen = show(operated)
+
+    assert "is down: SecretNotFound" in screen.top
+    assert 'S3 credentials Secret "s3" not found' in screen.top
+    assert "Next step: Create the Secret." in screen.top
+
+
+def test_a_paused_server_can_be_resumed(operated: OperatorNamespace) -> None:
+    manifest = server()
+    operated.apply({**manifest, "metadata": {**manifest["metadata"], "annotations": {PAUSED_ANNOTATION: "true"}}})
+    wait_for(operated, "Reconciling", "Paused")
+    screen = show(operated)
+
+    assert "is down: Paused" in screen.top
+    assert f"kubectl -n {operated.namespace} annotate dittoserver files {PAUSED_ANNOTATION}-" in screen.top
+
+
+def test_a_claim_that_is_being_deleted_is_named(operated: OperatorNamespace, driver: VolumeDriver) -> None:
+    operated.apply(server(**storage(storageClassName=driver.storage_class)))
+    with node(operated) as name:
+        run_pod_on(operated, name)
+        wait_for(operated, "StorageReady", "Bound")
+        operated.kubectl("delete", "pvc", "metadata-files-0", "--wait=false")
+        wait_for(operated, "StorageReady", "ClaimTerminating")
+        screen = show(operated)
+
+    assert "serves, and something is wrong: ClaimTerminating" in screen.top
+    assert "metadata-files-0" in screen.top
+    assert "Next step: Recover the claim (docs/how-to/recover-a-volume-claim.md)." in screen.top
+
+
+def test_a_rejected_expansion_is_named(operated: OperatorNamespace, driver: VolumeDriver) -> None:
+    driver.expansion = Expansion(most="8Gi")
+    operated.apply(server(**storage(storageClassName=driver.storage_class)))
+    with node(operated) as name:
+        run_pod_on(operated, name)
+        wait_for(operated, "StorageReady", "Bound")
+        operated.patch("dittoserver", "files", spec={"storage": {"cacheSize": "20Gi"}})
+        wait_for(operated, "Stalled", "ResizeRefused")
+        screen = show(operated)
+
+    assert "serves, and waits for you: ResizeRefused" in screen.top
+    assert "storage.cacheSize 20Gi is refused" in screen.top
+    assert "Next step: Set one of the sizes that the message names." in screen.top
+    assert "ResizeRefused, 5Gi, 20Gi requested" in screen.text
+
+
+def test_invalid_resources_are_named(operated: OperatorNamespace) -> None:
+    operated.apply(server(resources={"limits": {"memory": "lots"}}))
+    wait_for(operated, "Stalled", "SectionRejected")
+    screen = show(operated)
+
+    assert "is down: SectionRejected" in screen.top
+    assert "resources.limits" in screen.top
+    assert f"kubectl -n {operated.namespace} edit dittoserver files" in screen.top
+
+
+def test_a_taken_name_is_named(operated: OperatorNamespace) -> None:
+    operated.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files-config"}})
+    operated.apply(server())
+    wait_for(operated, "Stalled", "NameTaken")
+    screen = show(operated)
+
+    assert "is down: NameTaken" in screen.top
+    assert "ConfigMap files-config" in screen.top
+    assert "Next step: Delete or rename that object, or give the server another name." in screen.top
+
+
+def test_an_operator_that_does_not_run_is_the_cause(control_plane: ControlPlane, crd: None, namespace: str) -> None:
+    here = Namespace(control_plane, namespace)
+    here.apply(server())
+
+    assert "is being worked on: OperatorBehind" in show(here).top
+
+    screen = show(here, after=timedelta(minutes=2))
+
+    assert "is down: OperatorBehind" in screen.top
+    assert "Next step: See whether the operator runs, and what its log says." in screen.top
+    assert "kubectl get pods -A -l app.kubernetes.io/name=dittofs-operator" in screen.top
+
+
+GIB = 2**30
+
+
+@pytest.fixture
+async def site(
+    control_plane: ControlPlane, crd: None, namespace: str, driver: VolumeDriver
+) -> AsyncIterator[ReconcilerNamespace]:
+    """Provides a server that runs with its volumes, on a node that is named like the namespace."""
+    full = [
+        {
+            "pvcRef": {"name": f"{name}-files-0", "namespace": namespace},
+            "usedBytes": used * GIB,
+            "capacityBytes": size * GIB,
+        }
+        for name, used, size in (("metadata", 4, 10), ("cache", 3, 5))
+    ]
+    with kubelet(control_plane, namespace, {"pods": [{"volume": full}]}):
+        async with connect(control_plane) as cluster, run_informers(cluster, namespace) as informers:
+            site = ReconcilerNamespace(cluster, informers, namespace)
+            await site.create_server()
+            await site.reconcile()
+            await until_async(lambda: site.pod is not None)
+            for claim in ("metadata-files-0", "cache-files-0"):
+                driver.bind(await site.live(CLAIMS, claim))
+
+            path = f"/api/v1/namespaces/{namespace}/pods/files-0/binding"
+            target = {"kind": "Node", "name": namespace}
+            control_plane.create(path, {"metadata": {"name": "files-0"}, "target": target})
+            await report_ready(site)
+            await until_async(lambda: all(is_bound(site, name) for name in ("metadata", "cache")))
+            yield site
+
+
+def is_bound(site: ReconcilerNamespace, volume: str) -> bool:
+    claim = site.informers.claims.get((site.namespace, f"{volume}-files-0"))
+    return claim is not None and claim["status"]["phase"] == "Bound"
+
+
+async def report_ready(site: ReconcilerNamespace) -> None:
+    """Reports the pod ready, as the kubelet does."""
+    metadata = (await site.live(PODS, "files-0"))["metadata"]
+    container = {"name": "dittofs", "ready": True, "started": True, "restartCount": 2, "image": "i", "imageID": "i"}
+    container["state"] = {"running": {"startedAt": STARTED_AT}}
+    ready = [{"type": kind, "status": "True"} for kind in ("Ready", "ContainersReady")]
+    status = {"phase": "Running", "conditions": ready, "containerStatuses": [container]}
+    identity = {name: metadata[name] for name in ("name", "namespace", "uid")}
+
+    await site.cluster.patch_status(PODS, {"metadata": identity, "status": status})
+    await until_async(lambda: ((site.stateful_set or {}).get("status") or {}).get("availableReplicas") == 1)
+
+
+async def report_health(site: ReconcilerNamespace, shares: int) -> None:
+    """Reconciles with what the server says about itself."""
+    health = ServerHealth(Family.CURRENT, STARTED_AT, shares, version="0.29.0")
+    site.reconciler = Reconciler(
+        site.cluster, site.informers, site.writer, site.record_event, site.now, report_of=lambda _: health
+    )
+    await site.reconcile()
+
+
+@pytest.mark.anyio
+async def test_a_healthy_server_is_shown_whole(site: ReconcilerNamespace) -> None:
+    await report_health(site, shares=1)
+    screen = await look(site.cluster, site.namespace)
+
+    assert screen.top.startswith(f"DittoServer {site.namespace}/files is ready, for ")
+    assert "Next step: Nothing has to be done." in screen.top
+    assert f"files-file.{site.namespace}.svc" in screen.text
+    assert "DittoFS 0.29.0 (Current), started" in screen.text
+    assert f"files-0 on node {site.namespace}: Running, ready, 2 restarts, runs for" in screen.text
+    assert "  metadata           [########------------] 40% of 10Gi" in screen.text
+    assert "  cache              [############--------] 60% of 5Gi" in screen.text
+    assert "JWT: files-jwt-secret (generated)" in screen.text
+
+
+@pytest.mark.anyio
+async def test_a_server_without_a_share_gets_one_suggested(site: ReconcilerNamespace) -> None:
+    await report_health(site, shares=0)
+    screen = await look(site.cluster, site.namespace)
+
+    assert "serves, with a notice: NoShare" in screen.top
+    assert "Next step: List one in spec.shares, or run the commands in the message." in screen.top
+
+
+def test_the_plugin_shows_servers_by_name_and_label(
+    plugin: Callable[..., list[str]], control_plane: ControlPlane, namespace: str
+) -> None:
+    labelled = {**server(), "metadata": {"name": "files", "labels": {"team": "media"}}}
+    Namespace(control_plane, namespace).apply(labelled, server("other"))
+    here = ("-n", namespace)
+
+    heading, *rows = plugin("status", *here)
+    assert heading.split()[:4] == ["NAMESPACE", "SERVER", "STATE", "REASON"]
+    assert [row.split()[1] for row in rows] == ["files", "other"]
+    assert [row.split()[1] for row in plugin("status", *here, "-l", "team=media")[1:]] == ["files"]
+
+    screens = plugin("status", *here, "files", "other")
+    assert [line.split()[1] for line in screens if line.startswith("DittoServer")] == [
+        f"{namespace}/files",
+        f"{namespace}/other",
+    ]
+
+    [report] = json.loads("\n".join(plugin("status", *here, "files", "-o", "json")))
+    assert (report["server"], report["state"], report["reason"]) == ("files", "Working", "OperatorBehind")
+    assert yaml.safe_load("\n".join(plugin("status", *here, "files", "-o", "yaml"))) == [report]
+
+
+def test_a_name_that_is_not_there_draws_the_others(control_plane: ControlPlane, crd: None, namespace: str) -> None:
+    Namespace(control_plane, namespace).apply(server())
+    result = run("status", "file", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
+
+    assert result.returncode == 2
+    assert f"no DittoServer file in namespace {namespace}; there are: files" in result.stderr
+    assert run("status", "-A", "none", "--kubeconfig", str(control_plane.kubeconfig)).returncode == 2
+
+
+def test_labels_select_among_all_servers() -> None:
+    assert "NAME and --selector cannot be used together" in run("status", "files", "-l", "a=b").stderr
+    assert "choose servers by name" in run("status", "--snapshot", "x", "-l", "a=b").stderr
+
+
+@pytest.mark.anyio
+async def test_a_silent_node_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.cli.status.STATS_SECONDS", 0.01)
+
+    async def never(_: str) -> Any:
+        await asyncio.Event().wait()
+
+    with pytest.raises(Unavailable, match="no answer from node n within"):
+        await within_patience(never)("n")
+
+
+def test_colours_are_only_for_terminals(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    snapshot.write_text(yaml.safe_dump({**server(), "metadata": {"name": "files", "namespace": "here"}}))
+    command = ("status", "--snapshot", str(snapshot), "files")
+
+    assert "\x1b" not in run(*command).stdout
+    assert "\x1b[" in on_a_terminal(*command)
+    assert "\x1b[" not in on_a_terminal(*command, NO_COLOR="1")
+
+    narrow = click.unstyle(on_a_terminal(*command, columns=20)).splitlines()
+    assert 50 < max(map(len, narrow)) <= 60
+
+
+def on_a_terminal(*arguments: str, columns: int = 0, **environment: str) -> str:
+    """Returns what the command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    if columns:
+        termios.tcsetwinsize(theirs, (40, columns))
+    command = [sys.executable, "-m", "app", *arguments]
+    settings = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
+    with subprocess.Popen(command, cwd=ROOT, env=settings | environment, stdout=theirs) as process:
+        os.close(theirs)
+        output = b""
+        with suppress(OSError):  # This is how a terminal says that the other side is closed.
+            while data := os.read(ours, 65536):
+                output += data
+    os.close(ours)
+
+    assert process.returncode == 0
+    return output.decode()
