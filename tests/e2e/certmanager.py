@@ -10,6 +10,7 @@ from certs.authority import Authority, Pair
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.installation import NAME, NAMESPACE
 from tests.harness.background import Background
+from tests.harness.definitions import definition
 
 PAUSE_SECONDS = 0.5
 INJECT = "cert-manager.io/inject-ca-from"
@@ -24,9 +25,10 @@ class CertManager(Background):
         self._cluster = cluster
 
     def __enter__(self) -> Self:
-        definitions = [_definition("Certificate", "certificates"), _definition("Issuer", "issuers")]
+        kinds = {"Certificate": "certificates", "Issuer": "issuers"}
+        definitions = [definition("cert-manager.io", kind, plural) for kind, plural in kinds.items()]
         self._cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, definitions)))
-        names = [f"crd/{definition['metadata']['name']}" for definition in definitions]
+        names = [f"crd/{manifest['metadata']['name']}" for manifest in definitions]
         self._cluster.kubectl("wait", "--for=condition=Established", *names)
         return super().__enter__()
 
@@ -71,21 +73,3 @@ class CertManager(Background):
 
     def _kubectl(self, *args: str, **options: Any) -> str:
         return self._cluster.kubectl("--namespace", NAMESPACE, *args, **options).stdout
-
-
-def _definition(kind: str, plural: str) -> dict[str, Any]:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"kind": kind, "plural": plural, "singular": kind.lower()}
-
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.cert-manager.io"},
-        "spec": {
-            "group": "cert-manager.io",
-            "scope": "Namespaced",
-            "names": names,
-            "versions": [{**version, "subresources": {"status": {}}}],
-        },
-    }

@@ -7,6 +7,7 @@ other machine, and leaves nothing behind.
 import json
 import os
 import subprocess
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Self
 
@@ -19,10 +20,14 @@ from tests.harness.wait import until
 
 NODE = "node1"
 PAUSE_IMAGE = "pause:e2e"
+# By family; the first is that of a Service that does not choose.
+ADDRESSES = (machine.ADDRESS, *((machine.ADDRESS6,) if machine.HAS_IPV6 else ()))
+PODS = (machine.PODS, *((machine.PODS6,) if machine.HAS_IPV6 else ()))
+SERVICES = (machine.SERVICES, *((machine.SERVICES6,) if machine.HAS_IPV6 else ()))
 OPTIONS = {
     "kube-apiserver": (
         f"--advertise-address={machine.ADDRESS}",
-        f"--service-cluster-ip-range={machine.SERVICES}",
+        f"--service-cluster-ip-range={','.join(SERVICES)}",
         "--endpoint-reconciler-type=lease",
         "--kubelet-preferred-address-types=InternalIP",
         "--allow-privileged=true",
@@ -43,6 +48,8 @@ class Cluster(ControlPlane):
         self._node = programs.node
         self._containers = programs.containers
         self._socket = machine.STATE / "containerd.sock"
+        # A folder for each host, which containerd reads whenever it pulls.
+        self.registries = folder / "registries"
         # containerd looks for its shim, and the bridge plugin for its address manager, by name.
         self._path = f"{programs.containers}:{os.environ['PATH']}"
 
@@ -61,6 +68,14 @@ class Cluster(ControlPlane):
         """Loads an image from a docker-archive, so that the kubelet finds it."""
         self.ctr("images", "import", str(archive))
 
+    def tag(self, image: str, name: str) -> None:
+        """Gives an image that is loaded one more name, as it is called in a registry that nobody reaches from here."""
+        self.ctr("images", "tag", "--force", _full_name(image), _full_name(name))
+
+    def save(self, image: str, archive: Path) -> None:
+        """Saves an image that is loaded, in the layout of OCI."""
+        self.ctr("images", "export", str(archive), _full_name(image))
+
     def ctr(self, *args: str) -> str:
         address = ("--address", self._socket, "--namespace", "k8s.io")
         return subprocess.run(
@@ -69,7 +84,7 @@ class Cluster(ControlPlane):
 
     def _start_containerd(self) -> None:
         config = self.folder / "containerd.toml"
-        config.write_text(_containerd_config(self._socket, self._containers, self.folder))
+        config.write_text(_containerd_config(self._socket, self._containers, self.folder, self.registries))
         self._start("containerd", f"--config={config}")
         self._wait_for(self._containerd_answers, "containerd")
 
@@ -85,7 +100,7 @@ class Cluster(ControlPlane):
             f"--root-dir={machine.STATE / 'kubelet'}",
             f"--cert-dir={self.folder / 'kubelet-certs'}",
             f"--hostname-override={NODE}",
-            f"--node-ip={machine.ADDRESS}",
+            f"--node-ip={','.join(ADDRESSES)}",
         )
         self._start(
             "kube-proxy",
@@ -130,9 +145,9 @@ class Cluster(ControlPlane):
         return self.kubectl("get", "node", NODE, "-o", wanted, check=False).stdout
 
 
-def _containerd_config(socket: Path, programs: Path, folder: Path) -> str:
+def _containerd_config(socket: Path, programs: Path, folder: Path, registries: Path) -> str:
     """Returns a configuration that reaches no registry: nothing listens at the address it has for them."""
-    network, registries = folder / "network", folder / "registries"
+    network = folder / "network"
     network.mkdir()
     (network / "pods.conflist").write_text(json.dumps(_network_config()))
     (registries / "_default").mkdir(parents=True)
@@ -178,10 +193,20 @@ conf_dir = "{network}"
 def _network_config() -> Manifest:
     addresses = {"type": "host-local", "dataDir": str(machine.STATE / "addresses")}
     # No default route: a pod reaches pods, Services and the node.
-    routes = [{"dst": machine.SERVICES}, {"dst": f"{machine.ADDRESS}/32"}]
-    ipam = {**addresses, "ranges": [[{"subnet": machine.PODS}]], "routes": routes}
+    nodes = [str(ip_network(address)) for address in ADDRESSES]
+    routes = [{"dst": destination} for destination in (*SERVICES, *nodes)]
+    ipam = {**addresses, "ranges": [[{"subnet": subnet}] for subnet in PODS], "routes": routes}
     bridge = {"type": "bridge", "bridge": machine.BRIDGE, "isGateway": True, "hairpinMode": True, "ipam": ipam}
     return {"cniVersion": "1.0.0", "name": "pods", "plugins": [bridge]}
+
+
+def _full_name(image: str) -> str:
+    """Returns the name that containerd has for an image that a pod may call by a shorter one."""
+    host, _, rest = image.rpartition("/")
+    first = host.partition("/")[0]
+    if "." in first or ":" in first or first == "localhost":
+        return image
+    return f"docker.io/{host or 'library'}/{rest}"
 
 
 def _kubelet_config(socket: Path) -> Manifest:

@@ -9,7 +9,7 @@ from tests.e2e import machine
 from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explain_failures
-from tests.e2e.images import Builder, demand_tools
+from tests.e2e.images import SAMPLED, Builder, demand_tools
 from tests.e2e.installation import NAMESPACE, install, reinstall
 from tests.e2e.tenants import RESTRICTED
 from tests.e2e.volumes import Volumes
@@ -37,6 +37,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
         with Cluster(built, tmp_path_factory.mktemp("cluster")) as running, Volumes(running):
             for archive in archives:
                 running.load(archive)
+            for name, image in SAMPLED.items():
+                running.tag(image, name)
             with explain_failures(running):
                 install(running)
             yield running

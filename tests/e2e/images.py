@@ -17,8 +17,18 @@ ROOT = Path(__file__).parent.parent.parent
 OPERATOR = IMAGE
 # The tags are versions of both families of servers; DITTOFS tells a reader nothing of its own.
 DITTOFS, LEGACY, CURRENT, S3, PAUSE = "dittofs:e2e", "dittofs:0.8.0", "dittofs:0.29.0", "s3:e2e", "pause:e2e"
+PRIVATE = "private:0.29.0"
+# What the samples name, which only a registry has, and what stands for it here: busybox for any image with a shell.
+SAMPLED = {"marmos91c/dittofs:v0.29.0": CURRENT, "busybox:1.37": OPERATOR}
 # The stages of the Dockerfile.
-STAGES = {DITTOFS: "legacy", LEGACY: "legacy", CURRENT: "current", S3: "s3", PAUSE: "pause"}
+STAGES = {
+    DITTOFS: "legacy",
+    LEGACY: "legacy",
+    CURRENT: "current",
+    PRIVATE: "private",
+    S3: "s3",
+    PAUSE: "pause",
+}
 SUITE = "bookworm"
 BASE = f"{SUITE}-python3"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")

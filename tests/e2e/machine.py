@@ -28,9 +28,17 @@ BRIDGE = "dittofs-e2e"
 ADDRESS = "10.99.0.1"
 PODS = "10.244.0.0/24"
 SERVICES = "10.96.0.0/16"
+# An address that a cloud would give to a load balancer. Nothing has it, and packets to it stay on the machine.
+LOAD_BALANCER = "10.98.0.1"
+# The same in the other address family; a machine may have it switched off.
+HAS_IPV6 = Path("/proc/net/if_inet6").exists()
+ADDRESS6 = "fd99::1"
+PODS6 = "fd10:244::/64"
+SERVICES6 = "fd10:96::/112"
 # The kubelet and network plugins set these and do not reset them.
 SYSCTLS = (
-    *("net/ipv4/ip_forward", "vm/overcommit_memory", "vm/panic_on_oom"),
+    *("net/ipv4/ip_forward", *(("net/ipv6/conf/all/forwarding",) if HAS_IPV6 else ())),
+    *("vm/overcommit_memory", "vm/panic_on_oom"),
     *("kernel/panic", "kernel/panic_on_oops", "kernel/keys/root_maxkeys", "kernel/keys/root_maxbytes"),
 )
 
@@ -55,7 +63,11 @@ def prepare() -> None:
     (STATE / "sysctls.json").write_text(json.dumps({name: _sysctl(name).read_text() for name in SYSCTLS}))
     _run("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo")
     # A packet for a Service needs a route, one that stays on the machine, before the packet filter sends it to a pod.
-    _run("ip", "route", "add", SERVICES, "dev", "lo", "src", ADDRESS)
+    for destination in (SERVICES, LOAD_BALANCER):
+        _run("ip", "route", "add", destination, "dev", "lo", "src", ADDRESS)
+    if HAS_IPV6:
+        _run("ip", "address", "add", f"{ADDRESS6}/128", "dev", "lo")
+        _run("ip", "route", "add", SERVICES6, "dev", "lo", "src", ADDRESS6)
 
 
 def clean() -> None:
@@ -66,7 +78,10 @@ def clean() -> None:
     for command in (
         ("ip", "link", "delete", BRIDGE),
         ("ip", "route", "delete", SERVICES, "dev", "lo"),
+        ("ip", "route", "delete", LOAD_BALANCER, "dev", "lo"),
         ("ip", "address", "delete", f"{ADDRESS}/32", "dev", "lo"),
+        ("ip", "route", "delete", SERVICES6, "dev", "lo"),
+        ("ip", "address", "delete", f"{ADDRESS6}/128", "dev", "lo"),
         ("nft", "delete", "table", "ip", "kube-proxy"),
         ("nft", "delete", "table", "ip6", "kube-proxy"),
     ):

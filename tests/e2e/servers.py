@@ -1,5 +1,6 @@
 """Builds DittoServers with an image that this cluster has, and looks at them as a user does."""
 
+import base64
 import socket
 from subprocess import CompletedProcess
 from typing import Any
@@ -36,6 +37,12 @@ def pod_uid(user: Namespace, name: str = "files-0") -> str:
     """Returns the uid of the pod, or an empty text while none exists that is not being deleted."""
     live = user.get("pod", name)
     return "" if not live or "deletionTimestamp" in live["metadata"] else live["metadata"]["uid"]
+
+
+def admin_password(user: Namespace, name: str = "files") -> str:
+    """Returns the password that the operator has generated."""
+    data = user.get("secret", f"{name}-admin-bootstrap-credentials")["data"]
+    return base64.b64decode(data["password"]).decode()
 
 
 def report_of(user: Namespace, name: str = "files") -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Users who work at the same time, each with one server, so that their waits overlap."""
 
-import base64
 import json
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -13,7 +12,7 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.file_clients import Files
 from tests.e2e.ledger import Ledger
 from tests.e2e.object_store import ObjectStore
-from tests.e2e.servers import POD_SECONDS
+from tests.e2e.servers import POD_SECONDS, admin_password
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 
@@ -48,8 +47,7 @@ class Tenant:
 
     @property
     def password(self) -> str:
-        data = self.user.get("secret", "files-admin-bootstrap-credentials")["data"]
-        return base64.b64decode(data["password"]).decode()
+        return admin_password(self.user)
 
     def holds(self, condition: str) -> bool | None:
         """Tells whether the condition is True or False; None when it is neither."""
