@@ -45,6 +45,7 @@ def files_from_code() -> Mapping[Path, str]:
         CHART / "files/validatingwebhook.yaml": _documents(validating),
         DOCS / "reference/dittoserver.md": reference.dittoserver_page(custom_resource_definition()),
         DOCS / "reference/conditions-and-events.md": reference.reasons_page(),
+        DOCS / "reference/what-users-ask-for.md": reference.wishes_page(),
         DOCS / "reference/cli.md": reference.cli_page(),
         DOCS / "reference/metrics.md": reference.metrics_page(),
         ARCHITECTURE: _architecture(),
