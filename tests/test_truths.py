@@ -397,6 +397,35 @@ def test_a_new_ca_of_s3_restarts_the_pod_and_a_broken_one_does_not(operated: Ope
     assert condition(operated, "CredentialsReady") == ("True", "Found")
 
 
+def test_a_service_account_comes_and_goes(operated: OperatorNamespace) -> None:
+    for name in ("uploader", "other"):
+        operated.apply({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}})
+    operated.apply(server())
+    wait_until_running(operated, "files")
+    before = operated.template("files")
+
+    for fields in (
+        {"s3": {"serviceAccountName": "uploader"}},
+        {"s3": {"serviceAccountName": "other"}},
+        {},
+        {"podTemplate": {"spec": {"serviceAccountName": "other"}}},
+        {},
+        {"podTemplate": {"spec": {"serviceAccount": "uploader"}}},
+        {},
+    ):
+        operated.apply(server(**fields))
+        wanted = next((name for name in ("uploader", "other") if name in str(fields)), None)
+        until(lambda wanted=wanted: service_account_of(operated) == wanted)  # type: ignore[misc]
+
+        assert operated.template("files")["spec"]["automountServiceAccountToken"] is False
+
+    assert operated.template("files") == before
+
+
+def service_account_of(operated: OperatorNamespace) -> Any:
+    return operated.template("files")["spec"].get("serviceAccountName")
+
+
 def test_a_stuck_pod_is_replaced_when_its_spec_is_fixed(operated: OperatorNamespace) -> None:
     operated.apply(server(image="example.com/dittofs:typo"))
     until(lambda: operated.get("pod", "files-0") is not None, SECONDS)

@@ -6,10 +6,12 @@ from typing import Any
 from app.storage.claim_metadata import RESERVED_PREFIXES, SELECTOR_LABELS
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
 from app.storage.objects import RESERVED_LABELS
+from app.storage.pod import SERVICE_ACCOUNT_FIELDS
 from app.storage.pod_schema import core_schema
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.services import LOAD_BALANCER
+from app.storage.shares import S3_NEEDS
 from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
 from app.storage.status_schema import Status
 from app.storage.volumes import CACHE, CONTENT, METADATA
@@ -49,9 +51,10 @@ _PORT_RULES: list[Schema] = [
 _HAS_BUCKET = "has(self.s3) && has(self.s3.bucket) && self.s3.bucket != ''"
 _SHARE_RULES: list[Schema] = [
     {
-        "rule": f"!has(self.shares) || ({_HAS_BUCKET} && has(self.s3.credentialsSecretRef)) || "
+        "rule": f"!has(self.shares) || ({_HAS_BUCKET} && (has(self.s3.credentialsSecretRef) || "
+        "has(self.s3.serviceAccountName))) || "
         f"!self.shares.exists(share, has(share.store) ? share.store == 's3' : ({_HAS_BUCKET}))",
-        "message": "a share in s3 needs s3.bucket and s3.credentialsSecretRef",
+        "message": f"a share in s3 needs {S3_NEEDS}",
         "fieldPath": ".shares",
     },
     {
@@ -60,6 +63,16 @@ _SHARE_RULES: list[Schema] = [
         "message": "a share in a local store needs storage.contentSize",
         "fieldPath": ".shares",
     },
+]
+_S3_RULES: list[Schema] = [
+    {
+        "rule": "!has(self.s3) || !has(self.s3.serviceAccountName) || !has(self.podTemplate) || "
+        f"!has(self.podTemplate.spec) || !has(self.podTemplate.spec.{field}) || "
+        f"self.podTemplate.spec.{field} == self.s3.serviceAccountName",
+        "message": f"podTemplate.spec.{field} must not differ from s3.serviceAccountName; remove one",
+        "fieldPath": f".podTemplate.spec.{field}",
+    }
+    for field in SERVICE_ACCOUNT_FIELDS
 ]
 _SELECTOR_LABELS = " || ".join(f"'{label}' in self.labels" for label in SELECTOR_LABELS)
 _RESERVED_ANNOTATIONS = " || ".join(f"key.startsWith('{prefix}')" for prefix in RESERVED_PREFIXES)
@@ -256,7 +269,7 @@ def custom_resource_definition() -> dict[str, Any]:
     }
     spec = spec_schema() | {
         "properties": fields | {"storage": storage, "service": service} | of_core_v1,
-        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES, _ADDRESS_RULE],
+        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES, *_S3_RULES, _ADDRESS_RULE],
     }
 
     schema = {

@@ -18,6 +18,7 @@ from pydantic_core import CoreSchema, PydanticCustomError
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from app.storage import quantity
+from app.storage.names import MAX_NAME_CHARACTERS, SUBDOMAIN_PATTERN, is_subdomain
 
 INT32_MAX = 2**31 - 1
 MAX_ANNOTATIONS = 256
@@ -57,6 +58,12 @@ def _check_size(value: str) -> str:
     return value
 
 
+def _check_object_name(value: str) -> str:
+    if not is_subdomain(value):
+        raise field_error("name", "must be the name of an object: lower-case letters, digits, dashes and dots")
+    return value
+
+
 def _limit_entries(value: Any) -> Any:
     """Runs before the entries are checked: a flood of wrong ones would be a flood of errors."""
     if isinstance(value, dict) and len(value) > MAX_ANNOTATIONS:
@@ -81,6 +88,11 @@ def _without_nulls(value: Any) -> Any:
 Port = Annotated[int, Within(1, 65535)]
 Credits = Annotated[int, Within(1)]
 Name = Annotated[str, Field(max_length=253)]
+ObjectName = Annotated[
+    str,
+    Field(min_length=1, max_length=MAX_NAME_CHARACTERS, json_schema_extra={"pattern": SUBDOMAIN_PATTERN}),
+    AfterValidator(_check_object_name),
+]
 KeyName = Annotated[str, Field(min_length=1, max_length=253)]
 Word = Annotated[str, Field(max_length=64)]
 Path = Annotated[str, Field(max_length=4096)]

@@ -11,8 +11,9 @@ APP_LABEL, INSTANCE = "app", "instance"
 MAX_SERVER_NAME_CHARACTERS = 52
 SERVER_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 
-_LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
-_SUBDOMAIN = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_LABEL = "([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])"
+SUBDOMAIN_PATTERN = rf"^{_LABEL}(\.{_LABEL})*$"
+_SUBDOMAIN = re.compile(SUBDOMAIN_PATTERN)
 _NAME_PART = re.compile("([a-zA-Z0-9][-a-zA-Z0-9_.]*)?[a-zA-Z0-9]")
 _MAX_NAME_PART_CHARACTERS = 63
 _LABEL_VALUE = re.compile("([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")

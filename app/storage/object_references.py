@@ -21,6 +21,7 @@ from app.storage.finding import Finding, quote_value, warning
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.spec import Spec
 
+SERVICE_ACCOUNT_PATH = "spec.s3.serviceAccountName"
 PULL_SECRET = "Secret"  # noqa: S105 - a kind
 PULL_SECRET_TYPES = ("kubernetes.io/dockerconfigjson", "kubernetes.io/dockercfg")
 # Each is a request of the review, and nobody needs so many.
@@ -54,7 +55,7 @@ def object_references(spec: Spec) -> tuple[NamedObject, ...]:
     pod = (spec.pod_template.spec if spec.pod_template else None) or {}
     named = (
         entry
-        for entry in (*_pod_references(pod), *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS))
+        for entry in (*_pod_references(pod), *_s3_references(spec), *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS))
         if entry.reference not in _ALWAYS_THERE and 0 < len(entry.reference.name) <= MAX_NAME_CHARACTERS
     )
     return tuple({entry.reference: entry for entry in named}.values())
@@ -84,6 +85,11 @@ def _pod_references(pod: Mapping[str, Any]) -> Iterator[NamedObject]:
         name = pod.get(field)
         if isinstance(name, str):
             yield NamedObject(f"spec.podTemplate.spec.{field}", ObjectReference(kind, name))
+
+
+def _s3_references(spec: Spec) -> Iterator[NamedObject]:
+    if name := spec.s3.service_account_name:
+        yield NamedObject(SERVICE_ACCOUNT_PATH, ObjectReference(SERVICE_ACCOUNT, name))
 
 
 def _pull_secrets(spec: Spec, pod: Mapping[str, Any]) -> Iterator[NamedObject]:

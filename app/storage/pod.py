@@ -27,6 +27,7 @@ CONTAINER = "dittofs"
 CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/config"
 S3_CA, S3_CA_FOLDER, S3_CA_FILE = "s3-ca", "/s3-ca", "ca.crt"
+SERVICE_ACCOUNT_FIELDS = ("serviceAccountName", "serviceAccount")
 # Longer than the server's own shutdown_timeout.
 GRACE_SECONDS = 105
 
@@ -133,6 +134,7 @@ def pod_template(
     return {
         "metadata": {"labels": dict(labels), **({"annotations": annotations} if annotations else {})},
         "spec": {
+            **service_account(spec.s3.service_account_name),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
@@ -141,6 +143,12 @@ def pod_template(
             "volumes": pod_volumes,
         },
     }
+
+
+def service_account(name: Any) -> Manifest:
+    """Returns both fields of a pod that have the name of its ServiceAccount; nothing without a name."""
+    # The API server copies each into the other, so that what only one of them had could never be removed again.
+    return dict.fromkeys(SERVICE_ACCOUNT_FIELDS, name) if name else {}
 
 
 def _container_security(spec: Spec, revision: PodRevision) -> Manifest:

@@ -1,6 +1,6 @@
 """What a spec changes in the rendered pod: the shortcuts, such as `nodeSelector`, and then `podTemplate`."""
 
-from app.storage.pod import without_nulls
+from app.storage.pod import service_account, without_nulls
 from app.storage.spec import Spec
 from app.storage.strategic_merge import strategic_merge
 from app.storage.unstructured import Manifest
@@ -27,4 +27,8 @@ def patch_pod(template: Manifest, spec: Spec) -> Manifest:
     for name, entries in (("labels", patch.metadata.labels), ("annotations", patch.metadata.annotations)):
         if entries:
             metadata[name] = {**metadata.get(name, {}), **entries}
-    return {"metadata": metadata, "spec": strategic_merge("PodSpec", pod_spec, patch.spec or {})}
+
+    merged = strategic_merge("PodSpec", pod_spec, patch.spec or {})
+    # A null removes defaults, and this is none.
+    account = spec.s3.service_account_name or merged.get("serviceAccountName") or merged.get("serviceAccount")
+    return {"metadata": metadata, "spec": {**merged, **service_account(account)}}

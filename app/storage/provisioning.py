@@ -16,6 +16,7 @@ from app.storage.problem import Problem, Stage
 from app.storage.remote_store import (
     ADMIN_LOGIN_FAILED,
     CREDENTIALS_REJECTED,
+    IDENTITY_UNSUPPORTED,
     KEPT_BY_SERVER,
     SERVER_UNREACHABLE,
     Bucket,
@@ -220,6 +221,9 @@ def remote_store(server: DittoServer, live: LiveState, hashes: Hashes | None) ->
 
 def credentials_problem(server: DittoServer, live: LiveState) -> Problem | None:
     """Returns why the server does not have the credentials, or could not be asked; None when nothing is wrong."""
+    if problem := _unsupported_identity(server, live):
+        return problem
+
     result = live.provisioned
     if server.spec.replicas == 0 or result is None or result.provisioning.uid != live.uid:
         return None
@@ -229,6 +233,22 @@ def credentials_problem(server: DittoServer, live: LiveState) -> Problem | None:
 
     is_login = result.problem is not None and result.problem.reason == ADMIN_LOGIN_FAILED
     return result.problem if is_login else None
+
+
+def _unsupported_identity(server: DittoServer, live: LiveState) -> Problem | None:
+    """Returns that the server takes no credentials from its ServiceAccount, where it has a bucket and no others."""
+    s3 = server.spec.s3
+    has_only_account = s3.bucket and s3.service_account_name and not s3.credentials_secret_ref
+    if not has_only_account or server.spec.replicas == 0:
+        return None
+    if family_of(live) != Family.CURRENT or _takes_keys_at_its_start(live):
+        return None
+
+    message = (
+        f"DittoFS 0.13 or newer takes no S3 credentials from ServiceAccount {s3.service_account_name}, only keys: "
+        "name them in s3.credentialsSecretRef"
+    )
+    return Problem(IDENTITY_UNSUPPORTED, message, Stage.CREDENTIALS, stalls=True)
 
 
 def kept_by_server(server: DittoServer, live: LiveState) -> Problem | None:

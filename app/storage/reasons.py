@@ -466,6 +466,14 @@ CREDENTIALS = (
         "[Rotate S3 credentials](../how-to/rotate-s3-credentials.md).",
     ),
     Reason(
+        "WorkloadIdentityUnsupported",
+        "Stalled, CredentialsReady",
+        "Warning",
+        "The server is DittoFS 0.13 or newer, which takes S3 credentials from its own records alone, and the spec has "
+        "only s3.serviceAccountName.",
+        "Name keys in s3.credentialsSecretRef. See [Use workload identity](../how-to/use-workload-identity.md).",
+    ),
+    Reason(
         "KeptByServer",
         "CredentialsReady",
         "",

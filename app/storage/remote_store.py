@@ -23,6 +23,7 @@ REMOTE_STORES = ("store", "block", "remote")
 
 CREDENTIALS_REJECTED, SERVER_UNREACHABLE = "CredentialsRejected", "ServerUnreachable"
 ADMIN_LOGIN_FAILED, KEPT_BY_SERVER = "AdminLoginFailed", "KeptByServer"
+IDENTITY_UNSUPPORTED = "WorkloadIdentityUnsupported"
 
 _SECRET_FIELDS = {"access_key_id", "secret_access_key"}
 _HASH = re.compile("[0-9a-f]{64}")

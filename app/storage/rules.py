@@ -30,6 +30,8 @@ from app.storage.pod_rules import (
 from app.storage.reading import Reading, field_name
 from app.storage.s3_rules import (
     s3_credentials_have_a_bucket,
+    service_accounts_agree,
+    service_accounts_give_credentials,
     session_tokens_have_an_effect,
     shares_have_a_store,
     shares_have_distinct_names,
@@ -167,6 +169,7 @@ RULES: Sequence[Rule] = (
     sections_are_accepted,
     shares_have_distinct_names,
     shares_have_a_store,
+    service_accounts_agree,
     claim_settings_have_a_volume,
     claim_metadata_is_not_reserved,
     claim_metadata_is_valid,
@@ -190,6 +193,7 @@ RULES: Sequence[Rule] = (
     paths_are_on_volumes,
     s3_credentials_have_a_bucket,
     session_tokens_have_an_effect,
+    service_accounts_give_credentials,
     fields_have_an_effect,
 )
 # These tell whether the operator can act on an object. Others are about a change, or about the cluster. What the object
@@ -205,6 +209,7 @@ OBJECT_RULES: Sequence[Rule] = (
     service_labels_are_free,
     shares_have_distinct_names,
     shares_have_a_store,
+    service_accounts_agree,
     claim_settings_have_a_volume,
     claim_metadata_is_not_reserved,
     data_sources_have_a_group,

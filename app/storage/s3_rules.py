@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from app.storage.change import Change
 from app.storage.facts import Facts
 from app.storage.finding import Finding, rejection, warning
+from app.storage.object_references import SERVICE_ACCOUNT_PATH
+from app.storage.pod import SERVICE_ACCOUNT_FIELDS
 from app.storage.reading import field_name
 from app.storage.secret_references import (
     S3_PATH,
 )
 from app.storage.server_health import Family
-from app.storage.shares import store_of
+from app.storage.shares import S3_NEEDS, store_of
 from app.storage.spec import S3
 
 
@@ -29,8 +31,8 @@ def shares_have_a_store(change: Change, _facts: Facts) -> Iterator[Finding]:
 
     for share in change.spec.shares or ():
         store = store_of(share, change.spec)
-        if store == "s3" and not (s3.bucket and s3.credentials_secret_ref):
-            yield rejection("spec.shares", f'share "{share.name}" in s3 needs s3.bucket and s3.credentialsSecretRef')
+        if store == "s3" and not (s3.bucket and (s3.credentials_secret_ref or s3.service_account_name)):
+            yield rejection("spec.shares", f'share "{share.name}" in s3 needs {S3_NEEDS}')
         if store == "local" and not change.spec.storage.content_size:
             yield rejection("spec.shares", f'share "{share.name}" in a local store needs storage.contentSize')
 
@@ -44,6 +46,35 @@ def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Find
     if old.bucket or old.credentials_secret_ref != s3.credentials_secret_ref:
         problem = f"{field_name(S3_PATH)} has no effect without s3.bucket on DittoFS 0.13 or newer"
         yield warning(S3_PATH, f"{problem}; set s3.bucket")
+
+
+def service_accounts_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
+    name, template = change.spec.s3.service_account_name, change.spec.pod_template
+    patch = (template and template.spec) or {}
+
+    for field in SERVICE_ACCOUNT_FIELDS if name else ():
+        if patch.get(field) not in (None, name):
+            path = f"spec.podTemplate.spec.{field}"
+            yield rejection(path, f'{field_name(path)} must not differ from s3.serviceAccountName "{name}"; remove one')
+
+
+def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator[Finding]:
+    s3, field = change.spec.s3, field_name(SERVICE_ACCOUNT_PATH)
+    if not s3.service_account_name:
+        return
+
+    old = change.old.spec.s3 if change.old and not change.image_changes else S3()
+    is_as_before = bool(old.service_account_name) and bool(old.credentials_secret_ref) == bool(
+        s3.credentials_secret_ref
+    )
+    if is_as_before:
+        return
+
+    if s3.credentials_secret_ref:
+        yield warning(SERVICE_ACCOUNT_PATH, f"{field} gives no credentials: the keys of s3.credentialsSecretRef win")
+    elif change.family == Family.CURRENT:
+        problem = f"{field} gives DittoFS 0.13 or newer no S3 credentials"
+        yield warning(SERVICE_ACCOUNT_PATH, f"{problem}; set s3.credentialsSecretRef")
 
 
 def session_tokens_have_an_effect(change: Change, _facts: Facts) -> Iterator[Finding]:

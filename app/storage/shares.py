@@ -20,6 +20,9 @@ MAX_REPORTED = 256
 MAX_MESSAGE_CHARACTERS = 1024
 SHARE_FAILED, SHARE_RETAINED = "ShareFailed", "ShareRetained"
 
+# What a share in S3 cannot do without.
+S3_NEEDS = "s3.bucket and s3.credentialsSecretRef, or s3.serviceAccountName with DittoFS up to 0.12"
+
 # Folders of the operator's own stores, each on the volume of its kind.
 _METADATA_PATH = f"/data/metadata/{STORE_NAME}"
 _CONTENT_PATH = f"/data/content/{STORE_NAME}"

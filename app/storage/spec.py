@@ -19,6 +19,7 @@ from app.storage.fields import (
     Labels,
     Model,
     Name,
+    ObjectName,
     Path,
     Port,
     Size,
@@ -308,6 +309,8 @@ class S3(Model):
     """The Secret with the credentials."""
     ca_secret_ref: S3Ca | None = None
     """The Secret with the CA of the S3 endpoint, which the server trusts besides the public ones."""
+    service_account_name: ObjectName | None = None
+    """The pod's ServiceAccount, from which DittoFS up to 0.12 gets S3 credentials where the cloud provides them."""
     region: Word = "eu-west-1"
     """The region of the bucket; has no effect without a bucket."""
     bucket: Name | None = None

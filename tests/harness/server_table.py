@@ -243,6 +243,36 @@ ABOUT_THE_OBJECT = (
     _row("an annotation that is a number", server(service={"annotations": {"a.b/c": 1}}), "must be a string"),
     _row("S3 credentials without a name", server(s3={"credentialsSecretRef": {}}), "secretName is required"),
     _row("S3 credentials with an empty name", server(**s3(secretName="")), "secretName must not be empty"),
+    _row("a ServiceAccount for S3", server(s3={"serviceAccountName": "team.uploader-1"})),
+    _row("no ServiceAccount for S3", server(s3={"serviceAccountName": None})),
+    _row("an empty ServiceAccount", server(s3={"serviceAccountName": ""}), "s3.serviceAccountName must"),
+    _row(
+        "a ServiceAccount of no name",
+        server(s3={"serviceAccountName": "A b"}),
+        "s3.serviceAccountName must be the name",
+    ),
+    _row(
+        "a ServiceAccount with a line break", server(s3={"serviceAccountName": "a\n"}), "must be the name of an object"
+    ),
+    _row("a ServiceAccount too long", server(s3={"serviceAccountName": "a" * 254}), "s3.serviceAccountName must"),
+    _row(
+        "the same ServiceAccount twice",
+        server(s3={"serviceAccountName": "a"}, podTemplate={"spec": {"serviceAccountName": "a"}}),
+    ),
+    _row(
+        "two ServiceAccounts",
+        server(s3={"serviceAccountName": "a"}, podTemplate={"spec": {"serviceAccountName": "b"}}),
+        'podTemplate.spec.serviceAccountName must not differ from s3.serviceAccountName "a"',
+    ),
+    _row(
+        "another ServiceAccount in the older field",
+        server(s3={"serviceAccountName": "a"}, podTemplate={"spec": {"serviceAccount": "b"}}),
+        'podTemplate.spec.serviceAccount must not differ from s3.serviceAccountName "a"',
+    ),
+    _row(
+        "a ServiceAccount that null does not remove",
+        server(s3={"serviceAccountName": "a"}, podTemplate={"spec": {"serviceAccountName": None}}),
+    ),
     _row("a session token of S3", server(**s3(sessionTokenKey="sessionToken"))),
     _row("a session token of S3 in no key", server(**s3(sessionTokenKey="")), "sessionTokenKey must not be empty"),
     _row("a CA of S3", server(**s3_ca())),
@@ -313,6 +343,15 @@ ABOUT_THE_OBJECT = (
         "a share in s3 without a bucket",
         server(**shares({"name": "a", "store": "s3"}, s3={"credentialsSecretRef": {"secretName": "s3"}})),
         'share "a" in s3 needs s3.bucket and s3.credentialsSecretRef',
+    ),
+    _row(
+        "a share in s3 with a ServiceAccount",
+        server(**shares({"name": "a"}, s3={"bucket": "media", "serviceAccountName": "uploader"})),
+    ),
+    _row(
+        "a share in s3 with a ServiceAccount without a bucket",
+        server(**shares({"name": "a", "store": "s3"}, s3={"serviceAccountName": "uploader"})),
+        'share "a" in s3 needs s3.bucket',
     ),
     _row(
         "a share in a bucket of no name", server(**shares({"name": "a", "store": "s3"}, s3={"bucket": ""})), 'share "a"'
@@ -1044,6 +1083,7 @@ _MIGRATES = "image changes: once the new one has migrated the database, the old 
 _NEEDS_BUCKET = "s3.credentialsSecretRef has no effect without s3.bucket on DittoFS 0.13 or newer; set s3.bucket"
 # Without the Secret that it names, so that nothing is looked up.
 _STATIC: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials"}}
+_NO_IDENTITY = "s3.serviceAccountName gives DittoFS 0.13 or newer no S3 credentials"
 _TEMPORARY: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials", "sessionTokenKey": "sessionToken"}}
 _NO_TOKEN = (
     "s3.credentialsSecretRef.sessionTokenKey has no effect on DittoFS 0.13 or newer; use keys that need no token"
@@ -1135,6 +1175,41 @@ DOUBTFUL = (
         server(image=LATEST, s3=_STATIC),
         (_NO_SECRET,),
         running(server(image=LATEST), family="Legacy"),
+    ),
+    Doubtful(
+        "a ServiceAccount up to 0.8",
+        server(image=LEGACY_RELEASE, s3={"serviceAccountName": "default", "bucket": "b"}),
+    ),
+    Doubtful(
+        "a ServiceAccount in between",
+        server(image="dittofs:v0.10.0", s3={"serviceAccountName": "default"}),
+    ),
+    Doubtful(
+        "a ServiceAccount",
+        server(image=RELEASE, s3={"serviceAccountName": "default"}),
+        (f"{_NO_IDENTITY}; set s3.credentialsSecretRef",),
+    ),
+    Doubtful(
+        "a ServiceAccount as before",
+        server(image=RELEASE, nfsPort=2050, s3={"serviceAccountName": "default"}),
+        (),
+        server(image=RELEASE, s3={"serviceAccountName": "default"}),
+    ),
+    Doubtful(
+        "a ServiceAccount on a newer image",
+        server(image=RELEASE, s3={"serviceAccountName": "default"}),
+        (_MIGRATES, _NO_IDENTITY),
+        server(image=LEGACY_RELEASE, s3={"serviceAccountName": "default"}),
+    ),
+    Doubtful(
+        "a ServiceAccount and keys",
+        server(image=LEGACY_RELEASE, s3={**_STATIC, "serviceAccountName": "default"}),
+        (_NO_SECRET, "s3.serviceAccountName gives no credentials: the keys of s3.credentialsSecretRef win"),
+    ),
+    Doubtful(
+        "a ServiceAccount that is not there",
+        server(image=LEGACY_RELEASE, s3={"serviceAccountName": "gone"}),
+        ('ServiceAccount "gone" does not exist',),
     ),
     Doubtful(
         "a session token up to 0.8",

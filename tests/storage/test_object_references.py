@@ -41,6 +41,14 @@ def test_a_spec_without_such_fields_names_nothing() -> None:
     assert object_references(Spec()) == ()
 
 
+def test_a_service_account_for_s3_is_named_once() -> None:
+    fields = {"s3": {"serviceAccountName": "files"}, "podTemplate": {"spec": {"serviceAccountName": "files"}}}
+
+    [named] = object_references(read(server(**fields)).server.spec)
+
+    assert named.reference == ObjectReference(SERVICE_ACCOUNT, "files")
+
+
 def test_a_pod_names_its_class_account_and_secrets() -> None:
     pod = {"priorityClassName": "high", "serviceAccountName": "files", "imagePullSecrets": [{"name": "a"}]}
 

@@ -71,6 +71,18 @@ def test_without_s3_credentials_there_is_nothing_of_the_sort(section: dict[str, 
     assert not [name for name in environment(**section) if name.startswith("AWS_")]
 
 
+def test_a_service_account_mounts_no_token_of_its_own() -> None:
+    named = pod(s3={"serviceAccountName": "uploader"})
+
+    assert named["automountServiceAccountToken"] is False
+    assert {**named, "serviceAccountName": None, "serviceAccount": None} == {
+        **pod(),
+        "serviceAccountName": None,
+        "serviceAccount": None,
+    }
+    assert named["serviceAccountName"] == named["serviceAccount"] == "uploader"
+
+
 def test_a_session_token_is_passed_when_its_key_is_named() -> None:
     assert environment(**s3(sessionTokenKey="token"))["AWS_SESSION_TOKEN"] == ("s3", "token", None)
 

@@ -60,6 +60,22 @@ def test_labels_and_annotations_are_added() -> None:
     assert changed["spec"] == PLAIN["spec"]
 
 
+@pytest.mark.parametrize("field", ["serviceAccountName", "serviceAccount"])
+def test_a_service_account_is_in_both_fields_so_that_it_can_be_removed(field: str) -> None:
+    pod = patched({field: "uploader"})
+
+    assert (pod["serviceAccountName"], pod["serviceAccount"]) == ("uploader", "uploader")
+    assert {name: value for name, value in pod.items() if "Account" not in name} == {
+        name: value for name, value in PLAIN["spec"].items() if "Account" not in name
+    }
+
+
+def test_null_does_not_remove_the_service_account_of_s3() -> None:
+    pod = patched({"serviceAccountName": None, "serviceAccount": None}, s3={"serviceAccountName": "uploader"})
+
+    assert (pod["serviceAccountName"], pod["serviceAccount"]) == ("uploader", "uploader")
+
+
 def test_null_removes_a_default() -> None:
     pod = patched({"securityContext": {"runAsUser": None, "runAsGroup": None, "fsGroup": None}})
 

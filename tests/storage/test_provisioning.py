@@ -24,6 +24,7 @@ from app.storage.reading import read
 from app.storage.remote_store import (
     ADMIN_LOGIN_FAILED,
     CREDENTIALS_REJECTED,
+    IDENTITY_UNSUPPORTED,
     KEPT_BY_SERVER,
     SERVER_UNREACHABLE,
     STORE_NAME,
@@ -194,6 +195,47 @@ class TestAnotherChange:
         of = with_bucket(None)
 
         assert not held(of, live(of, self.BOTH), self.BOTH)
+
+
+class TestAServiceAccount:
+    """It gives credentials to a server that reads them from its environment, and to no other."""
+
+    OF = with_bucket(s3={"bucket": "media", "serviceAccountName": "uploader"})
+
+    def test_stalls_a_server_that_only_takes_keys(self) -> None:
+        problem = credentials_problem(self.OF, live(self.OF))
+
+        assert problem
+        assert problem.reason == IDENTITY_UNSUPPORTED
+        assert problem.stalls
+        assert "ServiceAccount uploader" in problem.message
+
+    @pytest.mark.parametrize(
+        "state", [{"health": LEGACY}, {"health": IN_BETWEEN}, {"health": None}, {"health": None, "pod": None}]
+    )
+    def test_is_fine_for_others_and_for_the_unknown(self, state: Any) -> None:
+        assert credentials_problem(self.OF, live(self.OF, **state)) is None
+
+    @pytest.mark.parametrize(
+        "of",
+        [
+            with_bucket(s3={**s3()["s3"], "bucket": "media", "serviceAccountName": "uploader"}),
+            with_bucket(s3={"serviceAccountName": "uploader"}),
+            with_bucket(s3={"bucket": "media"}),
+            with_bucket(s3={"bucket": "media", "serviceAccountName": "uploader"}, replicas=0),
+        ],
+    )
+    def test_matters_only_to_a_bucket_without_keys(self, of: DittoServer) -> None:
+        assert credentials_problem(of, live(of)) is None
+
+    def test_is_all_that_shares_of_such_a_server_need(self) -> None:
+        of = read(server(**shares({"name": "a"}, s3={"bucket": "media", "serviceAccountName": "uploader"}))).server
+
+        wanted = provisioning(of, live(of, health=LEGACY), hashes(of, OLD_KEYS))
+
+        assert wanted
+        assert (wanted.s3, wanted.bucket) == (None, None)
+        assert [share.name for share in wanted.shares] == ["a"]
 
 
 class TestAnotherCa:
