@@ -21,6 +21,7 @@ from tests.admission.reviews import review
 from tests.controlplane.cluster import REQUEST_SECONDS, ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
 from tests.harness.operator_process import Operator
+from tests.harness.pod_table import ABOUT_PODS, BEYOND_THE_SCHEMA, MORE_PODS, OF_WRONG_TYPE, VERBATIM_PODS
 from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
@@ -41,7 +42,7 @@ from tests.harness.volume_driver import volume_for
 from tests.harness.wait import until
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
-TABLE = [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM]
+TABLE = [*ABOUT_THE_OBJECT, *ABOUT_PODS, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM, *MORE_PODS]
 CLASSES = [
     {
         "apiVersion": "storage.k8s.io/v1",
@@ -162,19 +163,19 @@ def test_check_agrees_on_doubts(cluster: ControlPlane, tmp_path: Path) -> None:
         assert_match([finding["message"] for finding in judgement["findings"]], row.warnings)
 
 
-@pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_PODS, *OF_WRONG_TYPE], ids=lambda row: row.title)
 def test_the_crd_agrees_on_a_single_object(api_server: httpx.Client, row: Row) -> None:
     answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
 
     assert answer.status_code == (201 if row.admitted else 422), answer.text
 
 
-@pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
+@pytest.mark.parametrize("row", [*VERBATIM, *VERBATIM_PODS], ids=lambda row: row.title)
 def test_the_crd_admits_any_verbatim_section(api_server: httpx.Client, row: Row) -> None:
     api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest).raise_for_status()
 
 
-@pytest.mark.parametrize("row", ABOUT_REFERENCES, ids=lambda row: row.title)
+@pytest.mark.parametrize("row", [*ABOUT_REFERENCES, *BEYOND_THE_SCHEMA], ids=lambda row: row.title)
 def test_the_crd_admits_any_reference(api_server: httpx.Client, row: Row) -> None:
     answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
 

@@ -15,6 +15,8 @@ from app.storage.reading import closest_field, field_name
 from app.storage.schema import Schema
 
 MAX_VIOLATIONS = 10
+# No type of core/v1 is nested as deep, and what recurses into a value could not follow it any further.
+MAX_LEVELS = 16
 
 _MAX_QUANTITY_CHARACTERS = 64
 _INT64 = range(-(2**63), 2**63)
@@ -63,6 +65,19 @@ def violations(schema: Schema, value: Any, path: str) -> list[Finding]:
             text = f"resources.requests has {request} of {resource}, which {problem} its limit of {limits[name]}"
             findings.append(rejection(f"{path}.requests", text))
     return findings[:MAX_VIOLATIONS]
+
+
+def is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(MAX_LEVELS):
+        children: list[Any] = []
+        for item in level:
+            if isinstance(item, Mapping):
+                children += item.values()
+            elif isinstance(item, list):
+                children += item
+        level = children
+    return bool(level)
 
 
 def _violations(schema: Schema, value: Any, path: str) -> Iterator[Finding]:

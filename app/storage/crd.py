@@ -7,21 +7,19 @@ from app.storage.claim_metadata import RESERVED_PREFIXES, SELECTOR_LABELS
 from app.storage.names import MAX_SERVER_NAME_CHARACTERS, SERVER_NAME_PATTERN
 from app.storage.objects import RESERVED_LABELS
 from app.storage.pod import SERVICE_ACCOUNT_FIELDS
-from app.storage.pod_schema import core_schema
+from app.storage.pod_schema import API_PORT, POD_TEMPLATE_RULES, core_schema
 from app.storage.ports import FIXED_PORTS
 from app.storage.schema import Schema, spec_schema, structural
 from app.storage.services import LOAD_BALANCER
 from app.storage.shares import S3_NEEDS
-from app.storage.spec import GROUP, KIND, PLURAL, VERSION, ControlPlane
+from app.storage.spec import GROUP, KIND, PLURAL, VERSION
 from app.storage.status_schema import Status
 from app.storage.volumes import CACHE, CONTENT, METADATA
-
-_API_PORT = f"(has(self.controlPlane) ? self.controlPlane.port : {ControlPlane().port})"
 
 # For each of the listeners of `ports`: its name, where its port is written, the port, and whether it listens.
 _LISTENERS = (
     ("nfs", ".nfsPort", "self.nfsPort", "true"),
-    ("api", ".controlPlane.port", _API_PORT, "true"),
+    ("api", ".controlPlane.port", API_PORT, "true"),
     ("smb", ".smb.port", "self.smb.port", "has(self.smb) && self.smb.enabled"),
     ("metrics", ".metrics.port", "self.metrics.port", "has(self.metrics) && self.metrics.enabled"),
 )
@@ -269,7 +267,7 @@ def custom_resource_definition() -> dict[str, Any]:
     }
     spec = spec_schema() | {
         "properties": fields | {"storage": storage, "service": service} | of_core_v1,
-        "x-kubernetes-validations": [*_PORT_RULES, *_SHARE_RULES, *_S3_RULES, _ADDRESS_RULE],
+        "x-kubernetes-validations": [*POD_TEMPLATE_RULES, *_PORT_RULES, *_SHARE_RULES, *_S3_RULES, _ADDRESS_RULE],
     }
 
     schema = {

@@ -1,5 +1,6 @@
 """Rules about the image and the sections of a DittoServer that go into its pod."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from app.storage.change import Change
@@ -7,6 +8,8 @@ from app.storage.facts import Facts, Unknown
 from app.storage.finding import Finding, quote_value, rejection, warning
 from app.storage.images import can_move, is_same_image, pinned_image
 from app.storage.object_references import PULL_SECRET, object_findings
+from app.storage.pod_conflicts import pod_conflicts
+from app.storage.reading import field_name
 from app.storage.sections import section_findings
 
 
@@ -40,6 +43,17 @@ def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
     pinned = pinned_image(change.running) if change.running.image == image else None
     advice = f"pin what runs now: {pinned}" if pinned else "pin a release, such as v0.29.0, or a digest"
     yield warning("spec.image", f"image {quote_value(image)} may be a different one at each restart; {advice}")
+
+
+def pod_template_can_be_merged(change: Change, _facts: Facts) -> Iterator[Finding]:
+    yield from pod_conflicts(change.spec)
+
+
+def pull_secrets_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:
+    path, names = "spec.imagePullSecrets", [secret.name for secret in change.spec.image_pull_secrets or ()]
+    for name, count in Counter(names).items():
+        if count > 1:
+            yield rejection(path, f"{field_name(path)} has {count} entries named {quote_value(name)}; keep one of them")
 
 
 def sections_are_accepted(change: Change, facts: Facts) -> Iterator[Finding]:

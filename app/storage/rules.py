@@ -25,6 +25,8 @@ from app.storage.pod_rules import (
     image_is_kept,
     image_is_pinned,
     named_objects_exist,
+    pod_template_can_be_merged,
+    pull_secrets_have_distinct_names,
     sections_are_accepted,
 )
 from app.storage.reading import Reading, field_name
@@ -166,6 +168,8 @@ RULES: Sequence[Rule] = (
     annotations_fit_services,
     service_values_are_valid,
     services_keep_their_address,
+    pull_secrets_have_distinct_names,
+    pod_template_can_be_merged,
     sections_are_accepted,
     shares_have_distinct_names,
     shares_have_a_store,
@@ -207,6 +211,8 @@ OBJECT_RULES: Sequence[Rule] = (
     node_ports_are_distinct,
     address_families_fit,
     service_labels_are_free,
+    pull_secrets_have_distinct_names,
+    pod_template_can_be_merged,
     shares_have_distinct_names,
     shares_have_a_store,
     service_accounts_agree,

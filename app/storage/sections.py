@@ -2,22 +2,22 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from app.storage.core_types import violations
+from app.storage.core_types import MAX_LEVELS, is_too_deep, violations
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.objects import Owner, stateful_set
-from app.storage.pod import CONTAINER, without_nulls
+from app.storage.pod import without_nulls
+from app.storage.pod_conflicts import pod_conflicts
+from app.storage.pod_paths import path_in_patch
 from app.storage.reading import field_name
-from app.storage.spec import Spec
+from app.storage.schema import Schema
+from app.storage.spec import PodTemplate, Spec
 from app.storage.unstructured import Manifest
-
-# No type of core/v1 is nested as deep, and what recurses into a value could not follow it any further.
-MAX_LEVELS = 16
 
 _POD = "spec.template.spec"
 _CONTAINER = f"{_POD}.containers[0]"
@@ -33,39 +33,65 @@ _DUMP = re.compile(r"^Invalid value: \{.*\}: ", re.DOTALL)
 
 @dataclass(frozen=True)
 class Section:
-    """`field` is its path in a DittoServer, `path` the one in the StatefulSet, `kind` its type in core/v1."""
+    """`field` is its path in a DittoServer, `path` the one in the StatefulSet, `type` its type in core/v1."""
 
     field: str
     path: str
-    kind: str
+    type: Schema
     attribute: str
 
-    def value(self, spec: Spec) -> Mapping[str, Any]:
-        """Returns what the user wrote; empty when it was left out."""
-        return getattr(spec, self.attribute) or {}
+    def value(self, spec: Spec) -> Any:
+        """Returns what the user wrote, of a podTemplate its spec; empty when it was left out."""
+        value = getattr(spec, self.attribute)
+        return (value.spec if isinstance(value, PodTemplate) else value) or {}
+
+    def text(self, spec: Spec) -> str | None:
+        """Returns JSON, which tells apart what Python holds equal: True and 1. None for what is nested too deep."""
+        value, template = self.value(spec), spec.pod_template
+        if is_too_deep(value):
+            return None
+        if self == POD_TEMPLATE and template:
+            # In it, a null says something.
+            value = {"labels": template.metadata.labels, "annotations": template.metadata.annotations, "spec": value}
+            return json.dumps({name: item for name, item in value.items() if item}, sort_keys=True)
+        return json.dumps(_without_nulls(value), sort_keys=True)
 
 
+POD_TEMPLATE = Section("spec.podTemplate", _POD, {"$ref": "PodSpec"}, "pod_template")
 SECTIONS = (
-    Section("spec.resources", f"{_CONTAINER}.resources", "ResourceRequirements", "resources"),
-    Section("spec.securityContext", f"{_CONTAINER}.securityContext", "SecurityContext", "security_context"),
-    Section("spec.podSecurityContext", f"{_POD}.securityContext", "PodSecurityContext", "pod_security_context"),
+    Section("spec.resources", f"{_CONTAINER}.resources", {"$ref": "ResourceRequirements"}, "resources"),
+    Section("spec.securityContext", f"{_CONTAINER}.securityContext", {"$ref": "SecurityContext"}, "security_context"),
+    Section(
+        "spec.podSecurityContext", f"{_POD}.securityContext", {"$ref": "PodSecurityContext"}, "pod_security_context"
+    ),
+    Section(
+        "spec.nodeSelector",
+        f"{_POD}.nodeSelector",
+        {"type": "object", "additionalProperties": {"type": "string"}},
+        "node_selector",
+    ),
+    Section(
+        "spec.tolerations", f"{_POD}.tolerations", {"type": "array", "items": {"$ref": "Toleration"}}, "tolerations"
+    ),
+    Section("spec.affinity", f"{_POD}.affinity", {"$ref": "Affinity"}, "affinity"),
+    POD_TEMPLATE,
 )
 
 
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
-    """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
+    """Returns the sections that are not empty and differ from before; for a new server, all that are not empty.
+
+    A podTemplate that cannot be merged is not among them.
+    """
     # A section that did not change is never judged: somebody else's mistake must not hold up an edit.
     changed = []
     for section in SECTIONS:
-        text, old_text = _as_json(section.value(new)), _as_json(section.value(old) if old else {})
-        if text not in ("{}", old_text):
+        if getattr(new, section.attribute) is None:
+            continue
+        text, old_text = section.text(new), section.text(old) if old else "{}"
+        if text not in ("{}", "[]", old_text) and not (section == POD_TEMPLATE and pod_conflicts(new)):
             changed.append(section)
     return tuple(changed)
-
-
-def _as_json(value: Mapping[str, Any]) -> str | None:
-    """Returns None for what is nested too deep. JSON tells apart what Python holds equal: True and 1, or 1 and 1.0."""
-    return None if _is_too_deep(value) else json.dumps(without_nulls(value), sort_keys=True)
 
 
 def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
@@ -74,33 +100,11 @@ def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section
     unreadable = [
         section
         for section in SECTIONS
-        if _is_too_deep(section.value(spec)) or (section not in changed and _violations(section, spec))
+        if is_too_deep(section.value(spec))
+        or (section == POD_TEMPLATE and pod_conflicts(spec))
+        or (section not in changed and section.value(spec) and _violations(section, spec))
     ]
     return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in unreadable}), None)
-
-
-def with_live_sections(wanted: Manifest, live: Mapping[str, Any], kept: Sequence[Section]) -> Manifest:
-    """Returns the StatefulSet with some sections as the live one has them; those that it lacks are left out."""
-    template = deepcopy(wanted["spec"]["template"])
-
-    for section in kept:
-        # The path continues from the pod template, and the server's container is the only one that it leads into.
-        path = section.path.removeprefix("spec.template.").replace("containers[0]", "containers")
-        *parents, name = path.split(".")
-
-        target, source = _follow(template, parents), _follow(live["spec"]["template"], parents)
-        target.pop(name, None)
-        if name in source:
-            target[name] = source[name]
-    return {**wanted, "spec": {**wanted["spec"], "template": template}}
-
-
-def _follow(value: Any, path: Sequence[str]) -> Any:
-    for name in path:
-        value = value.get(name) or {}
-        if isinstance(value, list):
-            value = next((container for container in value if container["name"] == CONTAINER), {})
-    return value
 
 
 def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
@@ -113,7 +117,7 @@ def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
 
 def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | Unknown | None) -> Iterator[Finding]:
     """Judges the changed sections by the dry run, or by the types of core/v1 where there was none."""
-    too_deep = [section for section in changed if _is_too_deep(section.value(spec))]
+    too_deep = [section for section in changed if is_too_deep(section.value(spec))]
     for section in too_deep:
         yield rejection(section.field, f"{field_name(section.field)} is nested more than {MAX_LEVELS} deep")
 
@@ -121,7 +125,7 @@ def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | U
     known = [violation for section in judged for violation in _violations(section, spec)]
 
     if judged and isinstance(dry_run, DryRun):
-        yield from _dry_run_findings(judged, known, dry_run)
+        yield from _dry_run_findings(spec, judged, known, dry_run)
         return
 
     if judged and isinstance(dry_run, Unknown):
@@ -129,16 +133,18 @@ def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | U
     yield from known
 
 
-def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun) -> Iterator[Finding]:
+def _dry_run_findings(
+    spec: Spec, changed: Sequence[Section], known: Sequence[Finding], dry_run: DryRun
+) -> Iterator[Finding]:
+    fields = _Fields(spec, changed)
     for text in dry_run.warnings:
         # A warning names a changed field, or is about the whole pod, such as those of Pod Security.
         path, colon, rest = text.partition(": ")
-        section = _section_at(path)
-        if section is None or not colon:
+        field = fields.field_at(path) if colon else None
+        if field:
+            yield warning(field, f"{field_name(field)}: {rest}")
+        elif not colon or _section_at(path) is None:
             yield warning(_common_field(changed), f"the API server warns: {text}")
-        elif section in changed:
-            path = section.field + path.removeprefix(section.path)
-            yield warning(path, f"{field_name(path)}: {rest}")
 
     # The API server stops at the first value that it cannot read, and often does not say where that is.
     if not dry_run.decoded and known:
@@ -147,24 +153,59 @@ def _dry_run_findings(changed: Sequence[Section], known: Sequence[Finding], dry_
 
     messages: dict[str, list[str]] = {}
     for cause in dry_run.causes[:_MAX_CAUSES]:
-        section = _section_at(cause.field)
-        is_unrelated = any(_is_within(cause.field, path) for path in _UNRELATED_FIELDS)
-        if section and section in changed:
-            field = section.field + cause.field.removeprefix(section.path)
-        elif not section and not is_unrelated and (not cause.field or _is_within(cause.field, _POD)):
+        path = cause.field
+        field = fields.field_at(path)
+        if field is None and (not path or _is_within(path, _POD)) and not fields.is_unrelated(path):
             field = _common_field(changed)
-        else:
-            continue
-
-        message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
-        messages.setdefault(field, []).append(message)
+        if field:
+            message = " ".join(_DUMP.sub("", cause.message).split())[:_MAX_CAUSE_CHARACTERS]
+            messages.setdefault(field, []).append(message)
 
     for field, texts in messages.items():
         ours = [violation for violation in known if violation.path == field]
-        yield from ours or [rejection(field, f"{field_name(field)}: {text}") for text in texts]
+        yield from ours or [rejection(field, f"{field_name(field)}: {text}") for text in dict.fromkeys(texts)]
 
     if not dry_run.decoded and not messages:
         yield _unverified(changed, f"{dry_run.causes[0].field}: {dry_run.causes[0].message}")
+
+
+@dataclass(frozen=True)
+class _Fields:
+    """Leads from paths in the StatefulSet of a dry run to the fields of the changed sections that they come from."""
+
+    spec: Spec
+    changed: Sequence[Section]
+
+    @cached_property
+    def pod(self) -> Manifest:
+        """The pod as the API server counts its volumes: it puts those of the claim templates first."""
+        manifest = stateful_set_for_dry_run(Owner("", ""), self.spec, self.changed)["spec"]
+        pod: Manifest = manifest["template"]["spec"]
+        volumes = pod.get("volumes")
+        claims = [{"name": claim["metadata"]["name"]} for claim in manifest["volumeClaimTemplates"]]
+        return {**pod, "volumes": [*claims, *(volumes if isinstance(volumes, list) else ())]}
+
+    def field_at(self, path: str) -> str | None:
+        """Returns the field of a changed section; None where the path is of none of them."""
+        section = _section_at(path)
+        in_section = section.field + path.removeprefix(section.path) if section in self.changed and section else None
+        if POD_TEMPLATE not in self.changed:
+            return in_section
+
+        for name in ("labels", "annotations"):
+            if _is_within(path, f"spec.template.{name}"):
+                return f"{POD_TEMPLATE.field}.metadata.{path.removeprefix('spec.template.')}"
+
+        # It is merged last, so that it has the last word about what several sections set.
+        in_patch = path_in_patch(path.removeprefix(f"{_POD}."), self.pod, POD_TEMPLATE.value(self.spec))
+        if not _is_within(path, _POD) or in_patch is None or (in_section and not in_patch[1]):
+            return in_section
+        return f"{POD_TEMPLATE.field}.spec.{in_patch[0]}"
+
+    def is_unrelated(self, path: str) -> bool:
+        """Tells whether a path is of a section that did not change, or of a field that other rules judge."""
+        others = () if POD_TEMPLATE in self.changed else _UNRELATED_FIELDS
+        return _section_at(path) is not None or any(_is_within(path, other) for other in others)
 
 
 def _unverified(changed: Sequence[Section], why: str) -> Finding:
@@ -173,7 +214,8 @@ def _unverified(changed: Sequence[Section], why: str) -> Finding:
 
 
 def _section_at(path: str) -> Section | None:
-    return next((section for section in SECTIONS if _is_within(path, section.path)), None)
+    sections = (section for section in SECTIONS if section != POD_TEMPLATE)
+    return next((section for section in sections if _is_within(path, section.path)), None)
 
 
 def _is_within(path: str, parent: str) -> bool:
@@ -185,17 +227,9 @@ def _common_field(changed: Sequence[Section]) -> str:
 
 
 def _violations(section: Section, spec: Spec) -> list[Finding]:
-    return violations({"$ref": section.kind}, without_nulls(section.value(spec)), section.field)
+    field = f"{section.field}.spec" if section == POD_TEMPLATE else section.field
+    return violations(section.type, _without_nulls(section.value(spec)), field)
 
 
-def _is_too_deep(value: Any) -> bool:
-    level = [value]
-    for _ in range(MAX_LEVELS):
-        children: list[Any] = []
-        for item in level:
-            if isinstance(item, Mapping):
-                children += item.values()
-            elif isinstance(item, list):
-                children += item
-        level = children
-    return bool(level)
+def _without_nulls(value: Any) -> Any:
+    return without_nulls({"": value})[""]

@@ -1,7 +1,8 @@
 """Merges a strategic merge patch into a value of core/v1, as kubectl does. It judges neither of them.
 
 Maps are merged, null removes, and lists whose items have a merge key in core/v1 are merged by it; other lists are
-replaced. Tolerations have no such key and are united. Directives such as `$patch` are no fields, and are left out.
+replaced. Unlike kubectl it unites tolerations, which have no such key, keeps what is there in its place, leaves out
+directives such as `$patch`, and ignores a null in place of a list with keys, as no API server stores it in a patch.
 """
 
 from collections.abc import Mapping
@@ -15,7 +16,7 @@ from app.storage.unstructured import Manifest
 # A field of core/v1 begins with a letter.
 DIRECTIVE_PREFIX = "$"
 
-_UNITED = "Toleration"
+UNITED = "Toleration"
 
 
 def strategic_merge(kind: str, original: Mapping[str, Any], patch: Mapping[str, Any]) -> Manifest:
@@ -27,14 +28,13 @@ def strategic_merge(kind: str, original: Mapping[str, Any], patch: Mapping[str, 
     merged = dict(original)
 
     for name, value in patch.items():
+        field, before = fields.get(name, {}), merged.get(name)
         if name.startswith(DIRECTIVE_PREFIX):
             continue
         if value is None:
-            merged.pop(name, None)
-            continue
-
-        field, before = fields.get(name, {}), merged.get(name)
-        if isinstance(value, Mapping) and "$ref" in field:
+            if "mergeKey" not in field:
+                merged.pop(name, None)
+        elif isinstance(value, Mapping) and "$ref" in field:
             merged[name] = strategic_merge(field["$ref"], before if isinstance(before, Mapping) else {}, value)
         elif isinstance(value, Mapping):
             kept = before.items() if isinstance(before, Mapping) else ()
@@ -49,7 +49,7 @@ def strategic_merge(kind: str, original: Mapping[str, Any], patch: Mapping[str, 
 def _merge_list(field: Schema, original: list[Any], patch: list[Any]) -> list[Any]:
     """Merges each item into the original one with its key, which keeps its place; others are appended."""
     kind, key = field.get("items", {}).get("$ref"), field.get("mergeKey")
-    if kind == _UNITED:
+    if kind == UNITED:
         return [*original, *(item for item in without_nulls({"": patch})[""] if item not in original)]
     if key is None:
         merged: list[Any] = without_nulls({"": patch})[""]

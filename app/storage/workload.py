@@ -14,6 +14,7 @@ from app.storage.database import database_template, mounted_database
 from app.storage.difference import APPLIED, differs, marked
 from app.storage.events import Event
 from app.storage.live import LiveState
+from app.storage.live_sections import with_live_sections
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
 from app.storage.pod import (
     CONFIG_FOLDER,
@@ -28,7 +29,7 @@ from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
 from app.storage.rendering import NEWEST, Rendering
 from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates
-from app.storage.sections import rejected_sections, with_live_sections
+from app.storage.sections import rejected_sections
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volumes import CONTROL_PLANE, SECOND_METADATA_PATH

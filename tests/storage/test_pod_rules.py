@@ -8,6 +8,7 @@ from app.storage.reading import read
 from app.storage.rules import invalid_findings, judge, needs
 from app.storage.status_schema import ServerStatus
 from tests.harness.judgements import QUIET, rejected, warned
+from tests.harness.pod_table import VERBATIM_PODS
 from tests.harness.server_table import (
     DIGEST,
     LATEST,
@@ -96,6 +97,6 @@ class TestADryRunOfANewSection:
             "Could not verify securityContext with the API server: forbidden: you may not"
         ]
 
-    @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
+    @pytest.mark.parametrize("row", [*VERBATIM, *VERBATIM_PODS], ids=lambda row: row.title)
     def test_never_makes_an_existing_server_invalid(self, row: Row) -> None:
         assert invalid_findings(read(row.manifest)) == []

@@ -5,7 +5,8 @@ import yaml
 
 from app.storage.core_types import fields_of
 from app.storage.crd import custom_resource_definition
-from app.storage.pod_schema import MAX_ENTRIES, core_schema
+from app.storage.pod_conflicts import MAX_ENTRIES
+from app.storage.pod_schema import core_schema
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server
 from tests.storage.test_schema import nodes

@@ -18,6 +18,7 @@ from app.storage.reading import read
 from app.storage.rules import invalid_findings, judge, needs
 from app.storage.unstructured import Manifest
 from tests.harness.judgements import CLASSES, MOUNTS, QUIET, rejected, warned
+from tests.harness.pod_table import ABOUT_PODS, BEYOND_THE_SCHEMA, MORE_PODS, VERBATIM_PODS
 from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
@@ -35,7 +36,9 @@ from tests.harness.server_table import (
 
 
 @pytest.mark.parametrize(
-    "row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM], ids=lambda row: row.title
+    "row",
+    [*ABOUT_THE_OBJECT, *ABOUT_PODS, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM, *MORE_PODS],
+    ids=lambda row: row.title,
 )
 def test_the_table_of_servers_is_judged_as_it_says(row: Row) -> None:
     messages = rejected(row.manifest)
@@ -106,7 +109,9 @@ def test_a_server_without_a_name_is_rejected() -> None:
     assert "metadata.name must have" in rejected(server() | {"metadata": {}})[0]
 
 
-@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_REFERENCES], ids=lambda row: row.title)
+@pytest.mark.parametrize(
+    "row", [*ABOUT_THE_OBJECT, *ABOUT_PODS, *ABOUT_REFERENCES, *BEYOND_THE_SCHEMA], ids=lambda row: row.title
+)
 def test_a_server_rejected_by_itself_is_invalid(row: Row) -> None:
     messages = [finding.message for finding in invalid_findings(read(row.manifest))]
 
@@ -218,7 +223,7 @@ class TestTransitions:
 
 
 class TestAnUpdateThatLeavesTheSpec:
-    @pytest.mark.parametrize("row", ABOUT_THE_OBJECT, ids=lambda row: row.title)
+    @pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_PODS], ids=lambda row: row.title)
     def test_is_admitted_whatever_the_spec_says(self, row: Row) -> None:
         deleting = {"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": []}
         change = Change.read(row.manifest | {"metadata": {**row.manifest["metadata"], **deleting}}, row.manifest)
@@ -237,7 +242,7 @@ class TestAnUpdateThatLeavesTheSpec:
 class TestAnUpdateThatChangesSomethingElse:
     """An edit is not rejected for a field that it does not touch."""
 
-    @pytest.mark.parametrize("row", VERBATIM, ids=lambda row: row.title)
+    @pytest.mark.parametrize("row", [*VERBATIM, *VERBATIM_PODS], ids=lambda row: row.title)
     def test_is_admitted_whatever_goes_verbatim(self, row: Row) -> None:
         changed = {**row.manifest, "spec": {**row.manifest["spec"], "nfsPort": 2050}}
         change = Change.read(changed, row.manifest)

@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
-from app.storage.objects import Owner, stateful_set
+from app.storage.objects import Owner
 from app.storage.reading import read
 from app.storage.sections import (
     SECTIONS,
@@ -14,7 +14,6 @@ from app.storage.sections import (
     rejected_sections,
     section_findings,
     stateful_set_for_dry_run,
-    with_live_sections,
 )
 from app.storage.spec import Spec
 from tests.harness.json_strategies import ANY_JSON
@@ -24,7 +23,7 @@ OWNER = Owner("files", "default")
 CONTAINER = "spec.template.spec.containers[0]"
 BAD = {"limit": {"memory": "1Gi"}}
 IS_NO_FIELD = "resources.limit is not a field of a ResourceRequirements in Kubernetes 1.36; did you mean limits?"
-RESOURCES, SECURITY, POD_SECURITY = SECTIONS
+RESOURCES, SECURITY, POD_SECURITY = SECTIONS[:3]
 
 
 def spec(**sections: Any) -> Spec:
@@ -66,6 +65,28 @@ class TestASectionIsJudged:
         assert fields(spec(resources=nested(500)), spec(resources=nested(400))) == []
         assert fields(spec(resources=nested(500)), spec(resources=nested(1))) == ["spec.resources"]
         assert fields(spec(resources=nested(1)), spec(resources=nested(500))) == ["spec.resources"]
+
+
+class TestAPodTemplateIsJudged:
+    REMOVES: ClassVar[Any] = {"spec": {"securityContext": {"runAsUser": None}}}
+
+    def test_when_it_removes_something(self) -> None:
+        assert fields(spec(podTemplate=self.REMOVES)) == ["spec.podTemplate"]
+        assert fields(spec(podTemplate=self.REMOVES), spec(podTemplate=self.REMOVES)) == []
+        assert fields(spec(podTemplate=self.REMOVES), spec(podTemplate={"spec": {"securityContext": {}}})) != []
+
+    def test_when_its_labels_change(self) -> None:
+        new, old = ({"metadata": {"labels": {"team": value}}} for value in ("a", "b"))
+
+        assert fields(spec(podTemplate=new), spec(podTemplate=old)) == ["spec.podTemplate"]
+
+    def test_not_when_it_cannot_be_merged(self) -> None:
+        """Another rule rejects it, and the API server would not understand what is left of it."""
+        conflicting = spec(podTemplate={"spec": {"restartPolicy": "Never"}}, resources=BAD)
+
+        assert fields(conflicting) == ["spec.resources"]
+        tried = stateful_set_for_dry_run(OWNER, conflicting, changed_sections(conflicting, None))
+        assert "restartPolicy" not in tried["spec"]["template"]["spec"]
 
 
 class TestTheStatefulSetForADryRun:
@@ -167,6 +188,46 @@ class TestTheDryRun:
             "resources.requests has 2 of memory, which is above its limit of 1",
         ]
 
+    @pytest.mark.parametrize(
+        ("path", "field"),
+        [
+            (f"{CONTAINER}.securityContext.runAsUser", "spec.podTemplate.spec.containers[1].securityContext.runAsUser"),
+            (f"{CONTAINER}.resources.limits[cpu]", "spec.resources.limits[cpu]"),
+            (f"{CONTAINER}.resources.limits[memory]", "spec.podTemplate.spec.containers[1].resources.limits[memory]"),
+            (f"{CONTAINER}.env[2].valueFrom", "spec.podTemplate.spec.containers[1].env[0].valueFrom"),
+            (f"{CONTAINER}.livenessProbe", "spec"),
+            ("spec.template.spec.containers[1].image", "spec.podTemplate.spec.containers[0].image"),
+            ("spec.template.spec.containers[1]", "spec.podTemplate.spec.containers[0]"),
+            ("spec.template.spec.containers[7].image", "spec"),
+            ("spec.template.spec.tolerations[0].key", "spec.tolerations[0].key"),
+            ("spec.template.spec.tolerations[1].key", "spec.podTemplate.spec.tolerations[0].key"),
+            ("spec.template.spec.volumes[5].emptyDir.medium", "spec.podTemplate.spec.volumes[0].emptyDir.medium"),
+            ("spec.template.spec.volumes[3]", "spec"),
+            ("spec.template.spec.hostPID", "spec.podTemplate.spec.hostPID"),
+            ("spec.template.labels", "spec.podTemplate.metadata.labels"),
+            ("spec.template.annotations[a]", "spec.podTemplate.metadata.annotations[a]"),
+            ("spec.template.spec", "spec"),
+        ],
+    )
+    def test_rejects_a_field_of_a_pod_template(self, path: str, field: str) -> None:
+        own = {"name": "dittofs", "securityContext": {"runAsUser": -1}, "env": [{"name": "A"}]}
+        pod = {
+            "containers": [{"name": "sidecar"}, {**own, "resources": {"limits": {"memory": 1}}}],
+            "tolerations": [{"key": "b"}],
+            "volumes": [{"name": "a", "emptyDir": {"medium": "a"}}],
+            "hostPID": True,
+        }
+        new = spec(podTemplate={"spec": pod}, resources={"limits": {"cpu": 1}}, tolerations=[{"key": "a"}])
+
+        [finding] = findings(new, DryRun((Cause(path, "Invalid value"),)))
+
+        assert finding.path == field
+
+    def test_says_a_thing_once(self) -> None:
+        cause = Cause("spec.template.labels", "Invalid value")
+
+        assert len(findings(spec(podTemplate={"metadata": {"labels": {"a b": "c"}}}), DryRun((cause, cause)))) == 1
+
     def test_does_not_show_gos_form_of_a_section(self) -> None:
         cause = Cause(f"{CONTAINER}.securityContext", 'Invalid value: {"Privileged":true}: cannot\nset both')
 
@@ -252,10 +313,6 @@ def test_no_section_and_no_answer_breaks_a_rule(
     assert stateful_set_for_dry_run(OWNER, new, changed)["kind"] == "StatefulSet"
 
 
-def template(**sections: Any) -> Any:
-    return stateful_set(OWNER, spec(**sections), None)
-
-
 @pytest.mark.parametrize(
     ("paths", "sections"),
     [
@@ -269,30 +326,3 @@ def template(**sections: Any) -> Any:
 def test_findings_name_the_sections_to_keep(paths: list[str], sections: tuple[Any, ...]) -> None:
     assert rejected_sections([rejection(path, "bad") for path in paths]) == sections
     assert rejected_sections([warning(path, "odd") for path in paths]) == ()
-
-
-def test_a_kept_section_is_as_it_lives() -> None:
-    live = template(resources={"limits": {"cpu": "1"}}, securityContext={"runAsUser": 1})
-    wanted = template(resources=BAD, securityContext={"runAsUser": 2}, image="example.com/new")
-
-    kept = with_live_sections(wanted, live, (RESOURCES,))["spec"]["template"]["spec"]["containers"][0]
-
-    assert kept["resources"] == {"limits": {"cpu": "1"}}
-    assert kept["securityContext"]["runAsUser"] == 2
-    assert kept["image"] == "example.com/new"
-    assert wanted["spec"]["template"]["spec"]["containers"][0]["resources"] == BAD
-
-
-def test_a_section_that_the_live_one_lacks_is_left_out() -> None:
-    kept = with_live_sections(template(resources=BAD), template(), SECTIONS)
-
-    assert kept == template()
-
-
-def test_a_sidecar_is_not_taken_for_the_server() -> None:
-    live = template(resources={"limits": {"cpu": "1"}})
-    live["spec"]["template"]["spec"]["containers"].insert(0, {"name": "sidecar", "resources": {}})
-
-    kept = with_live_sections(template(resources=BAD), live, (RESOURCES,))
-
-    assert kept == template(resources={"limits": {"cpu": "1"}})
