@@ -52,7 +52,7 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 def crd(control_plane: ControlPlane) -> None:
     """Installs the CRD; a test that changes it has to restore it."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+    control_plane.wait_until_established("dittoservers.dittofs.dittofs.com")
 
 
 @pytest.fixture

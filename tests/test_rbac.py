@@ -73,7 +73,7 @@ def enforcing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane
     plugin = "--enable-admission-plugins=OwnerReferencesPermissionEnforcement"
     with ControlPlane(programs(os.environ), tmp_path_factory.mktemp("rbac"), plugin) as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
-        running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+        running.wait_until_established("dittoservers.dittofs.dittofs.com")
 
         running.kubectl("create", "namespace", "probe")
         kubectl_apply(running, "probe", *permissions("probe"))

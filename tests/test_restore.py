@@ -47,7 +47,7 @@ def plane(tmp_path: Path) -> Iterator[Plane]:
 
     with Plane(programs(os.environ), tmp_path / "plane") as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
-        running.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+        running.wait_until_established("dittoservers.dittofs.dittofs.com")
         running.create("/api/v1/namespaces", {"metadata": {"name": "site"}})
         yield running
 

@@ -381,7 +381,7 @@ def test_readiness_waits_for_the_crd_and_says_so(without_crd: OperatorNamespace)
     other = {"plural": "others", "singular": "other", "kind": "DittoServer", "listKind": "DittoServerList"}
     name = {"name": "others.dittofs.dittofs.com"}
     install(plane, {**crd, "metadata": name, "spec": {**crd["spec"], "names": other}})
-    plane.kubectl("wait", "--for=condition=Established", "crd/others.dittofs.dittofs.com")
+    plane.wait_until_established("others.dittofs.dittofs.com")
     install(plane, crd)
     until(lambda: reports(site, "is not established: kubectl describe crd"))
 

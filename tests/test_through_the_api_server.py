@@ -63,7 +63,7 @@ subjects: [{kind: ServiceAccount, name: webhook, namespace: default}]
 def operator(control_plane: ControlPlane, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
     control_plane.kubectl("apply", "-f", "-", input=f"{CLASSES}---{ROLE}")
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+    control_plane.wait_until_established("dittoservers.dittofs.dittofs.com")
 
     kubeconfig = control_plane.kubeconfig_for("webhook", "default")
     with Operator(tmp_path_factory.mktemp("operator"), "--kubeconfig", kubeconfig, "--no-reconcile") as running:

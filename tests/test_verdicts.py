@@ -82,7 +82,7 @@ KEPT = {"finalizers": ["example.com/kept"]}
 def cluster(control_plane: ControlPlane) -> ControlPlane:
     """Provides a cluster with the CRD and without a webhook."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([custom_resource_definition(), *CLASSES]))
-    control_plane.kubectl("wait", "--for=condition=Established", "crd/dittoservers.dittofs.dittofs.com")
+    control_plane.wait_until_established("dittoservers.dittofs.dittofs.com")
     return control_plane
 
 

@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.controlplane.program import Program
+from tests.harness.wait import until
 
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
@@ -97,6 +98,16 @@ class ControlPlane:
             raise
 
     # These act as admin without the cost of starting kubectl, for requests that are made often.
+
+    def wait_until_established(self, crd: str) -> None:
+        """Waits for a CustomResourceDefinition; `kubectl wait` fails on one that has no conditions yet."""
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd}"
+
+        def is_established() -> bool:
+            conditions = ((self.get(path) or {}).get("status") or {}).get("conditions") or []
+            return ("Established", "True") in [(entry["type"], entry["status"]) for entry in conditions]
+
+        until(is_established)
 
     def get(self, path: str) -> Any:
         """Returns the object, or None when it does not exist."""

@@ -107,7 +107,7 @@ def used(site: Installation, tmp_path: Path) -> Installation:
         file.unlink()
 
     site.helm("install", RELEASE, previous)
-    site.cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    site.cluster.wait_until_established(CRD)
     site.apply(without_image(server()), CLAIM)
     return site
 
@@ -348,7 +348,7 @@ def test_leader_election_can_be_turned_off_and_on(site: Installation, server_sid
 def test_helm_test_notices_unregistered_webhooks(site: Installation, tmp_path: Path) -> None:
     cluster = site.cluster
     cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
-    cluster.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    cluster.wait_until_established(CRD)
     site.apply(*(manifest for manifest in hooks() if manifest["kind"] != "Pod"))
     with Operator(tmp_path, "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as operator:
         unasked = helm_test(site, tmp_path)

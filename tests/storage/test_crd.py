@@ -18,7 +18,7 @@ Send = Callable[..., str]
 def apply(control_plane: ControlPlane, namespace: str) -> Send:
     """Returns a function that applies a manifest, with the CRD and no webhook, and returns what kubectl prints."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
-    control_plane.kubectl("wait", "--for=condition=Established", f"crd/{CRD}")
+    control_plane.wait_until_established(CRD)
 
     def send(manifest: Manifest) -> str:
         options = ("--namespace", namespace, "apply", "-f", "-")
