@@ -24,6 +24,7 @@ from app.storage.spec import Service
 
 # The operator adds one annotation to those of the spec, and all of them together must fit.
 _SERVICE = "spec.service"
+_NO_SERVICE = Service()
 _RANGE = re.compile("[0-9A-Fa-f.:]{2,45}/(0|[1-9][0-9]{0,2})")
 _MAX_SERVICE_ANNOTATIONS_BYTES = MAX_ANNOTATIONS_BYTES - len(APPLIED) - DIGEST_CHARACTERS
 
@@ -92,8 +93,9 @@ def address_families_fit(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def service_labels_are_free(change: Change, _facts: Facts) -> Iterator[Finding]:
-    for key in RESERVED_LABELS:
-        if key in (change.spec.service.labels or {}):
+    labels = change.spec.service.labels or {}
+    for key in RESERVED_LABELS if labels else ():
+        if key in labels:
             yield _rejection("labels", f'must not have "{key}": the operator sets that label itself')
 
 
@@ -119,7 +121,7 @@ def services_keep_their_address(change: Change, _facts: Facts) -> Iterator[Findi
 
 def service_values_are_valid(change: Change, _facts: Facts) -> Iterator[Finding]:
     """Rejects what is new and what no Service can have; the cost of a CEL rule for it would be beyond the limit."""
-    new, old = change.spec.service, change.old.spec.service if change.old else Service()
+    new, old = change.spec.service, change.old.spec.service if change.old else _NO_SERVICE
     if new == old:
         return
 
@@ -144,7 +146,7 @@ def service_values_are_valid(change: Change, _facts: Facts) -> Iterator[Finding]
 
 
 def annotations_fit_services(change: Change, _facts: Facts) -> Iterator[Finding]:
-    new, old = change.spec.service, change.old.spec.service if change.old else Service()
+    new, old = change.spec.service, change.old.spec.service if change.old else _NO_SERVICE
     yield from _annotation_findings(f"{_SERVICE}.annotations", new.annotations or {}, old.annotations or {})
 
     if new.api and new.api.annotations:

@@ -9,11 +9,10 @@ from app.storage.facts import Claim, Facts, StorageClasses, Unknown
 from app.storage.finding import Finding, rejection, shorten, warning
 from app.storage.reading import field_name
 from app.storage.volumes import (
+    DATABASE_MOUNT_PATH,
     DEFAULT_CLASS_FIELD,
     Volume,
     describe_reuse,
-    mount_paths,
-    second_mount_paths,
     unknown_resizability,
     volumes,
     why_not_resizable,
@@ -140,9 +139,10 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
     if not database.postgres_secret_ref and database.type == "sqlite":
         paths["spec.database.sqlite.path"] = database.sqlite.path
 
-    mounts = mount_paths(change.spec.storage)
+    mounts = [*(volume.mount_path for volume in change.volumes), DATABASE_MOUNT_PATH]
+    seconds = [path for volume in change.volumes for path in volume.paths[1:]]
+    folders = tuple(f"{mount}/" for mount in (*mounts, *seconds))
     for field, path in paths.items():
-        folder = f"{posixpath.normpath(path)}/"
-        if not any(folder.startswith(f"{mount}/") for mount in (*mounts, *second_mount_paths(change.spec.storage))):
+        if not f"{posixpath.normpath(path)}/".startswith(folders):
             problem = f"{field_name(field)} {shorten(path)} is on no volume and is lost with the pod"
             yield warning(field, f"{problem}; volumes: {', '.join(mounts)}")

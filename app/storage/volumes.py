@@ -116,14 +116,6 @@ def server_of_claim(claim: str) -> str | None:
     return match[1] if match else None
 
 
-def mount_paths(storage: Storage) -> tuple[str, ...]:
-    return (*(volume.mount_path for volume in volumes(storage) if volume.size), DATABASE_MOUNT_PATH)
-
-
-def second_mount_paths(storage: Storage) -> tuple[str, ...]:
-    return tuple(path for volume in volumes(storage) if volume.size for path in volume.paths[1:])
-
-
 def storage_class_of(volume: Volume, claim: Claim | None, classes: StorageClasses) -> str | None:
     """Returns the class that a claim has or will have; None when that is the default class and there is none."""
     if claim and (claim.storage_class is not None or is_bound(claim)):

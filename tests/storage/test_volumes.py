@@ -5,7 +5,7 @@ import pytest
 from app.storage.facts import Claim, StorageClasses
 from app.storage.reading import read
 from app.storage.spec import Storage
-from app.storage.volumes import mount_paths, resized_volumes, server_of_claim, storage_class_of, volumes
+from app.storage.volumes import resized_volumes, server_of_claim, storage_class_of, volumes
 from tests.harness.server_table import server, storage
 
 
@@ -28,7 +28,7 @@ def test_a_claim_is_named_as_its_controller_names_it() -> None:
 
 
 def test_there_is_no_content_volume_without_a_size() -> None:
-    assert mount_paths(storage_with()) == ("/data/metadata", "/data/cache", "/data/controlplane")
+    assert [volume.name for volume in volumes(storage_with()) if volume.size] == ["metadata", "cache"]
 
 
 def test_only_a_size_that_is_new_or_another_is_resized() -> None:
