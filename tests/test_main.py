@@ -69,7 +69,7 @@ def test_every_command_module_is_listed() -> None:
     modules = {path.stem for path in (ROOT / "app/cli").glob("[!_]*.py")}
 
     assert (
-        modules - {"options", "output", "screen", "server_report", "takeover"}
+        modules - {"annotation", "options", "output", "screen", "server_report", "takeover"}
         == set(SUMMARIES)
         == set(command_line.commands)
     )

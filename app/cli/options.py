@@ -24,6 +24,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
+names_argument = click.argument("names", nargs=-1, required=True, metavar="NAME...")
 paths_argument = click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
 
 
@@ -35,6 +36,7 @@ def option(flag: str, *short: str, **attributes: Any) -> Callable[[Function], Fu
 
 output_option = option(
     "--output",
+    "-o",
     type=click.Choice(["text", "json"]),
     default="text",
     help="Output format: text for people, json for programs.",
@@ -92,6 +94,19 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
             raise click.UsageError("--context and --snapshot cannot be used together: a snapshot has no contexts")
 
         command(*args, source=Source(kubeconfig, context, snapshot), **options)
+
+    return run
+
+
+def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --kubeconfig, --context and --namespace to a command that writes; it receives a `source` and a namespace."""
+
+    @option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use.")
+    @option("--context", help="Context of the kubeconfig to use instead of its current one.")
+    @option("--namespace", "-n", help="Namespace of the server; by default, the one of the kubeconfig's context.")
+    @wraps(command)
+    def run(*args: Any, kubeconfig: Path | None, context: str | None, **options: Any) -> None:
+        command(*args, source=Source(kubeconfig, context, None), **options)
 
     return run
 

@@ -144,18 +144,19 @@ def as_json(report: ServerReport) -> Manifest:
             for reference, generated in report.secrets
         ],
         "shares": dumped.get("shares", []),
-        "events": [
-            {
-                "time": event.at or None,
-                "count": event.count,
-                "type": event.type,
-                "kind": event.kind,
-                "name": event.name,
-                "reason": event.reason,
-                "message": event.message,
-            }
-            for event in report.events
-        ],
+        "events": list(map(event_as_json, report.events)),
+    }
+
+
+def event_as_json(event: RecentEvent) -> Manifest:
+    return {
+        "time": event.at or None,
+        "count": event.count,
+        "type": event.type,
+        "kind": event.kind,
+        "name": event.name,
+        "reason": event.reason,
+        "message": event.message,
     }
 
 

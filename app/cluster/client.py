@@ -303,6 +303,14 @@ class Cluster:
         request = Request("PATCH", _object_path(resource, manifest), query, operations, _JSON_PATCH)
         return await self._request(request, resource.kind)
 
+    async def annotate(
+        self, resource: Resource, manifest: Mapping[str, Any], annotations: Mapping[str, str | None], manager: str
+    ) -> dict[str, Any]:
+        """Sets annotations, and removes those that are None. Raises NotFound and, if it was replaced, Conflict."""
+        metadata = {"uid": manifest["metadata"]["uid"], "annotations": annotations}
+        path, query = _object_path(resource, manifest), [("fieldManager", manager)]
+        return await self._request(Request("PATCH", path, query, {"metadata": metadata}, _MERGE_PATCH), resource.kind)
+
     async def patch_status(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Applies a merge patch, which replaces whole lists, whoever owns their items. Preconditions as for `apply`."""
         path = f"{_object_path(resource, manifest)}/status"

@@ -308,6 +308,17 @@ async def test_apply_gives_up_only_fields_of_its_manager(control_plane: ControlP
 
 
 @pytest.mark.anyio
+async def test_annotations_are_set_and_removed_alone(control_plane: ControlPlane, namespace: str) -> None:
+    metadata = {"name": "a", "namespace": namespace}
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        created = await cluster.create(CONFIG_MAPS, {"metadata": metadata})
+        await cluster.annotate(CONFIG_MAPS, created, {"example.com/a": "1", "example.com/b": "2"}, "tester")
+        live = await cluster.annotate(CONFIG_MAPS, created, {"example.com/a": None}, "tester")
+
+        assert live["metadata"]["annotations"] == {"example.com/b": "2"}
+
+
+@pytest.mark.anyio
 async def test_a_changed_object_is_not_overwritten(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         old = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))

@@ -1,0 +1,60 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.controlplane.cluster import ControlPlane
+from tests.harness.command_line import run
+from tests.harness.operator_namespace import Namespace
+from tests.harness.server_table import server
+
+
+def event(namespace: str, kind: str, name: str, message: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"name": f"{name}.{len(message)}", "namespace": namespace},
+        "involvedObject": {"kind": kind, "name": name, "namespace": namespace},
+        "reason": "Tested",
+        "type": "Warning",
+        "message": message,
+        **fields,
+    }
+
+
+def test_the_newest_event_of_a_server_comes_first(tmp_path: Path) -> None:
+    located = {**server(), "metadata": {"name": "files", "namespace": "here"}}
+    manifests = [
+        located,
+        event("here", "Pod", "files-0", "older", lastTimestamp="2026-02-01T12:00:00Z", count=3),
+        event("here", "DittoServer", "files", "new\x1b[2J\n" + "word " * 50, lastTimestamp="2026-02-01T13:00:00Z"),
+        event("here", "Pod", "other-0", "of another"),
+        event("there", "Pod", "files-0", "elsewhere"),
+    ]
+    snapshot = tmp_path / "snapshot.yaml"
+    snapshot.write_text(yaml.safe_dump_all(manifests))
+
+    heading, first, second = run("events", "files", "--snapshot", str(snapshot)).stdout.splitlines()
+    assert heading.split() == ["AGE", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert first.split()[1:5] == ["1", "Warning", "Tested", "DittoServer/files"]
+    assert first.endswith("word word")
+    assert first.isprintable()
+    assert second.split()[1:] == ["3", "Warning", "Tested", "Pod/files-0", "older"]
+
+    shown = json.loads(run("events", "files", "--snapshot", str(snapshot), "-o", "json").stdout)
+    assert [(item["server"], item["kind"], item["count"]) for item in shown] == [
+        ("files", "DittoServer", 1),
+        ("files", "Pod", 3),
+    ]
+
+
+def test_each_of_several_servers_has_its_title(control_plane: ControlPlane, crd: None, namespace: str) -> None:
+    here = Namespace(control_plane, namespace)
+    here.apply(server(), server("other"), event(namespace, "Pod", "files-0", "it failed"))
+    result = run("events", "files", "other", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
+
+    title, _, first, blank, other, none = result.stdout.splitlines()
+    assert (title, blank, other) == (f"{namespace}/files", "", f"{namespace}/other")
+    assert first.endswith("Pod/files-0   it failed")
+    assert none == f"no Events about {namespace}/other"
