@@ -10,6 +10,7 @@ from app.storage import quantity
 from app.storage.desired import Plan, desired
 from app.storage.difference import differs
 from app.storage.facts import Claim
+from app.storage.field_changes import FieldChange, field_changes, format_value, with_field
 from app.storage.images import is_same_image
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, controller, stateful_set
@@ -30,17 +31,6 @@ from app.storage.volumes import volumes as volumes_of
 from app.storage.workload import has_writable_root, live_template, restarted_at
 
 Objects = Mapping[tuple[str, str], Manifest]
-
-_MAX_VALUE_CHARACTERS = 60
-
-
-@dataclass(frozen=True)
-class FieldChange:
-    """A change of one field of the spec, or of a section that comes or goes; None is a field that is not there."""
-
-    path: tuple[str, ...]
-    before: Any
-    after: Any
 
 
 @dataclass(frozen=True)
@@ -92,13 +82,13 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
     asked, asked_before = restarted_at(new), restarted_at(old)
     done = restarted_at(live.stateful_set["spec"]["template"]) if live and live.stateful_set else None
     if asked and asked not in (asked_before, done):
-        how = f"{_format_value(asked_before)} to {_format_value(asked)}"
+        how = f"{format_value(asked_before)} to {format_value(asked)}"
         effects.append(Effect(f"annotation {RESTARTED_AT}", how, restarts=runs))
 
     resized = _volume_effects(after, live, added) if live else {}
     old_objects, old_template = _objects(before, live, now), _template(before, live)
-    for change in _field_changes(old["spec"], new["spec"]):
-        alone = read({**old, "spec": _with_field(old["spec"], change.path, change.after)}).server
+    for change in field_changes(old["spec"], new["spec"]):
+        alone = read({**old, "spec": with_field(old["spec"], change.path, change.after)}).server
         new_objects = _objects(alone, live, now)
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
@@ -229,7 +219,7 @@ def _class_text(storage_class: str | None) -> str:
 
 def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     """Describes a change by the values of the field and the Services that follow from it."""
-    parts = [f"{_format_value(change.before)} to {_format_value(change.after)}"]
+    parts = [f"{format_value(change.before)} to {format_value(change.after)}"]
 
     for kind, name in {**old, **new}:
         if kind == "Service" and old.get((kind, name)) != new.get((kind, name)):
@@ -238,7 +228,7 @@ def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
 
     if change.path == ("replicas",):
         parts.append("starts the pod" if change.after else "stops the pod, whose volumes are kept")
-    return Effect(".".join(change.path), ", ".join(parts))
+    return Effect(change.field, ", ".join(parts))
 
 
 def _objects(server: DittoServer, live: LiveState | None, now: datetime) -> Objects:
@@ -267,25 +257,3 @@ def _template(server: DittoServer, live: LiveState | None) -> str:
     has_root = present is not None and has_writable_root(present, ())
     revision = PodRevision(config_hash=Hashes.of(server, digests, NEWEST).full, has_writable_root=has_root)
     return json.dumps(stateful_set(owner, server.spec, revision)["spec"]["template"])
-
-
-def _field_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[FieldChange]:
-    """Yields a section that comes or goes as one change: its fields may make no sense one by one."""
-    for name in {**old, **new}:
-        before, after = old.get(name), new.get(name)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            yield from _field_changes(before, after, (*path, name))
-        elif before != after:
-            yield FieldChange((*path, name), before, after)
-
-
-def _with_field(section: Mapping[str, Any], path: Sequence[str], value: Any) -> Manifest:
-    head, *rest = path
-    return {**section, head: _with_field(section.get(head) or {}, rest, value) if rest else value}
-
-
-def _format_value(value: Any) -> str:
-    if value is None:
-        return "unset"
-    text = value if isinstance(value, str) else json.dumps(value)
-    return text if len(text) <= _MAX_VALUE_CHARACTERS else f"{text[: _MAX_VALUE_CHARACTERS - 1]}…"

@@ -447,3 +447,37 @@ def test_a_new_server_may_be_paused() -> None:
     first, *_ = creation(paused(server()), live_state(), NOON)
 
     assert first.what == "annotation dittofs.io/paused"
+
+
+def pod(**pod_spec: Any) -> Manifest:
+    return server(podTemplate={"spec": pod_spec})
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what", "restarts"),
+    [
+        (pod(), pod(securityContext={"runAsUser": None}), "podTemplate.spec.securityContext", True),
+        (
+            pod(securityContext={"fsGroup": 1}),
+            pod(securityContext={"fsGroup": None}),
+            "podTemplate.spec.securityContext.fsGroup",
+            True,
+        ),
+        (
+            pod(containers=[{"name": "a", "image": "x"}]),
+            pod(containers=[{"name": "a", "image": "y"}]),
+            "podTemplate.spec.containers[a].image",
+            True,
+        ),
+        (pod(), pod(containers=[{"name": "dittofs"}]), "podTemplate.spec.containers", False),
+        (pod(), pod(terminationGracePeriodSeconds=105), "podTemplate.spec.terminationGracePeriodSeconds", False),
+        (server(), server(nodeSelector={"disk": "ssd"}), "nodeSelector", True),
+        (server(), server(tolerations=[{"key": "a"}]), "tolerations", True),
+        (server(), server(imagePullSecrets=[{"name": "a"}]), "imagePullSecrets", True),
+        (server(affinity={}), server(affinity={"podAffinity": {}}), "affinity.podAffinity", True),
+    ],
+)
+def test_a_pod_restarts_for_what_changes_it(old: Manifest, new: Manifest, what: str, restarts: bool) -> None:
+    [effect] = effects(new, old)
+
+    assert (effect.what, effect.restarts) == (what, restarts)
