@@ -290,7 +290,8 @@ def custom_resource_definition() -> dict[str, Any]:
         "storage": True,
         "subresources": {
             "status": {},
-            "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"},
+            # A count of its own, of pods that are not available yet, would cost one more write of the status.
+            "scale": {"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.availableReplicas"},
         },
         "additionalPrinterColumns": _COLUMNS,
         "schema": {"openAPIV3Schema": schema},

@@ -161,7 +161,6 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
 
     result = {
         "observedGeneration": generation,
-        "replicas": int(((live.stateful_set or {}).get("status") or {}).get("replicas") or 0),
         "availableReplicas": available_replicas(live),
         "phase": _phase(assessment),
         "conditions": listed,

@@ -119,8 +119,6 @@ class Status(Model):
 
     observed_generation: Annotated[int, Field(json_schema_extra={"format": "int64"})] | None = None
     """The generation of the spec that the status is about; -1 until the operator has seen the server."""
-    replicas: Annotated[int, Within(0)] | None = None
-    """The number of pods, also of one that has not ended yet."""
     available_replicas: Annotated[int, Within(0)] | None = None
     """The number of pods that are available."""
     nfs_endpoint: Annotated[str, Field(max_length=1024)] | None = None

@@ -52,7 +52,6 @@ def test_a_server_that_runs_says_where() -> None:
     status = status_of(running())
 
     assert (status["observedGeneration"], status["availableReplicas"], status["phase"]) == (3, 1, "Running")
-    assert status["replicas"] == 1
     assert status["nfsEndpoint"] == ENDPOINT
     assert reasons(running()) == {
         "Ready": ("True", "Available"),
