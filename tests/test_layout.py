@@ -21,6 +21,7 @@ OF_THE_WHOLE = {
     "tests/test_reasons.py",
     "tests/test_through_the_api_server.py",
     "tests/test_verdicts.py",
+    "tests/test_volume_settings.py",
     "tests/test_wishes.py",
     "tests/controlplane/test_controlplane.py",
     "tests/controlplane/test_proxy.py",

@@ -311,6 +311,11 @@ class Cluster:
         path, query = _object_path(resource, manifest), [("fieldManager", manager)]
         return await self._request(Request("PATCH", path, query, {"metadata": metadata}, _MERGE_PATCH), resource.kind)
 
+    async def merge(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+        """Applies a merge patch, in which a null removes a field. Preconditions as for `apply`."""
+        request = Request("PATCH", _object_path(resource, manifest), _MANAGED, manifest, _MERGE_PATCH)
+        return await self._request(request, resource.kind)
+
     async def patch_status(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
         """Applies a merge patch, which replaces whole lists, whoever owns their items. Preconditions as for `apply`."""
         path = f"{_object_path(resource, manifest)}/status"

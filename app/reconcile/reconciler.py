@@ -15,7 +15,7 @@ from functools import partial
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
 from app.cluster.informers import Informers
-from app.cluster.reader import CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.cluster.reader import CLAIMS, CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
 from app.reconcile.handover import Handover
 from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.provisioner import Provisioner
@@ -50,6 +50,7 @@ from app.storage.workload import SECTION_REJECTED, pending_rollout
 TOKEN_BYTES = 32
 PASSWORD_BYTES = 18  # 24 characters
 WRITE_FAILED = "WriteFailed"
+CLAIM_METADATA_REJECTED = "ClaimMetadataRejected"
 TAKEN_RECHECK_SECONDS = 30.0
 # A webhook of others may have caused what the API server rejects, and may be repaired without an event for us.
 REJECTED_RECHECK_SECONDS = 300.0
@@ -207,7 +208,7 @@ class Reconciler:
         if result.resize.again:
             return Result(0.0)
         unreadable = next((problem for problem in problems if problem.reason == UNREADABLE), None)
-        problem = first(problems, Stage.APPLY, Stage.SERVICES) or unreadable
+        problem = first(problems, Stage.APPLY, Stage.SERVICES, Stage.CLAIMS) or unreadable
         refusal = next(iter(result.resize.refused.values()), "")
         if retry := problem.message if problem else result.resize.failure or refusal:
             return Result(retry=retry)
@@ -307,6 +308,20 @@ class Reconciler:
         for write in deletions:
             if await result.attempt(self._writer.delete(_RESOURCES[write.kind], write.manifest)):
                 self._record(manifest, write.event)
+
+        await self._patch_claims(plan.claims, result)
+
+    async def _patch_claims(self, writes: Sequence[Write], result: ApplyResult) -> None:
+        for write in writes:
+            claim = self._informers.claims.get(key_of(write.manifest))
+            if claim is None:
+                continue
+
+            attempt = self._writer.merge(CLAIMS, claim, write.manifest)
+            if not await result.attempt(attempt, CLAIM_METADATA_REJECTED, Stage.CLAIMS):
+                what = f"volume claim {write.manifest['metadata']['name']} lacks changes of its labels and annotations"
+                problem = result.problems[-1]
+                result.problems[-1] = replace(problem, message=f"{what}: {problem.message}")
 
     async def _ensure(self, write: Write, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState) -> None:
         owner, resource = _owner(manifest), _RESOURCES[write.kind]

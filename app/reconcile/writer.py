@@ -162,6 +162,14 @@ class Writer:
             self._stores[resource].put_written(written)
         return written
 
+    async def merge(self, resource: Resource, live: Manifest, patch: Manifest) -> Manifest:
+        """Applies a merge patch to the object. Raises Conflict when what is known of it is out of date."""
+        manifest = {**patch, "metadata": {**patch["metadata"], **_with_preconditions(live, live)}}
+        self._check_may_write()
+        written = await self._cluster.merge(resource, manifest)
+        self._stores[resource].put_written(written)
+        return written
+
     async def restore_managed_fields(self, live: Manifest, entries: list[Manifest]) -> None:
         """Gives the fields of a recreated StatefulSet back to those who owned them, by these managedFields."""
         if all(entry.get("manager") == FIELD_MANAGER for entry in entries) or not is_created_by_update(live):

@@ -11,6 +11,7 @@ from app.storage.facts import Claim
 from app.storage.names import APP_LABEL, INSTANCE, is_annotation_key, is_qualified_name
 from app.storage.spec import VolumeSettings
 from app.storage.unstructured import Manifest
+from app.storage.volumes import NO_SETTINGS
 
 # On a claim: the keys of the labels and annotations that it has from the spec. Users can edit it like any annotation.
 RECORD = "dittofs.io/claim-metadata"
@@ -48,6 +49,9 @@ def metadata_patch(settings: VolumeSettings, claim: Claim) -> Manifest | None:
 
     What already has the wanted value is nobody's to remove unless the record says so: somebody else has set it.
     """
+    if settings is NO_SETTINGS and RECORD not in claim.annotations:
+        return None
+
     wanted, live = _wanted(settings), {"labels": claim.labels, "annotations": claim.annotations}
     recorded = _read_record(claim)
     patch: dict[str, dict[str, str | None]] = {}

@@ -60,6 +60,7 @@ def claim_problem(state: VolumeState, server: DittoServer, live: LiveState, case
     if state.phase != Phase.PENDING:
         return None
 
+    source = state.data_source
     why = _why_pending(state, live.classes)
     is_overdue = claim is not None and claim.created != "" and claim_seconds_left(claim, case.now) <= 0
     pending = Problem("ClaimOverdue" if is_overdue else "ClaimPending", why, Stage.VOLUMES)
@@ -69,7 +70,8 @@ def claim_problem(state: VolumeState, server: DittoServer, live: LiveState, case
     if class_problem:
         return replace(class_problem, message=f"{name} stays Pending: {class_problem.message}")
     duration = " for more than five minutes" if is_overdue else ""
-    why = why_no_volume(state.claim_name, case.warnings) or why
+    if event := why_no_volume(state.claim_name, case.warnings):
+        why = f"it waits for {source.kind} {source.name}: {event}" if source and claim else event
     return replace(pending, message=f"{name} is Pending{duration}: {why}")
 
 
@@ -109,8 +111,13 @@ def _class_problem(name: str | None, classes: StorageClasses) -> Problem | None:
 
 def _why_pending(state: VolumeState, classes: StorageClasses) -> str:
     storage_class = classes.named(state.storage_class or "")
+    source = f"{state.data_source.kind} {state.data_source.name}" if state.data_source else ""
     if storage_class is None:
-        return f"it waits for a volume{' that somebody creates by hand' if state.storage_class == '' else ''}"
+        by_hand = " that somebody creates by hand" if state.storage_class == "" else ""
+        return f"it waits for {source or f'a volume{by_hand}'}"
     if storage_class.waits_for_pod:
-        return f'StorageClass "{storage_class.name}" waits until the pod has a node'
-    return f'it waits for {storage_class.provisioner} of StorageClass "{storage_class.name}"'
+        restore = f", and is then restored from {source}" if source else ""
+        return f'StorageClass "{storage_class.name}" waits until the pod has a node{restore}'
+
+    provisioner = f'{storage_class.provisioner} of StorageClass "{storage_class.name}"'
+    return f"it waits for {source}, from which {provisioner} restores it" if source else f"it waits for {provisioner}"

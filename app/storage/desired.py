@@ -11,9 +11,11 @@ from datetime import datetime
 from typing import Any
 
 from app.storage import postgres
+from app.storage.claim_metadata import metadata_patch
 from app.storage.claims import claim_seconds_left
 from app.storage.diagnosis import ends_at, node_in_question
 from app.storage.events import Event
+from app.storage.evidence import CLAIM
 from app.storage.facts import Unknown
 from app.storage.live import LiveState
 from app.storage.maintenance import Provisioning
@@ -55,6 +57,7 @@ from app.storage.spec import DittoServer, Spec
 from app.storage.takeover import former_admin_secret_name, is_of_server, without_owner
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import Phase, volume_states
+from app.storage.volumes import volumes
 from app.storage.workload import decide_workload, is_changed, orphan_hash
 
 # Earlier versions saved the StatefulSet that they were about to recreate in this annotation of the ConfigMap. Whoever
@@ -87,7 +90,8 @@ class Plan:
     `resize` is the next step of a volume expansion. `annotate` replaces all annotations of live objects, `disown` all
     owners. `generate` names the Secrets to create with random values, except for a password that the server's
     database knows already: `password_from` names the Secret that has it. The objects in `apply` come in the order of
-    their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live objects.
+    their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live objects, and
+    `claims` has merge patches of the labels and annotations of live claims.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
     sections of the spec the API server does not accept for it, or why the server does not have its S3 keys. `rendering`
@@ -103,6 +107,7 @@ class Plan:
     password_from: str | None = None
     apply: tuple[Write, ...] = ()
     delete: tuple[Write, ...] = ()
+    claims: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
     rendering: Rendering = NEWEST
     provisioning: Provisioning | None = None
@@ -167,6 +172,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         password_from=_known_password(owner, live),
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
+        claims=() if is_foreign else tuple(_claim_patches(owner, spec, live)),
         problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
         rendering=decision.rendering,
         provisioning=None if is_foreign else provisioning(server, live, hashes),
@@ -316,6 +322,15 @@ def _outdated_pod(live: LiveState, step: Step | None, workload: Manifest | None,
         "the pod restarts: its server has new S3 credentials or another bucket, which it only uses after a restart"
     )
     return Write("Pod", live.pod, Event("Normal", "Restarting", message))
+
+
+def _claim_patches(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:
+    """Yields what claims lack of the labels and annotations of the spec, and what they have of an earlier spec."""
+    for volume in volumes(spec.storage):
+        claim = live.claims.get(volume.claim_name(owner.name)) if volume.size else None
+        patch = metadata_patch(volume.settings, claim) if claim and not claim.terminating else None
+        if claim and patch:
+            yield Write(CLAIM, {"metadata": {"name": claim.name, "namespace": owner.namespace, **patch}})
 
 
 def _ignore_saved_state(owner: Owner, live: LiveState) -> Iterator[Write]:

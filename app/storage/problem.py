@@ -18,6 +18,7 @@ class Stage(IntEnum):
     APPLY = auto()
     POD = auto()
     SERVICES = auto()
+    CLAIMS = auto()  # their labels and annotations, which nothing waits for
 
 
 @dataclass(frozen=True)

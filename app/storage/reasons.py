@@ -376,6 +376,15 @@ STORAGE = (
         "Volumes cannot move. To change the class, copy the data to a server of another name.",
     ),
     Reason(
+        "ClaimMetadataRejected",
+        "Reconciling, StorageReady",
+        "Warning",
+        "The API server did not accept the labels and annotations that the spec has for a claim; a policy may forbid "
+        "them. The claim is used as it is, and nothing else waits for it.",
+        "Change them in `spec.storage`, or the policy that the message names.",
+        command=EDIT,
+    ),
+    Reason(
         "Resizing",
         "Reconciling, StorageReady",
         "Normal",

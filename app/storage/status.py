@@ -234,7 +234,7 @@ def reconciling(assessment: _Assessment) -> Verdict:
     if assessment.stalled:
         return "False", RECONCILED
     pending = (
-        assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME)
+        assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME, Stage.CLAIMS)
         or _terminating_stateful_set(assessment)
         or assessment.first(Stage.CREDENTIALS)
         or assessment.not_ready
@@ -270,6 +270,9 @@ def storage_ready(assessment: _Assessment) -> Verdict:
 
     if unmounted := unmounted_database(assessment.server, assessment.live):
         return "True", Problem("DatabaseClaimNotMounted", unmounted)
+
+    if rejected := assessment.first(Stage.CLAIMS):
+        return "True", rejected
 
     larger = [state.message for state in assessment.states if state.larger]
     differing = [state.class_difference for state in assessment.states if state.class_difference]

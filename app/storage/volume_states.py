@@ -7,7 +7,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.database import database_volume
-from app.storage.facts import Claim
+from app.storage.facts import Claim, ObjectReference
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR
 from app.storage.reading import field_name
@@ -55,6 +55,11 @@ class VolumeState:
     class_difference: str = ""
     request: str | None = None
     larger: bool = False
+
+    @property
+    def data_source(self) -> ObjectReference | None:
+        """What the claim is restored from, or will be: a claim that exists has one of its own or none."""
+        return self.claim.data_source if self.claim else self.volume.data_source
 
     def explain(self, cause: str | None = None) -> str:
         """Returns what a person should know about the volume: the cause, by default its message, and its class."""

@@ -34,19 +34,22 @@ ONLINE = Expansion()
 
 
 class VolumeDriver(Background):
-    """Works in one namespace inside a `with`, for a StorageClass that is named after the namespace.
+    """Works in one namespace inside a `with`, for a StorageClass that is named after the namespace, and for more.
 
     `expansion` can be changed at any time; `claim_expansions` replace it for single claims. It never shrinks a volume.
+    It restores claims only from VolumeSnapshots whose names are in `snapshots`.
     """
 
     def __init__(self, control_plane: ControlPlane, namespace: str) -> None:
         super().__init__()
         self.expansion = ONLINE
         self.claim_expansions: dict[str, Expansion] = {}
+        self.snapshots: set[str] = set()
         self.namespace = namespace
         self._expanding_since: dict[tuple[str, str], float] = {}
         self._pods: dict[str, str] = {}
         self._provisioned: set[str] = set()
+        self._classes: set[str] = set()
         trust = ssl.create_default_context(cafile=control_plane.ca_file)
         headers = {"Authorization": f"Bearer {control_plane.token}"}
         self._client = httpx.Client(
@@ -59,7 +62,8 @@ class VolumeDriver(Background):
 
     def __exit__(self, *_: object) -> None:
         super().__exit__()
-        self.remove_class()
+        for name in self._classes:
+            self.remove_class(name)
         for uid in self._provisioned:
             self._client.delete(f"/api/v1/persistentvolumes/{uid}")
         self._client.close()
@@ -72,30 +76,36 @@ class VolumeDriver(Background):
         """Provisions a volume for a claim of another class, which the driver would otherwise ignore."""
         self._provision(claim)
 
-    def put_class(self, *, expandable: bool) -> None:
-        path = "/apis/storage.k8s.io/v1/storageclasses"
+    def put_class(self, name: str = "", *, expandable: bool) -> None:
+        """Creates or changes a StorageClass of the driver, by default the one that is named after the namespace."""
+        name, path = name or self.storage_class, "/apis/storage.k8s.io/v1/storageclasses"
+        self._classes.add(name)
         manifest = {
             "apiVersion": "storage.k8s.io/v1",
             "kind": "StorageClass",
-            "metadata": {"name": self.storage_class},
+            "metadata": {"name": name},
             "provisioner": PROVISIONER,
             "allowVolumeExpansion": expandable,
         }
         if self._client.post(path, json=manifest).status_code == httpx.codes.CONFLICT:
             change = {"allowVolumeExpansion": expandable}
-            self._patch(f"{path}/{self.storage_class}", change)
+            self._patch(f"{path}/{name}", change)
 
-    def remove_class(self) -> None:
-        self._client.delete(f"/apis/storage.k8s.io/v1/storageclasses/{self.storage_class}")
+    def remove_class(self, name: str = "") -> None:
+        self._client.delete(f"/apis/storage.k8s.io/v1/storageclasses/{name or self.storage_class}")
 
     def run(self) -> None:
         while not self.ending.wait(PAUSE_SECONDS):
             for claim in self._list("persistentvolumeclaims"):
-                if claim["spec"].get("storageClassName") != self.storage_class:
+                if claim["spec"].get("storageClassName") not in self._classes:
                     continue
 
                 if claim["status"]["phase"] == "Pending" and _needs_volume(claim):
-                    self._provision(claim)
+                    source = claim["spec"].get("dataSourceRef") or {}
+                    if source.get("kind") == "VolumeSnapshot" and source["name"] not in self.snapshots:
+                        self._miss_snapshot(claim, source["name"])
+                    else:
+                        self._provision(claim)
                 elif claim["status"]["phase"] == "Bound":
                     self._expand(claim)
 
@@ -107,6 +117,30 @@ class VolumeDriver(Background):
         self._provisioned.add(uid)
         volume = volume_for(claim, uid, csi={"driver": PROVISIONER, "volumeHandle": uid})
         _check(self._client.post("/api/v1/persistentvolumes", json=volume))
+
+    def _miss_snapshot(self, claim: Manifest, name: str) -> None:
+        """Records an Event about the claim, as the provisioner sidecar of CSI does, once for each claim."""
+        about = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": self.namespace}
+        identity = {key: claim["metadata"][key] for key in ("name", "uid", "resourceVersion")}
+        message = (
+            f'failed to provision volume with StorageClass "{claim["spec"]["storageClassName"]}": error getting handle '
+            f"for DataSource Type VolumeSnapshot by Name {name}: error getting snapshot {name} from api server: "
+            f'volumesnapshots.snapshot.storage.k8s.io "{name}" not found'
+        )
+        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+        event = {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {"name": f"{identity['name']}.{identity['uid'][:8]}"},
+            "involvedObject": {**about, **identity},
+            "type": "Warning",
+            "reason": "ProvisioningFailed",
+            "message": message,
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "source": {"component": PROVISIONER},
+        }
+        self._client.post(f"/api/v1/namespaces/{self.namespace}/events", json=event)
 
     def _expand(self, claim: Manifest) -> None:
         name, wanted = claim["metadata"]["name"], claim["spec"]["resources"]["requests"]["storage"]

@@ -32,7 +32,7 @@ class ExpansionNamespace(ReconcilerNamespace):
     def storage_class(self) -> str:
         return self.namespace
 
-    async def create_ready_server(self, until: str = "Bound", **sizes: str) -> Manifest:
+    async def create_ready_server(self, until: str = "Bound", **sizes: Any) -> Manifest:
         """Creates a server with these sizes and returns its pod, ready and with bound claims."""
         await self.create_sized_server(**sizes)
         await self.reconcile_until(until)
@@ -40,7 +40,7 @@ class ExpansionNamespace(ReconcilerNamespace):
 
         return await self.make_pod_ready()
 
-    async def create_sized_server(self, **sizes: str) -> None:
+    async def create_sized_server(self, **sizes: Any) -> None:
         """Creates a server with these sizes and waits until the informers have it; does not reconcile it."""
         metadata = {"name": "files", "namespace": self.namespace}
         manifest = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "spec": self.spec(**sizes)}
@@ -58,11 +58,11 @@ class ExpansionNamespace(ReconcilerNamespace):
     async def settle(self) -> None:
         await self.reconcile_until("Reconciled", "Reconciling")
 
-    def spec(self, **sizes: str) -> Manifest:
-        return {"storage": {**SIZES, **sizes, "storageClassName": self.storage_class}}
+    def spec(self, **sizes: Any) -> Manifest:
+        return {"storage": {**SIZES, "storageClassName": self.storage_class, **sizes}}
 
-    async def change_sizes(self, **sizes: str) -> None:
-        """Changes the sizes and waits until the informers have them."""
+    async def change_sizes(self, **sizes: Any) -> None:
+        """Changes the sizes, or the settings of volumes, and waits until the informers have them."""
         await self.edit(spec=self.spec(**sizes))
 
     async def edit(self, **fields: Any) -> None:
