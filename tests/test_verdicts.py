@@ -20,6 +20,7 @@ from app.storage.webhook_configurations import VALIDATE_PATH, VALIDATE_TIMEOUT_S
 from tests.admission.reviews import review
 from tests.controlplane.cluster import REQUEST_SECONDS, ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
+from tests.harness.definitions import definition
 from tests.harness.operator_process import Operator
 from tests.harness.pod_table import ABOUT_PODS, BEYOND_THE_SCHEMA, MORE_PODS, OF_WRONG_TYPE, VERBATIM_PODS
 from tests.harness.server_table import (
@@ -79,11 +80,17 @@ KEPT = {"finalizers": ["example.com/kept"]}
 
 
 @pytest.fixture(scope="module")
-def cluster(control_plane: ControlPlane) -> ControlPlane:
-    """Provides a cluster with the CRD and without a webhook."""
-    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([custom_resource_definition(), *CLASSES]))
-    control_plane.wait_until_established("dittoservers.dittofs.dittofs.com")
-    return control_plane
+def cluster(control_plane: ControlPlane) -> Iterator[ControlPlane]:
+    """Provides a cluster with the CRD and without a webhook, which serves VolumeSnapshots and has none."""
+    snapshots = definition("snapshot.storage.k8s.io", "VolumeSnapshot", "volumesnapshots")
+    manifests = [custom_resource_definition(), snapshots, *CLASSES]
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(manifests))
+    for crd in ("dittoservers.dittofs.dittofs.com", snapshots["metadata"]["name"]):
+        control_plane.wait_until_established(crd)
+
+    yield control_plane
+
+    control_plane.kubectl("delete", "crd", snapshots["metadata"]["name"])
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.storage.facts import PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT, DryRun
+from app.storage.facts import PRIORITY_CLASS, SERVICE_ACCOUNT, SNAPSHOT_GROUP, VOLUME_SNAPSHOT, DryRun
 from app.storage.spec import API_VERSION, KIND, PLURAL
 
 
@@ -20,7 +20,6 @@ class Resource:
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
 # The version that the CSI snapshotter's CustomResourceDefinitions serve, where a cluster has them.
-_SNAPSHOTS = "snapshot.storage.k8s.io/v1"
 
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
 SECRETS = Resource("v1", "secrets", "Secret")
@@ -41,7 +40,7 @@ VALIDATING_WEBHOOKS = Resource(
 )
 PRIORITY_CLASSES = Resource("scheduling.k8s.io/v1", "priorityclasses", PRIORITY_CLASS, namespaced=False)
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", SERVICE_ACCOUNT)
-VOLUME_SNAPSHOTS = Resource(_SNAPSHOTS, "volumesnapshots", VOLUME_SNAPSHOT)
+VOLUME_SNAPSHOTS = Resource(f"{SNAPSHOT_GROUP}/v1", "volumesnapshots", VOLUME_SNAPSHOT)
 DITTO_SERVERS = Resource(API_VERSION, PLURAL, KIND)
 
 

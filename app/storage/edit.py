@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from app.storage import quantity
+from app.storage.claim_metadata import template_metadata
 from app.storage.desired import Plan, desired
 from app.storage.difference import differs
 from app.storage.facts import Claim
@@ -31,6 +32,9 @@ from app.storage.volumes import volumes as volumes_of
 from app.storage.workload import has_writable_root, live_template, restarted_at
 
 Objects = Mapping[tuple[str, str], Manifest]
+
+
+_CLAIM = "volume claim"
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         effects.append(Effect(f"annotation {RESTARTED_AT}", how, restarts=runs))
 
     resized = _volume_effects(after, live, added) if live else {}
-    old_objects, old_template = _objects(before, live, now), _template(before, live)
+    old_objects, old_template = {**_objects(before, live, now), **_claims(before)}, _template(before, live)
     for change in field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": with_field(old["spec"], change.path, change.after)}).server
-        new_objects = _objects(alone, live, now)
+        new_objects = {**_objects(alone, live, now), **_claims(alone)}
         effect = resized.get(".".join(("spec", *change.path))) or _field_effect(change, old_objects, new_objects)
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
             effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
@@ -192,7 +196,9 @@ def _reuse_effect(state: VolumeState, claim: Claim, server: DittoServer, live: L
 def _resize_effect(state: VolumeState, server: DittoServer, live: LiveState) -> Effect:
     volume, claim, name = state.volume, state.claim, f"claim {state.claim_name}"
     if claim is None:
-        return Effect(volume.name, f"{volume.size}, {name} is created, {_class_text(state.storage_class)}")
+        source = state.data_source
+        restored = f", restored from {source.kind} {source.name}" if source else ""
+        return Effect(volume.name, f"{volume.size}, {name} is created, {_class_text(state.storage_class)}{restored}")
     if state.phase in (Phase.PENDING, Phase.LOST):
         return Effect(volume.name, f"{volume.size}, {name} is {state.phase} and asks for {claim.requested}")
     if not state.request:
@@ -222,9 +228,9 @@ def _field_effect(change: FieldChange, old: Objects, new: Objects) -> Effect:
     parts = [f"{format_value(change.before)} to {format_value(change.after)}"]
 
     for kind, name in {**old, **new}:
-        if kind == "Service" and old.get((kind, name)) != new.get((kind, name)):
+        if kind in ("Service", _CLAIM) and old.get((kind, name)) != new.get((kind, name)):
             verb = "removes" if (kind, name) not in new else "changes" if (kind, name) in old else "creates"
-            parts.append(f"{verb} Service {name}")
+            parts.append(f"{verb} {kind} {name}")
 
     if change.path == ("replicas",):
         parts.append("starts the pod" if change.after else "stops the pod, whose volumes are kept")
@@ -236,6 +242,12 @@ def _objects(server: DittoServer, live: LiveState | None, now: datetime) -> Obje
     present = LiveState(services=live.services) if live else None
     plan = _plan(server, now, present)
     return {(write.kind, write.manifest["metadata"]["name"]): write.manifest for write in plan.apply}
+
+
+def _claims(server: DittoServer) -> Objects:
+    """Returns the labels and annotations that claims are to have, by kind and name."""
+    volumes = [volume for volume in volumes_of(server.spec.storage) if volume.size]
+    return {(_CLAIM, volume.claim_name(server.metadata.name)): template_metadata(volume.settings) for volume in volumes}
 
 
 def _plan(server: DittoServer, now: datetime, live: LiveState | None = None) -> Plan:

@@ -23,6 +23,7 @@ OPAQUE = "Opaque"
 
 # Kinds of an ObjectReference.
 PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT = "PriorityClass", "ServiceAccount", "VolumeSnapshot"
+SNAPSHOT_GROUP = "snapshot.storage.k8s.io"
 
 _SENDABLE = re.compile("[\x21-\x7e]*")
 _BCRYPT = re.compile(r"\$2[abxy]?\$\d\d\$")

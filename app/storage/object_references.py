@@ -11,6 +11,7 @@ from typing import Any
 from app.storage.facts import (
     PRIORITY_CLASS,
     SERVICE_ACCOUNT,
+    SNAPSHOT_GROUP,
     VOLUME_SNAPSHOT,
     ExistingObject,
     ObjectReference,
@@ -20,6 +21,7 @@ from app.storage.facts import (
 from app.storage.finding import Finding, quote_value, warning
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.spec import Spec
+from app.storage.volumes import CACHE, CONTENT, METADATA
 
 SERVICE_ACCOUNT_PATH = "spec.s3.serviceAccountName"
 PULL_SECRET = "Secret"  # noqa: S105 - a kind
@@ -55,7 +57,12 @@ def object_references(spec: Spec) -> tuple[NamedObject, ...]:
     pod = (spec.pod_template.spec if spec.pod_template else None) or {}
     named = (
         entry
-        for entry in (*_pod_references(pod), *_s3_references(spec), *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS))
+        for entry in (
+            *_pod_references(pod),
+            *_s3_references(spec),
+            *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS),
+            *_snapshots(spec),
+        )
         if entry.reference not in _ALWAYS_THERE and 0 < len(entry.reference.name) <= MAX_NAME_CHARACTERS
     )
     return tuple({entry.reference: entry for entry in named}.values())
@@ -101,3 +108,14 @@ def _pull_secrets(spec: Spec, pod: Mapping[str, Any]) -> Iterator[NamedObject]:
         name = entry.get("name") if isinstance(entry, Mapping) else None
         if isinstance(name, str):
             yield NamedObject("spec.podTemplate.spec.imagePullSecrets", ObjectReference(PULL_SECRET, name))
+
+
+def _snapshots(spec: Spec) -> Iterator[NamedObject]:
+    for name, settings in (
+        (METADATA, spec.storage.metadata),
+        (CONTENT, spec.storage.content),
+        (CACHE, spec.storage.cache),
+    ):
+        source = settings.data_source_ref if settings else None
+        if source and (source.api_group, source.kind) == (SNAPSHOT_GROUP, VOLUME_SNAPSHOT):
+            yield NamedObject(f"spec.storage.{name}.dataSourceRef", ObjectReference(VOLUME_SNAPSHOT, source.name))

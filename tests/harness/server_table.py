@@ -1025,6 +1025,7 @@ LEFTOVERS = (
         warnings=(
             "is reused with its data",
             "storage.cache.dataSourceRef has no effect: volume claim cache-restored-0 exists; to restore it, delete",
+            'VolumeSnapshot "nightly" does not exist; its claim stays Pending until it does',
         ),
     ),
     Leftover(

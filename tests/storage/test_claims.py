@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 import pytest
 
 from app.storage.claims import claim_seconds_left
-from app.storage.facts import Claim, StorageClass, StorageClasses
+from app.storage.facts import Claim, ObjectReference, StorageClass, StorageClasses
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     BOTH_CLASSES,
@@ -19,6 +19,7 @@ from tests.harness.observations import (
     starting,
     status_of,
 )
+from tests.harness.server_table import snapshot, storage
 from tests.harness.warning_events import warning
 
 BEFORE_SERVER = "2026-01-01T00:00:00Z"
@@ -158,6 +159,57 @@ def test_a_pending_claim_quotes_its_provisioner() -> None:
 
     assert condition("StorageReady", observation)["message"] == message
     assert status_of(observation)["volumes"][0]["message"] == message
+
+
+NIGHTLY = ObjectReference("VolumeSnapshot", "nightly")
+RESTORED = storage(metadata=snapshot())
+
+
+@pytest.mark.parametrize(
+    ("claim", "changes", "message"),
+    [
+        (
+            replace(PENDING, data_source=NIGHTLY),
+            {},
+            'it waits for VolumeSnapshot nightly, from which example.com/fast of StorageClass "fast" restores it',
+        ),
+        (None, {}, "it waits for VolumeSnapshot nightly, from which"),
+        (PENDING, {}, 'it waits for example.com/fast of StorageClass "fast"'),
+        (
+            replace(PENDING, data_source=NIGHTLY),
+            {"classes": WAITING_CLASSES},
+            'StorageClass "fast" waits until the pod has a node, and is then restored from VolumeSnapshot nightly',
+        ),
+        (
+            replace(PENDING, data_source=NIGHTLY),
+            {"classes": StorageClasses(gap="forbidden")},
+            "it waits for VolumeSnapshot nightly",
+        ),
+        (
+            replace(PENDING, data_source=NIGHTLY),
+            {"warnings": [warning("not ready", "ProvisioningFailed", "PersistentVolumeClaim", PENDING.name)]},
+            "it waits for VolumeSnapshot nightly: not ready",
+        ),
+    ],
+)
+def test_a_restore_says_what_it_waits_for(claim: Claim | None, changes: Manifest, message: str) -> None:
+    claims = {**bound("cache"), **({claim.name: claim} if claim else {})}
+
+    ready = condition("StorageReady", starting(claims=claims, **changes), dittoserver(**RESTORED))
+
+    assert ready["message"] == f"volume claim {PENDING.name} is Pending: {message}" or message.endswith("which")
+    assert message in ready["message"]
+
+
+def test_a_leftover_of_another_class_than_its_volume_is_told() -> None:
+    manifest = dittoserver(**storage(metadata={"storageClassName": "slow"}))
+    observation = starting(claims=bound("metadata", "cache"), classes=BOTH_CLASSES)
+
+    ready = condition("StorageReady", observation, manifest)
+
+    assert (ready["status"], ready["reason"]) == ("True", "StorageClassDiffers")
+    assert 'metadata-files-0 is of StorageClass "fast", not "slow" as the spec asks' in ready["message"]
+    assert "cache-files-0" not in ready["message"]
 
 
 def test_a_claim_is_overdue_after_five_minutes() -> None:

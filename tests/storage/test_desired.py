@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from app.storage.claim_metadata import RECORD
 from app.storage.database import database_mounts
 from app.storage.desired import (
     NODE_RECHECK_SECONDS,
@@ -30,7 +31,7 @@ from app.storage.rollout import REVISION
 from app.storage.services import services
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest
-from tests.harness.server_table import server
+from tests.harness.server_table import server, storage
 
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 BEFORE, LONG_AGO = "2026-02-01T11:59:55Z", "2026-01-01T12:00:00Z"
@@ -553,3 +554,45 @@ def test_a_paused_server_still_says_which_secret_is_missing() -> None:
     plan = desired(of_spec(**spec), known(is_paused=True, secrets={**SECRETS, "s3": None}), NOON)
 
     assert [problem.reason for problem in plan.problems] == ["SecretNotFound"]
+
+
+def labelled(**cache: Any) -> DittoServer:
+    return of_spec(**storage(cache={"labels": {"team": "a"}}, **cache))
+
+
+def test_a_claim_gets_what_the_spec_adds() -> None:
+    [write] = desired(labelled(), settled(), NOON).claims
+
+    assert (write.kind, write.event) == ("PersistentVolumeClaim", None)
+    assert write.manifest["metadata"] == {
+        "name": "cache-files-0",
+        "namespace": "here",
+        "labels": {"team": "a"},
+        "annotations": {RECORD: '{"labels":["team"]}'},
+    }
+
+
+def test_a_spec_without_settings_patches_no_claim() -> None:
+    labels = {"app": "dittofs-server", "team": "a"}
+    claims = {name: replace(claim, labels=labels) for name, claim in known().claims.items()}
+
+    assert desired(of_spec(), settled(claims=claims), NOON).claims == ()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"claims": {}},
+        {"claims": {"cache-files-0": Claim("cache-files-0", "fast", "5Gi", "Bound", terminating=True)}},
+        {"is_paused": True},
+        {"uid": "another"},
+    ],
+)
+def test_a_claim_that_is_not_to_be_changed_stays(state: Manifest) -> None:
+    assert desired(labelled(), settled(**state), NOON).claims == ()
+
+
+def test_a_claim_of_a_volume_that_the_server_lacks_stays() -> None:
+    content = Claim("content-files-0", "fast", "5Gi", "Bound", annotations={RECORD: '{"labels":["team"]}'})
+
+    assert desired(of_spec(), settled(claims={**known().claims, content.name: content}), NOON).claims == ()

@@ -17,7 +17,7 @@ from app.storage.rendering import NEWEST, Rendering
 from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
-from tests.harness.server_table import IMAGE, jwt, s3, server, storage
+from tests.harness.server_table import IMAGE, jwt, s3, server, snapshot, storage
 
 NOON = datetime(2026, 2, 1, 12, tzinfo=UTC)
 FAST = StorageClass("fast", is_default=True, expandable=True)
@@ -165,6 +165,53 @@ def test_pinning_what_runs_migrates_nothing() -> None:
 )
 def test_a_field_names_its_values_and_services(new: Manifest, effect: Effect) -> None:
     assert effects(new) == [effect]
+
+
+def test_labels_and_annotations_change_claims_and_restart_nothing() -> None:
+    old = server(**storage(cache={"labels": {"team": "a", "tier": "1"}}))
+    new = server(**storage(cache={"labels": {"team": "b"}}, metadata={"annotations": {"a": "b"}}))
+
+    assert [(effect.what, effect.how, effect.restarts) for effect in effects(new, old)] == [
+        ("storage.cache.labels.team", "a to b, changes volume claim cache-files-0", False),
+        ("storage.cache.labels.tier", "1 to unset, changes volume claim cache-files-0", False),
+        (
+            "storage.metadata",
+            'unset to {"annotations": {"a": "b"}}, changes volume claim metadata-files-0',
+            False,
+        ),
+    ]
+
+
+def test_a_class_or_source_of_a_volume_changes_nothing_else() -> None:
+    old = server(**storage(cache=snapshot()))
+    new = server(**storage(cache={"storageClassName": "fast"}))
+
+    assert [(effect.what, effect.restarts) for effect in effects(new, old)] == [
+        ("storage.cache.dataSourceRef", False),
+        ("storage.cache.storageClassName", False),
+    ]
+
+
+def test_a_restored_volume_names_its_source() -> None:
+    added = server(**storage(contentSize="1Gi", content={"storageClassName": "slow", **snapshot()}))
+
+    [content, settings] = effects(added)
+
+    assert content.how == "1Gi, claim content-files-0 is created, class slow, restored from VolumeSnapshot nightly"
+    assert content.restarts
+    assert "changes volume claim" not in settings.how
+
+
+def test_a_volume_of_its_own_class_grows_by_that() -> None:
+    old, new = (server(**storage(cache={"storageClassName": "slow"}, cacheSize=size)) for size in ("5Gi", "9Gi"))
+    live = LiveState(
+        {entry.name: entry for entry in (claim("metadata", "10Gi"), claim("cache", "5Gi", storage_class="slow"))},
+        StorageClasses((StorageClass("fast"), StorageClass("slow", expandable=True))),
+    )
+
+    [effect] = effects(new, old, live)
+
+    assert effect.how == "5Gi to 9Gi, claim cache-files-0, class slow expands online"
 
 
 def test_a_field_within_a_section_is_an_effect() -> None:

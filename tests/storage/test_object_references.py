@@ -21,7 +21,7 @@ from app.storage.object_references import (
 )
 from app.storage.reading import read
 from app.storage.spec import Spec
-from tests.harness.server_table import server
+from tests.harness.server_table import server, snapshot, storage
 
 
 def spec(pod: Any = None, **fields: Any) -> Spec:
@@ -131,3 +131,19 @@ def test_a_hostile_type_stays_one_short_line() -> None:
 
     assert message.isprintable()
     assert len(message) < 180
+
+
+def test_a_volume_names_its_snapshot() -> None:
+    volumes = {"contentSize": "1Gi", "content": snapshot("weekly"), "cache": snapshot("weekly"), "metadata": snapshot()}
+
+    assert object_references(read(server(**storage(**volumes))).server.spec) == (
+        NamedObject("spec.storage.metadata.dataSourceRef", ObjectReference(VOLUME_SNAPSHOT, "nightly")),
+        NamedObject("spec.storage.cache.dataSourceRef", ObjectReference(VOLUME_SNAPSHOT, "weekly")),
+    )
+
+
+@pytest.mark.parametrize(
+    "source", [snapshot(kind="PersistentVolumeClaim", apiGroup=None), snapshot(apiGroup="example.com")]
+)
+def test_other_sources_of_volumes_are_not_looked_up(source: Any) -> None:
+    assert object_references(read(server(**storage(cache=source))).server.spec) == ()

@@ -6,7 +6,7 @@ import pytest
 
 from app.admission.review import WARNING_CHARACTERS
 from app.storage.change import Change
-from app.storage.facts import Claim, Facts, StorageClass, StorageClasses, Unknown
+from app.storage.facts import VOLUME_SNAPSHOT, Claim, Facts, ObjectReference, StorageClass, StorageClasses, Unknown
 from app.storage.finding import Finding, rejections, warnings
 from app.storage.rules import judge, needs
 from app.storage.unstructured import Manifest
@@ -187,7 +187,8 @@ def left(*claims: Manifest) -> Facts:
     more = (StorageClass(ELASTIC, expandable=True), StorageClass(LATER, waits_for_pod=True))
     classes = StorageClasses((FAST_FIXED, SLOW, *more))
 
-    return Facts(classes, claims={name: existing.get(name) for name in names})
+    absent = ObjectReference(VOLUME_SNAPSHOT, "nightly")
+    return Facts(classes, claims={name: existing.get(name) for name in names}, objects={absent: None})
 
 
 def messages_of(findings: Sequence[Finding]) -> list[str]:
