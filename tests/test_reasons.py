@@ -15,14 +15,18 @@ TERMINATING = {"ServiceTerminating", "ConfigMapTerminating", "StatefulSetTermina
 DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}
 # Names in the code that look like reasons of the operator and are something else.
 KINDS = """
-    APIGroupList APIResourceList AdmissionReview ConfigMap CustomResourceDefinition DittoServer ExecCredential
-    MutatingWebhookConfiguration NetworkPolicy PartialObjectMetadataList PersistentVolumeClaim PodSecurityContext
-    PodSpec PriorityClass ResourceRequirements SecurityContext ServiceAccount StatefulSet StorageClass
-    ValidatingWebhookConfiguration VolumeSnapshot
+    APIGroupList APIResourceList AdmissionReview ConfigMap ConfigMapVolumeSource ContainerPort
+    CustomResourceDefinition DittoServer DownwardAPIVolumeSource ExecCredential GRPCAction HTTPGetAction
+    HostPathVolumeSource MutatingWebhookConfiguration NFSVolumeSource NetworkPolicy ObjectFieldSelector
+    PartialObjectMetadataList PersistentVolumeClaim PersistentVolumeClaimVolumeSource PodSecurityContext PodSpec
+    PriorityClass ProjectedVolumeSource ResourceFieldSelector ResourceRequirements SecretVolumeSource SecurityContext
+    ServiceAccount ServiceAccountTokenProjection StatefulSet StorageClass ValidatingWebhookConfiguration VolumeMount
+    VolumeSnapshot
 """
 VALUES_OF_FIELDS = """
-    BearerToken ExternalName FieldValueInvalid IfAvailable JSONPatch LoadBalancer NodePort NotOlderThan OnRootMismatch
-    PreferDualStack ReadWriteOnce RequireDualStack RollingUpdate RuntimeDefault WaitForFirstConsumer
+    BearerToken ClusterFirst ExternalName FieldValueInvalid IfAvailable IfNotPresent JSONPatch LoadBalancer NodePort
+    NotOlderThan OnRootMismatch PreferDualStack ReadWriteOnce RequireDualStack RollingUpdate RuntimeDefault
+    WaitForFirstConsumer
 """
 CONDITIONS_OF_PODS = "PodScheduled"
 REASONS_OF_OTHERS = """

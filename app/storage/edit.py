@@ -25,6 +25,7 @@ from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
 from app.storage.status_schema import ServerStatus
+from app.storage.stored_form import stored_template
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, VolumeState, volume_states
 from app.storage.volumes import is_bound, is_of_another_class, storage_class_of, unknown_resizability
@@ -268,4 +269,4 @@ def _template(server: DittoServer, live: LiveState | None) -> str:
 
     has_root = present is not None and has_writable_root(present, ())
     revision = PodRevision(config_hash=Hashes.of(server, digests, NEWEST).full, has_writable_root=has_root)
-    return json.dumps(stateful_set(owner, server.spec, revision)["spec"]["template"])
+    return json.dumps(stored_template(stateful_set(owner, server.spec, revision)["spec"]["template"]), sort_keys=True)

@@ -528,3 +528,16 @@ def test_a_pod_restarts_for_what_changes_it(old: Manifest, new: Manifest, what: 
     [effect] = effects(new, old)
 
     assert (effect.what, effect.restarts) == (what, restarts)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"resources": {"limits": {"memory": "1Gi"}}}, {"resources": {"limits": {"memory": "1024Mi"}}}),
+        ({}, {"podTemplate": {"spec": {"dnsPolicy": "ClusterFirst", "hostNetwork": False}}}),
+        ({}, {"podTemplate": {"spec": {"terminationGracePeriodSeconds": 105}}}),
+        ({"podTemplate": {"metadata": {"labels": {}}}}, {}),
+    ],
+)
+def test_another_way_to_write_a_pod_restarts_nothing(old: Manifest, new: Manifest) -> None:
+    assert [effect.restarts for effect in effects(server(**new), server(**old))] == [False]
