@@ -82,11 +82,11 @@ class Storage(Model):
     model_config = ConfigDict(json_schema_extra={"required": ["metadataSize", "cacheSize"]})
 
     metadata_size: Size | None = None
-    """Size of the volume for metadata and the control plane's database, such as 10Gi."""
+    """Size of the volume for metadata and the control plane's database, such as 10Gi. It can only grow."""
     content_size: Size | None = None
-    """Size of the volume for content; leave it out for no such volume, as with content in S3."""
+    """Size of the volume for content; without it there is none, as with content in S3. Adding it restarts the pod."""
     cache_size: Size = "5Gi"
-    """Size of the volume for the cache, such as 5Gi."""
+    """Size of the volume for the cache, such as 5Gi. It can only grow, if its class allows that."""
     storage_class_name: Name | None = None
     """StorageClass of all volumes; the cluster's default class when left out, empty for volumes bound by hand."""
     metadata: VolumeSettings | None = None
@@ -99,43 +99,43 @@ class Storage(Model):
 
 class Sqlite(Model):
     path: Path = "/data/controlplane/controlplane.db"
-    """The database file."""
+    """The database file, on a volume. A change restarts the pod with another database; nothing is copied."""
 
 
 class Database(Model):
     """The database of users, shares and stores."""
 
     type: Literal["sqlite", "postgres"] = "sqlite"
-    """sqlite or postgres."""
+    """sqlite or postgres. What decides is whether postgresSecretRef is set."""
     sqlite: Sqlite = section(Sqlite)
     """The SQLite database."""
     postgres_secret_ref: SecretKey | None = None
-    """The key that holds a PostgreSQL connection string; wins over SQLite."""
+    """The key that holds a PostgreSQL connection string; wins over SQLite. A change restarts the pod."""
 
 
 class Cache(Model):
     """The server's cache on the cache volume."""
 
     path: Path = "/data/cache"
-    """The folder of the cache."""
+    """The folder of the cache. A change restarts the pod."""
     size: Word = "1GB"
-    """How much the cache may hold, in DittoFS notation, such as 1GB."""
+    """How much the cache may hold, such as 1GB: less than storage.cacheSize. A change restarts the pod."""
 
 
 class Metrics(Model):
     """Prometheus metrics of the server."""
 
     enabled: bool = False
-    """Whether metrics are served."""
+    """Whether metrics are served. A change restarts the pod."""
     port: Port = 9090
-    """The port of the metrics."""
+    """The port of the metrics, in the pod and of the Service. A change restarts the pod."""
 
 
 class ControlPlane(Model):
     """The server's API."""
 
     port: Port = 8080
-    """The port of the API."""
+    """The port of the API, in the pod and of the Service. A change restarts the pod."""
 
 
 class Jwt(Model):
@@ -144,9 +144,9 @@ class Jwt(Model):
     secret_ref: SecretKey
     """The key that holds the signing secret, of 32 characters or more."""
     access_token_duration: Word = "15m"
-    """How long an access token is valid."""
+    """How long an access token is valid, such as 15m."""
     refresh_token_duration: Word = "168h"
-    """How long a refresh token is valid."""
+    """How long a refresh token is valid, such as 168h."""
     issuer: Name = "dittofs"
     """The issuer named in tokens."""
 
@@ -155,9 +155,9 @@ class Admin(Model):
     """The first administrator."""
 
     username: Name = "admin"
-    """Has no effect: the first administrator is always called admin."""
+    """Has no effect: the first administrator is always called admin. A change restarts the pod all the same."""
     password_secret_ref: SecretKey | None = None
-    """The key that holds the first password; when left out, a password is generated."""
+    """The key that holds the first password; when left out, one is generated. A change restarts the pod."""
 
 
 class Identity(Model):
@@ -166,7 +166,7 @@ class Identity(Model):
     type: Literal["memory"] = "memory"
     """memory."""
     jwt: Jwt | None = None
-    """Tokens of the API; when left out, a signing secret is generated."""
+    """Tokens of the API; when left out, a signing secret is generated. A change restarts the pod."""
     admin: Admin = section(Admin)
     """The first administrator."""
 
@@ -263,9 +263,9 @@ class Smb(Model):
     """Access by SMB."""
 
     enabled: bool = False
-    """Whether SMB is served."""
+    """Whether the Service has a port for SMB. The server listens in any case, and does not restart."""
     port: Port = 445
-    """The Service's port for SMB."""
+    """The Service's port for SMB. A change restarts nothing."""
     max_connections: Annotated[int, Within(0)] = 0
     """Has no effect: the server's configuration has no such setting."""
     max_requests_per_connection: Annotated[int, Within(1)] = 100
@@ -306,15 +306,15 @@ class S3(Model):
     """Content in S3."""
 
     credentials_secret_ref: S3Credentials | None = None
-    """The Secret with the credentials."""
+    """The Secret with the credentials. A change, also of the Secret, restarts the pod, so that the server uses it."""
     ca_secret_ref: S3Ca | None = None
-    """The Secret with the CA of the S3 endpoint, which the server trusts besides the public ones."""
+    """The Secret with the CA of the S3 endpoint, trusted besides the public ones. A change restarts the pod."""
     service_account_name: ObjectName | None = None
-    """The pod's ServiceAccount, from which DittoFS up to 0.12 gets S3 credentials where the cloud provides them."""
+    """The pod's ServiceAccount: DittoFS up to 0.12 gets S3 keys of the cloud by it. A change restarts the pod."""
     region: Word = "eu-west-1"
-    """The region of the bucket; has no effect without a bucket."""
+    """The region of the bucket; has no effect without a bucket. A change restarts the pod."""
     bucket: Name | None = None
-    """The name of the bucket. DittoFS 0.13 or newer needs it to get the credentials, of which it keeps a copy."""
+    """The bucket. DittoFS 0.13 or newer needs it to get the credentials; there a change restarts the pod."""
 
 
 def _check_share_name(value: str) -> str:
@@ -397,11 +397,11 @@ class Spec(Model):
     model_config = ConfigDict(json_schema_extra={"required": ["storage"]})
 
     image: Image = "marmos91c/dittofs:latest"
-    """The container image of the server. Pin a release or a digest: another version may migrate the database."""
+    """The image of the server. A change restarts the pod, and may migrate the database for good: pin a release."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = None
-    """Always, IfNotPresent or Never; when left out, Kubernetes decides by the tag of the image."""
+    """Always, IfNotPresent or Never; the tag of the image decides when left out. A change restarts the pod."""
     replicas: Annotated[int, Within(0, 1)] = 1
-    """1, or 0 to stop the server and keep its data."""
+    """1, or 0 to stop the server and keep its data. kubectl scale sets it."""
     storage: Storage = section(Storage)
     """The volumes."""
     database: Database = section(Database)
@@ -417,29 +417,29 @@ class Spec(Model):
     service: Service = section(Service)
     """The Services, by which clients reach the server."""
     nfs_port: Port = 2049
-    """The Service's port for NFS."""
+    """The Service's port for NFS. A change moves the port under clients that have mounted it, and restarts nothing."""
     smb: Smb = section(Smb)
     """Access by SMB."""
     s3: S3 = section(S3)
     """Content in S3."""
     shares: Shares | None = None
-    """Shares that the operator creates in the server."""
+    """Shares that the operator creates in the server while it runs. One that is removed here stays in the server."""
     resources: Verbatim | None = None
-    """Resources of the container (core/v1 ResourceRequirements)."""
+    """Resources of the container (core/v1 ResourceRequirements). A change restarts the pod."""
     security_context: Verbatim | None = None
-    """Security context of the container (core/v1 SecurityContext)."""
+    """Security context of the container (core/v1 SecurityContext), field by field. A change restarts the pod."""
     pod_security_context: Verbatim | None = None
-    """Security context of the pod (core/v1 PodSecurityContext)."""
+    """Security context of the pod (core/v1 PodSecurityContext), field by field. A change restarts the pod."""
     image_pull_secrets: PullSecrets | None = None
-    """Secrets with which the kubelet pulls the images of the pod."""
+    """Secrets with which the kubelet pulls the images of the pod. A change restarts the pod."""
     node_selector: Labels | None = None
-    """Labels that a node must have to run the pod."""
+    """Labels that a node must have to run the pod. A change restarts the pod."""
     tolerations: Tolerations | None = None
-    """Taints of nodes on which the pod may run nevertheless (core/v1 Toleration)."""
+    """Taints of nodes on which the pod may run nevertheless (core/v1 Toleration). A change restarts the pod."""
     affinity: Verbatim | None = None
-    """Where the pod should run, by labels of nodes and of other pods (core/v1 Affinity)."""
+    """Where the pod should run, by labels of nodes and of other pods (core/v1 Affinity). A change restarts the pod."""
     pod_template: PodTemplate | None = None
-    """What the pod has next to, or instead of, what the operator renders, such as labels, sidecars or volumes."""
+    """What the pod has besides what the operator renders, such as labels or sidecars. A change restarts the pod."""
 
 
 class Metadata(Model):
