@@ -136,8 +136,9 @@ def _crash_problem(container: _Container, waiting: str, case: Case) -> Problem:
 
     why = quote(ended.get("reason") or waiting)
     message = f"{container.title} ended with exit code {ended.get('exitCode')} ({why}); {logs} says why"
-    if ended.get("reason") == "OOMKilled" and is_server:
-        message = f"{message}; it had less memory than it needs: raise spec.resources.limits.memory"
+    if ended.get("reason") == "OOMKilled":
+        field = "spec.resources.limits.memory" if is_server else "its limit in spec.podTemplate"
+        message = f"{message}; it had less memory than it needs: raise {field}"
     return Problem(reason, message)
 
 
@@ -149,13 +150,12 @@ _PULL_CAUSES = (
             r"|no basic auth|failed to authorize",
             re.IGNORECASE,
         ),
-        "the registry refuses access, or has no such image: check its name, and that the namespace's ServiceAccount "
-        "`default` names a pull secret for the registry in imagePullSecrets; then delete the pod",
+        "the registry refuses access, or has no such image: check its name, and that spec.imagePullSecrets names a "
+        "Secret with credentials for the registry",
     ),
     (
         re.compile(r"\b429\b|toomanyrequests|too many requests", re.IGNORECASE),
-        "the registry's rate limit is reached: wait, or name a pull secret in imagePullSecrets of the namespace's "
-        "ServiceAccount `default`",
+        "the registry's rate limit is reached: wait, or name a Secret with credentials in spec.imagePullSecrets",
     ),
     (re.compile(r"no match for platform", re.IGNORECASE), "the image is not made for the node's platform"),
     (
@@ -173,7 +173,7 @@ _PULL_CAUSES = (
     (re.compile(r"no space left", re.IGNORECASE), "the node's disk is full"),
     (
         re.compile(r"not found|manifest unknown|name unknown", re.IGNORECASE),
-        "the registry has no such image or tag: check spec.image",
+        "the registry has no such image or tag: check {field}",
     ),
 )
 _PULL_ERRORS = {
@@ -200,7 +200,8 @@ def _pull_problem(container: _Container, case: Case) -> Problem:
         return Problem("ImagePullBackOff", message)
 
     causes = (cause for pattern, cause in _PULL_CAUSES if pattern.search(answer))
-    cause = next(causes, "the container runtime of the node says why")
+    field = "spec.image" if container.role == CONTAINER else "its image in spec.podTemplate"
+    cause = next(causes, "the container runtime of the node says why").replace("{field}", field)
     for event in case.newest("FailedToRetrieveImagePullSecret"):
         if match := _PULL_SECRETS.search(event.message):
             cause = f"{cause}; these pull secrets do not exist: {match[1]}"

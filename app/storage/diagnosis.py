@@ -170,13 +170,14 @@ _REJECTIONS = (
     (
         re.compile(r'\bviolates PodSecurity "([^":]+)'),
         "PodSecurityViolation",
-        "change spec.securityContext or spec.podSecurityContext, or have an administrator change the namespace's label "
+        "change spec.securityContext, spec.podSecurityContext or spec.podTemplate, or have an administrator change the "
+        "namespace's label "
         "pod-security.kubernetes.io/enforce ({0})",
     ),
     (
         re.compile(r"\bunable to validate against any security context constraint"),
         "PodSecurityViolation",
-        "change spec.securityContext or spec.podSecurityContext, or have an administrator grant another SCC",
+        "set podTemplate.removeDefaults, change spec.securityContext, or have an administrator grant another SCC",
     ),
     (
         re.compile(r"\b(?:maximum|minimum) \S+ usage per |max limit to request ratio per "),

@@ -23,6 +23,9 @@ def patch_pod(template: Manifest, spec: Spec) -> Manifest:
     if patch is None:
         return {**template, "spec": pod_spec}
 
+    removed = {*(patch.remove_defaults or ())} - {*(spec.pod_security_context or {})}
+    pod_spec = strategic_merge("PodSpec", pod_spec, {"securityContext": dict.fromkeys(removed)})
+
     metadata = dict(template["metadata"])
     for name, entries in (("labels", patch.metadata.labels), ("annotations", patch.metadata.annotations)):
         if entries:

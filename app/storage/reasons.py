@@ -629,8 +629,8 @@ POD = (
         "Ready",
         "",
         "The image cannot be pulled; the message quotes the registry.",
-        "Fix spec.image, or name a pull secret in imagePullSecrets of the namespace's ServiceAccount default, then "
-        "delete the pod.",
+        "Fix spec.image, or the image of a sidecar in spec.podTemplate, or name a Secret with credentials in "
+        "spec.imagePullSecrets.",
         command=EDIT,
     ),
     Reason(

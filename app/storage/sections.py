@@ -52,7 +52,8 @@ class Section:
             return None
         if self == POD_TEMPLATE and template:
             # In it, a null says something.
-            value = {"labels": template.metadata.labels, "annotations": template.metadata.annotations, "spec": value}
+            metadata = {"labels": template.metadata.labels, "annotations": template.metadata.annotations}
+            value = {**metadata, "removeDefaults": template.remove_defaults, "spec": value}
             return json.dumps({name: item for name, item in value.items() if item}, sort_keys=True)
         return json.dumps(_without_nulls(value), sort_keys=True)
 

@@ -367,11 +367,20 @@ class PodMetadata(Model):
     """Annotations of the pod; those with the prefix dittofs.io/ are the operator's."""
 
 
+RemovedDefaults = Annotated[
+    list[Literal["runAsUser", "runAsGroup", "fsGroup"]],
+    Field(max_length=MAX_LIST_ENTRIES),
+    BeforeValidator(limit_list),
+]
+
+
 class PodTemplate(Model):
     """What the pod has next to, or instead of, what the operator renders: a strategic merge patch."""
 
     metadata: PodMetadata = section(PodMetadata)
     """Labels and annotations of the pod."""
+    remove_defaults: RemovedDefaults | None = None
+    """IDs that the operator must not set, as on OpenShift. The same as null in spec, which kubectl apply leaves out."""
     spec: Verbatim | None = None
     """Merged into the pod (core/v1 PodSpec): lists by name; null removes a default. The server's container: dittofs."""
 

@@ -19,7 +19,10 @@ _SCALARS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def core_values(kind: str, nulls: st.SearchStrategy[Any] | None = None, levels: int = 4) -> st.SearchStrategy[Any]:
-    """Generates values with up to six fields at each level; with `nulls`, a field may be one of these instead."""
+    """Generates values with up to six fields at each level; with `nulls`, a field may be one of these instead.
+
+    Lists that are merged by a key are none of these.
+    """
     return _field_values({"$ref": kind}, nulls, levels)
 
 
@@ -45,7 +48,7 @@ def _objects(kind: str, nulls: st.SearchStrategy[Any] | None, levels: int) -> st
     fields = fields_of(kind)
     values = {name: _field_values(field, nulls, levels - 1) for name, field in fields.items()}
     if nulls is not None:
-        values = {name: nulls | value for name, value in values.items()}
+        values = {name: value if "mergeKey" in fields[name] else nulls | value for name, value in values.items()}
     # Most fields are scalars: what is merged has to be there more often.
     merged = [name for name, field in fields.items() if "mergeKey" in field or "$ref" in field]
     names = st.lists(st.sampled_from([*sorted(fields), *merged, *merged]), max_size=6, unique=True)

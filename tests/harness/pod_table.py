@@ -52,6 +52,12 @@ ABOUT_PODS = (
         "labels and annotations of the pod",
         server(podTemplate={"metadata": {"labels": {"team": "a"}, "annotations": {"example.com/a": "b"}}}),
     ),
+    _row("IDs that the cluster sets", server(podTemplate={"removeDefaults": ["runAsUser", "fsGroup"]})),
+    _row(
+        "defaults that cannot be removed",
+        server(podTemplate={"removeDefaults": ["runAsNonRoot"]}),
+        "podTemplate.removeDefaults[0] must be 'runAsUser', 'runAsGroup' or 'fsGroup'",
+    ),
     _row("a podTemplate that says nothing", server(podTemplate={"metadata": None, "spec": None})),
     _row("a podTemplate that is no object", server(podTemplate=[]), "podTemplate must be an object"),
     _row("a pod that is no object", server(podTemplate={"spec": "a"}), "podTemplate.spec must be an object"),

@@ -273,3 +273,19 @@ def test_the_uid_of_the_pod_is_left_out() -> None:
     diagnosis = diagnosed(waiting("dittofs", "CreateContainerConfigError", why))
 
     assert diagnosis == ("CreateContainerConfigError", why.replace(UID, "…"))
+
+
+def test_the_field_of_a_sidecars_image_is_named() -> None:
+    why = f"{HEAD}{IMAGE}: not found"
+    kind, text = diagnosed(FINE, waiting("proxy", "ErrImagePull", why, image=IMAGE))
+
+    assert kind == "ImagePullBackOff"
+    assert "of sidecar proxy cannot be pulled" in text
+    assert "check its image in spec.podTemplate" in text
+
+
+def test_a_sidecar_without_enough_memory_names_its_limit() -> None:
+    killed = {**ENDED, "terminated": {**ENDED["terminated"], "reason": "OOMKilled"}}
+    crashing = {**waiting("proxy", "CrashLoopBackOff", ""), "lastState": killed}
+
+    assert "raise its limit in spec.podTemplate" in diagnosed(FINE, crashing)[1]

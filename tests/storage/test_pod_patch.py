@@ -82,6 +82,19 @@ def test_null_removes_a_default() -> None:
     assert pod["securityContext"].keys() == {"runAsNonRoot", "fsGroupChangePolicy", "seccompProfile"}
 
 
+def test_defaults_are_removed_by_name_as_well() -> None:
+    """A null does not survive kubectl apply."""
+    nulls = {"spec": {"securityContext": {"runAsUser": None, "fsGroup": None}}}
+
+    assert template(podTemplate={"removeDefaults": ["fsGroup", "runAsUser"]}) == template(podTemplate=nulls)
+
+
+def test_what_the_user_sets_is_no_default() -> None:
+    changed = template(podTemplate={"removeDefaults": ["fsGroup"]}, podSecurityContext={"fsGroup": 5})
+
+    assert changed == template(podSecurityContext={"fsGroup": 5})
+
+
 def test_the_servers_container_is_merged_and_stays_the_first() -> None:
     sidecar = {"name": "sidecar", "image": "a"}
     own = {"name": "dittofs", "env": [{"name": "A", "value": "1"}], "resources": {"limits": {"cpu": 1}}}

@@ -43,6 +43,10 @@ def test_null_removes_a_field_or_an_entry() -> None:
     assert merged["nodeSelector"] == {"disk": "ssd"}
 
 
+def test_null_in_place_of_a_list_with_keys_removes_nothing() -> None:
+    assert merge(containers=None) == ORIGINAL
+
+
 def test_a_container_is_merged_by_name_and_keeps_its_place() -> None:
     new = {"name": "c", "image": "z", "command": None}
 
@@ -105,7 +109,7 @@ def test_a_malformed_patch_is_passed_on(patch: dict[str, Any], more: dict[str, A
     strategic_merge("PodSpec", strategic_merge("PodSpec", ORIGINAL, patch), more)
 
 
-# kubectl does not merge tolerations, and has other ideas of a constraint that is there twice.
+# kubectl replaces tolerations, and no template has ephemeral containers.
 _UNLIKE_KUBECTL = ("tolerations", "ephemeralContainers")
 
 
