@@ -5,6 +5,7 @@ counted writes and restarts.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.rendering import NEWEST
+from app.storage.unstructured import Manifest
 from app.storage.workload import rendering_of
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.operator_namespace import Namespace, OperatorNamespace
@@ -38,7 +40,18 @@ def test_what_was_applied_is_what_is_desired(released: ReleasedServer) -> None:
 
 @pytest.mark.parametrize("released", NEW.values(), ids=NEW.keys())
 def test_a_new_server_gets_what_it_got_before(released: ReleasedServer) -> None:
-    assert applied_objects(released.server, released.secrets, []) == released.objects
+    """Only the API of a new server stays inside the cluster, where earlier versions exposed it along with files."""
+    name = f"{released.name}-api"
+
+    new = applied_objects(released.server, released.secrets, [])
+
+    assert _without_service(new, name) == _without_service(released.objects, name)
+    [api] = [entry for entry in new if entry["metadata"]["name"] == name]
+    assert api["spec"]["type"] == "ClusterIP"
+
+
+def _without_service(objects: Sequence[Manifest], name: str) -> list[Manifest]:
+    return [entry for entry in objects if entry["metadata"]["name"] != name]
 
 
 @SERVERS
