@@ -59,7 +59,9 @@ async def serve(settings: Settings) -> None:
         # would spend 20 ms at a time on it in which no review is answered.
         gc.freeze()
 
-        webhook = WebhookServer(api.webhook(parts.look_up), *settings.listen, parts.certificate.context)
+        webhook = WebhookServer(
+            api.webhook(parts.look_up, settings.defaults), *settings.listen, parts.certificate.context
+        )
 
         def why_not_ready() -> str | None:
             stopping = "stopping" if webhook.is_draining else None
@@ -129,6 +131,7 @@ async def _operating(
         resize_patience=patience,
         report_of=health.report,
         provisioner=provisioner,
+        defaults=settings.defaults,
     )
     controller = Controller(informers, reconciler, settings.workers)
     health.change_handlers.append(controller.wake)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from app.storage.rendering import ObjectDefaults
+
 ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
 
 
@@ -39,6 +41,7 @@ class Settings:
     namespace: tuple[str, ...]  # The namespaces to reconcile; empty for all.
     workers: int
     resize_patience_seconds: int
+    defaults: ObjectDefaults
 
 
 def default_kubeconfigs(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:

@@ -45,6 +45,7 @@ OF_THE_WHOLE = {
     "tests/test_rotations.py",
     "tests/test_scale.py",
     "tests/test_server_health.py",
+    "tests/test_settings_for_all_servers.py",
     "tests/test_standin.py",
     "tests/test_strictness.py",
     "tests/test_takeover.py",

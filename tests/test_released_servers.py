@@ -22,11 +22,12 @@ from tests.harness.wait import until
 
 RELEASED = released_servers()
 SERVERS = pytest.mark.parametrize("released", RELEASED.values(), ids=RELEASED.keys())
-# Those that no earlier version, and not the Go operator, has begun.
+# Those that no earlier version, and not the Go operator, has begun. The API of a new one is no longer exposed.
 NEW = {
     title: released
     for title, released in RELEASED.items()
     if rendering_of(released.stateful_set["spec"]["template"]) is NEWEST and released.name != "adopted"
+    if released.server["spec"].get("service", {}).get("type", "ClusterIP") == "ClusterIP"
 }
 MANAGER = "--field-manager=dittofs-operator"
 # What created an object, and what changed it, leave other managedFields behind.

@@ -16,6 +16,7 @@ from app.storage.change import Change
 from app.storage.defaulting import set_defaults
 from app.storage.facts import Facts, Needs
 from app.storage.finding import rejections, warnings
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.rules import judge, needs
 from app.storage.spec import KIND
 from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
@@ -39,8 +40,8 @@ class BodyTooLarge(ValueError):
     """The client sent, or announced, more than BODY_BYTES."""
 
 
-def webhook(gather: Gather) -> FastAPI:
-    """Returns the application that the API server calls."""
+def webhook(gather: Gather, defaults: ObjectDefaults = NO_DEFAULTS) -> FastAPI:
+    """Returns the application that the API server calls; the servers that it judges get the defaults."""
     # OpenTelemetry has nobody to report to here, and asking it at each request takes as long as all the rules.
     api = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
 
@@ -58,7 +59,7 @@ def webhook(gather: Gather) -> FastAPI:
             return allow(review)
 
         change = Change.read(review.object, review.old_object if review.operation == "UPDATE" else None)
-        findings = judge(change, await gather(needs(change)))
+        findings = judge(change, await gather(needs(change, defaults)))
         if reasons := rejections(findings):
             return deny(review, reasons, warnings(findings))
         return allow(review, warnings(findings))

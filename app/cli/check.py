@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from app.cli import takeover
-from app.cli.options import Source, option, read_documents, source_options
+from app.cli.options import Source, defaults_options, option, read_documents, source_options
 from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.errors import ClusterError
 from app.cluster.lookup import DEADLINE_SECONDS, Overlay, gather
@@ -19,6 +19,7 @@ from app.cluster.snapshot import Snapshot
 from app.manifests import Document
 from app.storage.change import Change
 from app.storage.finding import Finding, one_line, rejections, warnings
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.rules import needs
 from app.storage.spec import KIND
 from app.storage.status_schema import ServerStatus
@@ -40,7 +41,16 @@ from app.storage.strictness import judge_manifest
     default="text",
     help="Output format: text for people, json for programs, github for annotations of GitHub Actions.",
 )
-def check(paths: tuple[str, ...], source: Source, output: str, namespace: str | None, *, from_go: bool) -> None:
+@defaults_options
+def check(
+    paths: tuple[str, ...],
+    source: Source,
+    output: str,
+    namespace: str | None,
+    defaults: ObjectDefaults,
+    *,
+    from_go: bool,
+) -> None:
     """Check DittoServer manifests before applying them.
 
     FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. Each
@@ -64,7 +74,7 @@ def check(paths: tuple[str, ...], source: Source, output: str, namespace: str | 
 
     async def judge() -> list[Judgement]:
         async with open_reader(source) as reader:
-            return await judge_documents(documents, Overlay(documents, reader))
+            return await judge_documents(documents, Overlay(documents, reader), defaults)
 
     judgements = asyncio.run(judge())
 
@@ -125,7 +135,9 @@ class Judgement:
         return one_line(f"{KIND} {metadata.get('namespace') or 'default'}/{name}")
 
 
-async def judge_documents(documents: Iterable[Document], reader: Reader) -> list[Judgement]:
+async def judge_documents(
+    documents: Iterable[Document], reader: Reader, defaults: ObjectDefaults = NO_DEFAULTS
+) -> list[Judgement]:
     """Judges every DittoServer as if it were created, in the order of the input."""
     judgements = []
     for document in documents:
@@ -139,7 +151,7 @@ async def judge_documents(documents: Iterable[Document], reader: Reader) -> list
                 live = await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
                 change = replace(change, exists=True, running=ServerStatus.read(live))
 
-        facts = await gather(reader, needs(change))
+        facts = await gather(reader, needs(change, defaults))
         judgements.append(Judgement(document, judge_manifest(document.object, change, facts)))
 
     return judgements

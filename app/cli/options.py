@@ -13,6 +13,8 @@ import click
 from app import manifests
 from app.cluster.snapshot import Snapshot
 from app.settings import ENVIRONMENT_PREFIX, Address, default_kubeconfigs
+from app.storage.object_defaults import why_not_usable
+from app.storage.rendering import ObjectDefaults
 from app.storage.spec import KIND
 from app.syntax import UnusableInput
 
@@ -109,6 +111,61 @@ def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
         command(*args, source=Source(kubeconfig, context, None), **options)
 
     return run
+
+
+def parse_entry(text: str) -> tuple[str, str]:
+    """Parses KEY=VALUE at the first equals sign, which no key has."""
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"{text!r} is not KEY=VALUE, such as team=storage")
+    return key, value
+
+
+entries_option = partial(option, type=parse_entry, metavar="KEY=VALUE", multiple=True)
+
+
+def defaults_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds what all objects of all servers get to a command, which receives it as `defaults`."""
+
+    @entries_option(
+        "--object-label",
+        help="Label for all objects of all DittoServers, pods included; can be given more than once.",
+    )
+    @entries_option(
+        "--object-annotation",
+        help="Annotation for all objects of all DittoServers, pods included; can be given more than once.",
+    )
+    @option(
+        "--image-pull-secret",
+        multiple=True,
+        help="Secret in the namespace of each DittoServer with which its image is pulled; can be given more than once.",
+    )
+    @wraps(command)
+    def run(
+        *args: Any,
+        object_label: Sequence[tuple[str, str]],
+        object_annotation: Sequence[tuple[str, str]],
+        image_pull_secret: Sequence[str],
+        **options: Any,
+    ) -> None:
+        pull_secrets = tuple(dict.fromkeys(image_pull_secret))
+        defaults = ObjectDefaults(
+            _by_key("--object-label", object_label), _by_key("--object-annotation", object_annotation), pull_secrets
+        )
+        if why := why_not_usable(defaults):
+            raise click.UsageError(why)
+        command(*args, defaults=defaults, **options)
+
+    return run
+
+
+def _by_key(flag: str, pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise click.UsageError(f'{flag} sets "{repeated}" more than once')
+    return entries
 
 
 def refuse_two_sources(kubeconfig: Path | None, snapshot: Path | None) -> None:

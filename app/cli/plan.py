@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from app.cli.options import Source, option, output_option, paths_argument, read_documents, source_options
+from app.cli.options import (
+    Source,
+    defaults_options,
+    option,
+    output_option,
+    paths_argument,
+    read_documents,
+    source_options,
+)
 from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.lookup import Overlay, gather
 from app.cluster.reader import Reader
@@ -21,6 +29,7 @@ from app.storage.defaulting import set_defaults
 from app.storage.edit import Effect, caveat, creation, edit, held_back
 from app.storage.finding import Finding, one_line, rejections
 from app.storage.pause import is_paused_after
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
 from app.storage.rules import needs
 from app.storage.spec import KIND
@@ -35,8 +44,9 @@ from app.storage.strictness import judge_manifest
     "-n",
     help="Namespace of DittoServers whose manifest names none; by default, the one of the kubeconfig's context.",
 )
+@defaults_options
 @output_option
-def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: str) -> None:
+def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: str, defaults: ObjectDefaults) -> None:
     """Preview what applying DittoServer manifests would change.
 
     FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. For each
@@ -50,7 +60,7 @@ def plan(paths: tuple[str, ...], source: Source, namespace: str | None, output: 
 
     async def look() -> Preview:
         async with source.open() as (reader, context_namespace, _):
-            return await preview(documents, reader, namespace or context_namespace or DEFAULT_NAMESPACE)
+            return await preview(documents, reader, namespace or context_namespace or DEFAULT_NAMESPACE, defaults)
 
     result = asyncio.run(look())
     outcomes = result.outcomes
@@ -88,8 +98,13 @@ class Preview:
     gaps: Sequence[str] = ()
 
 
-async def preview(documents: Sequence[Document], reader: Reader, namespace: str) -> Preview:
-    """Compares every DittoServer with the live one of its name. Raises ClusterError and UnusableInput."""
+async def preview(
+    documents: Sequence[Document], reader: Reader, namespace: str, defaults: ObjectDefaults = NO_DEFAULTS
+) -> Preview:
+    """Compares every DittoServer with the live one of its name. Raises ClusterError and UnusableInput.
+
+    Without `defaults`, the operator's settings are taken to be those that the live pod was rendered with.
+    """
     servers = [document for document in documents if document.object["kind"] == KIND]
     # This only checks their shape. A status is never applied, so it may have any shape.
     objects(replace(server, object={**server.object, "status": None}) for server in servers)
@@ -110,7 +125,7 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
         new, old = set_defaults(manifest), live_server and set_defaults(live_server)
 
         change = Change.read(new, old)
-        findings = judge_manifest(manifest, change, await gather(overlay, needs(change)))
+        findings = judge_manifest(manifest, change, await gather(overlay, needs(change, defaults)))
         outcome = Outcome(*key, is_new=live_server is None, findings=findings)
         if outcome.refused:
             outcomes.append(outcome)
@@ -119,6 +134,8 @@ async def preview(documents: Sequence[Document], reader: Reader, namespace: str)
         live_state = surveys[key[0]].live_state(key)
         if live_state:
             live_state = replace(live_state, may_restart=may_restart(manifest), may_lose_data=may_lose_data(manifest))
+            if defaults != NO_DEFAULTS:
+                live_state = replace(live_state, defaults=defaults)
 
         now = datetime.now(UTC)
         effects = edit(old, new, live_state, now) if old else creation(new, live_state, now)

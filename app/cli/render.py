@@ -3,16 +3,18 @@
 import click
 
 from app import manifests
-from app.cli.options import paths_argument, read_servers
+from app.cli.options import defaults_options, paths_argument, read_servers
 from app.storage import desired
 from app.storage.reading import read
+from app.storage.rendering import ObjectDefaults
 from app.storage.rules import invalid_findings
 from app.syntax import UnusableInput
 
 
 @click.command()
 @paths_argument
-def render(paths: tuple[str, ...]) -> None:
+@defaults_options
+def render(paths: tuple[str, ...], defaults: ObjectDefaults) -> None:
     """Print the objects that the operator creates for DittoServers.
 
     FILE is a manifest in YAML or JSON, DIR a folder with manifests in it or below it, and - is standard input. No
@@ -24,6 +26,6 @@ def render(paths: tuple[str, ...]) -> None:
         if findings := invalid_findings(reading):
             raise UnusableInput(document.file, document.line_of(findings[0].path), findings[0].message)
 
-        for manifest in desired.render(reading.server):
+        for manifest in desired.render(reading.server, defaults):
             click.echo("---")
             click.echo(manifests.dump(manifest), nl=False)

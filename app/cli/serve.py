@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from app import logs
-from app.cli.options import PATH, address_option, option, refuse_two_sources
+from app.cli.options import PATH, address_option, defaults_options, option, refuse_two_sources
 from app.settings import Settings
 from app.storage.live import RESIZE_PATIENCE
 
@@ -66,6 +66,7 @@ DAYS = click.FloatRange(0, 36500, min_open=True)
     default=int(RESIZE_PATIENCE.total_seconds()),
     help="Seconds that a file system may take to grow while in use, before the pod is restarted to complete that.",
 )
+@defaults_options
 @address_option("--health-listen", default="0.0.0.0:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
 def serve(**options: Any) -> None:
     """Run the operator: the admission webhook and the reconciler.

@@ -27,9 +27,11 @@ from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
 from app.storage.images import image_events
 from app.storage.live import RESIZE_PATIENCE, LiveState
+from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, admin_secret, jwt_secret
 from app.storage.problem import UNREADABLE, Problem, Stage, first
 from app.storage.reading import read
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.rules import invalid_findings
 from app.storage.secret_references import JWT_PATH, PASSWORD_KEY
 from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
@@ -118,12 +120,14 @@ class Reconciler:
         resize_patience: timedelta = RESIZE_PATIENCE,
         report_of: ReportSource = lambda _: None,
         provisioner: Provisioner | None = None,
+        defaults: ObjectDefaults = NO_DEFAULTS,
     ) -> None:
         self._cluster = cluster
         self._informers = informers
         self._writer = writer
         self._record_event = record_event
         self._clock = clock
+        self._defaults = defaults
 
         self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
         self._handover = Handover(informers, self._reader, writer, record_event)
@@ -197,7 +201,7 @@ class Reconciler:
         problems = [*result.problems, *plan.problems]
         if result.resize.failure:
             problems.append(Problem(WRITE_FAILED, result.resize.failure, Stage.VOLUMES))
-        pending = pending_rollout(plan.rendering)
+        pending = pending_rollout(plan.baseline, live.defaults)
         observation = Observation(problems, pending_rollout=pending, contents=plan.contents)
         if self._provisioner:
             # Before the status, which may not be writable: the StatefulSet can wait for this.
@@ -221,7 +225,7 @@ class Reconciler:
         return Result(recheck)
 
     def _with_memory(self, live: LiveState, manifest: Manifest, resize: ResizeResult) -> LiveState:
-        """Adds what only this process knows: what it removed, what was rejected, and what it did in the server."""
+        """Adds what only this process knows: its settings, what it removed, what was rejected, and what it did."""
         key = key_of(manifest)
         version, findings, until = self._rejected.get(key, (None, (), self._clock()))
         if version != _version(manifest) or until <= self._clock():
@@ -230,6 +234,7 @@ class Reconciler:
 
         return replace(
             live,
+            defaults=self._defaults,
             removed=self._resizer.removed(key),
             refused=resize.refused,
             rejected=findings,
@@ -247,7 +252,11 @@ class Reconciler:
             return result
 
         try:
-            for section, writes in (("annotations", plan.annotate), ("ownerReferences", plan.disown)):
+            for section, writes in (
+                ("annotations", plan.annotate),
+                ("ownerReferences", plan.disown),
+                ("labels", plan.label),
+            ):
                 for write in writes:
                     change = {f"/metadata/{section}": write.manifest["metadata"][section]}
                     if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, change)):
@@ -258,7 +267,7 @@ class Reconciler:
                 if reference.path == JWT_PATH:
                     # In hex: the server takes the value as text.
                     secret = jwt_secret(owner, secrets.token_hex(TOKEN_BYTES).encode())
-                    creation = self._writer.create_secret(secret)
+                    creation = self._writer.create_secret(with_defaults(secret, self._defaults))
                 else:
                     creation = self._create_admin_secret(owner, plan.password_from)
                 result.decide_again |= await result.attempt(creation)
@@ -278,7 +287,8 @@ class Reconciler:
             # What is no text has never reached the server.
             with suppress(UnicodeDecodeError):
                 password = base64.b64decode(encoded.get(PASSWORD_KEY) or "").decode()
-        await self._writer.create_secret(admin_secret(owner, password or secrets.token_urlsafe(PASSWORD_BYTES)))
+        secret = admin_secret(owner, password or secrets.token_urlsafe(PASSWORD_BYTES))
+        await self._writer.create_secret(with_defaults(secret, self._defaults))
 
     async def _apply_objects(
         self, plan: Plan, result: ApplyResult, spec: Spec, manifest: Manifest, live: LiveState
@@ -344,7 +354,9 @@ class Reconciler:
 
             dry_run: DryRun | Unknown
             try:
-                dry_run = await self._cluster.dry_run(STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections))
+                dry_run = await self._cluster.dry_run(
+                    STATEFUL_SETS, stateful_set_for_dry_run(owner, spec, sections, self._defaults)
+                )
             except ClusterError as error:
                 # A webhook of others may not know dry runs; the types of core/v1 have to do then.
                 dry_run = Unknown(str(error))

@@ -19,8 +19,10 @@ from app.storage.evidence import CLAIM
 from app.storage.facts import Unknown
 from app.storage.live import LiveState
 from app.storage.maintenance import Provisioning
+from app.storage.object_defaults import with_defaults, workload_with_defaults
 from app.storage.objects import (
     Owner,
+    claim_templates,
     config_map,
     controller,
     postgres_secret,
@@ -28,10 +30,11 @@ from app.storage.objects import (
     stateful_set,
 )
 from app.storage.pause import paused_problem
+from app.storage.pod import PodRevision
 from app.storage.problem import UNREADABLE, Problem, Stage
 from app.storage.provisioning import Contents, Hashes, awaits_push, contents, credentials_problem, provisioning
 from app.storage.remote_store import RemoteStore
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NO_DEFAULTS, Baseline, ObjectDefaults
 from app.storage.resize import (
     ALLOW_DATA_LOSS,
     CLAIM_CREATION_TIME,
@@ -88,14 +91,14 @@ class Plan:
     """Says what to do about a server, in this order. What is not in it is left as it is.
 
     `resize` is the next step of a volume expansion. `annotate` replaces all annotations of live objects, `disown` all
-    owners. `generate` names the Secrets to create with random values, except for a password that the server's
-    database knows already: `password_from` names the Secret that has it. The objects in `apply` come in the order of
-    their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live objects, and
-    `claims` has merge patches of the labels and annotations of live claims.
+    owners, `label` all labels. `generate` names the Secrets to create with random values, except for a password that
+    the server's database knows already: `password_from` names the Secret that has it. The objects in `apply` come in
+    the order of their dependencies: a StatefulSet is applied only if what its pod reads could be. `delete` has live
+    objects, and `claims` has merge patches of the labels and annotations of live claims.
 
     `problems` say why the pod must not start with its Secrets as they are, why it must not be restarted, or which
-    sections of the spec the API server does not accept for it, or why the server does not have its S3 keys. `rendering`
-    is that of the pod; what later ones change is pending.
+    sections of the spec the API server does not accept for it, or why the server does not have its S3 keys. `baseline`
+    is that of the pod; what newer ones change is pending.
 
     `provisioning` is what the server should have inside, None while it cannot be asked; `contents` is for the status.
     """
@@ -103,13 +106,14 @@ class Plan:
     resize: Step | None = None
     annotate: tuple[Write, ...] = ()
     disown: tuple[Write, ...] = ()
+    label: tuple[Write, ...] = ()
     generate: tuple[SecretReference, ...] = ()
     password_from: str | None = None
     apply: tuple[Write, ...] = ()
     delete: tuple[Write, ...] = ()
     claims: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
-    rendering: Rendering = NEWEST
+    baseline: Baseline = field(default_factory=Baseline)
     provisioning: Provisioning | None = None
     contents: Contents = field(default_factory=Contents)
 
@@ -130,8 +134,9 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         parts, credentials = _postgres_parts(owner, spec, live)
 
     decision = decide_workload(server, owner, live, step, credentials)
-    workload, rejected = decision.manifest, decision.rejected
-    hashes = None if credentials or live.secrets is None else Hashes.of(server, live.digests, decision.rendering)
+    workload = workload_with_defaults(decision.manifest, live.defaults) if decision.manifest else None
+    rejected, rendering = decision.rejected, decision.baseline.rendering
+    hashes = None if credentials or live.secrets is None else Hashes.of(server, live.digests, rendering)
     if hashes and live.stateful_set and awaits_push(server, live, hashes):
         workload = None
     inside = contents(server, live, hashes)
@@ -156,35 +161,39 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         # A Secret that would be generated is not one that somebody has to create.
         awaited = paused_problem(owner.name, owner.namespace, Stage.CREDENTIALS) if generate else None
         problem = awaited or credentials or rejected_keys
-        return Plan(problems=(problem,) if problem else (), rendering=decision.rendering, contents=inside)
+        return Plan(problems=(problem,) if problem else (), baseline=decision.baseline, contents=inside)
 
     objects = [
-        Write("ConfigMap", config_map(owner, spec, decision.rendering)),
-        Write("Secret", parts) if parts else None,
+        Write("ConfigMap", with_defaults(config_map(owner, spec, rendering), live.defaults)),
+        Write("Secret", with_defaults(parts, live.defaults)) if parts else None,
         Write("StatefulSet", workload, decision.restart) if workload else None,
-        *(Write("Service", service) for service in services(owner, spec, live.services)),
+        *(Write("Service", with_defaults(service, live.defaults)) for service in services(owner, spec, live.services)),
     ]
     return Plan(
         resize=step,
         annotate=tuple(_ignore_saved_state(owner, live)),
         disown=tuple(disowned_secrets(owner, live)),
+        label=tuple(_labelled_secrets(owner, live)),
         generate=generate,
         password_from=_known_password(owner, live),
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
         claims=() if is_foreign else tuple(_claim_patches(owner, spec, live)),
         problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
-        rendering=decision.rendering,
+        baseline=decision.baseline,
         provisioning=None if is_foreign else provisioning(server, live, hashes),
         contents=inside,
     )
 
 
-def render(server: DittoServer) -> list[Manifest]:
+def render(server: DittoServer, defaults: ObjectDefaults = NO_DEFAULTS) -> list[Manifest]:
     """Renders everything that is created for a server except Secrets, without a cluster."""
     has_namespace = "namespace" in server.metadata.model_fields_set
     owner = Owner(server.metadata.name, server.metadata.namespace if has_namespace else "")
-    return [config_map(owner, server.spec), *services(owner, server.spec), stateful_set(owner, server.spec)]
+    templates = [with_defaults(template, defaults) for template in claim_templates(server.spec)]
+    workload = stateful_set(owner, server.spec, PodRevision(defaults=defaults), templates)
+    objects = [config_map(owner, server.spec), *services(owner, server.spec), workload]
+    return [with_defaults(manifest, defaults) for manifest in objects]
 
 
 def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> float | None:
@@ -226,6 +235,17 @@ def disowned_secrets(owner: Owner, live: LiveState) -> Iterator[Write]:
             name = disowned["metadata"]["name"]
             message = f"Secret {name} is kept when the server is deleted: the database on its volume claims needs it"
             yield Write("Secret", disowned, Event("Normal", "SecretKept", message))
+
+
+def _labelled_secrets(owner: Owner, live: LiveState) -> Iterator[Write]:
+    """Yields generated Secrets that lack a label which the settings give to all objects."""
+    for secret in live.generated_secrets.values():
+        labels = secret["metadata"].get("labels") or {}
+        desired_labels = {**live.defaults.labels, **owner.labels}
+        is_generated = labels.items() >= owner.labels.items()
+        if is_generated and not labels.items() >= desired_labels.items() and not is_terminating(secret):
+            metadata = {**secret["metadata"], "labels": {**labels, **desired_labels}}
+            yield Write("Secret", {**secret, "metadata": metadata})
 
 
 def _missing_secrets(owner: Owner, spec: Spec, live: LiveState) -> tuple[tuple[SecretReference, ...], Problem | None]:

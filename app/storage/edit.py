@@ -20,7 +20,7 @@ from app.storage.pod import RESTARTED_AT, PodRevision, pod_name
 from app.storage.provisioning import Hashes
 from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
-from app.storage.rendering import NEWEST
+from app.storage.rendering import NEWEST, Baseline
 from app.storage.resize import restart_hold
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND, DittoServer
@@ -91,7 +91,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         effects.append(Effect(f"annotation {RESTARTED_AT}", how, restarts=runs))
 
     resized = _volume_effects(after, live, added) if live else {}
-    old_objects, old_template = {**_objects(before, live, now), **_claims(before)}, _template(before, live)
+    old_objects, old_template = (
+        {**_objects(before, live, now), **_claims(before)},
+        _template(before, live, plan.baseline),
+    )
     for change in field_changes(old["spec"], new["spec"]):
         alone = read({**old, "spec": with_field(old["spec"], change.path, change.after)}).server
         new_objects = {**_objects(alone, live, now), **_claims(alone)}
@@ -99,14 +102,14 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
         if change.path == ("image",) and not is_same_image(after.spec.image, ServerStatus.read(old)):
             effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
 
-        restarts = _template(alone, live) != old_template
+        restarts = _template(alone, live, plan.baseline) != old_template
         store = RemoteStore.read(old).name
         if change.path == ("s3", "bucket") and store and change.before and change.after:
             # No template has the bucket, but the shares of the server use the former one until it restarts.
             effect, restarts = replace(effect, how=f"{effect.how}, also in block store {store} of the server"), True
         effects.append(replace(effect, restarts=runs and restarts))
 
-    if changes := plan.rendering.pending_changes:
+    if live and (changes := plan.baseline.pending_changes(live.defaults)):
         restarts = any(effect.restarts for effect in effects)
         when = "goes out with this restart" if restarts else "waits for the next rollout"
         effects.append(Effect("pending rollout", f"{when}: {changes}", restarts=restarts))
@@ -256,7 +259,7 @@ def _plan(server: DittoServer, now: datetime, live: LiveState | None = None) -> 
     return desired(server, replace(live or LiveState(), may_lose_data=True), now)
 
 
-def _template(server: DittoServer, live: LiveState | None) -> str:
+def _template(server: DittoServer, live: LiveState | None, baseline: Baseline) -> str:
     """Returns the pod template, by which to tell whether an edit restarts the pod, as JSON: 1 is not True there."""
     # Which Secrets the pod reads matters, not what they hold: their names stand for digests of their values.
     references = [reference for reference in consumed_references(server.metadata.name, server.spec) if reference.secret]
@@ -268,5 +271,6 @@ def _template(server: DittoServer, live: LiveState | None) -> str:
     present = live_template(owner, live) if live else None
 
     has_root = present is not None and has_writable_root(present, ())
-    revision = PodRevision(config_hash=Hashes.of(server, digests, NEWEST).full, has_writable_root=has_root)
+    digest = Hashes.of(server, digests, NEWEST).full
+    revision = PodRevision(config_hash=digest, has_writable_root=has_root, defaults=baseline.defaults)
     return json.dumps(stored_template(stateful_set(owner, server.spec, revision)["spec"]["template"]), sort_keys=True)

@@ -8,6 +8,7 @@ from app.storage.facts import Claim, Secret, StorageClasses, Unknown
 from app.storage.finding import Finding
 from app.storage.maintenance import Provisioned
 from app.storage.remote_store import RemoteStore
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.server_health import ServerHealth
 from app.storage.shares import ShareState
 from app.storage.status_schema import ServerStatus
@@ -25,6 +26,7 @@ class LiveState:
     claims_gap: str | None = None  # Why a claim that is not among `claims` may exist all the same.
     refused: Mapping[str, str] = field(default_factory=dict)  # What the API server just said to a change, by claim.
     patience: timedelta = RESIZE_PATIENCE  # How long a file system may take to grow while it is in use.
+    defaults: ObjectDefaults = NO_DEFAULTS  # What the operator's settings give to all servers now.
 
     uid: str | None = None  # None for a server that does not exist yet.
     stateful_set: Manifest | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.storage.ports import NFS_PORT, SMB_PORT, listeners
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NEWEST, NO_DEFAULTS, ObjectDefaults, Rendering
 from app.storage.secret_references import (
     JWT_PATH,
     PASSWORD_PATH,
@@ -20,6 +20,8 @@ from app.storage.unstructured import Manifest
 from app.storage.volumes import CONTROL_PLANE, DATABASE_MOUNT_PATH, METADATA, volumes
 
 CONFIG_HASH = "dittofs.io/config-hash"
+# On a pod: what the operator's settings for all servers were when it was rendered.
+POD_DEFAULTS = "dittofs.io/pod-defaults"
 # On a DittoServer and on its pod: a new value restarts the pod.
 RESTARTED_AT = "dittofs.io/restartedAt"
 READ_ONLY_ROOT = "readOnlyRootFilesystem"
@@ -64,6 +66,7 @@ class PodRevision:
     restarted_at: str | None = None
     has_writable_root: bool = False
     database: str = METADATA
+    defaults: ObjectDefaults = NO_DEFAULTS
 
 
 def pod_name(server: str) -> str:
@@ -128,17 +131,27 @@ def pod_template(
         source = {"secretName": ca.name, "items": [{"key": ca.key, "path": S3_CA_FILE}]}
         pod_volumes.append({"name": S3_CA, "secret": source})
 
-    values = {CONFIG_HASH: revision.config_hash, RESTARTED_AT: revision.restarted_at}
-    annotations = {key: value for key, value in values.items() if value}
+    defaults = revision.defaults
+    pull_secrets = [{"name": secret} for secret in defaults.pull_secrets]
+    values = {
+        CONFIG_HASH: revision.config_hash,
+        RESTARTED_AT: revision.restarted_at,
+        POD_DEFAULTS: defaults.encode(),
+    }
+    annotations = {**defaults.annotations, **{key: value for key, value in values.items() if value}}
 
     return {
-        "metadata": {"labels": dict(labels), **({"annotations": annotations} if annotations else {})},
+        "metadata": {
+            "labels": {**defaults.labels, **labels},
+            **({"annotations": annotations} if annotations else {}),
+        },
         "spec": {
             **service_account(spec.s3.service_account_name),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": GRACE_SECONDS,
             "securityContext": {**_POD_SECURITY, **without_nulls(spec.pod_security_context)},
+            **({"imagePullSecrets": pull_secrets} if pull_secrets else {}),
             "containers": [container],
             "volumes": pod_volumes,
         },

@@ -13,8 +13,10 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.live import LiveState
+from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, claim_template, claim_templates, controller, live_claim_templates
 from app.storage.pod import mounted_claims
+from app.storage.rendering import ObjectDefaults
 from app.storage.rollout import rolls_out
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
@@ -111,7 +113,7 @@ def next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime)
     stateful_set, removed = live.stateful_set, live.removed
 
     if stateful_set is None:
-        return _recreate(removed, server, states) if removed and owner.owns(removed) else None
+        return _recreate(removed, server, states, live.defaults) if removed and owner.owns(removed) else None
     if is_terminating(stateful_set):
         return None
     if requests := {state.claim_name: state.request for state in states if state.claim and state.request}:
@@ -124,7 +126,7 @@ def next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime)
         pod = None
 
     live_templates = live_claim_templates(stateful_set)
-    if (templates := _recreated_templates(stateful_set, server, states)) != live_templates:
+    if (templates := _recreated_templates(stateful_set, server, states, live.defaults)) != live_templates:
         if pod and not is_held(pod, owner):
             return HoldPod(pod, adds_volumes=len(templates) > len(live_templates))
         return RemoveStatefulSet(stateful_set)
@@ -154,7 +156,7 @@ def initial_templates(server: DittoServer, live: LiveState) -> list[Manifest]:
         if state.claim and state.claim.requested and not _is_settled(state)
     }
 
-    templates = _desired_templates(server, states)
+    templates = _desired_templates(server, states, live.defaults)
     for template in templates:
         if size := unsettled.get(template["metadata"]["name"]):
             template["spec"]["resources"]["requests"]["storage"] = size
@@ -167,18 +169,20 @@ def field_owners(stateful_set: Mapping[str, Any]) -> list[Manifest]:
     return [entry for entry in entries if not entry.get("subresource")]
 
 
-def _recreate(removed: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]) -> RecreateStatefulSet:
+def _recreate(
+    removed: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState], defaults: ObjectDefaults
+) -> RecreateStatefulSet:
     metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
-    spec = {**removed["spec"], "volumeClaimTemplates": _recreated_templates(removed, server, states)}
+    spec = {**removed["spec"], "volumeClaimTemplates": _recreated_templates(removed, server, states, defaults)}
     return RecreateStatefulSet({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
 
 
 def _recreated_templates(
-    stateful_set: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState]
+    stateful_set: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState], defaults: ObjectDefaults
 ) -> list[Manifest]:
     """Returns the live templates with the sizes that the claims ask for by now, and those of added volumes."""
     templates = {template["metadata"]["name"]: template for template in live_claim_templates(stateful_set)}
-    desired = {template["metadata"]["name"]: template for template in _desired_templates(server, states)}
+    desired = {template["metadata"]["name"]: template for template in _desired_templates(server, states, defaults)}
     # No spec asks for the size of the control plane's volume: its template has no reason to change.
     settled = {state.volume.name for state in states if _is_settled(state)} - {CONTROL_PLANE}
     added = desired.keys() - templates.keys()
@@ -196,11 +200,12 @@ def _recreated_templates(
     return [templates[name] for name in order]
 
 
-def _desired_templates(server: DittoServer, states: Sequence[VolumeState]) -> list[Manifest]:
+def _desired_templates(server: DittoServer, states: Sequence[VolumeState], defaults: ObjectDefaults) -> list[Manifest]:
     """Returns the templates that the spec asks for, and last that of a control plane's volume of the Go operator."""
     others = [state for state in states if state.volume.name == CONTROL_PLANE]
     volumes = (replace(state.volume, default_class=state.storage_class) for state in others)
-    return [*claim_templates(server.spec), *(claim_template(volume) for volume in volumes)]
+    templates = [*claim_templates(server.spec), *(claim_template(volume) for volume in volumes)]
+    return [with_defaults(template, defaults) for template in templates]
 
 
 def _is_settled(state: VolumeState) -> bool:

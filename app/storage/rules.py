@@ -30,6 +30,7 @@ from app.storage.pod_rules import (
     sections_are_accepted,
 )
 from app.storage.reading import Reading, field_name
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.s3_rules import (
     s3_credentials_have_a_bucket,
     service_accounts_agree,
@@ -77,7 +78,7 @@ from app.storage.volume_rules import (
 GENERATED_CHARACTERS = 5
 
 
-def needs(change: Change) -> Needs:
+def needs(change: Change, defaults: ObjectDefaults = NO_DEFAULTS) -> Needs:
     """Returns only what a changed field asks for: a class that is deleted later must not block other edits."""
     if change.spec_is_unchanged:
         return Needs()
@@ -90,6 +91,10 @@ def needs(change: Change) -> Needs:
     objects = [entry.reference for entry in change.objects]
     pull_secrets = {reference.name for reference in objects if reference.kind == PULL_SECRET}
 
+    stateful_set = None
+    if change.sections:
+        stateful_set = stateful_set_for_dry_run(owner, change.spec, change.sections, defaults)
+
     return Needs(
         namespace=metadata.namespace,
         storage_classes=bool(claims or class_names),
@@ -98,7 +103,7 @@ def needs(change: Change) -> Needs:
         claims=claims if change.old else frozenset(),
         leftovers=frozenset() if change.old else claims,
         objects=frozenset(reference for reference in objects if reference.kind != PULL_SECRET),
-        stateful_set=stateful_set_for_dry_run(owner, change.spec, change.sections) if change.sections else None,
+        stateful_set=stateful_set,
     )
 
 

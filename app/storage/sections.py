@@ -10,11 +10,13 @@ from typing import Any
 from app.storage.core_types import MAX_LEVELS, is_too_deep, violations
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
+from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, stateful_set
-from app.storage.pod import without_nulls
+from app.storage.pod import PodRevision, without_nulls
 from app.storage.pod_conflicts import pod_conflicts
 from app.storage.pod_paths import path_in_patch
 from app.storage.reading import field_name
+from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.schema import Schema
 from app.storage.spec import PodTemplate, Spec
 from app.storage.unstructured import Manifest
@@ -95,7 +97,9 @@ def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
     return tuple(changed)
 
 
-def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section]) -> Manifest:
+def stateful_set_for_dry_run(
+    owner: Owner, spec: Spec, changed: Sequence[Section], defaults: ObjectDefaults = NO_DEFAULTS
+) -> Manifest:
     """Renders the server's StatefulSet without what would keep the API server from checking the changed sections."""
     # The API server stops at a section that it cannot read.
     unreadable = [
@@ -105,7 +109,8 @@ def stateful_set_for_dry_run(owner: Owner, spec: Spec, changed: Sequence[Section
         or (section == POD_TEMPLATE and pod_conflicts(spec))
         or (section not in changed and section.value(spec) and _violations(section, spec))
     ]
-    return stateful_set(owner, spec.model_copy(update={section.attribute: None for section in unreadable}), None)
+    readable = spec.model_copy(update={section.attribute: None for section in unreadable})
+    return with_defaults(stateful_set(owner, readable, PodRevision(defaults=defaults)), defaults)
 
 
 def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:

@@ -1,7 +1,8 @@
 """Decides on the StatefulSet of a server, and on the rendering of what its pod reads.
 
-A restart is an outage. A pod therefore keeps the rendering that it has until it restarts for another reason; then
-everything that is pending goes out at once. No record is kept of that: it follows from the live pod template.
+A restart is an outage. A pod therefore keeps the rendering that it has, and the labels, annotations and pull secrets
+that the operator's settings gave it, until it restarts for another reason; then everything that is pending goes out at
+once. No record is kept of that: it follows from the live pod template.
 """
 
 import re
@@ -15,6 +16,7 @@ from app.storage.difference import APPLIED, differs, marked
 from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.live_sections import with_live_sections
+from app.storage.object_defaults import APPLIED_WITHOUT_DEFAULTS, pod_defaults
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
 from app.storage.pod import (
     CONFIG_FOLDER,
@@ -27,7 +29,7 @@ from app.storage.pod import (
 from app.storage.problem import Problem
 from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NEWEST, Baseline, ObjectDefaults, Rendering
 from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates
 from app.storage.sections import rejected_sections
 from app.storage.spec import DittoServer
@@ -43,11 +45,12 @@ MAX_RESTARTED_AT_CHARACTERS = 64
 class Workload:
     """The StatefulSet to apply, None to leave it as it is, and the Event to record when that restarts the pod.
 
-    `rendering` is that of the pod, and so of the ConfigMap that it reads. `rejected` says why a section of the pod
+    `manifest` has the defaults of its pod, and none of its own. `baseline` is that of the pod, and so of the ConfigMap
+    that it reads. `rejected` says why a section of the pod
     stays as it is live.
     """
 
-    rendering: Rendering
+    baseline: Baseline
     manifest: Manifest | None = None
     restart: Event | None = None
     rejected: Problem | None = None
@@ -58,22 +61,22 @@ def decide_workload(
 ) -> Workload:
     """Decides on the StatefulSet; `credentials` is why the pod must not start with its Secrets as they are."""
     candidates = _Candidates(server, owner, live, is_hash_kept=credentials is not None)
-    rendering = candidates.choose()
+    baseline = candidates.choose()
     is_leaving = live.stateful_set is not None and is_terminating(live.stateful_set)
     is_to_recreate = live.stateful_set is None and candidates.present is not None
     is_about_to_recreate = isinstance(step, RemoveStatefulSet) or (isinstance(step, HoldPod) and step.adds_volumes)
     if is_leaving or is_to_recreate or is_about_to_recreate:
-        return Workload(rendering)
+        return Workload(baseline)
 
     # A claim that nobody knows of may have the database, and the pod would start with an empty one on another volume.
     if live.claims_gap and mounted_database(owner.name, live) is None:
-        return Workload(rendering)
+        return Workload(baseline)
 
     if credentials and live.stateful_set is None and not orphan_hash(live):
-        return Workload(rendering)
+        return Workload(baseline)
     if credentials and live.stateful_set and (server.spec.replicas or not live.stateful_set["spec"]["replicas"]):
         # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
-        return Workload(rendering)
+        return Workload(baseline)
 
     rejected = None
     if live.rejected:
@@ -82,22 +85,23 @@ def decide_workload(
         reason = "; ".join(finding.message for finding in live.rejected)
         if live.stateful_set is None:
             problem = Problem(SECTION_REJECTED, f"no pod can be created: {reason}", stalls=True)
-            return Workload(rendering, rejected=problem)
+            return Workload(baseline, rejected=problem)
 
         names = " and ".join(field_name(section.field) for section in rejected_sections(live.rejected))
         rejected = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
 
-    manifest = candidates.render(rendering)
-    return Workload(rendering, manifest, _restart_event(manifest, live), rejected)
+    manifest = candidates.render(baseline)
+    return Workload(baseline, manifest, _restart_event(manifest, live), rejected)
 
 
-def pending_rollout(rendering: Rendering) -> str | None:
+def pending_rollout(baseline: Baseline, newest: ObjectDefaults) -> str | None:
     """Returns what the next rollout of a pod brings that no pod is restarted for; None when nothing is pending."""
-    if rendering.pending_changes is None:
+    changes = baseline.pending_changes(newest)
+    if changes is None:
         return None
 
     how = f"to start one now, set annotation {RESTARTED_AT} of the DittoServer to a new value, such as the current time"
-    return f"the next rollout of the pod also changes: {rendering.pending_changes}; {how}"
+    return f"the next rollout of the pod also changes: {changes}; {how}"
 
 
 def restarted_at(manifest: Mapping[str, Any]) -> str | None:
@@ -126,6 +130,11 @@ def rendering_of(template: Mapping[str, Any]) -> Rendering:
     return Rendering.SINGLE_FAMILY if is_ours and SECOND_METADATA_PATH not in paths else NEWEST
 
 
+def baseline_of(template: Mapping[str, Any]) -> Baseline:
+    """Returns what the operator brought to a live pod template, or to a pod."""
+    return Baseline(rendering_of(template), pod_defaults(template))
+
+
 def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Manifest]) -> bool:
     """Tells whether a server may have written to its root file system, and would miss that.
 
@@ -145,7 +154,7 @@ def live_template(owner: Owner, live: LiveState) -> Manifest | None:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """The StatefulSet of a server in each rendering; with `is_hash_kept`, nobody knows what is in its Secrets."""
+    """The StatefulSet of a server on each baseline; with `is_hash_kept`, nobody knows what is in its Secrets."""
 
     server: DittoServer
     owner: Owner
@@ -160,28 +169,30 @@ class _Candidates:
     def template(self) -> Manifest | None:
         return live_template(self.owner, self.live)
 
-    def choose(self) -> Rendering:
-        """Returns the rendering that leaves the pod as it is; the newest when the pod changes in any case."""
+    def choose(self) -> Baseline:
+        """Returns the baseline that leaves the pod as it is; the newest when the pod changes in any case."""
+        newest = Baseline(NEWEST, self.live.defaults)
         if self.server.spec.replicas == 0 or (self.present and not self.present["spec"]["replicas"]):
-            return NEWEST
+            return newest
 
-        rendering = rendering_of(self.template) if self.template else NEWEST
-        if rendering is NEWEST:
-            return NEWEST
+        baseline = baseline_of(self.template) if self.template else newest
+        if baseline == newest:
+            return newest
 
         if self.present:
-            is_unchanged = _keeps_template(self.render(rendering), self.present, self.owner)
+            is_unchanged = _keeps_template(self.render(baseline), self.present, self.owner)
         else:
             # A pod has more in it than its template had: apart from its mounts, only its annotations tell.
             is_asked_for = self.live.restarted_at not in (None, restarted_at(self.template or {}))
-            is_unchanged = not is_asked_for and orphan_hash(self.live) in (None, self._digest(rendering))
-        return rendering if is_unchanged else NEWEST
+            is_unchanged = not is_asked_for and orphan_hash(self.live) in (None, self._digest(baseline.rendering))
+        return baseline if is_unchanged else newest
 
-    def render(self, rendering: Rendering) -> Manifest:
+    def render(self, baseline: Baseline) -> Manifest:
         templates = live_claim_templates(self.present) if self.present else initial_templates(self.server, self.live)
         revision = PodRevision(
-            rendering=rendering,
-            config_hash=self._digest(rendering),
+            rendering=baseline.rendering,
+            defaults=baseline.defaults,
+            config_hash=self._digest(baseline.rendering),
             # To remove the annotation restarts nothing.
             restarted_at=self.live.restarted_at or restarted_at(self.template or {}),
             has_writable_root=has_writable_root(self.template, templates),
@@ -223,7 +234,9 @@ def _keeps_template(workload: Manifest, present: Manifest, owner: Owner) -> bool
 
 
 def _applied_digest(present: Manifest) -> str | None:
-    return (present["metadata"].get("annotations") or {}).get(APPLIED)
+    """Returns the digest of what was applied last, without the defaults that it had."""
+    annotations = present["metadata"].get("annotations") or {}
+    return annotations.get(APPLIED_WITHOUT_DEFAULTS) or annotations.get(APPLIED)
 
 
 def _expected_digest(workload: Manifest, present: Manifest) -> str:
@@ -248,7 +261,7 @@ def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
     else:
         return None
 
-    changes = rendering_of(before).pending_changes
+    changes = baseline_of(before).pending_changes(live.defaults)
     pending = f"; pending changes go out with it: {changes}" if changes else ""
     return Event("Normal", "Restarting", f"the pod restarts: {why}{pending}")
 

@@ -35,6 +35,22 @@ def test_a_refused_address_comes_with_an_example(text: str) -> None:
         parse_address(text)
 
 
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--object-label=team"], "'team' is not KEY=VALUE, such as team=storage"),
+        (["--object-label=app=x"], 'label "app" is reserved for Kubernetes or the operator; choose another key'),
+        (["--object-label=a=1", "--object-label=a=2"], '--object-label sets "a" more than once'),
+        (["--object-annotation==x"], 'the key of annotation "" must be'),
+        (["--image-pull-secret=A"], 'no Secret can have the name "A"'),
+    ],
+)
+def test_unusable_settings_for_all_servers_are_refused(flags: list[str], message: str) -> None:
+    result = run("serve", *flags)
+    assert result.returncode == 2
+    assert message in result.stderr
+
+
 def test_a_flag_can_be_set_in_the_environment() -> None:
     check = run("check", "tests/demo/rejected.yaml", DITTOFS_OPERATOR_SNAPSHOT=SNAPSHOT, DITTOFS_OPERATOR_OUTPUT="json")
     [judgement] = json.loads(check.stdout)

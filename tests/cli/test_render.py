@@ -25,6 +25,16 @@ def test_kubectl_diff_of_rendered_objects_is_empty(operated: OperatorNamespace, 
     assert operated.kubectl("diff", "-f", "-", input=rendered) == ""
 
 
+def test_render_adds_what_the_settings_add() -> None:
+    settings = ("--object-label=team=storage", "--object-annotation=a=b=c", "--image-pull-secret=registry")
+    rendered = list(yaml.safe_load_all(run("render", "tests/demo/warned.yaml", *settings).stdout))
+    [template] = [manifest["spec"]["template"] for manifest in rendered if manifest["kind"] == "StatefulSet"]
+
+    assert {manifest["metadata"]["labels"]["team"] for manifest in rendered} == {"storage"}
+    assert {manifest["metadata"]["annotations"]["a"] for manifest in rendered} == {"b=c"}
+    assert template["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
 def test_render_refuses_an_invalid_server() -> None:
     result = run("render", "tests/demo/rejected.yaml")
     assert result.returncode == 2

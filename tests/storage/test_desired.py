@@ -26,7 +26,8 @@ from app.storage.pod import CONFIG_HASH, config_hash_of
 from app.storage.problem import UNREADABLE
 from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
-from app.storage.resize import ChangeClaims, RemoveStatefulSet
+from app.storage.rendering import ObjectDefaults
+from app.storage.resize import ChangeClaims, RecreateStatefulSet, RemoveStatefulSet
 from app.storage.rollout import REVISION
 from app.storage.services import services
 from app.storage.spec import DittoServer
@@ -54,6 +55,9 @@ def known(**state: Any) -> LiveState:
     }
     usual = {"uid": "u", "claims": claims, "classes": FAST, "secrets": SECRETS, "digests": DIGESTS}
     return LiveState(**{**usual, **state})
+
+
+TEAM = ObjectDefaults({"team": "storage"}, {"cost": "1"}, ("registry",))
 
 
 def objects(plan: Plan) -> list[tuple[str, str]]:
@@ -545,7 +549,7 @@ def test_nothing_is_done_for_a_paused_server(state: Manifest) -> None:
 
     plan = desired(server, known(is_paused=True, **state), NOON)
 
-    assert plan == Plan(problems=plan.problems, rendering=plan.rendering, contents=plan.contents)
+    assert plan == Plan(problems=plan.problems, baseline=plan.baseline, contents=plan.contents)
     assert not plan.problems or [problem.reason for problem in plan.problems] == ["Paused"]
 
 
@@ -596,3 +600,48 @@ def test_a_claim_of_a_volume_that_the_server_lacks_stays() -> None:
     content = Claim("content-files-0", "fast", "5Gi", "Bound", annotations={RECORD: '{"labels":["team"]}'})
 
     assert desired(of_spec(), settled(claims={**known().claims, content.name: content}), NOON).claims == ()
+
+
+def test_every_object_has_the_settings_for_all_servers() -> None:
+    spec = {"metrics": {"enabled": True}, "service": {"annotations": {"cost": "own"}}}
+
+    plan = desired(of_spec(**spec), known(defaults=TEAM), NOON)
+
+    for write in plan.apply:
+        metadata, name = write.manifest["metadata"], write.manifest["metadata"]["name"]
+        assert metadata["labels"] == {**OWNER.labels, "team": "storage"}
+        assert metadata["annotations"]["cost"] == ("own" if name in ("files-file", "files-api") else "1")
+    stateful_set = applied(plan)
+    assert stateful_set
+    for template in stateful_set["spec"]["volumeClaimTemplates"]:
+        assert template["metadata"]["labels"] == {"team": "storage"}
+        assert template["metadata"]["annotations"] == {"cost": "1"}
+
+
+def test_an_added_volume_has_the_settings_of_now() -> None:
+    first = running(desired(of_spec(), known(), NOON))
+    grown = of_spec(storage={"metadataSize": "10Gi", "contentSize": "1Gi", "storageClassName": "fast"})
+    removed = desired(grown, known(removed=first, defaults=TEAM), NOON).resize
+
+    assert isinstance(removed, RecreateStatefulSet)
+    labels = {
+        template["metadata"]["name"]: template["metadata"].get("labels")
+        for template in removed.stateful_set["spec"]["volumeClaimTemplates"]
+    }
+    assert labels == {"metadata": None, "content": {"team": "storage"}, "cache": None}
+
+
+def test_generated_secrets_get_the_labels_of_now() -> None:
+    metadata: Manifest = {"name": JWT, "labels": {**OWNER.labels, "team": "before", "others": "stay"}}
+    secret = {"metadata": metadata}
+
+    [write] = desired(of_spec(), known(generated_secrets={JWT: secret}, defaults=TEAM), NOON).label
+
+    assert write.manifest["metadata"]["labels"] == {**metadata["labels"], "team": "storage"}
+
+    labelled = {"metadata": {**metadata, "labels": {**OWNER.labels, "team": "storage"}}}
+    terminating = {"metadata": {**metadata, "deletionTimestamp": "2026-01-01T12:00:00Z"}}
+    somebody_elses = {"metadata": {"name": JWT, "labels": {"app": "other"}}}
+    for other in (labelled, terminating, somebody_elses):
+        assert desired(of_spec(), known(generated_secrets={JWT: other}, defaults=TEAM), NOON).label == ()
+    assert desired(of_spec(), known(generated_secrets={JWT: secret}), NOON).label == ()

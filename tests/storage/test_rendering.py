@@ -9,7 +9,7 @@ from app.storage.difference import marked
 from app.storage.objects import Owner, config_map, stateful_set
 from app.storage.pod import PodRevision
 from app.storage.reading import read
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NEWEST, NO_DEFAULTS, Baseline, ObjectDefaults, Rendering
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import jwt, s3, server, storage
 
@@ -63,3 +63,21 @@ def test_a_released_rendering_stays_byte_for_byte(fields: Manifest, digest: str)
 def test_pending_changes_are_those_of_later_renderings() -> None:
     assert NEWEST.pending_changes is None
     assert Rendering.SINGLE_FAMILY.pending_changes == Rendering.BOTH_FAMILIES.changes
+
+
+def test_pending_settings_are_named_but_not_their_values() -> None:
+    labels = {f"label-{number}": "x" for number in range(7)}
+    many = ObjectDefaults(labels, {"note": "y"}, ("one", "two"))
+
+    assert Baseline().pending_changes(NO_DEFAULTS) is None
+    assert Baseline(defaults=many).pending_changes(many) is None
+    assert Baseline(defaults=many).pending_changes(ObjectDefaults({**labels, "label-6": "z"}, {}, ("one",))) == (
+        "label label-6, annotation note, pull secret two by the operator's settings for all servers"
+    )
+    assert Baseline(Rendering.SINGLE_FAMILY).pending_changes(many) == (
+        f"{Rendering.BOTH_FAMILIES.changes}; labels label-0, label-1, label-2, label-3, label-4 and 2 more, "
+        "annotation note, pull secrets one, two by the operator's settings for all servers"
+    )
+    assert Baseline(defaults=many).pending_changes(ObjectDefaults(labels, {"note": "y"}, ("two", "one"))) == (
+        "order of pull secrets by the operator's settings for all servers"
+    )

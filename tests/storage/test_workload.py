@@ -8,11 +8,12 @@ from app.storage.difference import marked
 from app.storage.facts import Secret, Trait
 from app.storage.finding import rejection
 from app.storage.live import LiveState
+from app.storage.object_defaults import pod_defaults, workload_with_defaults
 from app.storage.objects import OPERATOR, Owner, stateful_set
-from app.storage.pod import CONFIG_HASH, CONTAINER, RESTARTED_AT, PodRevision, config_hash_of
+from app.storage.pod import CONFIG_HASH, CONTAINER, POD_DEFAULTS, RESTARTED_AT, PodRevision, config_hash_of
 from app.storage.problem import Problem, Stage
 from app.storage.reading import read
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NEWEST, NO_DEFAULTS, Baseline, ObjectDefaults, Rendering
 from app.storage.secret_references import consumed_references
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest
@@ -84,16 +85,16 @@ def test_an_upgrade_of_the_operator_changes_no_pod(spec: Manifest) -> None:
     before = live_in(OLD, **spec)
     workload = decide(known(before), **spec)
 
-    assert workload.rendering is OLD
+    assert workload.baseline.rendering is OLD
     assert workload.restart is None
     assert workload.manifest
     assert marked(workload.manifest) == {**before, "metadata": {**marked(workload.manifest)["metadata"]}}
-    assert "dittofs.io/restartedAt" in (pending_rollout(workload.rendering) or "")
+    assert "dittofs.io/restartedAt" in (pending_rollout(workload.baseline, NO_DEFAULTS) or "")
 
 
 @pytest.mark.parametrize("rendering", Rendering)
 def test_a_pod_that_has_its_rendering_is_left_alone(rendering: Rendering) -> None:
-    assert decide(known(live_in(rendering))).rendering is rendering
+    assert decide(known(live_in(rendering))).baseline.rendering is rendering
 
 
 @pytest.mark.parametrize(
@@ -115,8 +116,8 @@ def test_an_edit_that_restarts_brings_everything_pending(before: Manifest, after
     digests = {**DIGESTS, "s3": {"accessKeyId": "3", "secretAccessKey": "4"}}
     workload = decide(known(live_in(OLD, digests, **before), digests=digests), **after)
 
-    assert workload.rendering is NEWEST
-    assert pending_rollout(workload.rendering) is None
+    assert workload.baseline.rendering is NEWEST
+    assert pending_rollout(workload.baseline, NO_DEFAULTS) is None
     assert "/data/store/metadata" in [mount["mountPath"] for mount in container(workload)["volumeMounts"]]
 
 
@@ -125,26 +126,26 @@ def test_an_edit_that_restarts_brings_everything_pending(before: Manifest, after
     [{"nfsPort": 3049}, {"smb": {"enabled": True}}, {"service": {"type": "NodePort"}}, storage(cacheSize="9Gi")],
 )
 def test_an_edit_that_restarts_nothing_leaves_it_pending(after: Manifest) -> None:
-    assert decide(known(live_in(OLD)), **after).rendering is OLD
+    assert decide(known(live_in(OLD)), **after).baseline.rendering is OLD
 
 
 def test_a_rotation_brings_everything_pending() -> None:
     rotated = {**DIGESTS, "files-jwt-secret": {"jwt-secret": "9"}}
     workload = decide(known(live_in(OLD), digests=rotated))
 
-    assert workload.rendering is NEWEST
+    assert workload.baseline.rendering is NEWEST
     assert workload.restart
     assert "credentials that it consumes have changed" in workload.restart.message
     assert Rendering.BOTH_FAMILIES.changes in workload.restart.message
     # A rotation that is taken back before it went out is none.
-    assert decide(known(live_in(OLD))).rendering is OLD
+    assert decide(known(live_in(OLD))).baseline.rendering is OLD
 
 
 def test_what_others_changed_in_the_pod_brings_everything_pending() -> None:
     live = live_in(OLD)
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:edited"
 
-    assert decide(known(live)).rendering is NEWEST
+    assert decide(known(live)).baseline.rendering is NEWEST
 
 
 def test_what_others_added_to_the_pod_brings_nothing() -> None:
@@ -152,29 +153,29 @@ def test_what_others_added_to_the_pod_brings_nothing() -> None:
     live["spec"]["template"]["metadata"]["annotations"]["kubectl.kubernetes.io/restartedAt"] = "noon"
     live["spec"]["template"]["spec"]["containers"].append({"name": "sidecar", "image": "sidecar"})
 
-    assert decide(known(live)).rendering is OLD
+    assert decide(known(live)).baseline.rendering is OLD
 
 
 def test_new_and_stopped_servers_get_the_newest() -> None:
-    assert decide(known(None)).rendering is NEWEST
-    assert decide(known(live_in(OLD, replicas=0)), replicas=0).rendering is NEWEST
-    assert decide(known(live_in(OLD, replicas=0))).rendering is NEWEST
+    assert decide(known(None)).baseline.rendering is NEWEST
+    assert decide(known(live_in(OLD, replicas=0)), replicas=0).baseline.rendering is NEWEST
+    assert decide(known(live_in(OLD, replicas=0))).baseline.rendering is NEWEST
 
     stopping = decide(known(live_in(OLD)), replicas=0)
 
-    assert stopping.rendering is NEWEST
+    assert stopping.baseline.rendering is NEWEST
     assert stopping.restart is None
 
 
 def test_unreadable_credentials_change_no_rendering() -> None:
-    assert decide(known(live_in(OLD)), UNREADABLE) == Workload(OLD)
-    assert decide(known(live_in(NEWEST)), UNREADABLE) == Workload(NEWEST)
+    assert decide(known(live_in(OLD)), UNREADABLE) == Workload(Baseline(OLD))
+    assert decide(known(live_in(NEWEST)), UNREADABLE) == Workload(Baseline(NEWEST))
 
 
 def test_a_statefulset_that_is_recreated_keeps_its_rendering() -> None:
     removed = decide(known(None, removed=live_in(OLD)), **storage(cacheSize="9Gi"))
 
-    assert removed == Workload(OLD)
+    assert removed == Workload(Baseline(OLD))
 
 
 @pytest.mark.parametrize("rendering", Rendering)
@@ -182,7 +183,7 @@ def test_an_orphan_keeps_its_rendering_and_its_root(rendering: Rendering) -> Non
     live = live_in(rendering)
     workload = decide(known(None, pod=orphan_of(live)))
 
-    assert workload.rendering is rendering
+    assert workload.baseline.rendering is rendering
     assert template(workload) == live["spec"]["template"]
 
 
@@ -190,26 +191,29 @@ def test_nothing_is_pending_in_a_pod_of_somebody_else() -> None:
     token = {"name": "token", "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
     spec = {"containers": [{"name": CONTAINER, "volumeMounts": [token]}]}
 
-    assert decide(known(None, pod={"metadata": {"name": "files-0"}, "spec": spec})).rendering is NEWEST
+    assert decide(known(None, pod={"metadata": {"name": "files-0"}, "spec": spec})).baseline.rendering is NEWEST
 
 
 def test_an_orphan_that_has_to_restart_brings_everything_pending() -> None:
     rotated = {**DIGESTS, "files-jwt-secret": {"jwt-secret": "9"}}
 
-    assert decide(known(None, pod=orphan_of(live_in(OLD)), digests=rotated)).rendering is NEWEST
-    assert decide(known(None, pod=orphan_of(live_in(OLD)), restarted_at="noon")).rendering is NEWEST
+    assert decide(known(None, pod=orphan_of(live_in(OLD)), digests=rotated)).baseline.rendering is NEWEST
+    assert decide(known(None, pod=orphan_of(live_in(OLD)), restarted_at="noon")).baseline.rendering is NEWEST
 
 
 def test_an_orphan_without_its_hash_is_judged_by_its_mounts() -> None:
-    assert decide(known(None, pod=orphan_of(live_in(OLD), annotations={}))).rendering is OLD
-    assert decide(known(None, pod=orphan_of(live_in(OLD), annotations={CONFIG_HASH: "0" * 64}))).rendering is NEWEST
+    assert decide(known(None, pod=orphan_of(live_in(OLD), annotations={}))).baseline.rendering is OLD
+    assert (
+        decide(known(None, pod=orphan_of(live_in(OLD), annotations={CONFIG_HASH: "0" * 64}))).baseline.rendering
+        is NEWEST
+    )
 
 
 def test_a_statefulset_without_an_owner_is_adopted_as_it_is() -> None:
     orphaned = live_in(OLD, owner=Owner("files", "here", "previous"))
     del orphaned["metadata"]["ownerReferences"]
 
-    assert decide(known(orphaned)).rendering is OLD
+    assert decide(known(orphaned)).baseline.rendering is OLD
 
 
 def test_a_statefulset_of_others_gets_the_newest_and_a_writable_root() -> None:
@@ -231,7 +235,7 @@ def test_a_statefulset_of_others_gets_the_newest_and_a_writable_root() -> None:
 
     workload = decide(known(theirs))
 
-    assert workload.rendering is NEWEST
+    assert workload.baseline.rendering is NEWEST
     assert "readOnlyRootFilesystem" not in container(workload)["securityContext"]
     assert mounts[0] in container(workload)["volumeMounts"]
 
@@ -271,7 +275,7 @@ def test_a_section_that_is_rejected_does_not_bring_what_is_pending() -> None:
         known(live_in(OLD), rejected=rejected), securityContext={"readOnlyRootFilesystem": True, "bogus": 1}
     )
 
-    assert workload.rendering is OLD
+    assert workload.baseline.rendering is OLD
     assert workload.rejected
 
     changed = decide(
@@ -283,11 +287,94 @@ def test_a_section_that_is_rejected_does_not_bring_what_is_pending() -> None:
     assert "no-content" not in [mount["name"] for mount in container(changed)["volumeMounts"]]
 
 
+TEAM, SPENT = ObjectDefaults({"team": "storage"}, {"cost": "1"}, ("registry",)), ObjectDefaults({"team": "files"})
+
+
+def with_settings(defaults: ObjectDefaults, pod: ObjectDefaults | None = None, **spec: Any) -> Manifest:
+    """The StatefulSet that an operator with these settings left; its pod may have those of before."""
+    live = known(None, defaults=defaults if pod is None else pod)
+    manifest = decide(live, **spec).manifest
+    assert manifest
+
+    left = marked(workload_with_defaults(manifest, defaults))
+    return {**left, "metadata": {**left["metadata"], "uid": "s"}}
+
+
+@pytest.mark.parametrize(
+    "live",
+    [
+        with_settings(TEAM),
+        with_settings(NO_DEFAULTS),
+        with_settings(SPENT, pod=TEAM),
+        with_settings(TEAM, pod=NO_DEFAULTS),
+        with_settings(NO_DEFAULTS, pod=TEAM),
+    ],
+)
+@pytest.mark.parametrize("defaults", [TEAM, SPENT, NO_DEFAULTS])
+def test_other_settings_change_no_pod(live: Manifest, defaults: ObjectDefaults) -> None:
+    workload = decide(known(live, defaults=defaults))
+
+    assert template(workload) == live["spec"]["template"]
+    assert workload.restart is None
+    assert workload.baseline.defaults == pod_defaults(live["spec"]["template"])
+    is_pending = pending_rollout(workload.baseline, defaults) is not None
+    assert is_pending is (workload.baseline.defaults != defaults)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({}, {"image": "dittofs:2"}),
+        # What the spec no longer has is in the live template all the same.
+        ({"resources": {"limits": {"cpu": 2}}}, {}),
+    ],
+)
+def test_other_settings_go_out_with_an_edit(before: Manifest, after: Manifest) -> None:
+    live = with_settings(TEAM, pod=SPENT, **before)
+
+    assert decide(known(live, defaults=NO_DEFAULTS), **before).baseline.defaults == SPENT
+    assert decide(known(live, defaults=NO_DEFAULTS), **after).baseline == Baseline()
+    assert pod_defaults(template(decide(known(live, defaults=TEAM), **after))) == TEAM
+
+
+def test_a_restart_names_the_settings_that_go_out_with_it() -> None:
+    workload = decide(known(with_settings(SPENT), defaults=TEAM, restarted_at="noon"))
+
+    assert pod_defaults(template(workload)) == TEAM
+    assert workload.restart
+    assert workload.restart.message.endswith(
+        "pending changes go out with it: label team, annotation cost, pull secret registry "
+        "by the operator's settings for all servers"
+    )
+
+
+def test_a_stopped_server_gets_the_settings_of_now() -> None:
+    assert decide(known(with_settings(SPENT), defaults=TEAM), replicas=0).baseline.defaults == TEAM
+    stopped = with_settings(SPENT, replicas=0)
+    assert decide(known(stopped, defaults=TEAM)).baseline.defaults == TEAM
+
+
+def test_an_orphan_and_a_recreated_statefulset_keep_the_settings() -> None:
+    live = with_settings(SPENT)
+
+    assert template(decide(known(None, pod=orphan_of(live), defaults=TEAM))) == live["spec"]["template"]
+    assert decide(known(None, removed=live, defaults=TEAM)).baseline.defaults == SPENT
+
+
+def test_settings_that_somebody_wrote_into_a_template_are_replaced() -> None:
+    live = with_settings(NO_DEFAULTS)
+    metadata = live["spec"]["template"]["metadata"]
+    metadata["annotations"][POD_DEFAULTS] = TEAM.encode()
+
+    assert decide(known(live)).baseline == Baseline()
+    assert POD_DEFAULTS not in template(decide(known(live)))["metadata"]["annotations"]
+
+
 def test_a_restart_is_asked_for_once() -> None:
     live = known(live_in(OLD), restarted_at="noon")
     workload = decide(live)
 
-    assert workload.rendering is NEWEST
+    assert workload.baseline.rendering is NEWEST
     assert template(workload)["metadata"]["annotations"][RESTARTED_AT] == "noon"
     assert workload.restart
     assert workload.restart.message.startswith('the pod restarts: annotation dittofs.io/restartedAt is "noon"')
