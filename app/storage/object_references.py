@@ -53,6 +53,11 @@ class NamedObject:
 
 def object_references(spec: Spec) -> tuple[NamedObject, ...]:
     """Returns the objects that the spec names, each once. What is no name is left to the API server's dry run."""
+    # Each review asks, and nearly no server names anything.
+    settings = spec.storage.metadata or spec.storage.content or spec.storage.cache
+    if not (spec.pod_template or spec.image_pull_secrets or spec.s3.service_account_name or settings):
+        return ()
+
     # In the pod that the user wrote, anything may have the wrong type.
     pod = (spec.pod_template.spec if spec.pod_template else None) or {}
     named = (
