@@ -187,7 +187,7 @@ _REJECTIONS = (
     (
         re.compile(r'\bserviceaccount "([^"]+)" not found'),
         "ServiceAccountNotFound",
-        "create ServiceAccount {0} in the namespace again",
+        "create ServiceAccount {0} in the namespace",
     ),
 )
 _REPORTER = re.compile(r'^.*? failed error: (?:\S+ "[^"]+" is forbidden: )?')

@@ -182,16 +182,25 @@ class ServedSite:
                 self._pod = metadata["uid"]
 
     async def _put_environment(self) -> None:
-        """Gives the process the S3 keys as the pod gets them."""
+        """Gives the process the S3 keys and the CA as the pod gets them."""
         s3 = (await self.live())["spec"].get("s3") or {}
+        if s3.get("caSecretRef"):
+            mount = self.dittofs.folder / "s3-ca"
+            mount.mkdir(exist_ok=True)
+            (mount / "ca.crt").write_text((await self._secret_values("ca"))["ca.crt"])
+            self.dittofs.environ["SSL_CERT_DIR"] = str(mount)
+
         if s3.get("credentialsSecretRef"):
-            data = (await self.cluster.get(SECRETS, "s3", self.namespace))["data"]
-            values = {key: base64.b64decode(value).decode() for key, value in data.items()}
+            values = await self._secret_values("s3")
             self.dittofs.environ |= {
                 "AWS_ACCESS_KEY_ID": values["accessKeyId"],
                 "AWS_SECRET_ACCESS_KEY": values["secretAccessKey"],
                 "AWS_ENDPOINT_URL": values["endpoint"],
             }
+
+    async def _secret_values(self, name: str) -> dict[str, str]:
+        data = (await self.cluster.get(SECRETS, name, self.namespace))["data"]
+        return {key: base64.b64decode(value).decode() for key, value in data.items()}
 
     async def _report_ready(self, uid: str) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

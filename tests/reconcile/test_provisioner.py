@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from app.storage.remote_store import ADOPT_STORE, Bucket, RemoteStore
 from app.storage.secret_references import PASSWORD_PATH, S3_PATH, ReferencedKey, SecretReference
 from app.storage.server_health import Family
 from app.storage.unstructured import ObjectKey
+from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import BUCKET, CURRENT, LEGACY, S3, STANDIN, DittoFS
 from tests.harness.raw_server import Received, Reply, connect_to, raw_server, reply
@@ -179,6 +181,51 @@ async def test_without_a_bucket_a_rotation_restarts_nothing(open_site: Open, s3:
         assert site.condition("CredentialsReady") == ("True", "KeptByServer")
         assert site.condition("Reconciling") == ("False", "Reconciled")
         assert not [line for line in site.proxy.requests if "/api/" in line]
+
+
+@pytest.mark.parametrize("name", [LEGACY, CURRENT])
+async def test_the_ca_of_an_endpoint_is_rotated_without_losing_it(
+    open_site: Open, programs: Path, tmp_path: Path, name: str
+) -> None:
+    now = datetime.now(UTC)
+    first, second = Authority.create("First CA", now), Authority.create("Second CA", now)
+    s3 = S3(programs, tmp_path / "s3", **dict([OLD]))
+    s3.speak_tls(first.issue_pair(["127.0.0.1"], now))
+
+    async with open_site(name) as site, site.operated():
+        await asyncio.to_thread(s3.start)
+        try:
+            await put_keys(site, s3, OLD)
+            await site.put_secret("ca", **{"ca.crt": first.pem.decode()})
+            spec = {**BUCKET_OF_SPEC, "caSecretRef": {"name": "ca"}}
+            await site.create(s3=spec, storage=STORAGE, shares=[{"name": "media"}])
+            await site.until(lambda: site.shares() == {"/media": "Ready"})
+            assert (await write(site))[1]["s3"] == 200
+
+            await site.put_secret("ca", **{"ca.crt": (first.pem + second.pem).decode()})
+            await site.until(lambda: site.starts == 2)
+            assert (await write(site))[1]["s3"] == 200
+
+            await asyncio.to_thread(s3.stop)
+            s3.speak_tls(second.issue_pair(["127.0.0.1"], now))
+            await asyncio.to_thread(s3.start)
+
+            assert (await write(site))[1]["s3"] == 200
+            await settle(site)
+            assert site.starts == 2
+            assert site.condition("CredentialsReady") == ("True", "Found")
+        finally:
+            await asyncio.to_thread(s3.stop)
+
+
+async def test_a_service_account_is_refused_by_a_server_that_only_takes_keys(open_site: Open) -> None:
+    async with open_site(CURRENT) as site, site.operated():
+        s3 = {"bucket": BUCKET, "serviceAccountName": "default"}
+        await site.create(s3=s3, storage=STORAGE, shares=[{"name": "media"}])
+
+        await site.until_condition("CredentialsReady", "False", "WorkloadIdentityUnsupported")
+        await site.until(lambda: site.shares() == {"/media": "Pending"})
+        assert site.condition("Stalled") == ("True", "WorkloadIdentityUnsupported")
 
 
 async def test_up_to_08_a_rotation_restarts_at_once(open_site: Open, s3: S3) -> None:

@@ -83,7 +83,7 @@ FORBIDDEN = 'pods "files-0" is forbidden: '
         (
             f'{FORBIDDEN}error looking up service account here/default: serviceaccount "default" not found',
             "ServiceAccountNotFound",
-            "create ServiceAccount default in the namespace again",
+            "create ServiceAccount default in the namespace",
         ),
         (
             'admission webhook "policy.example.com" denied the request: no label team',

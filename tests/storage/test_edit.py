@@ -275,6 +275,9 @@ SPECS: tuple[Manifest, ...] = (
     {"database": {"sqlite": {"path": "/data/metadata/a.db"}}},
     {"s3": {"region": "eu-west-2"}},
     {"s3": {"region": "eu-west-2", "credentialsSecretRef": {"secretName": "keys"}}},
+    {"s3": {"credentialsSecretRef": {"secretName": "keys", "sessionTokenKey": "token"}}},
+    {"s3": {"credentialsSecretRef": {"secretName": "keys"}, "caSecretRef": {"name": "keys", "key": "ca"}}},
+    {"s3": {"caSecretRef": {"name": "ca"}, "serviceAccountName": "uploader"}},
     {"resources": {"limits": {"cpu": 2, "memory": None}}},
     storage(contentSize="1Ti", cacheSize="9Gi"),
 )
