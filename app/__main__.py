@@ -17,6 +17,7 @@ SUMMARIES = {
     "crd": "Print the CustomResourceDefinition of DittoServers.",
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
     "events": "List the Events about a DittoServer and its objects, the newest first.",
+    "logs": "Print the log of a DittoServer's pod.",
     "pause": "Keep the operator from changing anything for DittoServers.",
     "plan": "Preview what applying DittoServer manifests would change.",
     "render": "Print the objects that the operator creates for DittoServers.",

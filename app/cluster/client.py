@@ -224,6 +224,24 @@ class Cluster:
                 raise error_from(response.status, _parse(answer))
             return any(phrase in answer for phrase in phrases)
 
+    async def log(
+        self, pod: str, namespace: str, options: Mapping[str, str], idle_seconds: float | None = None
+    ) -> AsyncGenerator[bytes]:
+        """Yields the log of a pod's container in chunks; `options` are those of PodLogOptions.
+
+        There may be secrets in it: it is for the person who asks, and for nobody else.
+        """
+        path = f"{_collection_path(PODS, namespace)}/{_path_segment('pods', pod)}/log"
+        request = Request("GET", path, list(options.items()), accept=_ANYTHING)
+        limits = aiohttp.ClientTimeout(connect=self._timeout_seconds, sock_read=idle_seconds)
+
+        async with self._send(request, limits) as response:
+            # A pod without a node has a log without content, with the status 204.
+            if not 200 <= response.status < 300:
+                raise error_from(response.status, _parse(await response.content.read()))
+            async for chunk in response.content.iter_any():
+                yield chunk
+
     async def check_crd(self) -> None:
         """Raises NotServed when the API server says that it does not serve DittoServers."""
         group, _, version = DITTO_SERVERS.version.partition("/")
@@ -306,7 +324,7 @@ class Cluster:
     async def annotate(
         self, resource: Resource, manifest: Mapping[str, Any], annotations: Mapping[str, str | None], manager: str
     ) -> dict[str, Any]:
-        """Sets annotations, and removes those that are None. Raises NotFound and, if it was replaced, Conflict."""
+        """Sets annotations, and removes those that are None. Raises NotFound, and Invalid when it was replaced."""
         metadata = {"uid": manifest["metadata"]["uid"], "annotations": annotations}
         path, query = _object_path(resource, manifest), [("fieldManager", manager)]
         return await self._request(Request("PATCH", path, query, {"metadata": metadata}, _MERGE_PATCH), resource.kind)

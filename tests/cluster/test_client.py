@@ -319,6 +319,15 @@ async def test_annotations_are_set_and_removed_alone(control_plane: ControlPlane
 
 
 @pytest.mark.anyio
+async def test_the_next_object_of_a_name_is_not_annotated(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        created = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
+        former = {**created, "metadata": {**created["metadata"], "uid": "another"}}
+        with pytest.raises(Invalid):
+            await cluster.annotate(CONFIG_MAPS, former, {"example.com/a": "1"}, "tester")
+
+
+@pytest.mark.anyio
 async def test_a_changed_object_is_not_overwritten(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         old = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))

@@ -18,12 +18,16 @@ from tests.controlplane.cluster import ControlPlane
 
 @contextmanager
 def kubelet(
-    control_plane: ControlPlane, node: str, summary: Any = None, logs: Mapping[str, str] | None = None
+    control_plane: ControlPlane,
+    node: str,
+    summary: Any = None,
+    logs: Mapping[str, str] | None = None,
+    current_logs: Mapping[str, str] | None = None,
 ) -> Iterator[list[str]]:
     """Answers for a node of this name while the `with` lasts; yields the paths of the requests.
 
     `logs` has the logs of previous runs by namespace, pod and container, such as `here/files-0/dittofs`; they may
-    change while the `with` lasts.
+    change while the `with` lasts. `current_logs` has those of the current runs, which end when they are followed.
     """
     requests: list[str] = []
 
@@ -32,8 +36,9 @@ def kubelet(
             requests.append(self.path)
             url = urlsplit(self.path)
             answer = json.dumps(summary) if url.path == "/stats/summary" else None
-            if "previous=true" in url.query.split("&"):
-                answer = (logs or {}).get(url.path.removeprefix("/containerLogs/"))
+            if url.path.startswith("/containerLogs/"):
+                runs = logs if "previous=true" in url.query.split("&") else current_logs
+                answer = (runs or {}).get(url.path.removeprefix("/containerLogs/"))
 
             self.send_response(404 if answer is None else 200)
             self.end_headers()
