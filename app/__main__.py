@@ -15,6 +15,7 @@ from app.syntax import UnusableInput
 SUMMARIES = {
     "check": "Check DittoServer manifests before applying them.",
     "crd": "Print the CustomResourceDefinition of DittoServers.",
+    "credentials": "List the Secrets of a DittoServer and what is wrong with them.",
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
     "events": "List the Events about a DittoServer and its objects, the newest first.",
     "logs": "Print the log of a DittoServer's pod.",
@@ -26,6 +27,7 @@ SUMMARIES = {
     "review": "Print an AdmissionReview of a DittoServer, to test the webhook with.",
     "serve": "Run the operator: the admission webhook and the reconciler.",
     "status": "Tell how DittoServers are, what is wrong, and what to do next.",
+    "tree": "Show the objects of DittoServers below them, each with its state.",
 }
 UNUSABLE_INPUT_EXIT_CODE = 2
 
