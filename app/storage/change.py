@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import zip_longest
 from typing import Any
 
 from app.storage.facts import Facts
@@ -71,19 +72,24 @@ class Change:
         return listeners(self.spec)
 
     @cached_property
+    def all_volumes(self) -> tuple[Volume, ...]:
+        """Every volume that a server can have."""
+        return volumes(self.spec.storage)
+
+    @cached_property
+    def old_volumes(self) -> tuple[Volume, ...]:
+        """The same volumes as they were; none when the server is new."""
+        return volumes(self.old.spec.storage) if self.old else ()
+
+    @cached_property
     def volumes(self) -> tuple[Volume, ...]:
         """The volumes that the server is to have."""
-        return tuple(volume for volume in volumes(self.spec.storage) if volume.size)
+        return tuple(volume for volume in self.all_volumes if volume.size)
 
     @cached_property
     def customized(self) -> tuple[tuple[Volume, Volume | None], ...]:
         """The volumes with settings of their own, each with what it was before; None when the server is new."""
-        storage = self.spec.storage
-        if not (storage.metadata or storage.content or storage.cache):
-            return ()
-
-        old_volumes = volumes(self.old.spec.storage) if self.old else (None, None, None)
-        pairs = zip(volumes(storage), old_volumes, strict=True)
+        pairs = zip_longest(self.all_volumes, self.old_volumes)
         return tuple((volume, before) for volume, before in pairs if volume.settings is not NO_SETTINGS)
 
     @cached_property
@@ -91,14 +97,14 @@ class Change:
         """The volumes with another size than before, all of them when the server is new."""
         if self.old is None:
             return self.added
-        return tuple(resized_volumes(self.spec.storage, self.old.spec.storage))
+        return tuple(resized_volumes(self.all_volumes, self.old_volumes))
 
     @cached_property
     def added(self) -> tuple[Volume, ...]:
         """The volumes that the server did not have, but whose claims an earlier server of this name may have left."""
         if self.old is None and not is_server_name(self.name):
             return ()
-        existing = {volume.name for volume in volumes(self.old.spec.storage) if volume.size} if self.old else set()
+        existing = {volume.name for volume in self.old_volumes if volume.size}
         return tuple(volume for volume in self.volumes if volume.name not in existing)
 
     @cached_property

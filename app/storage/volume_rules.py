@@ -14,7 +14,6 @@ from app.storage.volumes import (
     Volume,
     describe_reuse,
     unknown_resizability,
-    volumes,
     why_not_resizable,
 )
 
@@ -26,7 +25,7 @@ def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
         return
 
     changed: dict[str, str | None] = {}
-    for new, old in zip(volumes(change.spec.storage), volumes(change.old.spec.storage), strict=True):
+    for new, old in zip(change.all_volumes, change.old_volumes, strict=True):
         if old.size and new.storage_class != old.storage_class:
             is_own = new.settings.storage_class_name != old.settings.storage_class_name
             path = f"{new.settings_field}.storageClassName" if is_own else DEFAULT_CLASS_FIELD

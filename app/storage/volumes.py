@@ -1,7 +1,7 @@
 """Lists the volumes of a server, and says which changes of them a live claim can follow. It looks nothing up."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from app.storage import quantity
@@ -125,9 +125,9 @@ def storage_class_of(volume: Volume, claim: Claim | None, classes: StorageClasse
     return classes.default.name if classes.default else None
 
 
-def resized_volumes(new: Storage, old: Storage) -> Iterator[Volume]:
+def resized_volumes(new: Iterable[Volume], old: Iterable[Volume]) -> Iterator[Volume]:
     """Yields the volumes of `new` that have no size or another one in `old`; 1024Mi is no other size than 1Gi."""
-    for volume, old_volume in zip(volumes(new), volumes(old), strict=True):
+    for volume, old_volume in zip(new, old, strict=True):
         if volume.bytes is not None and volume.bytes != old_volume.bytes:
             yield volume
 

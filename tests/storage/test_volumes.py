@@ -36,7 +36,7 @@ def test_only_a_size_that_is_new_or_another_is_resized() -> None:
     same_cache = storage_with(cacheSize="1Gi")
 
     def resized(new: Storage, old: Storage) -> list[str]:
-        return [volume.name for volume in resized_volumes(new, old)]
+        return [volume.name for volume in resized_volumes(volumes(new), volumes(old))]
 
     assert resized(storage_with(contentSize="51Gi", cacheSize="1Gi"), old) == ["content"]
     assert resized(same_cache, old) == []
