@@ -109,7 +109,7 @@ class Claim:
     @classmethod
     def read(cls, manifest: Mapping[str, Any]) -> "Claim":
         metadata, spec, status = manifest["metadata"], manifest.get("spec") or {}, manifest.get("status") or {}
-        source = spec.get("dataSourceRef")
+        source = spec.get("dataSourceRef") or {}
         requested = ((spec.get("resources") or {}).get("requests") or {}).get("storage")
         conditions = {item["type"]: item for item in status.get("conditions") or [] if item["status"] == "True"}
         resize_errors = [conditions[name].get("message") or "" for name in _RESIZE_ERRORS if name in conditions]
@@ -130,7 +130,7 @@ class Claim:
             waits_for_pod_since=conditions.get("FileSystemResizePending", {}).get("lastTransitionTime"),
             created=metadata.get("creationTimestamp") or "",
             volume=spec.get("volumeName"),
-            data_source=ObjectReference(source["kind"], source["name"]) if source else None,
+            data_source=ObjectReference(source["kind"], source["name"]) if {"kind", "name"} <= source.keys() else None,
             labels=metadata.get("labels") or {},
             annotations=metadata.get("annotations") or {},
             terminating=is_terminating(manifest),

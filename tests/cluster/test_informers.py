@@ -179,6 +179,21 @@ async def test_a_claim_keeps_who_set_its_size(crd: None, namespace: str, cluster
         assert (claim.requested, claim.requested_by) == ("1Gi", frozenset({"dittofs-operator"}))
 
 
+async def test_a_claim_keeps_what_a_spec_may_set(crd: None, namespace: str, cluster: Cluster) -> None:
+    requests = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}
+    mine = {"example.com/backup": "daily", "dittofs.io/claim-metadata": '{"labels":["team"]}'}
+    theirs = {"volume.kubernetes.io/selected-node": "one"}
+    manifest = {**named("cache-files-0", namespace, team="a"), "kind": "PersistentVolumeClaim", "spec": requests}
+    manifest["metadata"]["annotations"] = mine | theirs
+    await cluster.create(CLAIMS, manifest)
+
+    async with run_informers(cluster, namespace) as informers:
+        claim = informers.claim((namespace, "cache-files-0"))
+
+    assert claim
+    assert (claim.labels, claim.annotations) == ({"team": "a"}, mine)
+
+
 async def test_claims_are_known_by_name_not_label(crd: None, namespace: str, cluster: Cluster) -> None:
     """A claim that was restored from a snapshot, cloned or provisioned by hand lacks our labels."""
     spec = {"resources": {"requests": {"storage": "1Gi"}}, "accessModes": ["ReadWriteOnce"]}

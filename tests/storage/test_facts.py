@@ -21,6 +21,18 @@ from tests.harness.server_table import CERTIFICATE
 MARKER = "m4rk3r-value"
 
 
+def test_a_claim_tells_its_metadata_and_source() -> None:
+    source = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "nightly"}
+    metadata = {"name": "x", "labels": {"a": "b"}, "annotations": {"c": "d"}}
+
+    claim = Claim.read({"metadata": metadata, "spec": {"dataSourceRef": source}})
+
+    assert (claim.labels, claim.annotations) == ({"a": "b"}, {"c": "d"})
+    assert claim.data_source == ObjectReference("VolumeSnapshot", "nightly")
+    for incomplete in (None, {}, {"kind": "VolumeSnapshot"}, {"name": "x"}):
+        assert Claim.read({"metadata": metadata, "spec": {"dataSourceRef": incomplete}}).data_source is None
+
+
 def test_a_storage_class_is_read_with_what_admission_uses() -> None:
     manifest = {
         "metadata": {
