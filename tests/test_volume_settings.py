@@ -231,7 +231,7 @@ async def test_a_recreated_statefulset_keeps_its_templates(site: ExpansionNamesp
 async def test_a_restore_says_what_it_waits_for(site: ExpansionNamespace, driver: VolumeDriver) -> None:
     await site.create_sized_server(cache=snapshot())
     await site.reconcile_until("ClaimPending")
-    await until_async(lambda: bool(site.informers.warnings.about(site.key)))
+    await until_async(lambda: bool(site.informers.warnings.about(site.key)) and is_bound(site, METADATA))
 
     message = await site.reconcile_until("ClaimPending")
 
@@ -244,3 +244,8 @@ async def test_a_restore_says_what_it_waits_for(site: ExpansionNamespace, driver
     await site.reconcile_until("Bound")
 
     assert (await site.live(CLAIMS, CACHE))["spec"]["dataSourceRef"]["name"] == "nightly"
+
+
+def is_bound(site: ExpansionNamespace, claim: str) -> bool:
+    live = site.informers.claim((site.namespace, claim))
+    return live is not None and live.phase == "Bound"
