@@ -21,7 +21,7 @@ _MAX_CLASSES_LISTED = 20
 
 
 def storage_class_is_kept(change: Change, _facts: Facts) -> Iterator[Finding]:
-    if change.old is None:
+    if change.old is None or change.old.spec.storage == change.spec.storage:
         return
 
     changed: dict[str, str | None] = {}
