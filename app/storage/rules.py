@@ -92,7 +92,8 @@ def needs(change: Change, defaults: ObjectDefaults = NO_DEFAULTS) -> Needs:
     pull_secrets = {reference.name for reference in objects if reference.kind == PULL_SECRET}
 
     stateful_set = None
-    if change.sections:
+    # Without a volume for metadata the API server would name what it misses in the pod, which no user has written.
+    if change.sections and change.spec.storage.metadata_size:
         stateful_set = stateful_set_for_dry_run(owner, change.spec, change.sections, defaults)
 
     return Needs(

@@ -64,6 +64,13 @@ def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
         assert len(message) <= WARNING_CHARACTERS
 
 
+def test_a_pod_without_a_volume_for_metadata_is_not_tried() -> None:
+    resources = {"limits": {"memory": "1Gi"}}
+
+    assert needs(Change.read(server(resources=resources))).stateful_set
+    assert needs(Change.read(server(resources=resources, **storage(metadataSize=7)))).stateful_set is None
+
+
 def test_only_objects_that_were_not_named_before_are_looked_up() -> None:
     def naming(**pod: Any) -> Manifest:
         return server(podTemplate={"spec": pod}, nfsPort=2049 + len(pod))
