@@ -12,13 +12,14 @@ from app.storage.names import (
     is_server_name,
 )
 from app.storage.object_references import NamedObject, object_references
+from app.storage.pod_conflicts import pod_conflicts
 from app.storage.ports import Listener, listeners
 from app.storage.reading import Reading, read
 from app.storage.secret_references import (
     SecretReference,
     secret_references,
 )
-from app.storage.sections import Section, changed_sections
+from app.storage.sections import POD_TEMPLATE, Section, changed_sections
 from app.storage.server_health import Family, family_of_image, image_version
 from app.storage.spec import DittoServer, Spec
 from app.storage.status_schema import ServerStatus
@@ -147,8 +148,14 @@ class Change:
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
-        """The sections that go into the pod verbatim and are new or changed."""
-        return changed_sections(self.spec, self.old.spec if self.old else None)
+        """The sections that go into the pod and are new or changed, without a podTemplate that cannot be merged."""
+        changed = changed_sections(self.spec, self.old.spec if self.old else None)
+        return tuple(section for section in changed if section != POD_TEMPLATE or not self.pod_conflicts)
+
+    @cached_property
+    def pod_conflicts(self) -> list[Finding]:
+        """Why the podTemplate cannot be merged into the pod."""
+        return pod_conflicts(self.spec)
 
 
 # A rule yields what is wrong with a change, or doubtful about it, by these facts.

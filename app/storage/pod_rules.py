@@ -8,7 +8,6 @@ from app.storage.facts import Facts, Unknown
 from app.storage.finding import Finding, quote_value, rejection, warning
 from app.storage.images import can_move, is_same_image, pinned_image
 from app.storage.object_references import PULL_SECRET, object_findings
-from app.storage.pod_conflicts import pod_conflicts
 from app.storage.reading import field_name
 from app.storage.sections import section_findings
 
@@ -46,7 +45,7 @@ def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 
 def pod_template_can_be_merged(change: Change, _facts: Facts) -> Iterator[Finding]:
-    yield from pod_conflicts(change.spec)
+    yield from change.pod_conflicts
 
 
 def pull_secrets_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:

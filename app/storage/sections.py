@@ -82,17 +82,14 @@ SECTIONS = (
 
 
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
-    """Returns the sections that are not empty and differ from before; for a new server, all that are not empty.
-
-    A podTemplate that cannot be merged is not among them.
-    """
+    """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
     # A section that did not change is never judged: somebody else's mistake must not hold up an edit.
     changed = []
     for section in SECTIONS:
         if getattr(new, section.attribute) is None:
             continue
         text, old_text = section.text(new), section.text(old) if old else "{}"
-        if text not in ("{}", "[]", old_text) and not (section == POD_TEMPLATE and pod_conflicts(new)):
+        if text not in ("{}", "[]", old_text):
             changed.append(section)
     return tuple(changed)
 
@@ -105,12 +102,16 @@ def stateful_set_for_dry_run(
     unreadable = [
         section
         for section in SECTIONS
-        if is_too_deep(section.value(spec))
-        or (section == POD_TEMPLATE and pod_conflicts(spec))
-        or (section not in changed and section.value(spec) and _violations(section, spec))
+        if is_too_deep(section.value(spec)) or (section not in changed and _is_unreadable(section, spec))
     ]
     readable = spec.model_copy(update={section.attribute: None for section in unreadable})
     return with_defaults(stateful_set(owner, readable, PodRevision(defaults=defaults)), defaults)
+
+
+def _is_unreadable(section: Section, spec: Spec) -> bool:
+    if getattr(spec, section.attribute) is None:
+        return False
+    return bool((section == POD_TEMPLATE and pod_conflicts(spec)) or _violations(section, spec))
 
 
 def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:

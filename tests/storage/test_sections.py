@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.storage.change import Change
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.finding import Finding, rejection, warning
 from app.storage.objects import Owner
@@ -82,10 +83,10 @@ class TestAPodTemplateIsJudged:
 
     def test_not_when_it_cannot_be_merged(self) -> None:
         """Another rule rejects it, and the API server would not understand what is left of it."""
-        conflicting = spec(podTemplate={"spec": {"restartPolicy": "Never"}}, resources=BAD)
+        change = Change.read(server(podTemplate={"spec": {"restartPolicy": "Never"}}, resources=BAD))
 
-        assert fields(conflicting) == ["spec.resources"]
-        tried = stateful_set_for_dry_run(OWNER, conflicting, changed_sections(conflicting, None))
+        assert [section.field for section in change.sections] == ["spec.resources"]
+        tried = stateful_set_for_dry_run(OWNER, change.spec, change.sections)
         assert "restartPolicy" not in tried["spec"]["template"]["spec"]
 
 
