@@ -43,10 +43,10 @@ WISHES = (
     ),
     Wish(
         "Run on OpenShift, under `restricted-v2`",
-        ("podTemplate.spec.securityContext",),
+        ("podTemplate.removeDefaults",),
         "openshift",
-        "Apply it with `kubectl apply --server-side`: without that option kubectl leaves out every `null`, and the "
-        "operator's IDs stay.",
+        "The namespace chooses the user and group IDs. See "
+        "[Customize the pod](../how-to/customize-the-pod.md#remove-the-user-and-group-ids-as-on-openshift).",
     ),
     Wish(
         "Store content in a MinIO with a CA of its own",

@@ -33,8 +33,6 @@ ID_RANGE = {"openshift.io/sa.scc.uid-range": f"{FIRST_ID}/10000"}
 TAINT = "storage.example.com/reserved=dittofs:NoSchedule"
 LABEL = "storage.example.com/nodes=dittofs"
 
-# kubectl drops null, which removes a default, unless the API server merges what it applies.
-OPTIONS = {"openshift": ("--server-side",)}
 ON_DISK = {"metadataSize": "1Gi", "contentSize": "1Gi"}
 
 Samples = dict[str, Sample]
@@ -62,7 +60,7 @@ def samples(cluster: Cluster, registry: Registry) -> Iterator[Samples]:
     with ExitStack() as stack:
         for sample in samples:
             stack.enter_context(sample)
-            sample.start(*OPTIONS.get(sample.name, ()))
+            sample.start()
         yield {sample.name: sample for sample in samples}
 
 
