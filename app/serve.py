@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from app.admission import api
 from app.admission.server import WebhookServer
@@ -30,12 +31,15 @@ from app.reconcile.provisioner import Provisioner
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.settings import Settings
+from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN, detect_cluster_domain
 from certs.rotation import CertificateOptions
 
 # Until every API server has learnt from the readiness probe, or from the answers, to send its reviews elsewhere.
 DRAIN_SECONDS = 5.0
 # For the reconciles that are under way: each makes a few requests, of which each has its own timeout.
 FINISH_SECONDS = 15.0
+
+RESOLV_CONF = Path("/etc/resolv.conf")
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +101,7 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
 
     async with Cluster.connect(settings.kubeconfig) as cluster:
         events = EventRecorder(cluster, cluster.now)
-        hosts = service_hosts(settings.service, cluster.namespace)
+        hosts = service_hosts(settings.service, cluster.namespace, _cluster_domain(settings))
         ca_life, serving_life = timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days)
         options = CertificateOptions(hosts, authority_life=ca_life, serving_life=serving_life)
         secret, configurations = settings.certificate_secret, settings.webhook_configuration
@@ -132,6 +136,7 @@ async def _operating(
         report_of=health.report,
         provisioner=provisioner,
         defaults=settings.defaults,
+        cluster_domain=_cluster_domain(settings),
     )
     controller = Controller(informers, reconciler, settings.workers)
     health.change_handlers.append(controller.wake)
@@ -179,6 +184,16 @@ async def _reconcile(
         if controller.running:
             await asyncio.wait([leading], timeout=FINISH_SECONDS)
         leading.cancel()
+
+
+def _cluster_domain(settings: Settings) -> str:
+    if settings.cluster_domain:
+        return settings.cluster_domain
+
+    try:
+        return detect_cluster_domain(RESOLV_CONF.read_text(errors="replace"))
+    except OSError:
+        return DEFAULT_CLUSTER_DOMAIN
 
 
 class _StopSignal:

@@ -42,6 +42,7 @@ class Settings:
     workers: int
     resize_patience_seconds: int
     defaults: ObjectDefaults
+    cluster_domain: str | None  # Without it, that of /etc/resolv.conf.
 
 
 def default_kubeconfigs(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:

@@ -26,6 +26,7 @@ from tests.harness.command_line import ROOT, SNAPSHOT, run
         (("serve", "--tls-key=a"), "--tls-cert and --tls-key must be given together"),
         (("serve", "--snapshot=b"), "--snapshot requires --tls-cert and --tls-key"),
         (("serve", "--ca-days=0"), "0.0 is not in the range"),
+        (("serve", "--cluster-domain=a_b"), "'a_b' is not a domain such as cluster.local, of at most 120"),
         (("serve", "--listen=9443"), "'9443' is not HOST:PORT, such as 0.0.0.0:9443"),
     ],
 )

@@ -9,7 +9,7 @@ from app.storage.reasons import REASONS, VOLUME_PHASES
 from app.storage.volume_states import Phase
 
 ROOT = Path(__file__).parent.parent
-CONDITIONS = {"Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady", "StoresReady"}
+CONDITIONS = {"Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady", "StoresReady", "EndpointsReady"}
 # The code builds these from the kind of the object.
 TERMINATING = {"ServiceTerminating", "ConfigMapTerminating", "StatefulSetTerminating"}
 DOCUMENTED = {reason.name for reason in REASONS} | {phase for phase, _ in VOLUME_PHASES}

@@ -196,8 +196,8 @@ class SelfManagedCertificate:
             self._record_event(secret, event)
 
 
-def service_hosts(service: str, namespace: str) -> tuple[str, ...]:
+def service_hosts(service: str, namespace: str, cluster_domain: str) -> tuple[str, ...]:
     """Returns the names under which clients connect to a Service; the API server uses the first."""
     name = f"{service}.{namespace}.svc"
     # The last two are for a person behind kubectl port-forward, and for an operator outside of the cluster.
-    return (name, f"{name}.cluster.local", f"{service}.{namespace}", "localhost", "127.0.0.1")
+    return (name, f"{name}.{cluster_domain}", f"{service}.{namespace}", "localhost", "127.0.0.1")

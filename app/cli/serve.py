@@ -9,10 +9,19 @@ import click
 from app import logs
 from app.cli.options import PATH, address_option, defaults_options, option, refuse_two_sources
 from app.settings import Settings
+from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN, MAX_CLUSTER_DOMAIN_CHARACTERS, is_cluster_domain
 from app.storage.live import RESIZE_PATIENCE
 
 # Fractions of a day are for watching a renewal; a century is more than any clock has to deal with.
 DAYS = click.FloatRange(0, 36500, min_open=True)
+
+
+def parse_cluster_domain(text: str) -> str:
+    domain = text.rstrip(".").lower()
+    if not is_cluster_domain(domain):
+        limit = f"at most {MAX_CLUSTER_DOMAIN_CHARACTERS} lower-case letters, digits, dashes and dots"
+        raise click.BadParameter(f"{text[:40]!r} is not a domain such as {DEFAULT_CLUSTER_DOMAIN}, of {limit}")
+    return domain
 
 
 @click.command()
@@ -67,6 +76,13 @@ DAYS = click.FloatRange(0, 36500, min_open=True)
     help="Seconds that a file system may take to grow while in use, before the pod is restarted to complete that.",
 )
 @defaults_options
+@option(
+    "--cluster-domain",
+    type=parse_cluster_domain,
+    metavar="DOMAIN",
+    help="Domain of the cluster's DNS, in which the names of Services end; by default, the one that /etc/resolv.conf "
+    f"searches, otherwise {DEFAULT_CLUSTER_DOMAIN}.",
+)
 @address_option("--health-listen", default="0.0.0.0:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
 def serve(**options: Any) -> None:
     """Run the operator: the admission webhook and the reconciler.

@@ -21,7 +21,9 @@ from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.provisioner import Provisioner
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
+from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN
 from app.storage.desired import Plan, Write, desired, recheck_seconds
+from app.storage.endpoints import exposure_events
 from app.storage.events import Event, EventSink, rollout_events, share_events, transition_events
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
@@ -29,22 +31,22 @@ from app.storage.images import image_events
 from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, admin_secret, jwt_secret
-from app.storage.problem import UNREADABLE, Problem, Stage, first
+from app.storage.problem import (
+    SERVICE_MISSING,
+    SERVICE_OUTDATED,
+    SERVICE_TERMINATING,
+    UNREADABLE,
+    Problem,
+    Stage,
+    first,
+)
 from app.storage.reading import read
 from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.rules import invalid_findings
 from app.storage.secret_references import JWT_PATH, PASSWORD_KEY
 from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import (
-    SERVICE_MISSING,
-    SERVICE_OUTDATED,
-    SERVICE_TERMINATING,
-    Observation,
-    conditions,
-    invalid_spec,
-    status,
-)
+from app.storage.status import Observation, conditions, invalid_spec, status
 from app.storage.status_schema import ServerStatus
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 from app.storage.workload import SECTION_REJECTED, pending_rollout
@@ -121,6 +123,7 @@ class Reconciler:
         report_of: ReportSource = lambda _: None,
         provisioner: Provisioner | None = None,
         defaults: ObjectDefaults = NO_DEFAULTS,
+        cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
     ) -> None:
         self._cluster = cluster
         self._informers = informers
@@ -128,6 +131,7 @@ class Reconciler:
         self._record_event = record_event
         self._clock = clock
         self._defaults = defaults
+        self._cluster_domain = cluster_domain
 
         self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
         self._handover = Handover(informers, self._reader, writer, record_event)
@@ -378,6 +382,7 @@ class Reconciler:
         observation = replace(
             observation,
             live=live,
+            cluster_domain=self._cluster_domain,
             warnings=self._informers.warnings.about(key_of(manifest)),
             node=await self._reader.read_node(live),
             migration_failed=await self._reader.read_migration(live),
@@ -391,6 +396,7 @@ class Reconciler:
                 *transition_events(conditions(manifest), conditions({"status": new_status})),
                 *rollout_events(before, new_status),
                 *share_events(before, new_status),
+                *exposure_events(server, before, new_status),
                 *image_events(ServerStatus.read(manifest), ServerStatus.read({"status": new_status})),
             )
             for event in events:

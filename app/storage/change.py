@@ -6,6 +6,7 @@ from functools import cached_property
 from itertools import zip_longest
 from typing import Any
 
+from app.storage.endpoints import exposes_api
 from app.storage.facts import Facts
 from app.storage.finding import Finding
 from app.storage.names import (
@@ -43,6 +44,7 @@ class Change:
     spec_is_unchanged: bool = False
     exists: bool = False  # It is judged like a new server although it exists, and so has claims of its own.
     running: ServerStatus = _NEVER_RAN  # What is known of the server that runs.
+    exposes_api: bool = False  # Clients outside of the cluster reach the API of the server that exists.
 
     @classmethod
     def read(cls, manifest: Any, old_manifest: Any = None) -> "Change":
@@ -58,7 +60,13 @@ class Change:
             # The specs are nested nearly a thousand deep, and get judged as if they were different.
             spec_is_unchanged = False
         running = ServerStatus.read(old_manifest) if isinstance(old_manifest, dict) else _NEVER_RAN
-        return cls(read(manifest), read(old_manifest).server, spec_is_unchanged, running=running)
+        return cls(
+            read(manifest),
+            read(old_manifest).server,
+            spec_is_unchanged,
+            running=running,
+            exposes_api=isinstance(old_manifest, dict) and exposes_api(old_manifest.get("status")),
+        )
 
     @property
     def spec(self) -> Spec:

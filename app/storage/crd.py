@@ -223,31 +223,28 @@ _NAME_RULE = {
     "beginning with a letter, to name Services and pods",
 }
 
+_READY = '.status.conditions[?(@.type=="Ready")]'
 _COLUMNS: list[dict[str, Any]] = [
-    {"name": "Replicas", "type": "integer", "jsonPath": ".spec.replicas"},
-    {"name": "Ready", "type": "integer", "jsonPath": ".status.availableReplicas"},
-    {"name": "NFS Endpoint", "type": "string", "jsonPath": ".status.nfsEndpoint"},
-    {"name": "Phase", "type": "string", "jsonPath": ".status.phase"},
+    {"name": "Ready", "type": "string", "jsonPath": f"{_READY}.status"},
+    {"name": "Status", "type": "string", "jsonPath": f"{_READY}.reason"},
     {"name": "Version", "type": "string", "jsonPath": ".status.server.version"},
+    {"name": "NFS", "type": "string", "jsonPath": ".status.nfsEndpoint"},
+    # Names and values are short: with them, a line still has to fit into 160 characters.
     *(
         {
-            "name": f"{volume.title()} {size.title()}",
+            "name": volume.title(),
             "type": "string",
             "priority": 1,
-            "jsonPath": f'.status.volumes[?(@.name=="{volume}")].{size}',
+            "jsonPath": f'.status.volumes[?(@.name=="{volume}")].capacity',
         }
         for volume in ("metadata", "content", "cache")
-        for size in ("requested", "capacity")
     ),
-    *(
-        {
-            "name": name,
-            "type": "string",
-            "priority": 1,
-            "jsonPath": f'.status.conditions[?(@.type=="{condition}")].reason',
-        }
-        for name, condition in (("Reason", "Ready"), ("Stores", "StoresReady"))
-    ),
+    {
+        "name": "Stores",
+        "type": "string",
+        "priority": 1,
+        "jsonPath": '.status.conditions[?(@.type=="StoresReady")].reason',
+    },
     {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
 ]
 

@@ -6,6 +6,9 @@ from enum import IntEnum, auto
 
 # The reason when nobody can tell whether the credentials are there.
 UNREADABLE = "SecretUnreadable"
+# Reasons for a Service that does not exist, and for one that is not as the spec asks: it may be open to more clients.
+SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
+SERVICE_TERMINATING = "ServiceTerminating"
 
 
 class Stage(IntEnum):

@@ -47,6 +47,7 @@ NORMAL = (
         "Normal",
         "The server serves NFS at the address in the message.",
     ),
+    Reason("Assigned", "EndpointsReady", "", "Every Service exists and has the addresses that its type promises."),
     Reason("Bound", "StorageReady", "", "Every volume claim is bound and has the requested size."),
     Reason("Found", "CredentialsReady", "", "Every Secret exists and has the keys that the server needs."),
     Reason("Reconciled", "Reconciling, Stalled", "", "There is nothing left to do, and nothing blocks the operator."),
@@ -239,21 +240,39 @@ WRITES = (
     ),
     Reason(
         "ServiceMissing",
-        "Ready, Reconciling",
+        "Ready, Reconciling, EndpointsReady",
         "",
         "The server runs, but one of its Services could not be created.",
         "Remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceOutdated",
-        "Ready, Reconciling",
+        "Ready, Reconciling, EndpointsReady",
         "",
         "The server runs, but one of its Services could not be changed as the spec asks.",
         "Remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
+        "LoadBalancerPending",
+        "EndpointsReady",
+        "",
+        "A Service of type LoadBalancer has no address yet. Clients in the cluster reach the server all the same, and "
+        "Ready does not change.",
+        "Look at the Events of the Service with `kubectl describe service`, and check that something in the cluster "
+        "provides load balancers of its class. See [Expose a server](../how-to/expose-a-server.md).",
+    ),
+    Reason(
+        "APIExposed",
+        "",
+        "Warning",
+        "The API can be reached from outside of the cluster since an earlier version of the operator exposed it like "
+        "files, and the spec does not say whether it should be.",
+        "Set service.api.type: to ClusterIP, or to the present type. "
+        "See [Expose a server](../how-to/expose-a-server.md).",
+    ),
+    Reason(
         "ServiceTerminating",
-        "Ready, Reconciling",
+        "Ready, Reconciling, EndpointsReady",
         "",
         "A Service is being deleted and is kept by a finalizer. It is created again once it is gone.",
         "Whoever set the finalizer has to remove it; usually the load balancer is still being removed.",

@@ -52,6 +52,7 @@ from app.storage.sections import stateful_set_for_dry_run
 from app.storage.service_rules import (
     address_families_fit,
     annotations_fit_services,
+    exposure_of_api_is_explicit,
     node_ports_are_distinct,
     ports_are_distinct,
     ports_are_free_in_the_pod,
@@ -198,6 +199,7 @@ RULES: Sequence[Rule] = (
     named_objects_exist,
     secrets_are_not_overwritten,
     database_type_and_secret_agree,
+    exposure_of_api_is_explicit,
     ports_are_unprivileged,
     cache_fits_its_volume,
     paths_are_on_volumes,

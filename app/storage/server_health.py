@@ -13,8 +13,7 @@ from itertools import islice
 from typing import Any
 
 from app.storage.evidence import quote
-from app.storage.names import APP_LABEL, INSTANCE
-from app.storage.objects import APP
+from app.storage.services import selects_pod
 from app.storage.unstructured import Manifest
 
 MAX_SHARES = 1_000_000
@@ -228,13 +227,12 @@ def metrics_url(service: Manifest | None) -> str | None:
 def _service_url(service: Manifest | None, listener: str) -> str | None:
     # Whoever may write Services in the namespace may have changed this one: it must select the server's pod, and have
     # an address that the API server has assigned.
-    spec = (service or {}).get("spec") or {}
     name = ((service or {}).get("metadata") or {}).get("name") or ""
-    selector = {APP_LABEL: APP, INSTANCE: name.removesuffix(f"-{listener}")}
-    selects = selector.items() <= (spec.get("selector") or {}).items()
-    if spec.get("type") == "ExternalName" or not selects or not name.endswith(f"-{listener}"):
+    server = name.removesuffix(f"-{listener}")
+    if service is None or server == name or not selects_pod(service, server):
         return None
 
+    spec = service["spec"]
     port = next((port.get("port") for port in spec.get("ports") or [] if port.get("name") == listener), None)
     try:
         address = ip_address(spec.get("clusterIP") or "")

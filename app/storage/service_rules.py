@@ -19,7 +19,7 @@ from app.storage.names import (
 from app.storage.objects import RESERVED_LABELS
 from app.storage.ports import FIXED_PORTS, Listener
 from app.storage.reading import field_name
-from app.storage.services import DUAL_STACK, EXPOSED_TYPES, LOAD_BALANCER
+from app.storage.services import CLUSTER_IP, DUAL_STACK, EXPOSED_TYPES, LOAD_BALANCER
 from app.storage.spec import Service
 
 # The operator adds one annotation to those of the spec, and all of them together must fit.
@@ -164,6 +164,15 @@ def _annotation_findings(path: str, new: Mapping[str, str], old: Mapping[str, st
     if new != old and size > _MAX_SERVICE_ANNOTATIONS_BYTES:
         limit = f"at most {_MAX_SERVICE_ANNOTATIONS_BYTES} bytes, keys included"
         yield rejection(path, f"{field_name(path)} must have {limit}")
+
+
+def exposure_of_api_is_explicit(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """Warns while the API is exposed only since an earlier version of the operator exposed it like files."""
+    service = change.spec.service
+    is_implicit = service.api is None or service.api.type is None
+    if change.exposes_api and is_implicit and service.type in EXPOSED_TYPES:
+        advice = f"set service.api.type to {service.type} to keep that, or to {CLUSTER_IP}"
+        yield warning(f"{_SERVICE}.api.type", f"the API stays exposed by a Service of type {service.type}; {advice}")
 
 
 def ports_are_unprivileged(change: Change, _facts: Facts) -> Iterator[Finding]:

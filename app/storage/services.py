@@ -57,6 +57,15 @@ def services(owner: Owner, spec: Spec, live: Mapping[str, Manifest] | None = Non
     return result
 
 
+def selects_pod(service: Mapping[str, Any], server: str) -> bool:
+    """Tells whether a live Service leads to the pod of the server; whoever may write Services can have changed that."""
+    spec = service.get("spec") or {}
+    return (
+        spec.get("type") != "ExternalName"
+        and Owner(server, "").selector.items() <= (spec.get("selector") or {}).items()
+    )
+
+
 def without_fields_of_other_types(service: Mapping[str, Any]) -> Manifest:
     """Returns the spec of a Service without the fields that the API server rejects for its type (ValidateService)."""
     # A user may have set them while the type was another one, and would keep the Service from ever changing.

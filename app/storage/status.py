@@ -9,9 +9,10 @@ from datetime import datetime
 from functools import cached_property
 from typing import Any
 
-from app.storage import stores
+from app.storage import endpoints, stores
 from app.storage.adoption import why_not_adopted
 from app.storage.claims import claim_problem, first_claim_problem, waits_for_provisioner
+from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN
 from app.storage.containers import CRASH_REASONS
 from app.storage.database import unmounted_database
 from app.storage.diagnosis import keep_message, waits_for_claims, why_not_ended, why_not_running
@@ -21,7 +22,7 @@ from app.storage.images import database_image, observe_image
 from app.storage.live import LiveState
 from app.storage.objects import controller, service_name
 from app.storage.pause import paused_problem
-from app.storage.problem import UNREADABLE, Problem, Stage, Verdict, first
+from app.storage.problem import SERVICE_MISSING, SERVICE_TERMINATING, UNREADABLE, Problem, Stage, Verdict, first
 from app.storage.provisioning import SERVER_REASONS, Contents
 from app.storage.remote_store import SERVER_UNREACHABLE
 from app.storage.rollout import is_current, is_outdated, is_ready
@@ -30,10 +31,6 @@ from app.storage.stores import observe_server
 from app.storage.takeover import IGNORED_FIELDS
 from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
-
-# Reasons for a Service that does not exist, and for one that is not as the spec asks: it may be open to more clients.
-SERVICE_MISSING, SERVICE_OUTDATED = "ServiceMissing", "ServiceOutdated"
-SERVICE_TERMINATING = "ServiceTerminating"
 
 RECONCILED = Problem("Reconciled", "")
 
@@ -54,6 +51,7 @@ class Observation:
     node: Node | None = None
     pending_rollout: str | None = None
     contents: Contents | None = None
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     migration_failed: bool = False  # The log of the server's last run, which ended with an error, says so.
 
 
@@ -166,21 +164,18 @@ def status(server: DittoServer, manifest: Mapping[str, Any], observation: Observ
         "conditions": listed,
         "volumes": volumes,
     }
-    if endpoint := _nfs_endpoint(server, live):
-        result["nfsEndpoint"] = endpoint
-    if observed := observe_image(server, live, observe_server(live)).model_dump(by_alias=True, exclude_none=True):
-        result["server"] = observed
-    if observation.pending_rollout:
-        result["pendingRollout"] = observation.pending_rollout
-
     contents = observation.contents or Contents(live.remote_store, live.shares)
-    if store := contents.remote_store.as_status():
-        result["remoteStore"] = store
-    if contents.shares:
-        result["shares"] = [share.as_status() for share in contents.shares]
-    if fields := manifest.get(IGNORED_FIELDS):
-        result[IGNORED_FIELDS] = list(fields)
-    return result
+    reachable = endpoints.endpoints(server, live, observation.cluster_domain)
+    optional = {
+        "nfsEndpoint": endpoints.nfs_endpoint(server, live, observation.cluster_domain),
+        "endpoints": [endpoint.as_status() for endpoint in reachable],
+        "server": observe_image(server, live, observe_server(live)).model_dump(by_alias=True, exclude_none=True),
+        "pendingRollout": observation.pending_rollout,
+        "remoteStore": contents.remote_store.as_status(),
+        "shares": [share.as_status() for share in contents.shares],
+        IGNORED_FIELDS: list(manifest.get(IGNORED_FIELDS) or ()),
+    }
+    return result | {name: value for name, value in optional.items() if value}
 
 
 def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Observation, now: str) -> _Assessment:
@@ -224,7 +219,8 @@ def ready(assessment: _Assessment) -> Verdict:
         return "False", problem
     if assessment.server.spec.replicas == 0:
         return "True", Problem("Stopped", "stopped as asked; its volumes are kept")
-    return "True", Problem("Available", f"NFS is served at {_nfs_endpoint(assessment.server, assessment.live)}")
+    endpoint = endpoints.nfs_endpoint(assessment.server, assessment.live, assessment.observation.cluster_domain)
+    return "True", Problem("Available", f"NFS is served at {endpoint}")
 
 
 def reconciling(assessment: _Assessment) -> Verdict:
@@ -303,6 +299,13 @@ def stores_ready(assessment: _Assessment) -> Verdict | None:
     return stores.stores_ready(assessment.server, assessment.live)
 
 
+def endpoints_ready(assessment: _Assessment) -> Verdict:
+    earlier = assessment.earlier.get("EndpointsReady") or {}
+    now = assessment.case.now.isoformat().replace("+00:00", "Z")
+    since = earlier["lastTransitionTime"] if earlier.get("status") == "False" else now
+    return endpoints.endpoints_ready(assessment.server, assessment.live, since)
+
+
 CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict | None]] = {
     "Ready": ready,
     "Reconciling": reconciling,
@@ -310,6 +313,7 @@ CONDITIONS: Mapping[str, Callable[[_Assessment], Verdict | None]] = {
     "StorageReady": storage_ready,
     "CredentialsReady": credentials_ready,
     "StoresReady": stores_ready,
+    "EndpointsReady": endpoints_ready,
 }
 
 
@@ -383,13 +387,3 @@ def available_replicas(live: LiveState) -> int:
     if pod and (not counted.get("observedGeneration") or is_leaving or is_held):
         return int(is_ready(pod))
     return int(counted.get("availableReplicas") or 0)
-
-
-def _nfs_endpoint(server: DittoServer, live: LiveState) -> str | None:
-    """Returns where clients reach NFS, by the port of the live Service; None while there is no Service."""
-    service = live.services.get(service_name(server.metadata.name, "file"))
-    if service is None:
-        return None
-    metadata, ports = service["metadata"], service["spec"].get("ports") or []
-    port = next((port["port"] for port in ports if port.get("name") == "nfs"), None)
-    return port and f"{metadata['name']}.{metadata['namespace']}.svc.cluster.local:{port}"

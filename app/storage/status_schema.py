@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 
-from app.storage.fields import Image, Model, Name, Within
+from app.storage.fields import Image, Model, Name, Port, Within
 from app.storage.server_health import MAX_SHARES, MAX_VERSION_CHARACTERS, VERSION_PATTERN
 
 # As the container runtime reports it: with the repository, or without one for an image that came from none.
@@ -14,6 +14,7 @@ IMAGE_ID_PATTERN = r"^([A-Za-z0-9][A-Za-z0-9._:/-]{0,400}@)?sha256:[0-9a-f]{64}$
 ImageID = Annotated[str, Field(max_length=512, pattern=IMAGE_ID_PATTERN)]
 MAX_IGNORED_FIELDS, MAX_FIELD_PATH_CHARACTERS = 50, 120
 
+Address = Annotated[str, Field(max_length=45)]
 Message = Annotated[str, Field(max_length=32768)]
 
 
@@ -24,7 +25,7 @@ class Condition(Model):
     """One aspect of the server (meta/v1 Condition)."""
 
     type: Annotated[str, Field(max_length=316)]
-    """Ready, Reconciling, Stalled, StorageReady, CredentialsReady or StoresReady."""
+    """Ready, Reconciling, Stalled, StorageReady, CredentialsReady, StoresReady or EndpointsReady."""
     status: Literal["True", "False", "Unknown"]
     """Whether the condition holds."""
     observed_generation: Annotated[int, Field(ge=0, json_schema_extra={"format": "int64"})] | None = None
@@ -54,6 +55,23 @@ class VolumeStatus(Model):
     """The phase of the claim, or what is being done to it, such as Resizing."""
     message: Message | None = None
     """What a person should know about the volume."""
+
+
+class EndpointStatus(Model):
+    """Where clients reach one part of the server, by its live Service."""
+
+    protocol: Literal["nfs", "smb", "api", "metrics"]
+    """nfs, smb, api or metrics."""
+    host: Name
+    """The name of the Service in the DNS of the cluster."""
+    cluster_ip: Address | None = Field(None, alias="clusterIP")
+    """The address of the Service in the cluster, which nodes reach as well."""
+    external_address: Name | None = None
+    """The address or the host name that the load balancer has given; absent without one."""
+    port: Port
+    """The port at these addresses."""
+    node_port: Port | None = None
+    """The port of every node; absent without one."""
 
 
 class RemoteStoreStatus(Model):
@@ -122,7 +140,9 @@ class Status(Model):
     available_replicas: Annotated[int, Within(0)] | None = None
     """The number of pods that are available."""
     nfs_endpoint: Annotated[str, Field(max_length=1024)] | None = None
-    """The address and port at which NFS is served."""
+    """The address in the cluster and the port at which NFS is served; `endpoints` has the others."""
+    endpoints: Annotated[list[EndpointStatus], Field(max_length=4, json_schema_extra=_map_by("protocol"))] | None = None
+    """Where clients reach the server, one entry for each protocol of its Services."""
     phase: Literal["Pending", "Running", "Failed", "Stopped"] | None = None
     """Whether the server is starting (Pending), Running, Failed or Stopped, in one word."""
     pending_rollout: Message | None = None

@@ -8,8 +8,10 @@ from app.storage.events import Event, transition_events
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import rejection
 from app.storage.live import LiveState
+from app.storage.objects import Owner
 from app.storage.problem import Problem, Stage
 from app.storage.reading import read
+from app.storage.services import services
 from app.storage.status import Observation, conditions, invalid_spec, status
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server, storage
@@ -26,7 +28,10 @@ WAITING_CLASSES = StorageClasses((StorageClass("fast", waits_for_pod=True),))
 
 SERVICE: Manifest = {
     "metadata": {"name": "files-file", "namespace": "here"},
-    "spec": {"ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}]},
+    "spec": {
+        "selector": Owner("files", "here").selector,
+        "ports": [{"name": "smb", "port": 445}, {"name": "nfs", "port": 2049}],
+    },
 }
 READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
 
@@ -74,8 +79,10 @@ def altered(observation: Observation, **changes: Any) -> Observation:
 
 def starting(**changes: Any) -> Observation:
     """Returns what is observed once every object is applied and only the pod is not ready, with the changes."""
-    claims, services = bound("metadata", "cache"), {"files-file": SERVICE}
-    live = LiveState(claims, CLASSES, stateful_set=stateful_set(), is_new=True, services=services)
+    rendered = services(Owner("files", "here"), read(server()).server.spec)
+    live_services = {**{service["metadata"]["name"]: service for service in rendered}, "files-file": SERVICE}
+    claims = bound("metadata", "cache")
+    live = LiveState(claims, CLASSES, stateful_set=stateful_set(), is_new=True, services=live_services)
     return altered(Observation(live=live), **changes)
 
 

@@ -1098,6 +1098,11 @@ _NAMING_OBJECTS: Manifest = {
 _NO_SECRET = 'S3 credentials Secret "s3-credentials" not found'
 
 
+def exposing(manifest: Manifest, **endpoint: Any) -> Manifest:
+    """Returns the server with an endpoint of its API as it was observed."""
+    return {**manifest, "status": {"endpoints": [{"protocol": "api", "host": "x", "port": 8080, **endpoint}]}}
+
+
 def running(manifest: Manifest, **known: Any) -> Manifest:
     """Returns the server with what the operator knows of its image."""
     return {**manifest, "status": {"server": known}}
@@ -1268,6 +1273,33 @@ DOUBTFUL = (
         server(identity={"admin": {"username": "ops"}}, nfsPort=2050),
         (),
         server(identity={"admin": {"username": "ops"}}),
+    ),
+    Doubtful(
+        "an API that is exposed as before",
+        server(**service(type="NodePort"), nfsPort=2050),
+        (
+            "the API stays exposed by a Service of type NodePort; "
+            "set service.api.type to NodePort to keep that, or to ClusterIP",
+        ),
+        exposing(server(**service(type="NodePort")), nodePort=30080),
+    ),
+    Doubtful(
+        "an API that is no longer exposed like files",
+        server(),
+        (),
+        exposing(server(**service(type="LoadBalancer")), externalAddress="192.0.2.1"),
+    ),
+    Doubtful(
+        "an API whose exposure is wanted",
+        server(**service(type="LoadBalancer", api={"type": "LoadBalancer"})),
+        (),
+        exposing(server(**service(type="LoadBalancer")), externalAddress="192.0.2.1"),
+    ),
+    Doubtful(
+        "an API that was never exposed",
+        server(**service(type="LoadBalancer"), nfsPort=2050),
+        (),
+        exposing(server(**service(type="LoadBalancer"))),
     ),
     Doubtful("a region of a bucket", server(s3={"region": "us-east-1", "bucket": "b"})),
     Doubtful(

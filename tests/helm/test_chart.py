@@ -269,7 +269,7 @@ def flags(*values: str) -> list[str]:
 def test_serve_has_exactly_the_flags_of_a_pod() -> None:
     options = {flag for option in import_command("serve").params for flag in option.opts + option.secondary_opts}
     secret = ("certificates.provider=secret", "certificates.secretName=x")
-    off = ("reconcile=false", "leaderElect=false", "namespaces={one}")
+    off = ("reconcile=false", "leaderElect=false", "namespaces={one}", "clusterDomain=example.org")
     used = set(flags()) | set(flags(*secret, *off))
 
     assert used <= options

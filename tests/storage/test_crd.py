@@ -36,26 +36,34 @@ def test_the_api_server_finds_nothing_wrong_with_it(control_plane: ControlPlane,
     assert "NonStructuralSchema" not in conditions
 
 
-def test_short_names_and_columns_are_there(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
-    apply(server())
+WIDE_CHARACTERS = 160
 
-    wide = control_plane.kubectl("--namespace", namespace, "get", "ditto", "--output=wide").stdout
-    for column in (
-        "REPLICAS",
-        "READY",
-        "NFS ENDPOINT",
-        "PHASE",
-        "AGE",
-        "CACHE REQUESTED",
-        "CACHE CAPACITY",
-        "REASON",
-        "STORES",
-    ):
-        assert column in wide
 
-    narrow = control_plane.kubectl("--namespace", namespace, "get", "dittofs").stdout
+def test_a_line_says_what_a_person_looks_for(control_plane: ControlPlane, apply: Send, namespace: str) -> None:
+    """With a long name, and the longest of the reasons that servers have for longer."""
+    name = "media-files"
+    apply({**server(), "metadata": {"name": name}})
+    condition = {"status": "False", "lastTransitionTime": "2026-02-01T12:00:00Z", "message": ""}
+    reasons = {"Ready": "PodSecurityViolation", "StoresReady": "StoreFailing"}
+    status = {
+        "conditions": [{**condition, "type": kind, "reason": reason} for kind, reason in reasons.items()],
+        "nfsEndpoint": f"{name}-file.production.svc.cluster.local:2049",
+        "server": {"version": "0.29.0"},
+        "volumes": [{"name": volume, "capacity": "1536Gi"} for volume in ("metadata", "content", "cache")],
+    }
+    in_here = ("--namespace", namespace)
+    patch = ("patch", "ditto", name, "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+    control_plane.kubectl(*in_here, *patch)
 
-    assert narrow.split("\n")[0].split() == ["NAME", "REPLICAS", "READY", "NFS", "ENDPOINT", "PHASE", "VERSION", "AGE"]
+    narrow = control_plane.kubectl(*in_here, "get", "ditto").stdout.splitlines()
+    wide = control_plane.kubectl(*in_here, "get", "ditto", "--output=wide").stdout.splitlines()
+
+    assert narrow[0].split() == ["NAME", "READY", "STATUS", "VERSION", "NFS", "AGE"]
+    assert narrow[1].split()[:5] == [name, "False", "PodSecurityViolation", "0.29.0", status["nfsEndpoint"]]
+    assert wide[0].split() == [*narrow[0].split()[:5], "METADATA", "CONTENT", "CACHE", "STORES", "AGE"]
+    assert wide[1].split()[5:9] == ["1536Gi", "1536Gi", "1536Gi", "StoreFailing"]
+    # A server that is older than this one has a longer age.
+    assert max(map(len, wide)) + len("365d") - len("0s") <= WIDE_CHARACTERS, wide
 
 
 def test_a_fresh_server_has_not_been_observed(control_plane: ControlPlane, apply: Send, namespace: str) -> None:

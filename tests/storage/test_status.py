@@ -59,6 +59,7 @@ def test_a_server_that_runs_says_where() -> None:
         "Stalled": ("False", "Reconciled"),
         "StorageReady": ("True", "Bound"),
         "CredentialsReady": ("True", "Found"),
+        "EndpointsReady": ("True", "Assigned"),
     }
     assert {condition["observedGeneration"] for condition in status["conditions"]} == {3}
 
@@ -66,7 +67,7 @@ def test_a_server_that_runs_says_where() -> None:
 def test_the_first_status_lasts_while_no_node_fits() -> None:
     first = status_of(
         altered(
-            Observation(), services={"files-file": SERVICE}, classes=CLASSES, stateful_set=stateful_set(), is_new=True
+            Observation(), services=starting().live.services, classes=CLASSES, stateful_set=stateful_set(), is_new=True
         )
     )
     claims = {name: Claim(name, "fast") for name in ("metadata-files-0", "cache-files-0")}
@@ -171,8 +172,29 @@ def test_a_service_unlike_the_spec_is_reported() -> None:
     assert by_type["CredentialsReady"] == ("True", "Found")
 
 
+def test_a_pending_load_balancer_is_no_reason_not_to_be_ready() -> None:
+    balanced = {**SERVICE, "spec": {**SERVICE["spec"], "type": "LoadBalancer"}}
+    observation = running(services={**running().live.services, "files-file": balanced})
+    before = status_of(observation)
+
+    assert reasons(observation)["EndpointsReady"] == ("False", "LoadBalancerPending")
+    assert reasons(observation)["Ready"] == ("True", "Available")
+    assert reasons(observation)["Reconciling"] == ("False", "Reconciled")
+    # The message has the time since when it waits, so that nothing is written while time passes.
+    assert NOON in condition("EndpointsReady", observation)["message"]
+    assert status_of(observation, dittoserver(before), LATER) == before
+
+
+def test_endpoints_are_named_in_the_domain_of_the_cluster() -> None:
+    observation = running(cluster_domain="example.org")
+
+    assert status_of(observation)["nfsEndpoint"] == "files-file.here.svc.example.org:2049"
+    assert {entry["host"].partition(".svc.")[2] for entry in status_of(observation)["endpoints"]} == {"example.org"}
+    assert condition("Ready", observation)["message"].endswith("svc.example.org:2049")
+
+
 def test_the_endpoint_is_that_of_the_live_service() -> None:
-    moved = {**SERVICE, "spec": {"ports": [{"name": "nfs", "port": 2050}]}}
+    moved = {**SERVICE, "spec": {**SERVICE["spec"], "ports": [{"name": "nfs", "port": 2050}]}}
 
     observation = running(services={"files-file": moved})
 
