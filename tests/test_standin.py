@@ -5,6 +5,7 @@ S3 endpoint accepts the key `first`.
 """
 
 import json
+import socket
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +18,7 @@ from certs.authority import Authority
 from tests.controlplane.program import Failed
 from tests.harness.dittofs_standin import BUCKET, CURRENT, FOLDER, LEGACY, PASSWORD, S3, DittoFS
 from tests.harness.free_ports import free_port
+from tests.harness.loopback import NEEDS_IPV6
 from tests.harness.recording import Player
 from tests.harness.wait import until
 
@@ -317,3 +319,17 @@ def test_a_share_on_a_dead_endpoint_is_made_without_an_answer_in_time(current: D
         current.api("POST", "/shares", share, seconds=1)
 
     assert current.exports() == ["/media", "/more"]
+
+
+@NEEDS_IPV6
+@BOTH
+def test_what_is_rendered_is_served_by_ipv6_too(standin: Path, tmp_path: Path, name: str) -> None:
+    """Go takes 0.0.0.0 for every address of both families; the real servers answer at ::1 as well."""
+    port = free_port()
+    server = DittoFS(standin, name, tmp_path / name, STANDIN_NFS=f"0.0.0.0:{port}")
+    server.configure(controlplane={"host": "0.0.0.0"})
+
+    with server:
+        assert server.client.get(f"http://[::1]:{server.port}/health").status_code == 200
+        assert server.client.get(f"http://[::1]:{server.metrics_port}/metrics").status_code == 200
+        socket.create_connection(("::1", port), timeout=1).close()

@@ -5,6 +5,8 @@ ago: the API server does not send such a POST again.
 """
 
 import asyncio
+import errno
+import socket
 import ssl
 from asyncio.events import TimerHandle
 from collections.abc import Callable
@@ -21,6 +23,10 @@ KEEP_ALIVE_SECONDS = 120
 CLIENT_SECONDS = 5.0
 HEADER_BYTES = 16 * 1024
 SHUTDOWN_SECONDS = 10
+
+# As a host it stands for every address of the pod, of whichever family.
+EVERY_ADDRESS = "::"
+_EVERY_IPV4_ADDRESS = "0.0.0.0"  # noqa: S104 - where a node has no IPv6
 
 # What is used here of uvicorn although it does not promise to keep it; `listen` checks that it is there, and so are the
 # methods that BoundedProtocol overrides.
@@ -70,10 +76,15 @@ class WebhookServer(uvicorn.Server):
         self._check_hooks()
 
         patience = self._client_seconds if self.config.ssl else None
+        host, port = self.config.host, self.config.port
+        # asyncio itself would take no connections by IPv4 there.
+        both = _bind_both_families(port) if host == EVERY_ADDRESS else None
+        if host == EVERY_ADDRESS and both is None:
+            host = _EVERY_IPV4_ADDRESS
+
         server = await asyncio.get_running_loop().create_server(
             partial(self._protocol, self.config, self.server_state, {}),
-            self.config.host,
-            self.config.port,
+            **({"sock": both} if both else {"host": host, "port": port}),
             ssl=self.config.ssl,
             backlog=self.config.backlog,
             ssl_handshake_timeout=patience,
@@ -130,6 +141,19 @@ class WebhookServer(uvicorn.Server):
                 f"uvicorn {uvicorn.__version__} has no {', '.join(missing)}, which dittofs-operator overrides or uses: "
                 "install the version in requirements.lock"
             )
+
+
+def _bind_both_families(port: int) -> socket.socket | None:
+    """Binds every address of IPv4 and IPv6; None on a node that has IPv4 alone."""
+    if not socket.has_dualstack_ipv6():
+        return None
+
+    try:
+        return socket.create_server((EVERY_ADDRESS, port), family=socket.AF_INET6, dualstack_ipv6=True)
+    except OSError as error:
+        if error.errno in (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL):
+            return None
+        raise
 
 
 class BoundedProtocol(HttpToolsProtocol):

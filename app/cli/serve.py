@@ -29,7 +29,9 @@ def parse_cluster_domain(text: str) -> str:
 @option(
     "--snapshot", type=PATH, help="File or folder of manifests to use instead of a cluster; nothing is reconciled then."
 )
-@address_option("--listen", default="0.0.0.0:9443", help="Address of the admission webhook, over TLS.")
+@address_option(
+    "--listen", default="[::]:9443", help="Address of the admission webhook, over TLS; [::] is every address, IPv4 too."
+)
 @option(
     "--tls-cert",
     type=PATH,
@@ -83,7 +85,7 @@ def parse_cluster_domain(text: str) -> str:
     help="Domain of the cluster's DNS, in which the names of Services end; by default, the one that /etc/resolv.conf "
     f"searches, otherwise {DEFAULT_CLUSTER_DOMAIN}.",
 )
-@address_option("--health-listen", default="0.0.0.0:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
+@address_option("--health-listen", default="[::]:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
 def serve(**options: Any) -> None:
     """Run the operator: the admission webhook and the reconciler.
 

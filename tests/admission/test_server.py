@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app.admission.api import BODY_BYTES, webhook
 from app.admission.server import (
+    EVERY_ADDRESS,
     HEADER_BYTES,
     KEEP_ALIVE_SECONDS,
     WebhookServer,
@@ -24,6 +25,7 @@ from app.storage.facts import Facts, Needs
 from app.storage.webhook_configurations import VALIDATE_PATH
 from certs.authority import Authority
 from tests.admission.reviews import review
+from tests.harness.loopback import NEEDS_IPV6
 from tests.harness.server_table import server
 from tests.harness.wait import until_async
 from tests.harness.webhook_site import LONG, REQUEST_TIMEOUT_SECONDS, REVIEW, Connection, Site, at_once, serving
@@ -250,6 +252,31 @@ class TestTheEnd:
             second = WebhookServer(webhook(at_once), "127.0.0.1", running.port, site.context)
             with pytest.raises(OSError, match=f"'127.0.0.1', {running.port}"):
                 await second.listen()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", pytest.param("::1", marks=NEEDS_IPV6)])
+async def test_every_address_is_of_both_families(site: Site, address: str) -> None:
+    """What asyncio binds for such a host takes no connection by IPv4."""
+    async with serving(site, host=EVERY_ADDRESS) as running:
+        _, writer = await asyncio.open_connection(address, running.port, ssl=site.trust, server_hostname="localhost")
+        writer.close()
+
+        assert await running.why_not_trusted("localhost", site.authority.pem) is None
+
+
+async def test_every_address_of_a_node_without_ipv6_is_of_ipv4(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: False)
+
+    async with serving(site, host=EVERY_ADDRESS), site.client() as client:
+        assert (await client.post(site.url, content=REVIEW)).status_code == 200
+
+
+@NEEDS_IPV6
+async def test_every_address_in_use_is_an_error(site: Site) -> None:
+    async with serving(site, host=EVERY_ADDRESS) as running:
+        second = WebhookServer(webhook(at_once), EVERY_ADDRESS, running.port, site.context)
+        with pytest.raises(OSError, match=str(running.port)):
+            await second.listen()
 
 
 @pytest.mark.parametrize(

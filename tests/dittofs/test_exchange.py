@@ -10,6 +10,7 @@ import pytest
 from app.dittofs.errors import ServerError, ServerUnreachable, UnexpectedAnswer
 from app.dittofs.exchange import HttpRequest, connect_by_tcp, exchange
 from tests.harness.endpoints import address, listening
+from tests.harness.loopback import NEEDS_IPV6
 from tests.harness.raw_server import Received, Reply, raw_server, reply
 
 LIMIT = 200_000
@@ -36,6 +37,23 @@ async def failure(answer: Callable[[Received], Reply], seconds: float = 10.0) ->
     with pytest.raises(ServerError) as caught:
         await answer_to(answer, seconds)
     return caught.value
+
+
+@NEEDS_IPV6
+async def test_a_server_may_have_an_ipv6_address() -> None:
+    hosts: list[str] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        hosts.extend(line for line in head.decode().splitlines() if line.startswith("Host: "))
+        writer.write(OK + b"Content-Length: 2\r\n\r\n{}")
+        writer.close()
+
+    async with await asyncio.start_server(serve, "::1") as server:
+        port = server.sockets[0].getsockname()[1]
+        assert await ask(f"http://[::1]:{port}") == (200, b"{}")
+
+    assert hosts == [f"Host: [::1]:{port}"]
 
 
 @pytest.mark.parametrize(

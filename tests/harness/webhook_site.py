@@ -80,9 +80,12 @@ class Site:
 
 @asynccontextmanager
 async def serving(
-    site: Site, gather: Callable[[Needs], Awaitable[Facts]] = at_once, patience: float = REQUEST_TIMEOUT_SECONDS
+    site: Site,
+    gather: Callable[[Needs], Awaitable[Facts]] = at_once,
+    patience: float = REQUEST_TIMEOUT_SECONDS,
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[WebhookServer]:
-    site.running = WebhookServer(webhook(gather), "127.0.0.1", 0, site.context, patience)
+    site.running = WebhookServer(webhook(gather), host, 0, site.context, patience)
     await site.running.listen()
     async with asyncio.TaskGroup() as group:
         group.create_task(site.running.serve())
