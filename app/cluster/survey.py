@@ -27,7 +27,6 @@ from app.storage.live import LiveState
 from app.storage.object_defaults import pod_defaults
 from app.storage.objects import SELECTOR, service_name
 from app.storage.pod import pod_name
-from app.storage.rendering import NO_DEFAULTS
 from app.storage.resize import may_restart
 from app.storage.services import PORTS
 from app.storage.unstructured import Manifest, ObjectKey
@@ -67,13 +66,15 @@ class Survey:
 
         namespace, name = key
         server, stateful_set = self.servers.get(key), self.stateful_sets.get(key)
+        # In a file, a StatefulSet need not be complete.
+        template = ((stateful_set or {}).get("spec") or {}).get("template") or {}
         names = [service_name(name, suffix) for suffix in PORTS]
         services = {service: self.services.get((namespace, service)) for service in names}
         return LiveState(
             claims={claim.name: claim for (within, _), claim in self.claims.items() if within == namespace},
             classes=self.classes,
             # What the operator's settings are, only whoever asks can say.
-            defaults=pod_defaults(stateful_set["spec"]["template"]) if stateful_set else NO_DEFAULTS,
+            defaults=pod_defaults(template),
             stateful_set=stateful_set,
             pod=self.pods.get((namespace, pod_name(name))),
             services={service: manifest for service, manifest in services.items() if manifest},
