@@ -82,6 +82,14 @@ def pod_conflicts(spec: Spec) -> list[Finding]:
     return list(findings[:_MAX_CONFLICTS])
 
 
+def template_variables(spec: Spec) -> set[str]:
+    """Returns the names of the environment variables that the podTemplate sets in the server's container."""
+    pod_spec = (spec.pod_template and spec.pod_template.spec) or {}
+    environments = [container.get("env") for _, container in _own_containers(pod_spec)]
+    names = [variable.get("name") for environment in environments for _, variable in _items(environment)]
+    return {name for name in names if isinstance(name, str)}
+
+
 def _metadata_conflicts(metadata: PodMetadata) -> Iterator[Finding]:
     for label in SELECTOR_LABELS:
         if label in (metadata.labels or {}):

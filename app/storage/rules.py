@@ -32,6 +32,7 @@ from app.storage.pod_rules import (
 from app.storage.reading import Reading, field_name
 from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.s3_rules import (
+    ca_bundles_leave_s3_reachable,
     s3_credentials_have_a_bucket,
     service_accounts_agree,
     service_accounts_give_credentials,
@@ -206,6 +207,7 @@ RULES: Sequence[Rule] = (
     s3_credentials_have_a_bucket,
     session_tokens_have_an_effect,
     service_accounts_give_credentials,
+    ca_bundles_leave_s3_reachable,
     fields_have_an_effect,
 )
 # These tell whether the operator can act on an object. Others are about a change, or about the cluster. What the object

@@ -8,6 +8,7 @@ from app.storage.facts import Facts
 from app.storage.finding import Finding, rejection, warning
 from app.storage.object_references import SERVICE_ACCOUNT_PATH
 from app.storage.pod import SERVICE_ACCOUNT_FIELDS
+from app.storage.pod_conflicts import template_variables
 from app.storage.reading import field_name
 from app.storage.secret_references import (
     S3_PATH,
@@ -15,6 +16,9 @@ from app.storage.secret_references import (
 from app.storage.server_health import Family
 from app.storage.shares import S3_NEEDS, store_of
 from app.storage.spec import S3
+
+# It cannot create a client then: the SDK of AWS refuses to add CAs to the HTTP client that the server brings along.
+_CA_BUNDLE = "AWS_CA_BUNDLE"
 
 
 def shares_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:
@@ -75,6 +79,15 @@ def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator
     elif change.family == Family.CURRENT:
         problem = f"{field} gives DittoFS 0.13 or newer no S3 credentials"
         yield warning(SERVICE_ACCOUNT_PATH, f"{problem}; set s3.credentialsSecretRef")
+
+
+def ca_bundles_leave_s3_reachable(change: Change, _facts: Facts) -> Iterator[Finding]:
+    if _CA_BUNDLE not in template_variables(change.spec) or change.family != Family.CURRENT:
+        return
+
+    if change.old is None or change.image_changes or _CA_BUNDLE not in template_variables(change.old.spec):
+        problem = f"DittoFS 0.13 or newer reaches no S3 with {_CA_BUNDLE} set in podTemplate"
+        yield warning("spec.podTemplate.spec.containers", f"{problem}; use s3.caSecretRef instead")
 
 
 def session_tokens_have_an_effect(change: Change, _facts: Facts) -> Iterator[Finding]:

@@ -1085,6 +1085,9 @@ _NEEDS_BUCKET = "s3.credentialsSecretRef has no effect without s3.bucket on Ditt
 # Without the Secret that it names, so that nothing is looked up.
 _STATIC: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials"}}
 _NO_IDENTITY = "s3.serviceAccountName gives DittoFS 0.13 or newer no S3 credentials"
+_CA_BUNDLE: Manifest = {
+    "spec": {"containers": [{"name": "dittofs", "env": [{"name": "AWS_CA_BUNDLE", "value": "/etc/ssl/cert.pem"}]}]}
+}
 _TEMPORARY: Manifest = {"credentialsSecretRef": {"secretName": "s3-credentials", "sessionTokenKey": "sessionToken"}}
 _NO_TOKEN = (
     "s3.credentialsSecretRef.sessionTokenKey has no effect on DittoFS 0.13 or newer; use keys that need no token"
@@ -1234,6 +1237,16 @@ DOUBTFUL = (
         server(image=RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
         (_MIGRATES, _NO_TOKEN),
         server(image=LEGACY_RELEASE, s3={**_TEMPORARY, "bucket": "b"}),
+    ),
+    Doubtful("a bundle of CAs up to 0.8", server(image=LEGACY_RELEASE, podTemplate=_CA_BUNDLE)),
+    Doubtful(
+        "a bundle of CAs", server(image=RELEASE, podTemplate=_CA_BUNDLE), ("reaches no S3 with AWS_CA_BUNDLE set",)
+    ),
+    Doubtful(
+        "a bundle of CAs as before",
+        server(image=RELEASE, nfsPort=2050, podTemplate=_CA_BUNDLE),
+        (),
+        server(image=RELEASE, podTemplate=_CA_BUNDLE),
     ),
     Doubtful("a CA of S3 that is not there", server(**s3_ca(name="gone")), ('S3 CA Secret "gone" not found',)),
     Doubtful("a CA of S3 as before", server(nfsPort=2050, **s3_ca(name="gone")), (), server(**s3_ca(name="gone"))),

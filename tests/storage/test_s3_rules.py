@@ -1,5 +1,10 @@
+from typing import Any
+
 import pytest
 
+from app.storage.change import Change
+from app.storage.facts import Facts
+from app.storage.s3_rules import ca_bundles_leave_s3_reachable
 from tests.harness.judgements import secret, warned
 from tests.harness.server_table import (
     s3,
@@ -23,3 +28,14 @@ def test_an_endpoint_by_name_needs_a_bucket(endpoint: str, *, warns: bool) -> No
     )
     # Without the bucket, the endpoint of before is another matter.
     assert bool(warned(server(**s3()), named, facts)) is warns
+
+
+@pytest.mark.parametrize(
+    "containers",
+    [None, 5, [5], [{}], [{"name": "sidecar", "env": [{"name": "AWS_CA_BUNDLE"}]}]]
+    + [[{"name": "dittofs", "env": env}] for env in (None, 5, "AWS_CA_BUNDLE", [None], [{"name": ["AWS_CA_BUNDLE"]}])],
+)
+def test_only_the_servers_own_variable_breaks_s3(containers: Any) -> None:
+    change = Change.read(server(image="dittofs:v0.29.0", podTemplate={"spec": {"containers": containers}}))
+
+    assert list(ca_bundles_leave_s3_reachable(change, Facts())) == []
