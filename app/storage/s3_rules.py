@@ -54,16 +54,18 @@ def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Find
 
 def service_accounts_agree(change: Change, _facts: Facts) -> Iterator[Finding]:
     name, template = change.spec.s3.service_account_name, change.spec.pod_template
-    patch = (template and template.spec) or {}
+    if not name or template is None or not template.spec:
+        return
 
-    for field in SERVICE_ACCOUNT_FIELDS if name else ():
+    patch = template.spec
+    for field in SERVICE_ACCOUNT_FIELDS:
         if patch.get(field) not in (None, name):
             path = f"spec.podTemplate.spec.{field}"
             yield rejection(path, f'{field_name(path)} must not differ from s3.serviceAccountName "{name}"; remove one')
 
 
 def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator[Finding]:
-    s3, field = change.spec.s3, field_name(SERVICE_ACCOUNT_PATH)
+    s3 = change.spec.s3
     if not s3.service_account_name:
         return
 
@@ -74,6 +76,7 @@ def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator
     if is_as_before:
         return
 
+    field = field_name(SERVICE_ACCOUNT_PATH)
     if s3.credentials_secret_ref:
         yield warning(SERVICE_ACCOUNT_PATH, f"{field} gives no credentials: the keys of s3.credentialsSecretRef win")
     elif change.family == Family.CURRENT:
@@ -82,7 +85,9 @@ def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator
 
 
 def ca_bundles_leave_s3_reachable(change: Change, _facts: Facts) -> Iterator[Finding]:
-    if _CA_BUNDLE not in template_variables(change.spec) or change.family != Family.CURRENT:
+    if change.spec.pod_template is None or change.family != Family.CURRENT:
+        return
+    if _CA_BUNDLE not in template_variables(change.spec):
         return
 
     if change.old is None or change.image_changes or _CA_BUNDLE not in template_variables(change.old.spec):
