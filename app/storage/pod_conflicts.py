@@ -155,6 +155,13 @@ def _pod_conflicts(pod_spec: Mapping[str, Any]) -> Iterator[Finding]:
             yield _conflict(f"{_POD}.volumes[{index}].name", text)
 
 
+def added_mount_paths(spec: Spec) -> list[str]:
+    """Returns where a podTemplate mounts something into the server's container."""
+    pod_spec = (spec.pod_template.spec if spec.pod_template else None) or {}
+    mounts = [mount for _, container in _own_containers(pod_spec) for _, mount in _items(container.get("volumeMounts"))]
+    return [path for mount in mounts if isinstance(path := mount.get("mountPath"), str)]
+
+
 def _own_containers(pod_spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for index, container in _items(pod_spec.get("containers")):
         if container.get("name") == CONTAINER:

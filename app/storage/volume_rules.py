@@ -7,6 +7,7 @@ from app.storage import quantity
 from app.storage.change import Change
 from app.storage.facts import Claim, Facts, StorageClasses, Unknown
 from app.storage.finding import Finding, rejection, shorten, warning
+from app.storage.pod_conflicts import added_mount_paths
 from app.storage.reading import field_name
 from app.storage.volumes import (
     DATABASE_MOUNT_PATH,
@@ -140,7 +141,7 @@ def paths_are_on_volumes(change: Change, _facts: Facts) -> Iterator[Finding]:
 
     mounts = [*(volume.mount_path for volume in change.volumes), DATABASE_MOUNT_PATH]
     seconds = [path for volume in change.volumes for path in volume.paths[1:]]
-    folders = tuple(f"{mount}/" for mount in (*mounts, *seconds))
+    folders = tuple(f"{mount.rstrip('/')}/" for mount in (*mounts, *seconds, *added_mount_paths(change.spec)))
     for field, path in paths.items():
         if not f"{posixpath.normpath(path)}/".startswith(folders):
             problem = f"{field_name(field)} {shorten(path)} is on no volume and is lost with the pod"

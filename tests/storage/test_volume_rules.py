@@ -199,3 +199,11 @@ def test_either_path_of_a_volume_is_on_it() -> None:
     assert warned(server(database={"sqlite": {"path": "/data/store/metadata/a.db"}})) == []
     assert warned(server(database={"sqlite": {"path": "/data/store/block/a.db"}}))
     assert warned(server(database={"sqlite": {"path": "/data/store/block/a.db"}}, **storage(contentSize="1Gi"))) == []
+
+
+@pytest.mark.parametrize(("mount", "is_lost"), [("/var", False), ("/var/", False), ("/var/cache", False), ("/v", True)])
+def test_a_path_may_be_on_a_volume_of_a_pod_template(mount: str, is_lost: bool) -> None:
+    mounts = [{"name": "mine", "mountPath": mount}]
+    pod = {"containers": [{"name": "dittofs", "volumeMounts": mounts}]}
+
+    assert bool(warned(server(cache={"path": "/var/cache"}, podTemplate={"spec": pod}))) is is_lost
