@@ -143,6 +143,7 @@ VALUES: Mapping[str, list[Any]] = {
     "affinity": _AFFINITIES,
     "podTemplate.metadata.labels": _LABELS,
     "podTemplate.metadata.annotations": _ANNOTATIONS,
+    "podTemplate.removeDefaults": [[], ["runAsUser"], ["runAsUser", "runAsGroup", "fsGroup"]],
 }
 # Of podTemplate.spec. Null removes what the operator sets by default.
 POD_VALUES: Mapping[str, list[Any]] = {
