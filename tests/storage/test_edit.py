@@ -13,7 +13,7 @@ from app.storage.objects import OPERATOR, Owner, stateful_set
 from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.pod import RESTARTED_AT, PodRevision
 from app.storage.reading import read
-from app.storage.rendering import NEWEST, Rendering
+from app.storage.rendering import NEWEST, ObjectDefaults, Rendering
 from app.storage.secret_references import consumed_references
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest
@@ -329,6 +329,32 @@ def test_what_is_pending_goes_out_with_the_restart_of_an_edit() -> None:
     assert effects(server(nfsPort=2050), live=live)[1:] == [waiting]
     assert effects(server(), live=live) == [waiting]
     assert effects(server(), live=running_in(NEWEST)) == []
+
+
+def test_settings_for_all_servers_go_out_with_the_restart_of_an_edit() -> None:
+    settings = ObjectDefaults({"team": "storage"})
+    revision = PodRevision(config_hash="digest", defaults=settings)
+    workload = stateful_set(Owner("files", "default", "u"), read(server()).server.spec, revision)
+    before, after = live_state(stateful_set=workload, defaults=settings), live_state(stateful_set=workload)
+    changes = "label team by the operator's settings for all servers"
+
+    assert effects(server(), live=before) == []
+    assert effects(server(), live=after) == [Effect("pending rollout", f"waits for the next rollout: {changes}", False)]
+    image, pending = effects(server(image="dittofs:2"), live=after)
+    assert image.restarts
+    assert pending == Effect("pending rollout", f"goes out with this restart: {changes}", restarts=True)
+
+
+def test_a_label_that_the_pod_has_from_the_settings_restarts_nothing() -> None:
+    settings = ObjectDefaults({"team": "storage"})
+    revision = PodRevision(config_hash="digest", defaults=settings)
+    workload = stateful_set(Owner("files", "default", "u"), read(server()).server.spec, revision)
+    live = live_state(stateful_set=workload, defaults=settings)
+
+    [same] = effects(server(podTemplate={"metadata": {"labels": {"team": "storage"}}}), live=live)
+    [other] = effects(server(podTemplate={"metadata": {"labels": {"team": "files"}}}), live=live)
+
+    assert (same.restarts, other.restarts) == (False, True)
 
 
 def test_an_opt_in_to_a_read_only_root_restarts() -> None:
