@@ -73,7 +73,7 @@ LIMITS = (
     *(Limits(5, 3, 2, 2, 8, 4, 6, events, event=1, warning=2) for events in (10, 6, 4, 3)),
     Limits(4, 2, 2, 1, 8, 4, 3, events=2, event=1, warning=2),
     Limits(4, 2, 1, 1, 8, 4, 2, events=2, event=1, warning=1),
-    Limits(3, 2, 1, 0, 7, 4, 2, events=1, event=1, warning=1),
+    Limits(2, 2, 1, 0, 7, 4, 1, events=1, event=1, warning=1),
 )
 WIDE = Limits(*[1000] * 10)
 
@@ -251,7 +251,7 @@ def _facts(report: ServerReport, columns: int, limits: Limits) -> list[str]:
         for reference, is_generated in report.secrets
     )
     facts = {
-        "NFS": report.status.nfs_endpoint or "no endpoint yet",
+        **_endpoints(report),
         "Version": version,
         "Image": image,
         "Pod": _describe_pod(report),
@@ -264,6 +264,20 @@ def _facts(report: ServerReport, columns: int, limits: Limits) -> list[str]:
         for index, line in enumerate(wrap(text, columns - LABEL_COLUMNS - 3, limits.value)):
             lines.append(f"  {'' if index else label:{LABEL_COLUMNS}} {line}")
     return lines
+
+
+def _endpoints(report: ServerReport) -> dict[str, str]:
+    """Returns where clients reach NFS, SMB and the API; an operator of an earlier version reported NFS alone."""
+    endpoints = {endpoint.protocol: endpoint for endpoint in report.status.endpoints or ()}
+    facts = {} if "nfs" in endpoints else {"NFS": report.status.nfs_endpoint or "no endpoint yet"}
+
+    for protocol in ("nfs", "smb", "api"):
+        if endpoint := endpoints.get(protocol):
+            inside = f", {endpoint.cluster_ip} inside" if endpoint.cluster_ip else ""
+            outside = f", {endpoint.external_address} outside" if endpoint.external_address else ""
+            node_port = f", port {endpoint.node_port} of each node" if endpoint.node_port else ""
+            facts[protocol.upper()] = f"{endpoint.host}:{endpoint.port}{inside}{outside}{node_port}"
+    return facts
 
 
 def _describe_pod(report: ServerReport) -> str:

@@ -124,6 +124,7 @@ def as_json(report: ServerReport) -> Manifest:
         "nextStep": {"text": concern.step.text, "command": concern.step.command},
         "conditions": dumped.get("conditions", []),
         "nfsEndpoint": status.nfs_endpoint,
+        "endpoints": dumped.get("endpoints", []),
         "version": report.observed.version,
         "image": report.server.spec.image,
         "pod": pod

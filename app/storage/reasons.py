@@ -30,6 +30,7 @@ _DESCRIBE_CLAIMS = "kubectl -n {namespace} describe pvc -l {selector}"
 _DESCRIBE_QUOTAS = "kubectl -n {namespace} describe resourcequotas"
 _DESCRIBE_LIMITS = "kubectl -n {namespace} describe limitranges"
 _DESCRIBE_NAMESPACE = "kubectl describe namespace {namespace}"
+_DESCRIBE_SERVICES = "kubectl -n {namespace} describe services -l {selector}"
 _GET_OBJECTS = "kubectl -n {namespace} get statefulsets,pods -l {selector}"
 _GET_SECRETS = "kubectl -n {namespace} get secrets"
 _GET_ACCOUNTS = "kubectl -n {namespace} get serviceaccounts"
@@ -260,6 +261,7 @@ WRITES = (
         "Ready does not change.",
         "Look at the Events of the Service with `kubectl describe service`, and check that something in the cluster "
         "provides load balancers of its class. See [Expose a server](../how-to/expose-a-server.md).",
+        command=_DESCRIBE_SERVICES,
     ),
     Reason(
         "APIExposed",

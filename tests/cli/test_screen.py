@@ -171,6 +171,20 @@ def test_the_screen_of_a_healthy_server() -> None:
     ]
 
 
+def test_each_endpoint_has_a_line() -> None:
+    endpoints = [
+        {"protocol": "nfs", "host": "files-file.media.svc", "clusterIP": "10.0.0.7", "port": 2049, "nodePort": 30049},
+        {"protocol": "smb", "host": "files-file.media.svc", "externalAddress": "192.0.2.7", "port": 445},
+        {"protocol": "metrics", "host": "files-metrics.media.svc", "port": 9090},
+    ]
+    lines = screen(make_report(status={"endpoints": endpoints, "nfsEndpoint": "files-file.media.svc:2049"}))
+
+    assert [line for line in lines if "files-file" in line] == [
+        "  NFS                files-file.media.svc:2049, 10.0.0.7 inside, port 30049 of each node",
+        "  SMB                files-file.media.svc:445, 192.0.2.7 outside",
+    ]
+
+
 def test_a_pod_with_another_image_is_told() -> None:
     pod = {"metadata": {"name": "files-0"}, "spec": {"containers": [{"name": "dittofs", "image": "old"}]}}
     [line] = [line for line in screen(make_report(pods={("media", "files-0"): pod})) if line.startswith("  Image")]
@@ -186,7 +200,9 @@ def test_no_server_needs_more_than_a_screen(reason: str, message: str, name: str
         {"name": f"{index}{name}"[:200], "path": message[:200], "phase": "Failed", "message": message}
         for index in range(count)
     ]
-    status = {"shares": shares, "pendingRollout": message, "nfsEndpoint": message[:1000]}
+    status: Manifest = {"shares": shares, "pendingRollout": message, "nfsEndpoint": message[:1000]}
+    endpoints = [{"protocol": protocol, "host": name[:200], "port": 1} for protocol in ("nfs", "smb", "api", "metrics")]
+    status["endpoints"] = endpoints
     volumes = [{"name": "metadata", "phase": "Lost", "message": message, "capacity": name[:200]}]
     shown = make_report(
         *(condition(kind, "False", (reason or "x")[:1000], message) for kind in kinds),

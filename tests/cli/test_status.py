@@ -196,6 +196,21 @@ def test_a_rejected_expansion_is_named(operated: OperatorNamespace, driver: Volu
     assert "ResizeRefused, 5Gi, 20Gi requested" in screen.text
 
 
+def test_a_load_balancer_without_an_address_is_named(operated: OperatorNamespace) -> None:
+    operated.apply(server(service={"type": "LoadBalancer"}))
+    wait_for(operated, "EndpointsReady", "LoadBalancerPending")
+    with node(operated) as name:
+        run_pod_on(operated, name)
+        wait_for(operated, "Ready", "Available")
+        screen = show(operated)
+
+    assert "serves, and something is wrong: LoadBalancerPending" in screen.top
+    assert f"kubectl -n {operated.namespace} describe services -l" in screen.top
+    assert "EndpointsReady     no" in screen.text
+    assert f"  NFS                files-file.{operated.namespace}.svc" in screen.text
+    assert f"  API                files-api.{operated.namespace}.svc" in screen.text
+
+
 def test_invalid_resources_are_named(operated: OperatorNamespace) -> None:
     operated.apply(server(resources={"limits": {"memory": "lots"}}))
     wait_for(operated, "Stalled", "SectionRejected")
