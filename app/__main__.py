@@ -29,12 +29,17 @@ SUMMARIES = {
     "status": "Tell how DittoServers are, what is wrong, and what to do next.",
     "tree": "Show the objects of DittoServers below them, each with its state.",
 }
+# They run the operator, or test its webhook, which nobody does with kubectl.
+SERVER_COMMANDS = ("review", "serve")
 UNUSABLE_INPUT_EXIT_CODE = 2
 
 
 def main() -> None:
     # kubectl runs a program of this name as a command of its own.
-    program = "kubectl dittofs" if Path(sys.argv[0]).name == "kubectl-dittofs" else "dittofs-operator"
+    is_plugin = Path(sys.argv[0]).name == "kubectl-dittofs"
+    program = "kubectl dittofs" if is_plugin else "dittofs-operator"
+    for name in SERVER_COMMANDS:
+        command_line.commands[name].hidden = is_plugin
 
     try:
         # Click looks for a terminal; no-color.org wants this variable to count as well.

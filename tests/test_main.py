@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.__main__ import SUMMARIES, command_line, import_command
+from app.__main__ import SERVER_COMMANDS, SUMMARIES, command_line, import_command
 from tests.harness.command_line import ROOT, SNAPSHOT, run
 
 
@@ -50,6 +50,16 @@ def test_a_plugin_of_kubectl_is_called_by_that_name() -> None:
     result = subprocess.run([plugin, "df", "--help"], capture_output=True, text=True, check=True)
 
     assert result.stdout.splitlines()[0] == "Usage: kubectl dittofs df [OPTIONS]"
+
+
+def test_commands_of_the_server_are_not_listed_by_the_plugin() -> None:
+    plugin = Path(sys.executable).with_name("kubectl-dittofs")
+    listed = subprocess.run([plugin, "--help"], capture_output=True, text=True, check=True).stdout
+    names = {line.split()[0] for line in listed.partition("Commands:")[2].splitlines() if line.strip()}
+
+    assert SUMMARIES.keys() - names == set(SERVER_COMMANDS)
+    assert all(f"  {name} " in run("--help").stdout for name in SERVER_COMMANDS)
+    assert subprocess.run([plugin, "serve", "--help"], check=True, capture_output=True).stdout
 
 
 def test_commands_are_listed_without_importing_them() -> None:
