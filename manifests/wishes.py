@@ -60,6 +60,13 @@ WISHES = (
         ),
     ),
     Wish(
+        "Use S3 without keys, by a workload identity",
+        ("s3.serviceAccountName",),
+        "workload-identity",
+        "Only with DittoFS up to 0.12, on EKS or where AWS trusts the cluster. See "
+        "[Use workload identity](../how-to/use-workload-identity.md).",
+    ),
+    Wish(
         "Serve IPv4 and IPv6",
         ("service.ipFamilyPolicy", "service.ipFamilies"),
         "dual-stack",
@@ -69,10 +76,15 @@ WISHES = (
         "Start from snapshots of volumes",
         ("storage.metadata.dataSourceRef", "storage.content.dataSourceRef", "identity.admin.passwordSecretRef"),
         "restore-snapshot",
-        "Only when the claims are created. Content in S3 is in no snapshot: two servers must not write to one bucket.",
+        "Only when the claims are created. Content in S3 is in no snapshot: two servers must not write to one bucket. "
+        "See [Restore from a snapshot](../how-to/restore-from-a-snapshot.md).",
         (
             'admin password Secret "files-admin-bootstrap-credentials" not found; ensure it exists before DittoFS pod '
             "starts",
+            *(
+                f'VolumeSnapshot "files-{volume}" does not exist; its claim stays Pending until it does'
+                for volume in ("metadata", "content")
+            ),
         ),
     ),
     Wish(

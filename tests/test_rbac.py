@@ -26,7 +26,7 @@ from tests.controlplane.proxy import Request as ProxyRequest
 from tests.harness.nodes import crash_pod, node, run_pod_on, set_pod
 from tests.harness.operator_namespace import ACCOUNT, OperatorNamespace, Request, permissions
 from tests.harness.operator_process import Operator
-from tests.harness.server_table import server, storage
+from tests.harness.server_table import server, snapshot, storage
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.wait import until
 
@@ -272,7 +272,8 @@ def judge(operated: OperatorNamespace) -> None:
     small, large = (server(s3=credentials, **storage(metadataSize=size)) | at for size in ("10Gi", "20Gi"))
     unknown_class = server(**storage(storageClassName="none-such")) | at
     dry_run = server(resources={"limits": {"memory": "1Gi"}}) | at
-    naming = server(podTemplate={"spec": {"priorityClassName": "none", "serviceAccountName": "none"}}) | at
+    pod = {"spec": {"priorityClassName": "none", "serviceAccountName": "none"}}
+    naming = server(podTemplate=pod, **storage(cache=snapshot("none"))) | at
 
     reviews = (review(unknown_class), review(small), review(large, small), review(naming), review(dry_run))
     for question in reviews:

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator
 
+from app.storage import quantity
 from app.storage.change import Change
 from app.storage.claim_metadata import RESERVED_PREFIXES, is_reserved, template_metadata
 from app.storage.evidence import CLAIM
-from app.storage.facts import Claim, Facts
+from app.storage.facts import Claim, ExistingObject, Facts
 from app.storage.finding import Finding, quote_value, rejection, warning
 from app.storage.metadata import MAX_ANNOTATIONS_BYTES, field_path
 from app.storage.names import is_annotation_key, is_label_value, is_qualified_name, is_subdomain
@@ -102,6 +103,20 @@ def data_sources_have_an_effect(change: Change, facts: Facts) -> Iterator[Findin
             path = f"{volume.settings_field}.dataSourceRef"
             problem = f"{field_name(path)} has no effect: volume claim {volume.claim_name(change.name)} exists"
             yield warning(path, f"{problem}; to restore it, delete the claim first, or choose another server name")
+
+
+def snapshots_fit_their_volumes(change: Change, facts: Facts) -> Iterator[Finding]:
+    for volume, before in change.customized:
+        source = volume.data_source
+        existing = facts.objects.get(source) if source else None
+        if source is None or not isinstance(existing, ExistingObject) or (before and before.size):
+            continue
+
+        least, size = existing.restore_size, volume.bytes
+        if least is not None and size is not None and size < quantity.parse(least):
+            problem = f"{field_name(volume.field)} {volume.size} is less than {quote_value(least)}, which"
+            snapshot = f"{source.kind} {quote_value(source.name)}"
+            yield warning(volume.field, f"{problem} {snapshot} needs; its claim stays Pending")
 
 
 _ARTICLES = {"labels": "a label", "annotations": "an annotation"}

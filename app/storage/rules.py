@@ -11,6 +11,7 @@ from app.storage.claim_rules import (
     data_sources_can_exist,
     data_sources_have_a_group,
     data_sources_have_an_effect,
+    snapshots_fit_their_volumes,
 )
 from app.storage.facts import Facts, Needs
 from app.storage.finding import Finding, quote_value, rejection, sort_findings, warning
@@ -198,6 +199,7 @@ RULES: Sequence[Rule] = (
     default_storage_class_exists,
     secrets_have_usable_keys,
     named_objects_exist,
+    snapshots_fit_their_volumes,
     secrets_are_not_overwritten,
     database_type_and_secret_agree,
     exposure_of_api_is_explicit,

@@ -228,10 +228,10 @@ async def test_json_keeps_the_text_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
-        (("manifests/samples",), 0, "12 DittoServers: 12 admitted, 0 rejected, 16 warnings"),
-        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "12 DittoServers: 12 admitted, 0 rejected, 4 warnings"),
+        (("manifests/samples",), 0, "13 DittoServers: 13 admitted, 0 rejected, 19 warnings"),
+        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "13 DittoServers: 13 admitted, 0 rejected, 6 warnings"),
         (("tests/demo/warned.yaml", SNAPSHOT), 0, "1 DittoServers: 1 admitted, 0 rejected, 2 warnings"),
-        (("tests/demo", "manifests/samples"), 1, "15 DittoServers: 14 admitted, 1 rejected, 5 warnings"),
+        (("tests/demo", "manifests/samples"), 1, "16 DittoServers: 15 admitted, 1 rejected, 7 warnings"),
     ],
 )
 def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:

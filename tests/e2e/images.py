@@ -19,7 +19,7 @@ OPERATOR = IMAGE
 DITTOFS, LEGACY, CURRENT, S3, PAUSE = "dittofs:e2e", "dittofs:0.8.0", "dittofs:0.29.0", "s3:e2e", "pause:e2e"
 PRIVATE = "private:0.29.0"
 # What the samples name, which only a registry has, and what stands for it here: busybox for any image with a shell.
-SAMPLED = {"marmos91c/dittofs:v0.29.0": CURRENT, "busybox:1.37": OPERATOR}
+SAMPLED = {"marmos91c/dittofs:v0.29.0": CURRENT, "marmos91c/dittofs:v0.8.3": LEGACY, "busybox:1.37": OPERATOR}
 # The stages of the Dockerfile.
 STAGES = {
     DITTOFS: "legacy",

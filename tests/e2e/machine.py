@@ -66,7 +66,8 @@ def prepare() -> None:
     for destination in (SERVICES, LOAD_BALANCER):
         _run("ip", "route", "add", destination, "dev", "lo", "src", ADDRESS)
     if HAS_IPV6:
-        _run("ip", "address", "add", f"{ADDRESS6}/128", "dev", "lo")
+        # Without the detection of duplicates the address can be used at once.
+        _run("ip", "address", "add", f"{ADDRESS6}/128", "dev", "lo", "nodad")
         _run("ip", "route", "add", SERVICES6, "dev", "lo", "src", ADDRESS6)
 
 

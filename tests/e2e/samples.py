@@ -46,17 +46,17 @@ class Sample:
         print(self.ledger.show())
         self.user.kubectl("delete", "namespace", self.user.namespace, "--wait=false")
 
-    def apply(self, name: str, *options: str) -> list[str]:
+    def apply(self, name: str) -> list[str]:
         """Applies the sample of this name in the namespace, and returns the warnings that kubectl shows."""
         file = str(FOLDER / f"{name}.yaml")
         within = ("--namespace", self.user.namespace)
-        answer = self.user.control_plane.kubectl(*within, "apply", "-f", file, *options)
+        answer = self.user.control_plane.kubectl(*within, "apply", "-f", file)
         return [line.removeprefix("Warning: ") for line in answer.stderr.splitlines()]
 
-    def start(self, *options: str) -> list[str]:
+    def start(self) -> list[str]:
         """Applies the sample without waiting for its server, and returns the warnings."""
         self._start.enter_context(self.ledger.step("apply the sample, until it is ready", starts=1))
-        return self.apply(self.name, *options)
+        return self.apply(self.name)
 
     def wait_until_ready(self) -> None:
         until(lambda: is_ready(self.user, self.name), seconds=POD_SECONDS, pause=0.1)

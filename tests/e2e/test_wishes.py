@@ -56,6 +56,7 @@ def samples(cluster: Cluster, registry: Registry) -> Iterator[Samples]:
         Sample(cluster, "openshift", labels=RESTRICTED_V2, annotations=ID_RANGE),
         Sample(cluster, "dual-stack"),
         Sample(cluster, "sidecar"),
+        Sample(cluster, "workload-identity"),
     ]
     with ExitStack() as stack:
         for sample in samples:
@@ -152,6 +153,7 @@ def test_a_server_starts_from_snapshots(cluster: Cluster) -> None:
         user.kubectl("scale", "dittoserver", "files", "--replicas=0")
         until(lambda: user.get("pod", "files-0") is None, seconds=POD_SECONDS)
         user.apply(*[snapshot(volume) for volume in ("metadata", "content")])
+        user.kubectl("wait", "--for=jsonpath={.status.readyToUse}=true", "--all", "volumesnapshots")
 
         assert sample.start() == []
 
@@ -181,6 +183,16 @@ def test_a_sidecar_and_an_init_container_run(cluster: Cluster, samples: Samples)
     assert {status["name"]: status["ready"] for status in statuses} == {"dittofs": True, "space": True}
     for container in ("space-before", "space"):
         assert "/volumes/metadata" in sample.user.kubectl("logs", "sidecar-0", "--container", container)
+
+
+def test_a_server_has_a_workload_identity(cluster: Cluster, samples: Samples) -> None:
+    sample = samples["workload-identity"]
+    sample.wait_until_ready()
+
+    variables = {variable["name"] for variable in sample.pod["spec"]["containers"][0]["env"]}
+
+    assert sample.pod["spec"]["serviceAccountName"] == "dittofs-s3"
+    assert variables.isdisjoint({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"})
 
 
 def test_a_server_runs_on_tainted_nodes(cluster: Cluster, samples: Samples) -> None:

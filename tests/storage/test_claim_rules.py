@@ -1,7 +1,9 @@
 from dataclasses import replace
 
+import pytest
+
 from app.storage.change import Change
-from app.storage.facts import Claim, Facts, ObjectReference, StorageClasses, Unknown
+from app.storage.facts import Claim, ExistingObject, Facts, ObjectReference, StorageClasses, Unknown
 from app.storage.finding import rejections
 from app.storage.rules import judge, needs
 from app.storage.unstructured import Manifest
@@ -40,6 +42,16 @@ def test_a_restored_volume_that_exists_is_not_looked_at() -> None:
 
     assert rejected(edited, RESTORED) == []
     assert not [message for message in warned(edited, RESTORED) if "no effect" in message]
+
+
+@pytest.mark.parametrize(("least", "count"), [("5Gi", 0), ("6Gi", 1), ("6000M", 1), (None, 0)])
+def test_a_volume_has_room_for_its_snapshot(least: str | None, count: int) -> None:
+    source = ObjectReference("VolumeSnapshot", "nightly")
+    manifest = server(**storage(cache=snapshot(), cacheSize="5Gi"))
+    facts = Facts(CLASSES, objects={source: ExistingObject(restore_size=least)})
+
+    expected = f'storage.cacheSize 5Gi is less than "{least}", which VolumeSnapshot "nightly" needs; its claim stays '
+    assert warned(manifest, facts=facts) == [f"{expected}Pending"] * count
 
 
 def test_a_finding_names_the_field_of_the_user() -> None:
