@@ -9,20 +9,27 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 
 import httpx
 import pytest
 import yaml
 
 from app.storage.crd import custom_resource_definition
+from app.storage.finding import rejections
+from app.storage.reading import read
+from app.storage.rules import invalid_findings
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_PATH, VALIDATE_TIMEOUT_SECONDS
 from tests.admission.reviews import review
 from tests.controlplane.cluster import REQUEST_SECONDS, ControlPlane
 from tests.controlplane.proxy import Harm, Proxy
+from tests.harness import every_field
 from tests.harness.definitions import definition
+from tests.harness.every_field import EVERY_FIELD, fields, text_of, value_at
 from tests.harness.operator_process import Operator
 from tests.harness.pod_table import ABOUT_PODS, BEYOND_THE_SCHEMA, MORE_PODS, OF_WRONG_TYPE, VERBATIM_PODS
+from tests.harness.random_servers import random_server
 from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
@@ -43,7 +50,9 @@ from tests.harness.volume_driver import volume_for
 from tests.harness.wait import until
 
 SERVERS = "/apis/dittofs.dittofs.com/v1alpha1/namespaces/default/dittoservers"
-TABLE = [*ABOUT_THE_OBJECT, *ABOUT_PODS, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM, *MORE_PODS]
+SEED, RANDOM_SERVERS = 17, 400
+OBJECTS = [*ABOUT_THE_OBJECT, *ABOUT_PODS, *every_field.ROWS]
+TABLE = [*OBJECTS, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM, *MORE_PODS]
 CLASSES = [
     {
         "apiVersion": "storage.k8s.io/v1",
@@ -126,6 +135,10 @@ def offline(snapshot: Path) -> Iterator[Operator]:
         yield running
 
 
+def test_the_table_sets_every_field() -> None:
+    assert [text_of(path) for path, _ in fields() if value_at(EVERY_FIELD, path) is None] == []
+
+
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.title)
 def test_the_webhook_agrees_on_cluster_and_snapshot(live: Operator, offline: Operator, row: Row) -> None:
     request = review(row.manifest)
@@ -170,11 +183,26 @@ def test_check_agrees_on_doubts(cluster: ControlPlane, tmp_path: Path) -> None:
         assert_match([finding["message"] for finding in judgement["findings"]], row.warnings)
 
 
-@pytest.mark.parametrize("row", [*ABOUT_THE_OBJECT, *ABOUT_PODS, *OF_WRONG_TYPE], ids=lambda row: row.title)
+@pytest.mark.parametrize("row", [*OBJECTS, *OF_WRONG_TYPE], ids=lambda row: row.title)
 def test_the_crd_agrees_on_a_single_object(api_server: httpx.Client, row: Row) -> None:
     answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=row.manifest)
 
     assert answer.status_code == (201 if row.admitted else 422), answer.text
+
+
+def test_the_crd_agrees_on_random_servers(api_server: httpx.Client) -> None:
+    random = Random(SEED)
+    verdicts = {True: 0, False: 0}
+
+    for number in range(RANDOM_SERVERS):
+        manifest = random_server(random)
+        answer = api_server.post(SERVERS, params={"dryRun": "All"}, json=manifest)
+        findings = rejections(invalid_findings(read(manifest)))
+        assert (answer.status_code == 201) is (not findings), (number, findings, answer.text, manifest["spec"])
+        verdicts[not findings] += 1
+
+    # Both verdicts have been tried often enough.
+    assert min(verdicts.values()) > RANDOM_SERVERS / 5, verdicts
 
 
 @pytest.mark.parametrize("row", [*VERBATIM, *VERBATIM_PODS], ids=lambda row: row.title)
