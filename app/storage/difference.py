@@ -12,7 +12,23 @@ APPLIED = "dittofs.io/applied"
 DIGEST_CHARACTERS = 16
 
 # What tells the items of a list apart, in the order of preference: a volume can be mounted twice.
-_IDENTITIES = ("mountPath", "name", "uid")
+_IDENTITIES = ("mountPath", "devicePath", "name", "uid", "containerPort", "ip")
+
+# Of 1024Mi and 1Gi the API server writes the shorter one, and a number as text. A test compares these with core/v1.
+QUANTITIES = ("divisor", "sizeLimit")
+MAPS_OF_QUANTITIES = ("limits", "overhead", "requests")
+# In these fields the API server leaves out false and 0.
+_LEFT_OUT_FIELDS = """
+    chapAuthDiscovery chapAuthSession hostIPC hostNetwork hostPID hostPort initialDelaySeconds partition readOnly
+    sslEnabled stdin stdinOnce tty
+"""
+# In these it puts a default in the place of 0 and of an empty text.
+_DEFAULTED_FIELDS = """
+    apiVersion dnsPolicy failureThreshold fsType imagePullPolicy iscsiInterface keyring path periodSeconds pool protocol
+    restartPolicy schedulerName scheme storageMode successThreshold terminationMessagePath terminationMessagePolicy
+    timeoutSeconds user
+"""
+_LEFT_OUT, _DEFAULTED = frozenset(_LEFT_OUT_FIELDS.split()), frozenset(_DEFAULTED_FIELDS.split())
 
 
 def marked(desired: Mapping[str, Any]) -> dict[str, Any]:
@@ -46,18 +62,22 @@ def _has_field(live: Mapping[str, Any], name: str, desired: Any) -> bool:
     if _is_empty(desired) and _is_empty(value):
         return True
 
-    # An annotation may have such a name as well. Of 1024Mi and 1Gi the API server writes the shorter one.
-    if name in ("requests", "limits") and isinstance(desired, dict) and isinstance(value, dict):
-        for resource, amount in desired.items():
-            try:
-                is_same = quantity.parse_exact(str(value.get(resource))) == quantity.parse_exact(str(amount))
-            except ValueError:
-                is_same = value.get(resource) == amount
-            if not is_same:
-                return False
+    if desired in (0, "") and (name in _DEFAULTED or (name in _LEFT_OUT and not value)):
         return True
 
+    # An annotation may have such a name as well.
+    if name in MAPS_OF_QUANTITIES and isinstance(desired, dict) and isinstance(value, dict):
+        return all(_is_same_amount(value.get(resource), amount) for resource, amount in desired.items())
+    if name in QUANTITIES and _is_same_amount(value, desired):
+        return True
     return name in live and _covers(value, desired)
+
+
+def _is_same_amount(live: Any, desired: Any) -> bool:
+    try:
+        return quantity.parse_exact(str(live)) == quantity.parse_exact(str(desired).strip(" "))
+    except ValueError:
+        return bool(live == desired)
 
 
 def _has_item(live: list[Any], desired: Mapping[str, Any], position: int) -> bool:
@@ -72,7 +92,7 @@ def _identity(item: Any) -> tuple[str, Any] | None:
     named = item.get("metadata", item) if isinstance(item, dict) else None
     if not isinstance(named, dict):
         return None
-    return next(((name, named[name]) for name in _IDENTITIES if name in named), None)
+    return next(((name, named[name]) for name in _IDENTITIES if not _is_empty(named.get(name))), None)
 
 
 def _is_empty(value: Any) -> bool:

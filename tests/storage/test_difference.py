@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis.strategies import sampled_from
 
-from app.storage.difference import APPLIED, differs, marked
+from app.storage.core_types import fields_of
+from app.storage.difference import APPLIED, MAPS_OF_QUANTITIES, QUANTITIES, differs, marked
 from tests.harness.json_strategies import ANY_JSON
 
 
@@ -120,3 +121,44 @@ def test_whatever_a_user_wrote_verbatim_can_be_compared(wanted: Any, live: Any, 
     lives(manifest(spec={field: wanted}), spec={field: live})
     lives(manifest(spec={field: [{"name": "a"}, wanted]}), spec={field: [live, {"name": "a"}]})
     assert lives(manifest(spec={field: wanted}))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "live", "is_same"),
+    [
+        ({"emptyDir": {"sizeLimit": "1024Mi"}}, {"emptyDir": {"sizeLimit": "1Gi"}}, True),
+        ({"emptyDir": {"sizeLimit": 0.5}}, {"emptyDir": {"sizeLimit": "500m"}}, True),
+        ({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {"sizeLimit": "2Gi"}}, False),
+        ({"emptyDir": {"sizeLimit": "1Gi"}}, {"emptyDir": {}}, False),
+        ({"resourceFieldRef": {"divisor": 1}}, {"resourceFieldRef": {"divisor": "1"}}, True),
+        ({"overhead": {"cpu": "0.5"}}, {"overhead": {"cpu": "500m"}}, True),
+        ({"hostNetwork": False}, {}, True),
+        ({"hostNetwork": True}, {}, False),
+        ({"hostNetwork": False}, {"hostNetwork": True}, False),
+        ({"timeoutSeconds": 0}, {"timeoutSeconds": 1}, True),
+        ({"imagePullPolicy": ""}, {"imagePullPolicy": "Always"}, True),
+        ({"runAsUser": 0}, {}, False),
+        ({"automountServiceAccountToken": False}, {}, False),
+        ({"ports": [{"containerPort": 53, "name": ""}]}, {"ports": [{"containerPort": 53}]}, True),
+        ({"ports": [{"containerPort": 53}]}, {"ports": [{"containerPort": 1}, {"containerPort": 53}]}, True),
+        ({"hostAliases": [{"ip": "b"}]}, {"hostAliases": [{"ip": "a"}, {"ip": "b"}]}, True),
+    ],
+)
+def test_the_api_server_spells_values_in_its_own_way(wanted: Any, live: Any, is_same: bool) -> None:
+    assert lives(manifest(spec=wanted), spec=live) is is_same
+
+
+def test_every_quantity_of_a_pod_is_compared_as_one() -> None:
+    single: set[str] = set()
+    maps: set[str] = set()
+    kinds = ["PodSpec"]
+    for kind in kinds:
+        for name, field in fields_of(kind).items():
+            if field.get("type") == "quantity":
+                single.add(name)
+            if field.get("additionalProperties") == {"type": "quantity"}:
+                maps.add(name)
+            references = (field.get("$ref"), field.get("items", {}).get("$ref"))
+            kinds += [reference for reference in references if reference and reference not in kinds]
+
+    assert (single, maps) == ({*QUANTITIES}, {*MAPS_OF_QUANTITIES})
