@@ -67,6 +67,18 @@ WISHES = (
         "[Use workload identity](../how-to/use-workload-identity.md).",
     ),
     Wish(
+        "Reach the server through a load balancer, from some networks only",
+        (
+            "service.type",
+            "service.loadBalancerSourceRanges",
+            "service.loadBalancerClass",
+            "service.externalTrafficPolicy",
+        ),
+        "load-balancer",
+        "`status.endpoints` has the address of the load balancer, and `EndpointsReady` says what it waits for. Not "
+        "every cloud enforces source ranges.",
+    ),
+    Wish(
         "Serve IPv4 and IPv6",
         ("service.ipFamilyPolicy", "service.ipFamilies"),
         "dual-stack",

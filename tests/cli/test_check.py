@@ -228,10 +228,10 @@ async def test_json_keeps_the_text_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "last"),
     [
-        (("manifests/samples",), 0, "13 DittoServers: 13 admitted, 0 rejected, 19 warnings"),
-        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "13 DittoServers: 13 admitted, 0 rejected, 6 warnings"),
+        (("manifests/samples",), 0, "14 DittoServers: 14 admitted, 0 rejected, 20 warnings"),
+        (("manifests/samples", "--snapshot", SNAPSHOT), 0, "14 DittoServers: 14 admitted, 0 rejected, 6 warnings"),
         (("tests/demo/warned.yaml", SNAPSHOT), 0, "1 DittoServers: 1 admitted, 0 rejected, 2 warnings"),
-        (("tests/demo", "manifests/samples"), 1, "16 DittoServers: 15 admitted, 1 rejected, 7 warnings"),
+        (("tests/demo", "manifests/samples"), 1, "17 DittoServers: 16 admitted, 1 rejected, 7 warnings"),
     ],
 )
 def test_check_exits_with_its_verdict(arguments: tuple[str, ...], code: int, last: str) -> None:

@@ -4,6 +4,7 @@ The samples start at the same time; `pytest -s` shows how often each was started
 """
 
 import json
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ def samples(cluster: Cluster, registry: Registry) -> Iterator[Samples]:
         Sample(cluster, "private-registry"),
         Sample(cluster, "required-labels", labels=COST_CENTER),
         Sample(cluster, "openshift", labels=RESTRICTED_V2, annotations=ID_RANGE),
+        Sample(cluster, "load-balancer"),
         Sample(cluster, "dual-stack"),
         Sample(cluster, "sidecar"),
         Sample(cluster, "workload-identity"),
@@ -125,6 +127,31 @@ def test_a_minio_with_its_own_ca_is_used(cluster: Cluster) -> None:
         assert store.url.startswith("https://")
         assert sample.files.write("media", "a", "over TLS") == "first"
         assert sample.files.read("media", "a") == "over TLS"
+
+
+def test_a_load_balancer_has_source_ranges(cluster: Cluster, samples: Samples) -> None:
+    """The test is the cloud: it gives the Service an address, which kube-proxy then serves."""
+    sample = samples["load-balancer"]
+    sample.wait_until_ready()
+    until(lambda: sample.condition("EndpointsReady")["status"] == "False")
+
+    assert "load-balancer-file" in sample.condition("EndpointsReady")["message"]
+
+    with sample.ledger.step("give the load balancer an address", starts=0):
+        ingress = {"loadBalancer": {"ingress": [{"ip": machine.LOAD_BALANCER}]}}
+        change = ("--subresource=status", "--type=merge", "-p", json.dumps({"status": ingress}))
+        sample.user.kubectl("patch", "service", "load-balancer-file", *change)
+        until(lambda: sample.condition("EndpointsReady")["status"] == "True")
+
+    [nfs] = [endpoint for endpoint in sample.status["endpoints"] if endpoint["protocol"] == "nfs"]
+
+    assert (nfs["externalAddress"], nfs["port"]) == (machine.LOAD_BALANCER, 2049)
+    assert not is_reached(machine.LOAD_BALANCER)
+
+    with sample.ledger.step("allow the network of this machine", starts=0):
+        service = {"service": {"loadBalancerSourceRanges": [f"{machine.ADDRESS}/32"]}}
+        sample.user.patch("dittoserver", sample.name, spec=service)
+        until(lambda: is_reached(machine.LOAD_BALANCER), pause=0.5)
 
 
 @pytest.mark.skipif(not machine.HAS_IPV6, reason="this machine has no IPv6")
@@ -217,3 +244,11 @@ def test_a_server_runs_on_tainted_nodes(cluster: Cluster, samples: Samples) -> N
 def describe(sample: Sample, server: str) -> str:
     """Returns what a user reads who asks why the server does not run."""
     return sample.user.kubectl("describe", "dittoserver", server)
+
+
+def is_reached(address: str) -> bool:
+    try:
+        with socket.create_connection((address, 2049), timeout=1):
+            return True
+    except OSError:
+        return False
