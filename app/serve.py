@@ -101,7 +101,7 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
 
     async with Cluster.connect(settings.kubeconfig) as cluster:
         events = EventRecorder(cluster, cluster.now)
-        hosts = service_hosts(settings.service, cluster.namespace, _cluster_domain(settings))
+        hosts = service_hosts(settings.service, cluster.namespace, cluster_domain(settings.cluster_domain))
         ca_life, serving_life = timedelta(days=settings.ca_days), timedelta(days=settings.certificate_days)
         options = CertificateOptions(hosts, authority_life=ca_life, serving_life=serving_life)
         secret, configurations = settings.certificate_secret, settings.webhook_configuration
@@ -136,7 +136,7 @@ async def _operating(
         report_of=health.report,
         provisioner=provisioner,
         defaults=settings.defaults,
-        cluster_domain=_cluster_domain(settings),
+        cluster_domain=cluster_domain(settings.cluster_domain),
     )
     controller = Controller(informers, reconciler, settings.workers)
     health.change_handlers.append(controller.wake)
@@ -186,9 +186,10 @@ async def _reconcile(
         leading.cancel()
 
 
-def _cluster_domain(settings: Settings) -> str:
-    if settings.cluster_domain:
-        return settings.cluster_domain
+def cluster_domain(named: str | None) -> str:
+    """Returns the domain that a person has named, or else the one that this pod searches."""
+    if named:
+        return named
 
     try:
         return detect_cluster_domain(RESOLV_CONF.read_text(errors="replace"))

@@ -15,6 +15,7 @@ import httpx
 import pytest
 import yaml
 
+from app import serve
 from app.admission.review import wrap_in_review
 from app.storage.crd import custom_resource_definition
 from app.storage.webhook_configurations import VALIDATE_PATH
@@ -435,3 +436,15 @@ def test_readiness_waits_for_the_api_server(tmp_path: Path) -> None:
         until(lambda: "cannot list dittoservers: cannot ask 127.0.0.1" in operator.why_not_ready())
     finally:
         operator.stop()
+
+
+def test_the_domain_of_the_cluster_is_the_one_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolv_conf = tmp_path / "resolv.conf"
+    monkeypatch.setattr(serve, "RESOLV_CONF", resolv_conf)
+
+    assert serve.cluster_domain(None) == "cluster.local"
+
+    resolv_conf.write_bytes(b"search ns.svc.example.org svc.example.org example.org\n# \xff\n")
+
+    assert serve.cluster_domain(None) == "example.org"
+    assert serve.cluster_domain("example.net") == "example.net"

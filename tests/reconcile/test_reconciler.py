@@ -636,6 +636,51 @@ async def test_a_service_leaves_its_former_type(
     assert await site.condition("Reconciling") == ("True", "ClaimPending")
 
 
+async def test_the_address_of_a_load_balancer_is_an_endpoint(
+    site: ReconcilerNamespace, control_plane: ControlPlane
+) -> None:
+    await site.create_server(service={"type": "LoadBalancer"})
+    await site.reconcile()
+    assert await site.condition("EndpointsReady") == ("False", "LoadBalancerPending")
+    assert await site.condition("Reconciling") == ("True", "ClaimPending")
+
+    balancer = {"status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}}}
+    patch = ("--subresource=status", "--type=merge", "-p", json.dumps(balancer))
+    control_plane.kubectl("--namespace", site.namespace, "patch", "service", "files-file", *patch)
+    key = site.namespace, "files-file"
+    await until_async(lambda: "192.0.2.7" in json.dumps(site.informers.services.get(key)))
+    await site.reconcile()
+
+    assert await site.condition("EndpointsReady") == ("True", "Assigned")
+    nfs, api = (await site.live(DITTO_SERVERS))["status"]["endpoints"]
+    assert (nfs["protocol"], nfs["externalAddress"], nfs["port"]) == ("nfs", "192.0.2.7", 2049)
+    assert nfs["clusterIP"].startswith("10.0.")
+    assert api.keys() == {"protocol", "host", "clusterIP", "port"}
+    assert "APIExposed" not in [event.reason for event in site.events]
+
+
+async def test_an_api_that_was_exposed_stays_so_until_the_spec_says(
+    site: ReconcilerNamespace, control_plane: ControlPlane
+) -> None:
+    """As servers of the version before service.api are, with the type of both Services in the spec."""
+    await site.create_server(service={"type": "NodePort", "api": {"type": "NodePort"}})
+    await site.reconcile()
+    exposed = await site.live(SERVICES, "files-api")
+    metadata = {"name": "files", "namespace": site.namespace}
+    await site.cluster.patch_status(DITTO_SERVERS, {"metadata": metadata, "status": {"endpoints": None}})
+    await site.change_spec(service={"type": "NodePort", "api": None})
+
+    assert resource_version(await site.live(SERVICES, "files-api")) == resource_version(exposed)
+    assert [event.type for event in site.events if event.reason == "APIExposed"] == ["Warning"]
+
+    await site.change_spec(nfsPort=2050)
+    await site.change_spec(service={"type": "NodePort", "api": {"type": "ClusterIP"}})
+
+    assert (await site.live(SERVICES, "files-api"))["spec"]["type"] == "ClusterIP"
+    assert (await site.live(SERVICES, "files-file"))["spec"]["type"] == "NodePort"
+    assert len([event for event in site.events if event.reason == "APIExposed"]) == 1
+
+
 async def test_an_image_behind_the_same_tag_is_reported(site: ReconcilerNamespace, control_plane: ControlPlane) -> None:
     old, new = (f"docker.io/dittofs@sha256:{letter * 64}" for letter in "ab")
     await site.create_server()
