@@ -270,7 +270,8 @@ def test_serve_has_exactly_the_flags_of_a_pod() -> None:
     options = {flag for option in import_command("serve").params for flag in option.opts + option.secondary_opts}
     secret = ("certificates.provider=secret", "certificates.secretName=x")
     off = ("reconcile=false", "leaderElect=false", "namespaces={one}", "clusterDomain=example.org")
-    used = set(flags()) | set(flags(*secret, *off))
+    all_servers = ("servers.labels.a=b", "servers.annotations.a=b", "servers.imagePullSecrets[0].name=c")
+    used = set(flags()) | set(flags(*secret, *off, *all_servers))
 
     assert used <= options
     assert options - used == {"--kubeconfig", "--snapshot"}
