@@ -55,6 +55,7 @@ OF_THE_WHOLE = {
     "tests/test_terminating.py",
     "tests/test_truths.py",
     "tests/test_upgrade.py",
+    "tests/test_walks.py",
 }
 
 
