@@ -16,7 +16,7 @@ from app.storage.images import is_same_image
 from app.storage.live import LiveState
 from app.storage.objects import OPERATOR, Owner, controller, stateful_set
 from app.storage.pause import PAUSED_ANNOTATION, is_paused, is_paused_after
-from app.storage.pod import RESTARTED_AT, PodRevision, pod_name
+from app.storage.pod import RESTARTED_AT, PodRevision, pod_name, server_container
 from app.storage.provisioning import Hashes
 from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
@@ -103,6 +103,10 @@ def edit(old: Mapping[str, Any], new: Mapping[str, Any], live: LiveState | None,
             effect = replace(effect, how=f"{effect.how}, which may migrate the database irreversibly")
 
         restarts = _template(alone, live, plan.baseline) != old_template
+        if change.path == ("imagePullPolicy",) and change.after and live and live.stateful_set:
+            # The API server has chosen one by the tag of an image, and keeps it when another image has another tag.
+            container = server_container(live.stateful_set["spec"]["template"])
+            restarts = container.get("imagePullPolicy", change.before) != change.after
         store = RemoteStore.read(old).name
         if change.path == ("s3", "bucket") and store and change.before and change.after:
             # No template has the bucket, but the shares of the server use the former one until it restarts.

@@ -313,6 +313,19 @@ def test_changes_without_an_edit_come_first() -> None:
     )
 
 
+@pytest.mark.parametrize(("policy", "restarts"), [("Always", True), ("IfNotPresent", False)])
+def test_a_pull_policy_that_the_pod_has_already_restarts_nothing(policy: str, *, restarts: bool) -> None:
+    """The API server keeps what it chose by the tag of an earlier image."""
+    old = server(image="example.com/dittofs:latest")
+    live = stateful_set(Owner("files", "default", "u"), read(old).server.spec, PodRevision(config_hash="digest"))
+    live["spec"]["template"]["spec"]["containers"][0]["imagePullPolicy"] = "IfNotPresent"
+    new = {**old, "spec": {**old["spec"], "imagePullPolicy": policy}}
+
+    [effect] = [effect for effect in effects(new, old, live_state(stateful_set=live)) if effect.what != "image"]
+
+    assert effect.restarts is restarts
+
+
 def running_in(rendering: Rendering, **spec: Any) -> LiveState:
     """A server as a version of the operator with this rendering left it."""
     revision = PodRevision(rendering, "digest", has_writable_root=rendering is not NEWEST)
