@@ -13,6 +13,7 @@ from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
 from app.storage.object_defaults import pod_defaults
+from app.storage.objects import controller
 from app.storage.pod import RESTARTED_AT
 from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.unstructured import Manifest
@@ -151,7 +152,7 @@ async def test_a_restart_brings_the_settings_of_now(site: Settings) -> None:
     assert "labels team, tier, annotation example.com/cost, pull secret mirror by the operator's settings" in restart
 
 
-async def test_an_expansion_keeps_the_settings_of_before(site: Settings) -> None:
+async def test_an_expansion_and_an_orphan_keep_the_settings_of_before(site: Settings) -> None:
     pod, template = await start(site, TEAM), await site.template()
     await site.use(FILES)
     await site.change_sizes(cacheSize="2Gi")
@@ -159,6 +160,14 @@ async def test_an_expansion_keeps_the_settings_of_before(site: Settings) -> None
     await until_adopted(site)
 
     assert (await site.template_sizes())["cache"] == "2Gi"
+    assert await site.template() == template
+
+    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await until_async(lambda: site.stateful_set is None and controller(site.pod or template) is None)
+    await site.use(FILES)
+    await site.settle()
+    await until_adopted(site)
+
     assert await site.template() == template
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
     assert await site.pending()

@@ -28,7 +28,7 @@ from app.storage.claim_metadata import settable_annotations
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
 from app.storage.objects import SELECTOR
-from app.storage.pod import CONFIG_HASH, CONTAINER, READ_ONLY_ROOT, RESTARTED_AT
+from app.storage.pod import CONFIG_HASH, CONTAINER, POD_DEFAULTS, READ_ONLY_ROOT, RESTARTED_AT
 from app.storage.takeover import IGNORED_FIELDS, ignored_fields
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.volumes import server_of_claim
@@ -246,6 +246,10 @@ def _trim_claim(manifest: Manifest) -> Manifest | None:
     return {"metadata": metadata, "spec": manifest.get("spec"), "status": manifest.get("status")}
 
 
+# A pod that has lost its StatefulSet is adopted as it is, by these.
+_POD_ANNOTATIONS = (CONFIG_HASH, RESTARTED_AT, POD_DEFAULTS)
+
+
 def _trim_pod(manifest: Manifest) -> Manifest:
     """Keeps what the operator wrote into the annotations, and of the spec image, volumes, mounts, root and node."""
     metadata, spec = manifest["metadata"], manifest.get("spec") or {}
@@ -253,7 +257,7 @@ def _trim_pod(manifest: Manifest) -> Manifest:
     trimmed_metadata: Manifest = {
         **trim_to_identity(manifest)["metadata"],
         "creationTimestamp": metadata.get("creationTimestamp"),
-        "annotations": {key: value for key, value in annotations.items() if key in (CONFIG_HASH, RESTARTED_AT)},
+        "annotations": {key: value for key, value in annotations.items() if key in _POD_ANNOTATIONS},
     }
     if metadata.get("finalizers"):
         trimmed_metadata["finalizers"] = metadata["finalizers"]
