@@ -145,7 +145,8 @@ _HAS_RESERVED_LABEL = " || ".join(f"'{key}' in self.labels" for key in RESERVED_
 _SERVICE_RULES: list[Schema] = [
     *(
         {
-            "rule": f"!has(self.{name}) || self.type == '{LOAD_BALANCER}' || {_NEW_API_TYPE} == '{LOAD_BALANCER}'",
+            "rule": f"!has(self.{name}) || size(self.{name}) == 0 || self.type == '{LOAD_BALANCER}' || "
+            f"{_NEW_API_TYPE} == '{LOAD_BALANCER}'",
             "message": f"{name} needs type or api.type {LOAD_BALANCER}",
             "fieldPath": f".{name}",
         }

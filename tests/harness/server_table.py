@@ -166,6 +166,7 @@ ABOUT_THE_OBJECT = (
     ),
     _row("a Service with nothing", server(**service(labels=None, nodePorts=None, api={}, ipFamilies=None))),
     _row("fields of an API that is balanced", server(**service(loadBalancerClass="a", api={"type": "LoadBalancer"}))),
+    _row("no source ranges without a load balancer", server(**service(loadBalancerSourceRanges=[]))),
     _row(
         "fields of a load balancer without one",
         server(**service(type="NodePort", loadBalancerClass="a", loadBalancerSourceRanges=["10.0.0.0/8"])),
