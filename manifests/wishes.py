@@ -82,7 +82,7 @@ WISHES = (
         "Serve IPv4 and IPv6",
         ("service.ipFamilyPolicy", "service.ipFamilies"),
         "dual-stack",
-        "The first family of a Service that exists cannot change. The API server of DittoFS listens on IPv4 only.",
+        "The first family of a Service that exists cannot change.",
     ),
     Wish(
         "Start from snapshots of volumes",
