@@ -195,6 +195,7 @@ def _use_next_authority(
         **_issue_leaf(next_authority, options.hosts, options, secret.now),
         **_former_entry([authority.certificate, *previous]),
     }
+
     message = "the next CA signs from now on; the previous one stays trusted until it expires"
     return Step(content, "CARotated", message)
 

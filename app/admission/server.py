@@ -47,6 +47,7 @@ class WebhookServer(uvicorn.Server):
     ) -> None:
         self._client_seconds = client_seconds
         self._protocol = type("Protocol", (BoundedProtocol,), {"client_seconds": client_seconds})
+
         config = uvicorn.Config(
             app,
             host=host,
@@ -63,6 +64,7 @@ class WebhookServer(uvicorn.Server):
             timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             ssl_context_factory=(lambda *_: context) if context else None,
         )
+
         super().__init__(config)
         self.is_draining = False
 

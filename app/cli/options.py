@@ -154,6 +154,7 @@ def defaults_options(command: Callable[..., None]) -> Callable[..., None]:
         )
         if why := why_not_usable(defaults):
             raise click.UsageError(why)
+
         command(*args, defaults=defaults, **options)
 
     return run

@@ -54,7 +54,7 @@ _WORDS = {"True": "yes", "False": "no", "Unknown": "unknown"}
 
 @dataclass(frozen=True)
 class Limits:
-    """How many lines a part of the screen may take."""
+    """The most lines that each part of the screen may take."""
 
     message: int
     step: int

@@ -37,6 +37,7 @@ class PodReport:
         status, container = pod.get("status") or {}, container_status(pod)
         phase = "Terminating" if pod["metadata"].get("deletionTimestamp") else str(status.get("phase") or "Pending")
         running, restarts = (container.get("state") or {}).get("running") or {}, container.get("restartCount")
+
         return cls(
             name=pod["metadata"]["name"],
             node=(pod.get("spec") or {}).get("nodeName"),

@@ -163,6 +163,7 @@ class Lease:
         """Returns the spec with this candidate as the holder."""
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         is_holder = spec.get("holderIdentity") == self._identity
+
         return {
             **spec,
             "holderIdentity": self._identity,

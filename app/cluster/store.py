@@ -55,10 +55,12 @@ class Store:
         self.rewind_handlers: list[Callable[[], None]] = []
         self.latest = 0
         self._trim = trim
+
         # Compressed JSON: as dicts, a thousand servers with all their objects would take thirty times the memory. Keys
         # are strings and values are bytes or numbers, so the garbage collector never has to traverse them.
         self._objects: dict[str, bytes] = {}
         self._versions: dict[str, int] = {}
+
         # The versions at which objects were deleted. An object without a tombstone that is not in the store was deleted
         # no later than `_deleted_before`, if it ever existed.
         self._tombstones: OrderedDict[str, int] = OrderedDict()

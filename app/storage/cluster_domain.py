@@ -20,8 +20,10 @@ def detect_cluster_domain(resolv_conf: str) -> str:
     """
     lines = [line.split() for line in resolv_conf.splitlines()]
     searched = next((words[1:] for words in reversed(lines) if words and words[0] == "search"), [])
+
     for name in (name.rstrip(".").lower() for name in searched):
         domain = name.removeprefix(_OF_SERVICES)
         if domain != name and is_cluster_domain(domain):
             return domain
+
     return DEFAULT_CLUSTER_DOMAIN

@@ -27,7 +27,7 @@ _HEADLESS = "headless"
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where clients reach one part of a server; what is None is not there, or is none of the kind."""
+    """An address at which clients reach one part of a server; a field is None where there is none of its kind."""
 
     protocol: str
     host: str  # The name in the cluster's DNS.

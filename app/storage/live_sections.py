@@ -1,4 +1,4 @@
-"""What of a pod stays as it is live, while the API server rejects the section of the spec that asks for more."""
+"""Keeps the parts of a pod as they are live whose section of the spec the API server rejects."""
 
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy

@@ -44,7 +44,7 @@ _GET_OPERATOR = f"kubectl get pods -A -l app.kubernetes.io/name={OPERATOR}"
 
 
 class State(StrEnum):
-    """How a server is, in one word; the worst comes first."""
+    """The state of a server in one word; the worst comes first."""
 
     DOWN = "Down"  # It serves nobody.
     UNOBSERVED = "Unobserved"  # The operator does not keep it as its spec asks.
@@ -63,7 +63,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class NextStep:
-    """What a person should do; `command` shows or does what it is about, None where there is none."""
+    """Tells a person what to do; `command` shows or does what it is about, None where there is none."""
 
     text: str
     command: str | None = None
@@ -71,7 +71,7 @@ class NextStep:
 
 @dataclass(frozen=True)
 class Concern:
-    """What matters most about a server; `since` is in RFC 3339, None when nobody knows since when."""
+    """Something about a server that a person should know; `since` is in RFC 3339, None when nobody knows since when."""
 
     state: State
     reason: str
@@ -82,7 +82,7 @@ class Concern:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What is known about a server. `pod` is None when there is none, or when nobody could look (`is_pod_known`)."""
+    """Holds all that is known about a server. `pod` is None if there is none, or nobody could look (`is_pod_known`)."""
 
     manifest: Mapping[str, Any]
     now: datetime

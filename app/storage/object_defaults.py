@@ -1,4 +1,4 @@
-"""What the operator's settings give to the objects of all servers: checks it, adds it, and finds it in a live pod."""
+"""Checks what the operator's settings give to the objects of all servers, adds it, and finds it in a live pod."""
 
 import json
 from collections.abc import Iterator, Mapping

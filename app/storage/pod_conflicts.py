@@ -1,4 +1,4 @@
-"""What a `podTemplate` must leave to the operator, and what keeps it from being merged. It looks nothing up."""
+"""Finds what a `podTemplate` must leave to the operator, and what keeps it from being merged. It looks nothing up."""
 
 import json
 import posixpath

@@ -1,4 +1,4 @@
-"""What a spec changes in the rendered pod: the shortcuts, such as `nodeSelector`, and then `podTemplate`."""
+"""Changes the rendered pod as the spec asks: by the shortcuts, such as `nodeSelector`, and then by `podTemplate`."""
 
 from app.storage.pod import service_account, without_nulls
 from app.storage.spec import Spec

@@ -60,11 +60,13 @@ def _schema(field: Schema) -> Schema:
     if field["type"] == "quantity":
         # A number may have a fraction, which no schema of a quantity allows.
         return dict(_OPEN)
+
     if "items" in field:
         return {"type": "array", "items": _schema(field["items"]), "maxItems": MAX_ENTRIES}
     if "additionalProperties" in field:
         entries = _schema(field["additionalProperties"]) | _NULLABLE
         return {"type": "object", "additionalProperties": entries, "maxProperties": MAX_ENTRIES}
+
     return {"type": field["type"], **(_OPEN if field["type"] == "object" else {})}
 
 

@@ -28,6 +28,7 @@ class RecentEvent:
     def read(cls, manifest: Mapping[str, Any]) -> "RecentEvent":
         about = manifest.get("involvedObject") or {}
         count = (manifest.get("series") or {}).get("count") or manifest.get("count")
+
         return cls(
             kind=_line(about.get("kind")),
             name=_line(about.get("name")),

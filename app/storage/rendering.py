@@ -1,4 +1,4 @@
-"""What a pod has that does not follow from its spec alone, and that the operator changes without restarting the pod.
+"""Describes what a pod has that does not follow from its spec alone, and for which no pod is restarted.
 
 That is the rendering of the operator's version, and what its settings add to the objects of all servers. It decides
 nothing: what a server gets is decided in `workload`.
@@ -56,7 +56,7 @@ NO_DEFAULTS = ObjectDefaults()
 
 @dataclass(frozen=True)
 class Baseline:
-    """What the operator itself brings to a pod; by default, that of its newest version without settings."""
+    """The operator's own share in a pod; by default, that of its newest version without settings."""
 
     rendering: Rendering = NEWEST
     defaults: ObjectDefaults = NO_DEFAULTS

@@ -104,6 +104,7 @@ def stateful_set_for_dry_run(
         for section in SECTIONS
         if is_too_deep(section.value(spec)) or (section not in changed and _is_unreadable(section, spec))
     ]
+
     readable = spec.model_copy(update={section.attribute: None for section in unreadable})
     return with_defaults(stateful_set(owner, readable, PodRevision(defaults=defaults)), defaults)
 

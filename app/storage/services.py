@@ -29,7 +29,7 @@ _FIELDS_OF_TYPES = {
 
 @dataclass(frozen=True)
 class _Exposure:
-    """How clients reach a Service: the fields of its spec that say so, and its annotations."""
+    """Says how clients reach a Service: the fields of its spec about that, and its annotations."""
 
     fields: Manifest
     annotations: Mapping[str, str] | None = None

@@ -375,7 +375,7 @@ RemovedDefaults = Annotated[
 
 
 class PodTemplate(Model):
-    """What the pod has next to, or instead of, what the operator renders: a strategic merge patch."""
+    """A strategic merge patch of the pod that the operator renders."""
 
     metadata: PodMetadata = section(PodMetadata)
     """Labels and annotations of the pod."""

@@ -58,7 +58,7 @@ class VolumeStatus(Model):
 
 
 class EndpointStatus(Model):
-    """Where clients reach one part of the server, by its live Service."""
+    """An address at which clients reach one part of the server, by its live Service."""
 
     protocol: Literal["nfs", "smb", "api", "metrics"]
     """nfs, smb, api or metrics."""

@@ -58,7 +58,7 @@ class VolumeState:
 
     @property
     def data_source(self) -> ObjectReference | None:
-        """What the claim is restored from, or will be: a claim that exists has one of its own or none."""
+        """The object that the claim is restored from, or will be: a claim that exists has one of its own or none."""
         return self.claim.data_source if self.claim else self.volume.data_source
 
     def explain(self, cause: str | None = None) -> str:

@@ -38,7 +38,7 @@ class Volume:
 
     @property
     def data_source(self) -> ObjectReference | None:
-        """What the claim is restored from when it is created."""
+        """The object that the claim is restored from when it is created."""
         source = self.settings.data_source_ref
         return ObjectReference(source.kind, source.name) if source else None
 
@@ -81,6 +81,7 @@ def volumes(storage: Storage) -> tuple[Volume, ...]:
     metadata, content, cache = (
         settings or NO_SETTINGS for settings in (storage.metadata, storage.content, storage.cache)
     )
+
     return (
         Volume(
             METADATA,

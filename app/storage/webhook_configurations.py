@@ -85,4 +85,5 @@ def _something_is_absent(section: Schema, path: str) -> str:
             reasons.append(f"has({field_path}) && ({inner})")
         elif "properties" in field.get("items", {}) and (inner := _something_is_absent(field["items"], "item")):
             reasons.append(f"has({field_path}) && {field_path}.exists(item, {inner})")
+
     return " || ".join(reasons)
