@@ -136,7 +136,7 @@ def test_several_rejections_are_all_printed(kubectl: Kubectl) -> None:
     assert refused.returncode == 1
     # Both come from the CRD, whose rules the API server applies before it calls the webhook.
     assert "* spec.storage: Invalid value" in refused.stderr
-    assert "storageClassName cannot change" in refused.stderr
+    assert "storageClassName of the volume metadata cannot change" in refused.stderr
     assert "contentSize cannot be removed" in refused.stderr
 
 

@@ -394,7 +394,8 @@ def test_a_new_ca_of_s3_restarts_the_pod_and_a_broken_one_does_not(operated: Ope
     until(lambda: hash_of(operated.template("files")) != hash_of(before))
 
     assert without_hash(operated.template("files")) == without_hash(before)
-    assert condition(operated, "CredentialsReady") == ("True", "Found")
+
+    until(lambda: condition(operated, "CredentialsReady") == ("True", "Found"))
 
 
 def test_a_service_account_comes_and_goes(operated: OperatorNamespace) -> None:

@@ -310,7 +310,8 @@ async def test_a_cluster_and_its_snapshot_agree(live: ControlPlane, namespace: s
 
     bound = Claim("cache-a-0", f"fast-{namespace}", "6Gi", "Bound", "5Gi", by, created=claim.created)
 
-    assert claim == replace(bound, volume=f"volume-{namespace}")
+    assert claim == replace(bound, volume=f"volume-{namespace}", annotations=claim.annotations)
+    assert claim.annotations["pv.kubernetes.io/bind-completed"] == "yes"
 
     secret = facts.secrets["s3"]
 
