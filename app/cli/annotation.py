@@ -34,7 +34,10 @@ def annotate(
 
             lines = []
             for server in servers:
-                await cluster.annotate(DITTO_SERVERS, server, dict([annotation]), MANAGER)
+                # With the uid, nothing is written to another server that has this name by now.
+                identity = {key: server["metadata"][key] for key in ("name", "namespace", "uid")}
+                patch = {"metadata": {**identity, "annotations": dict([annotation])}}
+                await cluster.merge(DITTO_SERVERS, patch, MANAGER)
                 lines.append(f"{KIND} {within}/{server['metadata']['name']} {describe(server)}")
             return lines
 

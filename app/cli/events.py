@@ -1,7 +1,7 @@
 """`events`: lists what the cluster reported about DittoServers and their objects. Writes to no cluster."""
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import click
@@ -38,7 +38,12 @@ def events(names: tuple[str, ...], source: Source, namespace: str | None, output
 
     reports, gaps = asyncio.run(look())
     if output == "json":
-        print_lines([format_json(_as_json(reports))], gaps)
+        entries = [
+            {"namespace": item.key[0], "server": item.key[1], **event_as_json(event)}
+            for item in reports
+            for event in item.events
+        ]
+        print_lines([format_json(entries)], gaps)
     else:
         print_lines(format_text(reports), gaps)
 
@@ -59,9 +64,3 @@ def format_text(reports: Sequence[ServerReport]) -> Iterator[str]:
             yield from format_table(HEADINGS, rows, {"type": {"Warning": "yellow"}})
         else:
             yield f"no Events about {item.title}"
-
-
-def _as_json(reports: Iterable[ServerReport]) -> Iterator[dict[str, object]]:
-    for item in reports:
-        for event in item.events:
-            yield {"namespace": item.key[0], "server": item.key[1], **event_as_json(event)}

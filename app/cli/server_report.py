@@ -140,7 +140,20 @@ def as_json(report: ServerReport) -> Manifest:
             "imageID": pod.image_id,
         },
         "pendingRollout": status.pending_rollout,
-        "volumes": [_volume_as_json(state, usage) for state, usage in report.volumes],
+        "volumes": [
+            {
+                "volume": state.volume.name,
+                "claim": state.claim_name,
+                "storageClass": state.storage_class,
+                "requested": state.volume.size,
+                "capacity": state.capacity,
+                "usedBytes": usage and usage.used,
+                "fileSystemBytes": usage and usage.size,
+                "phase": str(state.phase),
+                "message": state.explain(),
+            }
+            for state, usage in report.volumes
+        ],
         "secrets": [
             {"purpose": reference.title, "name": reference.secret, "generated": generated}
             for reference, generated in report.secrets
@@ -159,18 +172,4 @@ def event_as_json(event: RecentEvent) -> Manifest:
         "name": event.name,
         "reason": event.reason,
         "message": event.message,
-    }
-
-
-def _volume_as_json(state: VolumeState, usage: Usage | None) -> Manifest:
-    return {
-        "volume": state.volume.name,
-        "claim": state.claim_name,
-        "storageClass": state.storage_class,
-        "requested": state.volume.size,
-        "capacity": state.capacity,
-        "usedBytes": usage and usage.used,
-        "fileSystemBytes": usage and usage.size,
-        "phase": str(state.phase),
-        "message": state.explain(),
     }

@@ -321,17 +321,15 @@ class Cluster:
         request = Request("PATCH", _object_path(resource, manifest), query, operations, _JSON_PATCH)
         return await self._request(request, resource.kind)
 
-    async def annotate(
-        self, resource: Resource, manifest: Mapping[str, Any], annotations: Mapping[str, str | None], manager: str
+    async def merge(
+        self, resource: Resource, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER
     ) -> dict[str, Any]:
-        """Sets annotations, and removes those that are None. Raises NotFound, and Invalid when it was replaced."""
-        metadata = {"uid": manifest["metadata"]["uid"], "annotations": annotations}
-        path, query = _object_path(resource, manifest), [("fieldManager", manager)]
-        return await self._request(Request("PATCH", path, query, {"metadata": metadata}, _MERGE_PATCH), resource.kind)
+        """Applies a merge patch, in which a null removes a field.
 
-    async def merge(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
-        """Applies a merge patch, in which a null removes a field. Preconditions as for `apply`."""
-        request = Request("PATCH", _object_path(resource, manifest), _MANAGED, manifest, _MERGE_PATCH)
+        A uid or resourceVersion in the metadata is a precondition. Raises Invalid for another uid, else Conflict.
+        """
+        query = [("fieldManager", manager)]
+        request = Request("PATCH", _object_path(resource, manifest), query, manifest, _MERGE_PATCH)
         return await self._request(request, resource.kind)
 
     async def patch_status(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:

@@ -75,7 +75,8 @@ class Writer:
             except Conflict:
                 # The store lacks it: it has none of our labels, or was created a moment ago.
                 live = await self._get(resource, desired)
-                if resource == STATEFUL_SETS and not _has_labels(live, owner):
+                labels = live["metadata"].get("labels") or {}
+                if resource == STATEFUL_SETS and not owner.selector.items() <= labels.items():
                     await self._add_labels(live, owner)
 
         _check_owner(resource, live, owner)
@@ -271,10 +272,6 @@ def _owned_fields(entries: list[Manifest]) -> Manifest:
 
 def _without_owned(values: Manifest, owned: Manifest) -> Manifest:
     return {name: value for name, value in values.items() if f"f:{name}" not in owned}
-
-
-def _has_labels(live: Manifest, owner: Owner) -> bool:
-    return owner.selector.items() <= (live["metadata"].get("labels") or {}).items()
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:

@@ -56,15 +56,14 @@ def _with_live_pod(template: Manifest, live: Mapping[str, Any]) -> Manifest:
     has_ca = any(volume.get("name") == S3_CA for volume in live["spec"].get("volumes") or ())
     variables = (*OPERATOR_VARIABLES, CA_VARIABLE) if has_ca else OPERATOR_VARIABLES
 
-    def is_foreign_mount(mount: Mapping[str, Any]) -> bool:
-        return mount.get("mountPath") not in OPERATOR_MOUNT_PATHS
-
     container = {
         **deepcopy(dict(live_container)),
         **{name: rendered[name] for name in ("name", "image", "imagePullPolicy", "args") if name in rendered},
         "env": _join(rendered, live_container, "env", lambda variable: variable.get("name") not in variables),
         "ports": _join(rendered, live_container, "ports", lambda port: port.get("name") not in OPERATOR_PORTS),
-        "volumeMounts": _join(rendered, live_container, "volumeMounts", is_foreign_mount),
+        "volumeMounts": _join(
+            rendered, live_container, "volumeMounts", lambda mount: mount.get("mountPath") not in OPERATOR_MOUNT_PATHS
+        ),
     }
     others = [item for item in live["spec"]["containers"] if item.get("name") != CONTAINER]
     volumes = _join(template["spec"], live["spec"], "volumes", lambda item: item.get("name") not in OPERATOR_VOLUMES)

@@ -1,4 +1,4 @@
-"""The objects that a DittoServer names and that only have to exist, and the findings about those that do not.
+"""Lists the objects that a DittoServer names and that only have to exist, and the findings about those that do not.
 
 Secrets whose keys the server reads are in `secret_references`; those for pulling an image are here.
 """
@@ -21,7 +21,7 @@ from app.storage.facts import (
 from app.storage.finding import Finding, quote_value, warning
 from app.storage.names import MAX_NAME_CHARACTERS
 from app.storage.spec import Spec
-from app.storage.volumes import CACHE, CONTENT, METADATA
+from app.storage.volumes import volumes
 
 SERVICE_ACCOUNT_PATH = "spec.s3.serviceAccountName"
 PULL_SECRET = "Secret"  # noqa: S105 - a kind
@@ -60,17 +60,28 @@ def object_references(spec: Spec) -> tuple[NamedObject, ...]:
 
     # In the pod that the user wrote, anything may have the wrong type.
     pod = (spec.pod_template.spec if spec.pod_template else None) or {}
-    named = (
-        entry
-        for entry in (
-            *_pod_references(pod),
-            *_s3_references(spec),
-            *islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS),
-            *_snapshots(spec),
-        )
-        if entry.reference not in _ALWAYS_THERE and 0 < len(entry.reference.name) <= MAX_NAME_CHARACTERS
+    named = []
+    for field, kind in (("priorityClassName", PRIORITY_CLASS), ("serviceAccountName", SERVICE_ACCOUNT)):
+        if isinstance(name := pod.get(field), str):
+            named.append(NamedObject(f"spec.podTemplate.spec.{field}", ObjectReference(kind, name)))
+    if account := spec.s3.service_account_name:
+        named.append(NamedObject(SERVICE_ACCOUNT_PATH, ObjectReference(SERVICE_ACCOUNT, account)))
+
+    named += islice(_pull_secrets(spec, pod), MAX_PULL_SECRETS)
+
+    for volume in volumes(spec.storage):
+        source = volume.settings.data_source_ref
+        if source and (source.api_group, source.kind) == (SNAPSHOT_GROUP, VOLUME_SNAPSHOT):
+            reference = ObjectReference(VOLUME_SNAPSHOT, source.name)
+            named.append(NamedObject(f"{volume.settings_field}.dataSourceRef", reference))
+
+    return tuple(
+        {
+            entry.reference: entry
+            for entry in named
+            if entry.reference not in _ALWAYS_THERE and 0 < len(entry.reference.name) <= MAX_NAME_CHARACTERS
+        }.values()
     )
-    return tuple({entry.reference: entry for entry in named}.values())
 
 
 def object_findings(named: NamedObject, existing: ExistingObject | Secret | Unknown | None) -> Iterator[Finding]:
@@ -92,18 +103,6 @@ def object_findings(named: NamedObject, existing: ExistingObject | Secret | Unkn
         yield warning(named.path, f"{title} is not ready to use yet; its claim stays Pending until it is")
 
 
-def _pod_references(pod: Mapping[str, Any]) -> Iterator[NamedObject]:
-    for field, kind in (("priorityClassName", PRIORITY_CLASS), ("serviceAccountName", SERVICE_ACCOUNT)):
-        name = pod.get(field)
-        if isinstance(name, str):
-            yield NamedObject(f"spec.podTemplate.spec.{field}", ObjectReference(kind, name))
-
-
-def _s3_references(spec: Spec) -> Iterator[NamedObject]:
-    if name := spec.s3.service_account_name:
-        yield NamedObject(SERVICE_ACCOUNT_PATH, ObjectReference(SERVICE_ACCOUNT, name))
-
-
 def _pull_secrets(spec: Spec, pod: Mapping[str, Any]) -> Iterator[NamedObject]:
     for secret in spec.image_pull_secrets or ():
         yield NamedObject("spec.imagePullSecrets", ObjectReference(PULL_SECRET, secret.name))
@@ -113,14 +112,3 @@ def _pull_secrets(spec: Spec, pod: Mapping[str, Any]) -> Iterator[NamedObject]:
         name = entry.get("name") if isinstance(entry, Mapping) else None
         if isinstance(name, str):
             yield NamedObject("spec.podTemplate.spec.imagePullSecrets", ObjectReference(PULL_SECRET, name))
-
-
-def _snapshots(spec: Spec) -> Iterator[NamedObject]:
-    for name, settings in (
-        (METADATA, spec.storage.metadata),
-        (CONTENT, spec.storage.content),
-        (CACHE, spec.storage.cache),
-    ):
-        source = settings.data_source_ref if settings else None
-        if source and (source.api_group, source.kind) == (SNAPSHOT_GROUP, VOLUME_SNAPSHOT):
-            yield NamedObject(f"spec.storage.{name}.dataSourceRef", ObjectReference(VOLUME_SNAPSHOT, source.name))

@@ -103,7 +103,10 @@ def pod_template(
     # The server listens for SMB in any case: enabling it changes the Service alone, and restarts nothing.
     ports = {listener.name: listener.port for listener in listeners(spec)} | {"nfs": NFS_PORT, "smb": SMB_PORT}
     resources = without_nulls(spec.resources)
-    security = _container_security(spec, revision)
+
+    is_read_only = revision.rendering >= Rendering.BOTH_FAMILIES and not revision.has_writable_root
+    root = {READ_ONLY_ROOT: True} if is_read_only else {}
+    security = {**_CONTAINER_SECURITY, **root, **without_nulls(spec.security_context)}
     mounts = _volume_mounts(spec, templates, revision, is_root_read_only=security.get(READ_ONLY_ROOT) is True)
 
     container: Manifest = {
@@ -162,12 +165,6 @@ def service_account(name: Any) -> Manifest:
     """Returns both fields of a pod that have the name of its ServiceAccount; nothing without a name."""
     # The API server copies each into the other, so that what only one of them had could never be removed again.
     return dict.fromkeys(SERVICE_ACCOUNT_FIELDS, name) if name else {}
-
-
-def _container_security(spec: Spec, revision: PodRevision) -> Manifest:
-    is_read_only = revision.rendering >= Rendering.BOTH_FAMILIES and not revision.has_writable_root
-    root = {READ_ONLY_ROOT: True} if is_read_only else {}
-    return {**_CONTAINER_SECURITY, **root, **without_nulls(spec.security_context)}
 
 
 def _volume_mounts(

@@ -113,7 +113,13 @@ def next_step(server: DittoServer, owner: Owner, live: LiveState, now: datetime)
     stateful_set, removed = live.stateful_set, live.removed
 
     if stateful_set is None:
-        return _recreate(removed, server, states, live.defaults) if removed and owner.owns(removed) else None
+        if not removed or not owner.owns(removed):
+            return None
+
+        metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
+        spec = {**removed["spec"], "volumeClaimTemplates": _recreated_templates(removed, server, states, live.defaults)}
+        return RecreateStatefulSet({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
+
     if is_terminating(stateful_set):
         return None
     if requests := {state.claim_name: state.request for state in states if state.claim and state.request}:
@@ -167,14 +173,6 @@ def field_owners(stateful_set: Mapping[str, Any]) -> list[Manifest]:
     """Returns the managedFields that tell who owns which field, those of the status left out."""
     entries = stateful_set["metadata"].get("managedFields") or []
     return [entry for entry in entries if not entry.get("subresource")]
-
-
-def _recreate(
-    removed: Mapping[str, Any], server: DittoServer, states: Sequence[VolumeState], defaults: ObjectDefaults
-) -> RecreateStatefulSet:
-    metadata = {name: removed["metadata"][name] for name in _RECREATED_METADATA if name in removed["metadata"]}
-    spec = {**removed["spec"], "volumeClaimTemplates": _recreated_templates(removed, server, states, defaults)}
-    return RecreateStatefulSet({"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": metadata, "spec": spec})
 
 
 def _recreated_templates(

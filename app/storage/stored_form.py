@@ -82,7 +82,7 @@ def _stored(field: Schema, value: Any) -> Any:
         if not (
             _is_left_out(fields.get(name, {}), item)
             or (name in zeroes and item in (False, 0))
-            or (name in defaults and _is_same(item, defaults[name]))
+            or (name in defaults and type(item) is type(defaults[name]) and item == defaults[name])
         )
     }
 
@@ -110,10 +110,6 @@ def _pull_policy(image: str) -> str:
 def _is_left_out(field: Schema, value: Any) -> bool:
     """Tells whether the API server leaves the value out; an empty object of a type of its own is kept."""
     return value is None or value in ("", []) or (value == {} and "$ref" not in field)
-
-
-def _is_same(one: Any, other: Any) -> bool:
-    return type(one) is type(other) and bool(one == other)
 
 
 def _canonical_quantity(value: Any) -> Any:

@@ -310,21 +310,25 @@ async def test_apply_gives_up_only_fields_of_its_manager(control_plane: ControlP
 @pytest.mark.anyio
 async def test_annotations_are_set_and_removed_alone(control_plane: ControlPlane, namespace: str) -> None:
     metadata = {"name": "a", "namespace": namespace}
-    async with Cluster.connect(control_plane.kubeconfig) as cluster:
-        created = await cluster.create(CONFIG_MAPS, {"metadata": metadata})
-        await cluster.annotate(CONFIG_MAPS, created, {"example.com/a": "1", "example.com/b": "2"}, "tester")
-        live = await cluster.annotate(CONFIG_MAPS, created, {"example.com/a": None}, "tester")
 
-        assert live["metadata"]["annotations"] == {"example.com/b": "2"}
+    def annotated(**annotations: str | None) -> dict[str, Any]:
+        return {"metadata": {**metadata, "annotations": annotations}}
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await cluster.create(CONFIG_MAPS, {"metadata": metadata})
+        await cluster.merge(CONFIG_MAPS, annotated(one="1", two="2"), "tester")
+        live = await cluster.merge(CONFIG_MAPS, annotated(one=None), "tester")
+
+    assert live["metadata"]["annotations"] == {"two": "2"}
 
 
 @pytest.mark.anyio
 async def test_the_next_object_of_a_name_is_not_annotated(control_plane: ControlPlane, namespace: str) -> None:
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         created = await cluster.create(CONFIG_MAPS, config_map(namespace, a="1"))
-        former = {**created, "metadata": {**created["metadata"], "uid": "another"}}
+        identity = {key: created["metadata"][key] for key in ("name", "namespace")}
         with pytest.raises(Invalid):
-            await cluster.annotate(CONFIG_MAPS, former, {"example.com/a": "1"}, "tester")
+            await cluster.merge(CONFIG_MAPS, {"metadata": {**identity, "uid": "another", "annotations": {"a": "1"}}})
 
 
 @pytest.mark.anyio
