@@ -155,7 +155,10 @@ def template_hash(server: DittoServer, live: LiveState, hashes: Hashes, current:
     if not needs_bucket(server, live):
         return current if only_s3_changed and not _takes_keys_at_its_start(live) else hashes.full
 
-    if _is_verified(server, live, hashes) or _reads_keys_for_a_store_of_a_person(live):
+    # A restart brings new keys to a store that a person created, which the operator may not touch.
+    result = live.provisioned
+    is_kept = result is not None and result.provisioning.uid == live.uid and bool(result.store.kept)
+    if _is_verified(server, live, hashes) or (is_kept and _takes_keys_at_its_start(live)):
         return hashes.full
     return current if only_s3_changed or awaits_push(server, live, hashes) else hashes.full
 
@@ -174,13 +177,6 @@ def _takes_keys_at_its_start(live: LiveState) -> bool:
     """Tells whether a restart brings new keys to a server that answers like one which keeps a copy of them."""
     family, version = family_of(live), live.health.version if live.health else live.server.version
     return family is not None and takes_keys_from_environment(Family(family), version)
-
-
-def _reads_keys_for_a_store_of_a_person(live: LiveState) -> bool:
-    """Tells whether a restart brings new keys to a store that the operator may not touch."""
-    result = live.provisioned
-    is_kept = result is not None and result.provisioning.uid == live.uid and bool(result.store.kept)
-    return is_kept and _takes_keys_at_its_start(live)
 
 
 def _is_verified(server: DittoServer, live: LiveState, hashes: Hashes) -> bool:
