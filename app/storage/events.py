@@ -37,7 +37,9 @@ def transition_events(before: Conditions, after: Conditions) -> Iterator[Event]:
 
     for kind, bad in (("Stalled", "True"), ("CredentialsReady", "False"), ("CredentialsReady", "Unknown")):
         condition = after[kind]
-        if condition["status"] == bad and condition["reason"] != "NotRead" and _is_new(condition, before.get(kind)):
+        # A pause has an Event of its own, and no Secret has to be seen to.
+        is_news = condition["reason"] not in ("NotRead", PAUSED) and _is_new(condition, before.get(kind))
+        if condition["status"] == bad and is_news:
             yield Event("Warning", condition["reason"], condition["message"])
 
     storage, earlier_storage = after["StorageReady"], before.get("StorageReady")

@@ -4,6 +4,7 @@ import pytest
 
 from app.storage.events import Event, share_events
 from app.storage.facts import StorageClasses
+from app.storage.pause import paused_problem
 from app.storage.problem import Problem, Stage
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
@@ -100,3 +101,9 @@ def test_a_pause_and_its_end_are_reported_once() -> None:
     assert [event.reason for event in events_of(status_of(works), paused)] == ["Paused"]
     assert events_of(status_of(paused), paused) == []
     assert [event.reason for event in events_of(status_of(paused), works)] == ["Resumed"]
+
+
+def test_the_pause_of_a_server_without_its_secrets_is_no_warning_as_well() -> None:
+    new = starting(is_paused=True, problems=[paused_problem("files", "here", Stage.CREDENTIALS)])
+
+    assert [(event.type, event.reason) for event in events_of(None, new)] == [("Normal", "Paused")]
