@@ -148,6 +148,13 @@ def test_a_secret_has_a_type() -> None:
             {"kind": "VolumeSnapshot", "metadata": {}, "status": {"readyToUse": True, "restoreSize": "5Gi"}},
             ExistingObject(restore_size="5Gi"),
         ),
+        # The CustomResourceDefinition of the snapshotter allows a number as well.
+        (
+            {"kind": "VolumeSnapshot", "metadata": {}, "status": {"restoreSize": 5}},
+            ExistingObject(ready=False, restore_size="5"),
+        ),
+        ({"kind": "VolumeSnapshot", "metadata": {}, "status": {"restoreSize": "much"}}, ExistingObject(ready=False)),
+        ({"kind": "VolumeSnapshot", "metadata": {}, "status": {"restoreSize": "9" * 65}}, ExistingObject(ready=False)),
     ],
 )
 def test_an_existing_object_is_read_with_its_state(manifest: Any, existing: ExistingObject) -> None:
