@@ -12,6 +12,7 @@ ROOT = Path(__file__).parent.parent
 OF_THE_WHOLE = {
     "tests/test_bench.py",
     "tests/test_docs.py",
+    "tests/test_documented_policy.py",
     "tests/test_gomodule.py",
     "tests/test_interruptions.py",
     "tests/test_layout.py",
