@@ -188,7 +188,7 @@ BEYOND_THE_SCHEMA = (
         "podTemplate.spec.containers[0].$patch is no field",
     ),
     _row("a pod that is nested endlessly", pod(a=nested(500)), "podTemplate.spec is nested more than 16 deep"),
-    _row("a pod as large as a book", sidecar(args=["a" * 70_000]), "podTemplate.spec must have at most 65536 bytes"),
+    _row("a pod as large as a book", sidecar(args=["a" * 70_000]), "podTemplate.spec must have at most 32768 bytes"),
     _row(
         "a mount in a roundabout way",
         own_container(volumeMounts=[{"name": "metadata", "mountPath": "/data/./cache"}]),
