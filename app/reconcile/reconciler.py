@@ -20,7 +20,7 @@ from app.reconcile.handover import Handover
 from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.provisioner import Provisioner
 from app.reconcile.resizer import Resizer, ResizeResult
-from app.reconcile.writer import LabelsAdded, NameTaken, NotLeading, ObjectTerminating, Writer
+from app.reconcile.writer import LateDiscovery, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN
 from app.storage.desired import Plan, Write, desired, recheck_seconds
 from app.storage.endpoints import exposure_events
@@ -349,7 +349,7 @@ class Reconciler:
             await self._writer.ensure(resource, write.manifest, owner)
         except CONCERNS_EVERY_OBJECT:
             raise
-        except LabelsAdded:
+        except LateDiscovery:
             result.decide_again = True
         except ClusterError:
             sections = changed_sections(spec, None)

@@ -33,8 +33,8 @@ class ObjectTerminating(ClusterError):
         self.reason = f"{resource.kind}Terminating"
 
 
-class LabelsAdded(ClusterError):
-    """A StatefulSet of the server lacked the labels by which it is watched, and has them now."""
+class LateDiscovery(ClusterError):
+    """A StatefulSet or Service of the server was not known when the Plan was made, and is known now."""
 
 
 class NotLeading(ClusterError):
@@ -62,7 +62,7 @@ class Writer:
         """Creates or changes an object as the manifest asks, and returns it.
 
         Raises NameTaken, ObjectTerminating, and Conflict when what is known of the object is out of date. Raises
-        LabelsAdded when the manifest was made without knowing of a StatefulSet with other volumes.
+        LateDiscovery when the manifest was made without knowing of a StatefulSet with other volumes, or of a Service.
         """
         # Without differences no request is sent, and reviews would wait until all objects of a server are compared.
         await asyncio.sleep(0)
@@ -75,9 +75,9 @@ class Writer:
             except Conflict:
                 # The store lacks it: it has none of our labels, or was created a moment ago.
                 live = await self._get(resource, desired)
-                labels = live["metadata"].get("labels") or {}
-                if resource == STATEFUL_SETS and not owner.selector.items() <= labels.items():
-                    await self._add_labels(live, owner)
+                # How a Service is exposed already may decide about its type.
+                if resource == SERVICES or (resource == STATEFUL_SETS and not _has_labels(live, owner)):
+                    await self._make_known(resource, live, owner)
 
         _check_owner(resource, live, owner)
         if "volumeClaimTemplates" in desired.get("spec", {}):
@@ -104,12 +104,18 @@ class Writer:
         store.put_written(written)
         return written
 
-    async def _add_labels(self, live: Manifest, owner: Owner) -> None:
-        """Gives a StatefulSet, such as one of the Go operator, the labels by which it is watched; no pod restarts."""
-        _check_owner(STATEFUL_SETS, live, owner)
-        labels = {**(live["metadata"].get("labels") or {}), **owner.selector}
-        await self.patch(STATEFUL_SETS, live, {"/metadata/labels": labels})
-        raise LabelsAdded(f"StatefulSet {owner.name} was not labelled, and is looked at again")
+    async def _make_known(self, resource: Resource, live: Manifest, owner: Owner) -> None:
+        """Gives an object, such as one of the Go operator, the labels by which it is watched; no pod restarts."""
+        _check_owner(resource, live, owner)
+        if _has_labels(live, owner):
+            self._stores[resource].put_written(live)
+            if key_of(live) not in self._stores[resource]:
+                # The watch says that it is gone again, and another Plan would be the same.
+                return
+        else:
+            labels = {**(live["metadata"].get("labels") or {}), **owner.selector}
+            await self.patch(resource, live, {"/metadata/labels": labels})
+        raise LateDiscovery(f"{resource.kind} {live['metadata']['name']} was not known, and is looked at again")
 
     async def create_secret(self, manifest: Manifest) -> None:
         """Creates a generated Secret; one that somebody else has created meanwhile stays as it is."""
@@ -272,6 +278,10 @@ def _owned_fields(entries: list[Manifest]) -> Manifest:
 
 def _without_owned(values: Manifest, owned: Manifest) -> Manifest:
     return {name: value for name, value in values.items() if f"f:{name}" not in owned}
+
+
+def _has_labels(live: Manifest, owner: Owner) -> bool:
+    return owner.selector.items() <= (live["metadata"].get("labels") or {}).items()
 
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:

@@ -681,6 +681,24 @@ async def test_an_api_that_was_exposed_stays_so_until_the_spec_says(
     assert len([event for event in site.events if event.reason == "APIExposed"]) == 1
 
 
+async def test_an_api_whose_service_lost_its_labels_stays_exposed(
+    site: ReconcilerNamespace, control_plane: ControlPlane
+) -> None:
+    await site.create_server(service={"type": "NodePort", "api": {"type": "NodePort"}})
+    await site.reconcile()
+    await site.change_spec(service={"type": "NodePort", "api": None})
+    before = (await site.live(SERVICES, "files-api"))["spec"]
+    control_plane.kubectl("--namespace", site.namespace, "label", "service", "files-api", "app-")
+    key = site.namespace, "files-api"
+    await until_async(lambda: key not in site.informers.services)
+
+    await site.reconcile()
+
+    after = await site.live(SERVICES, "files-api")
+    assert after["spec"] == before
+    assert after["metadata"]["labels"]["app"] == "dittofs-server"
+
+
 async def test_an_image_behind_the_same_tag_is_reported(site: ReconcilerNamespace, control_plane: ControlPlane) -> None:
     old, new = (f"docker.io/dittofs@sha256:{letter * 64}" for letter in "ab")
     await site.create_server()
