@@ -25,10 +25,10 @@ from app.cluster.snapshot import namespaced_key
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.object_defaults import pod_defaults
-from app.storage.objects import SELECTOR, service_name
+from app.storage.objects import SELECTOR
 from app.storage.pod import pod_name
 from app.storage.resize import may_restart
-from app.storage.services import PORTS
+from app.storage.services import service_names
 from app.storage.unstructured import Manifest, ObjectKey
 from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
@@ -68,8 +68,7 @@ class Survey:
         server, stateful_set = self.servers.get(key), self.stateful_sets.get(key)
         # In a file, a StatefulSet need not be complete.
         template = ((stateful_set or {}).get("spec") or {}).get("template") or {}
-        names = [service_name(name, suffix) for suffix in PORTS]
-        services = {service: self.services.get((namespace, service)) for service in names}
+        services = {service: self.services.get((namespace, service)) for service in service_names(name)}
         return LiveState(
             claims={claim.name: claim for (within, _), claim in self.claims.items() if within == namespace},
             classes=self.classes,

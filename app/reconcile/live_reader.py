@@ -17,7 +17,7 @@ from app.storage.evidence import Node, NodeState, quote
 from app.storage.facts import Secret, Unknown
 from app.storage.images import MIGRATION_PHRASES
 from app.storage.live import LiveState
-from app.storage.objects import controller, service_name
+from app.storage.objects import controller
 from app.storage.pause import is_paused
 from app.storage.pod import CONTAINER, config_map_name, pod_name
 from app.storage.remote_store import RemoteStore, store_to_adopt
@@ -25,7 +25,7 @@ from app.storage.resize import may_lose_data, may_restart
 from app.storage.rollout import is_ready
 from app.storage.secret_references import consumed_references, generated_references, postgres_secret_name
 from app.storage.server_health import ServerHealth
-from app.storage.services import PORTS
+from app.storage.services import service_names
 from app.storage.shares import reported_shares
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
@@ -109,11 +109,10 @@ class LiveReader:
         possible_volumes = (*volumes(server.spec.storage), control_plane_volume(None))
         claims = [informers.claim((namespace, volume.claim_name(name))) for volume in possible_volumes]
         stateful_set = informers.stateful_sets.get(key)
-        names = [service_name(name, suffix) for suffix in PORTS]
         pod = informers.pods.get((namespace, pod_name(name)))
         # What a server said that has ended says nothing of the next one.
         report = self._report_of(key) if pod and is_ready(pod) else None
-        live_services = [informers.services.get((namespace, service)) for service in names]
+        live_services = [informers.services.get((namespace, service)) for service in service_names(name)]
 
         generated = [reference.secret or "" for reference in generated_references(name, server.spec)]
         generated_metadata = {secret: informers.secrets_metadata.get((namespace, secret)) for secret in generated}

@@ -57,6 +57,11 @@ def services(owner: Owner, spec: Spec, live: Mapping[str, Manifest] | None = Non
     return result
 
 
+def service_names(server: str) -> list[str]:
+    """Returns the names of all Services that a server may have."""
+    return [service_name(server, suffix) for suffix in PORTS]
+
+
 def selects_pod(service: Mapping[str, Any], server: str) -> bool:
     """Tells whether a live Service leads to the pod of the server; whoever may write Services can have changed that."""
     spec = service.get("spec") or {}

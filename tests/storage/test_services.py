@@ -7,7 +7,7 @@ import pytest
 
 from app.storage.difference import differs, marked
 from app.storage.objects import Owner
-from app.storage.services import services, without_fields_of_other_types
+from app.storage.services import service_names, services, without_fields_of_other_types
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.storage.test_objects import MANY, OWNER, spec
@@ -38,6 +38,12 @@ def rendered(live: list[Manifest] | None = None, /, **fields: Any) -> dict[str, 
 
 def ports(service: Manifest) -> dict[str, tuple[int, str]]:
     return {port["name"]: (port["port"], port["targetPort"]) for port in service["spec"]["ports"]}
+
+
+def test_the_names_are_those_of_all_services() -> None:
+    manifests = services(OWNER, spec(smb={"enabled": True}, metrics={"enabled": True}))
+
+    assert sorted(service_names(OWNER.name)) == sorted(by_name(manifests))
 
 
 def node_ports(service: Manifest) -> dict[str, int]:
