@@ -213,8 +213,9 @@ def test_the_api_server_keeps_services_and_removes_fields(
             assert not differs(marked(manifest), made[name])
         return made
 
-    # No two servers can have the same port of the nodes, not even one in a namespace that is being deleted.
-    first = 31000 + 10 * ("ClusterIP", "NodePort", "LoadBalancer").index(kind)
+    # No two servers can have the same port of the nodes, not even one in a namespace that is being deleted. Below 30086
+    # Kubernetes chooses none itself for the Services of other tests.
+    first = 30010 + 10 * ("ClusterIP", "NodePort", "LoadBalancer").index(kind)
     before = apply({**BALANCED, "nodePorts": {"nfs": first, "smb": first + 1, "api": first + 2}})
     assert node_ports(before["files-file"]) == {"nfs": first, "smb": first + 1}
     # The class can only go together with the type.
