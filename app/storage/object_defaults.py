@@ -47,6 +47,8 @@ def _problems(defaults: ObjectDefaults) -> Iterator[str]:
         if not is_subdomain(name):
             yield f"no Secret can have the name {quote_value(name)}"
 
+    if len(set(defaults.pull_secrets)) < len(defaults.pull_secrets):
+        yield "pull secrets must have distinct names"
     if len(defaults.encode()) > MAX_BYTES:
         yield f"labels, annotations and pull secrets of all servers must have at most {MAX_BYTES} bytes in all"
 

@@ -64,6 +64,7 @@ UNUSABLE = {
         **{"volume.beta.kubernetes.io/storage-class": ""}
     ),
     'no Secret can have the name "A b"': ObjectDefaults(pull_secrets=("A b",)),
+    "pull secrets must have distinct names": ObjectDefaults(pull_secrets=("a", "a")),
     "must have at most 16384 bytes in all": annotated(a="x" * MAX_BYTES),
 }
 
