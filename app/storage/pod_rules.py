@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Iterator
 
 from app.storage.change import Change
+from app.storage.core_types import is_too_deep
 from app.storage.facts import Facts, Unknown
 from app.storage.finding import Finding, quote_value, rejection, warning
 from app.storage.images import can_move, is_same_image, pinned_image
 from app.storage.object_references import PULL_SECRET, object_findings
 from app.storage.reading import field_name
-from app.storage.sections import section_findings
+from app.storage.sections import SECTIONS, section_findings, too_deep
+
+_NESTED_SHORTCUTS = ("tolerations", "affinity")
 
 
 def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
@@ -46,6 +49,13 @@ def image_is_pinned(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 def pod_template_can_be_merged(change: Change, _facts: Facts) -> Iterator[Finding]:
     yield from change.pod_conflicts
+
+
+def shortcuts_can_be_merged(change: Change, _facts: Facts) -> Iterator[Finding]:
+    """Rejects what nothing could follow to its end; `sections_are_accepted` says the same in a review."""
+    for section in SECTIONS:
+        if section.attribute in _NESTED_SHORTCUTS and is_too_deep(section.value(change.spec)):
+            yield too_deep(section)
 
 
 def pull_secrets_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:

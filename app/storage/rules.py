@@ -29,6 +29,7 @@ from app.storage.pod_rules import (
     pod_template_can_be_merged,
     pull_secrets_have_distinct_names,
     sections_are_accepted,
+    shortcuts_can_be_merged,
 )
 from app.storage.reading import Reading, field_name
 from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
@@ -225,6 +226,7 @@ OBJECT_RULES: Sequence[Rule] = (
     service_labels_are_free,
     pull_secrets_have_distinct_names,
     pod_template_can_be_merged,
+    shortcuts_can_be_merged,
     shares_have_distinct_names,
     shares_have_a_store,
     service_accounts_agree,

@@ -123,13 +123,16 @@ def rejected_sections(findings: Sequence[Finding]) -> tuple[Section, ...]:
     return SECTIONS if is_vague else named
 
 
+def too_deep(section: Section) -> Finding:
+    return rejection(section.field, f"{field_name(section.field)} is nested more than {MAX_LEVELS} deep")
+
+
 def section_findings(spec: Spec, changed: Sequence[Section], dry_run: DryRun | Unknown | None) -> Iterator[Finding]:
     """Judges the changed sections by the dry run, or by the types of core/v1 where there was none."""
-    too_deep = [section for section in changed if is_too_deep(section.value(spec))]
-    for section in too_deep:
-        yield rejection(section.field, f"{field_name(section.field)} is nested more than {MAX_LEVELS} deep")
+    nested = [section for section in changed if is_too_deep(section.value(spec))]
+    yield from map(too_deep, nested)
 
-    judged = [section for section in changed if section not in too_deep]
+    judged = [section for section in changed if section not in nested]
     known = [violation for section in judged for violation in _violations(section, spec)]
 
     if judged and isinstance(dry_run, DryRun):

@@ -188,6 +188,8 @@ BEYOND_THE_SCHEMA = (
         "podTemplate.spec.containers[0].$patch is no field",
     ),
     _row("a pod that is nested endlessly", pod(a=nested(500)), "podTemplate.spec is nested more than 16 deep"),
+    _row("an affinity that is nested endlessly", server(affinity=nested(500)), "affinity is nested more than 16 deep"),
+    _row("a toleration that is nested", server(tolerations=[nested(500)]), "tolerations is nested more than 16 deep"),
     _row("a pod as large as a book", sidecar(args=["a" * 70_000]), "podTemplate.spec must have at most 32768 bytes"),
     _row(
         "a mount in a roundabout way",
