@@ -115,6 +115,7 @@ class Writer:
         else:
             labels = {**(live["metadata"].get("labels") or {}), **owner.selector}
             await self.patch(resource, live, {"/metadata/labels": labels})
+
         raise LateDiscovery(f"{resource.kind} {live['metadata']['name']} was not known, and is looked at again")
 
     async def create_secret(self, manifest: Manifest) -> None:

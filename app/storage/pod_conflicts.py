@@ -77,7 +77,11 @@ def pod_conflicts(spec: Spec) -> list[Finding]:
         *_metadata_conflicts(template.metadata),
         *islice(_structure_findings({"$ref": "PodSpec"}, pod_spec, _POD), _MAX_CONFLICTS),
         *_pod_conflicts(pod_spec),
-        *(conflict for path, container in _own_containers(pod_spec) for conflict in _conflicts(spec, container, path)),
+        *(
+            conflict
+            for path, container in _own_containers(pod_spec)
+            for conflict in _container_conflicts(spec, container, path)
+        ),
     )
     return list(findings[:_MAX_CONFLICTS])
 
@@ -168,7 +172,7 @@ def _own_containers(pod_spec: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[
             yield f"{_POD}.containers[{index}]", container
 
 
-def _conflicts(spec: Spec, container: Mapping[str, Any], path: str) -> Iterator[Finding]:
+def _container_conflicts(spec: Spec, container: Mapping[str, Any], path: str) -> Iterator[Finding]:
     for name, advice in FIXED_FIELDS.items():
         if name in container:
             yield _conflict(f"{path}.{name}", f"must not be set: {advice}")
