@@ -30,22 +30,29 @@ IMAGE = expected_image()
 
 
 def earlier(folder: Path, *, lacking: str) -> Path:
-    """Writes an earlier version of the chart, whose CRD lacks a field of the spec; returns its folder."""
+    """Writes an earlier version of the chart, whose CRD lacks a field of the spec and its rules; returns its folder."""
     copy = folder / "earlier"
     shutil.copytree(CHART, copy)
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     (copy / "Chart.yaml").write_text(yaml.safe_dump({**chart, "version": "0.0.9", "appVersion": "0.0.9"}))
 
     crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
-    del fields_of(crd)[lacking]
+    spec = spec_of(crd)
+    del spec["properties"][lacking]
+    rules = spec["x-kubernetes-validations"]
+    spec["x-kubernetes-validations"] = [rule for rule in rules if f"self.{lacking}" not in rule["rule"]]
     (copy / "files/crd.yaml").write_text(yaml.safe_dump(crd))
 
     return copy
 
 
-def fields_of(crd: Any) -> Any:
+def spec_of(crd: Any) -> Any:
     [version] = crd["spec"]["versions"]
-    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+    return version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+
+def fields_of(crd: Any) -> Any:
+    return spec_of(crd)["properties"]
 
 
 def run(*args: str | Path, environ: Mapping[str, str] = os.environ) -> subprocess.CompletedProcess[str]:
