@@ -28,6 +28,7 @@ READ_ONLY_ROOT = "readOnlyRootFilesystem"
 CONTAINER = "dittofs"
 CONFIG_FILE = "config.yaml"
 CONFIG_FOLDER = "/config"
+TEMPORARY_FOLDER = "/tmp"  # noqa: S108 - a path in the pod
 S3_CA, S3_CA_FOLDER, S3_CA_FILE = "s3-ca", "/s3-ca", "ca.crt"
 SERVICE_ACCOUNT_FIELDS = ("serviceAccountName", "serviceAccount")
 # Longer than the server's own shutdown_timeout.
@@ -184,7 +185,7 @@ def _volume_mounts(
     mounts.append({"name": revision.database, "mountPath": DATABASE_MOUNT_PATH, **folder})
     if reaches_both and is_root_read_only:
         # SQLite and the garbage collection of DittoFS 0.13 or newer need a folder for temporary files.
-        mounts.append({"name": _TEMPORARY, "mountPath": "/tmp"})  # noqa: S108 - a path in the pod
+        mounts.append({"name": _TEMPORARY, "mountPath": TEMPORARY_FOLDER})
     mounts.append({"name": "config", "mountPath": CONFIG_FOLDER, "readOnly": True})
     if spec.s3.ca_secret_ref:
         mounts.append({"name": S3_CA, "mountPath": S3_CA_FOLDER, "readOnly": True})

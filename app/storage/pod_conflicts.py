@@ -11,7 +11,7 @@ from app.storage.claim_metadata import SELECTOR_LABELS
 from app.storage.core_types import MAX_LEVELS, fields_of, is_too_deep
 from app.storage.finding import Finding, quote_value, rejection
 from app.storage.names import MAX_NAME_CHARACTERS
-from app.storage.pod import CONFIG_FOLDER, CONTAINER, S3_CA, S3_CA_FOLDER
+from app.storage.pod import CONFIG_FOLDER, CONTAINER, S3_CA, S3_CA_FOLDER, TEMPORARY_FOLDER
 from app.storage.ports import NFS_PORT, SMB_PORT, listeners
 from app.storage.reading import field_name
 from app.storage.schema import Schema
@@ -29,7 +29,7 @@ OPERATOR_VOLUMES = (
     CONTROL_PLANE,
 )
 OPERATOR_MOUNT_PATHS = (
-    *(CONFIG_FOLDER, S3_CA_FOLDER, "/tmp"),  # noqa: S108 - a path in the pod
+    *(CONFIG_FOLDER, S3_CA_FOLDER, TEMPORARY_FOLDER),
     *(path for volume in volumes(Storage()) for path in volume.paths),
     DATABASE_MOUNT_PATH,
 )

@@ -22,6 +22,7 @@ from app.storage.pod import (
     CONFIG_FOLDER,
     READ_ONLY_ROOT,
     RESTARTED_AT,
+    TEMPORARY_FOLDER,
     PodRevision,
     pod_config_hash,
     server_container,
@@ -143,7 +144,12 @@ def has_writable_root(template: Mapping[str, Any] | None, templates: Sequence[Ma
     if template is None:
         # The Go operator lets its servers write anywhere, and this claim is what is left of one.
         return CONTROL_PLANE in {entry["metadata"]["name"] for entry in templates}
-    return (server_container(template).get("securityContext") or {}).get(READ_ONLY_ROOT) is not True
+    container = server_container(template)
+    # With these mounts the operator has rendered a read-only root, and a podTemplate makes it writable.
+    paths = {mount["mountPath"] for mount in container.get("volumeMounts") or []}
+    if paths >= {CONFIG_FOLDER, SECOND_METADATA_PATH, TEMPORARY_FOLDER}:
+        return False
+    return (container.get("securityContext") or {}).get(READ_ONLY_ROOT) is not True
 
 
 def live_template(owner: Owner, live: LiveState) -> Manifest | None:

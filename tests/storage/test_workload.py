@@ -257,6 +257,18 @@ def test_a_root_that_was_writable_stays_so_until_its_owner_opts_in() -> None:
     assert container(decide(known(None)))["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_a_pod_template_with_a_writable_root_keeps_its_mounts_at_the_next_edit() -> None:
+    own: Manifest = {"name": "dittofs", "securityContext": {"readOnlyRootFilesystem": False}}
+    spec: dict[str, Any] = {"podTemplate": {"spec": {"containers": [own]}}}
+
+    workload = decide(known(live_in(NEWEST, **spec)), image="dittofs:2", **spec)
+
+    paths = [mount["mountPath"] for mount in container(workload)["volumeMounts"]]
+    assert container(workload)["securityContext"]["readOnlyRootFilesystem"] is False
+    assert "/tmp" in paths
+    assert "/data/content" in paths
+
+
 def test_nobody_makes_a_root_writable_behind_the_spec() -> None:
     live = live_in(NEWEST)
     del live["spec"]["template"]["spec"]["containers"][0]["securityContext"]["readOnlyRootFilesystem"]
