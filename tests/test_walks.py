@@ -16,7 +16,7 @@ from app.cluster.reader import DITTO_SERVERS, STATEFUL_SETS, Resource
 from app.manifests import parse
 from app.storage.pod import RESTARTED_AT
 from app.storage.spec import API_VERSION, KIND
-from app.storage.unstructured import Manifest, ObjectKey
+from app.storage.unstructured import Manifest, ObjectKey, is_terminating
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
 from tests.harness.recorded_writes import Recording
@@ -95,11 +95,19 @@ class Walker:
         for _ in range(MAX_RECONCILES):
             number = len(self.writes)
             result = await self.site.reconciler.reconcile(self.key)
+            if self.is_being_recreated():
+                await until_async(lambda: not self.is_being_recreated())
+                continue
             assert not result.retry or "has been modified" in result.retry, result.retry
             is_there = self.key in self.site.informers.stateful_sets
             if is_there and len(self.writes) == number and not result.retry and result.requeue_after != 0:
                 return
         raise AssertionError(f"it still writes {[request.path for request in self.writes[number:]]}")
+
+    def is_being_recreated(self) -> bool:
+        """Tells whether the StatefulSet is about to go, to be recreated with more volumes."""
+        stateful_set = self.site.informers.stateful_sets.get(self.key)
+        return stateful_set is not None and is_terminating(stateful_set)
 
     async def live(self, resource: Resource) -> Manifest:
         return await self.site.cluster.get(resource, self.key[1], self.key[0])
@@ -145,4 +153,15 @@ async def test_plan_announces_exactly_the_restarts(new_walker: Callable[[], Walk
     for step in walk:
         await walker.take(step)
 
+    await walker.delete()
+
+
+async def test_plan_announces_that_a_volume_restarts(new_walker: Callable[[], Walker]) -> None:
+    walker = new_walker()
+    await walker.create()
+
+    await walker.take(([FieldEdit(("storage", "contentSize"), "50Gi")], None))
+
+    templates = (await walker.live(STATEFUL_SETS))["spec"]["volumeClaimTemplates"]
+    assert [template["metadata"]["name"] for template in templates] == ["metadata", "content", "cache"]
     await walker.delete()

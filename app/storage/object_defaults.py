@@ -56,9 +56,10 @@ def _problems(defaults: ObjectDefaults) -> Iterator[str]:
 def _is_unicode(value: str) -> bool:
     """Tells whether the API server can be sent the text: what comes from a shell or an escape need not be UTF-8."""
     try:
-        return bool(value.encode()) or not value
+        value.encode()
     except UnicodeEncodeError:
         return False
+    return True
 
 
 def with_defaults(manifest: Manifest, defaults: ObjectDefaults) -> Manifest:

@@ -47,8 +47,7 @@ class Workload:
     """The StatefulSet to apply, None to leave it as it is, and the Event to record when that restarts the pod.
 
     `manifest` has the defaults of its pod, and none of its own. `baseline` is that of the pod, and so of the ConfigMap
-    that it reads. `rejected` says why a section of the pod
-    stays as it is live.
+    that it reads. `rejected` says why a section of the pod stays as it is live.
     """
 
     baseline: Baseline
