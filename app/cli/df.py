@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from app.cli.options import Source, option, output_option, source_options
-from app.cli.output import format_json, format_table, print_lines
+from app.cli.output import format_json, format_table, print_lines, volume_as_json
 from app.cluster.survey import Survey, survey
 from app.storage import quantity
 from app.storage.reading import read
@@ -80,19 +80,9 @@ def format_text(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def as_json(row: Row) -> dict[str, Any]:
-    state, usage = row.state, row.usage
-
     return {
         "namespace": row.namespace,
         "server": row.server,
         "version": row.version,
-        "volume": state.volume.name,
-        "claim": state.claim_name,
-        "storageClass": state.storage_class,
-        "requested": state.volume.size,
-        "capacity": state.capacity,
-        "usedBytes": usage and usage.used,
-        "fileSystemBytes": usage and usage.size,
-        "phase": state.phase,
-        "message": state.explain(),
+        **volume_as_json(row.state, row.usage),
     }

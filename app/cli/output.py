@@ -7,6 +7,8 @@ import click
 import orjson
 
 from app.storage.finding import Finding, one_line
+from app.storage.usage import Usage
+from app.storage.volume_states import VolumeState
 
 COLUMN_GAP = 3
 
@@ -25,6 +27,21 @@ def format_json(items: Iterable[Mapping[str, Any]]) -> str:
 
 def finding_as_json(finding: Finding) -> dict[str, Any]:
     return {"severity": finding.severity, "path": finding.path, "message": finding.message}
+
+
+def volume_as_json(state: VolumeState, usage: Usage | None) -> dict[str, Any]:
+    """Returns a volume for programs; the used space is None when nobody has reported it."""
+    return {
+        "volume": state.volume.name,
+        "claim": state.claim_name,
+        "storageClass": state.storage_class,
+        "requested": state.volume.size,
+        "capacity": state.capacity,
+        "usedBytes": usage and usage.used,
+        "fileSystemBytes": usage and usage.size,
+        "phase": str(state.phase),
+        "message": state.explain(),
+    }
 
 
 def format_table(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from app.cli.output import volume_as_json
 from app.cluster.survey import Survey
 from app.storage.next_step import Concern, Inspection, first_concern
 from app.storage.pod import container_status, pod_name, server_container
@@ -140,20 +141,7 @@ def as_json(report: ServerReport) -> Manifest:
             "imageID": pod.image_id,
         },
         "pendingRollout": status.pending_rollout,
-        "volumes": [
-            {
-                "volume": state.volume.name,
-                "claim": state.claim_name,
-                "storageClass": state.storage_class,
-                "requested": state.volume.size,
-                "capacity": state.capacity,
-                "usedBytes": usage and usage.used,
-                "fileSystemBytes": usage and usage.size,
-                "phase": str(state.phase),
-                "message": state.explain(),
-            }
-            for state, usage in report.volumes
-        ],
+        "volumes": [volume_as_json(state, usage) for state, usage in report.volumes],
         "secrets": [
             {"purpose": reference.title, "name": reference.secret, "generated": generated}
             for reference, generated in report.secrets
