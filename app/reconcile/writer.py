@@ -4,7 +4,7 @@ It never changes an object that belongs to somebody else.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster
@@ -257,11 +257,15 @@ def merged_entries(entries: list[Manifest]) -> list[Manifest]:
     if not any(entry.get("operation") == "Update" for entry in ours):
         return entries
 
-    fields: Manifest = {}
-    for entry in ours:
-        fields = _merge(fields, entry.get("fieldsV1") or {})
-    merged = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields}
+    merged = {**ours[-1], "manager": FIELD_MANAGER, "operation": "Apply", "fieldsV1": _fields_of(ours)}
     return [*(entry for entry in entries if entry not in ours), merged]
+
+
+def _fields_of(entries: Iterable[Manifest]) -> Manifest:
+    fields: Manifest = {}
+    for entry in entries:
+        fields = _merge(fields, entry.get("fieldsV1") or {})
+    return fields
 
 
 def _merge(one: Manifest, other: Manifest) -> Manifest:
@@ -270,11 +274,9 @@ def _merge(one: Manifest, other: Manifest) -> Manifest:
 
 def _owned_fields(entries: list[Manifest]) -> Manifest:
     """Returns the fields that are ours by these managedFields."""
-    fields: Manifest = {}
-    for entry in entries:
-        if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource"):
-            fields = _merge(fields, entry.get("fieldsV1") or {})
-    return fields
+    return _fields_of(
+        entry for entry in entries if entry.get("manager") == FIELD_MANAGER and not entry.get("subresource")
+    )
 
 
 def _without_owned(values: Manifest, owned: Manifest) -> Manifest:

@@ -370,9 +370,8 @@ def _ignore_saved_state(owner: Owner, live: LiveState) -> Iterator[Write]:
 
 def _unwanted(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:
     """Yields what an earlier spec asked for: the metrics Service, and the parts of a connection string."""
-    names = {service["metadata"]["name"] for service in services(owner, spec, live.services)}
     metrics = live.services.get(service_name(owner.name, "metrics"))
-    if metrics and metrics["metadata"]["name"] not in names and _may_change(metrics, owner):
+    if metrics and not spec.metrics.enabled and _may_change(metrics, owner):
         yield Write("Service", metrics)
 
     if not spec.database.postgres_secret_ref and live.postgres_secret and _may_change(live.postgres_secret, owner):
