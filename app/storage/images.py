@@ -8,6 +8,7 @@ from app.storage.events import Event
 from app.storage.evidence import quote
 from app.storage.fields import MAX_IMAGE_CHARACTERS
 from app.storage.live import LiveState
+from app.storage.names import image_tag
 from app.storage.pod import container_status, server_container
 from app.storage.rollout import is_ready
 from app.storage.spec import DittoServer
@@ -35,8 +36,8 @@ def can_move(image: str) -> bool:
     if "@" in image:
         return False
 
-    _, colon, tag = image.rpartition("/")[2].partition(":")
-    return not colon or _MOVING_TAG.fullmatch(tag) is not None
+    tag = image_tag(image)
+    return tag is None or _MOVING_TAG.fullmatch(tag) is not None
 
 
 def is_same_image(image: str, server: ServerStatus) -> bool:

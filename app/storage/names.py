@@ -1,4 +1,7 @@
-"""Names that the API server accepts, by the rules of k8s.io/apimachinery, and those that a DittoServer can have."""
+"""Checks the names that the API server accepts, by the rules of k8s.io/apimachinery, and those of DittoServers.
+
+It also reads the tag in the name of an image.
+"""
 
 import re
 
@@ -52,3 +55,9 @@ def is_secret_key(key: str) -> bool:
     if len(key) > MAX_NAME_CHARACTERS or key == "." or key.startswith(".."):
         return False
     return bool(_SECRET_KEY.fullmatch(key))
+
+
+def image_tag(image: str) -> str | None:
+    """Returns the tag in the name of an image, before its digest if it has one; None without a tag."""
+    _, colon, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
+    return tag if colon else None

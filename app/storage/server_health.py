@@ -13,6 +13,7 @@ from itertools import islice
 from typing import Any
 
 from app.storage.evidence import quote
+from app.storage.names import image_tag
 from app.storage.services import selects_pod
 from app.storage.unstructured import Manifest
 
@@ -178,12 +179,12 @@ def read_version(text: object) -> str | None:
 
 def image_version(image: object) -> str | None:
     """Returns the version that the tag of an image names; None when it names none."""
-    return read_version(_tag(image))
+    return read_version(image_tag(image)) if isinstance(image, str) else None
 
 
 def family_of_image(image: str) -> Family | None:
     """Tells by the tag which server the image is: `latest` is the newest; None where the tag does not say."""
-    tag = _tag(image)
+    tag = image_tag(image)
     if tag == "latest" or (tag is None and "@" not in image):
         return Family.CURRENT
 
@@ -250,14 +251,6 @@ def _service_url(service: Manifest | None, listener: str) -> str | None:
 def _major_and_minor(version: str) -> tuple[int, int]:
     major, minor = (int(number) for number in re.split(r"[.+-]", version)[:2])
     return major, minor
-
-
-def _tag(image: object) -> str | None:
-    if not isinstance(image, str):
-        return None
-
-    _, colon, tag = image.partition("@")[0].rpartition("/")[2].partition(":")
-    return tag if colon else None
 
 
 def _data(answer: Any) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from app.storage import quantity
 from app.storage.core_types import fields_of
+from app.storage.names import image_tag
 from app.storage.schema import Schema
 from app.storage.unstructured import Manifest
 
@@ -101,8 +102,7 @@ def _defaults_of(kind: str, value: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _pull_policy(image: str) -> str:
-    name, _, _digest = image.partition("@")
-    tag = name.rpartition("/")[2].partition(":")[2]
+    tag = image_tag(image)
     is_latest = tag == "latest" or (not tag and "@" not in image)
     return "Always" if is_latest else "IfNotPresent"
 

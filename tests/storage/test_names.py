@@ -3,7 +3,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.storage.names import is_annotation_key, is_secret_key, is_server_name, is_subdomain
+from app.storage.names import image_tag, is_annotation_key, is_secret_key, is_server_name, is_subdomain
 from tests.controlplane.cluster import ControlPlane
 
 SUBDOMAINS = [
@@ -62,3 +62,18 @@ def takes(control_plane: ControlPlane, metadata: dict[str, Any], data: dict[str,
         assert error.response.status_code == 422  # noqa: PT017
         return False
     return True
+
+
+@pytest.mark.parametrize(
+    ("image", "tag"),
+    [
+        ("dittofs", None),
+        ("dittofs:v1", "v1"),
+        ("dittofs:", ""),
+        ("registry:5000/dittofs", None),
+        ("registry:5000/dittofs:v1@sha256:00", "v1"),
+        ("dittofs@sha256:00", None),
+    ],
+)
+def test_the_tag_of_an_image_is_neither_port_nor_digest(image: str, tag: str | None) -> None:
+    assert image_tag(image) == tag
