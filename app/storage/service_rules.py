@@ -19,8 +19,8 @@ from app.storage.names import (
 from app.storage.objects import RESERVED_LABELS
 from app.storage.ports import FIXED_PORTS, Listener
 from app.storage.reading import field_name
+from app.storage.service_spec import Service
 from app.storage.services import CLUSTER_IP, DUAL_STACK, EXPOSED_TYPES, LOAD_BALANCER
-from app.storage.spec import Service
 
 # The operator adds one annotation to those of the spec, and all of them together must fit.
 _SERVICE = "spec.service"

@@ -6,7 +6,8 @@ from typing import Any
 
 from app.storage.objects import Owner, controller, owned_object, service_name
 from app.storage.ports import listeners
-from app.storage.spec import Service, Spec
+from app.storage.service_spec import Service
+from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
 
 CLUSTER_IP, LOAD_BALANCER = "ClusterIP", "LoadBalancer"
