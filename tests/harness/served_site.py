@@ -54,18 +54,27 @@ class Proxy:
             forwarding.close()
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            head = await reader.readuntil(b"\r\n")
-            line = head.decode().removesuffix(" HTTP/1.1\r\n")
-            self.requests.append(line)
-            self.before(line)
-            if self.is_open:
-                to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.port)
-                to_writer.write(head)
-                async with asyncio.TaskGroup() as group:
-                    group.create_task(_copy(reader, to_writer))
-                    group.create_task(_copy(to_reader, writer))
-        writer.close()
+        # The event loop may end before the client has: whatever is open then is closed, or the loop complains.
+        try:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                head = await reader.readuntil(b"\r\n")
+                line = head.decode().removesuffix(" HTTP/1.1\r\n")
+                self.requests.append(line)
+                self.before(line)
+                if self.is_open:
+                    await self._pass_on(head, reader, writer)
+        finally:
+            writer.close()
+
+    async def _pass_on(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        to_reader, to_writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            to_writer.write(head)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(_copy(reader, to_writer))
+                group.create_task(_copy(to_reader, writer))
+        finally:
+            to_writer.close()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
