@@ -10,7 +10,7 @@ import click
 
 from app.cluster.errors import ClusterError
 from app.storage.finding import one_line
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 
 SUMMARIES = {
     "check": "Check DittoServer manifests before applying them.",

@@ -13,7 +13,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import yaml
 
-from app.syntax import Text, UnusableInput, parse_documents
+from app.storage.unusable_input import UnusableInput
+from app.syntax import Text, is_plain, parse_documents
 
 SUFFIXES = (".yaml", ".yml", ".json")
 STDIN = "-"
@@ -147,6 +148,9 @@ def _expand(document: Document) -> Iterator[Document]:
         yield from _expand(document.item(position, value))
 
 
+_TEXT_TAG = "tag:yaml.org,2002:str"
+
+
 def dump(manifest: Any) -> str:
     """Returns YAML with the keys in their order, without aliases, which are hard to read."""
     return yaml.dump(manifest, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
@@ -158,5 +162,13 @@ class _Dumper(yaml.SafeDumper):
 
     def represent_scalar(self, tag: str, value: Any, style: str | None = None) -> yaml.ScalarNode:
         """Writes text of several lines, such as a file in a ConfigMap, as a block, so that people can read it."""
-        is_text = isinstance(value, str) and "\n" in value
-        return super().represent_scalar(tag, value, "|" if is_text else style)
+        if not isinstance(value, str) or tag != _TEXT_TAG:
+            return super().represent_scalar(tag, value, style)
+
+        # Between other quotes, PyYAML leaves some line breaks of Unicode as they are, and readers take them for spaces.
+        if not value.replace("\n", "").replace("\t", "").isprintable():
+            return super().represent_scalar(tag, value, '"')
+        if "\n" in value:
+            return super().represent_scalar(tag, value, "|")
+        # To kubectl, y and 1e3 are no text without quotes.
+        return super().represent_scalar(tag, value, style if is_plain(value) else "'")

@@ -11,6 +11,8 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from app.storage.unusable_input import UnusableInput
+
 try:
     from yaml import CSafeLoader as SafeLoader
 except ImportError:
@@ -30,13 +32,6 @@ _NOT_BLANK = re.compile(r"[^ \t\r\n]")
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # A directive at the beginning of the text, with nothing but blank lines and comments before it.
 _DIRECTIVE = re.compile(r"\ufeff?(?:[ \t]*(?:#[^\n]*)?\r?\n)*%")
-
-
-class UnusableInput(ValueError):
-    """The message is for the person who wrote the file: it names the file, the line and what was expected."""
-
-    def __init__(self, file: str, line: int | None, expected: str) -> None:
-        super().__init__(f"{file}:{line}: {expected}" if line else f"{file}: {expected}")
 
 
 def parse_documents(text: str, file: str) -> Iterator[tuple["Text", Any]]:
@@ -270,6 +265,11 @@ _MAX_DIGITS = 100  # More fit no number that Kubernetes knows, and Python refuse
 _INTEGER = re.compile(r"[-+]?(?:0[xX][0-9a-fA-F]+|0[bB][01]+|0[oO]?[0-7]+|0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _OCTAL = re.compile(r"^([-+]?)0(?=[0-7])")
+
+
+def is_plain(text: str) -> bool:
+    """Tells whether kubectl reads the text as itself when it stands in YAML without quotes."""
+    return isinstance(_resolve(text), str)
 
 
 def _resolve(text: str) -> Any:

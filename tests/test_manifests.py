@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies
 
-from app.manifests import Document, parse, read
-from app.syntax import UnusableInput
+from app.manifests import Document, dump, parse, read
+from app.storage.unusable_input import UnusableInput
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\n"
 
@@ -189,3 +190,16 @@ def test_a_file_name_that_is_no_text_can_be_printed(tmp_path: Path) -> None:
     [document] = read([path])
 
     assert document.file.encode().decode().endswith("a\N{REPLACEMENT CHARACTER}.yaml")
+
+
+@pytest.mark.parametrize(
+    "text", ["y", "N", "1e3", "12e4", "0o14", "+1", "1_0", ".5", "on", "~", "", "=", "a: b", "- a"]
+)
+def test_text_that_looks_like_something_else_is_quoted(text: str) -> None:
+    written = {"apiVersion": "v1", "kind": "A", text: [text]}
+    assert one(dump(written)).object == written
+
+
+@given(strategies.text())
+def test_what_is_written_is_read_as_the_same(text: str) -> None:
+    assert one(dump({"apiVersion": "v1", "kind": "A", "x": text})).object["x"] == text

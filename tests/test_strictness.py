@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.__main__ import command_line
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 
 HEAD = "apiVersion: dittofs.dittofs.com/v1alpha1\nkind: DittoServer\n"

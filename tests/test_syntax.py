@@ -3,7 +3,8 @@ from typing import Any
 
 import pytest
 
-from app.syntax import UnusableInput, parse_documents
+from app.storage.unusable_input import UnusableInput
+from app.syntax import parse_documents
 from tests.controlplane.cluster import ControlPlane
 
 HEAD = "apiVersion: v1\nkind: ConfigMap\n"

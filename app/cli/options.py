@@ -16,7 +16,7 @@ from app.settings import ENVIRONMENT_PREFIX, Address, default_kubeconfigs
 from app.storage.object_defaults import why_not_usable
 from app.storage.rendering import ObjectDefaults
 from app.storage.spec import KIND
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 
 if TYPE_CHECKING:
     from app.cluster.client import Cluster

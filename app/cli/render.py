@@ -8,7 +8,7 @@ from app.storage import desired
 from app.storage.reading import read
 from app.storage.rendering import ObjectDefaults
 from app.storage.rules import invalid_findings
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 
 
 @click.command()

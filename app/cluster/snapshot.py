@@ -30,7 +30,7 @@ from app.manifests import Document, list_files, read
 from app.storage import quantity
 from app.storage.facts import DryRun
 from app.storage.unstructured import Manifest, ObjectKey
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 
 DEFAULT_NAMESPACE = "default"
 CHECK_SECONDS = 1.0

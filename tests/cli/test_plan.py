@@ -17,8 +17,8 @@ from app.manifests import Document, parse
 from app.storage.pod import CONFIG_HASH
 from app.storage.resize import ALLOW_DATA_LOSS
 from app.storage.unstructured import Manifest
+from app.storage.unusable_input import UnusableInput
 from app.storage.volume_states import RESTART_FOR_RESIZE, VolumeState
-from app.syntax import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import SNAPSHOT, run
 from tests.harness.operator_namespace import OperatorNamespace
