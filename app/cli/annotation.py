@@ -7,10 +7,9 @@ import click
 
 from app.cli.options import Source
 from app.cluster.reader import DITTO_SERVERS
-from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.finding import one_line
 from app.storage.spec import KIND
-from app.storage.unstructured import Manifest
+from app.storage.unstructured import DEFAULT_NAMESPACE, Manifest
 
 MANAGER = "kubectl-dittofs"
 

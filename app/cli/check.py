@@ -13,7 +13,8 @@ from app.cli import takeover
 from app.cli.options import Source, defaults_options, option, read_documents, source_options
 from app.cli.output import finding_as_json, format_json, print_lines
 from app.cluster.errors import ClusterError
-from app.cluster.lookup import DEADLINE_SECONDS, Overlay, gather
+from app.cluster.lookup import DEADLINE_SECONDS, gather
+from app.cluster.overlay import Overlay
 from app.cluster.reader import DITTO_SERVERS, Reader
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document

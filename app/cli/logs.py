@@ -6,9 +6,9 @@ from collections.abc import AsyncIterable, AsyncIterator
 import click
 
 from app.cli.options import Source, cluster_options, option
-from app.cluster.snapshot import DEFAULT_NAMESPACE
 from app.storage.finding import one_line
 from app.storage.pod import CONTAINER, pod_name
+from app.storage.unstructured import DEFAULT_NAMESPACE
 
 # How long the API server may take to continue a log that is not followed.
 QUIET_SECONDS = 30.0

@@ -19,9 +19,10 @@ from app.cli.options import (
     source_options,
 )
 from app.cli.output import finding_as_json, format_json, print_lines
-from app.cluster.lookup import Overlay, gather
+from app.cluster.lookup import gather
+from app.cluster.overlay import Overlay
 from app.cluster.reader import Reader
-from app.cluster.snapshot import DEFAULT_NAMESPACE, objects
+from app.cluster.snapshot import objects
 from app.cluster.survey import Survey, survey
 from app.manifests import Document
 from app.storage.change import Change
@@ -34,6 +35,7 @@ from app.storage.resize import ALLOW_DATA_LOSS, may_lose_data, may_restart
 from app.storage.rules import needs
 from app.storage.spec import KIND
 from app.storage.strictness import judge_manifest
+from app.storage.unstructured import DEFAULT_NAMESPACE
 
 
 @click.command()

@@ -8,7 +8,7 @@ import click
 
 from app.cluster.errors import ClusterError, NotFound
 from app.cluster.reader import NETWORK_POLICIES, SECRETS, SERVICES, Reader
-from app.cluster.snapshot import Snapshot, namespaced_key
+from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, survey
 from app.storage.facts import Secret
 from app.storage.finding import one_line
@@ -18,7 +18,7 @@ from app.storage.reading import read
 from app.storage.secret_references import consumed_references, generated_references
 from app.storage.spec import KIND
 from app.storage.takeover import former_admin_secret_name
-from app.storage.unstructured import Manifest, ObjectKey
+from app.storage.unstructured import Manifest, ObjectKey, namespaced_key
 
 _DEFAULT_TYPE = "ClusterIP"
 GUIDE = "docs/how-to/migrate-from-the-go-operator.md"

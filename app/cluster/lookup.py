@@ -1,7 +1,7 @@
 """Looks up what a review needs, all at once and under one deadline. It reduces Secrets to the traits of their keys."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 from app.cluster.errors import ClusterError, NotFound, Unavailable, UnknownPath
@@ -17,11 +17,8 @@ from app.cluster.reader import (
     Reader,
     Resource,
 )
-from app.cluster.snapshot import find, namespaced_key, objects, select
-from app.manifests import Document
 from app.storage.facts import (
     Claim,
-    DryRun,
     ExistingObject,
     Facts,
     Needs,
@@ -30,7 +27,6 @@ from app.storage.facts import (
     StorageClasses,
     Unknown,
 )
-from app.storage.spec import KIND
 
 DEADLINE_SECONDS = 2.0
 NO_SNAPSHOTS = "the cluster does not serve VolumeSnapshots; its CSI snapshotter is not installed"
@@ -91,39 +87,3 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
         objects={reference: task.result() for reference, task in existing.items()},
         dry_run=dry_run.result() if dry_run else None,
     )
-
-
-class Overlay:
-    """Reads from documents first, and from the fallback, if there is one, what they do not contain.
-
-    DittoServers among the documents are what is judged, and no facts.
-    """
-
-    def __init__(self, documents: Iterable[Document], fallback: Reader | None = None) -> None:
-        """Raises UnusableInput."""
-        self._objects = objects(document for document in documents if document.object["kind"] != KIND)
-        self._fallback = fallback
-
-    async def get(self, resource: Resource, name: str, namespace: str | None = None) -> dict[str, Any]:
-        try:
-            return find(self._objects, resource, name, namespace)
-        except NotFound:
-            if self._fallback is None:
-                raise Unavailable(NOTHING_TO_ASK) from None
-            return await self._fallback.get(resource, name, namespace)
-
-    async def list(self, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:
-        fallback = Listing(gap=NOTHING_TO_ASK)
-        if self._fallback:
-            try:
-                fallback = await self._fallback.list(resource, namespace, labels)
-            except ClusterError as error:
-                fallback = Listing(gap=str(error))
-
-        documents = select(self._objects, resource, namespace)
-        keys = {namespaced_key(item) for item in documents}
-        others = (item for item in fallback.items if namespaced_key(item) not in keys)
-        return Listing((*documents, *others), fallback.gap)
-
-    async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun | None:
-        return await self._fallback.dry_run(resource, manifest) if self._fallback else None

@@ -29,10 +29,9 @@ from app.cluster.reader import (
 from app.manifests import Document, list_files, read
 from app.storage import quantity
 from app.storage.facts import DryRun
-from app.storage.unstructured import Manifest, ObjectKey
+from app.storage.unstructured import DEFAULT_NAMESPACE
 from app.storage.unusable_input import UnusableInput
 
-DEFAULT_NAMESPACE = "default"
 CHECK_SECONDS = 1.0
 
 Objects = Mapping[tuple[Resource, str, str], dict[str, Any]]
@@ -86,9 +85,11 @@ class Snapshot:
         try:
             self._objects = objects(read([self._path]))
         except UnusableInput as error:
-            log.error("snapshot unusable, answering from it as it was before: %s", error)  # noqa: TRY400
+            log.error(  # noqa: TRY400
+                "snapshot unusable, answering from it as it was before", extra={"reason": str(error)}
+            )
         else:
-            log.info("snapshot %s changed and was read again: %d objects", self._path, len(self._objects))
+            log.info("snapshot read again", extra={"file": str(self._path), "objects": len(self._objects)})
 
 
 def objects(documents: Iterable[Document]) -> Objects:
@@ -130,12 +131,6 @@ def select(objects: Objects, resource: Resource, namespace: str | None) -> tuple
     return tuple(
         manifest for (kind, within, _), manifest in objects.items() if kind == resource and namespace in (None, within)
     )
-
-
-def namespaced_key(manifest: Manifest) -> ObjectKey:
-    """Returns namespace and name. A manifest without a namespace belongs to `default`."""
-    metadata = manifest["metadata"]
-    return metadata.get("namespace") or DEFAULT_NAMESPACE, metadata["name"]
 
 
 def _key(resource: Resource, name: str, namespace: str | None) -> tuple[Resource, str, str]:

@@ -21,7 +21,6 @@ from app.cluster.reader import (
     Reader,
     Resource,
 )
-from app.cluster.snapshot import namespaced_key
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.live import LiveState
 from app.storage.object_defaults import pod_defaults
@@ -29,7 +28,7 @@ from app.storage.objects import SELECTOR
 from app.storage.pod import pod_name
 from app.storage.resize import may_restart
 from app.storage.services import service_names
-from app.storage.unstructured import Manifest, ObjectKey
+from app.storage.unstructured import Manifest, ObjectKey, namespaced_key
 from app.storage.usage import Usage, usages
 from app.storage.volumes import server_of_claim
 from app.storage.workload import restarted_at

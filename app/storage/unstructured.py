@@ -8,11 +8,19 @@ Manifest = dict[str, Any]
 # Namespace, empty for what has none, and name.
 ObjectKey = tuple[str, str]
 
+DEFAULT_NAMESPACE = "default"
+
 
 def key_of(manifest: Mapping[str, Any]) -> ObjectKey:
     """Returns the namespace, empty where the object has none, and the name."""
     metadata = manifest["metadata"]
     return metadata.get("namespace") or "", metadata["name"]
+
+
+def namespaced_key(manifest: Manifest) -> ObjectKey:
+    """Returns namespace and name. A manifest without a namespace belongs to `default`."""
+    metadata = manifest["metadata"]
+    return metadata.get("namespace") or DEFAULT_NAMESPACE, metadata["name"]
 
 
 def is_terminating(manifest: Mapping[str, Any]) -> bool:

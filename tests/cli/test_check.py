@@ -7,7 +7,7 @@ import pytest
 
 from app.cli.check import Judgement, as_json, format_github, format_text, judge_documents
 from app.cli.output import format_json
-from app.cluster.lookup import Overlay
+from app.cluster.overlay import Overlay
 from app.cluster.snapshot import Snapshot
 from app.manifests import Document, parse
 from tests.harness.command_line import ROOT, SNAPSHOT, run

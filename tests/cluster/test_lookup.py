@@ -11,10 +11,9 @@ import pytest
 
 from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound
-from app.cluster.lookup import NO_SNAPSHOTS, Overlay, gather
+from app.cluster.lookup import NO_SNAPSHOTS, gather
 from app.cluster.reader import Listing, Reader, Resource
 from app.cluster.snapshot import Snapshot
-from app.manifests import parse
 from app.storage.facts import (
     PRIORITY_CLASS,
     SERVICE_ACCOUNT,
@@ -31,7 +30,7 @@ from app.storage.facts import (
     Trait,
     Unknown,
 )
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 from tests.controlplane.cluster import ControlPlane
 
 FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
@@ -115,15 +114,13 @@ async def test_files_cannot_try_anything(snapshot: Snapshot) -> None:
     needs = Needs(stateful_set={"metadata": {"name": "a"}})
 
     assert (await gather(snapshot, needs)).dry_run is None
-    assert (await gather(Overlay([], snapshot), needs)).dry_run is None
-    assert (await gather(Overlay([]), needs)).dry_run is None
 
 
 @pytest.mark.anyio
 async def test_a_dry_run_is_made_where_one_can_be(snapshot: Snapshot) -> None:
     needs = Needs(stateful_set={"metadata": {"name": "a"}})
 
-    assert (await gather(Overlay([], Faulty(snapshot)), needs)).dry_run == DryRun()
+    assert (await gather(Faulty(snapshot), needs)).dry_run == DryRun()
 
 
 @pytest.mark.anyio
@@ -164,26 +161,6 @@ async def test_cancelling_cancels_the_lookups(snapshot: Snapshot) -> None:
 
 
 @pytest.mark.anyio
-async def test_documents_come_before_the_fallback(snapshot: Snapshot) -> None:
-    documents = parse(f"{SECRET.replace('key', 'other')}---\n{FAST}allowVolumeExpansion: true\n", "a.yaml")
-    facts = await gather(Overlay(documents, snapshot), EVERYTHING)
-
-    assert facts.secrets == {"s3": Secret.read({"stringData": {"other": "hunter2"}}), "gone": None}
-    assert facts.storage_classes == StorageClasses((StorageClass("fast", expandable=True),))
-    assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast")}
-
-
-@pytest.mark.anyio
-async def test_without_a_fallback_the_rest_is_unknown() -> None:
-    why = "neither a snapshot nor a cluster was given"
-    facts = await gather(Overlay(parse(f"{FAST}---\n{SECRET}", "a.yaml")), EVERYTHING)
-
-    assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap=why)
-    assert facts.secrets == {"s3": Secret.read({"stringData": {"key": "hunter2"}}), "gone": Unknown(why)}
-    assert facts.claims == {"cache-a-0": Unknown(why)}
-
-
-@pytest.mark.anyio
 async def test_objects_are_looked_up_by_kind(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(f"{PRIORITY}---\n{ACCOUNT}---\n{SNAPSHOT}")
     present = [ObjectReference(kind, "a") for kind in (PRIORITY_CLASS, SERVICE_ACCOUNT, VOLUME_SNAPSHOT)]
@@ -205,28 +182,6 @@ async def test_leftovers_are_looked_up_as_claims_are(snapshot: Snapshot) -> None
     facts = await gather(Faulty(snapshot, fails=frozenset({"cache-b-0"})), needs)
 
     assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast"), "cache-b-0": Unknown("forbidden: you may not")}
-
-
-@pytest.mark.anyio
-async def test_leftovers_are_not_unknown_when_offline() -> None:
-    """Nobody could name them then, and each new server would draw a warning."""
-    needs = Needs(leftovers=frozenset({"cache-a-0", "cache-b-0"}))
-
-    facts = await gather(Overlay(parse(CLAIM, "a.yaml")), needs)
-
-    assert facts.claims == {"cache-a-0": Claim("cache-a-0", "fast")}
-
-
-@pytest.mark.anyio
-async def test_classes_in_documents_survive_a_failure(snapshot: Snapshot) -> None:
-    overlay = Overlay(parse(FAST, "a.yaml"), Faulty(snapshot, fails=frozenset({"classes"})))
-    facts = await gather(overlay, Needs(storage_classes=True))
-    assert facts.storage_classes == StorageClasses((StorageClass("fast"),), gap="forbidden: you may not")
-
-
-def test_a_document_of_the_wrong_shape_is_refused() -> None:
-    with pytest.raises(UnusableInput, match=r"a\.yaml:4: expected a mapping of base64 strings in data"):
-        Overlay(parse(f"{SECRET.replace('stringData', 'data').replace('hunter2', '[hunter2]')}", "a.yaml"))
 
 
 @pytest.mark.anyio

@@ -7,7 +7,7 @@ import pytest
 from app.cluster.errors import NotFound
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES
 from app.cluster.snapshot import CHECK_SECONDS, Snapshot
-from app.syntax import UnusableInput
+from app.storage.unusable_input import UnusableInput
 
 FAST = "apiVersion: storage.k8s.io/v1\nkind: StorageClass\nmetadata: {name: fast}\n"
 SLOW = FAST.replace("fast", "slow")
@@ -213,7 +213,7 @@ async def test_the_last_usable_content_answers(
         assert await names(snapshot) == ["fast"]
     [record] = [record for record in caplog.records if record.levelno >= logging.ERROR]
 
-    assert str(path) in record.getMessage()
+    assert str(path) in vars(record)["reason"]
 
     write(path, SLOW)
     clock.now = 4

@@ -6,7 +6,7 @@ import pytest
 
 from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound, Unavailable
-from app.cluster.lookup import Overlay
+from app.cluster.overlay import Overlay
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, list_events, survey
 from app.storage.usage import Usage
