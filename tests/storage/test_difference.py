@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis.strategies import sampled_from
 
 from app.storage.core_types import fields_of
-from app.storage.difference import APPLIED, MAPS_OF_QUANTITIES, QUANTITIES, differs, marked
+from app.storage.difference import (
+    APPLIED,
+    MAPS_OF_QUANTITIES,
+    QUANTITIES,
+    changed_fields,
+    differs,
+    marked,
+    patched_fields,
+)
 from tests.harness.json_strategies import ANY_JSON
 
 
@@ -162,3 +170,71 @@ def test_every_quantity_of_a_pod_is_compared_as_one() -> None:
             kinds += [reference for reference in references if reference and reference not in kinds]
 
     assert (single, maps) == ({*QUANTITIES}, {*MAPS_OF_QUANTITIES})
+
+
+def container(name: str, **fields: Any) -> dict[str, Any]:
+    return {"name": name, **fields}
+
+
+CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any], list[str]]] = {
+    "nothing": ({"spec": {"replicas": 1}}, {"spec": {"replicas": 1}}, []),
+    "the status": ({"status": {"phase": "a"}}, {"status": {"phase": "b"}}, []),
+    "a value": ({"spec": {"replicas": 1}}, {"spec": {"replicas": 2}}, ["spec.replicas"]),
+    "a field that comes": ({}, {"spec": {"a": {"b": 1}}}, ["spec"]),
+    "a field that goes": ({"data": {"a": "1", "b": "2"}}, {"data": {"a": "1"}}, ["data.b"]),
+    "what is left out": ({"spec": {"a": ""}}, {"spec": {"a": None, "b": []}}, []),
+    "an item with a name": (
+        {"spec": {"containers": [container("a", image="x"), container("b", image="x")]}},
+        {"spec": {"containers": [container("a", image="x"), container("b", image="y")]}},
+        ["spec.containers[b].image"],
+    ),
+    "items without names": ({"spec": {"args": ["a"]}}, {"spec": {"args": ["b"]}}, ["spec.args"]),
+    "a key that is no word": ({"data": {"a.yaml": "1"}}, {"data": {"a.yaml": "2"}}, ["data[a.yaml]"]),
+    "an unprintable key": ({"data": {"a\n\x1b[2J": "1"}}, {"data": {}}, ["data[a  [2J]"]),
+    "a long key": ({"data": {"-" * 300: "1"}}, {"data": {"a": "1", "-" * 300: "2"}}, [f"data[{'-' * 100}]", "data.a"]),
+}
+
+
+@pytest.mark.parametrize(("before", "after", "fields"), CHANGES.values(), ids=CHANGES)
+def test_changed_fields_are_paths_without_values(
+    before: dict[str, Any], after: dict[str, Any], fields: list[str]
+) -> None:
+    assert list(changed_fields(manifest(**before), manifest(**after))) == fields
+
+
+def test_the_digest_is_a_change_only_if_it_is_the_only_one() -> None:
+    before, after = marked(manifest(data={"a": "1"})), marked(manifest(data={"a": "2"}))
+    assert changed_fields(before, after) == ("data.a",)
+    assert changed_fields(manifest(), marked(manifest())) == ("metadata.annotations",)
+    assert changed_fields(before, {**after, "data": before["data"]}) == (f"metadata.annotations[{APPLIED}]",)
+
+
+def test_what_every_write_changes_is_no_change() -> None:
+    before, after = ({"metadata": {"name": "a", "resourceVersion": version}} for version in "12")
+    assert changed_fields(before, after) == ()
+
+
+def test_many_changed_fields_are_cut() -> None:
+    fields = changed_fields(manifest(data={"a": "1"}), manifest(data={f"k{number}": "v" for number in range(30)}))
+    assert (len(fields), fields[-1]) == (21, "and 11 more")
+
+
+@pytest.mark.parametrize("value", ["1", ""])
+def test_a_section_of_many_entries_is_one_field(value: str) -> None:
+    keys, items = {f"k{number}": value for number in range(1000)}, [{"name": f"i{number}"} for number in range(1000)]
+    before, after = manifest(data=keys, spec={"a": items}), manifest(data={**keys, "a": "2"}, spec={"a": items[1:]})
+
+    assert changed_fields(before, after) == ("data", "spec.a")
+
+
+def test_the_fields_of_a_merge_patch_are_its_values() -> None:
+    patch = {
+        "metadata": {
+            "name": "a",
+            "namespace": "b",
+            "labels": {"team": "a", "old": None},
+            "annotations": {"x.io/a": "b"},
+        }
+    }
+
+    assert patched_fields(patch) == ("metadata.labels.team", "metadata.labels.old", "metadata.annotations[x.io/a]")
