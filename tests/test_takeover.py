@@ -169,6 +169,9 @@ async def test_a_server_that_runs_restarts_once(site: Takeover) -> None:
     assert len(site.pods) == 1
     check_mounts(await site.live(PODS, "files-0"))
     assert claims.items() <= (await claim_uids(site)).items()
+    reasons = [event.reason for event in site.events]
+    assert "Adopted" in reasons
+    assert reasons.count("Restarting") == 1
     await check_nothing_is_written(site)
 
 

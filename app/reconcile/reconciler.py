@@ -264,7 +264,7 @@ class Reconciler:
                 for write in writes:
                     change = {f"/metadata/{section}": write.manifest["metadata"][section]}
                     if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, change)):
-                        self._record(manifest, write.event)
+                        self._record(manifest, write)
 
             # With a new Secret the pod can be configured, which the Plan did not know.
             for reference in plan.generate:
@@ -311,7 +311,7 @@ class Reconciler:
             if result.decide_again:
                 return
             if is_applied:
-                self._record(manifest, write.event)
+                self._record(manifest, write)
             elif write.kind in (CONFIG_MAPS.kind, SECRETS.kind):
                 is_pod_configured = False
             if write.kind == SECRETS.kind and not is_applied:
@@ -321,7 +321,7 @@ class Reconciler:
         deletions = [write for write in plan.delete if is_pod_configured or write.kind != PODS.kind]
         for write in deletions:
             if await result.attempt(self._writer.delete(_RESOURCES[write.kind], write.manifest)):
-                self._record(manifest, write.event)
+                self._record(manifest, write)
 
         await self._patch_claims(plan.claims, result)
 
@@ -407,8 +407,11 @@ class Reconciler:
         delays = recheck_seconds(server, live, self._clock()), self._reader.recheck_seconds(key)
         return min((delay for delay in delays if delay is not None), default=None)
 
-    def _record(self, manifest: Manifest, event: Event | None) -> None:
-        """Records an Event, unless the server is gone by now."""
+    def _record(self, manifest: Manifest, write: Write) -> None:
+        """Records the Event of a write, unless the server is gone by now."""
+        event = write.event
+        if write.restart:
+            event = Event("Normal", "Restarting", f"the pod restarts: {write.restart.why}")
         if event and key_of(manifest) in self._informers.servers:
             self._record_event(manifest, event)
 

@@ -144,9 +144,9 @@ class Resizer:
                 others = [reference for reference in _owners(pod) if reference["uid"] != owner.uid]
                 await self._writer.patch(PODS, pod, {_OWNERS: others})
 
-            case RestartPod(pod, why):
+            case RestartPod(pod, restart):
                 await self._writer.delete(PODS, pod)
-                self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {why}"))
+                self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {restart.why}"))
 
     async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
         """Gives the fields of a recreated StatefulSet back to their managers; every step tries until it has worked."""

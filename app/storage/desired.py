@@ -46,6 +46,7 @@ from app.storage.resize import (
     restart_due,
     restart_hold,
 )
+from app.storage.restart_cause import Restart, RestartCause
 from app.storage.rollout import blocks
 from app.storage.secret_references import (
     PASSWORD_PATH,
@@ -79,11 +80,12 @@ UNKNOWN_CLAIMS_RECHECK_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Write:
-    """One object to write, and the Event to record when that has worked."""
+    """One object to write, and what to announce when that has worked: an Event, or a restart of the pod."""
 
     kind: str
     manifest: Manifest
     event: Event | None = None
+    restart: Restart | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,8 @@ class Plan:
     sections of the spec the API server does not accept for it, or why the server does not have its S3 keys. `baseline`
     is that of the pod; what newer ones change is pending.
 
+    `held_back` says that the spec asks for another pod, which has to wait.
+
     `provisioning` is what the server should have inside, None while it cannot be asked; `contents` is for the status.
     """
 
@@ -113,6 +117,7 @@ class Plan:
     delete: tuple[Write, ...] = ()
     claims: tuple[Write, ...] = ()
     problems: tuple[Problem, ...] = ()
+    held_back: Event | None = None
     baseline: Baseline = field(default_factory=Baseline)
     provisioning: Provisioning | None = None
     contents: Contents = field(default_factory=Contents)
@@ -136,13 +141,16 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     decision = decide_workload(server, owner, live, step, credentials)
     workload = workload_with_defaults(decision.manifest, live.defaults) if decision.manifest else None
     rejected, rendering = decision.rejected, decision.baseline.rendering
+
     hashes = None if credentials or live.secrets is None else Hashes.of(server, live.digests, rendering)
     if hashes and live.stateful_set and awaits_push(server, live, hashes):
         workload = None
     inside = contents(server, live, hashes)
+
     stuck = None if is_foreign else _stuck_pod(live, step, workload)
     if not (stuck or is_foreign or credentials):
         stuck = _outdated_pod(live, step, workload, inside.remote_store)
+
     held = None
     if hold := restart_hold(server, live):
         if stuck or isinstance(step, RestartPod) or (workload and is_changed(workload, live.stateful_set)):
@@ -151,10 +159,15 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         workload = stuck = rejected = None
         step = None if isinstance(step, RestartPod) else step
 
-    is_adding = None
+    held_back = None
+    if decision.is_held_back and credentials:
+        message = f"the pod of StatefulSet {owner.name} stays as it is until its Secrets are in order"
+        held_back = Event("Warning", "ChangeHeldBack", f"{message}: {credentials.message}")
+
+    adding = None
     if isinstance(step, HoldPod) and step.adds_volumes:
         message = f"StatefulSet {owner.name} is recreated with more volumes, and its pod restarts once"
-        is_adding = Problem("AddingVolumes", message, Stage.VOLUMES)
+        adding = Problem("AddingVolumes", message, Stage.VOLUMES)
 
     rejected_keys = credentials_problem(server, live)
     if live.is_paused:
@@ -166,7 +179,7 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
     objects = [
         Write("ConfigMap", with_defaults(config_map(owner, spec, rendering), live.defaults)),
         Write("Secret", with_defaults(parts, live.defaults)) if parts else None,
-        Write("StatefulSet", workload, decision.restart) if workload else None,
+        Write("StatefulSet", workload, restart=decision.restart) if workload else None,
         *(Write("Service", with_defaults(service, live.defaults)) for service in services(owner, spec, live.services)),
     ]
     return Plan(
@@ -179,7 +192,8 @@ def desired(server: DittoServer, live: LiveState, now: datetime) -> Plan:
         apply=tuple(write for write in objects if write),
         delete=(*([stuck] if stuck else []), *_unwanted(owner, spec, live)),
         claims=() if is_foreign else tuple(_claim_patches(owner, spec, live)),
-        problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, is_adding) if problem),
+        problems=tuple(problem for problem in (credentials or rejected_keys, held, rejected, adding) if problem),
+        held_back=held_back,
         baseline=decision.baseline,
         provisioning=None if is_foreign else provisioning(server, live, hashes),
         contents=inside,
@@ -201,14 +215,14 @@ def recheck_seconds(server: DittoServer, live: LiveState, now: datetime) -> floa
     # Only time tells that a claim waits for too long, or a file system for a restart of its pod.
     pending = [claim for claim in live.claims.values() if claim.phase == Phase.PENDING]
     delays = [seconds + 1 for claim in pending if (seconds := claim_seconds_left(claim, now)) > 0]
-    due = None if restart_hold(server, live) else restart_due(server, live)
-    if due:
+
+    states = volume_states(server, live)
+    due = restart_due(states, live)
+    if due and not restart_hold(server, live):
         delays.append(max((due - now).total_seconds(), 0.0) + 1)
 
     if live.claims_gap and live.stateful_set is None:
         delays.append(UNKNOWN_CLAIMS_RECHECK_SECONDS)
-
-    states = volume_states(server, live)
     if any(state.phase == Phase.RESIZE_REFUSED for state in states):
         delays.append(REFUSED_RECHECK_SECONDS)
     if live.is_new and live.stateful_set and any(state.claim is None for state in states):
@@ -338,10 +352,8 @@ def _outdated_pod(live: LiveState, step: Step | None, workload: Manifest | None,
     if is_changing or (workload and is_changed(workload, live.stateful_set)):
         return None
 
-    message = (
-        "the pod restarts: its server has new S3 credentials or another bucket, which it only uses after a restart"
-    )
-    return Write("Pod", live.pod, Event("Normal", "Restarting", message))
+    why = "its server has new S3 credentials or another bucket, which it only uses after a restart"
+    return Write("Pod", live.pod, restart=Restart(RestartCause.CREDENTIALS, why))
 
 
 def _claim_patches(owner: Owner, spec: Spec, live: LiveState) -> Iterator[Write]:

@@ -17,6 +17,7 @@ from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, claim_template, claim_templates, controller, live_claim_templates
 from app.storage.pod import mounted_claims
 from app.storage.rendering import ObjectDefaults
+from app.storage.restart_cause import Restart, RestartCause
 from app.storage.rollout import rolls_out
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
@@ -73,7 +74,7 @@ class ReleasePod:
 @dataclass(frozen=True)
 class RestartPod:
     pod: Manifest
-    why: str
+    restart: Restart
 
 
 Step = ChangeClaims | HoldPod | RemoveStatefulSet | RecreateStatefulSet | ReleasePod | RestartPod
@@ -146,11 +147,19 @@ def is_held(pod: Mapping[str, Any], owner: Owner) -> bool:
     return any(reference["uid"] == owner.uid for reference in pod["metadata"].get("ownerReferences") or [])
 
 
-def restart_due(server: DittoServer, live: LiveState) -> datetime | None:
+def restart_due(states: Sequence[VolumeState], live: LiveState) -> datetime | None:
     """Returns when the pod is to be restarted for a file system that has not grown by then; None for never."""
-    states = volume_states(server, live)
     since = [since for state in states if (since := _waits_for_restart_since(state, live))]
     return min(since) + live.patience if since else None
+
+
+def missing_volume(pod: Mapping[str, Any], stateful_set: Mapping[str, Any]) -> str | None:
+    """Returns the first volume that the StatefulSet mounts from a claim and the pod does not have; None for none."""
+    containers = stateful_set["spec"]["template"]["spec"]["containers"]
+    mounted = {mount["name"] for container in containers for mount in container.get("volumeMounts") or []}
+    missing = mounted - {volume["name"] for volume in pod["spec"].get("volumes") or []}
+    templates = stateful_set["spec"].get("volumeClaimTemplates") or []
+    return next((name for template in templates if (name := template["metadata"]["name"]) in missing), None)
 
 
 def initial_templates(server: DittoServer, live: LiveState) -> list[Manifest]:
@@ -226,17 +235,15 @@ def _restart(
         return None
 
     # The StatefulSet's controller goes no further while the pod lacks a volume (kubernetes 141876).
-    containers = stateful_set["spec"]["template"]["spec"]["containers"] if rolls_out(stateful_set) else []
-    mounted = {mount["name"] for container in containers for mount in container.get("volumeMounts") or []}
-    missing = mounted - {volume["name"] for volume in pod["spec"].get("volumes") or []}
-    for template in stateful_set["spec"].get("volumeClaimTemplates") or []:
-        if (name := template["metadata"]["name"]) in missing:
-            return RestartPod(pod, f"volume {name} was added, and the volumes of a pod cannot change")
+    if rolls_out(stateful_set) and (name := missing_volume(pod, stateful_set)):
+        why = f"volume {name} was added, and the volumes of a pod cannot change"
+        return RestartPod(pod, Restart(RestartCause.VOLUMES, why))
 
     for state in states:
         since = _waits_for_restart_since(state, live)
         if since and since + live.patience <= now:
-            return RestartPod(pod, f"the file system of volume claim {state.claim_name} cannot grow while it is in use")
+            why = f"the file system of volume claim {state.claim_name} cannot grow while it is in use"
+            return RestartPod(pod, Restart(RestartCause.VOLUMES, why))
     return None
 
 

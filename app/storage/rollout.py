@@ -52,9 +52,9 @@ def is_observed(stateful_set: Mapping[str, Any]) -> bool:
 
 def rolls_out(stateful_set: Mapping[str, Any]) -> bool:
     """Tells whether changes reach the pod at all: a user may have set another strategy, or a partition."""
-    strategy = stateful_set["spec"]["updateStrategy"]
+    strategy = stateful_set["spec"].get("updateStrategy") or {}
     partition = (strategy.get("rollingUpdate") or {}).get("partition")
-    return strategy["type"] == "RollingUpdate" and not partition
+    return strategy.get("type", "RollingUpdate") == "RollingUpdate" and not partition
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:

@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from app.storage.config import config_yaml
 from app.storage.database import database_template, mounted_database
 from app.storage.difference import APPLIED, differs, marked
-from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.live_sections import with_live_sections
 from app.storage.object_defaults import APPLIED_WITHOUT_DEFAULTS, pod_defaults
 from app.storage.objects import Owner, controller, live_claim_templates, stateful_set
 from app.storage.pod import (
+    CONFIG_FILE,
     CONFIG_FOLDER,
     READ_ONLY_ROOT,
     RESTARTED_AT,
@@ -31,7 +32,9 @@ from app.storage.problem import Problem
 from app.storage.provisioning import Hashes, template_hash
 from app.storage.reading import field_name
 from app.storage.rendering import NEWEST, Baseline, ObjectDefaults, Rendering
-from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates
+from app.storage.resize import HoldPod, RemoveStatefulSet, Step, initial_templates, missing_volume
+from app.storage.restart_cause import Restart, RestartCause
+from app.storage.rollout import rolls_out
 from app.storage.sections import rejected_sections
 from app.storage.spec import DittoServer
 from app.storage.unstructured import Manifest, is_terminating
@@ -44,16 +47,18 @@ MAX_RESTARTED_AT_CHARACTERS = 64
 
 @dataclass(frozen=True)
 class Workload:
-    """The StatefulSet to apply, None to leave it as it is, and the Event to record when that restarts the pod.
+    """The StatefulSet to apply, None to leave it as it is, and why that restarts the pod.
 
     `manifest` has the defaults of its pod, and none of its own. `baseline` is that of the pod, and so of the ConfigMap
-    that it reads. `rejected` says why a section of the pod stays as it is live.
+    that it reads. `rejected` says why a section of the pod stays as it is live, and `is_held_back` that the whole pod
+    does although the spec asks for another one.
     """
 
     baseline: Baseline
     manifest: Manifest | None = None
-    restart: Event | None = None
+    restart: Restart | None = None
     rejected: Problem | None = None
+    is_held_back: bool = False
 
 
 def decide_workload(
@@ -76,7 +81,8 @@ def decide_workload(
         return Workload(baseline)
     if credentials and live.stateful_set and (server.spec.replicas or not live.stateful_set["spec"]["replicas"]):
         # Half of a rotation does not touch a pod that runs. Stopping it is another matter.
-        return Workload(baseline)
+        is_same = _keeps_template(candidates.render(baseline), live.stateful_set, owner)
+        return Workload(baseline, is_held_back=not is_same)
 
     rejected = None
     if live.rejected:
@@ -91,7 +97,7 @@ def decide_workload(
         rejected = Problem(SECTION_REJECTED, f"{reason}; the pod keeps {names} unchanged", stalls=True)
 
     manifest = candidates.render(baseline)
-    return Workload(baseline, manifest, _restart_event(manifest, live), rejected)
+    return Workload(baseline, manifest, candidates.why_restart(manifest), rejected)
 
 
 def pending_rollout(baseline: Baseline, newest: ObjectDefaults) -> str | None:
@@ -208,7 +214,7 @@ class _Candidates:
             # Only its owner, in the spec, makes a root writable that was applied as a read-only one.
             read_only = replace(revision, has_writable_root=False)
             before = stateful_set(self.owner, self.server.spec, read_only, templates)
-            if _applied_digest(self.present) == _expected_digest(before, self.present):
+            if _is_applied_last(before, self.present):
                 revision = read_only
 
         if not (self.live.rejected and self.present):
@@ -217,6 +223,43 @@ class _Candidates:
         kept = rejected_sections(self.live.rejected)
         spec = self.server.spec.model_copy(update={section.attribute: None for section in kept})
         return with_live_sections(stateful_set(self.owner, spec, revision, templates), self.present, kept)
+
+    def why_restart(self, workload: Manifest) -> Restart | None:
+        """Returns why to apply the StatefulSet restarts the pod; None when it does not."""
+        present = self.live.stateful_set
+        # The first pod does not restart, and neither does one that is stopped.
+        if present is None or not (present["spec"]["replicas"] and workload["spec"]["replicas"]):
+            return None
+        if not rolls_out(present) or _keeps_template(workload, present, self.owner):
+            return None
+
+        if self.live.pod and missing_volume(self.live.pod, workload):
+            # The StatefulSet's controller cannot replace such a pod: a step of its own restarts it.
+            return None
+
+        restart = self._restart(workload, present)
+        changes = baseline_of(present["spec"]["template"]).pending_changes(self.live.defaults)
+        pending = f"; pending changes go out with it: {changes}" if changes else ""
+        return replace(restart, why=f"{restart.why}{pending}")
+
+    def _restart(self, workload: Manifest, present: Manifest) -> Restart:
+        before, after = present["spec"]["template"], workload["spec"]["template"]
+        if restarted_at(before) != restarted_at(after):
+            return Restart(RestartCause.REQUESTED, f'annotation {RESTARTED_AT} is "{restarted_at(after)}"')
+        if _applied_digest(present) is None:
+            return Restart(RestartCause.TAKEOVER, f"StatefulSet {self.owner.name} is taken over from the Go operator")
+        if _is_applied_last(workload, present):
+            why = f"somebody changed the pod template of StatefulSet {self.owner.name}, and it is restored"
+            return Restart(RestartCause.DRIFT, why)
+
+        # Without what is pending and with the Secrets of before, only the spec can make a difference.
+        baseline = baseline_of(before)
+        same_secrets = replace(self, is_hash_kept=True).render(baseline)
+        config = ((self.live.config_map or {}).get("data") or {}).get(CONFIG_FILE)
+        is_same_config = config in (None, config_yaml(self.server.spec, baseline.rendering))
+        if is_same_config and _keeps_template(same_secrets, present, self.owner):
+            return Restart(RestartCause.CREDENTIALS, "the credentials that it consumes have changed")
+        return Restart(RestartCause.SPEC, "the spec has changed")
 
     def _digest(self, rendering: Rendering) -> str | None:
         """Returns the hash of what the pod consumes."""
@@ -235,7 +278,7 @@ def _keeps_template(workload: Manifest, present: Manifest, owner: Owner) -> bool
 
     # Fields that the spec no longer has are in the live template all the same, and go with the next write. Only the
     # digest of what was applied tells. That of another owner tells nothing: it covers the owner as well.
-    return _applied_digest(present) in (None, _expected_digest(workload, present)) or not owner.owns(present)
+    return _applied_digest(present) is None or _is_applied_last(workload, present) or not owner.owns(present)
 
 
 def _applied_digest(present: Manifest) -> str | None:
@@ -244,31 +287,12 @@ def _applied_digest(present: Manifest) -> str | None:
     return annotations.get(APPLIED_WITHOUT_DEFAULTS) or annotations.get(APPLIED)
 
 
-def _expected_digest(workload: Manifest, present: Manifest) -> str:
-    """Returns the digest that the live StatefulSet has if this was applied last; the replicas are not compared."""
+def _is_applied_last(workload: Manifest, present: Manifest) -> bool:
+    """Tells whether the live StatefulSet is what became of this one, apart from the replicas."""
+    # The spec may ask for other replicas than before, or somebody has scaled the StatefulSet since.
     same_replicas = {**workload, "spec": {**workload["spec"], "replicas": present["spec"]["replicas"]}}
-    digest: str = marked(same_replicas)["metadata"]["annotations"][APPLIED]
-    return digest
-
-
-def _restart_event(workload: Manifest, live: LiveState) -> Event | None:
-    # The first pod does not restart, and neither does one that is stopped.
-    present = live.stateful_set
-    if present is None or not (present["spec"]["replicas"] and workload["spec"]["replicas"]):
-        return None
-
-    before, after = present["spec"]["template"], workload["spec"]["template"]
-    earlier_hash = pod_config_hash(before)
-    if restarted_at(before) != restarted_at(after):
-        why = f'annotation {RESTARTED_AT} is "{restarted_at(after)}"'
-    elif earlier_hash and earlier_hash != pod_config_hash(after):
-        why = "its configuration or the credentials that it consumes have changed"
-    else:
-        return None
-
-    changes = baseline_of(before).pending_changes(live.defaults)
-    pending = f"; pending changes go out with it: {changes}" if changes else ""
-    return Event("Normal", "Restarting", f"the pod restarts: {why}{pending}")
+    digests = (marked(either)["metadata"]["annotations"][APPLIED] for either in (same_replicas, workload))
+    return _applied_digest(present) in digests
 
 
 def _present(owner: Owner, live: LiveState) -> Manifest | None:

@@ -18,7 +18,7 @@ from app.storage.desired import (
     recheck_seconds,
 )
 from app.storage.difference import marked
-from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Trait, Unknown
+from app.storage.facts import Claim, Secret, StorageClass, StorageClasses, Unknown
 from app.storage.finding import rejection
 from app.storage.live import LiveState
 from app.storage.objects import Owner
@@ -28,6 +28,7 @@ from app.storage.reading import read
 from app.storage.remote_store import RemoteStore
 from app.storage.rendering import ObjectDefaults
 from app.storage.resize import ChangeClaims, RecreateStatefulSet, RemoveStatefulSet
+from app.storage.restart_cause import RestartCause
 from app.storage.rollout import REVISION
 from app.storage.services import services
 from app.storage.spec import DittoServer
@@ -39,7 +40,7 @@ BEFORE, LONG_AGO = "2026-02-01T11:59:55Z", "2026-01-01T12:00:00Z"
 OWNER = Owner("files", "here", "u")
 FAST = StorageClasses((StorageClass("fast", expandable=True),))
 JWT, ADMIN, POSTGRES = "files-jwt-secret", "files-admin-bootstrap-credentials", "files-postgres"
-SECRETS = {JWT: Secret({"jwt-secret": Trait(0)}), ADMIN: Secret({"password": Trait(0)})}
+SECRETS = {JWT: Secret({"jwt-secret": frozenset()}), ADMIN: Secret({"password": frozenset()})}
 DIGESTS = {JWT: {"jwt-secret": "1"}, ADMIN: {"password": "2"}}
 
 
@@ -265,7 +266,7 @@ def test_nothing_but_a_hash_is_taken_from_an_orphan(annotation: str) -> None:
         (None, "SecretNotFound"),
         (Unknown("forbidden"), UNREADABLE),
         (Secret({}, terminating=True), "SecretTerminating"),
-        (Secret({"accessKeyId": Trait(0)}), "SecretIncomplete"),
+        (Secret({"accessKeyId": frozenset()}), "SecretIncomplete"),
     ],
 )
 def test_a_pod_waits_for_its_credentials(secret: Secret | Unknown | None, reason: str) -> None:
@@ -289,20 +290,32 @@ def test_broken_credentials_touch_no_pod_that_runs_but_let_it_stop() -> None:
     assert config_hash_of(stopped) == before
 
 
+def test_an_edit_that_waits_for_credentials_is_held_back() -> None:
+    live = settled(secrets={**SECRETS, JWT: Secret({})})
+    event = desired(of_spec(image="example.com/new"), live, NOON).held_back
+
+    assert event
+    assert (event.type, event.reason) == ("Warning", "ChangeHeldBack")
+    assert f'"{JWT}"' in event.message
+    for spec in ({}, {"nfsPort": 3049}, {"replicas": 0, "image": "example.com/new"}):
+        assert desired(of_spec(**spec), live, NOON).held_back is None
+    assert desired(of_spec(image="example.com/new"), settled(), NOON).held_back is None
+
+
 def test_changed_credentials_restart_the_pod_and_say_so() -> None:
     live = settled()
     rotated = desired(of_spec(), replace(live, digests={**DIGESTS, JWT: {"jwt-secret": "3"}}), NOON)
-    [event] = [write.event for write in rotated.apply if write.event]
+    [restart] = [write.restart for write in rotated.apply if write.restart]
 
-    assert (event.reason, event.type) == ("Restarting", "Normal")
-    assert not [write.event for write in desired(of_spec(), live, NOON).apply if write.event]
-    assert not [write.event for write in desired(of_spec(), known(), NOON).apply if write.event]
+    assert restart.cause is RestartCause.CREDENTIALS
+    assert not [write for write in desired(of_spec(), live, NOON).apply if write.restart]
+    assert not [write for write in desired(of_spec(), known(), NOON).apply if write.restart]
 
 
 def test_the_parts_of_a_connection_string_are_written_when_it_was_read() -> None:
     wanted = of_spec(database={"type": "postgres", "postgresSecretRef": {"name": "dsn", "key": "dsn"}})
     dsn = base64.b64encode(b"postgres://user:pass@db.example.com:5433/ditto").decode()
-    state = known(secrets={**SECRETS, "dsn": Secret({"dsn": Trait(0)})}, digests={**DIGESTS, "dsn": {"dsn": "4"}})
+    state = known(secrets={**SECRETS, "dsn": Secret({"dsn": frozenset()})}, digests={**DIGESTS, "dsn": {"dsn": "4"}})
     plan = desired(wanted, replace(state, postgres_source={"data": {"dsn": dsn}}), NOON)
 
     assert objects(plan)[:3] == [("ConfigMap", "files-config"), ("Secret", POSTGRES), ("StatefulSet", "files")]
@@ -374,8 +387,8 @@ class TestAPodThatServesFromAnEarlierStore:
         [write] = desired(of_spec(), live, NOON).delete
 
         assert (write.kind, write.manifest) == ("Pod", live.pod)
-        assert write.event
-        assert write.event.reason == "Restarting"
+        assert write.restart
+        assert write.restart.cause is RestartCause.CREDENTIALS
         restarted = replace(live, pod={**live.pod, "metadata": {**live.pod["metadata"], "uid": "next"}})
         assert desired(of_spec(), restarted, NOON).delete == ()
 

@@ -23,6 +23,7 @@ from app.storage.resize import (
     restart_due,
     restart_hold,
 )
+from app.storage.restart_cause import Restart, RestartCause
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE, Phase, volume_states
 from tests.harness.live_volumes import (
@@ -337,20 +338,20 @@ def pending() -> LiveState:
 def test_a_file_system_has_time_to_grow_online(pending: LiveState) -> None:
     assert cache_state(pending, "10Gi").phase == Phase.FILE_SYSTEM_RESIZE_PENDING
     assert later(pending, 119) is None
-    assert restart_due(server_with(cacheSize="10Gi"), pending) == NOON + PATIENCE
+    assert restart_due(volume_states(server_with(cacheSize="10Gi"), pending), pending) == NOON + PATIENCE
 
 
 def test_after_that_the_pod_is_restarted(pending: LiveState) -> None:
     why = "the file system of volume claim cache-files-0 cannot grow while it is in use"
 
-    assert later(pending, 120) == RestartPod(POD, why)
+    assert later(pending, 120) == RestartPod(POD, Restart(RestartCause.VOLUMES, why))
 
 
 def test_a_newer_pod_is_not_restarted_again(pending: LiveState) -> None:
     renewed = replace(pending, pod={**POD, "metadata": {**POD["metadata"], "creationTimestamp": AFTER}})
 
     assert later(renewed, 1200) is None
-    assert restart_due(server_with(cacheSize="10Gi"), renewed) is None
+    assert restart_due(volume_states(server_with(cacheSize="10Gi"), renewed), renewed) is None
 
 
 def test_a_terminating_pod_is_not_deleted_again(pending: LiveState) -> None:
@@ -391,7 +392,7 @@ def test_the_pod_restarts_to_mount_an_added_volume() -> None:
     live = live_with(cache_claim(), stateful_set=added)
     why = "volume content was added, and the volumes of a pod cannot change"
 
-    assert step(live, contentSize="50Gi") == RestartPod(POD, why)
+    assert step(live, contentSize="50Gi") == RestartPod(POD, Restart(RestartCause.VOLUMES, why))
 
     has_it = {**POD, "spec": {"volumes": [{"name": "metadata"}, {"name": "content"}, {"name": "cache"}]}}
 

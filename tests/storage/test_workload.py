@@ -5,7 +5,7 @@ import pytest
 
 from app.storage.config import config_hash, config_yaml, consumed_digests
 from app.storage.difference import marked
-from app.storage.facts import Secret, Trait
+from app.storage.facts import Secret
 from app.storage.finding import rejection
 from app.storage.live import LiveState
 from app.storage.object_defaults import pod_defaults, workload_with_defaults
@@ -22,7 +22,7 @@ from tests.harness.server_table import s3, server, storage
 
 OLD = Rendering.SINGLE_FAMILY
 OWNER = Owner("files", "here", "u")
-SECRETS = {"files-jwt-secret": Secret({"jwt-secret": Trait(0)})}
+SECRETS = {"files-jwt-secret": Secret({"jwt-secret": frozenset()})}
 DIGESTS = {"files-jwt-secret": {"jwt-secret": "1"}, "files-admin-bootstrap-credentials": {"password": "2"}}
 UNREADABLE = Problem("SecretUnreadable", "forbidden", Stage.CREDENTIALS)
 
@@ -135,8 +135,8 @@ def test_a_rotation_brings_everything_pending() -> None:
 
     assert workload.baseline.rendering is NEWEST
     assert workload.restart
-    assert "credentials that it consumes have changed" in workload.restart.message
-    assert Rendering.BOTH_FAMILIES.changes in workload.restart.message
+    assert "credentials that it consumes have changed" in workload.restart.why
+    assert Rendering.BOTH_FAMILIES.changes in workload.restart.why
     # A rotation that is taken back before it went out is none.
     assert decide(known(live_in(OLD))).baseline.rendering is OLD
 
@@ -146,6 +146,15 @@ def test_what_others_changed_in_the_pod_brings_everything_pending() -> None:
     live["spec"]["template"]["spec"]["containers"][0]["image"] = "dittofs:edited"
 
     assert decide(known(live)).baseline.rendering is NEWEST
+
+
+def test_what_others_scaled_brings_nothing() -> None:
+    live = live_in(OLD)
+    live["spec"]["replicas"] = 3
+    workload = decide(known(live))
+
+    assert workload.baseline.rendering is OLD
+    assert workload.restart is None
 
 
 def test_what_others_added_to_the_pod_brings_nothing() -> None:
@@ -354,7 +363,7 @@ def test_a_restart_names_the_settings_that_go_out_with_it() -> None:
 
     assert pod_defaults(template(workload)) == TEAM
     assert workload.restart
-    assert workload.restart.message.endswith(
+    assert workload.restart.why.endswith(
         "pending changes go out with it: label team, annotation cost, pull secret registry "
         "by the operator's settings for all servers"
     )
@@ -389,7 +398,7 @@ def test_a_restart_is_asked_for_once() -> None:
     assert workload.baseline.rendering is NEWEST
     assert template(workload)["metadata"]["annotations"][RESTARTED_AT] == "noon"
     assert workload.restart
-    assert workload.restart.message.startswith('the pod restarts: annotation dittofs.io/restartedAt is "noon"')
+    assert workload.restart.why.startswith('annotation dittofs.io/restartedAt is "noon"')
 
     restarted = replace(live, stateful_set=marked(workload.manifest or {}))
 
