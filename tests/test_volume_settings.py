@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.cluster.reader import CLAIMS, PODS, SERVICES, STATEFUL_SETS
+from app.cluster.reader import CLAIMS, PODS, SERVICES, STATEFUL_SETS, STORAGE_CLASSES
 from app.storage.claim_metadata import RECORD
-from app.storage.unstructured import is_terminating
+from app.storage.unstructured import Manifest, is_terminating
 from tests.harness.reconciler_namespace import Retry, resource_version
 from tests.harness.server_table import snapshot
 from tests.harness.volume_driver import VolumeDriver
@@ -82,11 +82,16 @@ async def test_live_claims_follow_the_spec(site: ExpansionNamespace) -> None:
     assert (await site.live(PODS, "files-0"))["metadata"]["uid"] == pod["metadata"]["uid"]
 
 
-async def put_metadata(site: ExpansionNamespace, claim: str, **metadata: Any) -> None:
-    """Changes the metadata of a claim as another client, and waits until the informers have that."""
+async def apply_metadata(site: ExpansionNamespace, claim: str, **metadata: Any) -> Manifest:
+    """Changes the metadata of a claim as another client."""
     about = {"name": claim, "namespace": site.namespace, **metadata}
     manifest = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": about}
-    changed = await site.cluster.apply(CLAIMS, manifest, "another")
+    return await site.cluster.apply(CLAIMS, manifest, "another")
+
+
+async def put_metadata(site: ExpansionNamespace, claim: str, **metadata: Any) -> None:
+    """Changes the metadata of a claim as another client, and waits until the informers have that."""
+    changed = await apply_metadata(site, claim, **metadata)
     key = site.namespace, claim
     await until_async(lambda: site.informers.claims.version(key) >= int(resource_version(changed)))
 
@@ -149,7 +154,7 @@ async def test_a_rejected_label_holds_up_nothing(site: ExpansionNamespace) -> No
 async def test_a_terminating_claim_is_left_alone(site: ExpansionNamespace) -> None:
     await site.create_ready_server()
     await put_metadata(site, CACHE, finalizers=["example.com/in-use"])
-    await site.cluster.delete(CLAIMS, await site.live(CLAIMS, CACHE))
+    await site.delete(CLAIMS, CACHE)
     await until_async(lambda: is_terminating(site.informers.claims.get((site.namespace, CACHE)) or {"metadata": {}}))
 
     await site.change_sizes(cache={"labels": {"team": "a"}}, metadata={"labels": {"team": "a"}})
@@ -158,7 +163,8 @@ async def test_a_terminating_claim_is_left_alone(site: ExpansionNamespace) -> No
     assert await labels_of(site, METADATA) == {"team": "a"}
     assert await labels_of(site, CACHE) == {}
 
-    await put_metadata(site, CACHE, finalizers=[])
+    # Now the claim goes, and nobody knows when its StatefulSet creates it again.
+    await apply_metadata(site, CACHE, finalizers=[])
 
 
 async def test_volumes_of_different_classes_grow_or_not(site: ExpansionNamespace, driver: VolumeDriver) -> None:
@@ -171,7 +177,11 @@ async def test_volumes_of_different_classes_grow_or_not(site: ExpansionNamespace
     message = await site.reconcile_until("ResizeRefused", "Stalled")
 
     assert f'StorageClass "{fixed}" of volume claim {METADATA} cannot expand volumes' in message
-    assert f"classes that can: {site.storage_class}" in message
+    listing = await site.cluster.list(STORAGE_CLASSES)
+    # Tests that ran before have left classes of their own.
+    expandable = sorted(live["metadata"]["name"] for live in listing.items if live.get("allowVolumeExpansion"))
+    assert site.storage_class in expandable
+    assert f"classes that can: {', '.join(expandable)};" in message
 
     async with asyncio.timeout(SECONDS):
         while not site.stateful_set or template_sizes(site.stateful_set) != {"metadata": "1Gi", "cache": "3Gi"}:

@@ -41,7 +41,7 @@ def first_claim_problem(
 
 def claim_problem(state: VolumeState, server: DittoServer, live: LiveState, case: Case) -> Problem | None:
     """Returns why there is no volume; its size is another matter."""
-    name, claim = f"volume claim {state.claim_name}", state.claim
+    name = f"volume claim {state.claim_name}"
     class_problem = _class_problem(state.storage_class, live.classes)
 
     if state.phase == Phase.UNKNOWN:
@@ -57,28 +57,36 @@ def claim_problem(state: VolumeState, server: DittoServer, live: LiveState, case
     if state.phase == Phase.LOST:
         message = f"{name} has lost its volume; restore it, or remove the claim"
         return Problem("ClaimLost", message, Stage.VOLUMES)
-    if state.phase != Phase.PENDING:
-        return None
-
-    source = state.data_source
-    why = _why_pending(state, live.classes)
-    is_overdue = claim is not None and claim.created != "" and claim_seconds_left(claim, case.now) <= 0
-    pending = Problem("ClaimOverdue" if is_overdue else "ClaimPending", why, Stage.VOLUMES)
-    if claim and _is_leftover(claim, case):
-        problem = class_problem or pending
-        return replace(problem, message=_leftover_message(state, claim, problem.message, server, live.classes))
-    if class_problem:
-        return replace(class_problem, message=f"{name} stays Pending: {class_problem.message}")
-    duration = " for more than five minutes" if is_overdue else ""
-    if event := why_no_volume(state.claim_name, case.warnings):
-        why = f"it waits for {source.kind} {source.name}: {event}" if source and claim else event
-    return replace(pending, message=f"{name} is Pending{duration}: {why}")
+    return _pending_problem(state, server, live, case) if state.phase == Phase.PENDING else None
 
 
 def waits_for_provisioner(state: VolumeState, classes: StorageClasses) -> bool:
     """Tells whether nothing but a volume is missing, be it of a claim that is about to be created."""
     storage_class = classes.named(state.storage_class or "")
     return state.phase in (Phase.PENDING, Phase.LOST) and not (storage_class and storage_class.waits_for_pod)
+
+
+def _pending_problem(state: VolumeState, server: DittoServer, live: LiveState, case: Case) -> Problem:
+    name, claim = f"volume claim {state.claim_name}", state.claim
+    class_problem = _class_problem(state.storage_class, live.classes)
+    source = state.data_source
+    why = _why_pending(state, live.classes)
+    is_overdue = claim is not None and claim.created != "" and claim_seconds_left(claim, case.now) <= 0
+
+    pending = Problem("ClaimOverdue" if is_overdue else "ClaimPending", why, Stage.VOLUMES)
+    if claim and _is_leftover(claim, case):
+        problem = class_problem or pending
+        return replace(problem, message=_leftover_message(state, claim, problem.message, server, live.classes))
+
+    if class_problem:
+        return replace(class_problem, message=f"{name} stays Pending: {class_problem.message}")
+    if case.held_up and claim is None:
+        return replace(pending, message=f"{name} is created along with the pod, which is held up: see Ready")
+
+    duration = " for more than five minutes" if is_overdue else ""
+    if event := why_no_volume(state.claim_name, case.warnings):
+        why = f"it waits for {source.kind} {source.name}: {event}" if source and claim else event
+    return replace(pending, message=f"{name} is Pending{duration}: {why}")
 
 
 def _leftover_message(state: VolumeState, claim: Claim, why: str, server: DittoServer, classes: StorageClasses) -> str:

@@ -232,9 +232,9 @@ def _node_problem(node: Node, case: Case) -> Problem | None:
     return Problem(
         "NodeLost",
         f"node {node.name} has not answered{since}: nobody can tell whether pod {case.pod_name} has ended, "
-        "so no other pod may use its volumes. Bring the node back. Only if you are sure that the machine is powered "
-        "off or cut off from the storage (otherwise two pods may write to one volume): "
-        f"kubectl taint nodes {node.name} {_TAINT}, and remove the taint once the node is back",
+        "so no other pod may use its volumes. Bring the node back. Only if its machine is surely powered off, or cut "
+        "off from the storage (or two pods may write to one volume): "
+        f"kubectl taint nodes {node.name} {_TAINT}; remove the taint once the node is back",
     )
 
 

@@ -216,6 +216,7 @@ class Case:
     created: str = ""  # The creationTimestamp of the server.
     migration_failed: bool = False  # The log of the server's last run says so.
     database_image: str | None = None  # The image that can open the database, None when nobody knows.
+    held_up: bool = False  # Something else keeps the StatefulSet, which creates the claims, from being created.
 
     @property
     def pod_name(self) -> str:

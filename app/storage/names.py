@@ -13,6 +13,7 @@ APP_LABEL, INSTANCE = "app", "instance"
 # The StatefulSet controller labels a server's pods `controller-revision-hash: <name>-<ten characters>`, 63 in all.
 MAX_SERVER_NAME_CHARACTERS = 52
 SERVER_NAME_PATTERN = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+_SERVER_NAME = re.compile(SERVER_NAME_PATTERN)
 
 _LABEL = "([a-z0-9]|[a-z0-9][-a-z0-9]*[a-z0-9])"
 SUBDOMAIN_PATTERN = rf"^{_LABEL}(\.{_LABEL})*$"
@@ -25,7 +26,7 @@ _SECRET_KEY = re.compile("[-._a-zA-Z0-9]+")
 
 def is_server_name(name: str) -> bool:
     """Tells whether the name of a DittoServer can be part of the names of its pods and Services."""
-    return len(name) <= MAX_SERVER_NAME_CHARACTERS and re.fullmatch(SERVER_NAME_PATTERN, name) is not None
+    return len(name) <= MAX_SERVER_NAME_CHARACTERS and _SERVER_NAME.fullmatch(name) is not None
 
 
 def is_subdomain(name: str) -> bool:

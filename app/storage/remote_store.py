@@ -215,7 +215,10 @@ def _without_secrets(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _rejected(bucket: Bucket, why: str) -> Problem:
-    message = f'S3 Secret "{bucket.secret}" with bucket {bucket.bucket}: {why}; the pod is not restarted'
+    message = (
+        f'S3 Secret "{bucket.secret}" with bucket {bucket.bucket}: {why}; put keys into it that the bucket accepts, or '
+        "correct its endpoint, the bucket or its policy; the pod is not restarted"
+    )
     return Problem(CREDENTIALS_REJECTED, message, Stage.CREDENTIALS)
 
 

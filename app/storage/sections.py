@@ -79,10 +79,14 @@ SECTIONS = (
     Section("spec.affinity", f"{_POD}.affinity", {"$ref": "Affinity"}, "affinity"),
     POD_TEMPLATE,
 )
+_ATTRIBUTES = tuple(section.attribute for section in SECTIONS)
 
 
 def changed_sections(new: Spec, old: Spec | None) -> tuple[Section, ...]:
     """Returns the sections that are not empty and differ from before; for a new server, all that are not empty."""
+    if new.model_fields_set.isdisjoint(_ATTRIBUTES):
+        return ()
+
     # A section that did not change is never judged: somebody else's mistake must not hold up an edit.
     changed = []
     for section in SECTIONS:

@@ -33,6 +33,8 @@ from app.storage.unstructured import Manifest, is_terminating
 from app.storage.volume_states import EXPANSION_PHASES, Phase, VolumeState, volume_states
 
 RECONCILED = Problem("Reconciled", "")
+# The stages whose problems keep the StatefulSet from being created, in the order in which they are reported.
+_HOLDING_UP = (Stage.CREDENTIALS, Stage.APPLY, Stage.NAME, Stage.POD)
 
 
 @dataclass(frozen=True)
@@ -190,6 +192,7 @@ def _assess(server: DittoServer, manifest: Mapping[str, Any], observation: Obser
         created,
         observation.migration_failed,
         database_image(live.server),
+        held_up=live.stateful_set is None and first(observation.problems, Stage.SPEC, *_HOLDING_UP) is not None,
     )
 
     if live.is_paused and live.stateful_set:
@@ -219,6 +222,7 @@ def ready(assessment: _Assessment) -> Verdict:
         return "False", problem
     if assessment.server.spec.replicas == 0:
         return "True", Problem("Stopped", "stopped as asked; its volumes are kept")
+
     endpoint = endpoints.nfs_endpoint(assessment.server, assessment.live, assessment.observation.cluster_domain)
     return "True", Problem("Available", f"NFS is served at {endpoint}")
 
@@ -229,6 +233,7 @@ def reconciling(assessment: _Assessment) -> Verdict:
         return "True", assessment.paused
     if assessment.stalled:
         return "False", RECONCILED
+
     pending = (
         assessment.first(Stage.APPLY, Stage.SERVICES, Stage.VOLUMES, Stage.NAME, Stage.CLAIMS)
         or _terminating_stateful_set(assessment)
@@ -243,9 +248,9 @@ def reconciling(assessment: _Assessment) -> Verdict:
     stateful_set = assessment.live.stateful_set
     if stateful_set is None:
         return "True", Problem("StatefulSetMissing", "the StatefulSet is recreated once the previous one is gone")
+
     pod = assessment.live.named_pod
-    is_missing = pod is None and assessment.server.spec.replicas > 0
-    if not is_current(stateful_set) or is_missing or (pod and is_outdated(pod, stateful_set)):
+    if not is_current(stateful_set) or (pod and is_outdated(pod, stateful_set)):
         return "True", Problem("RollingOut", "the pod is being replaced by one of the current revision")
     return "False", RECONCILED
 
@@ -274,6 +279,7 @@ def storage_ready(assessment: _Assessment) -> Verdict:
     differing = [state.class_difference for state in assessment.states if state.class_difference]
     if not (larger or differing):
         return "True", Problem("Bound", "every claim is bound")
+
     reason = "StorageClassDiffers" if differing else "ClaimLarger"
     return "True", Problem(reason, "; ".join([*differing, *larger]))
 
@@ -296,7 +302,9 @@ def credentials_ready(assessment: _Assessment) -> Verdict:
 
 
 def stores_ready(assessment: _Assessment) -> Verdict | None:
-    return stores.stores_ready(assessment.server, assessment.live)
+    verdict = stores.stores_ready(assessment.server, assessment.live)
+    # A server whose pod was ready before its first status has all conditions, too.
+    return verdict if verdict or assessment.earlier else stores.NOT_RUNNING
 
 
 def endpoints_ready(assessment: _Assessment) -> Verdict:
@@ -340,13 +348,14 @@ def _why_not_ready(assessment: _Assessment) -> Problem | None:
         is_service = terminating is not None and terminating.reason == SERVICE_TERMINATING
         return assessment.first(Stage.SERVICES) or (terminating if is_service else None)
 
-    absent = assessment.first(Stage.CREDENTIALS, Stage.APPLY, Stage.NAME, Stage.POD)
+    absent = assessment.first(*_HOLDING_UP)
     if live.stateful_set is None and absent:
         return absent
 
     problem = why_not_adopted(server, live) or why_not_running(case)
     pod_conditions = ((live.pod or {}).get("status") or {}).get("conditions") or []
     has_no_node = any((entry["type"], entry["status"]) == ("PodScheduled", "False") for entry in pod_conditions)
+
     # The scheduler waits for a claim, unless the claim's class waits for the scheduler.
     claims_block = has_no_node and any(
         state.claim and waits_for_provisioner(state, live.classes) for state in assessment.states
@@ -376,14 +385,17 @@ def _terminating_stateful_set(assessment: _Assessment) -> Problem | None:
 
 
 def available_replicas(live: LiveState) -> int:
-    """Counts as the StatefulSet's controller does, or looks at the pod itself while the controller cannot count it."""
+    """Counts the pod while it is ready and the StatefulSet's controller counts it, too, where that controller can."""
+    # The controller counts a pod that was replaced until it has seen the next one.
     stateful_set, pod = live.stateful_set, live.pod
-    counted = (stateful_set or {}).get("status") or {}
+    if pod is None or not is_ready(pod):
+        return 0
 
     # Only a pod whose StatefulSet is being recreated has an owner that is not its controller.
-    owners = ((pod or {}).get("metadata") or {}).get("ownerReferences")
-    is_held = pod is not None and bool(owners) and controller(pod) is None
+    counted = (stateful_set or {}).get("status") or {}
+    owners = (pod.get("metadata") or {}).get("ownerReferences")
+    is_held = bool(owners) and controller(pod) is None
     is_leaving = stateful_set is not None and is_terminating(stateful_set)
-    if pod and (not counted.get("observedGeneration") or is_leaving or is_held):
-        return int(is_ready(pod))
+    if not counted.get("observedGeneration") or is_leaving or is_held:
+        return 1
     return int(counted.get("availableReplicas") or 0)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from app.storage.fields import Image, Model, Name, Port, Within
 from app.storage.server_health import MAX_SHARES, MAX_VERSION_CHARACTERS, VERSION_PATTERN
@@ -36,6 +36,11 @@ class Condition(Model):
     """The reason in one word, for programs."""
     message: Message = Field(default_factory=str)
     """The reason in full, for people."""
+
+    @field_validator("message", mode="before")
+    @classmethod
+    def _read_null(cls, value: Any) -> Any:
+        return "" if value is None else value
 
 
 class VolumeStatus(Model):

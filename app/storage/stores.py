@@ -9,6 +9,11 @@ from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus
 
 NO_SHARE = "NoShare"
+STORE_FAILS = "StoreFailing"
+NOT_RUNNING: Verdict = (
+    "Unknown",
+    Problem("NotRunning", "the server is asked about its shares and stores once its pod is ready"),
+)
 
 
 def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
@@ -17,7 +22,7 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
         return "Unknown", Problem("Stopped", "stopped as asked; its shares and stores are kept")
 
     if live.pod is None or not is_ready(live.pod):
-        return "Unknown", Problem("NotRunning", "the server is asked about its shares and stores once its pod is ready")
+        return NOT_RUNNING
 
     if live.unanswered:
         port = server.spec.control_plane.port
@@ -29,7 +34,7 @@ def stores_ready(server: DittoServer, live: LiveState) -> Verdict | None:
         return None
 
     if live.health.store_errors:
-        return "False", Problem("StoreFailing", "; ".join(live.health.store_errors))
+        return "False", Problem(STORE_FAILS, "; ".join(live.health.store_errors))
     if live.health.shares == 0:
         return "False", Problem(NO_SHARE, _no_share(server, live.health))
     if live.health.shares is None:

@@ -1,11 +1,10 @@
 """A node without a kubelet, and a server's pod on it: the test decides what both report."""
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from tests.harness.operator_namespace import OperatorNamespace
+from tests.harness.operator_namespace import Namespace, OperatorNamespace
 from tests.harness.wait import until
 
 SINCE = "2026-11-01T12:00:00Z"
@@ -27,7 +26,7 @@ def set_node(operated: OperatorNamespace, name: str, status: str) -> None:
     """Reports readiness as the kubelet does, or Unknown as the node controller does when a kubelet is silent."""
     condition = {"type": "Ready", "status": status, "lastHeartbeatTime": SINCE, "lastTransitionTime": SINCE}
     change = {"status": {"conditions": [{**condition, "reason": "NodeStatusUnknown", "message": "Kubelet stopped."}]}}
-    operated.kubectl("patch", "node", name, "--subresource=status", "--patch", json.dumps(change))
+    operated.control_plane.patch(f"/api/v1/nodes/{name}/status", change)
 
 
 def run_pod_on(operated: OperatorNamespace, name: str, pod: str = "files-0") -> None:
@@ -50,8 +49,7 @@ def set_pod(operated: OperatorNamespace, pod: str = "files-0", *, ready: bool) -
     }
     container["state"] = {"running": {"startedAt": SINCE}}
     conditions = [{"type": "Ready", "status": str(ready)}, {"type": "ContainersReady", "status": "True"}]
-    change = {"status": {"phase": "Running", "conditions": conditions, "containerStatuses": [container]}}
-    operated.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", json.dumps(change))
+    patch_status(operated, pod, {"phase": "Running", "conditions": conditions, "containerStatuses": [container]})
 
 
 def crashed_container(restarts: int) -> dict[str, Any]:
@@ -67,9 +65,13 @@ def crashed_container(restarts: int) -> dict[str, Any]:
     }
 
 
-def crash_pod(operated: OperatorNamespace, pod: str, restarts: int = 1) -> None:
+def crash_pod(operated: Namespace, pod: str, restarts: int = 1) -> None:
     """Reports as the kubelet does that the server has ended with an error once more."""
     conditions = [{"type": "Ready", "status": "False"}, {"type": "ContainersReady", "status": "False"}]
     status = {"phase": "Running", "conditions": conditions, "containerStatuses": [crashed_container(restarts)]}
-    change = json.dumps({"status": status})
-    operated.kubectl("patch", "pod", pod, "--subresource=status", "--type=merge", "-p", change)
+    patch_status(operated, pod, status)
+
+
+def patch_status(operated: Namespace, pod: str, status: dict[str, Any]) -> None:
+    path = f"/api/v1/namespaces/{operated.namespace}/pods/{pod}/status"
+    operated.control_plane.patch(path, {"status": status})

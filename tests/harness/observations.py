@@ -34,6 +34,9 @@ SERVICE: Manifest = {
     },
 }
 READY = {"conditions": [{"type": "PodScheduled", "status": "True"}], "containerStatuses": [{"state": {"running": {}}}]}
+READY_POD: Manifest = {
+    "status": {**READY, "conditions": [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]}
+}
 
 NAME_TAKEN = Problem("NameTaken", "x", Stage.NAME, stalls=True)
 WRITE_FAILED = Problem("WriteFailed", "no answer", Stage.APPLY)
@@ -87,8 +90,7 @@ def starting(**changes: Any) -> Observation:
 
 
 def running(**changes: Any) -> Observation:
-    conditions = [{"type": kind, "status": "True"} for kind in ("PodScheduled", "Ready")]
-    return starting(stateful_set=stateful_set(1), pod={"status": {**READY, "conditions": conditions}}, **changes)
+    return starting(stateful_set=stateful_set(1), pod=READY_POD, **changes)
 
 
 def growing(**claim: Any) -> Observation:

@@ -1,9 +1,9 @@
 """What is read of one DittoServer at the real API server."""
 
 import json
-import logging
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -78,16 +78,15 @@ async def test_a_connection_string_is_read_until_its_parts_agree(site: Reconcile
 
 
 async def test_a_connection_string_is_in_no_log_of_the_state(
-    site: ReconcilerNamespace, caplog: pytest.LogCaptureFixture
+    site: ReconcilerNamespace, log_lines: list[dict[str, Any]]
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     await site.put_secret("dsn", url=DSN)
     manifest = await site.create_server(**POSTGRES)
     live = await reader_of(site).read(read(manifest).server, manifest)
     source = await site.live(SECRETS, "dsn")
 
     assert live.postgres_source == source
-    assert source["data"]["url"] not in repr(live) + caplog.text
+    assert source["data"]["url"] not in repr(live) + str(log_lines)
 
 
 async def test_agreement_on_a_dsn_ends_with_its_history(site: ReconcilerNamespace) -> None:
@@ -139,9 +138,8 @@ async def test_a_failed_migration_is_read_once_for_each_run(
     site: ReconcilerNamespace,
     control_plane: ControlPlane,
     crashed: tuple[DittoServer, Manifest],
-    caplog: pytest.LogCaptureFixture,
+    log_lines: list[dict[str, Any]],
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     reader, log = reader_of(site), f"{site.namespace}/files-0/dittofs"
     logs = {log: FAILED}
 
@@ -161,7 +159,7 @@ async def test_a_failed_migration_is_read_once_for_each_run(
 
     assert (first, again, unknown, other) == (True, True, True, False)
     assert asked == 1
-    assert "m4rk3r" not in caplog.text
+    assert "m4rk3r" not in str(log_lines)
 
 
 async def test_a_log_that_nobody_can_read_is_no_failed_migration(

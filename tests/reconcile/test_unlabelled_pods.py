@@ -52,14 +52,6 @@ async def until_missed(site: ExpansionNamespace) -> float | None:
     return await site.reconcile()
 
 
-async def delete_claim(site: ReconcilerNamespace, name: str) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(Conflict):
-                await site.cluster.delete(CLAIMS, await site.live(CLAIMS, name))
-                return
-
-
 def gets(site: ReconcilerNamespace) -> float:
     """The objects that were asked for, found or not."""
     labels = {"method": "GET", "host": site.cluster.connection.host}
@@ -124,7 +116,7 @@ async def test_a_deleted_pod_is_replaced_without_a_look(site: ExpansionNamespace
     await remove_labels(site)
     await until_missed(site)
 
-    await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
+    await site.delete(PODS, "files-0")
     await until_async(lambda: site.pod is not None, SECONDS)
     before = gets(site)
     await site.reconcile()
@@ -156,7 +148,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespac
     template = await site.template()
     claim = "metadata-files-0"
     await edit_metadata(site, CLAIMS, claim, finalizers=[FINALIZER])
-    await delete_claim(site, claim)
+    await site.delete(CLAIMS, claim)
     await remove_labels(site)
     await until_missed(site)
 

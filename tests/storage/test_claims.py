@@ -5,13 +5,17 @@ import pytest
 
 from app.storage.claims import claim_seconds_left
 from app.storage.facts import Claim, ObjectReference, StorageClass, StorageClasses
+from app.storage.problem import Problem
 from app.storage.unstructured import Manifest
 from tests.harness.observations import (
     BOTH_CLASSES,
     FAST,
     HOUR_AGO,
+    INVALID_SPEC,
     MINUTE_AGO,
+    NAME_TAKEN,
     PENDING,
+    SECRET_NOT_FOUND,
     WAITING_CLASSES,
     bound,
     condition,
@@ -210,6 +214,16 @@ def test_a_leftover_of_another_class_than_its_volume_is_told() -> None:
     assert (ready["status"], ready["reason"]) == ("True", "StorageClassDiffers")
     assert 'metadata-files-0 is of StorageClass "fast", not "slow" as the spec asks' in ready["message"]
     assert "cache-files-0" not in ready["message"]
+
+
+@pytest.mark.parametrize("problem", [NAME_TAKEN, SECRET_NOT_FOUND, INVALID_SPEC])
+def test_a_claim_that_nothing_creates_blames_no_driver(problem: Problem) -> None:
+    held_up = starting(claims={}, stateful_set=None, problems=[problem])
+
+    assert condition("StorageReady", held_up)["message"] == (
+        "volume claim metadata-files-0 is created along with the pod, which is held up: see Ready"
+    )
+    assert "example.com/fast" in condition("StorageReady", starting(claims={}, stateful_set=None))["message"]
 
 
 def test_a_claim_is_overdue_after_five_minutes() -> None:

@@ -135,7 +135,7 @@ def test_a_lost_node_says_when_its_taint_is_safe() -> None:
 
     assert reason == "NodeLost"
     assert f"node n1 has not answered since {SINCE}" in message
-    assert "Only if you are sure that the machine is powered off or cut off from the storage" in message
+    assert "Only if its machine is surely powered off, or cut off from the storage" in message
     assert "kubectl taint nodes n1 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in message
     assert message.endswith("remove the taint once the node is back")
 

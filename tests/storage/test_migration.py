@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from app.storage.facts import Claim, Secret, Trait
+from app.storage.facts import Claim, Secret
 from app.storage.live import LiveState
 from app.storage.migration import Migration, plan_migration
 from app.storage.takeover import FINALIZER
@@ -74,10 +74,10 @@ def test_a_secret_without_a_connection_string_comes_first() -> None:
     database = {"type": "postgres", "postgresSecretRef": {"name": "db", "key": "dsn"}}
     manifest = dittoserver(database=database)
 
-    [missing] = migrate(manifest, secrets={"db": Secret({"host": Trait(0)})}).first
+    [missing] = migrate(manifest, secrets={"db": Secret({"host": frozenset()})}).first
 
     assert 'missing key "dsn"; the Go operator reads other keys' in missing
-    assert migrate(manifest, secrets={"db": Secret({"dsn": Trait(0)})}).first == ()
+    assert migrate(manifest, secrets={"db": Secret({"dsn": frozenset()})}).first == ()
 
 
 @pytest.mark.parametrize("section", ["ldap", "kerberos"])

@@ -110,6 +110,7 @@ def test_keys_that_the_server_rejects_are_reported(records: list[Any]) -> None:
     assert result.problem.reason == CREDENTIALS_REJECTED
     assert result.problem.message == (
         'S3 Secret "s3" with bucket media: the server\'s own check fails: S3 connectivity check failed; '
+        "put keys into it that the bucket accepts, or correct its endpoint, the bucket or its policy; "
         "the pod is not restarted"
     )
     assert (result.verified, result.is_outdated, result.is_altered) == ("", False, True)

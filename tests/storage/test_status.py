@@ -25,6 +25,7 @@ from tests.harness.observations import (
     NOON,
     PENDING,
     READY,
+    READY_POD,
     SECRET_NOT_FOUND,
     SERVICE,
     SERVICE_OUTDATED,
@@ -59,6 +60,7 @@ def test_a_server_that_runs_says_where() -> None:
         "Stalled": ("False", "Reconciled"),
         "StorageReady": ("True", "Bound"),
         "CredentialsReady": ("True", "Found"),
+        "StoresReady": ("Unknown", "NotRunning"),
         "EndpointsReady": ("True", "Assigned"),
     }
     assert {condition["observedGeneration"] for condition in status["conditions"]} == {3}
@@ -144,6 +146,7 @@ def test_a_condition_keeps_its_transition_time() -> None:
         (
             {
                 "stateful_set": stateful_set(1),
+                "pod": READY_POD,
                 "problems": [Problem("ServiceMissing", "exceeded quota", Stage.SERVICES)],
             },
             "ServiceMissing",
@@ -326,12 +329,12 @@ def test_credentials_not_looked_at_keep_their_status() -> None:
     failed = running(problems=[WRITE_FAILED])
 
     assert reasons(failed)["CredentialsReady"] == ("Unknown", "NotRead")
-    assert events_of(None, starting(problems=failed.problems)) == []
+    assert [event.reason for event in events_of(None, starting(problems=failed.problems))] == ["WriteFailed"]
 
     before = status_of(running(problems=[Problem("SecretIncomplete", "x", Stage.CREDENTIALS)]))
 
     assert reasons(failed, dittoserver(before))["CredentialsReady"] == ("False", "SecretIncomplete")
-    assert events_of(before, failed, dittoserver(before)) == []
+    assert [event.reason for event in events_of(before, failed, dittoserver(before))] == ["WriteFailed"]
 
 
 DIFFERS = (
@@ -387,13 +390,12 @@ def test_a_claim_can_be_larger_and_of_another_class() -> None:
 
 @pytest.mark.parametrize(
     ("pod", "expected"),
-    [(None, "RollingOut"), ("before", "RollingOut"), ("a", "Reconciled")],
+    [(None, "PodStarting"), ("before", "RollingOut"), ("a", "Reconciled")],
     ids=["no pod", "former revision", "current revision"],
 )
 def test_a_rollout_ends_with_the_pod(pod: str | None, expected: str) -> None:
     """A StatefulSet that was recreated with another template takes that for the current revision at once."""
-    live = running().live.pod or {}
-    labelled = pod and {**live, "metadata": {"name": "files-0", "labels": {REVISION: pod}}}
+    labelled = pod and {**READY_POD, "metadata": {"name": "files-0", "labels": {REVISION: pod}}}
 
     assert reasons(altered(running(), pod=labelled))["Reconciling"][1] == expected
 
@@ -611,6 +613,16 @@ def test_a_pod_without_owners_is_not_available() -> None:
     released = {**HELD_POD, "metadata": {"name": "files-0"}}
 
     assert reasons(starting(pod=released))["Ready"][0] == "False"
+
+
+@pytest.mark.parametrize("next_pod", [None, pod(**waiting("ContainerCreating"))], ids=["not created yet", "starting"])
+def test_a_pod_that_was_replaced_is_not_available(next_pod: Manifest | None) -> None:
+    """For a moment, its controller still counts the pod that was there before."""
+    replaced = starting(stateful_set=stateful_set(1), pod=next_pod)
+
+    assert reasons(replaced)["Ready"][0] == "False"
+    assert reasons(replaced)["Reconciling"][0] == "True"
+    assert status_of(replaced)["availableReplicas"] == 0
 
 
 class TestWhatIsInsideTheServer:

@@ -65,3 +65,10 @@ def test_what_is_unreadable_in_a_status_is_left_out() -> None:
     assert (readable.observed_generation, readable.available_replicas) == (2, 1)
     assert (readable.conditions, readable.phase) == (None, None)
     assert Status.read({"status": "odd"}) == Status.read({}) == Status.read({"status": {}})
+
+
+def test_a_condition_without_a_message_is_read() -> None:
+    condition = {"type": "Ready", "status": "True", "lastTransitionTime": "", "reason": "Ready"}
+    status = Status.read({"status": {"conditions": [condition, condition | {"message": None}]}})
+
+    assert [condition.message for condition in status.conditions or ()] == ["", ""]

@@ -6,6 +6,7 @@ import pytest
 from app.storage.live import LiveState
 from app.storage.reading import read
 from app.storage.server_health import Family, ServerHealth
+from app.storage.status import CONDITIONS
 from app.storage.status_schema import ServerStatus
 from app.storage.stores import observe_server, stores_ready
 from tests.harness.observations import (
@@ -97,6 +98,12 @@ def test_a_server_without_a_ready_pod_is_not_asked() -> None:
     assert reasons(running(health=LEGACY), dittoserver(replicas=0))["StoresReady"] == ("Unknown", "Stopped")
 
 
+def test_the_first_status_has_every_condition() -> None:
+    """Also where the pod was ready before the operator wrote anything."""
+    assert reasons(running())["StoresReady"] == ("Unknown", "NotRunning")
+    assert [condition["type"] for condition in status_of(running())["conditions"]] == [*CONDITIONS]
+
+
 def test_ready_does_not_depend_on_stores() -> None:
     failing = running(health=ServerHealth(Family.LEGACY, STARTED_AT, 1, ("S3 rejects the credentials: 403",)))
     assert {**reasons(failing), "StoresReady": None} == {**reasons(running()), "StoresReady": None}
@@ -106,8 +113,10 @@ def test_before_anybody_has_asked_nothing_changes() -> None:
     """An operator that starts writes no status, neither for servers of before this condition nor for others."""
     assert stores_ready(read(dittoserver()).server, LiveState(pod=running().live.pod)) is None
 
-    without = status_of(running())
-    assert "StoresReady" not in {condition["type"] for condition in without["conditions"]}
+    first = status_of(running())
+    before = [condition for condition in first["conditions"] if condition["type"] != "StoresReady"]
+    without = first | {"conditions": before}
+    assert status_of(running(), dittoserver(without), LATER) == without
     assert "server" not in without
 
     known = status_of(running(health=CURRENT))
@@ -149,5 +158,7 @@ def test_events_are_recorded_when_it_becomes_false() -> None:
     assert (event.type, event.reason) == ("Normal", "NoShare")
 
     assert events_of(status_of(running(health=failing)), running(health=failing)) == []
-    assert events_of(status_of(running(health=failing)), running(health=LEGACY)) == []
+    [event] = events_of(status_of(running(health=failing)), running(health=LEGACY))
+    assert (event.type, event.reason) == ("Normal", "Recovered")
+    assert events_of(status_of(running(health=empty)), running(health=LEGACY)) == []
     assert events_of(fine, running(unanswered="no answer")) == []
