@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.cli.plan import Outcome, preview
@@ -21,7 +21,7 @@ from tests.controlplane.cluster import ControlPlane
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
 from tests.harness.recorded_writes import Recording
 from tests.harness.server_table import CERTIFICATE, IMAGE
-from tests.harness.spec_edits import SPEC_EDITS, FieldEdit
+from tests.harness.spec_edits import AT_THE_API_SERVER, SPEC_EDITS, FieldEdit
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -137,14 +137,7 @@ async def new_walker(control_plane: ControlPlane, crd: None, namespace: str) -> 
         yield lambda: Walker(site, recording.writes)
 
 
-# The same walks each time. They are not shrunk, which would take minutes: the message has the step that failed.
-@settings(
-    max_examples=25,
-    phases=(Phase.explicit, Phase.generate),
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
-)
+@settings(AT_THE_API_SERVER, max_examples=25)
 @given(walk=st.lists(STEPS, min_size=6, max_size=12))
 async def test_plan_announces_exactly_the_restarts(new_walker: Callable[[], Walker], walk: list[Step]) -> None:
     walker = new_walker()

@@ -5,14 +5,19 @@ It never changes an object that belongs to somebody else.
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster
 from app.cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavailable
 from app.cluster.informers import Informers, is_from_creator
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
-from app.storage.difference import differs, marked
+from app.storage.difference import changed_fields, differs, marked, patched_fields
 from app.storage.evidence import quote
+from app.storage.field_managers import field_managers
+from app.storage.object_write import ObjectWrite, Verb, WriteCause, write_cause
 from app.storage.objects import OPERATOR, Owner, controller, live_claim_templates
 from app.storage.services import without_fields_of_other_types
 from app.storage.spec import KIND
@@ -42,9 +47,14 @@ class NotLeading(ClusterError):
 
 
 class Writer:
-    """Calls `may_write` before each write: a process that was paused may not be the leader any more."""
+    """Calls `may_write` before each write: a process that was paused may not be the leader any more.
+
+    `write_handlers` are called after each request that has changed an object, in the task that made it. A dry run
+    changes nothing, nor does an answer with the version that was known; a status is no change of the server either.
+    """
 
     def __init__(self, cluster: Cluster, informers: Informers, may_write: Callable[[], bool]) -> None:
+        self.write_handlers: list[Callable[[ObjectWrite], None]] = []
         self._cluster = cluster
         self._informers = informers
         self._may_write = may_write
@@ -83,6 +93,7 @@ class Writer:
         if "volumeClaimTemplates" in desired.get("spec", {}):
             # These are immutable, also those of a StatefulSet that the informer has not heard of.
             desired = {**desired, "spec": {**desired["spec"], "volumeClaimTemplates": live_claim_templates(live)}}
+
         if not differs(desired, live):
             if key_of(live) not in store:
                 store.put_written(live)
@@ -90,7 +101,7 @@ class Writer:
 
         if is_created_by_update(live):
             # Server-side apply never removes what another manager owns, so the fields of the object's creator are taken
-            # over first (as client-go's csaupgrade).
+            # over first (as client-go's csaupgrade). That takes two more requests.
             live = await self.read_whole(resource, live)
             entries = merged_entries(live["metadata"]["managedFields"])
             if entries != live["metadata"]["managedFields"]:
@@ -120,9 +131,8 @@ class Writer:
 
     async def create_secret(self, manifest: Manifest) -> None:
         """Creates a generated Secret; one that somebody else has created meanwhile stays as it is."""
-        self._check_may_write()
         try:
-            self._informers.secrets.put_written(await self._cluster.create(SECRETS, manifest))
+            self._informers.secrets.put_written(await self._create(SECRETS, manifest))
         except Conflict:
             # The event of its metadata wakes the server.
             raise Unavailable(f"Secret {manifest['metadata']['name']} has just been made by another") from None
@@ -133,8 +143,7 @@ class Writer:
         try:
             live = await self._get(SECRETS, desired)
         except NotFound:
-            self._check_may_write()
-            live = await self._cluster.create(SECRETS, desired)
+            live = await self._create(SECRETS, desired)
 
         _check_owner(SECRETS, live, owner)
         if differs(desired, live):
@@ -144,14 +153,16 @@ class Writer:
     async def delete(self, resource: Resource, live: Manifest, *, orphan: bool = False) -> None:
         """Deletes the object; with `orphan`, what it owns stays behind."""
         self._check_may_write()
+        started = monotonic()
         terminating = await self._cluster.delete(resource, live, orphan=orphan)
+
+        self._report(ObjectWrite("delete", resource.kind, *key_of(live)), started)
         if terminating and resource in self._stores:
             self._stores[resource].put_written(terminating)
 
     async def create(self, resource: Resource, manifest: Manifest) -> Manifest:
         """Creates the object. Raises Conflict when one of that name exists."""
-        self._check_may_write()
-        created = await self._cluster.create(resource, manifest)
+        created = await self._create(resource, manifest)
         self._stores[resource].put_written(created)
         return created
 
@@ -163,7 +174,12 @@ class Writer:
         operations = [{"op": "add", "path": path, "value": value} for path, value in values.items()]
 
         self._check_may_write()
+        started = monotonic()
         written = await self._cluster.patch(resource, live, operations, dry_run=dry_run)
+        if not dry_run and _version(written) != _version(live):
+            paths = tuple(path.removeprefix("/").replace("/", ".") for path in changes)
+            self._report(ObjectWrite("patch", resource.kind, *key_of(written), paths), started)
+
         if resource == SECRETS:
             self._informers.secrets.put_written(written)
         elif not dry_run:
@@ -173,8 +189,13 @@ class Writer:
     async def merge(self, resource: Resource, live: Manifest, patch: Manifest) -> Manifest:
         """Applies a merge patch to the object. Raises Conflict when what is known of it is out of date."""
         manifest = {**patch, "metadata": {**patch["metadata"], **_with_preconditions(live, live)}}
+
         self._check_may_write()
+        started = monotonic()
         written = await self._cluster.merge(resource, manifest)
+
+        if _version(written) != _version(live):
+            self._report(ObjectWrite("merge", resource.kind, *key_of(written), patched_fields(patch)), started)
         self._stores[resource].put_written(written)
         return written
 
@@ -187,6 +208,7 @@ class Writer:
         full = await self._get(STATEFUL_SETS, live)
         if full["metadata"]["uid"] != live["metadata"]["uid"]:
             return
+
         status = [entry for entry in full["metadata"].get("managedFields") or [] if entry.get("subresource")]
         if full["metadata"].get("managedFields") != [*entries, *status]:
             await self.patch(STATEFUL_SETS, full, {"/metadata/managedFields": [*entries, *status]})
@@ -214,10 +236,12 @@ class Writer:
         full = await self.read_whole(resource, live)
         ours = _owned_fields(full["metadata"].get("managedFields") or [])
         owned_metadata = ours.get("f:metadata") or {}
+
         metadata = {**full["metadata"]}
         for name in ("labels", "annotations"):
             kept = _without_owned(metadata.get(name) or {}, owned_metadata.get(f"f:{name}") or {})
             metadata[name] = {**kept, **desired["metadata"][name]}
+
         names = [name for name in ("spec", "data") if name in desired]
         content: Manifest = {
             name: {**_without_owned(full.get(name) or {}, ours.get(f"f:{name}") or {}), **desired[name]}
@@ -228,16 +252,55 @@ class Writer:
             content["spec"] = without_fields_of_other_types(content["spec"])
 
         self._check_may_write()
-        return await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
+        started = monotonic()
+        written = await self._cluster.replace(resource, {**full, "metadata": metadata, **content})
+
+        if _version(written) != _version(full):
+            self._report(_describe("replace", desired, full, written), started)
+        return written
 
     async def _apply(self, resource: Resource, desired: Manifest, live: Manifest) -> Manifest:
+        if write_cause(desired, live) is WriteCause.DRIFT:
+            # Who has changed it only explains the write, and is gone once it is applied.
+            with suppress(ClusterError):
+                live = await self.read_whole(resource, live)
+
         metadata = {**desired["metadata"], **_with_preconditions(desired, live)}
+
         self._check_may_write()
-        return await self._cluster.apply(resource, {**desired, "metadata": metadata})
+        started = monotonic()
+        written = await self._cluster.apply(resource, {**desired, "metadata": metadata})
+
+        if _version(written) != _version(live):
+            self._report(_describe("apply", desired, live, written), started)
+        return written
+
+    async def _create(self, resource: Resource, manifest: Manifest) -> Manifest:
+        self._check_may_write()
+        started = monotonic()
+        created = await self._cluster.create(resource, manifest)
+        self._report(ObjectWrite("create", resource.kind, *key_of(created)), started)
+        return created
+
+    def _report(self, write: ObjectWrite, started: float) -> None:
+        write = replace(write, seconds=monotonic() - started)
+        for handler in self.write_handlers:
+            handler(write)
+
+    def may_write(self) -> bool:
+        """Tells whether this process is the one that may write at this moment."""
+        return self._may_write()
 
     def _check_may_write(self) -> None:
         if not self._may_write():
             raise NotLeading("not the leader any more")
+
+
+def _describe(verb: Verb, desired: Manifest, live: Manifest, written: Manifest) -> ObjectWrite:
+    """Returns what was written to the live object, why, and who had changed it before where that is why."""
+    cause, fields = write_cause(desired, live), changed_fields(live, written)
+    managers = field_managers(live, fields, FIELD_MANAGER) if cause is WriteCause.DRIFT else ()
+    return ObjectWrite(verb, desired["kind"], *key_of(written), fields, cause=cause, changed_by=managers)
 
 
 def is_created_by_update(live: Manifest) -> bool:
@@ -289,16 +352,23 @@ def _has_labels(live: Manifest, owner: Owner) -> bool:
 
 def _check_owner(resource: Resource, live: Manifest, owner: Owner) -> None:
     metadata, other = live["metadata"], controller(live)
-    what = f"{resource.kind} {metadata['name']}"
+    what, name = f"{resource.kind} {metadata['name']}", f"{resource.kind.lower()} {metadata['name']}"
     is_labelled = (metadata.get("labels") or {}).get("app.kubernetes.io/managed-by") == OPERATOR
     is_of_previous = other is not None and (other["kind"], other["name"]) == (KIND, owner.name)
 
     if not (owner.owns(live) or is_of_previous or (other is None and is_labelled)):
-        raise NameTaken(f"{what} exists and is not this server's; remove or rename it, or name the server otherwise")
+        advice = "remove or rename it, or name the server otherwise"
+        command = f"kubectl -n {metadata['namespace']} describe {name}"
+        raise NameTaken(f"{what} exists and is not this server's: {advice}; {command} shows what it is")
     if is_terminating(live):
         raise ObjectTerminating(resource, live)
     if is_of_previous and not owner.owns(live):
         raise Unavailable(f"{what} belongs to a previous {KIND} of this name and is about to be removed")
+
+
+def _version(manifest: Manifest) -> str:
+    version: str = manifest["metadata"]["resourceVersion"]
+    return version
 
 
 def _with_preconditions(manifest: Mapping[str, Any], live: Manifest) -> Manifest:

@@ -4,12 +4,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from app.storage.crd import custom_resource_definition
 from app.storage.unstructured import Manifest
 
 Path = tuple[str, ...]
+
+# The same edits each time. They are not shrunk, which would take minutes: the message has the one that failed.
+AT_THE_API_SERVER = settings(
+    phases=(Phase.explicit, Phase.generate),
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 
 # Several ways to write one thing are among the values on purpose: only one that changes the pod restarts it.
 _MEMORY = [{"limits": {"memory": "1Gi"}}, {"limits": {"memory": "1024Mi"}}, {"requests": {"cpu": "1000m"}}, {}]
