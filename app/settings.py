@@ -9,6 +9,8 @@ from typing import NamedTuple
 from app.storage.rendering import ObjectDefaults
 
 ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("json", "text")
 
 
 class Address(NamedTuple):
@@ -43,6 +45,8 @@ class Settings:
     resize_patience_seconds: int
     defaults: ObjectDefaults
     cluster_domain: str | None  # Without it, that of /etc/resolv.conf.
+    log_level: str  # One of LOG_LEVELS.
+    log_format: str | None  # One of LOG_FORMATS. Without it, text on a terminal.
 
 
 def default_kubeconfigs(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:

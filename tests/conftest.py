@@ -1,7 +1,10 @@
+import logging
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,6 +14,7 @@ from app.storage.crd import custom_resource_definition
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import S3, STANDIN
+from tests.harness.log_lines import record_lines
 from tests.harness.operator_namespace import OperatorNamespace
 from tests.harness.volume_driver import VolumeDriver
 from tests.helm.build import helm
@@ -18,6 +22,15 @@ from tests.helm.build import helm
 # How long an example takes depends on other work on the machine and says nothing about the code.
 settings.register_profile("tests", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("tests")
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and what they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
+    """Begins with the files that run a control plane: those take longest, and one at the end would run alone."""
+    slow = {item.path for item in items if "control_plane" in item.fixturenames or "ControlPlane" in vars(item.module)}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
@@ -53,6 +66,13 @@ def crd(control_plane: ControlPlane) -> None:
     """Installs the CRD; a test that changes it has to restore it."""
     control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
     control_plane.wait_until_established("dittoservers.dittofs.dittofs.com")
+
+
+@pytest.fixture
+def log_lines() -> Iterator[list[dict[str, Any]]]:
+    """Records all that the code logs in this process, with every field; caplog.text has none of the fields."""
+    with record_lines(logging.DEBUG) as lines:
+        yield lines
 
 
 @pytest.fixture

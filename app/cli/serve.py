@@ -6,9 +6,8 @@ from typing import Any
 
 import click
 
-from app import logs
 from app.cli.options import PATH, address_option, defaults_options, option, refuse_two_sources
-from app.settings import Settings
+from app.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN, MAX_CLUSTER_DOMAIN_CHARACTERS, is_cluster_domain
 from app.storage.live import RESIZE_PATIENCE
 
@@ -85,6 +84,18 @@ def parse_cluster_domain(text: str) -> str:
     help="Domain of the cluster's DNS, in which the names of Services end; by default, the one that /etc/resolv.conf "
     f"searches, otherwise {DEFAULT_CLUSTER_DOMAIN}.",
 )
+@option(
+    "--log-level",
+    type=click.Choice(LOG_LEVELS),
+    default="info",
+    help="Least severe lines to log. What is written and decided is info; debug adds each reconcile and retry.",
+)
+@option(
+    "--log-format",
+    type=click.Choice(LOG_FORMATS),
+    help="Format of the log on standard error: json for programs, text for people; by default text on a terminal and "
+    "json otherwise.",
+)
 @address_option("--health-listen", default="[::]:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
 def serve(**options: Any) -> None:
     """Run the operator: the admission webhook and the reconciler.
@@ -103,13 +114,14 @@ def serve(**options: Any) -> None:
     gc.disable()
     import uvloop
 
+    from app import logs
     from app.certificates.source import UnusableCertificate
     from app.serve import serve as serve_until_stopped
 
     gc.freeze()
     gc.enable()
 
-    logs.configure()
+    logs.configure(settings.log_level, settings.log_format)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve_until_stopped(settings))
