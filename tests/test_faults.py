@@ -17,8 +17,8 @@ from typing import Any, Literal
 import pytest
 
 from app.cluster.client import REQUEST_TIMEOUT_SECONDS
-from app.cluster.lease import NAME as LEASE
 from app.cluster.lease import LeaseTiming
+from app.cluster.reader import LEASE_NAME as LEASE
 from app.reconcile.queue import LONGEST_DELAY
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane

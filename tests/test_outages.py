@@ -161,11 +161,9 @@ def test_a_lost_node_is_named_with_the_remedy(
         operated.kubectl("delete", "pod", "files-0", "--wait=false", "--grace-period=1")
         end = operated.get("pod", "files-0")["metadata"]["deletionTimestamp"]
         lookups = len(node_lookups(operated))
-        until(lambda: len(node_lookups(operated)) > lookups)
+        until(lambda: len(node_lookups(operated)) > lookups and ready(operated)[0] == expected)
 
-        reason, message = ready(operated)
-
-        assert reason == expected
+        message = ready(operated)[1]
 
         if confined:
             assert f"its node {name} may not answer, and cannot be looked up: forbidden" in message

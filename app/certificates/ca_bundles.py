@@ -2,11 +2,13 @@
 
 import base64
 from collections.abc import Callable
+from time import monotonic
 
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
 from app.cluster.reader import MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS, Resource
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
+from app.storage.object_write import ObjectWrite
 from app.storage.unstructured import Manifest
 
 # A field manager for the caBundle alone: the reconciler's would give the field up with its next apply.
@@ -49,15 +51,18 @@ class CABundles:
 
         return [bundle for configuration in live for bundle in _bundles(configuration)]
 
-    async def publish(self, bundle: bytes) -> list[str]:
-        """Writes the bundle where another one is, and returns those kinds. Raises ClusterError, ManagedElsewhere."""
-        written = []
+    async def publish(self, bundle: bytes) -> list[ObjectWrite]:
+        """Writes the bundle where another one is, and returns what it wrote. Raises ClusterError, ManagedElsewhere."""
+        writes = []
         for resource in RESOURCES:
             live = self._live(resource)
             if live and any(published != bundle for published in _bundles(live)):
+                started = monotonic()
                 await self._apply(resource, live, bundle)
-                written.append(resource.kind)
-        return written
+
+                fields = tuple(f"webhooks[{webhook['name']}].clientConfig.caBundle" for webhook in live["webhooks"])
+                writes.append(ObjectWrite("apply", resource.kind, "", self.name, fields, monotonic() - started))
+        return writes
 
     async def _apply(self, resource: Resource, live: Manifest, bundle: bytes) -> None:
         for annotation in live["metadata"].get("annotations") or {}:

@@ -43,9 +43,9 @@ class CertificateFiles:
         try:
             self._serving.load_files(*self._files)
         except UnusableCertificate as error:
-            log.error("new certificate refused, the previous one stays in use: %s", error)  # noqa: TRY400
+            log.error("certificate refused, the previous one stays in use", extra={"reason": str(error)})  # noqa: TRY400
         else:
-            log.info("certificate reloaded from %s", self._files[0])
+            log.info("certificate reloaded", extra={"file": str(self._files[0])})
 
     def _read_stats(self) -> list[tuple[int, int, int] | None]:
         stats: list[tuple[int, int, int] | None] = []

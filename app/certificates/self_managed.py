@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
+from app import logs
 from app.certificates.ca_bundles import CABundles, ManagedElsewhere
 from app.certificates.source import Probe, ServingCertificate, report_expiry
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
@@ -18,7 +19,9 @@ from app.cluster.errors import ClusterError, Conflict
 from app.cluster.reader import SECRETS
 from app.cluster.reflector import Reflector
 from app.cluster.store import Store
+from app.storage.difference import changed_fields
 from app.storage.events import Event, EventSink
+from app.storage.object_write import ObjectWrite, Verb
 from app.storage.unstructured import Manifest
 from certs.authority import Leaf
 from certs.replica import Replica
@@ -137,7 +140,8 @@ class SelfManagedCertificate:
         if leaf := self._replica.choose_leaf():
             self._serving.load_pair(leaf.pair)
             message = f"serving a certificate that expires at {leaf.certificate.not_valid_after_utc:%FT%TZ}"
-            self._report(secret, Event("Normal", "CertificateServed", message))
+            log.info("certificate served", extra={"reason": message})
+            self._record(secret, Event("Normal", "CertificateServed", message))
 
         publish_problem = await self._publish_bundle()
         probe_problem = await self._probe_bundles(probe) if self._replica.waits_for_probe() else None
@@ -153,15 +157,16 @@ class SelfManagedCertificate:
             return None
 
         try:
-            written = await self._ca_bundles.publish(bundle)
+            writes = await self._ca_bundles.publish(bundle)
         except Conflict:
             raise
         except (ClusterError, ManagedElsewhere) as error:
             return str(error)
 
-        for kind in written:
-            message = f"wrote the caBundle of {kind} {self._ca_bundles.name}, which had another one"
-            self._report(self._store.get(self._key), Event("Normal", "CABundleUpdated", message))
+        for write in writes:
+            message = f"wrote the caBundle of {write.kind} {self._ca_bundles.name}, which had another one"
+            logs.log_write(log, write, reason=message)
+            self._record(self._store.get(self._key), Event("Normal", "CABundleUpdated", message))
         return None
 
     async def _probe_bundles(self, probe: Probe) -> str | None:
@@ -173,10 +178,12 @@ class SelfManagedCertificate:
 
     async def _write_secret(self, secret: Manifest | None, step: Step) -> None:
         data = {name: base64.b64encode(value).decode() for name, value in step.content.items()}
+        verb: Verb = "replace" if secret else "create"
+        namespace, name = self._key
+        started = monotonic()
         if secret:
             written = await self._cluster.replace(SECRETS, {**secret, "data": data})
         else:
-            namespace, name = self._key
             labels = {"app.kubernetes.io/managed-by": FIELD_MANAGER}
             manifest = {
                 "apiVersion": SECRETS.version,
@@ -187,11 +194,13 @@ class SelfManagedCertificate:
             }
             written = await self._cluster.create(SECRETS, manifest)
 
-        self._report(written, Event("Warning" if step.heals else "Normal", step.reason, step.message))
+        fields = changed_fields(secret, written) if secret else ()
+        write = ObjectWrite(verb, SECRETS.kind, namespace, name, fields, monotonic() - started)
+        logs.log_write(log, write, reason=step.message)
+        self._record(written, Event("Warning" if step.heals else "Normal", step.reason, step.message))
 
-    def _report(self, secret: Manifest | None, event: Event) -> None:
-        """Logs the event, and records it at the Secret if there is one."""
-        log.info("certificate", extra={"reason": event.reason, "change": event.message})
+    def _record(self, secret: Manifest | None, event: Event) -> None:
+        """Records the event at the Secret if there is one."""
         if secret:
             self._record_event(secret, event)
 

@@ -16,8 +16,14 @@ from certs.authority import Pair
 Probe = Callable[[str, bytes], Awaitable[str | None]]
 
 EXPIRY = Gauge(
+    "dittofs_operator_certificate_expiry_timestamp_seconds",
+    "When the certificate that this process serves (serving), and the CA in the operator's own Secret (ca), expire, in "
+    "seconds since 1970; absent until it has one.",
+    ["certificate"],
+)
+SECONDS_LEFT = Gauge(
     "dittofs_operator_certificate_expiry_seconds",
-    "Seconds until the certificate that this process serves, and the CA in the operator's own Secret, expire.",
+    "Deprecated and removed in the next release: use dittofs_operator_certificate_expiry_timestamp_seconds - time().",
     ["certificate"],
 )
 
@@ -85,12 +91,13 @@ class ServingCertificate:
 
 
 def report_expiry(certificate: str, end: datetime, now: Callable[[], datetime]) -> None:
-    """Exports how many seconds this certificate, "ca" or "serving", is still valid by the clock `now`."""
+    """Exports until when this certificate, "ca" or "serving", is valid."""
 
     def seconds_left() -> float:
         return (end - now()).total_seconds()
 
-    EXPIRY.labels(certificate).set_function(seconds_left)
+    EXPIRY.labels(certificate).set(end.timestamp())
+    SECONDS_LEFT.labels(certificate).set_function(seconds_left)
 
 
 def _tls_context() -> ssl.SSLContext:

@@ -71,7 +71,7 @@ class EventRecorder:
     async def _send_all(self) -> None:
         while self._queue:
             event = self._queue[0]
-            metadata = event["metadata"]
+            metadata, involved = event["metadata"], event["involvedObject"]
             try:
                 try:
                     await self._cluster.create(EVENTS, event)
@@ -82,7 +82,7 @@ class EventRecorder:
             except ClusterError as error:
                 # When another replica counted it just now, or it or its namespace is gone, nobody has to do anything.
                 is_normal = isinstance(error, Conflict | NotFound | NamespaceTerminating)
-                about = {"namespace": metadata["namespace"], "object": event["involvedObject"]["name"]}
+                about = {"namespace": metadata["namespace"], "kind": involved["kind"], "object": involved["name"]}
                 extra = {**about, "event": event["reason"], "reason": str(error)}
                 log.log(logging.INFO if is_normal else logging.WARNING, "event not sent", extra=extra)
             # An Event stays queued while it is sent, so that `drain` still finds it after `run` was cancelled.

@@ -19,10 +19,8 @@ from prometheus_client import Gauge
 
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NotFound
-from app.cluster.reader import LEASES
+from app.cluster.reader import LEASE_NAME, LEASES
 from app.cluster.store import version_of
-
-NAME = "dittofs-operator"
 
 # The name and label are controller-runtime's.
 LEADER = Gauge("leader_election_master_status", "1 while this process is the leader.", ["name"])
@@ -47,6 +45,7 @@ class Lease:
         self._namespace = namespace
         self._identity = identity
         self._timing = timing
+        self._leading = LEADER.labels(LEASE_NAME)
 
         # All times are of `monotonic`.
         self._renewed_at = float("-inf")
@@ -54,6 +53,8 @@ class Lease:
         self._changed_at = 0.0
         self._latest_version = 0
         self._rewound_at = float("-inf")
+        # Why the last attempt has failed; empty when it has worked.
+        self._failure = ""
 
     def held(self) -> bool:
         """Returns whether this process leads right now, even after it was stopped for a while."""
@@ -67,9 +68,15 @@ class Lease:
                 while not await self._try_acquire_or_renew():  # noqa: ASYNC110 - nobody reports that the Lease is free
                     await asyncio.sleep(self._timing.retry)
 
-                log.info("leading", extra={"identity": self._identity})
+                about = {
+                    "kind": LEASES.kind,
+                    "namespace": self._namespace,
+                    "object": LEASE_NAME,
+                    "identity": self._identity,
+                }
+                log.info("leading", extra=about)
                 finished = await self._lead(lead)
-                log.info("no longer leading", extra={"identity": self._identity})
+                log.info("no longer leading", extra=about)
         finally:
             if self._record is not None and self.held():
                 self._renewed_at = float("-inf")
@@ -83,7 +90,7 @@ class Lease:
 
     async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Returns whether `lead` has returned; otherwise the Lease was lost."""
-        with LEADER.labels(NAME).track_inprogress():
+        with self._leading.track_inprogress():
             async with asyncio.TaskGroup() as group:
                 leading = group.create_task(lead())
                 while self.held():
@@ -106,9 +113,17 @@ class Lease:
         except (ClusterError, TimeoutError) as error:
             if isinstance(error, Conflict):
                 self._record = None
-            log.warning("lease not renewed", extra={"reason": str(error) or "no answer in time"})
+            reason = str(error) or "no answer in time"
+            # Once, and not for each attempt of an outage.
+            log.log(
+                logging.DEBUG if reason == self._failure else logging.WARNING,
+                "lease not renewed",
+                extra={"reason": reason},
+            )
+            self._failure = reason
             return False
 
+        self._failure = ""
         if holds:
             self._renewed_at = begun
         return holds
@@ -116,12 +131,12 @@ class Lease:
     async def _acquire_or_renew(self) -> bool:
         if self._record is None or self._is_held_by_another():
             try:
-                self._observe(await self._cluster.get(LEASES, NAME, self._namespace))
+                self._observe(await self._cluster.get(LEASES, LEASE_NAME, self._namespace))
             except NotFound:
                 self._note_version(0)
                 if not self._may_take_over():
                     return False
-                metadata = {"name": NAME, "namespace": self._namespace}
+                metadata = {"name": LEASE_NAME, "namespace": self._namespace}
                 manifest = {"apiVersion": LEASES.version, "kind": LEASES.kind, "metadata": metadata}
                 self._observe(await self._cluster.create(LEASES, {**manifest, "spec": self._renew({})}))
                 return True

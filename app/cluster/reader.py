@@ -32,6 +32,7 @@ NODES = Resource("v1", "nodes", "Node", namespaced=False)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+LEASE_NAME = "dittofs-operator"
 MUTATING_WEBHOOKS = Resource(
     _ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
 )

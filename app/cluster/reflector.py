@@ -62,6 +62,8 @@ class Reflector:
         self._attempt: asyncio.Timeout | None = None
         self._is_relisting = False
         self._synced = asyncio.Event()
+        # Why the last attempt has failed; empty once there is a complete list again.
+        self._failure = ""
 
         self.gap: str | None = "it has not been read yet"
         self.why_not_listed: str | None = "the API server has not been asked yet"
@@ -171,6 +173,10 @@ class Reflector:
             return
 
         self._store.keep_only(keys, self._selection.namespace, version)
+        if self._failure:
+            resource, namespace = self._selection.resource, self._selection.namespace
+            log.info("watching again", extra={"resource": resource.plural, "namespace": namespace})
+            self._failure = ""
         self.gap = self.why_not_listed = None
         self.is_stale = False
         self._synced.set()
@@ -201,8 +207,11 @@ class Reflector:
             raise Unavailable("the watch ended as soon as it had begun")
 
     def _note_failure(self, error: ClusterError) -> None:
-        resource, namespace = self._selection.resource, self._selection.namespace
-        log.warning("watch broken", extra={"resource": resource.plural, "namespace": namespace, "reason": str(error)})
+        resource, namespace, reason = self._selection.resource, self._selection.namespace, str(error)
+        # Once, and not for each attempt of an outage.
+        level = logging.DEBUG if reason == self._failure else logging.WARNING
+        log.log(level, "watch broken", extra={"resource": resource.plural, "namespace": namespace, "reason": reason})
+        self._failure = reason
 
         # The version is only resumed from while the connection is sound: see LONGEST_GAP_SECONDS.
         self._version = ""

@@ -43,6 +43,8 @@ REQUESTS = Counter(
     "Requests for the health of a server, by result: answered, unreachable or unexpected.",
     ["result"],
 )
+for _result in ("answered", "unreachable", "unexpected"):
+    REQUESTS.labels(_result)
 
 log = logging.getLogger(__name__)
 
@@ -194,7 +196,7 @@ class HealthMonitor:
             report = server.report if is_known else Unknown(str(error))
         except Exception:
             # What one server answers must not keep the others from being asked, or end the process.
-            log.exception("answer not processed", extra={"namespace": key[0], "object": key[1]})
+            log.exception("answer not processed", extra={"namespace": key[0], "server": key[1]})
             server.failures += 1
             result, report = "unexpected", Unknown("the operator failed to process the answer, and its log says where")
         finally:
@@ -213,8 +215,10 @@ class HealthMonitor:
 
         if report != server.report:
             if isinstance(report, Unknown):
-                extra = {"namespace": key[0], "object": key[1], "reason": report.why}
+                extra = {"namespace": key[0], "server": key[1], "reason": report.why}
                 log.warning("server does not answer", extra=extra)
+            elif isinstance(server.report, Unknown):
+                log.info("server answers again", extra={"namespace": key[0], "server": key[1]})
             server.report = report
             for handler in self.change_handlers:
                 handler(key)

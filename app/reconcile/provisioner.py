@@ -12,7 +12,8 @@ import traceback
 from collections import Counter as Counts
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field, replace
 from time import monotonic
 
 from prometheus_client import Counter
@@ -31,6 +32,7 @@ from app.storage.maintenance import (
     maintain,
     unreadable_secret,
 )
+from app.storage.redaction import redact
 from app.storage.remote_store import RemoteStore, S3Keys, explain_failure
 from app.storage.secret_references import ADMIN, SecretReference
 from app.storage.unstructured import Manifest, ObjectKey
@@ -51,6 +53,8 @@ ATTEMPTS = Counter(
     "Attempts to bring stores and shares inside a server in line with its spec: complete or incomplete.",
     ["result"],
 )
+for _result in ("complete", "incomplete"):
+    ATTEMPTS.labels(_result)
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +71,8 @@ class NotWanted(Exception):
 class _Server:
     """Holds what a server should have, when that is tried next (None for never), and what became of it.
 
-    `store` is how this process last left the remote store, which the status need not say yet.
+    `store` is how this process last left the remote store, which the status need not say yet. `context` is that of the
+    reconcile that wanted it, whose ID is in the lines about it.
     """
 
     wanted: Provisioning | None = None
@@ -76,6 +81,14 @@ class _Server:
     failures: int = 0
     result: Provisioned | None = None
     store: RemoteStore | None = None
+    context: Context = field(default_factory=copy_context)
+    logged: set[tuple[str, ...]] = field(default_factory=set)  # What was done for it, which retries do again.
+
+    def log_level(self, *outcome: str) -> int:
+        """Returns INFO for an outcome that is new, and DEBUG for that of a retry."""
+        level = logging.DEBUG if outcome in self.logged else logging.INFO
+        self.logged.add(outcome)
+        return level
 
 
 class Provisioner:
@@ -118,7 +131,8 @@ class Provisioner:
         if wanted is None:
             server.due = None
         elif wanted != before and not is_done:
-            server.failures, server.due = 0, monotonic()
+            server.failures, server.due, server.context = 0, monotonic(), copy_context()
+            server.logged.clear()
             self._wake.set()
 
     def forget(self, key: ObjectKey) -> None:
@@ -155,20 +169,20 @@ class Provisioner:
         assert server.wanted
         server.due, server.is_busy = None, True
         self._busy[key[0]] += 1
-        group.create_task(self._work(key, server, server.wanted))
+        group.create_task(self._work(key, server, server.wanted), context=server.context.copy())
 
     async def _work(self, key: ObjectKey, server: _Server, wanted: Provisioning) -> None:
         result: Provisioned | None = None
         known = replace(wanted, known=server.store or wanted.known)
         try:
-            result = await self._attempt(key, known)
+            result = await self._attempt(key, server, known)
         except (SecretChanged, NotLeading, NotWanted):
             server.due = monotonic() + SECRET_DELAY_SECONDS if server.wanted else None
         except Exception as error:  # noqa: BLE001 - see below
             # Its image can be anything: what is wrong with one server must not keep the others from being served.
             # Logged without its message, which may have a value of a Secret in it.
             where = "".join(traceback.format_tb(error.__traceback__))
-            extra = {"namespace": key[0], "object": key[1], "reason": type(error).__name__, "traceback": where}
+            extra = {"namespace": key[0], "server": key[1], "reason": type(error).__name__, "traceback": where}
             log.error("stores and shares not maintained", extra=extra)  # noqa: TRY400 - see above
             result = Provisioned(wanted, problem=explain_failure(FAILED))
         finally:
@@ -203,7 +217,7 @@ class Provisioner:
         for handler in self.change_handlers:
             handler(key)
 
-    async def _attempt(self, key: ObjectKey, wanted: Provisioning) -> Provisioned:
+    async def _attempt(self, key: ObjectKey, server: _Server, wanted: Provisioning) -> Provisioned:
         """Logs in and converses with the server. Raises SecretChanged, NotLeading and NotWanted."""
         try:
             password = await self._read(key, wanted.password, wanted)
@@ -232,8 +246,9 @@ class Provisioner:
 
         if result.store.is_altered:
             outcome = "accepted" if result.store.verified else "not accepted"
-            extra = {"namespace": key[0], "object": key[1], "store": result.store.name, "outcome": outcome}
-            log.info("server was given S3 credentials", extra=extra)
+            store = redact(result.store.name, secrets)
+            extra = {"namespace": key[0], "server": key[1], "store": store, "outcome": outcome}
+            log.log(server.log_level(store, outcome), "server was given S3 credentials", extra=extra)
         return result
 
     async def _login(self, wanted: Provisioning, password: str) -> tuple[Answer, AdminSession | None]:
@@ -245,14 +260,32 @@ class Provisioner:
             return Answer(None, detail=str(error)), None
 
     async def _send(self, key: ObjectKey, session: AdminSession, request: ServerRequest, secrets: list[str]) -> Answer:
-        if request.method != "GET":
-            server = self._servers.get(key)
-            if not self._may_write():
-                raise NotLeading("not the leader any more")
-            if server is None or server.wanted is None:
-                raise NotWanted
+        if request.method == "GET":
+            return await session.ask(request, secrets)
 
-        return await session.ask(request, secrets)
+        server = self._servers.get(key)
+        if not self._may_write():
+            raise NotLeading("not the leader any more")
+        if server is None or server.wanted is None:
+            raise NotWanted
+
+        started = monotonic()
+        answer = await session.ask(request, secrets)
+        fields = {
+            "namespace": key[0],
+            "server": key[1],
+            "verb": request.method,
+            # The server has named some of it, and may repeat what only it should know.
+            "path": redact("/".join(request.path), secrets),
+            "milliseconds": round((monotonic() - started) * 1000, 3),
+        }
+
+        level = server.log_level(request.method, *request.path, str(answer.status))
+        if answer.is_success:
+            log.log(level, "server changed", extra=fields)
+        else:
+            log.log(level, "server not changed", extra={**fields, "status": answer.status, "reason": answer.detail})
+        return answer
 
     async def _read(self, key: ObjectKey, reference: SecretReference, wanted: Provisioning) -> list[str]:
         """Returns the values of the reference's keys, empty for one that is absent. Raises SecretChanged."""

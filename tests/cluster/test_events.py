@@ -142,7 +142,8 @@ async def test_a_forbidden_event_is_logged_and_skipped(
 
         about = vars(record)
 
-        assert (about["namespace"], about["object"], about["event"]) == (namespace, "one", "SecretMissing")
+        assert (about["namespace"], about["kind"], about["object"]) == (namespace, "DittoServer", "one")
+        assert about["event"] == "SecretMissing"
         assert about["reason"].startswith("forbidden: events is forbidden")
 
         control_plane.kubectl("create", "role", "events", "--verb=create", "--resource=events", *admin)

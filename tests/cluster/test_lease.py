@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic
@@ -11,8 +12,10 @@ import pytest
 from prometheus_client import REGISTRY
 
 from app.cluster.client import Cluster
-from app.cluster.lease import NAME, Lease, LeaseTiming
+from app.cluster.lease import Lease, LeaseTiming
+from app.cluster.reader import LEASE_NAME
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.log_lines import record_lines
 from tests.harness.wait import until_async
 
 pytestmark = pytest.mark.anyio
@@ -53,7 +56,7 @@ async def cluster(control_plane: ControlPlane) -> AsyncIterator[Cluster]:
 
 
 def record(control_plane: ControlPlane, namespace: str) -> Any:
-    lease = control_plane.kubectl("-n", namespace, "get", "lease", NAME, "-o", "json").stdout
+    lease = control_plane.kubectl("-n", namespace, "get", "lease", LEASE_NAME, "-o", "json").stdout
     return json.loads(lease)["spec"]
 
 
@@ -64,14 +67,14 @@ async def test_one_of_two_leads(control_plane: ControlPlane, namespace: str, clu
         leader = one if one.leads else other
 
         assert record(control_plane, namespace)["holderIdentity"] == leader.identity
-        assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 1
+        assert REGISTRY.get_sample_value("leader_election_master_status", {"name": LEASE_NAME}) == 1
 
         before = record(control_plane, namespace)["renewTime"]
         await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
 
         assert not (one.leads and other.leads)
 
-    assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
+    assert REGISTRY.get_sample_value("leader_election_master_status", {"name": LEASE_NAME}) == 0
 
 
 async def test_a_leader_releases_the_lease_when_it_ends(
@@ -123,7 +126,7 @@ async def test_a_lease_taken_by_another_is_lost(control_plane: ControlPlane, nam
     async with running(one):
         await until_async(lambda: one.leads)
         theirs = json.dumps({"spec": {"holderIdentity": "thief", "leaseDurationSeconds": 1}})
-        control_plane.kubectl("-n", namespace, "patch", "lease", NAME, "--type=merge", "-p", theirs)
+        control_plane.kubectl("-n", namespace, "patch", "lease", LEASE_NAME, "--type=merge", "-p", theirs)
         await until_async(lambda: not one.leads)
         await until_async(lambda: one.leads)
 
@@ -132,7 +135,7 @@ async def test_a_deleted_lease_is_recreated(control_plane: ControlPlane, namespa
     one = Candidate(cluster, namespace, "one")
     async with running(one):
         await until_async(lambda: one.leads)
-        control_plane.kubectl("-n", namespace, "delete", "lease", NAME)
+        control_plane.kubectl("-n", namespace, "delete", "lease", LEASE_NAME)
         await until_async(lambda: "one" in control_plane.kubectl("-n", namespace, "get", "lease").stdout)
 
         assert one.leads
@@ -163,7 +166,7 @@ async def test_the_lease_is_released_after_the_work(
 
     assert not lease.held()
     assert record(control_plane, namespace).get("holderIdentity", "") == ""
-    assert REGISTRY.get_sample_value("leader_election_master_status", {"name": NAME}) == 0
+    assert REGISTRY.get_sample_value("leader_election_master_status", {"name": LEASE_NAME}) == 0
 
 
 async def _until_set(event: asyncio.Event) -> None:
@@ -187,7 +190,7 @@ async def test_a_rewound_lease_is_not_taken_at_once(
     candidate.lease._latest_version = 2**40
     if holder is not None:
         spec = {"holderIdentity": holder, "leaseDurationSeconds": 1}
-        manifest = {"metadata": {"name": NAME}, "spec": spec}
+        manifest = {"metadata": {"name": LEASE_NAME}, "spec": spec}
         control_plane.create(f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases", manifest)
 
     async with running(candidate):
@@ -205,3 +208,27 @@ async def test_a_leader_goes_on_after_a_rewind(control_plane: ControlPlane, name
         await until_async(lambda: record(control_plane, namespace)["renewTime"] > before)
 
         assert leader.leads
+
+
+async def test_an_outage_is_logged_once(control_plane: ControlPlane, namespace: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as doomed:
+        one, url = Candidate(doomed, namespace, "one"), doomed.connection.url
+        with record_lines(logging.DEBUG) as lines:
+            async with running(one):
+                await until_async(lambda: one.leads)
+                doomed.connection.url = NOBODY
+                await until_async(lambda: [line["message"] for line in lines].count("lease not renewed") > 5)
+                await until_async(lambda: not one.leads)
+                doomed.connection.url = url
+                await until_async(lambda: one.leads)
+
+    logged = [(line["level"], line["message"]) for line in lines if line["level"] != "DEBUG"]
+    assert logged == [
+        ("INFO", "leading"),
+        ("WARNING", "lease not renewed"),
+        ("INFO", "no longer leading"),
+        ("INFO", "leading"),
+    ]
+    assert {(line["kind"], line["name"], line["identity"]) for line in lines if "kind" in line} == {
+        ("Lease", LEASE_NAME, "one")
+    }

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from app.cluster.reflector import Reflector
 from app.cluster.store import Store
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.log_lines import record_lines
 from tests.harness.wait import run_beside, until_async
 
 pytestmark = pytest.mark.anyio
@@ -296,3 +298,18 @@ async def test_a_relist_amid_a_list_lists_again(control_plane: ControlPlane, nam
         async with running(reflector):
             assert lists == 2
             assert not reflector.is_stale
+
+
+async def test_an_outage_is_logged_once(control_plane: ControlPlane, namespace: str) -> None:
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        url, cluster.connection.url = cluster.connection.url, "https://127.0.0.1:1"
+        with record_lines(logging.DEBUG) as lines:
+            reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+            async with run_beside(reflector.run(), asyncio.sleep(0), 10):
+                await until_async(lambda: [line["message"] for line in lines].count("watch broken") > 2)
+                cluster.connection.url = url
+                await until_async(lambda: lines[-1]["message"] == "watching again")
+
+    logged = [(line["level"], line["message"], line["resource"]) for line in lines if line["level"] != "DEBUG"]
+    assert logged == [("WARNING", "watch broken", "configmaps"), ("INFO", "watching again", "configmaps")]

@@ -89,7 +89,7 @@ async def settle(site: ServedSite) -> None:
 
 
 async def test_one_manifest_leads_to_a_share_that_can_be_written_to(
-    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+    open_site: Open, s3: S3, log_lines: list[dict[str, Any]]
 ) -> None:
     async with open_site(CURRENT) as site, site.operated():
         await put_keys(site, s3, OLD)
@@ -107,11 +107,11 @@ async def test_one_manifest_leads_to_a_share_that_can_be_written_to(
         assert site.status["remoteStore"]["name"] == "dittofs-operator"
         await settle(site)
         assert site.starts == 1
-        assert stayed_secret(site, caplog.text)
+        assert stayed_secret(site, str(log_lines))
 
 
 async def test_a_rotation_restarts_once_after_the_keys_are_accepted(
-    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+    open_site: Open, s3: S3, log_lines: list[dict[str, Any]]
 ) -> None:
     async with open_site(CURRENT) as site, site.operated():
         await put_keys(site, s3, OLD)
@@ -128,11 +128,11 @@ async def test_a_rotation_restarts_once_after_the_keys_are_accepted(
         assert status in (200, 201), answer
         await settle(site)
         assert site.starts == 2
-        assert stayed_secret(site, caplog.text)
+        assert stayed_secret(site, str(log_lines))
 
 
 async def test_rejected_keys_restart_nothing_until_they_are_accepted(
-    open_site: Open, s3: S3, caplog: pytest.LogCaptureFixture
+    open_site: Open, s3: S3, log_lines: list[dict[str, Any]]
 ) -> None:
     async with open_site(CURRENT) as site, site.operated():
         await put_keys(site, s3, OLD)
@@ -151,7 +151,7 @@ async def test_rejected_keys_restart_nothing_until_they_are_accepted(
         await site.until(lambda: site.starts == 2)
         await settle(site)
         assert site.starts == 2
-        assert stayed_secret(site, caplog.text)
+        assert stayed_secret(site, str(log_lines))
 
 
 async def test_other_changes_are_not_held_by_rejected_keys(open_site: Open, s3: S3) -> None:
@@ -388,7 +388,7 @@ async def test_a_settled_server_is_asked_for_nothing(open_site: Open, s3: S3) ->
 
 
 async def test_an_error_of_ours_with_one_server_ends_nothing(
-    open_site: Open, s3: S3, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    open_site: Open, s3: S3, monkeypatch: pytest.MonkeyPatch, log_lines: list[dict[str, Any]]
 ) -> None:
     def fail(*_: object) -> None:
         monkeypatch.undo()
@@ -400,7 +400,7 @@ async def test_an_error_of_ours_with_one_server_ends_nothing(
         await site.create(s3=BUCKET_OF_SPEC)
 
         await site.until(lambda: bool(site.status.get("remoteStore", {}).get("configHash")))
-        assert "stores and shares not maintained" in caplog.text
+        assert "stores and shares not maintained" in str(log_lines)
 
 
 async def test_a_status_that_cannot_be_written_holds_no_change(
@@ -557,7 +557,7 @@ async def test_one_namespace_does_not_keep_the_others_waiting(room: Room) -> Non
 @pytest.mark.parametrize("secret", ["PASSWORD", "SECRET-KEY"])
 @pytest.mark.parametrize("place", ["error", "check", "name"])
 async def test_what_a_server_repeats_of_its_secrets_goes_nowhere(
-    room: Room, caplog: pytest.LogCaptureFixture, place: str, secret: str
+    room: Room, log_lines: list[dict[str, Any]], place: str, secret: str
 ) -> None:
     check = {"status": "unhealthy", "message": f"{secret} is wrong"}
     store = {"name": "dittofs-operator", "type": "s3", "config": {"bucket": "media"}, "status": check}
@@ -574,7 +574,7 @@ async def test_what_a_server_repeats_of_its_secrets_goes_nowhere(
     result = await room.until_done("files", room.want("files", "10.0.0.1", "b"))
 
     assert result.store.problem or result.store.kept
-    assert secret not in f"{result!r}{caplog.text}"
+    assert secret not in f"{result!r}{log_lines}"
 
 
 async def test_a_server_that_is_paused_is_changed_no_more(room: Room) -> None:
