@@ -90,13 +90,13 @@ def dittoserver_page(crd: Manifest) -> str:
 def reasons_page() -> str:
     """Documents every reason of a condition or Event, and every phase of a volume."""
     parts = [
-        "A DittoServer has six conditions: `Ready`, `Reconciling`, `Stalled`, `StorageReady`, `CredentialsReady` and "
-        "`StoresReady`. [Find out why a server does not run](../how-to/troubleshoot-a-server.md) tells how to read "
-        "them.\n",
+        "A DittoServer has seven conditions: `Ready`, `Reconciling`, `Stalled`, `StorageReady`, `CredentialsReady`, "
+        "`StoresReady` and `EndpointsReady`. [Find out why a server does not run](../how-to/troubleshoot-a-server.md) "
+        "tells how to read them and [what has happened](../how-to/troubleshoot-a-server.md#what-has-happened).\n",
         "While `Ready` is `False` and the operator is not stalled, `Reconciling` is `True` with the same reason; the "
         "tables list `Reconciling` where it can have the reason although `Ready` has not. A reason of a container that "
         "is not listed here, such as `CreateContainerConfigError`, and of a pod that its node has ended, such as "
-        "`Evicted`, comes from the kubelet; the message quotes it.\n",
+        "`Evicted`, comes from the kubelet; the message quotes it, and the Event has the reason `NotReady`.\n",
     ]
 
     for title, reasons in GROUPS:

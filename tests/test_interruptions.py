@@ -31,7 +31,7 @@ pytestmark = pytest.mark.anyio
 
 Harm = Literal["killed before", "killed after", "conflict", "lost", "timed out", "stale"]
 # What each store keeps of all objects, and their versions.
-Snapshot = dict[str, tuple[dict[str, bytes], dict[str, int]]]
+Snapshot = dict[str, tuple[dict[str, bytes], bytes]]
 
 
 class Killed(BaseException):
@@ -79,14 +79,14 @@ def stores(informers: Informers) -> dict[str, Store]:
 
 
 def snapshot(informers: Informers) -> Snapshot:
-    return {name: (dict(store._objects), dict(store._versions)) for name, store in stores(informers).items()}
+    return {name: (dict(store._objects), store._example) for name, store in stores(informers).items()}
 
 
 def put_back(informers: Informers, known: Snapshot) -> None:
     """Lets the informers take the snapshot for the current state."""
     for name, store in stores(informers).items():
-        kept, versions = known[name]
-        store._objects, store._versions = dict(kept), dict(versions)
+        kept, example = known[name]
+        store._objects, store._example = dict(kept), example
     for caches in informers._reflectors.values():
         for cache in caches:
             cache.gap = None

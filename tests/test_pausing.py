@@ -77,6 +77,8 @@ def test_a_server_that_is_created_paused_gets_nothing(operated: OperatorNamespac
     operated.apply({**paused, "metadata": {"name": "files", "annotations": {PAUSED_ANNOTATION: "true"}}})
     operated.wait_until_observed("files")
 
+    # A write is in the audit log once it has been answered, and in the server before.
+    until(lambda: bool(writes(operated)))
     assert {(request.resource, request.verb) for request in writes(operated)} == {STATUS}
     assert operated.condition("files", "Ready")["reason"] == "Paused"
 
@@ -91,5 +93,5 @@ def test_a_paused_server_can_be_deleted(running: OperatorNamespace) -> None:
     running.kubectl("delete", "dittoserver", "files", "--wait=false")
 
     until(lambda: running.get("dittoserver", "files") is None)
-    until(lambda: running.get("statefulset", "files") is None, 90)
+    until(lambda: running.get("statefulset", "files") is None)
     assert running.get("pvc", "metadata-files-0") is not None

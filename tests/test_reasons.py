@@ -18,27 +18,31 @@ KINDS = """
     APIGroupList APIResourceList AdmissionReview ConfigMap ConfigMapVolumeSource ContainerPort
     CustomResourceDefinition DittoServer DownwardAPIVolumeSource ExecCredential GRPCAction HTTPGetAction
     HostPathVolumeSource MutatingWebhookConfiguration NFSVolumeSource NetworkPolicy ObjectFieldSelector
-    PartialObjectMetadataList PersistentVolumeClaim PersistentVolumeClaimVolumeSource PodSecurityContext PodSpec
-    PriorityClass ProjectedVolumeSource ResourceFieldSelector ResourceRequirements SecretVolumeSource SecurityContext
-    ServiceAccount ServiceAccountTokenProjection StatefulSet StorageClass ValidatingWebhookConfiguration VolumeMount
-    VolumeSnapshot
+    PartialObjectMetadataList PersistentVolume PersistentVolumeClaim PersistentVolumeClaimVolumeSource
+    PodSecurityContext PodSpec PriorityClass ProjectedVolumeSource ResourceFieldSelector ResourceRequirements
+    SecretVolumeSource SecurityContext ServiceAccount ServiceAccountTokenProjection StatefulSet StorageClass
+    CSIDriver EndpointSlice LimitRange ResourceQuota SecretRef SelfSubjectAccessReview SubjectAccessReview
+    ValidatingWebhookConfiguration VolumeMount VolumeSnapshot
 """
 VALUES_OF_FIELDS = """
     BearerToken ClusterFirst ExternalName FieldValueInvalid IfAvailable IfNotPresent JSONPatch LoadBalancer NodePort
-    NotOlderThan OnRootMismatch PreferDualStack ReadWriteOnce RequireDualStack RollingUpdate RuntimeDefault
-    WaitForFirstConsumer
+    NotOlderThan OnRootMismatch PortForward PreferDualStack ReadOnlyMany ReadWriteMany ReadWriteOnce RequireDualStack
+    RollingUpdate RuntimeDefault WaitForFirstConsumer
 """
-CONDITIONS_OF_PODS = "PodScheduled"
+CONDITIONS_OF_OTHERS = "NamesAccepted PodScheduled ReplicaFailure"
 REASONS_OF_OTHERS = """
     ContainerCannotRun ContainerCreating ControllerResizeError ErrImageNeverPull ErrImagePull FailedAttachVolume
     FailedBinding FailedCreate FailedCreatePodSandBox FailedMapVolume FailedMount FailedToRetrieveImagePullSecret
     InvalidImageName NetworkNotReady NodeResizeError NotLookedUp NotReady OOMKilled ProvisioningFailed
     ReadinessGatesNotReady ResizeInfeasible RunContainerError StartError VolumeMismatch
 """
-REASONS_OF_THE_COMMAND_STATUS = "OperatorBehind VolumeNearlyFull"
+REASONS_OF_THE_COMMAND_STATUS = """
+    CertificateExpired OperatorBehind OperatorDown OperatorNoLeader VolumeFull VolumeNearlyFull
+    WebhookDown WebhookFails
+"""
 OTHER_NAMES = {
     *CONDITIONS,
-    *f"{KINDS} {VALUES_OF_FIELDS} {CONDITIONS_OF_PODS} {REASONS_OF_OTHERS} {REASONS_OF_THE_COMMAND_STATUS}".split(),
+    *f"{KINDS} {VALUES_OF_FIELDS} {CONDITIONS_OF_OTHERS} {REASONS_OF_OTHERS} {REASONS_OF_THE_COMMAND_STATUS}".split(),
 }
 
 

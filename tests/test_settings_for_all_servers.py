@@ -162,7 +162,7 @@ async def test_an_expansion_and_an_orphan_keep_the_settings_of_before(site: Sett
     assert (await site.template_sizes())["cache"] == "2Gi"
     assert await site.template() == template
 
-    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await site.delete(STATEFUL_SETS, orphan=True)
     await until_async(lambda: site.stateful_set is None and controller(site.pod or template) is None)
     await site.use(FILES)
     await site.settle()

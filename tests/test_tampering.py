@@ -65,7 +65,7 @@ class Target(ReconcilerNamespace):
         """Deletes it as an operator does that is interrupted right afterwards."""
 
         async def remove() -> None:
-            await self.cluster.delete(STATEFUL_SETS, await self.live(STATEFUL_SETS), orphan=True)
+            await self.delete(STATEFUL_SETS, orphan=True)
 
         await without_conflict(remove)
         await until_async(lambda: self.stateful_set is None)

@@ -459,8 +459,7 @@ class TestASectionForThePod:
 
 def dry_runs(control_plane: ControlPlane, namespace: str) -> list[Any]:
     """Returns the webhook's dry runs of StatefulSets from the audit log, where they are before the answer is sent."""
-    lines = control_plane.audit_log.read_text().splitlines()
-    entries = [json.loads(line) for line in lines if "system:serviceaccount:default:webhook" in line]
+    entries = [json.loads(line) for line in control_plane.audited() if b"system:serviceaccount:default:webhook" in line]
     wanted = {"namespace": namespace, "resource": "statefulsets"}
     return [entry for entry in entries if wanted.items() <= (entry.get("objectRef") or {}).items()]
 

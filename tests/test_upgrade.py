@@ -214,7 +214,7 @@ async def test_an_added_volume_restarts_once(site: Upgrade) -> None:
 async def test_a_pod_that_lost_its_statefulset_is_adopted_as_it_is(site: Upgrade) -> None:
     await site.finish()
     before = await site.template()
-    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await site.delete(STATEFUL_SETS, orphan=True)
     await until_async(lambda: site.stateful_set is None)
 
     async with run_informers(site.cluster, site.namespace) as informers:

@@ -11,23 +11,26 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from time import monotonic
 
+from app import logs
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, Conflict, NamespaceTerminating, Unreachable
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, PODS, SECRETS, SERVICES, STATEFUL_SETS
+from app.reconcile.announcer import Announcer
 from app.reconcile.handover import Handover
+from app.reconcile.journal import Decisions, collect_writes, record_status, record_write
 from app.reconcile.live_reader import LiveReader, ReportSource
 from app.reconcile.provisioner import Provisioner
 from app.reconcile.resizer import Resizer, ResizeResult
 from app.reconcile.writer import LateDiscovery, NameTaken, NotLeading, ObjectTerminating, Writer
 from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN
 from app.storage.desired import Plan, Write, desired, recheck_seconds
-from app.storage.endpoints import exposure_events
-from app.storage.events import Event, EventSink, rollout_events, share_events, transition_events
+from app.storage.events import EventSink
 from app.storage.facts import DryRun, Unknown
 from app.storage.finding import Finding
-from app.storage.images import image_events
+from app.storage.held_back import held_back
 from app.storage.live import RESIZE_PATIENCE, LiveState
 from app.storage.object_defaults import with_defaults
 from app.storage.objects import Owner, admin_secret, jwt_secret
@@ -46,8 +49,7 @@ from app.storage.rules import invalid_findings
 from app.storage.secret_references import JWT_PATH, PASSWORD_KEY
 from app.storage.sections import changed_sections, section_findings, stateful_set_for_dry_run
 from app.storage.spec import DittoServer, Spec
-from app.storage.status import Observation, conditions, invalid_spec, status
-from app.storage.status_schema import ServerStatus
+from app.storage.status import Observation, invalid_spec, status
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 from app.storage.workload import SECTION_REJECTED, pending_rollout
 
@@ -110,7 +112,10 @@ class ApplyResult:
 
 
 class Reconciler:
-    """Reconciles servers by their keys; `record_event` takes Events about them."""
+    """Reconciles servers by their keys; `record_event` takes Events about them.
+
+    `restart_handlers` are called with each server whose pod it restarts, and with the cause.
+    """
 
     def __init__(
         self,
@@ -128,23 +133,28 @@ class Reconciler:
         self._cluster = cluster
         self._informers = informers
         self._writer = writer
-        self._record_event = record_event
+        writer.write_handlers.append(record_write)
+        self._announcer = Announcer(informers, record_event)
+        self.restart_handlers = self._announcer.restart_handlers
         self._clock = clock
         self._defaults = defaults
         self._cluster_domain = cluster_domain
 
         self._reader = LiveReader(cluster, informers, clock, resize_patience, report_of)
         self._handover = Handover(informers, self._reader, writer, record_event)
-        self._resizer = Resizer(informers, writer, record_event, clock)
+        self._resizer = Resizer(informers, writer, self._announcer, clock)
         self._provisioner = provisioner
+        self._decisions = Decisions()
 
         self._rejected: dict[ObjectKey, _Rejection] = {}
         # UIDs of servers in namespaces that are being deleted, which lasts until the servers are gone.
         self._in_terminating_namespaces: dict[ObjectKey, str] = {}
 
-        def forget_if_gone(key: ObjectKey, _: Manifest) -> None:
+        def forget_if_gone(key: ObjectKey, manifest: Manifest) -> None:
             if key not in informers.servers:
                 self._forget(key)
+                if writer.may_write():
+                    self._announcer.announce_deletion(manifest)
 
         informers.servers.event_handlers.append(forget_if_gone)
         informers.servers.rewind_handlers.append(self._rejected.clear)
@@ -152,6 +162,16 @@ class Reconciler:
     async def reconcile(self, key: ObjectKey) -> Result:
         """Reads what the cluster has of a server, decides what to do, applies that, and reports it."""
         manifest = self._informers.servers.get(key)
+        generation = manifest["metadata"].get("generation") if manifest else None
+        try:
+            with logs.correlate(generation=generation):
+                return await self._process(key, manifest)
+        finally:
+            # No event follows that of its deletion, and what was remembered since would stay.
+            if key not in self._informers.servers:
+                self._forget(key)
+
+    async def _process(self, key: ObjectKey, manifest: Manifest | None) -> Result:
         if manifest is None or is_terminating(manifest):
             try:
                 await self._handover.release(key)
@@ -159,6 +179,7 @@ class Reconciler:
                 return Result(retry=str(error))
             self._forget(key)
             return Result()
+
         if self._in_terminating_namespaces.get(key) == manifest["metadata"]["uid"]:
             return Result()
 
@@ -191,14 +212,17 @@ class Reconciler:
 
     async def _reconcile(self, server: DittoServer, manifest: Manifest) -> Result:
         result = ApplyResult()
-        while True:
-            live = self._with_memory(await self._reader.read(server, manifest), manifest, result.resize)
-            plan = desired(server, live, self._clock())
-            if live.is_paused:
-                break
-            result = await self._apply(plan, server, manifest, live)
-            if not result.decide_again:
-                break
+        with self._announcer.announce_writes(manifest):
+            while True:
+                live = self._with_memory(await self._reader.read(server, manifest), manifest, result.resize)
+                plan = desired(server, live, self._clock())
+                if live.is_paused:
+                    break
+                result = await self._apply(plan, server, manifest, live)
+                if not result.decide_again:
+                    break
+
+        self._announcer.announce_held_back(manifest, plan.held_back)
 
         # What a person has to see to comes first, then a Service that clients cannot reach.
         result.problems.sort(key=lambda problem: (not problem.stalls, problem.reason != SERVICE_TERMINATING))
@@ -250,7 +274,9 @@ class Reconciler:
         owner, result = _owner(manifest), ApplyResult()
 
         # Before anything else: a full disk waits for nothing, least of all for Secrets or a pod that is ready.
-        result.resize = await self._resizer.carry_out(plan.resize, manifest, owner, live)
+        with collect_writes():
+            # What a step writes has Events of its own.
+            result.resize = await self._resizer.carry_out(plan.resize, manifest, owner, live)
         if result.resize.decide_again:
             result.decide_again = True
             return result
@@ -264,7 +290,7 @@ class Reconciler:
                 for write in writes:
                     change = {f"/metadata/{section}": write.manifest["metadata"][section]}
                     if await result.attempt(self._writer.patch(_RESOURCES[write.kind], write.manifest, change)):
-                        self._record(manifest, write)
+                        self._announcer.announce_write(manifest, write)
 
             # With a new Secret the pod can be configured, which the Plan did not know.
             for reference in plan.generate:
@@ -311,7 +337,7 @@ class Reconciler:
             if result.decide_again:
                 return
             if is_applied:
-                self._record(manifest, write)
+                self._announcer.announce_write(manifest, write)
             elif write.kind in (CONFIG_MAPS.kind, SECRETS.kind):
                 is_pod_configured = False
             if write.kind == SECRETS.kind and not is_applied:
@@ -321,7 +347,7 @@ class Reconciler:
         deletions = [write for write in plan.delete if is_pod_configured or write.kind != PODS.kind]
         for write in deletions:
             if await result.attempt(self._writer.delete(_RESOURCES[write.kind], write.manifest)):
-                self._record(manifest, write)
+                self._announcer.announce_write(manifest, write)
 
         await self._patch_claims(plan.claims, result)
 
@@ -378,7 +404,6 @@ class Reconciler:
     ) -> LiveState:
         """Writes the status where it differs, and records the Events of its changes. Returns what it reported on."""
         live = self._with_memory(self._reader.observe(server, manifest), manifest, resize or ResizeResult())
-
         observation = replace(
             observation,
             live=live,
@@ -388,36 +413,25 @@ class Reconciler:
             migration_failed=await self._reader.read_migration(live),
         )
 
+        self._decisions.record(key_of(manifest), held_back(server, observation))
+
         new_status = status(server, manifest, observation, self._clock().strftime("%Y-%m-%dT%H:%M:%SZ"))
         if new_status != manifest.get("status"):
+            started, before = monotonic(), manifest.get("status") or {}
             await self._writer.write_status(manifest, new_status)
-            before = manifest.get("status") or {}
-            events = (
-                *transition_events(conditions(manifest), conditions({"status": new_status})),
-                *rollout_events(before, new_status),
-                *share_events(before, new_status),
-                *exposure_events(server, before, new_status),
-                *image_events(ServerStatus.read(manifest), ServerStatus.read({"status": new_status})),
-            )
-            for event in events:
-                self._record_event(manifest, event)
+            record_status(before, new_status, monotonic() - started)
+            self._announcer.announce_status(server, manifest, new_status)
         return live
 
     def _recheck_seconds(self, server: DittoServer, key: ObjectKey, live: LiveState) -> float | None:
         delays = recheck_seconds(server, live, self._clock()), self._reader.recheck_seconds(key)
         return min((delay for delay in delays if delay is not None), default=None)
 
-    def _record(self, manifest: Manifest, write: Write) -> None:
-        """Records the Event of a write, unless the server is gone by now."""
-        event = write.event
-        if write.restart:
-            event = Event("Normal", "Restarting", f"the pod restarts: {write.restart.why}")
-        if event and key_of(manifest) in self._informers.servers:
-            self._record_event(manifest, event)
-
     def _forget(self, key: ObjectKey) -> None:
         self._rejected.pop(key, None)
         self._in_terminating_namespaces.pop(key, None)
+        self._decisions.forget(key)
+        self._announcer.forget(key)
         self._handover.forget(key)
         self._resizer.forget(key)
         self._reader.forget(key)

@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from app.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NamespaceTerminating
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, PODS, STATEFUL_SETS
+from app.reconcile.announcer import Announcer
 from app.reconcile.writer import NotLeading, Writer
-from app.storage.events import Event, EventSink
+from app.storage.events import Event
 from app.storage.live import LiveState
 from app.storage.objects import Owner
 from app.storage.resize import (
@@ -48,11 +49,11 @@ class Resizer:
     """Carries out the steps of volume expansions, and remembers a StatefulSet while it is being recreated."""
 
     def __init__(
-        self, informers: Informers, writer: Writer, record_event: EventSink, clock: Callable[[], datetime]
+        self, informers: Informers, writer: Writer, announcer: Announcer, clock: Callable[[], datetime]
     ) -> None:
         self._informers = informers
         self._writer = writer
-        self._record_event = record_event
+        self._announcer = announcer
         self._clock = clock
         # In memory alone: users could change what is saved in the cluster.
         self._removed: dict[ObjectKey, tuple[datetime, Manifest]] = {}
@@ -111,7 +112,7 @@ class Resizer:
                     continue
                 if not dry_run:
                     event = Event("Normal", "Resizing", f"volume claim {name} now asks for {size}")
-                    self._record_event(manifest, event)
+                    self._announcer.record(manifest, event)
 
         return refused
 
@@ -137,7 +138,7 @@ class Resizer:
                     raise
 
                 message = f"StatefulSet {owner.name} was recreated for its volumes; its pod keeps running"
-                self._record_event(manifest, Event("Normal", "StatefulSetRecreated", message))
+                self._announcer.record(manifest, Event("Normal", "StatefulSetRecreated", message))
                 await self._restore_field_owners(owner, recreated)
 
             case ReleasePod(pod):
@@ -146,7 +147,7 @@ class Resizer:
 
             case RestartPod(pod, restart):
                 await self._writer.delete(PODS, pod)
-                self._record_event(manifest, Event("Normal", "Restarting", f"the pod restarts: {restart.why}"))
+                self._announcer.announce_restart(manifest, restart)
 
     async def _restore_field_owners(self, owner: Owner, live: Manifest) -> None:
         """Gives the fields of a recreated StatefulSet back to their managers; every step tries until it has worked."""

@@ -32,6 +32,8 @@ _DESCRIBE_LIMITS = "kubectl -n {namespace} describe limitranges"
 _DESCRIBE_NAMESPACE = "kubectl describe namespace {namespace}"
 _DESCRIBE_SERVICES = "kubectl -n {namespace} describe services -l {selector}"
 _GET_OBJECTS = "kubectl -n {namespace} get statefulsets,pods -l {selector}"
+_GET_LABELS = "kubectl -n {namespace} get sts,svc,cm,secret --show-labels"
+_SHOW_CREDENTIALS = "kubectl dittofs credentials -n {namespace} {name}"
 _GET_SECRETS = "kubectl -n {namespace} get secrets"
 _GET_ACCOUNTS = "kubectl -n {namespace} get serviceaccounts"
 _GET_CLASSES = "kubectl get storageclasses"
@@ -47,6 +49,20 @@ NORMAL = (
         "Ready",
         "Normal",
         "The server serves NFS at the address in the message.",
+    ),
+    Reason(
+        "Recovered",
+        "",
+        "Normal",
+        "The server is ready again after a failure or a long outage, or another condition is in order again. The "
+        "message has the former reason and roughly how long that took.",
+    ),
+    Reason(
+        "ServerDeleted",
+        "",
+        "Normal",
+        "The DittoServer is gone. Its volume claims and generated Secrets, which the message names, are kept.",
+        "Create a DittoServer of the same name to use them again, or delete them to delete the data.",
     ),
     Reason("Assigned", "EndpointsReady", "", "Every Service exists and has the addresses that its type promises."),
     Reason("Bound", "StorageReady", "", "Every volume claim is bound and has the requested size."),
@@ -138,7 +154,50 @@ PROGRESS = (
         "Normal",
         "The operator deleted an outdated pod that could not become ready, so that the next one can start.",
     ),
-    Reason("Restarting", "", "Normal", "The pod restarts for the reason in the message."),
+    Reason(
+        "Created",
+        "",
+        "Normal",
+        "The operator created the objects in the message: for a new server, after an edit, or because somebody deleted "
+        "them.",
+    ),
+    Reason(
+        "Changed",
+        "",
+        "Normal",
+        "The operator changed the fields in the message, because the spec asks for something else than before, or the "
+        "operator's settings for all servers do.",
+    ),
+    Reason(
+        "Deleted",
+        "",
+        "Normal",
+        "The operator deleted the objects in the message, because the spec does not ask for them any more.",
+    ),
+    Reason(
+        "Adopted",
+        "",
+        "Normal",
+        "The operator applies the objects in the message from now on: they come from the Go operator, or somebody "
+        "created them before.",
+    ),
+    Reason(
+        "Restored",
+        "",
+        "Warning",
+        "Somebody changed fields that the operator sets, and it changed them back. The message names the fields and, "
+        "where the API server knows it, the program that wrote them, such as kubectl-edit.",
+        "Change the DittoServer instead. If another controller writes the field again and again, make it leave these "
+        "objects alone. To change them for a while, [pause the server](../how-to/pause-a-server.md).",
+        command=EDIT,
+    ),
+    Reason(
+        "Restarting",
+        "",
+        "Normal",
+        "The pod restarts, and the message says why: an edit of the spec, credentials that have changed, an annotation "
+        "that asks for it, a volume, a pod template that somebody changed, or a takeover from the Go operator.",
+    ),
     Reason(
         "RolloutPending",
         "",
@@ -164,6 +223,7 @@ SPEC = (
         "Warning",
         "An object of somebody else has a name that the server needs. The other objects are created.",
         "Delete or rename that object, or give the server another name.",
+        command=_GET_LABELS,
     ),
     Reason(
         "SectionRejected",
@@ -171,7 +231,7 @@ SPEC = (
         "Warning",
         "The API server accepts no pod with resources, securityContext or podSecurityContext as they are. An existing "
         "pod keeps the section unchanged, and everything else is applied.",
-        "Change the section as the message says.",
+        "Correct the field that the message names.",
         command=EDIT,
     ),
     Reason(
@@ -191,6 +251,15 @@ SPEC = (
         "[Recover the claim](../how-to/recover-a-volume-claim.md), or allow the loss with the annotation "
         '`dittofs.io/allow-data-loss: "true"`.',
         command=_DESCRIBE_CLAIMS,
+    ),
+    Reason(
+        "ChangeHeldBack",
+        "",
+        "Warning",
+        "The spec asks for another pod, and the present one stays as it is, because the next one could not start with "
+        "its Secrets.",
+        "Correct the Secret that the message names. The change is then applied at once.",
+        command=_GET_SECRETS,
     ),
     Reason(
         "FieldsIgnored",
@@ -235,21 +304,21 @@ WRITES = (
         "WriteFailed",
         "Ready, Reconciling, CredentialsReady",
         "Warning",
-        "The API server rejected an object or did not answer. The operator tries again. There is an Event, and the "
-        "condition CredentialsReady has this reason, only if the object is a Secret.",
+        "The API server rejected an object or did not answer. The operator tries again. The condition CredentialsReady "
+        "has this reason only if the object is a Secret.",
         "If the API server refuses the object, remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceMissing",
         "Ready, Reconciling, EndpointsReady",
-        "",
+        "Warning",
         "The server runs, but one of its Services could not be created.",
         "Remove the cause that the message quotes. The operator tries again.",
     ),
     Reason(
         "ServiceOutdated",
         "Ready, Reconciling, EndpointsReady",
-        "",
+        "Warning",
         "The server runs, but one of its Services could not be changed as the spec asks.",
         "Remove the cause that the message quotes. The operator tries again.",
     ),
@@ -275,7 +344,7 @@ WRITES = (
     Reason(
         "ServiceTerminating",
         "Ready, Reconciling, EndpointsReady",
-        "",
+        "Warning",
         "A Service is being deleted and is kept by a finalizer. It is created again once it is gone.",
         "Whoever set the finalizer has to remove it; usually the load balancer is still being removed.",
         command=_GET_FINALIZERS,
@@ -283,7 +352,7 @@ WRITES = (
     Reason(
         "ConfigMapTerminating",
         "Ready, Reconciling",
-        "",
+        "Warning",
         "The ConfigMap is being deleted and is kept by a finalizer. It is created again once it is gone.",
         "Whoever set the finalizer has to remove it.",
         command=_GET_FINALIZERS,
@@ -351,7 +420,7 @@ STORAGE = (
         "Ready, StorageReady",
         "Warning",
         "A volume claim is being deleted, and its data with it once the pod ends. The pod is not restarted.",
-        "[Recover the claim](../how-to/recover-a-volume-claim.md).",
+        "Do not restart the pod. [Recover the claim](../how-to/recover-a-volume-claim.md) first.",
         command=_DESCRIBE_CLAIMS,
     ),
     Reason(
@@ -474,6 +543,7 @@ CREDENTIALS = (
         "not restarted.",
         "Correct the Secret that the message names, the bucket or its policy. The operator tries again at once when "
         "the Secret changes, otherwise within 5 minutes.",
+        command=_SHOW_CREDENTIALS,
     ),
     Reason(
         "ServerUnreachable",
@@ -560,7 +630,7 @@ POD = (
     Reason(
         "QuotaExceeded",
         "Ready",
-        "",
+        "Warning",
         "A ResourceQuota of the namespace does not admit the pod.",
         "Raise the quota, or free some of it.",
         command=_DESCRIBE_QUOTAS,
@@ -568,7 +638,7 @@ POD = (
     Reason(
         "ResourcesNotSpecified",
         "Ready",
-        "",
+        "Warning",
         "A ResourceQuota of the namespace requires resources that the spec does not set.",
         "Set spec.resources as the quota requires.",
         command=_DESCRIBE_QUOTAS,
@@ -576,7 +646,7 @@ POD = (
     Reason(
         "LimitRangeViolation",
         "Ready",
-        "",
+        "Warning",
         "spec.resources does not fit a LimitRange of the namespace.",
         "Change one of the two.",
         command=_DESCRIBE_LIMITS,
@@ -584,7 +654,7 @@ POD = (
     Reason(
         "PodSecurityViolation",
         "Ready",
-        "",
+        "Warning",
         "The namespace enforces a Pod Security level, or OpenShift an SCC, that securityContext or podSecurityContext "
         "violates.",
         "Change the security context, or have an administrator change the label of the namespace or grant another SCC.",
@@ -593,7 +663,7 @@ POD = (
     Reason(
         "ClaimNotCreated",
         "Ready",
-        "",
+        "Warning",
         "A volume claim that the pod needs was refused, for example by a quota or a webhook.",
         "Remove the cause that the message quotes, such as a quota. The claim is then created by itself.",
         command=_DESCRIBE_QUOTAS,
@@ -601,7 +671,7 @@ POD = (
     Reason(
         "ServiceAccountNotFound",
         "Ready",
-        "",
+        "Warning",
         "The ServiceAccount of the pod does not exist.",
         "Create it again.",
         command=_GET_ACCOUNTS,
@@ -609,7 +679,7 @@ POD = (
     Reason(
         "PodNotCreated",
         "Ready",
-        "",
+        "Warning",
         "The pod was refused for another reason, such as a webhook.",
         "Remove the cause that the message quotes, such as a policy. The pod is then created by itself.",
         command=_DESCRIBE_STATEFUL_SET,
@@ -638,9 +708,18 @@ POD = (
         command=DESCRIBE_POD,
     ),
     Reason(
+        "NotReady",
+        "",
+        "Warning",
+        "The pod is not ready for a reason that another program gave, such as a node that evicted it. The condition "
+        "Ready has that reason.",
+        "Look at the pod.",
+        command=DESCRIBE_POD,
+    ),
+    Reason(
         "Unschedulable",
         "Ready",
-        "",
+        "Warning",
         "No node accepts the pod; the message quotes the scheduler.",
         "Free resources, add a node, or change the spec.",
         command=DESCRIBE_POD,
@@ -648,7 +727,7 @@ POD = (
     Reason(
         "ImagePullBackOff",
         "Ready",
-        "",
+        "Warning",
         "The image cannot be pulled; the message quotes the registry.",
         "Fix spec.image, or the image of a sidecar in spec.podTemplate, or name a Secret with credentials in "
         "spec.imagePullSecrets.",
@@ -657,7 +736,7 @@ POD = (
     Reason(
         "CreateContainerError",
         "Ready",
-        "",
+        "Warning",
         "The container could not be created.",
         "Remove the cause that the message quotes from the node.",
         command=DESCRIBE_POD,
@@ -665,7 +744,7 @@ POD = (
     Reason(
         "CrashLoopBackOff",
         "Ready",
-        "",
+        "Warning",
         "The server ended; the message has the exit code.",
         "Find the cause in the log of the run that ended.",
         command=_EARLIER_LOG,
@@ -682,7 +761,7 @@ POD = (
     Reason(
         "SidecarFailed",
         "Ready",
-        "",
+        "Warning",
         "A container that somebody added next to the server ended.",
         "Find the cause in its log, with the kubectl logs command in the message.",
         command=DESCRIBE_POD,
@@ -690,7 +769,7 @@ POD = (
     Reason(
         "InitContainerFailed",
         "Ready",
-        "",
+        "Warning",
         "A container that somebody added to run before the server failed.",
         "Find the cause in its log, with the kubectl logs command in the message.",
         command=DESCRIBE_POD,
@@ -698,7 +777,7 @@ POD = (
     Reason(
         "Unhealthy",
         "Ready",
-        "",
+        "Warning",
         "The container runs and no longer answers its health check.",
         "See the log of the server.",
         command=_SERVER_LOG,
@@ -706,7 +785,7 @@ POD = (
     Reason(
         "VolumeAttachFailed",
         "Ready",
-        "",
+        "Warning",
         "The node cannot attach a volume.",
         "Find out which node still holds the volume that the message names.",
         command=_GET_ATTACHMENTS,
@@ -714,7 +793,7 @@ POD = (
     Reason(
         "MountFailed",
         "Ready",
-        "",
+        "Warning",
         "The node cannot mount a volume.",
         "Remove the cause that the message quotes from the node.",
         command=DESCRIBE_POD,
@@ -722,7 +801,7 @@ POD = (
     Reason(
         "PodSandboxFailed",
         "Ready",
-        "",
+        "Warning",
         "The pod has no network or no sandbox on its node.",
         "Check the node's network plugin and container runtime.",
         command=DESCRIBE_POD,
@@ -730,16 +809,17 @@ POD = (
     Reason(
         "NodeLost",
         "Ready",
-        "",
+        "Warning",
         "The node of the pod no longer answers, is deleted or is marked as out of service. No other pod may use the "
         "volumes until the pod is known to have ended.",
-        "See [The node is lost](../how-to/troubleshoot-a-server.md#the-node-is-lost).",
+        "Bring the node back. Only if its machine is surely powered off, mark it as out of service: see "
+        "[The node is lost](../how-to/troubleshoot-a-server.md#the-node-is-lost).",
         command=_GET_NODES,
     ),
     Reason(
         "NodeNotReady",
         "Ready",
-        "",
+        "Warning",
         "The node of the pod answers, and is not ready.",
         "Repair the node, or drain it while its kubelet answers.",
         command=_GET_NODES,
@@ -747,7 +827,7 @@ POD = (
     Reason(
         "NodeUnknown",
         "Ready",
-        "",
+        "Warning",
         "The pod does not end or lost its readiness, and the operator may not look at its node.",
         "See whether the node is ready: kubectl get node.",
         command=_GET_NODES,

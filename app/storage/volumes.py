@@ -61,8 +61,7 @@ class Volume:
         return None if self.size is None else quantity.parse(self.size)
 
     def claim_name(self, server: str) -> str:
-        """Returns the name that the StatefulSet controller gives to the claim of the only pod."""
-        return f"{self.name}-{server}-0"
+        return claim_name(self.name, server)
 
 
 METADATA, CONTENT, CACHE = "metadata", "content", "cache"
@@ -72,7 +71,13 @@ SECOND_METADATA_PATH = "/data/store/metadata"
 # folder of the metadata volume, mounted a second time.
 CONTROL_PLANE = "controlplane"
 DATABASE_MOUNT_PATH = "/data/controlplane"
-_CLAIM_NAME = re.compile("(?:metadata|content|cache|controlplane)-(.+)-0")
+VOLUME_NAMES = (METADATA, CONTENT, CACHE, CONTROL_PLANE)
+_CLAIM_NAME = re.compile(f"(?:{'|'.join(VOLUME_NAMES)})-(.+)-0")
+
+
+def claim_name(volume: str, server: str) -> str:
+    """Returns the name that the StatefulSet controller gives to the claim of the only pod."""
+    return f"{volume}-{server}-0"
 
 
 def volumes(storage: Storage) -> tuple[Volume, ...]:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from app.storage.events import Event, transition_events
+from app.storage.events import Event
 from app.storage.facts import Claim, StorageClass, StorageClasses
 from app.storage.finding import rejection
 from app.storage.live import LiveState
@@ -13,6 +13,7 @@ from app.storage.problem import Problem, Stage
 from app.storage.reading import read
 from app.storage.services import services
 from app.storage.status import Observation, conditions, invalid_spec, status
+from app.storage.status_events import status_events
 from app.storage.unstructured import Manifest
 from tests.harness.server_table import server, storage
 
@@ -121,5 +122,5 @@ def reasons(observation: Observation, manifest: Manifest | None = None) -> dict[
 
 def events_of(before: Manifest | None, observation: Observation, manifest: Manifest | None = None) -> list[Event]:
     """Returns the Events of a change from one status to that of the observation."""
-    after = status_of(observation, manifest)
-    return list(transition_events(conditions({"status": before}), conditions({"status": after})))
+    manifest = manifest or dittoserver()
+    return list(status_events(read(manifest).server, before or {}, status_of(observation, manifest)))

@@ -34,6 +34,8 @@ FAST = {
     "metadata": {"name": "fast"},
     "provisioner": "example.com/fast",
 }
+# helm renders the permissions once, for a namespace of this name.
+_ANY = "any-namespace"
 _KINDS = (CLAIMS, CONFIG_MAPS, DITTO_SERVERS, EVENTS, LEASES, PODS, SECRETS, SERVICES, STATEFUL_SETS)
 # By the names that kubectl accepts.
 RESOURCES = {name: kind for kind in _KINDS for name in (kind.kind.lower(), kind.plural)} | {"pvc": CLAIMS}
@@ -72,7 +74,7 @@ class Namespace:
         self.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, manifests)))
 
     def patch(self, kind: str, name: str, **change: Any) -> None:
-        self.kubectl("patch", kind, name, "--type=merge", "-p", json.dumps(change))
+        self.control_plane.patch(f"{self._path(kind)}/{name}", change)
 
     def get(self, kind: str, name: str) -> Any:
         """Returns the object, or None when it does not exist."""
@@ -136,8 +138,11 @@ class OperatorNamespace(Namespace):
         self_managed: bool = False,
     ) -> None:
         super().__init__(control_plane, namespace)
+        self._begun = control_plane.audit_log.stat().st_size
         self.user = f"system:serviceaccount:{namespace}:{ACCOUNT}"
-        self.apply(*permissions(namespace, confined=confined, self_managed=self_managed), FAST)
+        for manifest in permissions(namespace, confined=confined, self_managed=self_managed):
+            control_plane.apply(_path_of(manifest), manifest)
+        control_plane.apply("/apis/storage.k8s.io/v1/storageclasses/fast", FAST)
         self.kubeconfig = (proxy or control_plane).kubeconfig_for(ACCOUNT, namespace)
         names = (f"--certificate-secret={namespace}-tls", f"--webhook-configuration={namespace}")
         self.flags = ("--kubeconfig", self.kubeconfig, *(names if self_managed else ()), *flags)
@@ -159,20 +164,20 @@ class OperatorNamespace(Namespace):
 
     def requests(self) -> list[Request]:
         """Returns all requests of the operator to the API server, in order."""
-        return requests_of(self.control_plane, self.user)
+        return requests_of(self.control_plane, self.user, self._begun)
 
     def writes(self) -> list[Request]:
         """Returns its writes, without those to the Lease."""
         return [request for request in self.requests() if request.writes and request.resource != "leases"]
 
 
-def requests_of(control_plane: ControlPlane, user: str) -> list[Request]:
-    """Returns all requests of a user to the API server, in order."""
+def requests_of(control_plane: ControlPlane, user: str, since: int = 0) -> list[Request]:
+    """Returns all requests of a user to the API server, in order, from this size of the audit log on."""
     requests = []
-    # The log has the requests of everybody, and those of earlier tests.
-    lines = control_plane.audit_log.read_text().splitlines()
+    # The log has the requests of everybody.
+    lines = control_plane.audited(since)
 
-    for entry in (json.loads(line) for line in lines if user in line):
+    for entry in (json.loads(line) for line in lines if user.encode() in line):
         # A client without a valid token has no username.
         if entry["user"].get("username") != user or entry["stage"] != "ResponseComplete":
             continue
@@ -200,11 +205,21 @@ def registration(url: str, namespace: str, **trust: str) -> list[Manifest]:
 
 def permissions(namespace: str, *, confined: bool = False, self_managed: bool = False) -> list[Manifest]:
     """Renders the ServiceAccount and the roles that the chart binds to it, named after the namespace."""
-    values = [f"fullnameOverride={namespace}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false"]
+    values = [f"fullnameOverride={_ANY}", f"serviceAccount.name={ACCOUNT}", "rbac.aggregate=false"]
     if not self_managed:
         values += ["certificates.provider=secret", "certificates.secretName=files"]
     if confined:
-        values.append(f"namespaces={{{namespace}}}")
+        values.append(f"namespaces={{{_ANY}}}")
 
-    rendered = manifests(namespace, namespace, *values)
-    return [manifest for manifest in rendered if "Role" in manifest["kind"] or manifest["kind"] == "ServiceAccount"]
+    rendered = manifests(_ANY, _ANY, *values)
+    chosen = [manifest for manifest in rendered if "Role" in manifest["kind"] or manifest["kind"] == "ServiceAccount"]
+    objects: list[Manifest] = json.loads(json.dumps(chosen).replace(_ANY, namespace))
+    return objects
+
+
+def _path_of(manifest: Manifest) -> str:
+    """Returns the path of an account, a role or a binding."""
+    version, metadata = manifest["apiVersion"], manifest["metadata"]
+    root = f"/apis/{version}" if "/" in version else f"/api/{version}"
+    namespace = f"/namespaces/{metadata['namespace']}" if "namespace" in metadata else ""
+    return f"{root}{namespace}/{manifest['kind'].lower()}s/{metadata['name']}"

@@ -4,13 +4,13 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.errors import NotFound
+from app.cluster.errors import Conflict, NotFound
 from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
@@ -134,8 +134,17 @@ class ReconcilerNamespace:
         version = int(resource_version(await self.cluster.apply(SECRETS, manifest)))
         await until_async(lambda: self.informers.secrets_metadata.version((self.namespace, name)) >= version)
 
-    async def delete(self, resource: Resource, name: str) -> None:
-        await self.cluster.delete(resource, await self.live(resource, name))
+    async def delete(self, resource: Resource, name: str = "files", *, orphan: bool = False) -> None:
+        """Deletes the object as kubectl does, also when a controller changes it at the same time."""
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(Conflict):
+                    await self.cluster.delete(resource, await self.live(resource, name), orphan=orphan)
+                    return
+
+    async def delete_known(self, resource: Resource, name: str) -> None:
+        """Deletes the object and waits until the informers lack it."""
+        await self.delete(resource, name)
         store = self.informers.secrets_metadata if resource == SECRETS else self.informers.stateful_sets
         await until_async(lambda: (self.namespace, name) not in store)
 

@@ -71,7 +71,7 @@ async def test_a_server_that_is_deleted_goes_after_its_secrets_are_kept(site: Re
     await site.reconcile()
     await own_secret(site, server)
     await hold(site, FINALIZER)
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     await until_async(
         lambda: bool((site.informers.servers.get(site.key) or server)["metadata"].get("deletionTimestamp"))
     )
@@ -120,7 +120,7 @@ async def test_a_paused_server_keeps_the_finalizer_until_it_is_deleted(site: Rec
 
     assert await finalizers(site) == [FINALIZER]
 
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     await until_async(lambda: is_terminating(site.informers.servers.get(site.key) or {"metadata": {}}))
     await site.reconcile()
 

@@ -12,10 +12,13 @@ from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Reconciler, Result
 from app.storage.claims import CLAIM_PATIENCE_SECONDS
+from app.storage.pause import PAUSED, PAUSED_ANNOTATION, is_paused
+from app.storage.restart_cause import RestartCause
 from app.storage.rollout import blocks
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.log_lines import record_lines
 from tests.harness.reconciler_namespace import (
     ReconcilerNamespace,
     Retry,
@@ -193,6 +196,8 @@ async def test_credentials_that_cannot_be_read_are_not_taken_for_absent(site: Re
 
 
 async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(site: ReconcilerNamespace) -> None:
+    causes = []
+    site.reconciler.restart_handlers.append(lambda key, cause: causes.append((key, cause)))
     await site.put_secret("s3", **KEYS)
     await site.create_server(**s3())
     await site.reconcile()
@@ -207,7 +212,8 @@ async def test_credentials_that_change_restart_the_pod_and_half_of_them_do_not(s
     await site.reconcile()
 
     assert await site.template() != before
-    assert [each.reason for each in site.events] == ["SecretIncomplete", "Restarting"]
+    assert [each.reason for each in site.events] == ["Created", "SecretIncomplete", "Restarting", "Recovered"]
+    assert causes == [(site.key, RestartCause.CREDENTIALS)]
 
 
 async def test_a_pod_that_is_not_ready_makes_way_for_the_one_that_is_wanted(site: ReconcilerNamespace) -> None:
@@ -240,7 +246,7 @@ async def test_no_pod_makes_way_while_its_configmap_is_not_ours(site: Reconciler
     await site.change_spec(image="example.com/dittofs:1")
     await until_async(lambda: bool(site.pod and site.stateful_set and blocks(site.pod, site.stateful_set)))
 
-    await site.cluster.delete(CONFIG_MAPS, await site.live(CONFIG_MAPS, "files-config"))
+    await site.delete(CONFIG_MAPS, "files-config")
     metadata = {"name": "files-config", "namespace": site.namespace}
     await site.cluster.create(CONFIG_MAPS, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
     await until_async(lambda: (site.namespace, "files-config") not in site.informers.config_maps)
@@ -263,10 +269,11 @@ async def test_of_a_server_that_goes_meanwhile_no_restart_is_told(site: Reconcil
         return True
 
     site.leads = goes
+    site.events.clear()
     await site.reconcile()
 
     assert site.key not in known
-    assert site.events == []
+    assert [event.reason for event in site.events] == ["ServerDeleted"]
 
 
 async def test_a_server_is_stopped_though_its_credentials_are_broken(site: ReconcilerNamespace) -> None:
@@ -274,7 +281,7 @@ async def test_a_server_is_stopped_though_its_credentials_are_broken(site: Recon
     await site.create_server(**s3())
     await site.reconcile()
     before = await site.template()
-    await site.delete(SECRETS, "s3")
+    await site.delete_known(SECRETS, "s3")
     await site.change_spec(replicas=0, **s3())
     found = await site.live(STATEFUL_SETS)
 
@@ -291,14 +298,14 @@ async def test_a_generated_secret_that_is_lost_is_not_made_up_anew_while_a_pod_m
 ) -> None:
     await site.create_server()
     await site.reconcile()
-    await site.delete(SECRETS, "files-jwt-secret")
+    await site.delete_known(SECRETS, "files-jwt-secret")
     await site.reconcile()
 
     assert await site.condition("CredentialsReady") == ("False", "SecretNotFound")
     assert "generated Secret files-jwt-secret is gone: put it back" in site.events[-1].message
     assert not await site.exists(SECRETS, "files-jwt-secret")
 
-    await site.delete(STATEFUL_SETS, "files")
+    await site.delete_known(STATEFUL_SETS, "files")
     await site.reconcile()
 
     assert await site.exists(SECRETS, "files-jwt-secret")
@@ -350,8 +357,9 @@ async def test_a_connection_string_that_cannot_be_read_is_told_without_a_word_of
     await site.put_secret("dsn", url="hunter2 is the password")
     await site.create_server(**POSTGRES)
     await site.reconcile()
-    [news] = site.events
+    [creation, news] = site.events
 
+    assert creation.reason == "Created"
     assert news.reason == "SecretIncomplete"
     assert 'Postgres Secret "dsn" key "url": expected postgres://' in news.message
     assert "hunter2" not in news.message
@@ -512,7 +520,7 @@ async def test_a_recreated_server_is_judged_anew(site: ReconcilerNamespace) -> N
 
     assert await site.condition("Stalled") == ("True", "SectionRejected")
 
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     await until_async(lambda: site.key not in site.informers.servers)
 
     await site.create_server(securityContext={"runAsUser": 1000})
@@ -758,3 +766,29 @@ async def unlabelled(site: ReconcilerNamespace, resource: Resource, name: str) -
             metadata = {key: value for key, value in live["metadata"].items() if key != "labels"}
             with suppress(Conflict):
                 return await site.cluster.replace(resource, {**live, "metadata": metadata})
+
+
+async def test_what_ends_during_a_reconcile_is_forgotten(
+    site: ReconcilerNamespace, control_plane: ControlPlane
+) -> None:
+    await site.create_server()
+    control_plane.kubectl("-n", site.namespace, "annotate", "dittoserver", "files", f"{PAUSED_ANNOTATION}=true")
+    await until_async(lambda: is_paused(site.informers.servers.get(site.key) or {}))
+    await site.reconcile()
+    manifest = site.informers.servers.get(site.key)
+    assert manifest
+    servers, goes = site.informers.servers, True
+
+    def clock() -> datetime:
+        if goes:
+            servers.remove(manifest)
+        return site.now()
+
+    reconciler = Reconciler(site.cluster, site.informers, site.writer, site.record_event, clock)
+    await reconciler.reconcile(site.key)
+    goes = False
+    servers.put(manifest)
+    with record_lines() as lines:
+        await reconciler.reconcile(site.key)
+
+    assert [line["problem"] for line in lines if line["message"] == "held back"] == [PAUSED]

@@ -114,7 +114,7 @@ async def test_what_others_have_in_the_statefulset_stays_theirs(site: ExpansionN
 
 async def test_growth_waits_for_no_secret(site: ExpansionNamespace) -> None:
     pod = await site.create_ready_server()
-    await site.delete(SECRETS, "files-jwt-secret")
+    await site.delete_known(SECRETS, "files-jwt-secret")
     await site.change_sizes(cacheSize="2Gi")
 
     assert "files-jwt-secret is gone" in await site.reconcile_until("SecretNotFound", "CredentialsReady")
@@ -367,7 +367,7 @@ def capacity(site: ExpansionNamespace, claim: str = CLAIM) -> str | None:
 
 async def test_claims_of_an_earlier_life_are_the_floor_or_grow(site: ExpansionNamespace) -> None:
     await site.create_ready_server(metadataSize="3Gi")
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     await until_async(lambda: site.stateful_set is site.pod is None and site.key not in site.informers.servers, SECONDS)
     await site.create_ready_server(metadataSize="2Gi", cacheSize="2Gi", until="ClaimLarger")
 
@@ -428,9 +428,9 @@ async def test_a_claim_never_bound_is_named_until_it_is_deleted(site: ExpansionN
 
     assert (await site.live(DITTO_SERVERS))["status"]["volumes"][0] == first
 
-    await site.cluster.delete(CLAIMS, await site.live(CLAIMS, "metadata-files-0"))
+    await site.delete(CLAIMS, "metadata-files-0")
     await until_async(lambda: site.pod is not None, SECONDS)
-    await site.cluster.delete(PODS, await site.live(PODS, "files-0"))
+    await site.delete(PODS, "files-0")
 
     assert await site.reconcile_until("Bound") == "every claim is bound"
 
@@ -534,8 +534,8 @@ async def test_a_pod_whose_statefulset_was_removed_by_hand_gets_it_back_though_n
     site: ExpansionNamespace,
 ) -> None:
     pod = await site.create_ready_server()
-    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
-    await site.delete(SECRETS, "files-jwt-secret")
+    await site.delete(STATEFUL_SETS, orphan=True)
+    await site.delete_known(SECRETS, "files-jwt-secret")
     await until_async(lambda: site.stateful_set is None, SECONDS)
     await site.reconcile()
 
@@ -553,7 +553,7 @@ FINALIZER = "example.com/in-use"
 async def delete_claim(site: ExpansionNamespace, name: str = CLAIM) -> None:
     """Deletes it as kubectl does. The finalizer keeps it, as that of Kubernetes does while a pod on a node uses it."""
     await edit_finalizers(site, name, [FINALIZER])
-    await site.cluster.delete(CLAIMS, await site.live(CLAIMS, name))
+    await site.delete(CLAIMS, name)
     await until_async(lambda: terminating(site, name))
 
 
@@ -827,7 +827,7 @@ async def test_a_pod_without_its_statefulset_is_held_too(site: ExpansionNamespac
     """What would be created is not what the pod was made of, and would replace it."""
     pod = await site.create_ready_server()
     await delete_claim(site)
-    await site.cluster.delete(STATEFUL_SETS, await site.live(STATEFUL_SETS), orphan=True)
+    await site.delete(STATEFUL_SETS, orphan=True)
     await until_async(lambda: site.stateful_set is None)
 
     await rotate(site)

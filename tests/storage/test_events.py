@@ -15,6 +15,8 @@ from tests.harness.observations import (
     NAME_TAKEN,
     PENDING,
     SECRET_NOT_FOUND,
+    SERVICE_OUTDATED,
+    WRITE_FAILED,
     dittoserver,
     events_of,
     growing,
@@ -79,7 +81,7 @@ def test_a_finished_expansion_is_reported() -> None:
     grown = growing(capacity="10Gi")
     before = status_of(growing(), dittoserver(**LARGER_CACHE))
 
-    resized = Event("Normal", "Resized", "every volume has the size that the spec asks for")
+    resized = Event("Normal", "Resized", "every volume has the size that the spec asks for: metadata 10Gi, cache 10Gi")
 
     assert resized in events_of(before, grown, dittoserver(**LARGER_CACHE))
 
@@ -90,6 +92,7 @@ def test_a_share_that_fails_or_leaves_the_spec_is_told_once() -> None:
 
     assert [event.reason for event in share_events({}, {"shares": [failed]})] == ["ShareFailed"]
     assert [event.reason for event in share_events({"shares": [ready]}, {"shares": [retained]})] == ["ShareRetained"]
+    assert [event.reason for event in share_events({"shares": [failed]}, {"shares": [ready]})] == ["Recovered"]
     for entry in (ready, failed, retained):
         assert list(share_events({"shares": [entry]}, {"shares": [entry]})) == []
     assert list(share_events({"shares": [ready]}, {})) == []
@@ -107,3 +110,11 @@ def test_the_pause_of_a_server_without_its_secrets_is_no_warning_as_well() -> No
     new = starting(is_paused=True, problems=[paused_problem("files", "here", Stage.CREDENTIALS)])
 
     assert [(event.type, event.reason) for event in events_of(None, new)] == [("Normal", "Paused")]
+
+
+@pytest.mark.parametrize("problem", [WRITE_FAILED, SERVICE_OUTDATED])
+def test_what_cannot_be_written_is_reported_once(problem: Problem) -> None:
+    failed = running(problems=[problem])
+
+    assert events_of(status_of(running()), failed) == [Event("Warning", problem.reason, problem.message)]
+    assert events_of(status_of(failed), failed) == []
