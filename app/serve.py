@@ -139,9 +139,9 @@ async def _operating(
         cluster_domain=cluster_domain(settings.cluster_domain),
     )
     controller = Controller(informers, reconciler, settings.workers)
-    health.change_handlers.append(controller.wake)
+    health.change_handlers.append(partial(controller.wake, trigger="health"))
     # A server that was given stores and shares has another health.
-    provisioner.change_handlers += [controller.wake, health.ask_soon]
+    provisioner.change_handlers += [partial(controller.wake, trigger="stores and shares"), health.ask_soon]
 
     async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
         group.create_task(_reconcile(controller, (health, provisioner), lease, stop))

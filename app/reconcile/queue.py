@@ -66,6 +66,7 @@ class Queue:
         ready = self._urgent or self._usual
         if not ready:
             return None
+
         key, since = ready.popitem(last=False)
         self._works[key] = _Work(now)
         self._show_depth()
@@ -82,6 +83,10 @@ class Queue:
         delay = self._delays.get(key, FIRST_DELAY)
         self._delays[key] = min(2 * delay, LONGEST_DELAY)
         self._end(key, now, now + delay * (1 - self._jitter() / 2))
+
+    def unfinished_seconds(self, now: float) -> list[float]:
+        """Returns for how long each of the keys in work has been."""
+        return [now - work.started for work in self._works.values()]
 
     def wait(self, now: float) -> float | None:
         """Returns the seconds until a key can be taken; None when no key is waiting."""
@@ -103,9 +108,11 @@ class Queue:
         self._later.drop(key)
         if key in self._urgent or (key in self._usual and not urgent):
             return
+
         if key in self._usual:
             self._urgent[key] = self._usual.pop(key)
             return
+
         (self._urgent if urgent else self._usual)[key] = since
         self._show_depth()
         ADDS.inc()
@@ -121,6 +128,7 @@ class Queue:
         self._wake(now)
         work = self._works.pop(key)
         WORKED.observe(now - work.started)
+
         due = min(due, work.due)
         if work.added is not None:
             self._make_ready(key, work.added, urgent=work.urgent)
@@ -148,8 +156,10 @@ class _Later:
     def put(self, key: ObjectKey, due: float) -> None:
         if due >= self._due.get(key, inf):
             return
+
         self._due[key] = due
         heapq.heappush(self._heap, (due, key))
+
         if len(self._heap) > 2 * len(self._due) + 64:
             # Otherwise a key that is put off and added again, over and over, would fill the memory.
             self._heap = [(due, key) for key, due in self._due.items()]

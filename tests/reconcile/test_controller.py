@@ -3,6 +3,7 @@ what the stores hear is told them by the tests, besides the caches of an empty n
 """
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -13,11 +14,13 @@ from prometheus_client import REGISTRY
 
 from app.cluster.informers import Informers
 from app.cluster.reader import STATEFUL_SETS
-from app.reconcile.controller import MAX_KEYS_PER_TURN, Controller
+from app.reconcile.controller import MAX_KEYS_PER_TURN, RECHECK, RETRY, START, Controller
 from app.reconcile.reconciler import Reconciler, Result
 from app.storage.facts import StorageClass
+from app.storage.names import INSTANCE
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.log_lines import record_lines
 from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until_async
@@ -126,6 +129,15 @@ async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> 
             await until_async(lambda before=before: own.done["one"] > before)  # type: ignore[misc]
 
         assert own.done == {"one": 5, "two": 2, "other": 2}
+
+
+async def test_a_secret_wakes_servers_that_were_known_before_anybody_listened(world: World) -> None:
+    world.server("one", **s3(secretName="its-own"))
+    own = Own(nothing)
+    async with running(Controller(world.informers, own, workers=1)):
+        await until_async(lambda: own.done == {"one": 1})
+        world.secret("its-own")
+        await until_async(lambda: own.done == {"one": 2}, 10)
 
 
 async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(world: World) -> None:
@@ -259,7 +271,7 @@ async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
     ("failure", "message"), [(Result(retry="no answer"), "not reconciled"), (KeyError("spec"), "reconcile failed")]
 )
 async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
-    world: World, failure: Result | Exception, message: str, caplog: pytest.LogCaptureFixture
+    world: World, failure: Result | Exception, message: str
 ) -> None:
     tried: Counter[str] = Counter()
 
@@ -275,15 +287,80 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
     world.server("broken")
     world.server("sound")
     before = errors()
-    async with running(Controller(world.informers, own, workers=1)):
-        await until_async(lambda: own.done == {"broken": 1, "sound": 1})
+    with record_lines(logging.DEBUG) as lines:
+        async with running(Controller(world.informers, own, workers=1)):
+            await until_async(lambda: own.done == {"broken": 1, "sound": 1})
 
     assert tried == {"broken": 3, "sound": 1}
     assert errors() == before + 2
 
-    found = [record for record in caplog.records if record.message == message]
+    about = [line for line in lines if line["message"] in (message, "reconciled again")]
 
-    assert [vars(record)["object"] for record in found] == ["broken", "broken"]
+    assert {line["server"] for line in about} == {"broken"}
+    assert [line["trigger"] for line in about] == [START, RETRY, RETRY]
+    assert [line["level"] == "DEBUG" for line in about] == [False, True, False]
+    assert len({line["reconcile_id"] for line in about}) == 3
+
+
+async def test_another_reason_is_logged_and_the_same_is_not(world: World) -> None:
+    reasons = ["one", "one", "two", "two", "one", ""]
+
+    async def fail(_: ObjectKey) -> Result:
+        return Result(retry=reasons.pop(0))
+
+    own = Own(fail)
+    world.server("broken")
+    with record_lines() as lines:
+        async with running(Controller(world.informers, own, workers=1)):
+            await until_async(lambda: own.done == {"broken": 1})
+
+    assert [(line["message"], line.get("reason")) for line in lines] == [
+        ("not reconciled", "one"),
+        ("not reconciled", "two"),
+        ("not reconciled", "one"),
+        ("reconciled again", None),
+    ]
+
+
+async def test_a_deletion_is_logged_by_the_leader_alone(world: World) -> None:
+    own = Own(nothing)
+    controller = Controller(world.informers, own, workers=1)
+    with record_lines() as lines:
+        world.informers.servers.remove(world.server("one"))
+        server = world.server("two")
+        async with running(controller):
+            await until_async(lambda: own.done == {"two": 1})
+            world.informers.servers.remove(server)
+
+    assert [(line["message"], line["server"]) for line in lines] == [("server deleted", "two")]
+
+
+async def test_lines_name_the_event_that_woke_the_server(world: World) -> None:
+    async def warn(_: ObjectKey) -> Result:
+        logging.getLogger("app").warning("looked at")
+        return Result(0.01) if own.done["one"] == 3 else Result()
+
+    own = Own(warn)
+    with record_lines() as lines:
+        async with running(Controller(world.informers, own, workers=1)):
+            world.server("one", **s3(secretName="keys"))
+            await until_async(lambda: own.done["one"] == 1)
+            world.secret("keys")
+            await until_async(lambda: own.done["one"] == 2)
+            world.informers.services.put(world.named("one-nfs", **{INSTANCE: "one"}))
+            await until_async(lambda: own.done["one"] == 3)
+            world.secret("of-nobody")
+            world.server("one", **s3(secretName="keys"))
+            await until_async(lambda: own.done["one"] == 5)
+
+    assert {line["server"] for line in lines} == {"one"}
+    assert [line["trigger"] for line in lines] == [
+        "DittoServer",
+        "Secret keys",
+        "Service one-nfs",
+        "DittoServer",
+        RECHECK,
+    ]
 
 
 async def test_a_look_later_is_had(world: World) -> None:
@@ -323,6 +400,24 @@ async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: W
         assert not controller.running
 
     assert own.done.total() == 1
+
+
+async def test_stuck_workers_show_in_the_metrics_until_the_end(world: World) -> None:
+    async def never_end(_: ObjectKey) -> Result:
+        await asyncio.Event().wait()
+        return Result()
+
+    def sample(name: str) -> float:
+        return REGISTRY.get_sample_value(f"workqueue_{name}", {"name": "dittoserver"}) or 0
+
+    world.server("one")
+    world.server("two")
+    async with running(Controller(world.informers, Own(never_end), workers=2)):
+        await until_async(lambda: sample("longest_running_processor_seconds") > 0.1)
+
+        assert sample("longest_running_processor_seconds") < sample("unfinished_work_seconds")
+
+    assert sample("longest_running_processor_seconds") == sample("unfinished_work_seconds") == 0
 
 
 def errors() -> float:

@@ -309,6 +309,23 @@ def test_metrics_are_those_of_controller_runtime(queue: Queue) -> None:
     assert sample("adds_total") - before[0] == 3
 
 
+def test_unfinished_work_is_that_of_keys_in_work(queue: Queue) -> None:
+    for key in (A, B, C):
+        queue.add(key, 0.0)
+
+    assert queue.unfinished_seconds(1.0) == []
+
+    queue.take(1.0)
+    queue.take(2.0)
+
+    assert queue.unfinished_seconds(4.0) == [3.0, 2.0]
+
+    queue.failed(A, 5.0)
+    queue.done(B, 5.0)
+
+    assert queue.unfinished_seconds(6.0) == []
+
+
 def test_a_key_that_is_added_during_the_work_waits_from_then_on(queue: Queue) -> None:
     queue.add(A, 0.0)
     queue.take(0.0)
