@@ -11,6 +11,7 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from app import serve
 from app.__main__ import SUMMARIES, import_command
+from app.admission.metrics import WebhookCollector
 from app.storage.next_step import fill_in
 from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.pod import RESTARTED_AT
@@ -172,11 +173,12 @@ def metrics_page() -> str:
 
     # The registry offers no other way to the labels of a metric without samples.
     for collector in REGISTRY._collector_to_names:  # noqa: SLF001
-        if isinstance(collector, MetricWrapperBase):
-            [metric] = collector.describe()
-            name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-            labels = ", ".join(map(_code, collector._labelnames))  # noqa: SLF001
-            rows.append((_code(name), metric.type, labels, metric.documentation))
+        if isinstance(collector, MetricWrapperBase | WebhookCollector):
+            for metric in collector.collect():
+                name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+                labelled: Any = collector if isinstance(collector, MetricWrapperBase) else metric
+                labels = ", ".join(map(_code, labelled._labelnames))  # noqa: SLF001
+                rows.append((_code(name), metric.type, labels, metric.documentation))
 
     return _page(
         "Metrics",

@@ -18,15 +18,16 @@ def _compare(before: Mapping[str, Any], after: Mapping[str, Any], at: str) -> It
         yield {"op": "remove", "path": _pointer(at, name)}
 
     for name, value in after.items():
-        path = _pointer(at, name)
-        if value is before.get(name, _ABSENT):
+        old = before.get(name, _ABSENT)
+        if value is old:
             continue
 
-        if name not in before:
+        path = _pointer(at, name)
+        if old is _ABSENT:
             yield {"op": "add", "path": path, "value": value}
-        elif isinstance(value, Mapping) and isinstance(before[name], Mapping):
-            yield from _compare(before[name], value, path)
-        elif value != before[name] or type(value) is not type(before[name]):
+        elif isinstance(value, dict) and isinstance(old, dict):
+            yield from _compare(old, value, path)
+        elif value != old or type(value) is not type(old):
             yield {"op": "replace", "path": path, "value": value}
 
 

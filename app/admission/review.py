@@ -2,8 +2,8 @@
 
 import base64
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from enum import StrEnum
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,15 +20,26 @@ ALL_WARNINGS_CHARACTERS = 4096
 # No valid Kubernetes name is longer. One that was not validated yet can be, and would fill log and answer.
 NAME_CHARACTERS = 253
 
+INVALID = 422
+
 Answer = dict[str, Any]
+
+
+class Verdict(StrEnum):
+    """The outcome of a review, for logs and metrics."""
+
+    ALLOWED = "allowed"
+    WARNED = "warned"
+    PATCHED = "patched"
+    DENIED = "denied"
+    ERROR = "error"  # The object was not judged: the operator failed, or was asked about another kind.
 
 
 class NotAReview(ValueError):
     """The body is not an AdmissionReview that can be answered; the message says what was expected."""
 
 
-@dataclass(frozen=True)
-class Review:
+class Review(NamedTuple):
     """One request of the API server; `object` and `old_object` are as the client sent them, or None."""
 
     uid: str
@@ -111,7 +122,7 @@ def deny(review: Review, rejections: Sequence[Finding], warnings: Sequence[Findi
 
     status = {
         "status": "Failure",
-        "code": 422,
+        "code": INVALID,
         "reason": "Invalid",
         "message": f'{KIND}.{GROUP} "{one_line(review.name)}" is invalid: {reasons}',
         "details": {"name": review.name, "group": GROUP, "kind": KIND, "causes": causes},
@@ -124,6 +135,15 @@ def refuse(review: Review, code: int, message: str) -> Answer:
     """Denies for another reason than the object: the webhook is called wrongly, or failed."""
     status = {"status": "Failure", "code": code, "message": one_line(message)}
     return _answer(review, {"allowed": False, "status": status})
+
+
+def verdict_of(answer: Answer) -> Verdict:
+    response = answer["response"]
+    if not response["allowed"]:
+        return Verdict.DENIED if response["status"]["code"] == INVALID else Verdict.ERROR
+    if "patch" in response:
+        return Verdict.PATCHED
+    return Verdict.WARNED if "warnings" in response else Verdict.ALLOWED
 
 
 def _answer(review: Review, response: Answer, warnings: Sequence[Finding] = ()) -> Answer:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
-from app.cluster.lookup import gather
+from app.cluster.lookup import count_known, gather
 from app.cluster.reader import (
     CLAIMS,
     CONFIG_MAPS,
@@ -133,6 +133,7 @@ class Informers:
     async def look_up(self, needs: Needs) -> Facts:
         """Answers a review from the stores, and asks the API server only for what they do not know."""
         known, missing = self.known_facts(needs)
+        count_known(known)
         return known.merge(await gather(self, missing)) if missing else known
 
     def known_facts(self, needs: Needs) -> tuple[Facts, Needs]:

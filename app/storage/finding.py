@@ -2,18 +2,22 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 _MAX_QUOTED_CHARACTERS = 40
 
 
 @dataclass(frozen=True)
 class Finding:
-    """`path` is the field from the object's root; `message` is one line that names the field and what to do."""
+    """`path` is the field from the object's root; `message` is one line that names the field and what to do.
+
+    `rule` is the name of the rule that is not met; `judge` fills it in.
+    """
 
     path: str
     message: str
     rejects: bool = False
+    rule: str = field(default="", compare=False)
 
     @property
     def severity(self) -> str:

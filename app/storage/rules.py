@@ -117,7 +117,12 @@ def judge(change: Change, facts: Facts, rules: Sequence[Rule] | None = None) -> 
     # Whatever the spec says: finalizers and labels stay editable.
     if change.spec_is_unchanged:
         return []
-    return sort_findings(finding for rule in (RULES if rules is None else rules) for finding in rule(change, facts))
+
+    return sort_findings(
+        Finding(finding.path, finding.message, finding.rejects, rule.__name__)
+        for rule in (RULES if rules is None else rules)
+        for finding in rule(change, facts)
+    )
 
 
 def invalid_findings(reading: Reading) -> list[Finding]:

@@ -6,8 +6,17 @@ import httpx
 from fastapi import FastAPI
 
 from app.admission.review import wrap_in_review
+from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
 
 Json = dict[str, Any]
+
+
+async def classes(_needs: Needs) -> Facts:
+    return Facts(storage_classes=StorageClasses((StorageClass("fast", is_default=True),)))
+
+
+async def broken(_needs: Needs) -> Facts:
+    raise RuntimeError("out of order")
 
 
 def review(manifest: Any, old: Any = None, operation: str = "", uid: str = "u-1") -> Json:

@@ -1,5 +1,5 @@
 import base64
-import logging
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -12,21 +12,13 @@ from hypothesis import strategies as st
 
 from app.admission.api import BODY_BYTES, health, webhook
 from app.storage.defaulting import set_defaults
-from app.storage.facts import Facts, Needs, StorageClass, StorageClasses
 from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
-from tests.admission.reviews import Json, client, review
+from tests.admission.reviews import Json, broken, classes, client, review
 from tests.harness.json_strategies import ANY_JSON
+from tests.harness.log_lines import record_lines
 from tests.harness.server_table import server, storage
 
 pytestmark = pytest.mark.anyio
-
-
-async def classes(_needs: Needs) -> Facts:
-    return Facts(storage_classes=StorageClasses((StorageClass("fast", is_default=True),)))
-
-
-async def broken(_needs: Needs) -> Facts:
-    raise RuntimeError("out of order")
 
 
 async def ask(path: str, question: Json, gather: Any = classes) -> Json:
@@ -133,6 +125,14 @@ async def test_what_is_no_review_is_refused_with_a_reason(
     assert error in answer.json()["error"]
 
 
+@pytest.mark.parametrize(("method", "path", "code"), [("GET", VALIDATE_PATH, 405), ("POST", "/elsewhere", 404)])
+async def test_only_a_post_to_a_webhook_is_a_review(method: str, path: str, code: int) -> None:
+    async with client(webhook(classes)) as api:
+        answer = await api.request(method, path, json=review(server()))
+
+    assert answer.status_code == code
+
+
 @pytest.mark.parametrize(("depth", "code"), [(500, 200), (1000, 200), (100_000, 400)])
 @pytest.mark.parametrize("path", [MUTATE_PATH, VALIDATE_PATH])
 async def test_a_deeply_nested_object_gets_an_answer(path: str, depth: int, code: int) -> None:
@@ -201,17 +201,38 @@ async def test_a_body_of_unknown_length_is_capped() -> None:
     assert sent <= BODY_BYTES + 2**21
 
 
-async def test_a_decision_is_logged_on_one_line(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO)
-    await ask(VALIDATE_PATH, review(server("a-server", nfsPort=0)))
-    [record] = [vars(logged) for logged in caplog.records if logged.message == "reviewed"]
+async def test_a_body_in_tiny_parts_is_read_fast() -> None:
+    part, parts = {"type": "http.request", "body": b" ", "more_body": True}, 20_000
+    messages = iter([{**part, "body": b" " * (BODY_BYTES - 2 * parts)}, *[part] * parts, {**part, "more_body": False}])
 
-    assert record["uid"] == "u-1"
-    assert record["operation"] == "CREATE"
-    assert (record["namespace"], record["object"]) == ("default", "a-server")
-    assert record["verdict"] == "denied"
-    assert record["milliseconds"] > 0
-    assert "nfsPort must be between" in record["reason"]
+    async def receive() -> Any:
+        return next(messages)
+
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    started = time.process_time()
+    await webhook(classes)({"type": "http", "method": "POST", "path": VALIDATE_PATH, "headers": headers}, receive, send)
+
+    assert sent[0]["status"] == 400
+    # To copy all of it for each part takes more than ten.
+    assert time.process_time() - started < 2
+
+
+async def test_a_decision_is_logged_on_one_line() -> None:
+    with record_lines() as lines:
+        await ask(VALIDATE_PATH, review(server("a-server", nfsPort=0)))
+    [line] = [line for line in lines if line["message"] == "reviewed"]
+
+    assert line["review_id"] == "u-1"
+    assert line["operation"] == "CREATE"
+    assert (line["namespace"], line["server"]) == ("default", "a-server")
+    assert line["verdict"] == "denied"
+    assert line["milliseconds"] > 0
+    assert "nfsPort must be between" in line["reason"]
 
 
 async def test_readiness_gives_the_reason() -> None:
@@ -223,6 +244,19 @@ async def test_readiness_gives_the_reason() -> None:
         why = None
 
         assert (await api.get("/readyz")).status_code == 200
+
+
+async def test_named_metrics_come_without_the_servers() -> None:
+    async def server_metrics() -> AsyncIterator[str]:
+        yield "of_servers 1\n"
+
+    async with client(health(lambda: None, server_metrics)) as api:
+        text = (await api.get("/metrics?name[]=controller_runtime_webhook_requests_total")).text
+        whole = (await api.get("/metrics")).text
+
+    names = {line.split("{")[0] for line in text.splitlines() if not line.startswith("#")}
+    assert names == {"controller_runtime_webhook_requests_total"}
+    assert whole.endswith("of_servers 1\n")
 
 
 async def test_metrics_have_the_names_of_controller_runtime() -> None:

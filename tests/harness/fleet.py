@@ -106,8 +106,9 @@ def count_objects(operated: OperatorNamespace, resource: Resource) -> int:
 
 
 def metric(operator: Operator, name: str) -> float:
-    """Returns the sum of the metric over all its labels, without those of errors."""
-    text = operator.health("/metrics").text
+    """Returns the sum of a metric of the operator itself over all its labels, without those of errors."""
+    # The whole page takes the operator a fifth of a second with a thousand servers, which it would lack elsewhere.
+    text = operator.health(f"/metrics?name[]={name}").text
     lines = re.findall(rf"^({name}[{{ ].*) (\S+)$", text, re.MULTILINE)
     return sum(float(value) for labels, value in lines if 'result="error"' not in labels)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client import REGISTRY
@@ -90,12 +92,17 @@ async def serving(
     async with asyncio.TaskGroup() as group:
         group.create_task(site.running.serve())
         yield site.running
-        if not site.running.should_exit:
+        if not site.running.is_draining:
             await site.running.drain(0)
 
 
-def seconds_left() -> float | None:
-    return REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", {"certificate": "serving"})
+def seconds_left(certificate: str = "serving") -> float:
+    """Returns what the metric says, in both of its forms."""
+    labels = {"certificate": certificate}
+    timestamp = REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_timestamp_seconds", labels) or 0
+    seconds = REGISTRY.get_sample_value("dittofs_operator_certificate_expiry_seconds", labels)
+    assert seconds == pytest.approx(timestamp - time.time(), abs=60)
+    return timestamp - time.time()
 
 
 def der(pair: Pair) -> bytes:
