@@ -15,19 +15,19 @@ from app.storage.unusable_input import UnusableInput
 SUMMARIES = {
     "check": "Check DittoServer manifests before applying them.",
     "crd": "Print the CustomResourceDefinition of DittoServers.",
-    "credentials": "List the Secrets of a DittoServer and what is wrong with them.",
+    "credentials": "List the Secrets of DittoServers and what is wrong with them.",
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
-    "events": "List the Events about a DittoServer and its objects, the newest first.",
-    "logs": "Print the log of a DittoServer's pod.",
-    "pause": "Keep the operator from changing anything for DittoServers.",
+    "events": "List the Events about DittoServers and their objects, newest first.",
+    "logs": "Print the logs of DittoServers' pods.",
+    "pause": "Pause the reconciliation of DittoServers.",
     "plan": "Preview what applying DittoServer manifests would change.",
     "render": "Print the objects that the operator creates for DittoServers.",
     "restart": "Restart the pods of DittoServers.",
-    "resume": "Let the operator work on DittoServers again that were paused.",
-    "review": "Print an AdmissionReview of a DittoServer, to test the webhook with.",
+    "resume": "Resume the reconciliation of paused DittoServers.",
+    "review": "Print an AdmissionReview of a DittoServer for testing the webhook.",
     "serve": "Run the operator: the admission webhook and the reconciler.",
-    "status": "Tell how DittoServers are, what is wrong, and what to do next.",
-    "tree": "Show the objects of DittoServers below them, each with its state.",
+    "status": "Show the state of DittoServers, what is wrong, and what to do next.",
+    "tree": "Show DittoServers and their objects as a tree, each with its state.",
 }
 # They run the operator, or test its webhook, which nobody does with kubectl.
 SERVER_COMMANDS = ("review", "serve")

@@ -2,17 +2,17 @@
 
 import asyncio
 import base64
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
 
-from app.cli.options import Source, option, source_options
-from app.cli.output import format_table, print_lines
+from app.cli.options import Target, option, report_option, target_options
+from app.cli.output import format_table, print_report
 from app.cluster.errors import ClusterError, NotFound, Unavailable
 from app.cluster.reader import SECRETS, Reader
-from app.cluster.survey import survey
+from app.cluster.survey import list_servers
 from app.storage.facts import Secret, Unknown
 from app.storage.reading import read
 from app.storage.secret_references import (
@@ -23,50 +23,59 @@ from app.storage.secret_references import (
     generated_references,
     secret_findings,
 )
+from app.storage.spec import KIND
 from app.storage.unstructured import Manifest, ObjectKey
 
+SERVER_HEADINGS = ("namespace", "server")
 HEADINGS = ("purpose", "secret", "keys", "state")
 
 
 @click.command()
-@click.argument("name")
-@source_options
-@option("--namespace", "-n", help="Namespace of the server; by default, the one of the kubeconfig's context.")
-@option("--show", is_flag=True, help="Print the user name and the first password of the administrator, too.")
-def credentials(name: str, source: Source, namespace: str | None, *, show: bool) -> None:
-    """List the Secrets of a DittoServer and what is wrong with them.
+@target_options
+@report_option
+@option("--show", is_flag=True, help="Also print the user name and the first password of the administrator.")
+def credentials(target: Target, output: str, *, show: bool) -> None:
+    """List the Secrets of DittoServers and what is wrong with them.
 
     No value is printed, but with --show the password in the Secret of the administrator. It counts only when the server
     starts for the first time: whoever has changed it inside the server since then has to know it. You need the
     permission to get the Secrets.
     """
 
-    async def look() -> tuple[list[Credential], list[str]]:
-        async with source.open() as (reader, context_namespace, _):
-            live = await survey(reader, namespace or context_namespace, names=[name])
-            listings = [await list_credentials(reader, *server) for server in live.servers.items()]
+    async def look() -> list[Credential]:
+        async with target.open() as (reader, scope, _):
+            servers = await list_servers(reader, scope.namespace, scope.names, scope.labels)
+            listings = [await list_credentials(reader, *item) for item in sorted(servers.items())]
             listed = [item for listing in listings for item in listing]
-            passwords = [await read_password(reader, item) for item in listed if item.is_password] if show else []
-            return listed, passwords
+            if not show:
+                return listed
+            return [
+                replace(item, password=await read_password(reader, item)) if item.is_password else item
+                for item in listed
+            ]
 
-    listed, passwords = asyncio.run(look())
-    print_lines(format_text(listed))
-    for password in passwords:
-        click.echo(f"\nuser {ADMIN}, password {password}")
+    listed = asyncio.run(look())
+    print_report(output, format_text(listed, wide=output == "wide"), map(as_json, listed))
 
 
 @dataclass(frozen=True)
 class Credential:
-    """A Secret that the pod of a server consumes, and the findings about it."""
+    """A Secret that the pod of a server consumes, and the findings about it; `password` only where it was asked for."""
 
     namespace: str
+    server: str
     reference: SecretReference
     is_generated: bool
     findings: tuple[str, ...]
+    password: str | None = field(default=None, repr=False)
 
     @property
     def is_password(self) -> bool:
         return self.reference.path == PASSWORD_PATH
+
+    @property
+    def state(self) -> str:
+        return "; ".join(self.findings) or ("found, generated" if self.is_generated else "found")
 
 
 async def list_credentials(reader: Reader, key: ObjectKey, server: Manifest) -> list[Credential]:
@@ -78,7 +87,7 @@ async def list_credentials(reader: Reader, key: ObjectKey, server: Manifest) -> 
     for reference in consumed_references(name, spec):
         findings = secret_findings(reference, await _get(reader, namespace, reference))
         messages = tuple(finding.message for finding in findings)
-        listed.append(Credential(namespace, reference, reference.path in generated, messages))
+        listed.append(Credential(namespace, name, reference, reference.path in generated, messages))
     return listed
 
 
@@ -95,9 +104,13 @@ async def read_password(reader: Reader, credential: Credential) -> str:
     """Returns the password, or says how to get it where a terminal cannot show it. Raises ClusterError."""
     reference = credential.reference
     secret = await reader.get(SECRETS, reference.secret or "", credential.namespace)
-    value = _value(secret, reference.keys[0].name)
-    if value is None:
-        raise NotFound(f'Secret "{reference.secret}" has no key "{reference.keys[0].name}"')
+    key, data, plain = reference.keys[0].name, secret.get("data") or {}, secret.get("stringData") or {}
+    if key in plain:
+        value = str(plain[key]).encode()
+    elif data.get(key) is not None:
+        value = base64.b64decode(data[key])
+    else:
+        raise NotFound(f'Secret "{reference.secret}" has no key "{key}"')
 
     text = value.decode(errors="replace")
     if not text.isprintable() or text.encode() != value:
@@ -108,19 +121,42 @@ async def read_password(reader: Reader, credential: Credential) -> str:
     return text
 
 
-def _value(secret: Mapping[str, Any], key: str) -> bytes | None:
-    if key in (secret.get("stringData") or {}):
-        return str(secret["stringData"][key]).encode()
-    encoded = (secret.get("data") or {}).get(key)
-    return None if encoded is None else base64.b64decode(encoded)
+def format_text(credentials: Sequence[Credential], *, wide: bool = False) -> Iterator[str]:
+    """Yields a table, in which the servers have columns if there are several or if it is wide, and the passwords."""
+    if not credentials:
+        yield f"no {KIND}s found"
+        return
 
-
-def format_text(credentials: list[Credential]) -> Iterator[str]:
+    servers = {(credential.namespace, credential.server) for credential in credentials}
+    shows_servers = wide or len(servers) > 1
     rows = []
     for credential in credentials:
         reference = credential.reference
         keys = ", ".join(key.name for key in reference.keys)
-        state = "; ".join(credential.findings) or ("found, generated" if credential.is_generated else "found")
-        rows.append((reference.title, reference.secret or "-", keys, state))
+        row = (reference.title, reference.secret or "-", keys, credential.state)
+        rows.append((credential.namespace, credential.server, *row) if shows_servers else row)
 
-    yield from format_table(HEADINGS, rows, {"state": {"found": "green", "found, generated": "green"}})
+    headings = (*SERVER_HEADINGS, *HEADINGS) if shows_servers else HEADINGS
+    yield from format_table(headings, rows, {"state": {"found": "green", "found, generated": "green"}})
+
+    passwords = [credential for credential in credentials if credential.password is not None]
+    yield from [""] if passwords else []
+    for credential in passwords:
+        where = f"{credential.namespace}/{credential.server}: " if shows_servers else ""
+        yield f"{where}user {ADMIN}, password {credential.password}"
+
+
+def as_json(credential: Credential) -> dict[str, Any]:
+    reference = credential.reference
+    login = {"user": ADMIN, "password": credential.password} if credential.password is not None else {}
+
+    return {
+        "namespace": credential.namespace,
+        "server": credential.server,
+        "purpose": reference.title,
+        "secret": reference.secret,
+        "keys": [key.name for key in reference.keys],
+        "generated": credential.is_generated,
+        "findings": list(credential.findings),
+        **login,
+    }

@@ -10,23 +10,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from app import manifests
-from app.cluster.snapshot import Snapshot
+from app.cli.candidates import complete_contexts, complete_namespaces, complete_servers
 from app.settings import ENVIRONMENT_PREFIX, Address, default_kubeconfigs
 from app.storage.object_defaults import why_not_usable
 from app.storage.rendering import ObjectDefaults
 from app.storage.spec import KIND
 from app.storage.unusable_input import UnusableInput
 
+# A pod can do without what reads files, and a command that reads them without what asks a cluster.
 if TYPE_CHECKING:
     from app.cluster.client import Cluster
+    from app.cluster.snapshot import Snapshot
     from app.cluster.survey import Stats
+    from app.manifests import Document
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
-names_argument = click.argument("names", nargs=-1, required=True, metavar="NAME...")
+names_argument = click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=complete_servers)
 paths_argument = click.argument("paths", nargs=-1, required=True, metavar="FILE|DIR|- ...", type=click.Path())
 
 
@@ -42,6 +44,26 @@ output_option = option(
     type=click.Choice(["text", "json"]),
     default="text",
     help="Output format: text for people, json for programs.",
+)
+
+report_option = option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "wide", "json", "yaml"]),
+    default="text",
+    help="Output format: text for people, wide for more details, json or yaml for programs.",
+)
+
+context_option = option(
+    "--context",
+    shell_complete=complete_contexts,
+    help="Context of the kubeconfig to use instead of its current one.",
+)
+namespace_option = option(
+    "--namespace",
+    "-n",
+    shell_complete=complete_namespaces,
+    help="Namespace to look in; by default, the one of the kubeconfig's context.",
 )
 
 
@@ -68,6 +90,8 @@ class Source:
     async def open(self) -> AsyncIterator[tuple["Cluster | Snapshot", str | None, "Stats | None"]]:
         """Yields a reader, its context's namespace and kubelets' stats. Raises ClusterError and UnusableInput."""
         if self.snapshot:
+            from app.cluster.snapshot import Snapshot
+
             yield Snapshot(self.snapshot), None, None
             return
 
@@ -87,7 +111,7 @@ def source_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --kubeconfig, --context and --snapshot to a command, which receives them as one `source`."""
 
     @option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use.")
-    @option("--context", help="Context of the kubeconfig to use instead of its current one.")
+    @context_option
     @option("--snapshot", type=PATH, help="File or folder of manifests to use instead of a cluster.")
     @wraps(command)
     def run(*args: Any, kubeconfig: Path | None, context: str | None, snapshot: Path | None, **options: Any) -> None:
@@ -104,13 +128,112 @@ def cluster_options(command: Callable[..., None]) -> Callable[..., None]:
     """Adds --kubeconfig, --context and --namespace to a command that writes; it receives a `source` and a namespace."""
 
     @option("--kubeconfig", type=PATH, help="Kubeconfig file of the cluster to use.")
-    @option("--context", help="Context of the kubeconfig to use instead of its current one.")
-    @option("--namespace", "-n", help="Namespace of the server; by default, the one of the kubeconfig's context.")
+    @context_option
+    @namespace_option
     @wraps(command)
     def run(*args: Any, kubeconfig: Path | None, context: str | None, **options: Any) -> None:
         command(*args, source=Source(kubeconfig, context, None), **options)
 
     return run
+
+
+@dataclass(frozen=True)
+class Scope:
+    """The servers that a command is about: of all namespaces without one, and all of them without names and labels."""
+
+    namespace: str | None = None
+    names: tuple[str, ...] = ()
+    labels: str = ""
+
+
+@dataclass(frozen=True)
+class Target:
+    """The servers that a person chose, and the cluster or snapshot that they are in."""
+
+    source: Source
+    namespace: str | None = None
+    names: tuple[str, ...] = ()
+    labels: str = ""
+    is_everywhere: bool = False
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[tuple["Cluster | Snapshot", Scope, "Stats | None"]]:
+        """Yields a reader, the servers to ask it about, and kubelets' stats. Raises ClusterError and UnusableInput."""
+        async with self.source.open() as (reader, context_namespace, stats):
+            yield reader, self._scope(context_namespace), stats
+
+    @asynccontextmanager
+    async def connect(self) -> AsyncIterator[tuple["Cluster", Scope]]:
+        async with self.source.connect() as cluster:
+            yield cluster, self._scope(cluster.namespace)
+
+    def _scope(self, context_namespace: str | None) -> Scope:
+        namespace = None if self.is_everywhere else self.namespace or context_namespace
+        return Scope(namespace, self.names, self.labels)
+
+
+all_namespaces_option = option("--all-namespaces", "-A", is_flag=True, help="Look in all namespaces.")
+selector_option = option("--selector", "-l", help="Label selector of the DittoServers, such as team=media.")
+
+
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds NAME..., -n, -A, -l and the source to a command that reads, which receives them as one `target`."""
+
+    @names_argument
+    @source_options
+    @namespace_option
+    @all_namespaces_option
+    @selector_option
+    @wraps(command)
+    def run(*args: Any, source: Source, selector: str | None, names: tuple[str, ...], **options: Any) -> None:
+        if selector and source.snapshot:
+            raise click.UsageError("--selector and --snapshot cannot be used together: choose servers by name")
+        command(*args, **_with_target(source, names, selector, options))
+
+    return run
+
+
+def live_target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds the same to a command that needs a cluster and the person's choice of servers."""
+
+    @click.argument("names", nargs=-1, metavar="NAME...", shell_complete=complete_servers)
+    @cluster_options
+    @all_namespaces_option
+    @selector_option
+    @wraps(command)
+    def run(*args: Any, source: Source, selector: str | None, names: tuple[str, ...], **options: Any) -> None:
+        if not names and not selector:
+            raise click.UsageError("name the DittoServers, or select them with --selector")
+        command(*args, **_with_target(source, names, selector, options))
+
+    return run
+
+
+def installation_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Adds --operator-namespace and the choice of servers to a command about the operator and its servers."""
+
+    @names_argument
+    @cluster_options
+    @all_namespaces_option
+    @selector_option
+    @option("--operator-namespace", help="Namespace of the operator; by default, all namespaces are searched for it.")
+    @wraps(command)
+    def run(*args: Any, source: Source, selector: str | None, names: tuple[str, ...], **options: Any) -> None:
+        command(*args, **_with_target(source, names, selector, options))
+
+    return run
+
+
+def _with_target(
+    source: Source, names: tuple[str, ...], selector: str | None, options: dict[str, Any]
+) -> dict[str, Any]:
+    if selector and names:
+        raise click.UsageError("NAME and --selector cannot be used together")
+
+    namespace, is_everywhere = options["namespace"], options["all_namespaces"]
+    target = Target(source, namespace, tuple(dict.fromkeys(names)), selector or "", is_everywhere)
+    others = {name: value for name, value in options.items() if name not in ("namespace", "all_namespaces")}
+    return {**others, "target": target}
 
 
 def parse_entry(text: str) -> tuple[str, str]:
@@ -174,14 +297,16 @@ def refuse_two_sources(kubeconfig: Path | None, snapshot: Path | None) -> None:
         raise click.UsageError("--kubeconfig and --snapshot cannot be used together: choose a cluster or a snapshot")
 
 
-def read_documents(paths: Sequence[str]) -> list[manifests.Document]:
+def read_documents(paths: Sequence[str]) -> "list[Document]":
     """Reads the manifests. Raises UnusableInput when there is no DittoServer among them."""
-    documents = manifests.read(paths)
+    from app.manifests import read
+
+    documents = read(paths)
     if not any(document.object["kind"] == KIND for document in documents):
         raise UnusableInput(", ".join(paths), None, f"expected at least one {KIND}, found none")
     return documents
 
 
-def read_servers(paths: Sequence[str]) -> list[manifests.Document]:
+def read_servers(paths: Sequence[str]) -> "list[Document]":
     """Reads the DittoServers among the manifests. Raises UnusableInput when there is none."""
     return [document for document in read_documents(paths) if document.object["kind"] == KIND]

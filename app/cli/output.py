@@ -6,6 +6,7 @@ from typing import Any
 import click
 import orjson
 
+from app import manifests
 from app.storage.finding import Finding, one_line
 from app.storage.usage import Usage
 from app.storage.volume_states import VolumeState
@@ -19,6 +20,18 @@ def print_lines(lines: Iterable[str], gaps: Iterable[str] = ()) -> None:
         click.echo(line)
     for gap in gaps:
         click.echo(one_line(gap), err=True)
+
+
+def print_report(
+    output: str, lines: Iterable[str], items: Iterable[Mapping[str, Any]], gaps: Iterable[str] = ()
+) -> None:
+    """Prints what was asked for: lines for people, or items for programs."""
+    if output == "json":
+        print_lines([format_json(items)], gaps)
+    elif output == "yaml":
+        print_lines([manifests.dump(list(items)).rstrip()], gaps)
+    else:
+        print_lines(lines, gaps)
 
 
 def format_json(items: Iterable[Mapping[str, Any]]) -> str:

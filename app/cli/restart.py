@@ -5,23 +5,23 @@ from datetime import UTC, datetime
 import click
 
 from app.cli.annotation import annotate
-from app.cli.options import Source, cluster_options, names_argument
+from app.cli.options import Target, live_target_options, report_option
 from app.storage.pause import is_paused
 from app.storage.pod import RESTARTED_AT
 from app.storage.unstructured import Manifest
 
 
 @click.command()
-@names_argument
-@cluster_options
-def restart(names: tuple[str, ...], source: Source, namespace: str | None) -> None:
+@live_target_options
+@report_option
+def restart(target: Target, output: str) -> None:
     """Restart the pods of DittoServers.
 
     Clients wait until the server answers again. The annotation dittofs.io/restartedAt gets the current time, which the
     operator takes for a reason to restart the pod once. What is pending for the next rollout goes out with it.
     """
     now = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-    annotate(source, namespace, names, (RESTARTED_AT, now), describe)
+    annotate(target, (RESTARTED_AT, now), describe, output)
 
 
 def describe(server: Manifest) -> str:

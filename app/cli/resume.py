@@ -1,19 +1,19 @@
-"""`resume`: lets the operator work on DittoServers again that were paused."""
+"""`resume`: resumes the reconciliation of paused DittoServers by their annotation."""
 
 import click
 
 from app.cli.annotation import annotate
-from app.cli.options import Source, cluster_options, names_argument
+from app.cli.options import Target, live_target_options, report_option
 from app.storage.pause import PAUSED_ANNOTATION, is_paused
 from app.storage.unstructured import Manifest
 
 
 @click.command()
-@names_argument
-@cluster_options
-def resume(names: tuple[str, ...], source: Source, namespace: str | None) -> None:
-    """Let the operator work on DittoServers again that were paused."""
-    annotate(source, namespace, names, (PAUSED_ANNOTATION, None), describe)
+@live_target_options
+@report_option
+def resume(target: Target, output: str) -> None:
+    """Resume the reconciliation of paused DittoServers."""
+    annotate(target, (PAUSED_ANNOTATION, None), describe, output)
 
 
 def describe(server: Manifest) -> str:

@@ -12,7 +12,7 @@ from app.cli.options import read_servers
 @click.command()
 @click.argument("file", type=click.Path(allow_dash=True))
 def review(file: str) -> None:
-    """Print an AdmissionReview of a DittoServer, to test the webhook with.
+    """Print an AdmissionReview of a DittoServer for testing the webhook.
 
     It asks about creating the first DittoServer in FILE, and can be posted with curl. FILE is a manifest in YAML or
     JSON, or - for standard input.

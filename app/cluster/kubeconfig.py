@@ -89,6 +89,11 @@ def select(files: Sequence[Path], context: str = "") -> Selected:
     return Selected(str(selected.get("namespace") or "default"), cluster, _select_credentials(user, cluster))
 
 
+def context_names(files: Sequence[Path]) -> list[str]:
+    """Returns the names of all contexts. Raises OSError, TypeError and ValueError."""
+    return sorted(_merge([(file, _read(file)) for file in files], "contexts"))
+
+
 async def authenticate(selected: Selected) -> Selected:
     """Runs the user's exec plugin, if there is one. Raises OSError and ValueError."""
     plugin = selected.user.get("exec")

@@ -4,7 +4,8 @@ What may not be read becomes a gap: a line that says what is unknown, and why.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,12 +93,7 @@ async def survey(
 
     Raises ClusterError when the DittoServers cannot be listed, and NotFound when there is none of a name.
     """
-    listing = await reader.list(DITTO_SERVERS, namespace, labels)
-    if listing.gap:
-        raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {listing.gap}")
-    servers = _by_key(listing)
-    if names:
-        servers = _select(servers, names, namespace)
+    servers = await list_servers(reader, namespace, names, labels)
 
     async with asyncio.TaskGroup() as group:
         tasks = {
@@ -133,6 +129,50 @@ async def survey(
     )
 
 
+async def list_servers(
+    reader: Reader, namespace: str | None = None, names: Collection[str] = (), labels: str = ""
+) -> dict[ObjectKey, Manifest]:
+    """Lists the DittoServers of a namespace, or of all of them; with `names` or `labels`, only these.
+
+    Raises ClusterError when they cannot be listed, and NotFound when there is none of a name.
+    """
+    listing = await reader.list(DITTO_SERVERS, namespace, labels)
+    if listing.gap:
+        raise Unavailable(f"{DITTO_SERVERS.plural} are unknown: {listing.gap}")
+    servers = _by_key(listing)
+    if not names:
+        return servers
+
+    missing = sorted(set(names) - {name for _, name in servers})
+    if missing:
+        raise NotFound(await _explain_missing(reader, missing, servers, namespace))
+    return {key: manifest for key, manifest in servers.items() if key[1] in names}
+
+
+async def _explain_missing(
+    reader: Reader, missing: Sequence[str], servers: Collection[ObjectKey], namespace: str | None
+) -> str:
+    """Says where servers of these names are, or else which servers there are."""
+    where = f"in namespace {namespace}" if namespace else "in any namespace"
+    what = f"no {DITTO_SERVERS.kind} {', '.join(missing)} {where}"
+
+    everywhere = await _list(reader, DITTO_SERVERS) if namespace else Listing()
+    elsewhere = sorted({within for within, name in _by_key(everywhere) if name in missing})[:MAX_SUGGESTIONS]
+    if elsewhere:
+        return f"{what}; there is one in namespace {', '.join(elsewhere)}: choose it with --namespace"
+
+    others = ", ".join(sorted({name for _, name in servers})[:MAX_SUGGESTIONS])
+    return f"{what}; there are: {others}" if others else f"{what}; there are none"
+
+
+async def list_events_of(reader: EventReader, servers: Collection[ObjectKey]) -> dict[ObjectKey, Listing]:
+    """Lists the Events about each server and its objects, and others: the caller has to select."""
+    counts = Counter(namespace for namespace, _ in servers)
+    # Of several servers in a namespace, all Events of the namespace cost less than those about each.
+    shared = {namespace: await _select_events(reader, namespace, "") for namespace in counts if counts[namespace] > 1}
+    return {key: shared.get(key[0]) or await list_events(reader, key) for key in servers}
+
+
 async def list_events(reader: EventReader, server: ObjectKey) -> Listing:
     """Lists the Events about a server and its objects, and others: the caller has to select."""
     namespace, name = server
@@ -140,31 +180,19 @@ async def list_events(reader: EventReader, server: ObjectKey) -> Listing:
     # An API server reads all Events of the namespace for each list, so that there is not one for each claim.
     selectors += [f"involvedObject.kind={resource.kind}" for resource in (CLAIMS, SERVICES)]
 
-    async def select(fields: str) -> Listing:
-        try:
-            return await reader.events(namespace, fields)
-        except ClusterError as error:
-            return Listing(gap=f"Events are unknown: {error}")
-
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(select(fields)) for fields in selectors]
+        tasks = [group.create_task(_select_events(reader, namespace, fields)) for fields in selectors]
     listings = [task.result() for task in tasks]
 
     items = {item["metadata"]["name"]: item for listing in listings for item in listing.items}
     return Listing(tuple(items.values()), next((listing.gap for listing in listings if listing.gap), None))
 
 
-def _select(
-    servers: Mapping[ObjectKey, Manifest], names: Collection[str], namespace: str | None
-) -> dict[ObjectKey, Manifest]:
-    selected = {key: manifest for key, manifest in servers.items() if key[1] in names}
-    missing = sorted(set(names) - {name for _, name in selected})
-    if missing:
-        where = f"in namespace {namespace}" if namespace else "in any namespace"
-        others = ", ".join(sorted({name for _, name in servers})[:MAX_SUGGESTIONS])
-        hint = f"there are: {others}" if others else "there are none"
-        raise NotFound(f"no {DITTO_SERVERS.kind} {', '.join(missing)} {where}; {hint}")
-    return selected
+async def _select_events(reader: EventReader, namespace: str, fields: str) -> Listing:
+    try:
+        return await reader.events(namespace, fields)
+    except ClusterError as error:
+        return Listing(gap=f"Events are unknown: {error}")
 
 
 async def _list(reader: Reader, resource: Resource, namespace: str | None = None, labels: str = "") -> Listing:

@@ -1,4 +1,5 @@
 import base64
+import json
 from pathlib import Path
 from typing import Any
 
@@ -63,3 +64,29 @@ def test_a_missing_server_has_no_credentials(snapshot: Path) -> None:
     result = run("credentials", "none", "--snapshot", str(snapshot))
     assert result.returncode == 2
     assert "there are: files" in result.stderr
+
+
+def test_several_servers_have_columns_of_their_own(snapshot: Path) -> None:
+    more = {**server(), "metadata": {"name": "other", "namespace": "media"}}
+    snapshot.write_text(f"{snapshot.read_text()}\n---\n{yaml.safe_dump(more)}")
+    lines = run("credentials", "--snapshot", str(snapshot)).stdout.splitlines()
+
+    assert lines[0].split()[:3] == ["NAMESPACE", "SERVER", "PURPOSE"]
+    assert {line.split()[1] for line in lines[1:]} == {"files", "other"}
+
+
+def test_programs_get_the_password_on_request_only(snapshot: Path) -> None:
+    command = ("credentials", "files", "--snapshot", str(snapshot), "-o", "json")
+    hidden, shown = run(*command).stdout, run(*command, "--show").stdout
+
+    assert PASSWORD not in hidden
+    assert json.loads(hidden)[0]["findings"] == ['S3 credentials Secret "s3" missing key "secretAccessKey"']
+    assert [item.get("password") for item in json.loads(shown)] == [None, None, PASSWORD]
+
+
+def test_it_says_so_when_there_is_no_server(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    snapshot.write_text("kind: List\napiVersion: v1\nitems: []\n")
+
+    assert run("credentials", "--snapshot", str(snapshot)).stdout == "no DittoServers found\n"
+    assert run("credentials", "--snapshot", str(snapshot), "-o", "json").stdout == "[]\n"

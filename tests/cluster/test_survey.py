@@ -8,7 +8,7 @@ from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound, Unavailable
 from app.cluster.overlay import Overlay
 from app.cluster.snapshot import Snapshot
-from app.cluster.survey import Survey, list_events, survey
+from app.cluster.survey import Survey, list_events, list_servers, survey
 from app.storage.usage import Usage
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.kubelet import kubelet
@@ -181,6 +181,20 @@ async def test_servers_are_selected_by_name_and_label(live: ControlPlane, namesp
 
     assert named.servers.keys() == {(namespace, "files")}
     assert selected.servers.keys() == {(namespace, "other")}
+
+
+async def test_a_server_of_another_namespace_is_located(tmp_path: Path) -> None:
+    file = tmp_path / "servers.json"
+    items = [{**server(), "metadata": {"name": "files", "namespace": namespace}} for namespace in ("media", "backup")]
+    file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}))
+
+    with pytest.raises(NotFound) as error:
+        await list_servers(Snapshot(file), "other", ["files"])
+
+    expected = (
+        "no DittoServer files in namespace other; there is one in namespace backup, media: choose it with --namespace"
+    )
+    assert str(error.value) == expected
 
 
 async def test_only_nodes_of_selected_servers_are_asked(live: ControlPlane, namespace: str) -> None:
