@@ -1,15 +1,15 @@
 """`df`: lists DittoServers and their volumes with requests, capacities and used space. Writes to no cluster."""
 
-import asyncio
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from app.cli.options import Source, option, output_option, source_options
-from app.cli.output import format_json, format_table, print_lines, volume_as_json
-from app.cluster.survey import Survey, survey
+from app.cli.live_view import View, ViewItem, present, watch_option
+from app.cli.options import Scope, Target, report_option, target_options
+from app.cli.output import format_table, volume_as_json
+from app.cluster.survey import Stats, Survey, survey
 from app.storage import quantity
 from app.storage.reading import read
 from app.storage.spec import KIND
@@ -17,29 +17,33 @@ from app.storage.status_schema import ServerStatus
 from app.storage.usage import Usage
 from app.storage.volume_states import Phase, VolumeState, reported_states
 
+if TYPE_CHECKING:
+    from app.cluster.client import Cluster
+    from app.cluster.snapshot import Snapshot
+
 HEADINGS = ("namespace", "server", "version", "volume", "class", "requested", "capacity", "used", "phase", "message")
+WIDE_HEADINGS = (*HEADINGS, "claim", "persistent volume")
 PHASE_COLOURS: dict[str, str] = {Phase.BOUND: "green", Phase.LOST: "red", Phase.RESIZE_REFUSED: "red"}
 
 
 @click.command()
-@source_options
-@option("--namespace", "-n", help="Namespace to list; by default, the one of the kubeconfig's context.")
-@option("--all-namespaces", "-A", is_flag=True, help="List the volumes in all namespaces.")
-@output_option
-def df(source: Source, namespace: str | None, *, all_namespaces: bool, output: str) -> None:
+@target_options
+@report_option
+@watch_option
+def df(target: Target, output: str, *, watch: bool) -> None:
     """Show the volumes of DittoServers: requested size, capacity, used space and the server's version.
 
     Without --kubeconfig and --snapshot, these are the volumes in the cluster that kubectl uses. With --snapshot, all of
     its namespaces are listed unless you choose one.
     """
 
-    async def look() -> Survey:
-        async with source.open() as (reader, context_namespace, stats):
-            return await survey(reader, None if all_namespaces else namespace or context_namespace, stats)
+    async def look(reader: "Cluster | Snapshot", scope: Scope, stats: Stats | None) -> View:
+        live = await survey(reader, scope.namespace, stats, scope.names, scope.labels)
+        rows = list_volumes(live)
+        items = [ViewItem(row.title, summarize(row), as_json(row)) for row in rows]
+        return View(list(format_text(rows, wide=output == "wide")), items, live.gaps)
 
-    volumes = asyncio.run(look())
-    rows = list_volumes(volumes)
-    print_lines([format_json(map(as_json, rows))] if output == "json" else format_text(rows), volumes.gaps)
+    present(target, look, output, watch=watch)
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,14 @@ class Row:
     state: VolumeState
     usage: Usage | None
 
+    @property
+    def title(self) -> str:
+        return f"{self.namespace}/{self.server} {self.state.volume.name}"
+
+    @property
+    def used(self) -> str:
+        return f"{quantity.format_bytes(self.usage.used)} {self.usage.percent}%" if self.usage else "unknown"
+
 
 def list_volumes(live: Survey) -> list[Row]:
     """Returns the volumes of every server, sorted by namespace and name of the server."""
@@ -62,7 +74,7 @@ def list_volumes(live: Survey) -> list[Row]:
     ]
 
 
-def format_text(rows: Sequence[Row]) -> Iterator[str]:
+def format_text(rows: Sequence[Row], *, wide: bool = False) -> Iterator[str]:
     if not rows:
         yield f"no {KIND}s found"
         return
@@ -70,13 +82,20 @@ def format_text(rows: Sequence[Row]) -> Iterator[str]:
     cells = []
     for row in rows:
         state = row.state
-        used = f"{quantity.format_bytes(row.usage.used)} {row.usage.percent}%" if row.usage else "unknown"
-        sizes = state.storage_class or "-", state.volume.size or "-", state.capacity or "-", used
-        cells.append(
-            (row.namespace, row.server, row.version or "-", state.volume.name, *sizes, state.phase, state.explain())
-        )
+        sizes = state.storage_class or "-", state.volume.size or "-", state.capacity or "-", row.used
+        cell = [row.namespace, row.server, row.version or "-", state.volume.name, *sizes, state.phase, state.explain()]
+        if wide:
+            cell += [state.claim_name, (state.claim and state.claim.volume) or "-"]
+        cells.append(cell)
 
-    yield from format_table(HEADINGS, cells, {"phase": PHASE_COLOURS})
+    yield from format_table(WIDE_HEADINGS if wide else HEADINGS, cells, {"phase": PHASE_COLOURS})
+
+
+def summarize(row: Row) -> str:
+    state = row.state
+    message = f": {state.explain()}" if state.explain() else ""
+    sizes = f"{state.capacity or 'no volume'}, {state.volume.size or '-'} requested, used {row.used}"
+    return f"{row.title} {state.phase}, {sizes}{message}"
 
 
 def as_json(row: Row) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -44,6 +45,14 @@ def test_the_table_has_a_line_a_volume() -> None:
         "media       files    0.29.0    cache      fast    20Gi        5Gi        4Gi 80%   Resizing   "
         "volume claim cache-files-0 grows from 5Gi to 20Gi",
     ]
+
+
+def test_a_wide_table_names_the_claim_and_its_volume() -> None:
+    claim = replace(CLAIMS["media", "metadata-files-0"], volume="pv-1")
+    heading, metadata, _ = format_text(list_volumes(survey_with(claims={("media", claim.name): claim})), wide=True)
+
+    assert heading.endswith("MESSAGE   CLAIM              PERSISTENT VOLUME")
+    assert metadata.split()[-2:] == ["metadata-files-0", "pv-1"]
 
 
 def test_servers_come_by_namespace_and_name() -> None:
@@ -118,3 +127,5 @@ def test_df_lists_the_volumes_of_a_snapshot(tmp_path: Path) -> None:
 
     assert len(run("df", "--snapshot", str(snapshot)).stdout.splitlines()) == 5
     assert len(run("df", "--snapshot", str(snapshot), "-n", "here").stdout.splitlines()) == 3
+    assert len(yaml.safe_load(run("df", "files", "--snapshot", str(snapshot), "-o", "yaml").stdout)) == 4
+    assert "there are: files" in run("df", "none", "--snapshot", str(snapshot)).stderr

@@ -49,12 +49,26 @@ def test_the_newest_event_of_a_server_comes_first(tmp_path: Path) -> None:
     ]
 
 
-def test_each_of_several_servers_has_its_title(control_plane: ControlPlane, crd: None, namespace: str) -> None:
-    here = Namespace(control_plane, namespace)
-    here.apply(server(), server("other"), event(namespace, "Pod", "files-0", "it failed"))
-    result = run("events", "files", "other", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
+def test_events_of_several_servers_are_one_table(control_plane: ControlPlane, crd: None, namespace: str) -> None:
+    here, kubeconfig = Namespace(control_plane, namespace), str(control_plane.kubeconfig)
+    here.apply(
+        server(),
+        server("other"),
+        event(namespace, "Pod", "files-0", "it failed", lastTimestamp="2098-02-01T12:00:00Z"),
+        event(namespace, "Pod", "other-0", "it failed too", lastTimestamp="2098-02-01T13:00:00Z"),
+    )
+    both = run("events", "-n", namespace, "--kubeconfig", kubeconfig).stdout.splitlines()
+    one = run("events", "other", "-n", namespace, "--kubeconfig", kubeconfig).stdout.splitlines()
 
-    title, _, first, blank, other, none = result.stdout.splitlines()
-    assert (title, blank, other) == (f"{namespace}/files", "", f"{namespace}/other")
-    assert first.endswith("Pod/files-0   it failed")
-    assert none == f"no Events about {namespace}/other"
+    assert both[0].split() == ["NAMESPACE", "SERVER", "AGE", "COUNT", "TYPE", "REASON", "OBJECT", "MESSAGE"]
+    assert [line.split()[:2] for line in both[1:]] == [[namespace, "other"], [namespace, "files"]]
+    assert len(one) == 2
+    assert one[1].endswith("Pod/other-0   it failed too")
+
+
+def test_that_there_are_no_events_is_said(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    snapshot.write_text(yaml.safe_dump(server()))
+
+    assert run("events", "--snapshot", str(snapshot)).stdout == "no Events\n"
+    assert run("events", "--snapshot", str(snapshot), "-o", "yaml").stdout == "[]\n"

@@ -1,4 +1,3 @@
-import json
 from collections.abc import AsyncIterator
 
 import pytest
@@ -7,14 +6,16 @@ from app.cli.logs import split_lines
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import run
 from tests.harness.kubelet import kubelet
+from tests.harness.operator_namespace import Namespace
+from tests.harness.server_table import server
 
 NOW, BEFORE = "started\tfast\nserves \x1b[2J\x07NFS\nends", "panic: no disk\n"
 
 
-def test_the_log_is_that_of_the_pod(control_plane: ControlPlane, namespace: str) -> None:
+def test_the_log_is_that_of_the_pod(control_plane: ControlPlane, crd: None, namespace: str) -> None:
     spec = {"nodeName": namespace, "containers": [{"name": "sidecar", "image": "s"}, {"name": "dittofs", "image": "d"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "files-0"}, "spec": spec}
-    control_plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(pod))
+    Namespace(control_plane, namespace).apply(server(), pod)
     command = ("logs", "files", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
     name = f"{namespace}/files-0/dittofs"
 
@@ -29,11 +30,31 @@ def test_the_log_is_that_of_the_pod(control_plane: ControlPlane, namespace: str)
     assert "tailLines=5" in requests[-1]
 
 
-def test_a_server_without_a_pod_has_no_log(control_plane: ControlPlane, namespace: str) -> None:
-    result = run("logs", "files", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
+def test_each_line_says_which_of_several_servers_it_is_from(
+    control_plane: ControlPlane, crd: None, namespace: str
+) -> None:
+    spec = {"nodeName": namespace, "containers": [{"name": "dittofs", "image": "d"}]}
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"{n}-0"}, "spec": spec} for n in ("files", "other")
+    ]
+    Namespace(control_plane, namespace).apply(server(), server("other"), server("third"), *pods)
+    current = {f"{namespace}/{name}-0/dittofs": f"log of {name}\n" for name in ("files", "other")}
+    command = ("logs", "files", "other", "third", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
+
+    with kubelet(control_plane, namespace, current_logs=current):
+        shown, followed = run(*command), run(*command, "-f")
+
+    assert shown.stdout.splitlines() == [f"[{namespace}/{name}] log of {name}" for name in ("files", "other")]
+    assert sorted(followed.stdout.splitlines()) == shown.stdout.splitlines()
+    assert shown.returncode == followed.returncode == 2
+    assert f'DittoServer {namespace}/third has no log: pods "third-0" not found' in shown.stderr
+
+
+def test_a_server_that_does_not_exist_has_no_log(control_plane: ControlPlane, crd: None, namespace: str) -> None:
+    result = run("logs", "none", "-n", namespace, "--kubeconfig", str(control_plane.kubeconfig))
 
     assert result.returncode == 2
-    assert 'pods "files-0" not found' in result.stderr
+    assert f"no DittoServer none in namespace {namespace}; there are none" in result.stderr
 
 
 @pytest.mark.anyio
