@@ -48,7 +48,7 @@ HEADINGS = ("namespace", "server", "state", "reason", "for", "version", "fullest
 WIDE_HEADINGS = (*HEADINGS, "command", "node", "restarts", "nfs endpoint", "image")
 # Of both, the status that is not as it should be.
 _ABNORMAL_WHEN_TRUE = ("Reconciling", "Stalled")
-_NOTHING = {"Reconciling": "nothing is being changed", "Stalled": "nothing waits for a person"}
+_NOTHING = {"Reconciling": "nothing is being changed", "Stalled": "nothing blocks the operator"}
 _WORDS = {"True": "yes", "False": "no", "Unknown": "unknown"}
 
 
@@ -339,13 +339,16 @@ def _shares(report: ServerReport, columns: int, limits: Limits) -> list[str]:
 def _events(report: ServerReport, columns: int, limits: Limits) -> list[str]:
     lines = []
     for event in report.events[: limits.events]:
-        times = f"x{event.count}" if event.count > 1 else ""
+        times = fit(f"x{event.count}", 5) if event.count > 1 else ""
         is_warning = event.type == "Warning"
         kind = click.style(cell(event.type, 7), fg="yellow" if is_warning else None)
         text = f"{event.reason}, {event.kind} {event.name}: {event.message}"
 
         [first, *more] = wrap(text, columns - 21, limits.warning if is_warning else limits.event) or [""]
-        lines += [f"  {age(event.at, report.now):>4} {times:>5} {kind} {first}", *(f"{'':21}{line}" for line in more)]
+        lines += [
+            f"  {fit(age(event.at, report.now), 4):>4} {times:>5} {kind} {first}",
+            *(f"{'':21}{line}" for line in more),
+        ]
     return lines
 
 

@@ -10,6 +10,7 @@ from app.cli.options import PATH, address_option, defaults_options, option, refu
 from app.settings import LOG_FORMATS, LOG_LEVELS, Settings
 from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN, MAX_CLUSTER_DOMAIN_CHARACTERS, is_cluster_domain
 from app.storage.live import RESIZE_PATIENCE
+from app.storage.operator_pods import HEALTH_PORT
 
 # Fractions of a day are for watching a renewal; a century is more than any clock has to deal with.
 DAYS = click.FloatRange(0, 36500, min_open=True)
@@ -96,7 +97,9 @@ def parse_cluster_domain(text: str) -> str:
     help="Format of the log on standard error: json for programs, text for people; by default text on a terminal and "
     "json otherwise.",
 )
-@address_option("--health-listen", default="[::]:8081", help="Address of /healthz, /readyz and /metrics, over HTTP.")
+@address_option(
+    "--health-listen", default=f"[::]:{HEALTH_PORT}", help="Address of /healthz, /readyz and /metrics, over HTTP."
+)
 def serve(**options: Any) -> None:
     """Run the operator: the admission webhook and the reconciler.
 

@@ -6,8 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from app.cli.output import volume_as_json
+from app.cluster.reader import PODS
 from app.cluster.survey import Survey
-from app.storage.next_step import Concern, Inspection, first_concern
+from app.storage.next_step import Concern, Inspection, sorted_concerns
+from app.storage.operator_health import OperatorHealth, find_failure
 from app.storage.pod import container_status, pod_name, server_container
 from app.storage.reading import read
 from app.storage.recent_events import RecentEvent, recent_events
@@ -53,17 +55,25 @@ class PodReport:
 
 @dataclass(frozen=True)
 class ServerReport:
-    """Everything about one server. `pod` is None when there is none, or when nobody could look (`is_pod_known`)."""
+    """Everything about one server. `pod` is None when there is none, or when nobody could look (`is_pod_known`).
+
+    `concerns` has at least one, the worst first.
+    """
 
     key: ObjectKey
     server: DittoServer
     status: Status
-    concern: Concern
+    concerns: tuple[Concern, ...]
     now: datetime
     pod: PodReport | None = None
     is_pod_known: bool = False
     volumes: tuple[tuple[VolumeState, Usage | None], ...] = ()
     events: tuple[RecentEvent, ...] = ()
+
+    @property
+    def concern(self) -> Concern:
+        """The worst concern, which a person should look at first."""
+        return self.concerns[0]
 
     @property
     def title(self) -> str:
@@ -91,22 +101,33 @@ class ServerReport:
         return tuple((reference, reference.path in generated) for reference in consumed_references(name, spec))
 
 
-def report(survey: Survey, key: ObjectKey, now: datetime, events: Iterable[Mapping[str, Any]] = ()) -> ServerReport:
+def report(
+    survey: Survey,
+    key: ObjectKey,
+    now: datetime,
+    events: Iterable[Mapping[str, Any]] = (),
+    health: OperatorHealth | None = None,
+) -> ServerReport:
     namespace, name = key
     manifest, live = survey.servers[key], survey.live_state(key)
     server, pod = read(manifest).server, survey.pods.get((namespace, pod_name(name)))
     states = reported_states(server, manifest, live)
     volumes = tuple((state, survey.usages.get((namespace, state.claim_name))) for state in states)
     usages = [(state.volume, usage) for state, usage in volumes if usage]
+    failure = find_failure(health, now) if health else None
+    classes = {state.volume.name: survey.classes.named(state.storage_class or "") for state in states}
+    fixed = [name for name, storage_class in classes.items() if storage_class and not storage_class.expandable]
+    knows_pods = PODS not in survey.unknown
+    inspection = Inspection(manifest, now, pod, knows_pods, usages, fixed, failure)
 
     return ServerReport(
         key=key,
         server=server,
         status=Status.read(manifest),
-        concern=first_concern(Inspection(manifest, now, pod, survey.knows_pods, usages)),
+        concerns=sorted_concerns(inspection),
         now=now,
         pod=PodReport.read(pod) if pod else None,
-        is_pod_known=survey.knows_pods,
+        is_pod_known=knows_pods,
         volumes=volumes,
         events=recent_events(events, server, [state.claim_name for state in states]),
     )

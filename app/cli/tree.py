@@ -1,15 +1,16 @@
-"""`tree`: shows the objects of DittoServers below them, each with its state. Writes to no cluster."""
+"""`tree`: shows DittoServers and their objects as a tree, each with its state. Writes to no cluster."""
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import click
 
-from app.cli.options import Source, names_argument, option, source_options
-from app.cli.output import print_lines
+from app.cli.options import Target, report_option, target_options
+from app.cli.output import print_report
 from app.cli.server_report import ServerReport, report
-from app.cluster.reader import SERVICES, STATEFUL_SETS, Resource
+from app.cluster.reader import SERVICES, STATEFUL_SETS
 from app.cluster.survey import Survey, survey
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
 from app.storage.finding import one_line
@@ -18,64 +19,85 @@ from app.storage.pod import pod_name
 from app.storage.services import services
 from app.storage.spec import KIND
 from app.storage.unstructured import Manifest, is_terminating
+from app.storage.volume_states import VolumeState
 
 MISSING, UNKNOWN = "does not exist", "unknown"
 
 
 @click.command()
-@names_argument
-@source_options
-@option("--namespace", "-n", help="Namespace of the server; by default, the one of the kubeconfig's context.")
-def tree(names: tuple[str, ...], source: Source, namespace: str | None) -> None:
-    """Show the objects of DittoServers below them, each with its state.
+@target_options
+@report_option
+def tree(target: Target, output: str) -> None:
+    """Show DittoServers and their objects as a tree, each with its state.
 
-    These are the StatefulSet, its pod, the volume claims with their volumes, and the Services. With --snapshot, all of
-    its namespaces are searched unless you choose one.
+    These are the StatefulSet, its pod, the volume claims with their volumes, and the Services. Without a NAME, all
+    DittoServers of the namespace are shown. With --snapshot, all of its namespaces are searched unless you choose one.
     """
 
     async def look() -> Survey:
-        async with source.open() as (reader, context_namespace, _):
-            return await survey(reader, namespace or context_namespace, names=names)
+        async with target.open() as (reader, scope, _):
+            return await survey(reader, scope.namespace, names=scope.names, labels=scope.labels)
 
     live, now = asyncio.run(look()), datetime.now(UTC)
-    lines = [line for key in live.servers for line in format_tree(live, report(live, key, now))]
-    print_lines(map(one_line, lines), live.gaps)
+    trees = [build_tree(live, report(live, key, now)) for key in sorted(live.servers)]
+    lines = [line for item in trees for line in format_tree(item)] or [f"no {KIND}s found"]
+    print_report(output, map(one_line, lines), map(as_json, trees), live.gaps)
 
 
-def format_tree(live: Survey, shown: ServerReport) -> Iterator[str]:
-    """Yields a line for each object, those that others own being indented below them."""
+@dataclass(frozen=True)
+class TreeObject:
+    """An object with those that it owns or that belong to it."""
+
+    kind: str
+    name: str
+    state: str
+    children: tuple["TreeObject", ...] = ()
+
+
+def build_tree(live: Survey, shown: ServerReport) -> TreeObject:
     (namespace, name), pod = shown.key, shown.pod
-    concern = shown.concern
-    yield f"{KIND} {shown.title}: {concern.state}, {concern.reason}"
-
-    stateful_set = live.stateful_sets.get(shown.key)
-    yield f"  {STATEFUL_SET} {name}: {_describe_set(stateful_set, is_unknown=_is_unknown(live, STATEFUL_SETS))}"
     if pod:
         where = f"on node {pod.node}" if pod.node else "on no node"
-        yield f"    {POD} {pod.name}: {pod.phase}, {'ready' if pod.ready else 'not ready'}, {where}"
+        state = f"{pod.phase}, {'ready' if pod.ready else 'not ready'}, {where}"
     else:
-        yield f"    {POD} {pod_name(name)}: {MISSING if shown.is_pod_known else UNKNOWN}"
+        state = MISSING if shown.is_pod_known else UNKNOWN
+    pod_object = TreeObject(POD, pod_name(name), state)
 
-    for state, _ in shown.volumes:
-        if state.claim is None and live.claims is not None:
-            yield f"  {CLAIM} {state.claim_name}: {MISSING}"
-            continue
-
-        size = state.capacity or "no volume yet"
-        yield f"  {CLAIM} {state.claim_name}: {state.phase}, {size}, class {state.storage_class or '-'}"
-        if state.claim and state.claim.volume:
-            yield f"    PersistentVolume {state.claim.volume}"
+    stateful_set = live.stateful_sets.get(shown.key)
+    state = _describe_set(stateful_set, is_unknown=STATEFUL_SETS in live.unknown)
+    children = [TreeObject(STATEFUL_SET, name, state, (pod_object,))]
+    children += [_claim(live, state) for state, _ in shown.volumes]
 
     for service in services(Owner(name, namespace), shown.server.spec):
         service_name = service["metadata"]["name"]
         live_service = live.services.get((namespace, service_name))
-        how = _describe_service(live_service, is_unknown=_is_unknown(live, SERVICES))
-        yield f"  Service {service_name}: {how}"
+        state = _describe_service(live_service, is_unknown=SERVICES in live.unknown)
+        children.append(TreeObject("Service", service_name, state))
+
+    concern = shown.concern
+    return TreeObject(KIND, shown.title, f"{concern.state}, {concern.reason}", tuple(children))
 
 
-def _is_unknown(live: Survey, resource: Resource) -> bool:
-    """Tells whether there may be more of these objects than the survey has."""
-    return any(gap.startswith(f"{resource.plural} are unknown") for gap in live.gaps)
+def format_tree(item: TreeObject, depth: int = 0) -> Iterator[str]:
+    """Yields a line for each object, those below another being indented."""
+    yield f"{'  ' * depth}{item.kind} {item.name}{': ' if item.state else ''}{item.state}"
+    for child in item.children:
+        yield from format_tree(child, depth + 1)
+
+
+def as_json(item: TreeObject) -> Manifest:
+    children = {"children": list(map(as_json, item.children))} if item.children else {}
+    return {"kind": item.kind, "name": item.name, "state": item.state or None, **children}
+
+
+def _claim(live: Survey, state: VolumeState) -> TreeObject:
+    if state.claim is None and live.claims is not None:
+        return TreeObject(CLAIM, state.claim_name, MISSING)
+
+    volume = state.claim and state.claim.volume
+    children = (TreeObject("PersistentVolume", volume, ""),) if volume else ()
+    size = state.capacity or "no volume yet"
+    return TreeObject(CLAIM, state.claim_name, f"{state.phase}, {size}, class {state.storage_class or '-'}", children)
 
 
 def _describe_set(stateful_set: Manifest | None, *, is_unknown: bool) -> str:

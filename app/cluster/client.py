@@ -268,10 +268,11 @@ class Cluster:
             )
         raise NotServed(f"{crd} is not established: kubectl describe crd {DITTO_SERVERS.plural}.{group} says why")
 
-    async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> dict[str, Any]:
+    async def create(self, resource: Resource, manifest: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
         """Raises Conflict when an object of that name exists, and Undecodable when a field does not exist."""
+        query = [*_MANAGED_STRICTLY, *([("dryRun", "All")] if dry_run else [])]
         path = _collection_path(resource, _namespace(manifest))
-        return await self._request(Request("POST", path, _MANAGED_STRICTLY, manifest), resource.kind)
+        return await self._request(Request("POST", path, query, manifest), resource.kind)
 
     async def dry_run(self, resource: Resource, manifest: Mapping[str, Any]) -> DryRun:
         """Asks what `create` would do. Raises ClusterError when a quota, a policy or a missing namespace forbids it."""

@@ -32,6 +32,7 @@ NAMESPACES = Resource("v1", "namespaces", "Namespace", namespaced=False)
 NODES = Resource("v1", "nodes", "Node", namespaced=False)
 STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
+ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
 LEASE_NAME = "dittofs-operator"
 MUTATING_WEBHOOKS = Resource(

@@ -45,8 +45,8 @@ Stats = Callable[[str], Awaitable[Mapping[str, Any]]]
 class Survey:
     """The objects of DittoServers, by namespace and name.
 
-    What is in no mapping does not exist, or is unknown where a gap says so. `claims` is None when they are unknown, and
-    without `knows_pods` there may be more pods.
+    What is in no mapping does not exist, unless it is of a resource in `unknown`, which could not be listed; a gap says
+    why. `claims` is None when they are unknown.
     """
 
     servers: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Survey:
     services: Mapping[ObjectKey, Manifest] = field(default_factory=dict)
     classes: StorageClasses = field(default_factory=StorageClasses)
     usages: Mapping[ObjectKey, Usage] = field(default_factory=dict)
-    knows_pods: bool = True
+    unknown: Collection[Resource] = ()
     gaps: tuple[str, ...] = ()
 
     def live_state(self, key: ObjectKey) -> LiveState | None:
@@ -124,7 +124,7 @@ async def survey(
         services=_by_key(listings[SERVICES]),
         classes=StorageClasses(tuple(StorageClass.read(item) for item in classes.items), classes.gap),
         usages=measured,
-        knows_pods=not listings[PODS].gap,
+        unknown=[resource for resource, listing in listings.items() if listing.gap],
         gaps=(*gaps, unmeasured) if unmeasured else tuple(gaps),
     )
 

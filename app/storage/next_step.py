@@ -2,14 +2,15 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
 from app.storage import quantity
 from app.storage.objects import OPERATOR, Owner
+from app.storage.operator_health import OperatorFailure
 from app.storage.pause import PAUSED
 from app.storage.pod import pod_name
 from app.storage.reading import field_name
@@ -26,16 +27,19 @@ from app.storage.volumes import Volume
 OPERATOR_PATIENCE = timedelta(minutes=1)
 # As long as the alert about a server that is not ready.
 START_PATIENCE = timedelta(minutes=10)
-NEARLY_FULL_PERCENT = 90
+# The percentages are rounded up: less than a hundredth is left in a full volume.
+NEARLY_FULL_PERCENT, FULL_PERCENT = 90, 100
 
-OPERATOR_BEHIND, VOLUME_NEARLY_FULL, DELETING = "OperatorBehind", "VolumeNearlyFull", "Deleting"
+OPERATOR_BEHIND, DELETING = "OperatorBehind", "Deleting"
+VOLUME_NEARLY_FULL, VOLUME_FULL = "VolumeNearlyFull", "VolumeFull"
 STOPPED = "Stopped"
 
 NOTHING = "Nothing has to be done."
 
-_NORMAL = {reason.name for reason in NORMAL if not reason.remedy}
+NORMAL_REASONS = {reason.name for reason in NORMAL if not reason.remedy}
 # What passes by itself, or has its own reason when it does not.
-_WAITING = {reason.name for reason in PROGRESS} | {"ClaimPending", "Resizing", "FileSystemResizePending"}
+WAITING_REASONS = {reason.name for reason in PROGRESS} | {"ClaimPending", "Resizing", "FileSystemResizePending"}
+_LACK_OF_SPACE_REASONS = {"CrashLoopBackOff", "DatabaseMigrationFailed", "Unhealthy"}
 _OVERALL = ("Ready", "Reconciling", "Stalled")
 
 # Links of the table of reasons are relative to docs/reference.
@@ -89,6 +93,8 @@ class Inspection:
     pod: Mapping[str, Any] | None = None
     is_pod_known: bool = False
     usages: Sequence[tuple[Volume, Usage]] = field(default=())
+    fixed_volumes: Collection[str] = ()  # The names of those whose class surely cannot expand them.
+    failure: OperatorFailure | None = None  # Of the operator, as far as anybody could look.
 
     @property
     def metadata(self) -> Mapping[str, Any]:
@@ -96,9 +102,15 @@ class Inspection:
         return metadata
 
 
-def first_concern(inspection: Inspection) -> Concern:
-    """Returns the worst concern about the server; of several in the same state, the one that holds up the others."""
-    return min(_concerns(inspection), key=lambda concern: concern.state.rank)
+def sorted_concerns(inspection: Inspection) -> tuple[Concern, ...]:
+    """Returns all concerns, at least one: the worst first, and of several in the same state what holds up the others.
+
+    What a condition of a part of the server repeats of another one is left out.
+    """
+    unique: dict[tuple[str, str], Concern] = {}
+    for concern in sorted(_concerns(inspection), key=lambda concern: concern.state.rank):
+        unique.setdefault((concern.reason, concern.message), concern)
+    return tuple(unique.values())
 
 
 def remedy(reason: str, namespace: str, name: str) -> NextStep:
@@ -132,6 +144,23 @@ def by_type(status: Status) -> dict[str, Condition]:
 
 def _concerns(inspection: Inspection) -> Iterator[Concern]:
     """Yields the concerns, at least one; what may make the others wrong or hold them up comes first."""
+    of_server = list(_server_concerns(inspection))
+    if inspection.failure:
+        yield _operator_concern(inspection.failure, min(of_server, key=lambda concern: concern.state.rank), inspection)
+    yield from of_server
+
+
+def _operator_concern(failure: OperatorFailure, worst: Concern, inspection: Inspection) -> Concern:
+    """Puts a failure of the operator before what is wrong with the server, if that has to wait for the operator."""
+    waits = failure.stops_reconciling or worst.step.command == _edit(inspection)
+    if worst.state == State.DOWN and waits:
+        state = State.DOWN
+    else:
+        state = State.UNOBSERVED if failure.stops_reconciling else State.BLOCKED
+    return Concern(state, failure.reason, failure.message, failure.since, NextStep(failure.remedy, failure.command))
+
+
+def _server_concerns(inspection: Inspection) -> Iterator[Concern]:
     status = Status.read(inspection.manifest)
     conditions = by_type(status)
 
@@ -208,33 +237,33 @@ def _overall_concerns(inspection: Inspection, conditions: Mapping[str, Condition
     if reconciling and reconciling.reason == PAUSED:
         # Whatever else is wrong, no correction has an effect before the server is resumed.
         yield _concern(inspection, reconciling, State.DOWN if is_down else State.PAUSED)
+    if ready and is_down and ready.reason in _LACK_OF_SPACE_REASONS:
+        # A server that cannot write ends, or does not answer, and its log need not say why.
+        of_full = (concern for concern in _usage_concerns(inspection) if concern.reason == VOLUME_FULL)
+        yield from (replace(concern, state=State.DOWN) for concern in of_full)
     if stalled and stalled.status == "True":
         yield _concern(inspection, stalled, State.DOWN if is_down else State.BLOCKED)
     if ready and is_down:
         is_overdue = _has_lasted(ready.last_transition_time, START_PATIENCE, inspection.now)
-        yield _concern(inspection, ready, State.WORKING if ready.reason in _WAITING and not is_overdue else State.DOWN)
+        is_starting = ready.reason in WAITING_REASONS and not is_overdue
+        yield _concern(inspection, ready, State.WORKING if is_starting else State.DOWN)
     if reconciling and reconciling.status == "True":
         yield _concern(inspection, reconciling, State.WORKING)
 
 
 def _part_concern(inspection: Inspection, condition: Condition) -> Iterator[Concern]:
     """Yields a concern about a condition of one part of the server, such as its storage."""
-    if condition.reason in _NORMAL:
+    if condition.reason in NORMAL_REASONS:
         return
     if condition.status == "True" or condition.reason == NO_SHARE:
         yield _concern(inspection, condition, State.NOTICE)
     else:
-        yield _concern(inspection, condition, State.WORKING if condition.reason in _WAITING else State.DEGRADED)
+        yield _concern(inspection, condition, State.WORKING if condition.reason in WAITING_REASONS else State.DEGRADED)
 
 
 def _content_concerns(inspection: Inspection, status: Status) -> Iterator[Concern]:
     """Yields concerns about what is in the server, and what no condition is about."""
-    for volume, usage in inspection.usages:
-        if usage.percent >= NEARLY_FULL_PERCENT:
-            used, size = quantity.format_bytes(usage.used), quantity.format_bytes(usage.size)
-            message = f"volume {volume.name} is {usage.percent}% full: {used} of {size} are in use"
-            step = NextStep(f"Raise {field_name(volume.field)}, or delete what nobody needs.", _edit(inspection))
-            yield Concern(State.DEGRADED, VOLUME_NEARLY_FULL, message, None, step)
+    yield from _usage_concerns(inspection)
 
     for share in status.shares or ():
         if share.phase == "Failed":
@@ -247,6 +276,28 @@ def _content_concerns(inspection: Inspection, status: Status) -> Iterator[Concer
     if status.ignored_fields:
         message = f"these fields of the spec have no effect: {', '.join(status.ignored_fields)}"
         yield Concern(State.NOTICE, "FieldsIgnored", message, None, _remedy(inspection, "FieldsIgnored"))
+
+
+def _usage_concerns(inspection: Inspection) -> Iterator[Concern]:
+    for volume, usage in sorted(inspection.usages, key=lambda entry: -entry[1].percent):
+        if usage.percent < NEARLY_FULL_PERCENT:
+            continue
+
+        used, size = quantity.format_bytes(usage.used), quantity.format_bytes(usage.size)
+        if volume.name in inspection.fixed_volumes:
+            remedy_text = (
+                "Delete what nobody needs, or copy the data to a new server: its StorageClass cannot expand it."
+            )
+            step = NextStep(remedy_text)
+        else:
+            step = NextStep(f"Raise {field_name(volume.field)}, or delete what nobody needs.", _edit(inspection))
+
+        if usage.percent < FULL_PERCENT:
+            message = f"volume {volume.name} is {usage.percent}% full: {used} of {size} are in use"
+            yield Concern(State.DEGRADED, VOLUME_NEARLY_FULL, message, None, step)
+        else:
+            message = f"volume {volume.name} is full, so that the server cannot write: {used} of {size} are in use"
+            yield Concern(State.DEGRADED, VOLUME_FULL, message, None, step)
 
 
 def _concern(inspection: Inspection, condition: Condition, state: State) -> Concern:

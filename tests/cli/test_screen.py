@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.cli.screen import (
@@ -20,6 +20,7 @@ from app.cli.screen import (
     wrap,
 )
 from app.cli.server_report import ServerReport, report
+from app.cluster.reader import PODS
 from app.cluster.survey import Survey
 from app.storage.facts import Claim
 from app.storage.next_step import State
@@ -52,7 +53,7 @@ def make_report(*conditions: Manifest, events: list[Manifest] | None = None, **p
     status = {"observedGeneration": 1, "conditions": list(conditions), **parts.pop("status", {})}
     metadata = {"name": KEY[1], "namespace": KEY[0], "generation": 1}
     manifest = {**server(**parts.pop("spec", {})), "metadata": metadata, "status": status}
-    return report(Survey(servers={KEY: manifest}, **{"knows_pods": False, **parts}), KEY, NOW, events or [])
+    return report(Survey(servers={KEY: manifest}, **{"unknown": [PODS], **parts}), KEY, NOW, events or [])
 
 
 def screen(shown: ServerReport, **options: Any) -> list[str]:
@@ -129,7 +130,7 @@ def test_the_screen_of_a_healthy_server() -> None:
         },
         spec=s3(),
         pods={("media", "files-0"): pod},
-        knows_pods=True,
+        unknown=(),
         claims={
             ("media", "metadata-files-0"): Claim("metadata-files-0", "fast", "10Gi", "Bound", "10Gi"),
             ("media", "cache-files-0"): Claim("cache-files-0", "fast", "5Gi", "Bound", "5Gi"),
@@ -148,7 +149,7 @@ def test_the_screen_of_a_healthy_server() -> None:
         "Conditions",
         "  Ready              yes       12m  Available, see above",
         "  Reconciling        no        12m  nothing is being changed",
-        "  Stalled            no        12m  nothing waits for a person",
+        "  Stalled            no        12m  nothing blocks the operator",
         "  StorageReady       yes       12m  every claim is bound",
         "",
         "  NFS                here:2049",
@@ -193,6 +194,8 @@ def test_a_pod_with_another_image_is_told() -> None:
 
 
 @given(TEXTS, TEXTS, TEXTS, ANY_JSON, st.integers(0, 20))
+@example("", "x" * 500, "", 10_000, 1)
+@example("", "x" * 500, "", "0001-01-01T00:00:00Z", 1)
 @settings(max_examples=40)
 def test_no_server_needs_more_than_a_screen(reason: str, message: str, name: str, odd: Any, count: int) -> None:
     kinds = ("Ready", "Reconciling", "Stalled", "StorageReady", "CredentialsReady", "StoresReady", "More", "AndMore")

@@ -2,39 +2,32 @@
 
 import asyncio
 import json
-import os
-import pty
-import subprocess
-import sys
-import termios
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
 import yaml
 
+from app.cli.options import Scope
 from app.cli.screen import SCREEN_COLUMNS, SCREEN_LINES, format_screen
-from app.cli.status import Scope, make_reports, within_patience
+from app.cli.status import make_reports
 from app.cluster.client import Cluster
-from app.cluster.errors import Unavailable
 from app.cluster.reader import CLAIMS, PODS
 from app.reconcile.reconciler import Reconciler
-from app.storage.pause import PAUSED_ANNOTATION
 from app.storage.server_health import Family, ServerHealth
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.command_line import ROOT, run
+from tests.harness.command_line import run
 from tests.harness.kubelet import kubelet
 from tests.harness.nodes import crash_pod, node, run_pod_on
 from tests.harness.operator_namespace import Namespace, OperatorNamespace
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
 from tests.harness.recorded_health import STARTED_AT
-from tests.harness.server_table import s3, server, storage
-from tests.harness.volume_driver import Expansion, VolumeDriver
+from tests.harness.server_table import s3, server
+from tests.harness.terminal import Terminal
+from tests.harness.volume_driver import VolumeDriver
 from tests.harness.wait import until, until_async
 
 MISSPELT_IMAGE = "registry.example.com/dittofs:lates"
@@ -80,21 +73,6 @@ def wait_for(operated: OperatorNamespace, kind: str, reason: str) -> None:
     until(lambda: (operated.condition("files", kind) or {}).get("reason") == reason)
 
 
-def test_a_quota_is_named(operated: OperatorNamespace) -> None:
-    operated.apply(
-        {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "team"}, "spec": {"hard": {"pods": "0"}}}
-    )
-    operated.apply(server())
-    wait_for(operated, "Ready", "QuotaExceeded")
-    screen = show(operated)
-
-    assert f"DittoServer {operated.namespace}/files is down: QuotaExceeded" in screen.top
-    assert "exceeded quota: team" in screen.top
-    assert "Next step: Raise the quota, or free some of it." in screen.top
-    assert f"kubectl -n {operated.namespace} describe resourcequotas" in screen.lines[6]
-    assert "FailedCreate, StatefulSet files" in screen.text
-
-
 def test_a_pending_claim_is_named(operated: OperatorNamespace) -> None:
     operated.apply(server())
     wait_for(operated, "StorageReady", "ClaimPending")
@@ -104,34 +82,6 @@ def test_a_pending_claim_is_named(operated: OperatorNamespace) -> None:
     assert "files-0" in screen.top
     assert "describe pvc -l app=dittofs-server,instance=files" in screen.top
     assert "usage unknown" in screen.text
-
-
-def test_a_wrong_image_is_named(operated: OperatorNamespace) -> None:
-    operated.apply(server(image=MISSPELT_IMAGE))
-    until(lambda: bool(operated.get("pod", "files-0")))
-    waiting = {
-        "reason": "ImagePullBackOff",
-        "message": f'Back-off pulling image "{MISSPELT_IMAGE}": ErrImagePull: not found',
-    }
-    statuses = [
-        {
-            "name": "dittofs",
-            "ready": False,
-            "restartCount": 0,
-            "image": MISSPELT_IMAGE,
-            "imageID": "",
-            "state": {"waiting": waiting},
-        }
-    ]
-    change = json.dumps({"status": {"phase": "Pending", "containerStatuses": statuses}})
-    operated.kubectl("patch", "pod", "files-0", "--subresource=status", "--type=merge", "-p", change)
-    wait_for(operated, "Ready", "ImagePullBackOff")
-    screen = show(operated)
-
-    assert "is down: ImagePullBackOff" in screen.top
-    assert f"image {MISSPELT_IMAGE} cannot be pulled" in screen.top
-    assert "Next step: Fix spec.image" in screen.top
-    assert f"kubectl -n {operated.namespace} edit dittoserver files" in screen.top
 
 
 def test_a_crash_leads_to_the_log(operated: OperatorNamespace) -> None:
@@ -156,46 +106,6 @@ def test_a_missing_secret_is_named(operated: OperatorNamespace) -> None:
     assert "Next step: Create the Secret." in screen.top
 
 
-def test_a_paused_server_can_be_resumed(operated: OperatorNamespace) -> None:
-    manifest = server()
-    operated.apply({**manifest, "metadata": {**manifest["metadata"], "annotations": {PAUSED_ANNOTATION: "true"}}})
-    wait_for(operated, "Reconciling", "Paused")
-    screen = show(operated)
-
-    assert "is down: Paused" in screen.top
-    assert f"kubectl -n {operated.namespace} annotate dittoserver files {PAUSED_ANNOTATION}-" in screen.top
-
-
-def test_a_claim_that_is_being_deleted_is_named(operated: OperatorNamespace, driver: VolumeDriver) -> None:
-    operated.apply(server(**storage(storageClassName=driver.storage_class)))
-    with node(operated) as name:
-        run_pod_on(operated, name)
-        wait_for(operated, "StorageReady", "Bound")
-        operated.kubectl("delete", "pvc", "metadata-files-0", "--wait=false")
-        wait_for(operated, "StorageReady", "ClaimTerminating")
-        screen = show(operated)
-
-    assert "serves, and something is wrong: ClaimTerminating" in screen.top
-    assert "metadata-files-0" in screen.top
-    assert "Next step: Recover the claim (docs/how-to/recover-a-volume-claim.md)." in screen.top
-
-
-def test_a_rejected_expansion_is_named(operated: OperatorNamespace, driver: VolumeDriver) -> None:
-    driver.expansion = Expansion(most="8Gi")
-    operated.apply(server(**storage(storageClassName=driver.storage_class)))
-    with node(operated) as name:
-        run_pod_on(operated, name)
-        wait_for(operated, "StorageReady", "Bound")
-        operated.patch("dittoserver", "files", spec={"storage": {"cacheSize": "20Gi"}})
-        wait_for(operated, "Stalled", "ResizeRefused")
-        screen = show(operated)
-
-    assert "serves, and waits for you: ResizeRefused" in screen.top
-    assert "storage.cacheSize 20Gi is refused" in screen.top
-    assert "Next step: Set one of the sizes that the message names." in screen.top
-    assert "ResizeRefused, 5Gi, 20Gi requested" in screen.text
-
-
 def test_a_load_balancer_without_an_address_is_named(operated: OperatorNamespace) -> None:
     operated.apply(server(service={"type": "LoadBalancer"}))
     wait_for(operated, "EndpointsReady", "LoadBalancerPending")
@@ -209,27 +119,6 @@ def test_a_load_balancer_without_an_address_is_named(operated: OperatorNamespace
     assert "EndpointsReady     no" in screen.text
     assert f"  NFS                files-file.{operated.namespace}.svc" in screen.text
     assert f"  API                files-api.{operated.namespace}.svc" in screen.text
-
-
-def test_invalid_resources_are_named(operated: OperatorNamespace) -> None:
-    operated.apply(server(resources={"limits": {"memory": "lots"}}))
-    wait_for(operated, "Stalled", "SectionRejected")
-    screen = show(operated)
-
-    assert "is down: SectionRejected" in screen.top
-    assert "resources.limits" in screen.top
-    assert f"kubectl -n {operated.namespace} edit dittoserver files" in screen.top
-
-
-def test_a_taken_name_is_named(operated: OperatorNamespace) -> None:
-    operated.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files-config"}})
-    operated.apply(server())
-    wait_for(operated, "Stalled", "NameTaken")
-    screen = show(operated)
-
-    assert "is down: NameTaken" in screen.top
-    assert "ConfigMap files-config" in screen.top
-    assert "Next step: Delete or rename that object, or give the server another name." in screen.top
 
 
 def test_an_operator_that_does_not_run_is_the_cause(control_plane: ControlPlane, crd: None, namespace: str) -> None:
@@ -366,44 +255,14 @@ def test_labels_select_among_all_servers() -> None:
     assert "choose servers by name" in run("status", "--snapshot", "x", "-l", "a=b").stderr
 
 
-@pytest.mark.anyio
-async def test_a_silent_node_holds_up_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.cli.status.STATS_SECONDS", 0.01)
-
-    async def never(_: str) -> Any:
-        await asyncio.Event().wait()
-
-    with pytest.raises(Unavailable, match="no answer from node n within"):
-        await within_patience(never)("n")
-
-
 def test_colours_are_only_for_terminals(tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshot.yaml"
     snapshot.write_text(yaml.safe_dump({**server(), "metadata": {"name": "files", "namespace": "here"}}))
     command = ("status", "--snapshot", str(snapshot), "files")
 
     assert "\x1b" not in run(*command).stdout
-    assert "\x1b[" in on_a_terminal(*command)
-    assert "\x1b[" not in on_a_terminal(*command, NO_COLOR="1")
+    assert "\x1b[" in Terminal(*command).read_to_end()
+    assert "\x1b[" not in Terminal(*command, NO_COLOR="1").read_to_end()
 
-    narrow = click.unstyle(on_a_terminal(*command, columns=20)).splitlines()
+    narrow = click.unstyle(Terminal(*command, columns=20).read_to_end()).splitlines()
     assert 50 < max(map(len, narrow)) <= 60
-
-
-def on_a_terminal(*arguments: str, columns: int = 0, **environment: str) -> str:
-    """Returns what the command writes to a terminal."""
-    ours, theirs = pty.openpty()
-    if columns:
-        termios.tcsetwinsize(theirs, (40, columns))
-    command = [sys.executable, "-m", "app", *arguments]
-    settings = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
-    with subprocess.Popen(command, cwd=ROOT, env=settings | environment, stdout=theirs) as process:
-        os.close(theirs)
-        output = b""
-        with suppress(OSError):  # This is how a terminal says that the other side is closed.
-            while data := os.read(ours, 65536):
-                output += data
-    os.close(ours)
-
-    assert process.returncode == 0
-    return output.decode()

@@ -1,3 +1,4 @@
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,8 @@ from typing import Any
 import yaml
 
 from app.cli.server_report import report
-from app.cli.tree import format_tree
+from app.cli.tree import build_tree, format_tree
+from app.cluster.reader import PODS, SERVICES, STATEFUL_SETS
 from app.cluster.survey import Survey
 from tests.harness.command_line import run
 from tests.harness.server_table import server
@@ -44,12 +46,21 @@ def test_objects_stand_below_what_owns_them(tmp_path: Path) -> None:
     assert "  Service files-file: NodePort 10.0.0.7, nfs 2049" in lines
     assert "  Service files-api: does not exist" in lines
 
+    [tree] = json.loads(run("tree", "--snapshot", str(snapshot), "-o", "json").stdout)
+    pod = {"kind": "Pod", "name": "files-0", "state": "Running, not ready, on node worker-1"}
+    assert tree["children"][0] == {
+        "kind": "StatefulSet",
+        "name": "files",
+        "state": "1 of 1 ready",
+        "children": [pod],
+    }
+    assert tree["children"][1]["children"] == [{"kind": "PersistentVolume", "name": "pv-1", "state": None}]
+
 
 def test_what_could_not_be_listed_is_unknown() -> None:
     manifest = {**server(), "metadata": {"name": "files", "namespace": "media"}}
-    gaps = ("services are unknown: no", "statefulsets are unknown: no", "pods are unknown: no")
-    live = Survey(servers={KEY: manifest}, knows_pods=False, gaps=gaps)
-    lines = list(format_tree(live, report(live, KEY, datetime(2026, 2, 1, tzinfo=UTC))))
+    live = Survey(servers={KEY: manifest}, unknown=[SERVICES, STATEFUL_SETS, PODS])
+    lines = list(format_tree(build_tree(live, report(live, KEY, datetime(2026, 2, 1, tzinfo=UTC)))))
 
     assert "  StatefulSet files: unknown" in lines
     assert "    Pod files-0: unknown" in lines
@@ -63,7 +74,15 @@ def test_what_is_leaving_is_told_so() -> None:
     live = Survey(
         servers={KEY: manifest}, stateful_sets={KEY: leaving}, services={("media", "files-headless"): service}
     )
-    lines = list(format_tree(live, report(live, KEY, datetime(2026, 2, 1, tzinfo=UTC))))
+    lines = list(format_tree(build_tree(live, report(live, KEY, datetime(2026, 2, 1, tzinfo=UTC)))))
 
     assert "  StatefulSet files: 0 of 1 ready, is being deleted" in lines
     assert "  Service files-headless: ClusterIP None, no ports, is being deleted" in lines
+
+
+def test_it_says_so_when_there_is_no_server(tmp_path: Path) -> None:
+    snapshot = tmp_path / "snapshot.yaml"
+    snapshot.write_text("kind: List\napiVersion: v1\nitems: []\n")
+
+    assert run("tree", "--snapshot", str(snapshot)).stdout == "no DittoServers found\n"
+    assert run("tree", "--snapshot", str(snapshot), "-o", "json").stdout == "[]\n"

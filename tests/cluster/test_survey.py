@@ -7,6 +7,7 @@ import pytest
 from app.cluster.client import Cluster
 from app.cluster.errors import Forbidden, NotFound, Unavailable
 from app.cluster.overlay import Overlay
+from app.cluster.reader import PODS
 from app.cluster.snapshot import Snapshot
 from app.cluster.survey import Survey, list_events, list_servers, survey
 from app.storage.usage import Usage
@@ -126,7 +127,7 @@ async def test_a_forbidden_list_is_a_gap(live: ControlPlane, namespace: str) -> 
     assert result.claims is None
     assert result.live_state((namespace, "files")) is None
 
-    assert result.knows_pods
+    assert PODS not in result.unknown
     claims, sets, services, classes, used = result.gaps
 
     assert claims.startswith("persistentvolumeclaims are unknown: forbidden: ")

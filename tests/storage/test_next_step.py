@@ -1,10 +1,12 @@
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 
-from app.storage.next_step import Inspection, State, first_concern, plain, remedy
+from app.storage.next_step import Concern, Inspection, State, plain, remedy, sorted_concerns
+from app.storage.operator_health import OperatorFailure
 from app.storage.reasons import NORMAL, REASONS, Reason
 from app.storage.unstructured import Manifest
 from app.storage.usage import Usage
@@ -29,6 +31,10 @@ def inspect(*conditions: Manifest, pod: Manifest | None = READY_POD, **status: A
     metadata = {"name": "files", "namespace": "media", "generation": 2, "creationTimestamp": ago(days=1)}
     manifest = {"metadata": metadata, "status": {"observedGeneration": 2, "conditions": list(conditions), **status}}
     return Inspection(manifest, NOW, pod, is_pod_known=True)
+
+
+def first_concern(inspection: Inspection) -> Concern:
+    return sorted_concerns(inspection)[0]
 
 
 def state_and_reason(inspection: Inspection) -> tuple[State, str]:
@@ -184,6 +190,36 @@ def test_a_pod_that_just_ended_is_no_reason_to_doubt() -> None:
     assert first_concern(inspect(condition(*SERVES), pod={"status": {"conditions": [lost]}})).state == State.WORKING
 
 
+@pytest.mark.parametrize(
+    ("used", "reason", "expected"),
+    [
+        (100, "CrashLoopBackOff", (State.DOWN, "VolumeFull")),
+        (100, "Unhealthy", (State.DOWN, "VolumeFull")),
+        (95, "CrashLoopBackOff", (State.DOWN, "CrashLoopBackOff")),
+        (100, "NodeLost", (State.DOWN, "NodeLost")),
+        (100, "Available", (State.DEGRADED, "VolumeFull")),
+    ],
+)
+def test_a_full_volume_explains_a_crash(used: int, reason: str, expected: tuple[State, str]) -> None:
+    ready = condition("Ready", "True" if reason == "Available" else "False", reason)
+    inspection = replace(
+        inspect(ready),
+        usages=[(Volume(METADATA, "spec.storage.metadataSize", "10Gi", "/data/metadata"), Usage(used, 100))],
+    )
+
+    assert state_and_reason(inspection) == expected
+    [full] = [concern for concern in sorted_concerns(inspection) if concern.reason.startswith("Volume")]
+    assert full.step.text == "Raise storage.metadataSize, or delete what nobody needs."
+
+
+def test_a_volume_that_cannot_grow_is_not_to_be_raised() -> None:
+    usages = [(Volume(METADATA, "spec.storage.metadataSize", "10Gi", "/data/metadata"), Usage(100, 100))]
+    concern = sorted_concerns(replace(inspect(condition(*SERVES)), usages=usages, fixed_volumes=["metadata"]))[0]
+
+    assert (concern.reason, concern.step.command) == ("VolumeFull", None)
+    assert concern.step.text.startswith("Delete what nobody needs")
+
+
 def test_a_deleted_server_waits_for_its_finalizers() -> None:
     server = inspect(condition(*SERVES))
     server.manifest["metadata"]["deletionTimestamp"] = ago(minutes=5)
@@ -194,6 +230,40 @@ def test_a_deleted_server_waits_for_its_finalizers() -> None:
 
     assert concern.state == State.BLOCKED
     assert "example.com/keep" in concern.message
+
+
+def test_a_worse_concern_hides_no_other_one() -> None:
+    crash = condition("Ready", "False", "CrashLoopBackOff", "it ended with 1")
+    again = condition("Reconciling", "True", "CrashLoopBackOff", "it ended with 1")
+    server = inspect(crash, again, pendingRollout="labels", ignoredFields=["spec.x"])
+
+    assert [(concern.state, concern.reason) for concern in sorted_concerns(server)] == [
+        (State.DOWN, "CrashLoopBackOff"),
+        (State.NOTICE, "RolloutPending"),
+        (State.NOTICE, "FieldsIgnored"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("failure", "ready", "expected"),
+    [
+        # An operator that does nothing may be why the status is as it is.
+        ("OperatorDown", SERVES, (State.UNOBSERVED, "OperatorDown")),
+        ("OperatorDown", ("Ready", "False", "NodeLost"), (State.DOWN, "OperatorDown")),
+        # A spec that cannot be changed only matters first where the remedy is to change it.
+        ("WebhookDown", SERVES, (State.BLOCKED, "WebhookDown")),
+        ("WebhookDown", ("Ready", "False", "NodeLost"), (State.DOWN, "NodeLost")),
+        ("WebhookDown", ("Ready", "False", "ImagePullBackOff"), (State.DOWN, "WebhookDown")),
+        ("CertificateExpired", ("Ready", "False", "InvalidSpec"), (State.DOWN, "CertificateExpired")),
+    ],
+)
+def test_the_operator_comes_first_if_the_remedy_needs_it(
+    failure: str, ready: tuple[str, str, str], expected: tuple[State, str]
+) -> None:
+    of_operator = OperatorFailure(failure, "why", "what to do", "kubectl get pods")
+    inspection = replace(inspect(condition(*ready)), failure=of_operator)
+
+    assert state_and_reason(inspection) == expected
 
 
 @given(ANY_JSON, ANY_JSON, ANY_JSON)
