@@ -19,6 +19,7 @@ SUMMARIES = {
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
     "events": "List the Events about DittoServers and their objects, newest first.",
     "logs": "Print the logs of DittoServers' pods.",
+    "mount": "Print the commands that mount a share of a DittoServer.",
     "pause": "Pause the reconciliation of DittoServers.",
     "plan": "Preview what applying DittoServer manifests would change.",
     "render": "Print the objects that the operator creates for DittoServers.",

@@ -64,7 +64,7 @@ def endpoints(server: DittoServer, live: LiveState, cluster_domain: str = DEFAUL
                     protocol,
                     host=f"{service_name(name, suffix)}.{namespace}.svc.{cluster_domain}",
                     port=number,
-                    cluster_ip=_address(service["spec"].get("clusterIP")),
+                    cluster_ip=valid_ip(service["spec"].get("clusterIP")),
                     external_address=_external_address(service),
                     node_port=node_port,
                 )
@@ -93,6 +93,7 @@ def endpoints_ready(server: DittoServer, live: LiveState, since: str) -> Verdict
         if is_terminating(service):
             message = f"Service {name} is being deleted; it is created again once it is gone"
             return "False", Problem(SERVICE_TERMINATING, message)
+
         if not selects_pod(service, server.metadata.name):
             message = f"Service {name} leads elsewhere than to the pod of the server; somebody has changed it"
             return "False", Problem(SERVICE_OUTDATED, message)
@@ -113,6 +114,7 @@ def exposes_api(status: Any) -> bool:
     listed = status.get("endpoints") if isinstance(status, Mapping) else None
     entries = [entry for entry in listed if isinstance(entry, Mapping)] if isinstance(listed, list) else []
     api = next((entry for entry in entries if entry.get("protocol") == "api"), {})
+
     return bool(api.get("externalAddress") or api.get("nodePort"))
 
 
@@ -134,6 +136,7 @@ def _ports(service: Mapping[str, Any]) -> dict[str, tuple[int, int | None]]:
     """Returns the ports of a Service and of the nodes by their names."""
     listed = service["spec"].get("ports")
     ports: dict[str, tuple[int, int | None]] = {}
+
     for entry in islice(listed if isinstance(listed, list) else (), _MAX_PORTS):
         number = _port(entry.get("port"))
         if number and isinstance(entry.get("name"), str):
@@ -154,15 +157,19 @@ def _external_address(service: Mapping[str, Any]) -> str | None:
     ingress = ((service.get("status") or {}).get("loadBalancer") or {}).get("ingress")
     for entry in islice(ingress if isinstance(ingress, list) else (), _MAX_ADDRESSES):
         host = entry.get("hostname") if isinstance(entry, Mapping) else None
-        address = _address(entry.get("ip")) if isinstance(entry, Mapping) else None
+        address = valid_ip(entry.get("ip")) if isinstance(entry, Mapping) else None
         if address or (isinstance(host, str) and is_subdomain(host)):
             return address or host
     return None
 
 
-def _address(value: Any) -> str | None:
+def valid_ip(value: Any) -> str | None:
     """Returns an IP address in its usual form; a headless Service has the word None instead of one."""
+    # The zone of an address may be any text, and is of use on one machine only.
+    if not isinstance(value, str) or "%" in value:
+        return None
+
     try:
-        return str(ip_address(value)) if isinstance(value, str) else None
+        return str(ip_address(value))
     except ValueError:
         return None
