@@ -17,6 +17,7 @@ SUMMARIES = {
     "crd": "Print the CustomResourceDefinition of DittoServers.",
     "credentials": "List the Secrets of DittoServers and what is wrong with them.",
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
+    "doctor": "Check the operator, the cluster and every DittoServer, and suggest how to fix problems.",
     "events": "List the Events about DittoServers and their objects, newest first.",
     "logs": "Print the logs of DittoServers' pods.",
     "mount": "Print the commands that mount a share of a DittoServer.",

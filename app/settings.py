@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -47,6 +48,14 @@ class Settings:
     cluster_domain: str | None  # Without it, that of /etc/resolv.conf.
     log_level: str  # One of LOG_LEVELS.
     log_format: str | None  # One of LOG_FORMATS. Without it, text on a terminal.
+
+
+def release() -> str:
+    """Returns the version of this program."""
+    try:
+        return version("dittofs-operator")
+    except PackageNotFoundError:
+        return "unreleased"
 
 
 def default_kubeconfigs(environ: Mapping[str, str], home: Path) -> tuple[Path, ...]:

@@ -142,7 +142,7 @@ def cli_page() -> str:
     parts = [
         "The program is installed as `dittofs-operator`, and as `kubectl-dittofs`, which makes it a plugin of kubectl. "
         "Every option can also be set by an environment variable. Exit codes other than 0: 1 if `check` or `plan` "
-        "found that a DittoServer would be rejected, 2 if the input cannot be used.\n"
+        "found that a DittoServer would be rejected, or `doctor` found a problem, 2 if the input cannot be used.\n"
     ]
 
     for name in SUMMARIES:

@@ -36,6 +36,8 @@ REQUEST_TIMEOUT_SECONDS = 10.0
 # The API server sends a bookmark about once a minute: a longer silence is a connection that died unnoticed.
 WATCH_IDLE_SECONDS = 70.0
 PAGE_SIZE = 500
+# A leader of a thousand servers serves two megabytes of metrics.
+MAX_METRICS_BYTES = 16 << 20
 # How much is read of the end of a log: an error is in its last lines.
 LOG_LINES = 50
 LOG_BYTES = 65536
@@ -200,9 +202,30 @@ class Cluster:
                 for line in lines:
                     yield line
 
+    async def version(self) -> str:
+        """Returns the version of Kubernetes, such as v1.36.1."""
+        return str((await self._request(Request("GET", "/version"))).get("gitVersion") or "")
+
     async def stats(self, node: str) -> dict[str, Any]:
         """Returns the Summary API of a node's kubelet, which reports on its pods and volumes."""
         return await self._request(Request("GET", f"/api/v1/nodes/{_path_segment('nodes', node)}/proxy/stats/summary"))
+
+    async def metrics(self, pod: str, namespace: str, port: int) -> str:
+        """Returns what a pod serves at /metrics, which the API server asks it for."""
+        segment = _path_segment("pods", f"{pod}:{port}")
+        request = Request(
+            "GET", f"{_collection_path(PODS, namespace)}/{segment}/proxy/metrics", accept="text/plain, */*"
+        )
+
+        async with self._send(request, aiohttp.ClientTimeout(total=self._timeout_seconds)) as response:
+            answer = b""
+            async for chunk in response.content.iter_any():
+                answer += chunk
+                if len(answer) > MAX_METRICS_BYTES:
+                    raise Unavailable(f"more than {MAX_METRICS_BYTES >> 20} MiB of metrics from pod {pod}")
+            if response.status != 200:
+                raise error_from(response.status, _parse(answer))
+            return answer.decode(errors="replace")
 
     async def previous_log_contains(self, pod: str, namespace: str, container: str, *phrases: bytes) -> bool:
         """Tells whether the log of the container's previous run ends with lines that have one of the phrases.

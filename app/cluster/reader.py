@@ -19,6 +19,7 @@ class Resource:
 
 
 _ADMISSION = "admissionregistration.k8s.io/v1"
+_AUTHORIZATION = "authorization.k8s.io/v1"
 # The version that the CSI snapshotter's CustomResourceDefinitions serve, where a cluster has them.
 
 STORAGE_CLASSES = Resource("storage.k8s.io/v1", "storageclasses", "StorageClass", namespaced=False)
@@ -34,6 +35,7 @@ STATEFUL_SETS = Resource("apps/v1", "statefulsets", "StatefulSet")
 NETWORK_POLICIES = Resource("networking.k8s.io/v1", "networkpolicies", "NetworkPolicy")
 ENDPOINT_SLICES = Resource("discovery.k8s.io/v1", "endpointslices", "EndpointSlice")
 LEASES = Resource("coordination.k8s.io/v1", "leases", "Lease")
+# The Lease that the leader of the operator holds.
 LEASE_NAME = "dittofs-operator"
 MUTATING_WEBHOOKS = Resource(
     _ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", namespaced=False
@@ -41,6 +43,16 @@ MUTATING_WEBHOOKS = Resource(
 VALIDATING_WEBHOOKS = Resource(
     _ADMISSION, "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", namespaced=False
 )
+DEPLOYMENTS = Resource("apps/v1", "deployments", "Deployment")
+VOLUMES = Resource("v1", "persistentvolumes", "PersistentVolume", namespaced=False)
+QUOTAS = Resource("v1", "resourcequotas", "ResourceQuota")
+LIMIT_RANGES = Resource("v1", "limitranges", "LimitRange")
+CSI_DRIVERS = Resource("storage.k8s.io/v1", "csidrivers", "CSIDriver", namespaced=False)
+CUSTOM_RESOURCES = Resource(
+    "apiextensions.k8s.io/v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+ACCESS_REVIEWS = Resource(_AUTHORIZATION, "subjectaccessreviews", "SubjectAccessReview", namespaced=False)
+OWN_ACCESS_REVIEWS = Resource(_AUTHORIZATION, "selfsubjectaccessreviews", "SelfSubjectAccessReview", namespaced=False)
 PRIORITY_CLASSES = Resource("scheduling.k8s.io/v1", "priorityclasses", PRIORITY_CLASS, namespaced=False)
 SERVICE_ACCOUNTS = Resource("v1", "serviceaccounts", SERVICE_ACCOUNT)
 VOLUME_SNAPSHOTS = Resource(f"{SNAPSHOT_GROUP}/v1", "volumesnapshots", VOLUME_SNAPSHOT)

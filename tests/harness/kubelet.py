@@ -47,7 +47,7 @@ def kubelet(
         def log_message(self, *_: object) -> None:
             """Logs nothing: nobody would read it."""
 
-    with ThreadingHTTPServer((_outward_address(), 0), KubeletHandler) as server:
+    with ThreadingHTTPServer((outward_address(), 0), KubeletHandler) as server:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(control_plane.ca_file, control_plane.ca_file.with_suffix(".key"))
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -75,7 +75,7 @@ def _register(control_plane: ControlPlane, node: str, host: Any, port: int) -> N
     control_plane.kubectl("patch", "node", node, *patch)
 
 
-def _outward_address() -> str:
+def outward_address() -> str:
     """Returns an address of this machine that is not loopback, where no API server looks for a kubelet.
 
     It sends nothing: a datagram socket is only asked which address it would use.
