@@ -24,6 +24,7 @@ SUMMARIES = {
     "pause": "Pause the reconciliation of DittoServers.",
     "plan": "Preview what applying DittoServer manifests would change.",
     "render": "Print the objects that the operator creates for DittoServers.",
+    "report": "Write a zip file for a support ticket: objects, Events, logs and checks, without secrets.",
     "restart": "Restart the pods of DittoServers.",
     "resume": "Resume the reconciliation of paused DittoServers.",
     "review": "Print an AdmissionReview of a DittoServer for testing the webhook.",

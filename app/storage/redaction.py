@@ -10,7 +10,7 @@ from app.storage.evidence import MAX_TEXT_CHARACTERS, quote
 
 # An escaped character has at most so many.
 _ESCAPED_CHARACTERS = 12
-_MASK = "********"
+MASK = "********"
 LEFT_OUT = "(left out, because it repeats a secret)"
 _ESCAPED_CHARACTER = re.compile(r"\\u([0-9a-fA-F]{4})")
 
@@ -27,7 +27,7 @@ def redact(text: object, secrets: Iterable[str]) -> str:
     forms = {form for value in values for form in (value, json.dumps(value)[1:-1])}
     # A value that contains another one comes first, or its rest would stay.
     for form in sorted(forms, key=len, reverse=True):
-        line = line.replace(form, _MASK)
+        line = line.replace(form, MASK)
 
     # A configuration is JSON inside of JSON, so that a value may be escaped twice, or for a URL or a page.
     if repeats(line, values):
@@ -38,11 +38,11 @@ def redact(text: object, secrets: Iterable[str]) -> str:
 
 def repeats(text: str, secrets: Iterable[str]) -> bool:
     """Tells whether the text has one of these values in it, however it is escaped."""
-    bare = _unescape(text)
-    return any(_unescape(secret) in bare for secret in secrets if secret)
+    bare = unescape(text)
+    return any(unescape(secret) in bare for secret in secrets if secret)
 
 
-def _unescape(text: str) -> str:
+def unescape(text: str) -> str:
     """Undoes every way of escaping that is common, however often it was applied."""
     text = html.unescape(unquote(text))
     return _ESCAPED_CHARACTER.sub(lambda match: chr(int(match[1], 16)), text).replace("\\", "")

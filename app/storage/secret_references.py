@@ -120,6 +120,26 @@ def consumed_references(name: str, spec: Spec) -> tuple[SecretReference, ...]:
     return (*(reference for reference in secret_references(spec) if reference.path not in replaced), *generated)
 
 
+def pod_secret_names(name: str, spec: Spec) -> set[str]:
+    """Returns the Secrets whose values the server's pod gets, or got before the spec named others."""
+    references = (*consumed_references(name, spec), *generated_references(name, spec))
+    return {reference.secret for reference in references if reference.secret} | {postgres_secret_name(name)}
+
+
+def harmless_keys(name: str, spec: Spec, secret: str) -> set[str]:
+    """Returns the keys of a Secret whose values need no masking, such as the name of a user, which logs repeat."""
+    keys = set()
+    if secret == postgres_secret_name(name):
+        keys |= {*POSTGRES_KEYS} - {PASSWORD_KEY}
+    if secret in [reference.secret for reference in generated_references(name, spec)]:
+        keys.add(USERNAME_KEY)
+
+    credentials = spec.s3.credentials_secret_ref
+    if credentials and secret == credentials.secret_name:
+        keys.add(credentials.endpoint_key)
+    return keys
+
+
 def jwt_secret_name(server: str) -> str:
     return f"{server}-jwt-secret"
 

@@ -7,6 +7,8 @@ from app.storage.reading import read
 from app.storage.secret_references import (
     consumed_references,
     generated_references,
+    harmless_keys,
+    pod_secret_names,
     secret_findings,
     secret_references,
     why_not_usable,
@@ -128,6 +130,17 @@ def test_what_the_spec_does_not_name_is_generated() -> None:
         "jwt",
         "files-admin-bootstrap-credentials",
     ]
+
+
+def test_values_of_users_and_endpoints_are_harmless() -> None:
+    spec = read(server(s3={"credentialsSecretRef": {"secretName": "s3"}})).server.spec
+    generated = {"files-jwt-secret", "files-admin-bootstrap-credentials"}
+
+    assert pod_secret_names("files", spec) == {"s3", "files-postgres", *generated}
+    assert harmless_keys("files", spec, "s3") == {"endpoint"}
+    assert harmless_keys("files", spec, "files-admin-bootstrap-credentials") == {"username"}
+    assert harmless_keys("files", spec, "files-postgres") == {"host", "port", "database", "user", "sslmode"}
+    assert harmless_keys("files", spec, "other") == set()
 
 
 def test_a_terminating_secret_is_one_warning() -> None:
