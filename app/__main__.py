@@ -3,17 +3,21 @@
 import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import ShellComplete
 
 from app.cluster.errors import ClusterError
+from app.settings import COMPLETION_VARIABLE
 from app.storage.finding import one_line
 from app.storage.unusable_input import UnusableInput
 
 SUMMARIES = {
     "check": "Check DittoServer manifests before applying them.",
+    "completion": "Print the completion script for bash, zsh or fish.",
     "crd": "Print the CustomResourceDefinition of DittoServers.",
     "credentials": "List the Secrets of DittoServers and what is wrong with them.",
     "df": "Show the volumes of DittoServers: requested size, capacity, used space and the server's version.",
@@ -35,21 +39,50 @@ SUMMARIES = {
 # They run the operator, or test its webhook, which nobody does with kubectl.
 SERVER_COMMANDS = ("review", "serve")
 UNUSABLE_INPUT_EXIT_CODE = 2
+PLUGIN = "kubectl dittofs"
+# Directives of Cobra.
+_FILES_TOO, _NO_FILES = 0, 4
 
 
 def main() -> None:
     # kubectl runs a program of this name as a command of its own.
-    is_plugin = Path(sys.argv[0]).name == "kubectl-dittofs"
-    program = "kubectl dittofs" if is_plugin else "dittofs-operator"
-    for name in SERVER_COMMANDS:
-        command_line.commands[name].hidden = is_plugin
+    is_plugin = Path(sys.argv[0]).stem == "kubectl-dittofs"
+    program = PLUGIN if is_plugin else "dittofs-operator"
+    if is_plugin:
+        hide_server_commands()
+
+    # As kubectl writes: a file or another program on Windows would get another encoding, which lacks most characters.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
     try:
         # Click looks for a terminal; no-color.org wants this variable to count as well.
-        command_line(prog_name=program, color=False if os.environ.get("NO_COLOR") else None)
+        color = False if os.environ.get("NO_COLOR") else None
+        command_line(prog_name=program, complete_var=COMPLETION_VARIABLE, color=color)
     except (UnusableInput, ClusterError, OSError) as error:
         click.echo(one_line(f"{program}: {error}"), err=True)
         sys.exit(UNUSABLE_INPUT_EXIT_CODE)
+
+
+def complete() -> None:
+    """Answers kubectl, which runs this with the words after `kubectl dittofs`, of which the last is unfinished.
+
+    The answer is that of a program made with Cobra: a candidate a line with its meaning after a tab, and a directive.
+    """
+    hide_server_commands()
+    *words, unfinished = sys.argv[1:] or [""]
+    items = ShellComplete(command_line, {}, PLUGIN, COMPLETION_VARIABLE).get_completions(words, unfinished)
+
+    candidates = [item for item in items if item.type == "plain"]
+    for item in candidates:
+        click.echo(f"{item.value}\t{item.help}" if item.help else item.value)
+    click.echo(f":{_NO_FILES if len(candidates) == len(items) else _FILES_TOO}")
+
+
+def hide_server_commands() -> None:
+    for name in SERVER_COMMANDS:
+        command_line.commands[name].hidden = True
 
 
 class LazyCommand(click.Command):

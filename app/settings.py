@@ -10,6 +10,8 @@ from typing import NamedTuple
 from app.storage.rendering import ObjectDefaults
 
 ENVIRONMENT_PREFIX = "DITTOFS_OPERATOR_"
+# The variable by which the script of a shell asks what it can complete.
+COMPLETION_VARIABLE = "_DITTOFS_COMPLETE"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
 
