@@ -5,6 +5,7 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 # The image that the chart expects. "localhost" is not a registry: docker, podman, buildah and containerd all keep this name unchanged.
 IMAGE ?= localhost/dittofs-operator:$(VERSION)
 SECONDS ?= 60
+LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
@@ -68,7 +69,8 @@ schema: install ## Generate the types of core/v1 from what the API server of the
 	@$(BIN)/python -m tests.controlplane.openapi /openapi/v3/api/v1 | $(BIN)/python -m manifests.core_v1
 
 lock: install ## Lock the dependencies of pyproject.toml at their newest versions
-	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade pyproject.toml --output-file requirements.lock
-	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements.lock --group dev pyproject.toml --output-file requirements-dev.lock
-	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group build --output-file requirements-build.lock
-	@$(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --constraint requirements-dev.lock --group bench --output-file requirements-bench.lock
+	@$(LOCK) --extra serve pyproject.toml --output-file requirements.lock
+	@$(LOCK) --constraint requirements.lock pyproject.toml --output-file requirements-client.lock
+	@$(LOCK) --constraint requirements.lock --extra serve --group dev pyproject.toml --output-file requirements-dev.lock
+	@$(LOCK) --constraint requirements-dev.lock --group build --output-file requirements-build.lock
+	@$(LOCK) --constraint requirements-dev.lock --group bench --output-file requirements-bench.lock

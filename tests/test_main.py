@@ -1,11 +1,30 @@
+import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from app.__main__ import SERVER_COMMANDS, SUMMARIES, command_line, import_command
+from tests.controlplane.cluster import ControlPlane
 from tests.harness.command_line import ROOT, SNAPSHOT, run
+from tests.harness.operator_namespace import Namespace
+from tests.harness.server_table import server
+
+SHARED_MODULES = {
+    "annotation",
+    "candidates",
+    "checkup",
+    "live_view",
+    "options",
+    "output",
+    "screen",
+    "server_report",
+    "takeover",
+    "ticket",
+}
+DIRECTIVES = {":0": "ShellCompDirectiveDefault", ":4": "ShellCompDirectiveNoFileComp"}
 
 
 @pytest.mark.parametrize(
@@ -45,11 +64,56 @@ def test_an_error_has_no_control_characters() -> None:
     assert result.stderr.removesuffix("\n").isprintable()
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_output_is_utf_8_wherever_it_is_written(encoding: str) -> None:
+    manifest = """
+        {apiVersion: dittofs.dittofs.com/v1alpha1, kind: DittoServer, metadata: {name: files}, spec: {
+            storage: {metadataSize: 10Gi}, podTemplate: {metadata: {annotations: {note: "\u65e5\u672c"}}}}}
+    """
+    command = [sys.executable, "-m", "app", "render", "-"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    rendered = subprocess.run(
+        command, input=manifest.encode(), env=environment, cwd=ROOT, capture_output=True, check=True
+    )
+
+    assert "note: 日本" in rendered.stdout.decode()
+
+
 def test_a_plugin_of_kubectl_is_called_by_that_name() -> None:
     plugin = Path(sys.executable).with_name("kubectl-dittofs")
     result = subprocess.run([plugin, "df", "--help"], capture_output=True, text=True, check=True)
 
-    assert result.stdout.splitlines()[0] == "Usage: kubectl dittofs df [OPTIONS]"
+    assert result.stdout.splitlines()[0] == "Usage: kubectl dittofs df [OPTIONS] [NAME]..."
+
+
+def test_kubectl_completes_its_plugin(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Namespace(control_plane, namespace).apply(server(), server("other"))
+    programs = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    for name, place in programs.items():
+        module, _, function = place.partition(":")
+        program = tmp_path / name
+        program.write_text(f"#!{sys.executable}\nfrom {module} import {function}\n{function}()\n")
+        program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def complete(*words: str) -> list[str]:
+        result = control_plane.kubectl("__complete", "dittofs", *words)
+        # kubectl itself tells on standard error what it does.
+        *details, last = result.stderr.splitlines()
+        assert all(line.startswith("[Debug] ") for line in details)
+        assert last == f"Completion ended with directive: {DIRECTIVES[result.stdout.splitlines()[-1]]}"
+        return [line.partition("\t")[0] for line in result.stdout.splitlines()]
+
+    assert complete("sta") == ["status", ":4"]
+    assert complete("status", "-n", namespace, "") == ["files", "other", ":4"]
+    assert complete("status", "-n", namespace, "files", "") == ["other", ":4"]
+    assert complete("status", "-n", namespace[:-2]) == [namespace, ":4"]
+    assert complete("status", "-o", "w") == ["wide", ":4"]
+    assert complete("check", "") == [":0"]
+    assert "serve" not in complete("")
 
 
 def test_commands_of_the_server_are_not_listed_by_the_plugin() -> None:
@@ -79,20 +143,18 @@ def test_a_listed_summary_is_the_one_of_the_command(name: str) -> None:
 def test_every_command_module_is_listed() -> None:
     modules = {path.stem for path in (ROOT / "app/cli").glob("[!_]*.py")}
 
-    assert (
-        modules - {"annotation", "options", "output", "screen", "server_report", "takeover"}
-        == set(SUMMARIES)
-        == set(command_line.commands)
-    )
+    assert modules - SHARED_MODULES == set(SUMMARIES) == set(command_line.commands)
 
 
 def test_a_misspelt_command_draws_a_suggestion() -> None:
     assert "Did you mean 'check'?" in run("chekc").stderr
 
 
-def test_check_imports_no_web_server_and_no_client() -> None:
-    heavy = "{'fastapi', 'uvicorn', 'kubernetes_asyncio', 'aiohttp'}"
-    code = f"import sys, app.cli.check, app.cli.plan, app.cli.df, app.cli.status; print(*{heavy} & sys.modules.keys())"
+def test_commands_import_no_web_server_and_no_client() -> None:
+    """They are imported to complete a line, or to look at a file."""
+    light = SUMMARIES.keys() - {"doctor", "report", "serve"}
+    heavy = "{'fastapi', 'uvicorn', 'httptools', 'kubernetes_asyncio', 'aiohttp'}"
+    code = f"import sys, {', '.join(f'app.cli.{name}' for name in light)}; print(*{heavy} & sys.modules.keys())"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
 
     assert result.stdout == "\n"

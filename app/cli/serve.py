@@ -115,11 +115,15 @@ def serve(**options: Any) -> None:
     # Imported modules stay. The garbage collector would spend a quarter of the start on them, and later 80 ms at a
     # time in which no review is answered.
     gc.disable()
-    import uvloop
+    try:
+        import uvloop
 
-    from app import logs
-    from app.certificates.source import UnusableCertificate
-    from app.serve import serve as serve_until_stopped
+        from app import logs
+        from app.certificates.source import UnusableCertificate
+        from app.serve import serve as serve_until_stopped
+    except ModuleNotFoundError as error:
+        why = "the operator runs on Linux and needs the packages of dittofs-operator[serve]"
+        raise click.ClickException(f"{error.name} is not installed; {why}") from error
 
     gc.freeze()
     gc.enable()
