@@ -13,6 +13,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+from prometheus_client import Gauge
+
 from app.admission import api
 from app.admission.server import WebhookServer
 from app.certificates.files import CertificateFiles
@@ -23,15 +25,16 @@ from app.cluster.events import EventRecorder
 from app.cluster.informers import Informers
 from app.cluster.lease import Lease
 from app.cluster.lookup import gather
-from app.cluster.snapshot import Snapshot
 from app.dittofs.client import ServerClient
 from app.reconcile.controller import Controller
 from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.provisioner import Provisioner
 from app.reconcile.reconciler import Reconciler
+from app.reconcile.server_metrics import ServerMetrics
 from app.reconcile.writer import Writer
-from app.settings import Settings
+from app.settings import Settings, release
 from app.storage.cluster_domain import DEFAULT_CLUSTER_DOMAIN, detect_cluster_domain
+from app.storage.events import EventSink
 from certs.rotation import CertificateOptions
 
 # Until every API server has learnt from the readiness probe, or from the answers, to send its reviews elsewhere.
@@ -40,6 +43,10 @@ DRAIN_SECONDS = 5.0
 FINISH_SECONDS = 15.0
 
 RESOLV_CONF = Path("/etc/resolv.conf")
+
+BUILD = Gauge(
+    "dittofs_operator_build_info", "1, with the versions of the operator and of Python.", ["version", "python"]
+)
 
 log = logging.getLogger(__name__)
 
@@ -52,15 +59,29 @@ class _Parts:
     certificate: CertificateSource
     background: AbstractAsyncContextManager[None]
     why_not_ready: Callable[[], str | None] = lambda: None
+    server_metrics: api.Render | None = None
+
+
+@dataclass(frozen=True)
+class _Operator:
+    """Holds what reconciles; those `beside` the controller run while it does. Without a Lease it always leads."""
+
+    reconciler: Reconciler
+    controller: Controller
+    beside: tuple[HealthMonitor, Provisioner]
+    lease: Lease | None
+
+    def is_leading(self) -> bool:
+        return self.controller.running and (self.lease is None or self.lease.held())
 
 
 async def serve(settings: Settings) -> None:
     """Serves until SIGTERM, or SIGINT for an end without delay. Raises OSError or ValueError if it cannot start."""
+    BUILD.labels(release(), platform.python_version()).set(1)
     # A second signal ends the process at once.
     stop = _StopSignal()
     async with _parts(settings, stop) as parts:
-        # Connecting by a kubeconfig has imported the Kubernetes client library, which stays: the garbage collector
-        # would spend 20 ms at a time on it in which no review is answered.
+        # What connecting has imported stays: the garbage collector need not look at it again.
         gc.freeze()
 
         webhook = WebhookServer(
@@ -71,7 +92,7 @@ async def serve(settings: Settings) -> None:
             stopping = "stopping" if webhook.is_draining else None
             return stopping or parts.why_not_ready() or parts.certificate.why_not_ready()
 
-        health = WebhookServer(api.health(why_not_ready), *settings.health_listen)
+        health = WebhookServer(api.health(why_not_ready, parts.server_metrics), *settings.health_listen)
         await webhook.listen()
         await health.listen()
         log.info("serving", extra={"listen": str(settings.listen), "health": str(settings.health_listen)})
@@ -96,6 +117,9 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
     """Puts the parts together, and connects to the cluster unless a snapshot stands in for it."""
     files = CertificateFiles(settings.tls_cert, settings.tls_key) if settings.tls_cert and settings.tls_key else None
     if settings.snapshot and files:
+        # A pod can do without what reads files.
+        from app.cluster.snapshot import Snapshot
+
         yield _Parts(partial(gather, Snapshot(settings.snapshot)), files, nullcontext())
         return
 
@@ -112,17 +136,20 @@ async def _parts(settings: Settings, stop: "_StopSignal") -> AsyncIterator[_Part
             return
 
         informers = Informers(cluster, settings.namespace)
-        operating = _operating(settings, cluster, informers, events, stop)
-        yield _Parts(informers.look_up, certificate, operating, informers.why_not_ready)
+        operator = _operator(settings, cluster, informers, events.record)
+        metrics = ServerMetrics(informers, operator.is_leading)
+        operator.reconciler.restart_handlers.append(metrics.count_restart)
+        server_metrics = metrics.parts if settings.server_metrics else None
+
+        operating = _operating(operator, informers, events, stop)
+        yield _Parts(informers.look_up, certificate, operating, informers.why_not_ready, server_metrics)
 
 
-@asynccontextmanager
-async def _operating(
-    settings: Settings, cluster: Cluster, informers: Informers, events: EventRecorder, stop: "_StopSignal"
-) -> AsyncIterator[None]:
+def _operator(settings: Settings, cluster: Cluster, informers: Informers, record_event: EventSink) -> _Operator:
     identity = f"{platform.node()}_{secrets.token_hex(4)}"
     lease = Lease(cluster, cluster.namespace, identity) if settings.leader_elect else None
     may_write = lease.held if lease else lambda: True
+
     writer = Writer(cluster, informers, may_write)
     patience = timedelta(seconds=settings.resize_patience_seconds)
     client = ServerClient()
@@ -131,20 +158,27 @@ async def _operating(
         cluster,
         informers,
         writer,
-        events.record,
+        record_event,
         resize_patience=patience,
         report_of=health.report,
         provisioner=provisioner,
         defaults=settings.defaults,
         cluster_domain=cluster_domain(settings.cluster_domain),
     )
+
     controller = Controller(informers, reconciler, settings.workers)
     health.change_handlers.append(partial(controller.wake, trigger="health"))
     # A server that was given stores and shares has another health.
     provisioner.change_handlers += [partial(controller.wake, trigger="stores and shares"), health.ask_soon]
+    return _Operator(reconciler, controller, (health, provisioner), lease)
 
+
+@asynccontextmanager
+async def _operating(
+    operator: _Operator, informers: Informers, events: EventRecorder, stop: "_StopSignal"
+) -> AsyncIterator[None]:
     async with _running(informers), _recording(events), asyncio.TaskGroup() as group:
-        group.create_task(_reconcile(controller, (health, provisioner), lease, stop))
+        group.create_task(_reconcile(operator, stop))
         yield
 
 
@@ -167,13 +201,12 @@ async def _recording(events: EventRecorder) -> AsyncIterator[None]:
         await events.drain(DRAIN_SECONDS)
 
 
-async def _reconcile(
-    controller: Controller, beside: tuple[HealthMonitor, Provisioner], lease: Lease | None, stop: "_StopSignal"
-) -> None:
+async def _reconcile(operator: _Operator, stop: "_StopSignal") -> None:
     """Reconciles until the signal, then lets the reconciles that are under way finish, and releases the Lease."""
+    controller, lease = operator.controller, operator.lease
 
     async def lead() -> None:
-        async with _running(*beside):
+        async with _running(*operator.beside):
             await controller.run()
 
     async with asyncio.TaskGroup() as group:

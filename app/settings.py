@@ -43,6 +43,7 @@ class Settings:
     snapshot: Path | None
     reconcile: bool
     leader_elect: bool
+    server_metrics: bool
     namespace: tuple[str, ...]  # The namespaces to reconcile; empty for all.
     workers: int
     resize_patience_seconds: int

@@ -18,8 +18,10 @@ from app.storage.pod import RESTARTED_AT
 from app.storage.reasons import CERTIFICATE_GROUP, GROUPS, VOLUME_PHASES, Reason
 from app.storage.remote_store import ADOPT_STORE
 from app.storage.resize import ALLOW_DATA_LOSS
+from app.storage.server_samples import FAMILIES, SERVER_LABELS, MetricFamily
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
+from app.storage.volumes import VOLUME_NAMES
 from manifests.values import documented
 from manifests.wishes import WISHES
 
@@ -180,13 +182,37 @@ def metrics_page() -> str:
                 labels = ", ".join(map(_code, labelled._labelnames))  # noqa: SLF001
                 rows.append((_code(name), metric.type, labels, metric.documentation))
 
+    server_rows = [
+        (_code(family.name), family.type, ", ".join(map(_code, family.labels)), _series(family), family.meaning)
+        for family in FAMILIES
+    ]
+    fixed = sum(family.series for family in FAMILIES if not family.per_volume)
+    per_volume = sum(family.series for family in FAMILIES if family.per_volume)
+
     return _page(
         "Metrics",
         "The operator serves these at `/metrics` of its health port, 8081 by default, next to the `python_*` and "
         "`process_*` metrics of the Prometheus client. Where controller-runtime has a metric for the same, the name is "
         "the same, so its dashboards and alerts work. The chart brings a ServiceMonitor (`serviceMonitor.enabled`) and "
         "a dashboard (`dashboard.enabled`).\n",
+        "`/metrics?name[]=workqueue_depth` returns only that metric of the operator, and none of a DittoServer. As "
+        "with other clients of Prometheus, `name[]` may be given several times.\n",
+        "Series of labels with few values are there from the start, with 0. Those of `rest_client_requests_total` "
+        "appear with the first request of their kind, and a certificate's once there is one.\n",
         _table(("metric", "type", "labels", "meaning"), sorted(rows)),
+        "## Metrics of each DittoServer\n",
+        f"These have the labels {' and '.join(map(_code, SERVER_LABELS))} besides their own. Only the replica that "
+        "reconciles serves them, and they are gone with the DittoServer. `namespace` is that of the DittoServer, so a "
+        "scrape configuration needs `honor_labels: true`, as the ServiceMonitor of the chart has; otherwise Prometheus "
+        "renames the label to `exported_namespace`. `persistentvolumeclaim` is the label of the kubelet's "
+        "`kubelet_volume_stats_*`.\n",
+        _table(("metric", "type", "labels", "series", "meaning"), server_rows),
+        f"A server has at most {fixed} + {per_volume} x volumes series, {fixed + per_volume * len(VOLUME_NAMES)} with "
+        f"all {len(VOLUME_NAMES)} volumes. Whatever somebody writes into its status, no label value gets longer than "
+        "64 characters, and no volume or condition is added that the operator does not know. A thousand servers with "
+        "two volumes have 38,000 series; a scrape takes 4.3 MB and 0.15 s of the operator's processor time, in steps "
+        "of a millisecond between which reviews are answered. `--no-server-metrics`, or the chart value "
+        "`serverMetrics: false`, leaves these metrics out.\n",
     )
 
 
@@ -270,6 +296,10 @@ def _field_meaning(field: Mapping[str, Any], *, required: bool) -> str:
     ]
 
     return " ".join(filter(None, parts))
+
+
+def _series(family: MetricFamily) -> str:
+    return "1 per volume" if family.per_volume else str(family.series)
 
 
 def _reasons(reasons: Iterable[Reason]) -> str:

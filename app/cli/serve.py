@@ -69,6 +69,11 @@ def parse_cluster_domain(text: str) -> str:
     default=True,
     help="Elect a leader, so that only one replica reconciles at a time.",
 )
+@option(
+    "--server-metrics/--no-server-metrics",
+    default=True,
+    help="Serve metrics of each DittoServer, from the leader. Their number grows with that of the servers.",
+)
 @option("--namespace", multiple=True, help="Namespace to reconcile instead of all; can be given more than once.")
 @option("--workers", type=click.IntRange(1, 64), default=4, help="How many DittoServers are reconciled at once.")
 @option(

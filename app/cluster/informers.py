@@ -21,7 +21,7 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.reflector import Reflector
-from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
+from app.cluster.secrets import CHANGED, SecretDigest, SecretDigests, trim_secret, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
 from app.storage.claim_metadata import settable_annotations
@@ -130,6 +130,10 @@ class Informers:
         gap = self.gap(SECRETS)
         return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.fetch(key)
 
+    def secret_changed(self, key: ObjectKey) -> str | None:
+        """Returns when the values of a Secret were last changed, in RFC 3339; None when there is no such Secret."""
+        return (self.secrets_metadata.get(key) or {}).get(CHANGED)
+
     async def look_up(self, needs: Needs) -> Facts:
         """Answers a review from the stores, and asks the API server only for what they do not know."""
         known, missing = self.known_facts(needs)
@@ -182,7 +186,7 @@ class Informers:
         return await self._cluster.dry_run(resource, manifest)
 
     def _store(self, resource: Resource, labels: str = "") -> Store:
-        trims = {DITTO_SERVERS: _trim_server, SECRETS: trim_to_identity, PODS: _trim_pod, CLAIMS: _trim_claim}
+        trims = {DITTO_SERVERS: _trim_server, SECRETS: trim_secret, PODS: _trim_pod, CLAIMS: _trim_claim}
         store = Store(trims.get(resource, without_managed_fields))
 
         self._reflectors[resource] = [

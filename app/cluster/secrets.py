@@ -16,6 +16,8 @@ from app.cluster.store import Store, full_name, version_of
 from app.storage.facts import OPAQUE, Secret, Trait, Unknown
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
+# Of a Secret in the store: when its values were last changed, in RFC 3339.
+CHANGED = "changed"
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
 
 
@@ -56,6 +58,14 @@ class SecretDigest:
 def trim_to_identity(manifest: Manifest) -> Manifest:
     """Drops also the annotations: `kubectl apply` leaves a copy of all values of a Secret in one."""
     return {"metadata": {name: value for name, value in manifest["metadata"].items() if name in _IDENTITY}}
+
+
+def trim_secret(manifest: Manifest) -> Manifest:
+    """Keeps the identity, and when somebody last changed the values, as far as managedFields tell."""
+    metadata = manifest["metadata"]
+    entries = [entry for entry in metadata.get("managedFields") or [] if "f:data" in (entry.get("fieldsV1") or {})]
+    times = [entry["time"] for entry in entries if entry.get("time")]
+    return trim_to_identity(manifest) | {CHANGED: max(times, default=metadata.get("creationTimestamp"))}
 
 
 class SecretDigests:

@@ -26,7 +26,7 @@ class GoModule:
     """A module whose `package` is compiled into one program that goes by each of the `names`.
 
     When `package` is the pattern `tool`, it is compiled into the programs that have those names. `stamps` are variables
-    to link into them, and `duration` tells a person how long that takes.
+    to link into them, `tags` leave code out or add some, and `duration` tells a person how long that takes.
     """
 
     folder: Path
@@ -34,6 +34,7 @@ class GoModule:
     names: tuple[str, ...]
     stamps: Mapping[str, str]
     duration: str
+    tags: tuple[str, ...] = ()
     toolchain: Path = TOOLCHAIN
 
     def built(self, environ: Mapping[str, str]) -> Path:
@@ -60,7 +61,8 @@ class GoModule:
 
     def _flags(self) -> list[str]:
         link = " ".join(["-s -w", *(f"-X {variable}={value}" for variable, value in self.stamps.items())])
-        return ["-trimpath", "-mod=readonly", "-buildvcs=false", f"-ldflags={link}"]
+        tags = [f"-tags={','.join(self.tags)}"] if self.tags else []
+        return ["-trimpath", "-mod=readonly", "-buildvcs=false", f"-ldflags={link}", *tags]
 
     def _build(self, folder: Path, environ: Mapping[str, str]) -> None:
         _print(f"Building {', '.join(self.names)} into {folder}.\nThe first time this takes {self.duration}.")
@@ -83,11 +85,12 @@ class GoModule:
         at: tuple[str | Path, ...] = ("-C", self.folder)
 
         counted = "modules downloaded"
-        lines = run("Downloading Go modules", go, "list", *at, "-deps", self.package, environ=environ, counted=counted)
+        command: tuple[str | Path, ...] = ("list", *at, *self._flags(), "-deps", self.package)
+        lines = run("Downloading Go modules", go, *command, environ=environ, counted=counted)
         packages = sum(not line.startswith("go: ") for line in lines)
 
         counted = f"of {packages} packages compiled; Go's cache may hold the others"
-        command: tuple[str | Path, ...] = ("build", *at, "-v", *self._flags(), "-o", target, self.package)
+        command = ("build", *at, "-v", *self._flags(), "-o", target, self.package)
         run("Compiling and linking", go, *command, environ=environ, counted=counted)
 
 

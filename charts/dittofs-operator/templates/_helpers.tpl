@@ -66,6 +66,16 @@ annotations:
 {{ .Values.serviceAccount.name | default (include "dittofs-operator.fullname" .) }}
 {{- end -}}
 
+{{/*
+"true", or nothing where the value is false. `helm upgrade --reuse-values` renders the chart without the values that an earlier
+version did not have: a template that reads one of these names its default.
+*/}}
+{{- define "dittofs-operator.serverMetrics" -}}
+{{- if hasKey .Values "serverMetrics" | ternary .Values.serverMetrics true -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/* The Secret that the operator does not make itself; empty where it does. */}}
 {{- define "dittofs-operator.givenSecret" -}}
 {{- if eq .Values.certificates.provider "cert-manager" -}}
