@@ -17,6 +17,10 @@ from prometheus_client import REGISTRY
 from app import serve
 from app.__main__ import import_command
 from app.cluster.lease import LeaseTiming
+from app.storage.objects import Owner
+from app.storage.server_samples import FAMILIES
+from app.storage.services import services
+from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
 from manifests.values import documented
@@ -31,6 +35,7 @@ SCHEMA = json.loads((CHART / "values.schema.json").read_text())
 NAMES = [value.name for value in documented(VALUES)]
 
 ALERTS = ("prometheusRule.enabled=true", "serviceMonitor.enabled=true")
+SERVERS = "serviceMonitor.servers=true"
 
 # What has to be set besides, for a value to make a difference.
 BESIDES = {
@@ -269,7 +274,13 @@ def flags(*values: str) -> list[str]:
 def test_serve_has_exactly_the_flags_of_a_pod() -> None:
     options = {flag for option in import_command("serve").params for flag in option.opts + option.secondary_opts}
     secret = ("certificates.provider=secret", "certificates.secretName=x")
-    off = ("reconcile=false", "leaderElect=false", "namespaces={one}", "clusterDomain=example.org")
+    off = (
+        "reconcile=false",
+        "leaderElect=false",
+        "serverMetrics=false",
+        "namespaces={one}",
+        "clusterDomain=example.org",
+    )
     all_servers = ("servers.labels.a=b", "servers.annotations.a=b", "servers.imagePullSecrets[0].name=c")
     used = set(flags()) | set(flags(*secret, *off, *all_servers))
 
@@ -364,7 +375,7 @@ def test_a_fraction_of_a_day_counts() -> None:
     [rule] = [manifest for manifest in made if manifest["kind"] == "PrometheusRule"]
 
     assert certificate["spec"]["duration"] == "720m"
-    assert 'certificate="serving"}) < 10800' in str(rule)
+    assert 'certificate="serving"}\\n) - time() < 10800' in str(rule)
 
 
 def test_an_existing_issuer_of_cert_manager_is_used() -> None:
@@ -433,38 +444,87 @@ def test_an_operator_that_only_judges_may_only_read() -> None:
 
 
 def test_alerts_and_dashboard_use_existing_metrics() -> None:
-    alerts = one("PrometheusRule", *ALERTS)["spec"]["groups"][0]["rules"]
+    alerts = alerts_of(one("PrometheusRule", *ALERTS))
     dashboard = json.loads(one("ConfigMap", "dashboard.enabled=true")["data"]["dittofs-operator.json"])
     expressions = [alert["expr"] for alert in alerts]
-    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    expressions += [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
     used = set(chain.from_iterable(re.findall(r"(\w+)\{", expression) for expression in expressions))
 
-    # Prometheus itself provides `up`.
-    assert used - {"up"} <= metrics()
+    # Prometheus itself provides `up` and `ALERTS`, and the API server its own.
+    used = {name for name in used if not name.startswith("apiserver_")}
+    assert used - {"up", "ALERTS"} <= metrics()
     assert len(used) > 5
 
 
 @pytest.mark.parametrize(
     ("values", "least"),
     [
-        ((), {"ca": 365 / 4, "serving": 90 / 4}),
-        (("certificates.provider=cert-manager",), {"serving": 90 / 4}),
-        (("certificates.provider=secret", "certificates.secretName=given"), {"serving": 7}),
+        (
+            (),
+            {
+                ("ca", "warning"): 365 / 4,
+                ("ca", "critical"): 365 / 20,
+                ("serving", "warning"): 90 / 4,
+                ("serving", "critical"): 90 / 20,
+            },
+        ),
+        (
+            ("certificates.provider=cert-manager",),
+            {("serving", "warning"): 90 / 4, ("serving", "critical"): 90 / 20},
+        ),
+        (
+            ("certificates.provider=secret", "certificates.secretName=given"),
+            {("serving", "warning"): 7, ("serving", "critical"): 1},
+        ),
     ],
 )
-def test_an_overdue_renewal_raises_an_alert_in_time(values: tuple[str, ...], least: dict[str, float]) -> None:
-    """`least` has the days that a certificate still has at least when all is well."""
-    rules = one("PrometheusRule", *ALERTS, *values)["spec"]["groups"][0]["rules"]
-    expressions = [rule["expr"] for rule in rules if rule["alert"] == "DittofsCertificateRenewalOverdue"]
-    limits = [re.search(r'certificate="(\w+)"}\) < (\d+)$', expression) for expression in expressions]
+def test_an_overdue_renewal_raises_an_alert_in_time(
+    values: tuple[str, ...], least: dict[tuple[str, str], float]
+) -> None:
+    """`least` has the days that a certificate still has at least when all is well, or not urgent."""
+    rules = alerts_of(one("PrometheusRule", *ALERTS, *values))
+    overdue = [rule for rule in rules if rule["alert"] == "DittofsCertificateRenewalOverdue"]
+    limits = {
+        (rule["labels"]["certificate"], rule["labels"]["severity"]): int(rule["expr"].rpartition("<")[2]) / 86400
+        for rule in overdue
+    }
 
-    assert {limit[1]: int(limit[2]) / 86400 for limit in limits if limit} == least
+    assert limits == least
+
+
+def alerts_of(rule: Manifest) -> list[Manifest]:
+    return [alert for group in rule["spec"]["groups"] for alert in group["rules"]]
 
 
 def metrics() -> set[str]:
     """Returns the names of all metrics as Prometheus scrapes them, including those with labels and no sample yet."""
     suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "gauge": ("",)}
-    return {f"{metric.name}{suffix}" for metric in REGISTRY.collect() for suffix in suffixes.get(metric.type, ())}
+    names = {f"{metric.name}{suffix}" for metric in REGISTRY.collect() for suffix in suffixes.get(metric.type, ())}
+    return names | {family.name for family in FAMILIES}
+
+
+def test_servers_are_scraped_at_their_metrics_service() -> None:
+    """A Service is scraped if it has the labels, and then only at the port of that name."""
+    monitor = one("ServiceMonitor", SERVERS)
+    labels, [endpoint] = monitor["spec"]["selector"]["matchLabels"], monitor["spec"]["endpoints"]
+    sizes = {"metadataSize": "1Gi", "cacheSize": "1Gi"}
+    relabelled = {"labels": {"app.kubernetes.io/component": "theirs"}}
+    spec = Spec.model_validate({"storage": sizes, "metrics": {"enabled": True}, "service": relabelled})
+    rendered = services(Owner("files", "media"), spec)
+
+    assert all(labels.items() <= service["metadata"]["labels"].items() for service in rendered)
+
+    names = {port["name"]: service["metadata"]["name"] for service in rendered for port in service["spec"]["ports"]}
+
+    assert names[endpoint["port"]] == "files-metrics"
+    assert not labels.items() <= one("Service")["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize(
+    ("values", "selector"), [((), {"any": True}), (("namespaces={one,two}",), {"matchNames": ["one", "two"]})]
+)
+def test_servers_are_scraped_where_they_are_managed(values: tuple[str, ...], selector: Manifest) -> None:
+    assert one("ServiceMonitor", SERVERS, *values)["spec"]["namespaceSelector"] == selector
 
 
 def test_monitoring_is_off_by_default() -> None:
