@@ -43,6 +43,11 @@ bench: .venv/bench-installed ## Measure the operator, on a machine that does not
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m tests.bench $(OPTIONS)
+picture: .venv/bench-installed ## Draw the dashboard for the documentation, from the data of a real operator (4 minutes)
+	@$(BIN)/python -m tests.controlplane.build
+	@$(BIN)/python -m tests.helm.build
+	@$(BIN)/python -m tests.prometheus.build
+	@$(BIN)/python -m tests.prometheus docs/how-to/dashboard.png
 
 .venv/bench-installed: .venv/installed requirements-bench.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock

@@ -4,6 +4,7 @@ The code is the source of the chart's generated files; the chart with its defaul
 step reads the files that the step before it has written.
 """
 
+import json
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from app.storage.crd import custom_resource_definition
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
 from manifests import reference
+from manifests.dashboard import dashboard
 from manifests.values import with_table
 
 ROOT = Path(__file__).parent.parent
@@ -41,6 +43,7 @@ def files_from_code() -> Mapping[Path, str]:
         ROOT / "manifests/crd.yaml": crd,
         CHART / "Chart.yaml": _chart_metadata(),
         CHART / "files/crd.yaml": crd,
+        CHART / "files/dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
         CHART / "files/mutatingwebhook.yaml": _documents(mutating),
         CHART / "files/validatingwebhook.yaml": _documents(validating),
         DOCS / "reference/dittoserver.md": reference.dittoserver_page(custom_resource_definition()),
