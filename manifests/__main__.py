@@ -18,7 +18,7 @@ from app.manifests import dump
 from app.storage.crd import custom_resource_definition
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
-from manifests import reference
+from manifests import health_check, reference
 from manifests.dashboard import dashboard
 from manifests.values import with_table
 
@@ -26,6 +26,7 @@ ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts/dittofs-operator"
 INSTALL = ROOT / "manifests/install.yaml"
 README = CHART / "README.md"
+HEALTH_CHECK = ROOT / "manifests/argocd/health.lua"
 DOCS = ROOT / "docs"
 ARCHITECTURE = DOCS / "explanation/architecture.md"
 NAME, NAMESPACE = "dittofs-operator", "dittofs-system"
@@ -38,9 +39,12 @@ def files_from_code() -> Mapping[Path, str]:
     crd = _documents(custom_resource_definition())
     # The chart adds the Service at which the API server reaches the webhook.
     mutating, validating = webhook_configurations(lambda path: {"service": {"path": path}})
+    script = health_check.with_tables(HEALTH_CHECK.read_text())
 
     return {
         ROOT / "manifests/crd.yaml": crd,
+        HEALTH_CHECK: script,
+        HEALTH_CHECK.with_name("argocd-cm.yaml"): _documents(health_check.argocd_patch(script)),
         CHART / "Chart.yaml": _chart_metadata(),
         CHART / "files/crd.yaml": crd,
         CHART / "files/dashboard.json": json.dumps(dashboard(), indent=2) + "\n",
