@@ -27,6 +27,8 @@ from tests.harness.wait import until
 LOOPBACK = "127.0.0.1"
 START_SECONDS = 90.0
 REQUEST_SECONDS = 60.0
+# Some commands wait: `delete` does until finalizers are removed, for which controllers on a busy machine take minutes.
+KUBECTL_SECONDS = 300.0
 # Unix sockets in the state folder: no port to find, and nobody else can talk to this etcd. The 1 has no meaning; etcd
 # insists on something that looks like a port.
 ETCD_CLIENTS, ETCD_PEERS = "unix://etcd:1", "unix://peers:1"
@@ -91,7 +93,7 @@ class ControlPlane:
                 env=os.environ | settings,
                 capture_output=True,
                 text=True,
-                timeout=REQUEST_SECONDS,
+                timeout=KUBECTL_SECONDS,
             )
         except subprocess.CalledProcessError as error:
             error.add_note(error.stderr)
@@ -117,8 +119,23 @@ class ControlPlane:
     def create(self, path: str, manifest: Any) -> Any:
         return self._admin.post(path, json=manifest).raise_for_status().json()
 
+    def apply(self, path: str, manifest: Any) -> None:
+        """Creates the object, or changes it to have these fields."""
+        self._patch(f"{path}?fieldManager=tests&force=true", "apply-patch+yaml", manifest)
+
+    def patch(self, path: str, change: Any) -> None:
+        """Merges the change into the object, whose lists it replaces."""
+        self._patch(path, "merge-patch+json", change)
+
     def delete(self, path: str) -> None:
         self._admin.delete(path).raise_for_status()
+
+    def audited(self, since: int = 0) -> list[bytes]:
+        """Returns the lines of the audit log from this size of it on; requests of a minute take megabytes."""
+        with self.audit_log.open("rb") as log:
+            log.seek(since)
+            # The last line may still be written.
+            return [line for line in log if line.endswith(b"\n")]
 
     def kubeconfig_for(self, account: str, namespace: str) -> Path:
         """Writes a kubeconfig for an existing ServiceAccount, which may do what RBAC lets it do: at first nothing."""
@@ -155,6 +172,7 @@ class ControlPlane:
             "--endpoint-reconciler-type=none",
             "--audit-policy-file=audit-policy.json",
             f"--audit-log-path={self.audit_log}",
+            "--audit-log-maxsize=100000",  # In megabytes; by default another file is begun after 100.
             *self._flags,
         )
         self._wait_for(lambda: self._answers("/readyz"), "kube-apiserver")
@@ -235,6 +253,14 @@ class ControlPlane:
             return self._admin.get(path).is_success
         except (OSError, httpx.TransportError):  # It has not written its certificate yet, or does not listen yet.
             return False
+
+    def _patch(self, path: str, kind: str, content: Any) -> None:
+        answer = self._admin.patch(path, json=content, headers={"Content-Type": f"application/{kind}"})
+        try:
+            answer.raise_for_status()
+        except httpx.HTTPStatusError as error:
+            error.add_note(answer.text)
+            raise
 
     @cached_property
     def _admin(self) -> httpx.Client:

@@ -63,9 +63,9 @@ class Program:
     def failure(self, what: str) -> Failed:
         return Failed("\n".join([f"{self.name} {what}. The end of its output:", *self.output()[-TAIL_LINES:]]))
 
-    def stop(self, request: signal.Signals = signal.SIGTERM) -> None:
+    def stop(self, request: signal.Signals = signal.SIGTERM, grace_seconds: float = GRACE_SECONDS) -> None:
         """Asks it to end, and kills it when it does not; does nothing when it has ended."""
-        for number, seconds in ((request, GRACE_SECONDS), (signal.SIGKILL, KILL_SECONDS)):
+        for number, seconds in ((request, grace_seconds), (signal.SIGKILL, KILL_SECONDS)):
             if self.ended():
                 return
 

@@ -102,7 +102,7 @@ def test_the_audit_log_has_every_call_with_its_user(control_plane: ControlPlane,
     user = f"user-of-{namespace}"
     control_plane.kubectl("get", "secrets", "-n", namespace, f"--as={user}", check=False)
 
-    calls = [json.loads(line) for line in control_plane.audit_log.read_text().splitlines()]
+    calls = [json.loads(line) for line in control_plane.audited()]
     by_user = [call for call in calls if call.get("impersonatedUser", {}).get("username") == user]
     # With a cold cache, kubectl first asks which resources exist.
     requests = [(call["verb"], call["objectRef"]["namespace"]) for call in by_user if "objectRef" in call]
