@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from operator import attrgetter
 from typing import Any
 
 from app.cluster.client import FIELD_MANAGER, Cluster, Selection
@@ -26,7 +26,19 @@ from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
 from app.storage.claim_metadata import settable_annotations
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET
-from app.storage.facts import Claim, DryRun, Facts, Needs, StorageClass, StorageClasses, Unknown, size_entries
+from app.storage.facts import (
+    NO_NEEDS,
+    UNKNOWN_CLASSES,
+    Claim,
+    DryRun,
+    Facts,
+    Needs,
+    Secret,
+    StorageClass,
+    StorageClasses,
+    Unknown,
+    size_entries,
+)
 from app.storage.objects import SELECTOR
 from app.storage.pod import CONFIG_HASH, CONTAINER, POD_DEFAULTS, READ_ONLY_ROOT, RESTARTED_AT
 from app.storage.takeover import IGNORED_FIELDS, ignored_fields
@@ -60,7 +72,7 @@ class Informers:
 
         # Every review asks for all classes, and they hardly ever change.
         self.classes = self._store(STORAGE_CLASSES)
-        self._parsed_classes: tuple[StorageClass, ...] | None = None
+        self._parsed_classes: StorageClasses | None = None
         self.classes.event_handlers.append(self._forget_parsed_classes)
 
         objects = {STATEFUL_SET: self.stateful_sets, POD: self.pods, CLAIM: self.claims}
@@ -109,14 +121,19 @@ class Informers:
 
     def gap(self, resource: Resource) -> str | None:
         """Explains why objects may exist that are not in the store; None when the store is complete."""
-        return next((reflector.gap for reflector in self._reflectors[resource] if reflector.gap), None)
+        for reflector in self._reflectors[resource]:
+            if reflector.gap:
+                return reflector.gap
+        return None
 
     @property
     def storage_classes(self) -> StorageClasses:
-        if self._parsed_classes is None:
+        gap = self.gap(STORAGE_CLASSES)
+        if self._parsed_classes is None or self._parsed_classes.gap != gap:
             manifests = (self.classes.get(key) for key in self.classes)
-            self._parsed_classes = tuple(StorageClass.read(manifest) for manifest in manifests if manifest)
-        return StorageClasses(self._parsed_classes, self.gap(STORAGE_CLASSES))
+            known = tuple(StorageClass.read(manifest) for manifest in manifests if manifest)
+            self._parsed_classes = StorageClasses(known, gap)
+        return self._parsed_classes
 
     def _forget_parsed_classes(self, _key: ObjectKey, _manifest: Manifest) -> None:
         self._parsed_classes = None
@@ -136,6 +153,9 @@ class Informers:
 
     async def look_up(self, needs: Needs) -> Facts:
         """Answers a review from the stores, and asks the API server only for what they do not know."""
+        if not needs:
+            return Facts()
+
         known, missing = self.known_facts(needs)
         count_known(known)
         return known.merge(await gather(self, missing)) if missing else known
@@ -145,32 +165,37 @@ class Informers:
 
         Only leftovers ever count as missing: another object may have been created a moment ago.
         """
-        secrets, claims = {}, {}
-        if not self._is_stale(SECRETS):
-            digests = {name: self.secrets.get((needs.namespace, name)) for name in needs.secrets}
-            secrets = {name: digest.secret for name, digest in digests.items() if digest}
-        if not self._is_stale(CLAIMS):
+        secrets, claims = dict[str, Secret](), dict[str, Claim | None]()
+        if needs.secrets and not self._is_stale(SECRETS):
+            for name in needs.secrets:
+                if digest := self.secrets.get((needs.namespace, name)):
+                    secrets[name] = digest.secret
+        names = needs.claims | needs.leftovers
+        if names and not self._is_stale(CLAIMS):
             is_watched = self._namespaces == (None,) or needs.namespace in self._namespaces
             absence_is_known = is_watched and self.gap(CLAIMS) is None
-            for name in needs.claims | needs.leftovers:
+            for name in names:
                 claim = self.claim((needs.namespace, name))
                 if claim or (name in needs.leftovers and absence_is_known):
                     claims[name] = claim
 
-        classes, asks_for_classes = Facts().storage_classes, needs.storage_classes
+        classes, asks_for_classes = UNKNOWN_CLASSES, needs.storage_classes
         if needs.storage_classes and not self._is_stale(STORAGE_CLASSES):
             known = self.storage_classes
             if _answers(known, needs.class_names):
                 classes, asks_for_classes = known, False
 
-        remaining = replace(
-            needs,
+        facts = Facts(classes, secrets, claims)
+        named_are_known = len(secrets) == len(needs.secrets) and len(claims) == len(names)
+        if named_are_known and not (asks_for_classes or needs.objects or needs.stateful_set):
+            return facts, NO_NEEDS
+
+        return facts, needs._replace(
             storage_classes=asks_for_classes,
             secrets=needs.secrets - secrets.keys(),
             claims=needs.claims - claims.keys(),
             leftovers=needs.leftovers - claims.keys(),
         )
-        return Facts(storage_classes=classes, secrets=secrets, claims=claims), remaining
 
     async def get(self, resource: Resource, name: str, namespace: str | None = None) -> Manifest:
         """Asks the API server, and remembers the digest of a Secret until it changes."""
@@ -212,7 +237,7 @@ class Informers:
 
     def _is_stale(self, resource: Resource) -> bool:
         """Returns whether a watch of the resource is broken, so that its store may be out of date."""
-        return any(reflector.is_stale for reflector in self._reflectors[resource])
+        return any(map(attrgetter("is_stale"), self._reflectors[resource]))
 
 
 def without_managed_fields(manifest: Manifest) -> Manifest:
@@ -294,6 +319,6 @@ def _trim_pod(manifest: Manifest) -> Manifest:
 
 def _answers(classes: StorageClasses, names: Collection[str | None]) -> bool:
     """Returns whether all classes of these names are known; None means the default one."""
-    if classes.gap is not None:
-        return False
-    return all((classes.default if name is None else classes.named(name)) is not None for name in names)
+    return classes.gap is None and None not in [
+        classes.default if name is None else classes.named(name) for name in names
+    ]

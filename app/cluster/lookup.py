@@ -21,6 +21,7 @@ from app.cluster.reader import (
     Resource,
 )
 from app.storage.facts import (
+    UNKNOWN_CLASSES,
     Claim,
     ExistingObject,
     Facts,
@@ -107,7 +108,7 @@ async def gather(reader: Reader, needs: Needs, deadline_seconds: float = DEADLIN
             for resource in (_RESOURCES[reference.kind],)
         }
 
-    classes = Facts().storage_classes
+    classes = UNKNOWN_CLASSES
     if listed:
         listing = listed.result()
         listing = Listing(gap=listing.why) if isinstance(listing, Unknown) else listing

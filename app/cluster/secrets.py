@@ -5,6 +5,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,7 +14,8 @@ from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, NotFound
 from app.cluster.reader import SECRETS
 from app.cluster.store import Store, full_name, version_of
-from app.storage.facts import OPAQUE, Secret, Trait, Unknown
+from app.storage.facts import OPAQUE, Secret, Trait, Traits, Unknown
+from app.storage.lazy import lazy
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
 # Of a Secret in the store: when its values were last changed, in RFC 3339.
@@ -21,12 +23,12 @@ CHANGED = "changed"
 _IDENTITY = {"name", "namespace", "uid", "resourceVersion", "labels", "ownerReferences", "deletionTimestamp"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SecretDigest:
     """A Secret at one version: for each key the traits that rules look at, and the SHA-256 for the pod's hash."""
 
     version: int
-    values: tuple[tuple[str, int, str], ...]
+    values: tuple[tuple[str, Traits, str], ...]
     terminating: bool = False
     type: str = OPAQUE
 
@@ -34,21 +36,25 @@ class SecretDigest:
     def read(cls, manifest: Mapping[str, Any]) -> "SecretDigest":
         data, traits = manifest.get("data") or {}, Secret.read(manifest).keys
         digests = {key: hashlib.sha256(base64.b64decode(value or "")).hexdigest() for key, value in data.items()}
-        values = tuple((key, traits[key].value, digest) for key, digest in digests.items())
+        values = tuple((key, traits[key], digest) for key, digest in digests.items())
         return cls(version_of(manifest), values, is_terminating(manifest), manifest.get("type") or OPAQUE)
 
     @classmethod
+    # Whoever asks for a Secret mostly is not the last one: a reconcile follows each review, and servers share Secrets.
+    @lru_cache(maxsize=64)
     def decode(cls, encoded: bytes) -> "SecretDigest":
         fields = orjson.loads(encoded)
-        values = tuple((key, traits, digest) for key, traits, digest in fields["values"])
+        values = tuple((key, frozenset(map(Trait, traits)), digest) for key, traits, digest in fields["values"])
         return cls(fields["version"], values, fields["terminating"], fields["type"])
 
     def encode(self) -> bytes:
-        return orjson.dumps(self)
+        values = [(key, list(traits), digest) for key, traits, digest in self.values]
+        fields = {"version": self.version, "values": values, "terminating": self.terminating, "type": self.type}
+        return orjson.dumps(fields)
 
-    @property
+    @lazy
     def secret(self) -> Secret:
-        return Secret({key: Trait(traits) for key, traits, _ in self.values}, self.terminating, self.type)
+        return Secret({key: traits for key, traits, _ in self.values}, self.terminating, self.type)
 
     @property
     def digests(self) -> dict[str, str]:

@@ -5,17 +5,18 @@ absent: None says that the cluster has no such object, `Unknown` that the cluste
 """
 
 import base64
+import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import Flag, auto
-from functools import reduce
+from enum import StrEnum, auto
 from ipaddress import ip_address
-from operator import or_
-from typing import Any
-from urllib.parse import urlsplit
+from types import MappingProxyType
+from typing import Any, NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 from app.storage import quantity
+from app.storage.lazy import lazy
 from app.storage.unstructured import is_terminating
 
 MIN_JWT_SECRET_CHARACTERS = 32
@@ -36,6 +37,9 @@ _DEFAULT_CLASS_ANNOTATIONS = (
 _AWS_DOMAINS = (".amazonaws.com", ".amazonaws.com.cn")
 _RESIZE_ERRORS = ("ControllerResizeError", "NodeResizeError")
 _REQUESTED_SIZE = ("f:spec", "f:resources", "f:requests", "f:storage")
+
+# urlsplit caches its last 128 arguments: without that, no value of a Secret stays in memory.
+split_url: Callable[[str], SplitResult] = inspect.unwrap(urlsplit)
 
 # A longer number takes long to read, and no volume is that large.
 _MAX_SIZE_CHARACTERS = 64
@@ -80,14 +84,20 @@ class StorageClasses:
     gap: str | None = None
 
     def named(self, name: str) -> StorageClass | None:
-        return next((known for known in self.known if known.name == name), None)
+        for known in self.known:
+            if known.name == name:
+                return known
+        return None
 
-    @property
+    @lazy
     def default(self) -> StorageClass | None:
         """The class of a claim that names none: the newest default, the first by name among equally old ones."""
         # The rule is that of the API server's admission plugin DefaultStorageClass.
-        defaults = sorted((known for known in self.known if known.is_default), key=lambda known: known.name)
-        return max(defaults, key=lambda known: known.created, default=None)
+        defaults = [known for known in self.known if known.is_default]
+        if len(defaults) > 1:
+            defaults.sort(key=lambda known: known.name)
+            return max(defaults, key=lambda known: known.created)
+        return defaults[0] if defaults else None
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def size_entries(claim: Mapping[str, Any]) -> list[Any]:
     return entries
 
 
-class Trait(Flag):
+class Trait(StrEnum):
     """A property of a Secret's value that a person should know about, and that does not give the value away."""
 
     EMPTY = auto()
@@ -170,7 +180,7 @@ class Trait(Flag):
     NO_CERTIFICATE = auto()  # no certificate in PEM is in it
 
     @classmethod
-    def read(cls, value: bytes) -> "Trait":
+    def read(cls, value: bytes) -> "Traits":
         text = value.decode(errors="replace")
         traits = {
             cls.EMPTY: not text.strip(),
@@ -182,7 +192,7 @@ class Trait(Flag):
         }
 
         try:
-            url = urlsplit(text.strip())
+            url = split_url(text.strip())
             host = (url.hostname or "") if url.scheme in ("http", "https") else ""
         except ValueError:
             host = ""
@@ -190,7 +200,10 @@ class Trait(Flag):
         traits[cls.PLAIN_HTTP] = bool(host) and url.scheme == "http"
         traits[cls.HOST_NAME] = bool(host) and not (_is_ip_address(host) or host.endswith(_AWS_DOMAINS))
 
-        return reduce(or_, (trait for trait, holds in traits.items() if holds), cls(0))
+        return frozenset(trait for trait, holds in traits.items() if holds)
+
+
+Traits = frozenset[Trait]
 
 
 def _is_der(encoded: str) -> bool:
@@ -219,7 +232,7 @@ def _is_ip_address(host: str) -> bool:
 class Secret:
     """The keys of a Secret, each with all the traits of its value."""
 
-    keys: Mapping[str, Trait] = field(default_factory=dict)
+    keys: Mapping[str, Traits] = field(default_factory=dict)
     terminating: bool = False  # Deleted, and there only until its finalizers are removed.
     type: str = OPAQUE
 
@@ -288,8 +301,7 @@ class DryRun:
     decoded: bool = True  # False when it could not read the object, and so has not checked the values in it.
 
 
-@dataclass(frozen=True)
-class Needs:
+class Needs(NamedTuple):
     """The lookups that a change needs before it can be judged: Secrets and claims by their names in `namespace`."""
 
     namespace: str = "default"
@@ -310,14 +322,18 @@ class Needs:
         return bool(self.storage_classes or named or self.stateful_set)
 
 
-@dataclass(frozen=True)
-class Facts:
+NO_NEEDS = Needs()
+UNKNOWN_CLASSES = StorageClasses(gap="it was not looked up")
+_NOTHING: Mapping[Any, Any] = MappingProxyType({})
+
+
+class Facts(NamedTuple):
     """The answers to Needs, for one judgement; an object that nobody asked for is in none of the mappings."""
 
-    storage_classes: StorageClasses = StorageClasses(gap="it was not looked up")
-    secrets: Mapping[str, Secret | Unknown | None] = field(default_factory=dict)
-    claims: Mapping[str, Claim | Unknown | None] = field(default_factory=dict)
-    objects: Mapping[ObjectReference, ExistingObject | Unknown | None] = field(default_factory=dict)
+    storage_classes: StorageClasses = UNKNOWN_CLASSES
+    secrets: Mapping[str, Secret | Unknown | None] = _NOTHING
+    claims: Mapping[str, Claim | Unknown | None] = _NOTHING
+    objects: Mapping[ObjectReference, ExistingObject | Unknown | None] = _NOTHING
     dry_run: DryRun | Unknown | None = None  # None when no API server was asked.
 
     def merge(self, other: "Facts") -> "Facts":

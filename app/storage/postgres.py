@@ -1,8 +1,9 @@
 """Parses a PostgreSQL connection string. No error has any part of it in its message."""
 
 import re
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
+from app.storage.facts import split_url
 from app.storage.secret_references import POSTGRES_KEYS
 
 EXPECTED = "expected postgres://user:password@host:5432/database, or host=... user=... in libpq's form"
@@ -46,7 +47,7 @@ def parse_dsn(dsn: str) -> dict[str, str]:
 
 def _parse_url(text: str) -> dict[str, str]:
     try:
-        url = urlsplit(text)
+        url = split_url(text)
         port = "" if url.port is None else str(url.port)
     except ValueError:
         # The error quotes what it could not read.

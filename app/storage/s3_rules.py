@@ -19,6 +19,7 @@ from app.storage.spec import S3
 
 # It cannot create a client then: the SDK of AWS refuses to add CAs to the HTTP client that the server brings along.
 _CA_BUNDLE = "AWS_CA_BUNDLE"
+_NO_S3 = S3()
 
 
 def shares_have_distinct_names(change: Change, _facts: Facts) -> Iterator[Finding]:
@@ -43,11 +44,12 @@ def shares_have_a_store(change: Change, _facts: Facts) -> Iterator[Finding]:
 
 def s3_credentials_have_a_bucket(change: Change, _facts: Facts) -> Iterator[Finding]:
     s3 = change.spec.s3
-    if s3.bucket or not s3.credentials_secret_ref or change.family != Family.CURRENT:
+    if s3.bucket or not s3.credentials_secret_ref:
         return
 
-    old = change.old.spec.s3 if change.old and not change.image_changes else S3()
-    if old.bucket or old.credentials_secret_ref != s3.credentials_secret_ref:
+    old = change.old.spec.s3 if change.old and not change.image_changes else _NO_S3
+    is_as_before = not old.bucket and old.credentials_secret_ref == s3.credentials_secret_ref
+    if not is_as_before and change.family == Family.CURRENT:
         problem = f"{field_name(S3_PATH)} has no effect without s3.bucket on DittoFS 0.13 or newer"
         yield warning(S3_PATH, f"{problem}; set s3.bucket")
 
@@ -69,7 +71,7 @@ def service_accounts_give_credentials(change: Change, _facts: Facts) -> Iterator
     if not s3.service_account_name:
         return
 
-    old = change.old.spec.s3 if change.old and not change.image_changes else S3()
+    old = change.old.spec.s3 if change.old and not change.image_changes else _NO_S3
     is_as_before = bool(old.service_account_name) and bool(old.credentials_secret_ref) == bool(
         s3.credentials_secret_ref
     )

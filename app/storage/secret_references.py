@@ -1,7 +1,7 @@
 """The Secrets that a DittoServer names or gets generated, and the findings about them, such as a missing key."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from app.storage.facts import MIN_JWT_SECRET_CHARACTERS, Secret, Trait, Unknown
 from app.storage.finding import Finding, rejection, warning
@@ -43,14 +43,13 @@ _CA_COMPLAINTS = {
 _PASSWORD_COMPLAINTS = _COMPLAINTS | {Trait.BCRYPT: "looks like a bcrypt hash; the server expects the password itself"}
 
 # One cause is one warning: an empty value is no URL either, nor is one that begins with a byte order mark.
-_HIDDEN_TRAITS = {Trait.EMPTY: ~Trait.EMPTY, Trait.UNSENDABLE: Trait.NOT_A_URL | Trait.HOST_NAME}
+_HIDDEN_TRAITS = {Trait.EMPTY: {*Trait} - {Trait.EMPTY}, Trait.UNSENDABLE: {Trait.NOT_A_URL, Trait.HOST_NAME}}
 
 # With such a value the server does not start, or starts without the CA that it has trusted so far.
-_FATAL_TRAITS = Trait.EMPTY | Trait.SHORT | Trait.NO_CERTIFICATE
+_FATAL_TRAITS = {Trait.EMPTY, Trait.SHORT, Trait.NO_CERTIFICATE}
 
 
-@dataclass(frozen=True)
-class ReferencedKey:
+class ReferencedKey(NamedTuple):
     """A key that the server reads; `complaints` are the traits of its value that are worth a warning, worst first."""
 
     name: str
@@ -58,8 +57,7 @@ class ReferencedKey:
     optional: bool = False
 
 
-@dataclass(frozen=True)
-class SecretReference:
+class SecretReference(NamedTuple):
     """`secret` is None when the reference names no Secret; `optional` says that the Secret itself may be absent."""
 
     path: str
@@ -172,15 +170,14 @@ def overwritten_references(name: str, spec: Spec) -> list[SecretReference]:
 
 def secret_findings(reference: SecretReference, secret: Secret | Unknown | None) -> Iterator[Finding]:
     """Warns about a Secret, and about keys that are missing or have bad values; None stands for a missing Secret."""
-    title = _title(reference)
     if isinstance(secret, Unknown):
-        yield warning(reference.path, f"Could not verify {title}: {secret.why}")
+        yield warning(reference.path, f"Could not verify {_title(reference)}: {secret.why}")
     elif secret is not None and secret.terminating:
-        yield warning(reference.path, f"{title} is being deleted; create it again once it is gone")
+        yield warning(reference.path, f"{_title(reference)} is being deleted; create it again once it is gone")
     elif secret is not None:
         yield from _key_findings(reference, secret)
     elif not reference.optional:
-        yield warning(reference.path, f"{title} not found; ensure it exists before DittoFS pod starts")
+        yield warning(reference.path, f"{_title(reference)} not found; ensure it exists before DittoFS pod starts")
 
 
 def why_not_usable(reference: SecretReference, secret: Secret | Unknown | None) -> Finding | None:
@@ -196,29 +193,31 @@ def why_not_usable(reference: SecretReference, secret: Secret | Unknown | None) 
 
     # This is laxer than secret_findings: white space may well be part of a password.
     keys = (
-        replace(key, complaints={trait: text for trait, text in key.complaints.items() if trait in _FATAL_TRAITS})
+        key._replace(complaints={trait: text for trait, text in key.complaints.items() if trait in _FATAL_TRAITS})
         for key in reference.keys
     )
-    return next(_key_findings(replace(reference, keys=tuple(keys)), secret), None)
+    return next(_key_findings(reference._replace(keys=tuple(keys)), secret), None)
 
 
 def _key_findings(reference: SecretReference, secret: Secret) -> Iterator[Finding]:
-    title = _title(reference)
     for key in reference.keys:
-        if key.name not in secret.keys:
+        traits = secret.keys.get(key.name)
+        if traits is None:
             if not key.optional:
-                yield warning(reference.path, f'{title} missing key "{key.name}"')
+                yield warning(reference.path, f'{_title(reference)} missing key "{key.name}"')
             continue
 
-        traits = secret.keys[key.name]
+        if traits.isdisjoint(key.complaints):
+            continue
+
         for trait, hidden in _HIDDEN_TRAITS.items():
             if trait in traits and trait in key.complaints:
-                traits &= ~hidden
+                traits -= hidden
                 break
 
         for trait, complaint in key.complaints.items():
             if trait in traits:
-                yield warning(reference.path, f'{title} key "{key.name}" {complaint}')
+                yield warning(reference.path, f'{_title(reference)} key "{key.name}" {complaint}')
 
 
 def _title(reference: SecretReference) -> str:

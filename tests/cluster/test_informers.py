@@ -1,21 +1,24 @@
 """Informers of a namespace at the real API server: what they keep, and which lookups they answer."""
 
 import base64
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from app.cluster.client import Cluster
 from app.cluster.informers import Informers, is_from_creator, without_managed_fields
 from app.cluster.reader import CLAIMS, PODS, SECRETS, SERVICES, STORAGE_CLASSES
 from app.cluster.secrets import SecretDigest
-from app.storage.facts import Claim, Facts, Needs, StorageClass, StorageClasses, Unknown
+from app.storage.facts import NO_NEEDS, Claim, Facts, Needs, StorageClass, StorageClasses, Unknown
+from app.storage.objects import jwt_secret
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.controlplane.proxy import Proxy
-from tests.harness.reconciler_namespace import connect, run_informers
+from tests.harness.reconciler_namespace import connect, create_server, owner_of, run_informers
 from tests.harness.wait import run_beside, until_async
 
 pytestmark = pytest.mark.anyio
@@ -54,6 +57,12 @@ def secret(namespace: str, value: str) -> dict[str, Any]:
 def storage_class(name: str, *, default: bool = False) -> Manifest:
     annotations = {"storageclass.kubernetes.io/is-default-class": str(default).lower()}
     return {"metadata": {"name": name, "annotations": annotations, "resourceVersion": "1"}}
+
+
+def requests() -> float:
+    """Returns how many requests this process has sent and got an answer for."""
+    samples = [sample for metric in REGISTRY.collect() for sample in metric.samples]
+    return sum(sample.value for sample in samples if sample.name == "rest_client_requests_total")
 
 
 def unwatched(cluster: Cluster, *classes: Manifest) -> Informers:
@@ -272,6 +281,18 @@ async def test_leftovers_need_not_be_asked_for(cluster: Cluster) -> None:
     assert not remaining
 
 
+async def test_lookups_in_memory_are_counted(cluster: Cluster) -> None:
+    def lookups(result: str) -> float:
+        labels = {"kind": "PersistentVolumeClaim", "result": result}
+        return REGISTRY.get_sample_value("dittofs_operator_lookups_total", labels) or 0
+
+    before = [lookups(result) for result in ("found", "absent", "unknown")]
+    await synced_claims(cluster, "here").look_up(Needs("here", leftovers=LEFTOVERS))
+
+    after = [lookups(result) for result in ("found", "absent", "unknown")]
+    assert [now - then for now, then in zip(after, before, strict=True)] == [1, 1, 0]
+
+
 async def test_claims_of_a_server_that_exists_are_asked_for(cluster: Cluster) -> None:
     facts, remaining = synced_claims(cluster, "here").known_facts(Needs("here", claims=LEFTOVERS))
 
@@ -311,7 +332,7 @@ async def test_a_secret_is_fetched_again_after_a_change(namespace: str, cluster:
     informers.secrets_metadata.put(created)
     await informers.get(SECRETS, "s", namespace)
 
-    assert informers.known_facts(needs)[1] == Needs(namespace)
+    assert informers.known_facts(needs)[1] == NO_NEEDS
 
     informers.secrets_metadata.put(await cluster.apply(SECRETS, secret(namespace, "another")))
 
@@ -319,7 +340,49 @@ async def test_a_secret_is_fetched_again_after_a_change(namespace: str, cluster:
 
     await informers.get(SECRETS, "s", namespace)
 
-    assert informers.known_facts(needs)[1] == Needs(namespace)
+    assert informers.known_facts(needs)[1] == NO_NEEDS
+
+
+async def test_generated_secrets_are_read_at_once(crd: None, namespace: str, cluster: Cluster) -> None:
+    owner = owner_of(await create_server(cluster, namespace))
+    generated, foreign = jwt_secret(owner, MARKER.encode()), named("foreign", namespace, app="dittofs-server")
+    for manifest in (generated, {**foreign, "kind": "Secret"}):
+        await cluster.create(SECRETS, manifest)
+
+    async with run_informers(cluster, namespace) as informers:
+        before = requests()
+        await informers.fetch_generated_secrets()
+
+        digest = informers.secrets.get((namespace, generated["metadata"]["name"]))
+        assert digest
+        assert digest.digests == {"jwt-secret": hashlib.sha256(MARKER.encode()).hexdigest()}
+        # Whoever gives such a label to another Secret does not make the operator look into it.
+        assert informers.secrets.get((namespace, "foreign")) is None
+        assert requests() == before + 1
+
+
+async def test_generated_secrets_are_never_read_in_pages(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    """Anybody may give their label to Secrets of a megabyte, of which a page would fill the memory."""
+    with Proxy(control_plane, tmp_path) as proxy:
+        proxy.fault(lambda request: "sendInitialEvents" in request.query, answer=422)
+        async with Cluster.connect(proxy.kubeconfig) as cluster, run_informers(cluster, namespace) as informers:
+            await informers.fetch_generated_secrets()
+
+        # The watch of the metadata has no selector.
+        listed = {request.path.rpartition("/")[2] for request in proxy.requests if "labelSelector" in request.query}
+        assert PODS.plural in listed
+        assert SECRETS.plural not in listed
+
+
+async def test_unreadable_generated_secrets_are_given_up(
+    monkeypatch: pytest.MonkeyPatch, namespace: str, cluster: Cluster
+) -> None:
+    monkeypatch.setattr("app.cluster.informers.GENERATED_SECRETS_SECONDS", 0.01)
+
+    # No namespace can have such a name, so that there is never a list.
+    await Informers(cluster, (namespace, "..")).fetch_generated_secrets()
 
 
 FAST = StorageClass("fast", is_default=True)

@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from app.cluster.client import Cluster, Selection
 from app.cluster.reader import SECRETS
 from app.cluster.reflector import Reflector
-from app.cluster.secrets import SecretDigest, SecretDigests, trim_to_identity
+from app.cluster.secrets import SecretDigest, SecretDigests, trim_secret
 from app.cluster.store import Store
 from app.storage.facts import Trait, Unknown
 from tests.controlplane.cluster import ControlPlane
@@ -26,7 +26,7 @@ MARKER = "hunter2-in-clear"
 
 class Watched:
     def __init__(self, cluster: Cluster) -> None:
-        self.store = Store(trim=trim_to_identity)
+        self.store = Store(trim=trim_secret)
         self.cluster = cluster
         self.secrets = SecretDigests(cluster, self.store)
 
@@ -164,7 +164,7 @@ async def test_digests_are_forgotten_when_versions_go_back(control_plane: Contro
         assert isinstance(restored, SecretDigest)
         assert metadata
 
-        site.secrets._put(key, SecretDigest(restored.version + 1, (("key", 0, "of a value that was lost"),)))
+        site.secrets._put(key, SecretDigest(restored.version + 1, (("key", frozenset(), "of a value that was lost"),)))
 
         assert site.secrets.get(key) != restored
 
