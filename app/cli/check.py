@@ -23,7 +23,6 @@ from app.storage.finding import Finding, one_line, rejections, warnings
 from app.storage.rendering import NO_DEFAULTS, ObjectDefaults
 from app.storage.rules import needs
 from app.storage.spec import KIND
-from app.storage.status_schema import ServerStatus
 from app.storage.strictness import judge_manifest
 
 
@@ -150,7 +149,7 @@ async def judge_documents(
             # The volumes of a live server are no surprise. If the lookup fails, the server is judged as a new one.
             with suppress(ClusterError):
                 live = await reader.get(DITTO_SERVERS, change.name, change.new.server.metadata.namespace)
-                change = replace(change, exists=True, running=ServerStatus.read(live))
+                change = replace(change, exists=True, live=live)
 
         facts = await gather(reader, needs(change, defaults))
         judgements.append(Judgement(document, judge_manifest(document.object, change, facts)))

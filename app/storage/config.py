@@ -35,6 +35,8 @@ _LABELS = {S3_PATH: "s3", S3_CA_PATH: "s3-ca", JWT_PATH: "jwt", PASSWORD_PATH: "
 
 # Characters that YAML allows only escaped, and that json leaves as they are.
 _UNESCAPED = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+# With ensure_ascii, json escapes an emoji as two surrogates, which YAML refuses.
+_JSON = json.JSONEncoder(ensure_ascii=False)
 
 
 def config_yaml(spec: Spec, rendering: Rendering = NEWEST) -> str:
@@ -77,14 +79,12 @@ def config_yaml(spec: Spec, rendering: Rendering = NEWEST) -> str:
 def _yaml_lines(section: Mapping[str, Any], indent: str = "") -> Iterator[str]:
     """Yields YAML in block style, with scalars in JSON, which YAML contains."""
     for key, value in section.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, dict):
             yield f"{indent}{key}:"
             yield from _yaml_lines(value, f"{indent}  ")
             continue
 
-        # With ensure_ascii, json escapes an emoji as two surrogates, which YAML refuses.
-        scalar = json.dumps(value, ensure_ascii=False)
-        escaped = _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", scalar)
+        escaped = _UNESCAPED.sub(lambda match: f"\\u{ord(match[0]):04x}", _JSON.encode(value))
         yield f"{indent}{key}: {escaped}"
 
 

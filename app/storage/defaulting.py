@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-from app.storage.reading import read
+from app.storage.reading import is_readable
 from app.storage.schema import Schema, spec_schema
 
 
 def set_defaults(manifest: Any) -> Any:
     """Returns the object with its defaults; what is already there, unknown fields included, stays as it is."""
     # A broken object is returned as it came, for validation to say what is wrong.
-    if read(manifest).errors:
+    if not is_readable(manifest):
         return manifest
     return {**manifest, "spec": _fill_section(manifest["spec"], spec_schema())}
 

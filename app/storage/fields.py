@@ -11,7 +11,6 @@ from pydantic import (
     ConfigDict,
     Field,
     GetCoreSchemaHandler,
-    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import CoreSchema, PydanticCustomError
@@ -24,6 +23,7 @@ INT32_MAX = 2**31 - 1
 MAX_ANNOTATIONS = 256
 MAX_LIST_ENTRIES = 64
 MAX_IMAGE_CHARACTERS = 1024
+_SIZE = re.compile(quantity.SIZE_PATTERN)
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def field_error(kind: str, message: str) -> PydanticCustomError:
 
 
 def _check_size(value: str) -> str:
-    if not re.fullmatch(quantity.SIZE_PATTERN, value):
+    if not _SIZE.fullmatch(value):
         raise field_error("size", f'must match {quantity.SIZE_PATTERN}, such as 10Gi, not "{value[:40]}"')
     if quantity.parse(value) == 0:
         raise field_error("size", f'must be more than zero, not "{value[:40]}"')
@@ -78,7 +78,7 @@ def limit_list(value: Any) -> Any:
     return value
 
 
-def _without_nulls(value: Any) -> Any:
+def _drop_nulls(value: Any) -> Any:
     """Drops nulls, as the API server does where the schema knows none, before it fills in defaults."""
     if isinstance(value, dict) and None in value.values():
         return {k: v for k, v in value.items() if v is not None}
@@ -106,13 +106,13 @@ Annotations = Annotated[
     dict[str, Annotated[str, Field(max_length=65536)]],
     Field(max_length=MAX_ANNOTATIONS),
     BeforeValidator(_limit_entries),
-    BeforeValidator(_without_nulls),
+    BeforeValidator(_drop_nulls),
 ]
 Labels = Annotated[
     dict[str, Annotated[str, Field(max_length=63)]],
     Field(max_length=MAX_ANNOTATIONS),
     BeforeValidator(_limit_entries),
-    BeforeValidator(_without_nulls),
+    BeforeValidator(_drop_nulls),
 ]
 # Types of core/v1 that go into the pod as they are; `sections` tells whether the API server accepts them.
 Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-preserve-unknown-fields": True})]
@@ -121,13 +121,11 @@ Verbatim = Annotated[dict[str, Any], Field(json_schema_extra={"x-kubernetes-pres
 class Model(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, alias_generator=to_camel, use_attribute_docstrings=True)
 
-    @model_validator(mode="before")
-    @classmethod
-    def _drop_nulls(cls, value: Any) -> Any:
-        return _without_nulls(value)
-
 
 def section(model: type[Model]) -> Any:
     """Returns a field that is a section with its defaults when left out; the schema shows no default for it."""
-    default = model()
-    return Field(default_factory=lambda: default)
+    return Field(model(), json_schema_extra=_hide_default)
+
+
+def _hide_default(schema: dict[str, Any]) -> None:
+    del schema["default"]

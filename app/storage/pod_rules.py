@@ -22,7 +22,7 @@ def image_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
 
     if not image:
         yield rejection("spec.image", "image must not be empty; leave it out for the default one")
-    elif any(character.isspace() for character in image):
+    elif image.split() != [image]:
         yield rejection("spec.image", f"image {quote_value(image)} contains white space, which no image name has")
 
 

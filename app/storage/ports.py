@@ -1,6 +1,6 @@
 """Every port of a DittoServer and what listens on it, in the pod and in its Services."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.storage.spec import Spec
 
@@ -9,8 +9,7 @@ NFS_PORT, SMB_PORT = 12049, 1445
 FIXED_PORTS = {NFS_PORT: "NFS", SMB_PORT: "SMB"}
 
 
-@dataclass(frozen=True)
-class Listener:
+class Listener(NamedTuple):
     """A part of the server that clients connect to; `field` is the path of its port in the DittoServer."""
 
     name: str

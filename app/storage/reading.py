@@ -1,10 +1,9 @@
 """Reads a manifest as a DittoServer. It never fails: fields that cannot be read are reported as errors and left out."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
-from itertools import islice
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +19,8 @@ Location = tuple[str | int, ...]
 MAX_UNKNOWN_FIELDS = 10
 
 _ROOT: Schema = {"properties": {"apiVersion": {}, "kind": {}, "metadata": {}, "status": {}, "spec": spec_schema()}}
+# The fields of the models, in which a null stands for a field that was left out.
+_MODELS: Schema = {"properties": {"metadata": {"properties": {}}, "spec": spec_schema()}}
 _METADATA_SIZE = "spec.storage.metadataSize"
 
 # By pydantic's type of the error; for all others pydantic's own message is used.
@@ -49,13 +50,44 @@ class Reading:
 
 
 def read(manifest: Any) -> Reading:
-    unknown = tuple(islice(_unknown_fields(manifest, _ROOT, ""), MAX_UNKNOWN_FIELDS))
+    server, errors = _read_fields(manifest)
+    unknown = _unknown_fields(manifest, _ROOT)
+    if not (errors or unknown):
+        return Reading(server)
+    return Reading(server, tuple(sorted(errors, key=lambda error: (error.path, error.message))), tuple(unknown))
+
+
+def read_server(manifest: Any) -> DittoServer:
+    """Returns only the server, as of an object that was judged before."""
+    return _read_fields(manifest)[0]
+
+
+def is_readable(manifest: Any) -> bool:
+    """Tells whether each field that a DittoServer has can be read, and none that it must have is missing."""
+    return not _read_fields(manifest)[1]
+
+
+def _read_fields(manifest: Any) -> tuple[DittoServer, set[Finding]]:
+    """Returns the server without the fields that cannot be read, and a rejection for each of those."""
+    errors: set[Finding] = set()
+    try:
+        server = DittoServer.model_validate(manifest)
+    except ValidationError:
+        # Nearly every field that may be null is null when it is left out, so that only now it makes a difference.
+        server, errors = _read_readable(_without_nulls(manifest, _MODELS))
+
+    # The model lets this one required size be None, so that the other rules can judge a server without it.
+    if server.spec.storage.metadata_size is None and not any(_METADATA_SIZE.startswith(error.path) for error in errors):
+        errors.add(rejection(_METADATA_SIZE, f"{field_name(_METADATA_SIZE)} is required"))
+    return server, errors
+
+
+def _read_readable(manifest: Any) -> tuple[DittoServer, set[Finding]]:
     errors: set[Finding] = set()
 
     while True:
         try:
-            server = DittoServer.model_validate(manifest)
-            break
+            return DittoServer.model_validate(manifest), errors
         except ValidationError as error:
             failures = error.errors(include_url=False)
 
@@ -68,13 +100,6 @@ def read(manifest: Any) -> Reading:
             location = tuple(step for step in failure["loc"] if step != "[key]")
             locations.append(location[:-1] if failure["type"] == "missing" else location)
         manifest = _without(manifest, locations)
-
-    # The model lets this one required size be None, so that the other rules can judge a server without it.
-    is_reported = any(_METADATA_SIZE.startswith(error.path) for error in errors)
-    if server.spec.storage.metadata_size is None and not is_reported:
-        errors.add(rejection(_METADATA_SIZE, f"{field_name(_METADATA_SIZE)} is required"))
-
-    return Reading(server, tuple(sorted(errors, key=lambda error: (error.path, error.message))), unknown)
 
 
 def closest_field(name: str, fields: Iterable[str]) -> str | None:
@@ -89,20 +114,27 @@ def field_name(path: str) -> str:
     return path.removeprefix("spec.")
 
 
-def _unknown_fields(section: Any, schema: Schema, prefix: str) -> Iterator[str]:
-    if not isinstance(section, Mapping):
-        return
+def _unknown_fields(section: Any, schema: Schema, prefix: str = "") -> list[str]:
+    """Returns the paths of the first ten."""
+    if not isinstance(section, dict):
+        return []
 
+    unknown: list[str] = []
     for name, value in section.items():
-        path = f"{prefix}{name[:MAX_NAME_CHARACTERS]}"
         field = schema["properties"].get(name)
         if field is None:
-            yield path
+            unknown.append(f"{prefix}{name[:MAX_NAME_CHARACTERS]}")
         elif "properties" in field:
-            yield from _unknown_fields(value, field, f"{path}.")
-        elif "properties" in field.get("items", {}) and isinstance(value, list):
+            unknown += _unknown_fields(value, field, f"{prefix}{name}.")
+        elif "items" in field and "properties" in field["items"] and isinstance(value, list):
             for position, item in enumerate(value):
-                yield from _unknown_fields(item, field["items"], f"{path}[{position}].")
+                unknown += _unknown_fields(item, field["items"], f"{prefix}{name}[{position}].")
+                if len(unknown) >= MAX_UNKNOWN_FIELDS:
+                    break
+
+        if len(unknown) >= MAX_UNKNOWN_FIELDS:
+            break
+    return unknown[:MAX_UNKNOWN_FIELDS]
 
 
 def _rejection(failure: ErrorDetails) -> Finding:
@@ -115,6 +147,17 @@ def _rejection(failure: ErrorDetails) -> Finding:
     template = _MESSAGES.get(failure["type"])
     message = failure["msg"] if template is None else template.format_map(failure.get("ctx", {}))
     return rejection(path, f"{field_name(path) or KIND} {message}")
+
+
+def _without_nulls(value: Any, schema: Schema) -> Any:
+    """Leaves out the nulls in sections, as the API server does before it fills in defaults."""
+    if isinstance(value, list) and "items" in schema:
+        return [_without_nulls(item, schema["items"]) for item in value]
+    if not isinstance(value, dict) or "properties" not in schema:
+        return value
+
+    fields = schema["properties"]
+    return {name: _without_nulls(item, fields.get(name, {})) for name, item in value.items() if item is not None}
 
 
 def _without(value: Any, locations: Iterable[Location]) -> Any:

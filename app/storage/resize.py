@@ -7,7 +7,7 @@ was. Nothing is saved in the cluster for that: users could change it, and the op
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -210,7 +210,7 @@ def _recreated_templates(
 def _desired_templates(server: DittoServer, states: Sequence[VolumeState], defaults: ObjectDefaults) -> list[Manifest]:
     """Returns the templates that the spec asks for, and last that of a control plane's volume of the Go operator."""
     others = [state for state in states if state.volume.name == CONTROL_PLANE]
-    volumes = (replace(state.volume, default_class=state.storage_class) for state in others)
+    volumes = (state.volume._replace(default_class=state.storage_class) for state in others)
     templates = [*claim_templates(server.spec), *(claim_template(volume) for volume in volumes)]
     return [with_defaults(template, defaults) for template in templates]
 

@@ -14,13 +14,12 @@ from app.storage.secret_references import (
     S3_PATH,
     overwritten_references,
     secret_findings,
-    secret_references,
 )
 
 
 def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
     """Rejects names and keys that no Secret can have: the API server takes no pod that names one."""
-    old = {reference.path: reference for reference in (secret_references(change.old.spec) if change.old else ())}
+    old = {reference.path: reference for reference in (change.old_references if change.references else ())}
 
     for reference in change.references:
         before = old.get(reference.path)
@@ -30,11 +29,10 @@ def secrets_can_exist(change: Change, _facts: Facts) -> Iterator[Finding]:
             problem = f"{reference.title} Secret {quote_value(name)} cannot exist by that name"
             yield rejection(reference.path, f"{problem}; use lower-case letters, digits, dashes and dots")
 
-        keys_before = {key.name for key in before.keys} if before else set()
-        for key in sorted({key.name for key in reference.keys} - keys_before):
-            if not is_secret_key(key):
-                problem = f"{reference.title} Secret cannot have a key {quote_value(key)}"
-                yield rejection(reference.path, f"{problem}; use letters, digits, dashes, underscores and dots")
+        impossible = {key.name for key in reference.keys if not is_secret_key(key.name)}
+        for key in sorted(impossible.difference(key.name for key in before.keys) if before else impossible):
+            problem = f"{reference.title} Secret cannot have a key {quote_value(key)}"
+            yield rejection(reference.path, f"{problem}; use letters, digits, dashes, underscores and dots")
 
 
 def secrets_have_usable_keys(change: Change, facts: Facts) -> Iterator[Finding]:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from app.storage import quantity
 from app.storage.facts import Claim, ObjectReference, StorageClasses
@@ -14,8 +14,7 @@ DEFAULT_CLASS_FIELD = "spec.storage.storageClassName"
 NO_SETTINGS = VolumeSettings()
 
 
-@dataclass(frozen=True)
-class Volume:
+class Volume(NamedTuple):
     """One volume claim template; `size` is None while the server has no such volume.
 
     `second_mount_path` is where DittoFS 0.13 or newer documents the same files; None when that is the same path.
@@ -83,10 +82,6 @@ def claim_name(volume: str, server: str) -> str:
 def volumes(storage: Storage) -> tuple[Volume, ...]:
     """Returns every volume in the order of the claim templates."""
     default = storage.storage_class_name
-    metadata, content, cache = (
-        settings or NO_SETTINGS for settings in (storage.metadata, storage.content, storage.cache)
-    )
-
     return (
         Volume(
             METADATA,
@@ -95,7 +90,7 @@ def volumes(storage: Storage) -> tuple[Volume, ...]:
             storage.metadata_size,
             SECOND_METADATA_PATH,
             default,
-            metadata,
+            storage.metadata or NO_SETTINGS,
         ),
         Volume(
             CONTENT,
@@ -104,9 +99,17 @@ def volumes(storage: Storage) -> tuple[Volume, ...]:
             storage.content_size,
             "/data/store/block",
             default,
-            content,
+            storage.content or NO_SETTINGS,
         ),
-        Volume(CACHE, "spec.storage.cacheSize", "/data/cache", storage.cache_size, None, default, cache),
+        Volume(
+            CACHE,
+            "spec.storage.cacheSize",
+            "/data/cache",
+            storage.cache_size,
+            None,
+            default,
+            storage.cache or NO_SETTINGS,
+        ),
     )
 
 
@@ -144,6 +147,7 @@ def why_not_resizable(volume: Volume, claim: Claim, classes: StorageClasses) -> 
         return None
     if volume.bytes < quantity.parse(claim.capacity):
         return f"must be at least {claim.capacity}, which volume claim {claim.name} has; volumes cannot shrink"
+
     if not _has_to_grow(volume, claim) or _class_is_unknown(claim, classes):
         return None
 
@@ -153,6 +157,7 @@ def why_not_resizable(volume: Volume, claim: Claim, classes: StorageClasses) -> 
     storage_class = classes.named(claim.storage_class)
     if storage_class and storage_class.expandable:
         return None
+
     expandable = ", ".join(known.name for known in classes.known if known.expandable) or "none"
     problem = "cannot expand volumes" if storage_class else "does not exist"
     return f"cannot grow: {_class_of(claim)} {problem}; classes that can: {expandable}"
@@ -169,16 +174,19 @@ def describe_reuse(volume: Volume, claim: Claim, classes: StorageClasses) -> str
     """Says what a new volume becomes whose claim exists already."""
     wanted = storage_class_of(volume, None, classes)
     name, class_text = f"volume claim {claim.name}", describe_class(claim, wanted)
+
     if claim.terminating:
         what = f"{name} is being deleted with its data; the server waits, then gets a new volume"
         if claim.volume is None:
             return what
+
         keep = f"set persistentVolumeReclaimPolicy of PersistentVolume {claim.volume} to Retain"
         return f"{what}: to keep the data, {keep}"
 
     if claim.phase == "Lost":
         what = f"{name} has lost its volume, and the server waits for it"
         return f"{what}; restore the volume, or delete the claim"
+
     if is_bound(claim):
         size = f"{claim.capacity}, growing to {volume.size}," if _has_to_grow(volume, claim) else claim.capacity
         remedy = _class_remedy(claim, wanted)
@@ -190,9 +198,11 @@ def describe_reuse(volume: Volume, claim: Claim, classes: StorageClasses) -> str
     storage_class = classes.named(claim.storage_class or "")
     if storage_class and storage_class.waits_for_pod:
         return f"{name} is reused: {contents}, bound once the pod has a node{_class_remedy(claim, wanted)}"
+
     if claim.storage_class and not storage_class and not classes.gap:
         gone = f'StorageClass "{claim.storage_class}" does not exist'
         return f"{name} is not bound yet, and {gone}: delete the claim, or create that class"
+
     advice = "delete the claim unless it is about to be bound, as after a restore"
     return f"{name} is not bound yet: the server waits for {contents}; {advice}"
 
@@ -230,6 +240,7 @@ def describe_class(claim: Claim, wanted: str | None) -> str:
 def _class_remedy(claim: Claim, wanted: str | None) -> str:
     if not is_of_another_class(claim, wanted):
         return ""
+
     other = f'"{wanted}"' if wanted else "that"
     loss = " and its data" if is_bound(claim) else ""
     return f"; for {other}, delete the claim{loss}, or choose another server name"

@@ -6,7 +6,6 @@ from app.storage.change import Change
 from app.storage.facts import Cause, DryRun, Unknown
 from app.storage.reading import read
 from app.storage.rules import invalid_findings, judge, needs
-from app.storage.status_schema import ServerStatus
 from tests.harness.judgements import QUIET, rejected, warned
 from tests.harness.pod_table import VERBATIM_PODS
 from tests.harness.server_table import (
@@ -22,8 +21,8 @@ from tests.harness.server_table import (
 
 def test_a_moving_tag_is_pinned_to_what_runs() -> None:
     digest = f"docker.io/marmos91c/dittofs@{DIGEST}"
-    known = ServerStatus.model_validate({"image": LATEST, "imageID": digest})
-    change = replace(Change.read(server(image=LATEST)), running=known)
+    live = server(image=LATEST) | {"status": {"server": {"image": LATEST, "imageID": digest}}}
+    change = replace(Change.read(server(image=LATEST)), live=live, exists=True)
 
     [finding] = judge(change, QUIET)
 
@@ -82,14 +81,14 @@ class TestADryRunOfANewSection:
 
     def test_rejects_and_warns(self) -> None:
         cause = Cause("spec.template.spec.containers[0].securityContext.runAsUser", "Invalid value: -1")
-        facts = replace(QUIET, dry_run=DryRun((cause,), ("would violate PodSecurity",)))
+        facts = QUIET._replace(dry_run=DryRun((cause,), ("would violate PodSecurity",)))
         manifest = server(securityContext={"runAsUser": -1})
 
         assert rejected(manifest, facts=facts) == ["securityContext.runAsUser: Invalid value: -1"]
         assert warned(manifest, facts=facts) == ["the API server warns: would violate PodSecurity"]
 
     def test_that_failed_rejects_nothing(self) -> None:
-        facts = replace(QUIET, dry_run=Unknown("forbidden: you may not"))
+        facts = QUIET._replace(dry_run=Unknown("forbidden: you may not"))
         manifest = server(securityContext={"runAsUser": -1})
 
         assert rejected(manifest, facts=facts) == []

@@ -8,6 +8,8 @@ from app.storage.finding import rejection
 from app.storage.reading import read
 from app.storage.schema import spec_schema
 from app.storage.spec import DittoServer
+from app.storage.unstructured import Manifest
+from tests.harness.every_field import Path, fields, text_of, value_at, with_value
 from tests.harness.json_strategies import ANY_JSON
 from tests.harness.server_table import server, storage
 
@@ -40,6 +42,24 @@ def test_a_section_without_a_required_field_is_left_out() -> None:
 @pytest.mark.parametrize("manifest", [{}, {"spec": None}, {"spec": {"storage": {}}}, {"spec": {"storage": None}}])
 def test_a_missing_metadata_size_is_reported_once(manifest: Any) -> None:
     assert read(manifest).errors == (rejection("spec.storage.metadataSize", "storage.metadataSize is required"),)
+
+
+@pytest.mark.parametrize("path", [path for path, _ in fields() if path[-1] != 0], ids=text_of)
+@pytest.mark.parametrize("other", [{}, {"nfsPort": "x"}], ids=["readable", "unreadable"])
+def test_a_null_is_a_field_left_out(path: Path, other: Manifest) -> None:
+    null, left_out = with_value(path, None), with_value(path, None)
+    del value_at(left_out["spec"], path[:-1])[path[-1]]
+    null["spec"] |= other
+    left_out["spec"] |= other
+
+    assert read(null) == read(left_out)
+
+
+def test_metadata_with_nulls_is_read() -> None:
+    reading = read(server() | {"metadata": {"name": "files", "namespace": None, "generateName": None}})
+
+    assert not reading.errors
+    assert reading.server.metadata.model_fields_set == {"name"}
 
 
 def test_the_path_of_an_annotation_is_in_brackets() -> None:

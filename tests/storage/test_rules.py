@@ -1,3 +1,4 @@
+from random import Random
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from app.storage.facts import (
     Unknown,
 )
 from app.storage.reading import read
-from app.storage.rules import invalid_findings, judge, needs
+from app.storage.rules import RULES, invalid_findings, judge, needs
+from app.storage.spec import Spec, Storage
 from app.storage.unstructured import Manifest
 from tests.harness.judgements import CLASSES, MOUNTS, QUIET, rejected, warned
 from tests.harness.pod_table import ABOUT_PODS, BEYOND_THE_SCHEMA, MORE_PODS, VERBATIM_PODS
+from tests.harness.random_servers import random_server
 from tests.harness.server_table import (
     ABOUT_REFERENCES,
     ABOUT_THE_CLUSTER,
@@ -62,6 +65,21 @@ def test_the_table_of_doubts_is_judged_as_it_says(row: Doubtful) -> None:
     for message, text in zip(messages, row.warnings, strict=True):
         assert text in message
         assert len(message) <= WARNING_CHARACTERS
+
+
+def test_a_rule_that_is_left_out_would_find_nothing() -> None:
+    random = Random(19)
+    rows = [*ABOUT_THE_OBJECT, *ABOUT_PODS, *ABOUT_REFERENCES, *ABOUT_THE_CLUSTER, *VERBATIM, *MORE_PODS]
+    servers = [*(row.manifest for row in rows), *(random_server(random) for _ in range(200))]
+    edits = [*((edit.new, edit.old) for edit in EDITS), *zip(servers, reversed(servers), strict=True)]
+    changes = [*(Change.read(server) for server in servers), *(Change.read(new, old) for new, old in edits)]
+
+    for change in changes:
+        assert judge(change, QUIET) == judge(change, QUIET, tuple(RULES))
+
+
+def test_each_rule_is_about_fields_that_exist() -> None:
+    assert {field for fields in RULES.values() for field in fields} <= {*Spec.model_fields, *Storage.model_fields}
 
 
 def test_a_pod_without_a_volume_for_metadata_is_not_tried() -> None:
