@@ -14,13 +14,10 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from app.admission import server as server_module
 from app.admission.api import BODY_BYTES, webhook
-from app.admission.server import (
-    EVERY_ADDRESS,
-    HEADER_BYTES,
-    KEEP_ALIVE_SECONDS,
-    WebhookServer,
-)
+from app.admission.protocol import HEADER_BYTES, KEEP_ALIVE_SECONDS
+from app.admission.server import EVERY_ADDRESS, WebhookServer
 from app.storage.facts import Facts, Needs
 from app.storage.webhook_configurations import VALIDATE_PATH
 from certs.authority import Authority
@@ -33,7 +30,14 @@ from tests.harness.webhook_site import LONG, REQUEST_TIMEOUT_SECONDS, REVIEW, Co
 pytestmark = pytest.mark.anyio
 
 # What asyncio.Protocol does not have.
-OVERRIDDEN = ("on_headers_complete", "on_message_complete", "send_400_response")
+OVERRIDDEN = (
+    "on_body",
+    "on_headers_complete",
+    "on_message_begin",
+    "on_message_complete",
+    "on_response_complete",
+    "send_400_response",
+)
 HEAD = f"POST {VALIDATE_PATH} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n".encode()
 
 
@@ -59,6 +63,25 @@ async def test_a_review_is_answered_over_tls(site: Site) -> None:
         answer = await client.post(site.url, content=REVIEW)
     assert answer.json()["response"] == {"uid": "u-1", "allowed": True}
     assert "server" not in answer.headers
+
+
+async def test_an_answer_is_one_tls_record(site: Site) -> None:
+    """A client gets one record at a time from OpenSSL, however many have arrived."""
+
+    def first_record() -> bytes:
+        address = ("127.0.0.1", site.running.port)
+        with (
+            socket.create_connection(address, timeout=LONG) as plain,
+            site.trust.wrap_socket(plain, server_hostname="localhost") as client,
+        ):
+            client.sendall(HEAD + b"content-length: %d\r\n\r\n" % len(REVIEW) + REVIEW)
+            return client.recv(65536)
+
+    async with serving(site, patience=LONG):
+        head, _, body = (await asyncio.to_thread(first_record)).partition(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert orjson.loads(body)["response"]["allowed"]
 
 
 class TestAClientThat:
@@ -239,6 +262,35 @@ class TestTheEnd:
 
         assert request.result().status_code == 200
 
+    async def test_does_not_wait_for_ever(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(server_module, "SHUTDOWN_SECONDS", 0.1)
+        asked = asyncio.Event()
+
+        async def never(needs: Needs) -> Facts:
+            asked.set()
+            await asyncio.get_running_loop().create_future()
+            return await at_once(needs)
+
+        async def ask() -> None:
+            assert (await client.post(site.url, content=REVIEW)).status_code == 500
+
+        async with serving(site, never, patience=LONG), site.client() as client, asyncio.TaskGroup() as group:
+            group.create_task(ask())
+            await asked.wait()
+            await site.running.drain(0)
+
+    async def test_without_notice_takes_connections_along(self, site: Site) -> None:
+        site.running = WebhookServer(webhook(at_once), "127.0.0.1", 0, site.context)
+        await site.running.listen()
+        async with asyncio.TaskGroup() as group:
+            answering = group.create_task(site.running.serve())
+            reader, writer = await site.connect()
+            answering.cancel()
+
+        assert await read_to_end(reader) == b""
+
+        writer.close()
+
     async def test_of_an_idle_connection_is_up_to_the_api_server(self, site: Site) -> None:
         async with serving(site, patience=LONG), site.client() as client:
             await client.post(site.url, content=REVIEW)
@@ -280,8 +332,7 @@ async def test_every_address_in_use_is_an_error(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "hook"),
-    [(uvicorn.Server, "main_loop"), (uvicorn.Server, "shutdown"), *((HttpToolsProtocol, hook) for hook in OVERRIDDEN)],
+    ("owner", "hook"), [(uvicorn.Server, "shutdown"), *((HttpToolsProtocol, hook) for hook in OVERRIDDEN)]
 )
 async def test_a_uvicorn_without_a_hook_is_refused(owner: type, hook: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(owner, hook)

@@ -126,3 +126,15 @@ def rsa_pair() -> Pair:
         certificate.public_bytes(Encoding.PEM),
         key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
     )
+
+
+async def test_clients_get_no_session_ticket(site: Site, certificate: ServingCertificate) -> None:
+    certificate.load_pair(site.pair)
+    async with serving(site, patience=LONG):
+        reader, writer = await site.connect()
+        writer.write(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await reader.readuntil(b"\r\n\r\n")
+
+        assert not writer.get_extra_info("ssl_object").session.has_ticket
+
+        writer.close()
