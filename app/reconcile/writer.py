@@ -14,7 +14,7 @@ from app.cluster.client import FIELD_MANAGER, Cluster
 from app.cluster.errors import ClusterError, Conflict, Invalid, NotFound, Unavailable
 from app.cluster.informers import Informers, is_from_creator
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
-from app.storage.difference import changed_fields, differs, marked, patched_fields
+from app.storage.difference import changed_fields, differs, marked, patched_fields, removes_nothing
 from app.storage.evidence import quote
 from app.storage.field_managers import field_managers
 from app.storage.object_write import ObjectWrite, Verb, WriteCause, write_cause
@@ -99,7 +99,7 @@ class Writer:
                 store.put_written(live)
             return live
 
-        if is_created_by_update(live):
+        if is_created_by_update(live) and not (is_created_by_us(live) and removes_nothing(manifest, live)):
             # Server-side apply never removes what another manager owns, so the fields of the object's creator are taken
             # over first (as client-go's csaupgrade). That takes two more requests.
             live = await self.read_whole(resource, live)
@@ -306,6 +306,12 @@ def _describe(verb: Verb, desired: Manifest, live: Manifest, written: Manifest) 
 def is_created_by_update(live: Manifest) -> bool:
     """Returns whether an object, as the store has it, was made the server's by another means than server-side apply."""
     return any(entry.get("operation") == "Update" for entry in live["metadata"].get("managedFields") or [])
+
+
+def is_created_by_us(live: Manifest) -> bool:
+    """Returns whether nobody but this operator has created the object, or made it the server's."""
+    entries = live["metadata"].get("managedFields") or []
+    return all(entry.get("manager") == FIELD_MANAGER for entry in entries if entry.get("operation") == "Update")
 
 
 def merged_entries(entries: list[Manifest]) -> list[Manifest]:
