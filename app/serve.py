@@ -26,6 +26,7 @@ from app.cluster.informers import Informers
 from app.cluster.lease import Lease
 from app.cluster.lookup import gather
 from app.dittofs.client import ServerClient
+from app.reconcile.concurrency import ConcurrencyLimit
 from app.reconcile.controller import Controller
 from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.provisioner import Provisioner
@@ -166,7 +167,10 @@ def _operator(settings: Settings, cluster: Cluster, informers: Informers, record
         cluster_domain=cluster_domain(settings.cluster_domain),
     )
 
-    controller = Controller(informers, reconciler, settings.workers)
+    concurrency = ConcurrencyLimit(settings.workers)
+    cluster.request_handlers.append(concurrency.handle_request)
+    cluster.answer_handlers.append(concurrency.handle_answer)
+    controller = Controller(informers, reconciler, concurrency)
     health.change_handlers.append(partial(controller.wake, trigger="health"))
     # A server that was given stores and shares has another health.
     provisioner.change_handlers += [partial(controller.wake, trigger="stores and shares"), health.ask_soon]

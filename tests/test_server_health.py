@@ -6,6 +6,7 @@ The server answers on a socket, as the address of its Service: nothing runs in t
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from app.cluster.client import REQUESTS
 from app.cluster.reader import DITTO_SERVERS, PODS
 from app.dittofs.client import ServerClient
+from app.reconcile.concurrency import ConcurrencyLimit
 from app.reconcile.controller import Controller
 from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.reconciler import Reconciler
@@ -45,8 +47,8 @@ class Site(ReconcilerNamespace):
         reconciler = Reconciler(
             self.cluster, self.informers, self.writer, self.record_event, self.now, report_of=monitor.report
         )
-        controller = Controller(self.informers, reconciler, workers=1)
-        monitor.change_handlers.append(controller.wake)
+        controller = Controller(self.informers, reconciler, ConcurrencyLimit(1))
+        monitor.change_handlers.append(partial(controller.wake, trigger="health"))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part.run()) for part in (controller, monitor)]
             yield monitor

@@ -75,7 +75,12 @@ def parse_cluster_domain(text: str) -> str:
     help="Serve metrics of each DittoServer, from the leader. Their number grows with that of the servers.",
 )
 @option("--namespace", multiple=True, help="Namespace to reconcile instead of all; can be given more than once.")
-@option("--workers", type=click.IntRange(1, 64), default=4, help="How many DittoServers are reconciled at once.")
+@option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=16,
+    help="How many DittoServers are reconciled at once, at most; no more than 4 while the API server is overloaded.",
+)
 @option(
     "--resize-patience-seconds",
     type=click.IntRange(1, 86400),

@@ -1,7 +1,7 @@
 """Sends requests to the Kubernetes API: raw JSON in and out, errors translated. It never repeats a request."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -58,6 +58,10 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+# Called with the seconds that a request took, and with None unless the API server is overloaded or has not answered:
+# then it is the seconds for which it wants no requests at all.
+AnswerHandler = Callable[[float, float | None], None]
+_OVERLOADED = (429, 503, 504)
 
 _Query = Sequence[tuple[str, str]]
 _MANAGED = (("fieldManager", FIELD_MANAGER),)
@@ -117,10 +121,13 @@ class Request:
 class Cluster:
     """Reads and writes objects through the API server; it is a Reader.
 
-    Writes return the object as it then is. A manifest without a namespace belongs to `default`.
+    Writes return the object as it then is. A manifest without a namespace belongs to `default`. `request_handlers` are
+    called before each request and `answer_handlers` after it, watches and logs aside.
     """
 
     def __init__(self, connection: Connection, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS) -> None:
+        self.request_handlers: list[Callable[[], None]] = []
+        self.answer_handlers: list[AnswerHandler] = []
         self.connection = connection
         self._timeout_seconds = timeout_seconds
         # What the server's clock said, and when by `monotonic`.
@@ -383,9 +390,24 @@ class Cluster:
     async def _exchange(self, request: Request) -> tuple[int, Any, tuple[str, ...]]:
         """Returns status, JSON and warnings of the answer. The JSON is None when it cannot be parsed."""
         seconds = self._timeout_seconds * (1 if request.method == "GET" else _WRITE_TIMEOUT_FACTOR)
-        async with self._send(request, aiohttp.ClientTimeout(total=seconds)) as response:
-            warnings = parse_warnings(response.headers.getall("Warning", ()))
-            return response.status, _parse(await response.content.read()), warnings
+        started = monotonic()
+        retry_after: float | None = 0.0
+        for handler in self.request_handlers:
+            handler()
+
+        try:
+            async with self._send(request, aiohttp.ClientTimeout(total=seconds)) as response:
+                warnings = parse_warnings(response.headers.getall("Warning", ()))
+                answer = _parse(await response.content.read())
+                if response.status not in _OVERLOADED:
+                    retry_after = None
+                elif answer is None:
+                    # A Status is about this one object: another webhook may answer with any code and Retry-After.
+                    retry_after = _retry_after(response.headers)
+                return response.status, answer, warnings
+        finally:
+            for answer_handler in self.answer_handlers:
+                answer_handler(monotonic() - started, retry_after)
 
     def _check(self, status: int, answer: Any, kinds: Sequence[str]) -> dict[str, Any]:
         if not 200 <= status < 300:
@@ -436,6 +458,12 @@ def parse_warnings(headers: Iterable[str]) -> tuple[str, ...]:
     """Returns the texts of all `Warning` headers, each text once. A header may hold several."""
     texts = (_ESCAPED_CHARACTER.sub(r"\1", text) for header in headers for text in _WARNING.findall(header))
     return tuple(dict.fromkeys(texts))
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Returns 0 for a date, which the API server never sends."""
+    seconds = headers.get("Retry-After", "")
+    return float(seconds) if seconds.isascii() and seconds.isdecimal() else 0.0
 
 
 def _collection_path(resource: Resource, namespace: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Queues servers by the events of informers, and reconciles them with a number of workers.
+"""Queues servers by the events of informers, and reconciles as many at once as the API server can bear.
 
 This is the one place that handles what goes wrong with a DittoServer.
 """
@@ -27,6 +27,7 @@ from app.cluster.reader import (
     STATEFUL_SETS,
     STORAGE_CLASSES,
 )
+from app.reconcile.concurrency import ConcurrencyLimit
 from app.reconcile.dependents import Dependents
 from app.reconcile.queue import Queue
 from app.reconcile.reconciler import Reconciler
@@ -73,10 +74,10 @@ log = logging.getLogger(__name__)
 class Controller:
     """Reconciles while `run` runs; it makes up for events at other times when it runs again."""
 
-    def __init__(self, informers: Informers, reconciler: Reconciler, workers: int) -> None:
+    def __init__(self, informers: Informers, reconciler: Reconciler, concurrency: ConcurrencyLimit) -> None:
         self._informers = informers
         self._reconciler = reconciler
-        self._workers = workers
+        self._concurrency = concurrency
         self._queue: Queue | None = None
         # Keys that are not queued yet, whether they are urgent, and what woke them; first in, first out.
         self._pending: OrderedDict[ObjectKey, tuple[bool, str]] = OrderedDict()
@@ -88,7 +89,8 @@ class Controller:
         self._finishing = False
         self._busy = 0
         self._dependents = Dependents()
-        MAX_WORKERS.labels(_NAME).set(workers)
+        concurrency.start_handlers.append(self._wake.set)
+        MAX_WORKERS.labels(_NAME).set_function(lambda: concurrency.limit)
 
         def handle_server(key: ObjectKey, manifest: Manifest) -> None:
             if key in informers.servers:
@@ -150,7 +152,7 @@ class Controller:
                             if self._triggers.get(key) in (None, RETRY, RECHECK):
                                 self._triggers[key] = trigger
 
-                    while self._busy < self._workers and (next_key := queue.take(monotonic())):
+                    while self._may_start() and (next_key := queue.take(monotonic())):
                         self._busy += 1
                         group.create_task(self._correlate(next_key, queue))
 
@@ -160,8 +162,9 @@ class Controller:
 
                     # Wait until a key is due and a worker free, or something happens.
                     self._wake.clear()
+                    wait = queue.wait(monotonic()) if self._busy < self._concurrency.allowed else None
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(queue.wait(monotonic()) if self._busy < self._workers else None):
+                        async with asyncio.timeout(None if wait is None else max(wait, self._concurrency.pause)):
                             await self._wake.wait()
         finally:
             self._queue = None
@@ -177,6 +180,10 @@ class Controller:
     def finish(self) -> None:
         self._finishing = True
         self._wake.set()
+
+    def _may_start(self) -> bool:
+        """Tells whether another reconcile may start beside those that are under way."""
+        return self._busy < self._concurrency.allowed and not self._concurrency.pause
 
     def _unfinished_seconds(self) -> list[float]:
         # A queue without keys that wait counts as false.

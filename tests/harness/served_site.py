@@ -8,6 +8,7 @@ import base64
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from app.cluster.errors import ClusterError
 from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, PODS, SECRETS
 from app.dittofs.client import ServerClient
+from app.reconcile.concurrency import ConcurrencyLimit
 from app.reconcile.controller import Controller
 from app.reconcile.health_monitor import HealthMonitor
 from app.reconcile.provisioner import Provisioner
@@ -138,7 +140,7 @@ class ServedSite:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         try:
-            await until_async(holds, 30)
+            await until_async(holds)
         except AssertionError as error:
             raise AssertionError(f"{self.status}, {self.proxy.requests[-20:]}") from error
 
@@ -160,9 +162,9 @@ class ServedSite:
                 report_of=health.report,
                 provisioner=provisioner,
             )
-            controller = Controller(self.informers, reconciler, 2)
-            health.change_handlers.append(controller.wake)
-            provisioner.change_handlers += [controller.wake, health.ask_soon]
+            controller = Controller(self.informers, reconciler, ConcurrencyLimit(2))
+            health.change_handlers.append(partial(controller.wake, trigger="health"))
+            provisioner.change_handlers += [partial(controller.wake, trigger="stores and shares"), health.ask_soon]
             for work in (health.run(), provisioner.run(), controller.run()):
                 await stack.enter_async_context(run_beside(work, asyncio.sleep(0), 10))
             yield

@@ -8,12 +8,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from time import monotonic
 
 import pytest
 from prometheus_client import REGISTRY
 
 from app.cluster.informers import Informers
 from app.cluster.reader import STATEFUL_SETS
+from app.reconcile.concurrency import COMPUTING, ConcurrencyLimit
 from app.reconcile.controller import MAX_KEYS_PER_TURN, RECHECK, RETRY, START, Controller
 from app.reconcile.reconciler import Reconciler, Result
 from app.storage.facts import StorageClass
@@ -98,7 +100,7 @@ async def running(controller: Controller) -> AsyncIterator[asyncio.Task[None]]:
 
 async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened_then(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=4)
+    controller = Controller(world.informers, own, ConcurrencyLimit(4))
     world.server("one")
     world.server("two")
 
@@ -112,7 +114,7 @@ async def test_every_server_is_looked_at_in_the_beginning_though_nobody_listened
 
 async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     world.server("one", **s3(secretName="shared"))
     world.server("two", **s3(secretName="shared"))
     world.server("other", **s3(secretName="its-own"))
@@ -134,7 +136,7 @@ async def test_a_secret_wakes_exactly_the_servers_that_name_it(world: World) -> 
 async def test_a_secret_wakes_servers_that_were_known_before_anybody_listened(world: World) -> None:
     world.server("one", **s3(secretName="its-own"))
     own = Own(nothing)
-    async with running(Controller(world.informers, own, workers=1)):
+    async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
         await until_async(lambda: own.done == {"one": 1})
         world.secret("its-own")
         await until_async(lambda: own.done == {"one": 2}, 10)
@@ -156,7 +158,7 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
 
     many = 5 * MAX_KEYS_PER_TURN
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=4)
+    controller = Controller(world.informers, own, ConcurrencyLimit(4))
     for number in range(many):
         world.server(f"s{number}", **s3(secretName="shared"))
     async with asyncio.TaskGroup() as group:
@@ -176,7 +178,7 @@ async def test_no_turn_of_the_event_loop_takes_up_all_that_a_change_concerns(wor
 
 async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     world.server("one", **s3(secretName="former"))
     world.server("two", **s3(secretName="former"))
     async with running(controller):
@@ -191,7 +193,7 @@ async def test_a_secret_that_a_server_no_longer_names_does_not_wake_it(world: Wo
 
 async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     world.server("fast", **storage(storageClassName="of-controller-fast"))
     world.server("slow", **storage(storageClassName="of-controller-slow"))
     world.server("any", storage={"metadataSize": "1Gi"})
@@ -208,7 +210,7 @@ async def test_a_class_wakes_those_that_name_it_and_those_that_name_none(world: 
 
 async def test_what_belongs_to_a_server_wakes_it(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     world.server("one")
     world.server("two")
     informers = world.informers
@@ -228,7 +230,7 @@ async def test_a_claim_wakes_its_server_by_name(world: World) -> None:
     own = Own(nothing)
     world.server("one")
 
-    async with running(Controller(world.informers, own, workers=1)):
+    async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
         await until_async(lambda: own.done.total() == 1)
         for name in ("stray", "cache-of-nobody-0", "logs-one-0", "cache-one-1", "cache-one-0"):
             world.informers.claims.put(world.named(name))
@@ -242,7 +244,7 @@ async def test_an_event_wakes_its_server_once(world: World) -> None:
     world.server("one")
     world.server("two")
 
-    async with running(Controller(world.informers, own, workers=1)):
+    async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
         await until_async(lambda: own.done.total() == 2)
         for name in ("stray-0", "one-0", "one-0", "one-1"):
             world.informers.warnings.put(event(name=name, metadata=world.named(name)["metadata"] | MADE))
@@ -255,7 +257,7 @@ async def test_an_event_wakes_its_server_once(world: World) -> None:
 
 async def test_a_server_that_is_gone_is_forgotten(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     gone = world.server("gone", **s3(secretName="shared"))
     world.server("stays", **s3(secretName="shared"))
     async with running(controller):
@@ -288,7 +290,7 @@ async def test_what_fails_is_tried_again_and_keeps_no_other_from_its_turn(
     world.server("sound")
     before = errors()
     with record_lines(logging.DEBUG) as lines:
-        async with running(Controller(world.informers, own, workers=1)):
+        async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
             await until_async(lambda: own.done == {"broken": 1, "sound": 1})
 
     assert tried == {"broken": 3, "sound": 1}
@@ -311,7 +313,7 @@ async def test_another_reason_is_logged_and_the_same_is_not(world: World) -> Non
     own = Own(fail)
     world.server("broken")
     with record_lines() as lines:
-        async with running(Controller(world.informers, own, workers=1)):
+        async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
             await until_async(lambda: own.done == {"broken": 1})
 
     assert [(line["message"], line.get("reason")) for line in lines] == [
@@ -324,7 +326,7 @@ async def test_another_reason_is_logged_and_the_same_is_not(world: World) -> Non
 
 async def test_a_deletion_is_logged_by_the_leader_alone(world: World) -> None:
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     with record_lines() as lines:
         world.informers.servers.remove(world.server("one"))
         server = world.server("two")
@@ -342,7 +344,7 @@ async def test_lines_name_the_event_that_woke_the_server(world: World) -> None:
 
     own = Own(warn)
     with record_lines() as lines:
-        async with running(Controller(world.informers, own, workers=1)):
+        async with running(Controller(world.informers, own, ConcurrencyLimit(1))):
             world.server("one", **s3(secretName="keys"))
             await until_async(lambda: own.done["one"] == 1)
             world.secret("keys")
@@ -370,8 +372,46 @@ async def test_a_look_later_is_had(world: World) -> None:
         return Result(0.01 if own.done["one"] < 2 else None)
 
     world.server("one")
-    async with running(Controller(world.informers, own, workers=4)):
+    async with running(Controller(world.informers, own, ConcurrencyLimit(4))):
         await until_async(lambda: own.done["one"] == 3)
+
+
+async def test_nothing_is_started_before_the_api_server_wants_it(world: World) -> None:
+    own, concurrency, started = Own(nothing), ConcurrencyLimit(4), monotonic()
+    concurrency.handle_answer(0.0, 0.5)
+
+    world.server("one")
+    async with running(Controller(world.informers, own, concurrency)):
+        await until_async(lambda: own.done["one"] == 1)
+
+    assert monotonic() >= started + 0.5
+
+
+@pytest.mark.parametrize(("asks", "most_at_work"), [(False, COMPUTING), (True, 8)], ids=["computing", "asking"])
+async def test_reconciles_that_wait_for_answers_make_room(world: World, asks: bool, most_at_work: int) -> None:
+    concurrency, may_end = ConcurrencyLimit(8), asyncio.Event()
+    for _ in range(8):
+        concurrency.handle_request()
+        concurrency.handle_answer(0.0, None)
+    at_work = 0
+
+    async def reconcile(_: ObjectKey) -> Result:
+        nonlocal at_work
+        at_work += 1
+        if asks:
+            concurrency.handle_request()
+        await may_end.wait()
+        return Result()
+
+    for number in range(9):
+        world.server(f"s{number}")
+    async with running(Controller(world.informers, Own(reconcile), concurrency)):
+        await until_async(lambda: at_work == most_at_work)
+        await asyncio.sleep(0.05)
+        assert at_work == most_at_work
+
+        may_end.set()
+        await until_async(lambda: at_work == 9)
 
 
 async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: World) -> None:
@@ -383,7 +423,7 @@ async def test_what_is_in_work_is_brought_to_its_end_before_it_finishes(world: W
         return Result()
 
     own = Own(wait)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     world.server("one")
     world.server("two")
     async with running(controller) as task:
@@ -412,7 +452,7 @@ async def test_stuck_workers_show_in_the_metrics_until_the_end(world: World) -> 
 
     world.server("one")
     world.server("two")
-    async with running(Controller(world.informers, Own(never_end), workers=2)):
+    async with running(Controller(world.informers, Own(never_end), ConcurrencyLimit(2))):
         await until_async(lambda: sample("longest_running_processor_seconds") > 0.1)
 
         assert sample("longest_running_processor_seconds") < sample("unfinished_work_seconds")
@@ -428,7 +468,7 @@ def errors() -> float:
 async def test_nothing_is_reconciled_amid_a_rewind(world: World) -> None:
     """What one store says of the restored history must not be compared with what another says of the lost one."""
     own = Own(nothing)
-    controller = Controller(world.informers, own, workers=1)
+    controller = Controller(world.informers, own, ConcurrencyLimit(1))
     [cache] = world.informers._reflectors[STATEFUL_SETS]
     async with running(controller):
         cache._synced.clear()
