@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from operator import attrgetter
 from typing import Any
 
@@ -21,7 +22,7 @@ from app.cluster.reader import (
     Resource,
 )
 from app.cluster.reflector import Reflector
-from app.cluster.secrets import CHANGED, SecretDigest, SecretDigests, trim_secret, trim_to_identity
+from app.cluster.secrets import CHANGED, GeneratedSecrets, SecretDigest, SecretDigests, trim_secret, trim_to_identity
 from app.cluster.store import Store
 from app.cluster.warning_events import WarningEvents
 from app.storage.claim_metadata import settable_annotations
@@ -47,6 +48,7 @@ from app.storage.volumes import server_of_claim
 
 # Events only explain. Many clusters keep them in a separate etcd, and nothing waits longer for them when it is down.
 EVENTS_SYNC_SECONDS = 5.0
+GENERATED_SECRETS_SECONDS = 5.0
 
 # An entry with this field is of the client that created the object and made a DittoServer its owner.
 _OWNER_REFERENCES = "f:ownerReferences"
@@ -146,6 +148,28 @@ class Informers:
         """Returns a digest, with a request only when the Secret changed; None when there is no such Secret."""
         gap = self.gap(SECRETS)
         return Unknown(gap) if gap and key not in self.secrets_metadata else await self.secrets.fetch(key)
+
+    async def fetch_generated_secrets(self) -> None:
+        """Reads the generated Secrets of all servers by their label, where each server would cost two requests.
+
+        What it has not read after some seconds, or cannot have streamed, is asked for when it is needed.
+        """
+        if not all(reflector.streams_lists for reflector in self._reflectors[SECRETS]):
+            # Whoever gives the label to large Secrets could fill the memory with a page of them.
+            return
+
+        store = GeneratedSecrets(self.secrets, self.servers)
+        selections = [Selection(SECRETS, namespace, SELECTOR) for namespace in self._namespaces]
+        reflectors = [Reflector(self._cluster, selection, store) for selection in selections]
+
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(reflector.run()) for reflector in reflectors]
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GENERATED_SECRETS_SECONDS):
+                    for reflector in reflectors:
+                        await reflector.wait_for_sync()
+            for task in tasks:
+                task.cancel()
 
     def secret_changed(self, key: ObjectKey) -> str | None:
         """Returns when the values of a Secret were last changed, in RFC 3339; None when there is no such Secret."""

@@ -37,7 +37,8 @@ class Reflector:
 
     `gap` says why the store may lack objects, and is None once it is complete: what is not in it then does not exist.
     `why_not_listed` says why there has been no list so far, or that the resource is not served any more. `is_stale`
-    says that the watch broke and no list has followed: the store may be out of date.
+    says that the watch broke and no list has followed: the store may be out of date. `streams_lists` is False once the
+    API server has refused to send a list as a watch, which takes memory for one object at a time.
     """
 
     def __init__(
@@ -57,7 +58,6 @@ class Reflector:
 
         self._version = ""
         self._last_watched = float("-inf")
-        self._streams_lists = True
         self._delay = FIRST_DELAY_SECONDS
         self._attempt: asyncio.Timeout | None = None
         self._is_relisting = False
@@ -68,6 +68,7 @@ class Reflector:
         self.gap: str | None = "it has not been read yet"
         self.why_not_listed: str | None = "the API server has not been asked yet"
         self.is_stale = False
+        self.streams_lists = True
 
     async def wait_for_sync(self) -> None:
         """Waits until there is a complete list, or until the API server has refused to give one."""
@@ -118,7 +119,7 @@ class Reflector:
 
         # A list is consistent: it is at this version or a later one, unless the history was rewound.
         latest = self._store.latest
-        if not self._version and not self._streams_lists:
+        if not self._version and not self.streams_lists:
             await self._list(latest)
         listing = not self._version
         listed: set[ObjectKey] = set()
@@ -201,9 +202,9 @@ class Reflector:
             if not listing:
                 raise
             # An API server before 1.32 does not stream lists.
-            self._streams_lists = False
+            self.streams_lists = False
 
-        if monotonic() - begun < FIRST_DELAY_SECONDS and self._streams_lists:
+        if monotonic() - begun < FIRST_DELAY_SECONDS and self.streams_lists:
             raise Unavailable("the watch ended as soon as it had begun")
 
     def _note_failure(self, error: ClusterError) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from app.cluster.reader import SECRETS
 from app.cluster.store import Store, full_name, version_of
 from app.storage.facts import OPAQUE, Secret, Trait, Traits, Unknown
 from app.storage.lazy import lazy
+from app.storage.objects import servers_given
 from app.storage.unstructured import Manifest, ObjectKey, is_terminating, key_of
 
 # Of a Secret in the store: when its values were last changed, in RFC 3339.
@@ -134,3 +135,34 @@ class SecretDigests:
     def _forget_deleted(self, key: ObjectKey, _metadata: Manifest) -> None:
         if key not in self._metadata:
             self._digests.pop(full_name(key), None)
+
+
+class GeneratedSecrets:
+    """Passes whole Secrets from a reflector on to SecretDigests, if they are those that are generated for a server.
+
+    Anybody may give their own Secrets the label of generated ones: these are not looked into.
+    """
+
+    latest = 0
+
+    def __init__(self, digests: SecretDigests, servers: Store) -> None:
+        self._digests = digests
+        self._servers = servers
+
+    def put(self, manifest: Manifest) -> None:
+        namespace, name = key_of(manifest)
+        if any((namespace, server) in self._servers for server in servers_given(name)):
+            self._digests.put_fetched(manifest)
+
+    def version(self, _key: ObjectKey) -> int:
+        """Returns 0, for unknown: SecretDigests compares versions with the metadata that is watched."""
+        return 0
+
+    def note_version(self, version: int) -> None: ...
+
+    def forget_versions(self, namespace: str | None) -> None: ...
+
+    def remove(self, manifest: Manifest) -> None:
+        """Does nothing, because the watch of the metadata reports it as well."""
+
+    def keep_only(self, keys: Iterable[ObjectKey], namespace: str | None, version: int) -> None: ...

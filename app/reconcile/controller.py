@@ -136,6 +136,7 @@ class Controller:
     async def run(self) -> None:
         """Runs until cancelled, or until `finish` is called and the workers are done."""
         await self._informers.wait_for_sync()
+        await self._informers.fetch_generated_secrets()
         self._queue = queue = Queue()
         self._pending = OrderedDict.fromkeys(self._informers.servers, (False, START))
         self._triggers.clear()

@@ -57,7 +57,7 @@ async def test_a_store_follows_the_cluster(control_plane: ControlPlane, namespac
     store = Store()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace, labels="watched=yes"), store)
-        reflector._streams_lists = streams_lists
+        reflector.streams_lists = streams_lists
         async with running(reflector):
             assert names(store) == {"a", "b"}
             assert reflector.gap is None
@@ -66,6 +66,32 @@ async def test_a_store_follows_the_cluster(control_plane: ControlPlane, namespac
             control_plane.kubectl("-n", namespace, "delete", "configmap", "a")
             control_plane.kubectl("-n", namespace, "label", "configmap", "b", "watched-")
             await until_async(lambda: names(store) == {"c"})
+
+
+@pytest.mark.parametrize("streams_lists", [True, False])
+async def test_a_long_list_lets_others_have_a_turn(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, namespace: str, *, streams_lists: bool
+) -> None:
+    # Every object takes too long.
+    monkeypatch.setattr("app.cluster.reflector.EVENT_LOOP_TURN_SECONDS", -1.0)
+    create(control_plane, namespace, "a", "b", "c")
+    turn, turns = 0, []
+
+    async def take_turns() -> None:
+        nonlocal turn
+        while True:
+            turn += 1
+            await asyncio.sleep(0)
+
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        store = Store()
+        store.event_handlers.append(lambda *_: turns.append(turn))
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
+        reflector.streams_lists = streams_lists
+        async with run_beside(take_turns(), asyncio.sleep(0), 30), running(reflector):
+            assert names(store) == {"a", "b", "c"}
+
+    assert len(set(turns)) == len(turns) >= 3
 
 
 async def test_listed_keys_are_not_kept_beside_the_store(control_plane: ControlPlane, namespace: str) -> None:
@@ -156,7 +182,7 @@ async def test_a_list_of_a_rewound_history_is_the_truth(
     store.put(config_map("lost", namespace, version=version))
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
-        reflector._streams_lists = streams_lists
+        reflector.streams_lists = streams_lists
         async with running(reflector):
             assert names(store) == {"a", "b"}
             assert "data" not in stored(store, namespace, "a") or stored(store, namespace, "a")["data"] == {}
@@ -266,7 +292,7 @@ async def test_a_relist_amid_events_lists_again(
     store, relisted = Store(), asyncio.Event()
     async with Cluster.connect(control_plane.kubeconfig) as cluster:
         reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store)
-        reflector._streams_lists = streams_lists
+        reflector.streams_lists = streams_lists
 
         def relist_once(key: ObjectKey, _: Manifest) -> None:
             if key[1] == "a" and not relisted.is_set():
