@@ -39,11 +39,14 @@ from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until
 
 SOME, SHARING = 300, 200
-MOST_MEGABYTES = 150
+MOST_MEGABYTES = 115
 MOST_MILLISECONDS = 100
-# Processor time of a single step, during which the event loop does nothing else.
-MOST_STEP_MILLISECONDS = 10
+# Processor time of a single step, during which the event loop does nothing else. On a machine that is busy with other
+# programs, whose data replaces ours in its caches, some steps take twice as long.
+MOST_STEP_MILLISECONDS = 5
+MOST_SLOW_STEPS, MOST_SLOW_STEP_MILLISECONDS = 2, 10
 REVIEWS_A_SECOND = 50
+SECONDS_BETWEEN_SCRAPES = 5
 READ_OF_S3 = "get", "secrets", "s3"
 
 
@@ -66,6 +69,22 @@ class Reviews(Background):
 
     def percentile(self, hundredth: int) -> float:
         return sorted(self.milliseconds)[len(self.milliseconds) * hundredth // 100]
+
+
+class Scrapes(Background):
+    """Reads the metrics page again and again, as several Prometheus servers do; has its size and how long it took."""
+
+    def __init__(self, operator: Operator) -> None:
+        super().__init__()
+        self.milliseconds: list[float] = []
+        self.megabytes = 0.0
+        self._operator = operator
+
+    def run(self) -> None:
+        while not self.ending.wait(SECONDS_BETWEEN_SCRAPES):
+            begun = monotonic()
+            self.megabytes = len(self._operator.health("/metrics").raise_for_status().content) / 1e6
+            self.milliseconds.append((monotonic() - begun) * 1000)
 
 
 @pytest.fixture
@@ -93,10 +112,12 @@ def test_a_server_costs_a_write_per_object_and_its_status(
     until(lambda: operated.get("pod", "files-0") is not None)
 
     writes = wait_until_quiet(operated)
-    costs = [write for write in writes if (write.verb, write.resource) != ("create", "secrets")]
+    costs = [write for write in writes if write.resource not in ("events", "secrets")]
     table(*((f"{write.verb} {write.resource} {write.name}", str(write.code)) for write in writes))
 
     assert len(costs) <= most
+    # One Event lists everything that was created.
+    assert sum(write.resource == "events" for write in writes) == 1
 
 
 def test_a_restart_writes_nothing_and_idling_asks_nothing(
@@ -110,8 +131,8 @@ def test_a_restart_writes_nothing_and_idling_asks_nothing(
     before = len(operated.requests())
     begun = monotonic()
     operated.operator.start()
-    until(lambda: metric(operated.operator, "controller_runtime_reconcile_total") >= SOME, 60)
-    until(lambda: not is_busy(operated.operator), 60)
+    until(lambda: metric(operated.operator, "controller_runtime_reconcile_total") >= SOME)
+    until(lambda: not is_busy(operated.operator))
     seconds = monotonic() - begun
     wait_until_quiet(operated)
     restarted = operated.requests()[before:]
@@ -122,10 +143,7 @@ def test_a_restart_writes_nothing_and_idling_asks_nothing(
 
     assert not [request for request in restarted if request.writes and request.resource != "leases"]
 
-    reads = [request for request in restarted if request.verb != "watch" and request.resource != "leases"]
-
-    assert {(request.verb, request.resource) for request in reads} <= {("get", "secrets")}
-    assert not [request for request, times in Counter(reads).items() if times > 1]
+    assert not [request for request in restarted if request.verb != "watch" and request.resource != "leases"]
     assert not [request for request in idle if request.verb != "watch" and request.resource != "leases"]
 
 
@@ -138,7 +156,7 @@ def test_a_shared_secret_is_read_once_per_change(control_plane: ControlPlane, op
     before, templates = len(operated.requests()), hashes(operated)
     operated.put_secret("s3", **{**S3_VALUES, "secretAccessKey": "rotated"})
     begun = monotonic()
-    until(lambda: hashes(operated).isdisjoint(templates), 60)
+    until(lambda: hashes(operated).isdisjoint(templates))
     seconds = monotonic() - begun
     wait_until_quiet(operated)
 
@@ -173,7 +191,7 @@ def test_a_thousand_servers_take_little_memory_and_delay_no_review(
     created = monotonic()
 
     manifest = namespaced_server("reviewed", operated.namespace, **s3())
-    with operated, Reviews(operated.operator, manifest) as reviews:
+    with operated, Reviews(operated.operator, manifest) as reviews, Scrapes(operated.operator) as scrapes:
         wait_until_created(operated, servers)
         reconciled = monotonic()
         # Every server may be affected by a change of this class.
@@ -189,13 +207,15 @@ def test_a_thousand_servers_take_little_memory_and_delay_no_review(
         *((name, f"{megabytes:.0f} MB") for name, megabytes in memory.items()),
         ("reviews", str(len(reviews.milliseconds))),
         *((f"{p}th percentile", f"{reviews.percentile(p):.1f} ms") for p in (50, 90, 99)),
+        ("last scrape", f"{scrapes.milliseconds[-1]:.0f} ms, {scrapes.megabytes:.1f} MB"),
         ("longest", f"{max(reviews.milliseconds):.1f} ms"),
         *((f"step: {what[:90]}", f"{1000 * seconds:.1f} ms") for seconds, what in longest[:5]),
     )
 
     assert memory["VmHWM"] < MOST_MEGABYTES
     assert not [event["message"] for event in events if event["type"] == "Warning"]
-    assert 1000 * longest[0][0] < MOST_STEP_MILLISECONDS
+    assert 1000 * longest[0][0] < MOST_SLOW_STEP_MILLISECONDS
+    assert 1000 * longest[MOST_SLOW_STEPS][0] < MOST_STEP_MILLISECONDS
     assert reviews.percentile(99) < MOST_MILLISECONDS
 
 

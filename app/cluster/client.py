@@ -11,7 +11,6 @@ from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
-import aiohttp
 import orjson
 from prometheus_client import Counter
 
@@ -28,6 +27,7 @@ from app.cluster.errors import (
     Unreachable,
     error_from,
 )
+from app.cluster.http_library import aiohttp
 from app.cluster.reader import DITTO_SERVERS, EVENTS, PODS, Listing, Resource
 from app.storage.facts import DryRun
 
@@ -58,6 +58,7 @@ _APPLY = "application/apply-patch+yaml"
 _MERGE_PATCH = "application/merge-patch+json"
 _JSON_PATCH = "application/json-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata{};g=meta.k8s.io;v=v1"
+
 # Called with the seconds that a request took, and with None unless the API server is overloaded or has not answered:
 # then it is the seconds for which it wants no requests at all.
 AnswerHandler = Callable[[float, float | None], None]
@@ -172,11 +173,11 @@ class Cluster:
         pages = self.pages(Selection(EVENTS, namespace, fields=fields))
         return Listing(tuple([item async for page in pages for item in page["items"]]))
 
-    async def pages(self, selection: Selection) -> AsyncGenerator[dict[str, Any]]:
+    async def pages(self, selection: Selection, size: int | None = None) -> AsyncGenerator[dict[str, Any]]:
         """Yields a consistent list in pages: `items`, and `metadata` with the resourceVersion. May raise Expired."""
         more = ""
         while True:
-            query = [*selection.query, ("limit", str(PAGE_SIZE)), *([("continue", more)] if more else [])]
+            query = [*selection.query, ("limit", str(size or PAGE_SIZE)), *([("continue", more)] if more else [])]
             request = Request("GET", selection.path, query, accept=selection.accept(listed=True))
             try:
                 page = await self._request(request, selection.list_kind)
@@ -205,9 +206,14 @@ class Cluster:
 
             rest = b""
             async for chunk in response.content.iter_any():
-                *lines, rest = (rest + chunk).split(b"\n")
-                for line in lines:
-                    yield line
+                rest += chunk
+                # A watch may be silent for minutes: it keeps nothing meanwhile of what has been read, of which the last
+                # chunk of a list has 256 KB.
+                del chunk
+                *lines, rest = rest.split(b"\n")
+                lines.reverse()
+                while lines:
+                    yield lines.pop()
 
     async def version(self) -> str:
         """Returns the version of Kubernetes, such as v1.36.1."""

@@ -2,24 +2,27 @@
 
 import asyncio
 import os
+import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from time import monotonic
+from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
-
-import aiohttp
+from weakref import WeakSet
 
 from app.cluster.errors import Unavailable, shorten
-from app.cluster.kubeconfig import authenticate, select
+from app.cluster.http_library import aiohttp
+from app.settings import release
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet rotates the token of a service account.
 TOKEN_REFRESH_SECONDS = 60.0
+# How many turns the event loop needs at most to learn that a connection has ended, and to close it.
+CLOSING_TURNS = 100
 
 _NO_POD = "no kubeconfig was given, and this is no pod with a service account"
 _TOKEN = "BearerToken"  # noqa: S105 - the name under which the library keeps the token
@@ -76,16 +79,34 @@ async def connect(
     if not connection.proxy and not proxy_bypass(url.hostname or ""):
         connection.proxy = getproxies().get(url.scheme)
 
-    try:
-        release = version("dittofs-operator")
-    except PackageNotFoundError:
-        release = "unreleased"
-    headers = [*connection.headers, ("User-Agent", f"dittofs-operator/{release}")]
+    headers = [*connection.headers, ("User-Agent", f"dittofs-operator/{release()}")]
+
+    sockets = WeakSet[socket.socket]()
+
+    def open_socket(address: tuple[Any, ...]) -> socket.socket:
+        opened = socket.socket(*address[:3])
+        sockets.add(opened)
+        return opened
 
     # Each watch holds a connection for as long as it lasts, so that watches alone would reach any limit some day.
-    connector = aiohttp.TCPConnector(limit=0, ssl=connection.tls)
-    async with aiohttp.ClientSession(connector=connector, headers=headers) as connection.session:
-        yield connection
+    connector = aiohttp.TCPConnector(limit=0, ssl=connection.tls, socket_factory=open_socket)
+    try:
+        async with aiohttp.ClientSession(connector=connector, headers=headers) as connection.session:
+            yield connection
+    finally:
+        await _close(sockets)
+
+
+async def _close(sockets: Iterable[socket.socket]) -> None:
+    """Ends connections that wait for the server's farewell: a cancelled watch leaves one that the session forgets."""
+    for opened in list(sockets):
+        with suppress(OSError):
+            opened.shutdown(socket.SHUT_RDWR)
+
+    for _ in range(CLOSING_TURNS):
+        if all(opened.fileno() == -1 for opened in sockets):
+            return
+        await asyncio.sleep(0)
 
 
 def explain(error: Exception) -> str:
@@ -140,25 +161,16 @@ def _read(file: Path) -> str:
 
 
 async def _from_kubeconfig(files: Sequence[Path], context: str) -> Connection:
-    # The 900 modules of the library take 35 MB and a third of a second, which a pod can do without.
-    from kubernetes_asyncio.client.configuration import Configuration
-    from kubernetes_asyncio.config.config_exception import ConfigException
-    from kubernetes_asyncio.config.kube_config import KubeConfigLoader
+    # A pod can do without what these import.
+    from app.cluster.kubeconfig import authenticate, select
+    from app.cluster.kubeconfig_loader import MALFORMED, load
 
-    # The loader relies on a well-formed kubeconfig: these are its ways to say that one is not.
-    malformed = (ConfigException, OSError, ValueError, TypeError, AttributeError, KeyError, AssertionError)
-    configuration, name = Configuration(), os.pathsep.join(map(str, files))
+    name = os.pathsep.join(map(str, files))
     try:
         selected = await authenticate(await asyncio.to_thread(select, files, context))
-        content = {
-            "current-context": "selected",
-            "contexts": [{"name": "selected", "context": {"cluster": "selected", "user": "selected"}}],
-            "clusters": [{"name": "selected", "cluster": selected.cluster}],
-            "users": [{"name": "selected", "user": selected.user}],
-        }
-        await KubeConfigLoader(config_dict=content, config_base_path="").load_and_set(configuration)
+        configuration = await load(selected)
         impersonation = selected.impersonation
-    except malformed as error:
+    except MALFORMED as error:
         raise Unavailable(f"kubeconfig {name} cannot be used: {explain(error)}") from error
 
     # A token file often ends in a newline, which no header may contain.

@@ -22,6 +22,8 @@ LONGEST_GAP_SECONDS = 10.0
 WATCH_SECONDS = 300.0
 # Reading a long list must not keep the event loop from the webhook for longer.
 EVENT_LOOP_TURN_SECONDS = 0.002
+# A page is parsed in one step.
+PAGE_SIZE = 50
 
 _RESTORED = "etcd was restored from a backup"
 
@@ -150,13 +152,16 @@ class Reflector:
         keys: set[ObjectKey] = set()
         version = ""
 
-        async for page in self._cluster.pages(self._selection):
+        async for page in self._cluster.pages(self._selection, PAGE_SIZE):
             version = page["metadata"]["resourceVersion"]
+            turn = monotonic()
             for item in page["items"]:
                 self._check_history(item, latest)
                 self._store.put(item)
                 keys.add(key_of(item))
-            await asyncio.sleep(0)
+                if monotonic() - turn > EVENT_LOOP_TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = monotonic()
 
         self._finish_list(keys, int(version), latest)
         self._version = "" if self._is_relisting else version

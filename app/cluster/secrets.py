@@ -13,7 +13,7 @@ import orjson
 from app.cluster.client import Cluster
 from app.cluster.errors import ClusterError, NotFound
 from app.cluster.reader import SECRETS
-from app.cluster.store import Store, full_name, version_of
+from app.cluster.store import Store, encode, full_name, version_of
 from app.storage.facts import OPAQUE, Secret, Trait, Traits, Unknown
 from app.storage.lazy import lazy
 from app.storage.objects import servers_given
@@ -50,8 +50,7 @@ class SecretDigest:
 
     def encode(self) -> bytes:
         values = [(key, list(traits), digest) for key, traits, digest in self.values]
-        fields = {"version": self.version, "values": values, "terminating": self.terminating, "type": self.type}
-        return orjson.dumps(fields)
+        return encode({"version": self.version, "values": values, "terminating": self.terminating, "type": self.type})
 
     @lazy
     def secret(self) -> Secret:

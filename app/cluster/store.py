@@ -15,10 +15,22 @@ EventHandler = Callable[[ObjectKey, Manifest], None]
 # More objects than are deleted while a write waits for its answer.
 TOMBSTONE_LIMIT = 1000
 
+# Objects of one resource are alike: compressed by what they share with one of them, they take a fifth to a tenth of the
+# memory that each would take by itself, and a third of the time. Of a large object, the first part serves.
+_EXAMPLE_BYTES = 8192
+_COMPRESSION_LEVEL = 3
+_WINDOW_BITS = -zlib.MAX_WBITS  # Negative: without header and checksum, which memory does not need.
+_VERSION_BYTES = 8
+
 
 def version_of(manifest: Mapping[str, Any]) -> int:
     """Returns the resourceVersion. Those of one resource compare as numbers (KEP-5504)."""
     return int(manifest["metadata"]["resourceVersion"])
+
+
+def encode(value: Any) -> bytes:
+    """Returns JSON to keep. What orjson returns takes 4 KB of memory at least, and 64 KB soon, whatever its length."""
+    return bytes(memoryview(orjson.dumps(value)))
 
 
 def full_name(key: ObjectKey) -> str:
@@ -56,10 +68,11 @@ class Store:
         self.latest = 0
         self._trim = trim
 
-        # Compressed JSON: as dicts, a thousand servers with all their objects would take thirty times the memory. Keys
-        # are strings and values are bytes or numbers, so the garbage collector never has to traverse them.
+        # The version and compressed JSON: as dicts, a thousand servers with all their objects would take many times the
+        # memory. Keys are strings and values are bytes, so the garbage collector never has to traverse them.
         self._objects: dict[str, bytes] = {}
-        self._versions: dict[str, int] = {}
+        # The JSON of an object, by which all that are stored now are compressed.
+        self._example = b""
 
         # The versions at which objects were deleted. An object without a tombstone that is not in the store was deleted
         # no later than `_deleted_before`, if it ever existed.
@@ -74,11 +87,11 @@ class Store:
 
     def get(self, key: ObjectKey) -> Manifest | None:
         compressed = self._objects.get(full_name(key))
-        return _decompress(compressed) if compressed else None
+        return self._decompress(compressed) if compressed else None
 
     def version(self, key: ObjectKey) -> int:
         """Returns 0 when there is no such object."""
-        return self._versions.get(full_name(key), 0)
+        return self._version(full_name(key))
 
     def note_version(self, version: int) -> None:
         """Remembers that the history of the resource has reached this version."""
@@ -92,9 +105,9 @@ class Store:
         self.latest = self._deleted_before = 0
         self._tombstones.clear()
 
-        for name in self._versions:
+        for name, compressed in self._objects.items():
             if namespace in (None, _parse_full_name(name)[0]):
-                self._versions[name] = 0
+                self._objects[name] = bytes(_VERSION_BYTES) + compressed[_VERSION_BYTES:]
 
         for handler in self.rewind_handlers:
             handler()
@@ -138,18 +151,31 @@ class Store:
     def _put(self, manifest: Manifest) -> bool:
         name, version = full_name(key_of(manifest)), version_of(manifest)
         self.note_version(version)
-        if version <= self._versions.get(name, 0) or (trimmed := self._trim(manifest)) is None:
+        if version <= self._version(name) or (trimmed := self._trim(manifest)) is None:
             return False
 
-        self._objects[name] = zlib.compress(orjson.dumps(trimmed), level=1)
-        self._versions[name] = version
+        self._objects[name] = version.to_bytes(_VERSION_BYTES) + self._compress(trimmed)
         return True
 
+    def _version(self, name: str) -> int:
+        return int.from_bytes(self._objects.get(name, b"")[:_VERSION_BYTES])
+
+    def _compress(self, manifest: Manifest) -> bytes:
+        encoded = orjson.dumps(manifest)
+        if not self._objects:
+            self._example = bytes(memoryview(encoded)[:_EXAMPLE_BYTES])
+
+        compressor = zlib.compressobj(_COMPRESSION_LEVEL, wbits=_WINDOW_BITS, zdict=self._example)
+        return compressor.compress(encoded) + compressor.flush()
+
+    def _decompress(self, compressed: bytes) -> Manifest:
+        decompressor = zlib.decompressobj(_WINDOW_BITS, self._example)
+        manifest: Manifest = orjson.loads(decompressor.decompress(compressed[_VERSION_BYTES:]))
+        return manifest
+
     def _delete(self, key: ObjectKey) -> None:
-        name = full_name(key)
-        last_state = self._objects.pop(name)
-        del self._versions[name]
-        self._notify(key, _decompress(last_state))
+        last_state = self._objects.pop(full_name(key))
+        self._notify(key, self._decompress(last_state))
 
     def _notify(self, key: ObjectKey, manifest: Manifest) -> None:
         for handler in self.event_handlers:
@@ -159,8 +185,3 @@ class Store:
 def _parse_full_name(name: str) -> ObjectKey:
     namespace, _, name = name.partition("/")
     return namespace, name
-
-
-def _decompress(compressed: bytes) -> Manifest:
-    manifest: Manifest = orjson.loads(zlib.decompress(compressed))
-    return manifest

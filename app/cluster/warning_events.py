@@ -5,7 +5,7 @@ from functools import partial
 
 import orjson
 
-from app.cluster.store import Store, full_name
+from app.cluster.store import Store, encode, full_name
 from app.storage.evidence import CLAIM, POD, STATEFUL_SET, WarningEvent, current_events, server_of
 from app.storage.pod import pod_name
 from app.storage.unstructured import Manifest, ObjectKey
@@ -104,7 +104,7 @@ class WarningEvents:
         events.sort(key=lambda event: event.at, reverse=True)
         events.sort(key=lambda event: event.uid != self._uid(server, event))
         if events:
-            self._events[full_name(server)] = orjson.dumps(events[:EVENTS_PER_SERVER])
+            self._events[full_name(server)] = encode(events[:EVENTS_PER_SERVER])
         else:
             self._events.pop(full_name(server), None)
 

@@ -1,14 +1,20 @@
 """Connections of a pod and by kubeconfig: how they are made, and how they fail."""
 
+import asyncio
 import base64
+import os
+import socket
 import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 import yaml
 
@@ -16,6 +22,7 @@ from app.cluster.client import Cluster
 from app.cluster.connection import connect
 from app.cluster.errors import Forbidden, Unreachable
 from app.cluster.reader import STORAGE_CLASSES
+from certs.authority import Authority
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.endpoints import address, failure, kubeconfig, listening, trusting_kubeconfig
 
@@ -44,6 +51,59 @@ async def test_a_proxy_of_the_environment_is_used(tmp_path: Path, monkeypatch: p
         connection, _ = server.accept()
         with connection:
             assert connection.recv(4096).startswith(b"GET /api")
+
+
+@pytest.mark.anyio
+async def test_no_connection_outlives_its_session(tmp_path: Path) -> None:
+    """A cancelled watch takes leave of the server, which may be too busy to answer."""
+    now = datetime.now(UTC)
+    authority = Authority.create("a CA", now)
+    pair = authority.issue_pair(["127.0.0.1"], now)
+    for name, content in (("tls.crt", pair.certificate), ("tls.key", pair.key), ("ca.crt", authority.pem)):
+        (tmp_path / name).write_bytes(content)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "tls.crt", tmp_path / "tls.key")
+
+    with listening() as server:
+        config = yaml.safe_load(kubeconfig(tmp_path / "c", f"https://{address(server)}").read_text())
+        config["clusters"][0]["cluster"]["certificate-authority"] = str(tmp_path / "ca.crt")
+        (tmp_path / "c").write_text(yaml.safe_dump(config))
+
+        def begin_an_answer() -> ssl.SSLSocket:
+            accepted = context.wrap_socket(server.accept()[0], server_side=True)
+            accepted.recv(4096)
+            accepted.sendall(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+            return accepted
+
+        async with connect(tmp_path / "c") as connection:
+
+            async def watch() -> None:
+                async with await connection.request("GET", "/", {}, None, aiohttp.ClientTimeout()) as answer:
+                    await answer.content.readexactly(5)
+                    watching.set()
+                    await answer.content.read()
+
+            watching = asyncio.Event()
+            serving = asyncio.ensure_future(asyncio.to_thread(begin_an_answer))
+            async with asyncio.TaskGroup() as group:
+                task = group.create_task(watch())
+                await watching.wait()
+                task.cancel()
+
+        with await serving as accepted:
+            accepted.settimeout(10)
+            accepted.read()
+            ours = accepted.getpeername()
+        assert not is_open_here(ours)
+
+
+def is_open_here(ours: tuple[str, int]) -> bool:
+    """Returns whether this process has a socket with this address at its end."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError), socket.socket(fileno=os.dup(int(descriptor.name))) as copy:
+            if copy.getsockname() == ours:
+                return True
+    return False
 
 
 def without(*steps: str) -> Callable[[dict[str, Any]], Any]:
@@ -237,18 +297,17 @@ async def test_tls_does_not_insist_on_x509_extensions(pod: Path) -> None:
         assert not connection.tls.verify_flags & ssl.VERIFY_X509_STRICT
 
 
-# Prints which of the library's modules were imported.
-REPORT = "print(*sorted(name for name in sys.modules if name.startswith('kubernetes_asyncio')))"
+# Prints what was imported although no pod needs it: the client library, and what reads files of people.
+REPORT = "print(*sorted(name for name in sys.modules if name.startswith(('kubernetes_asyncio', 'yaml', 'app.syntax'))))"
 
 
-def test_serve_does_not_import_the_library() -> None:
-    """Its models take 35 MB of memory, and a third of a second at each start."""
-    code = f"import sys, app.serve; {REPORT}"
+def test_serve_does_not_import_what_no_pod_needs() -> None:
+    code = f"import sys, app.cli.serve, app.serve; {REPORT}"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
 
 
-def test_a_pod_does_not_import_the_library(pod: Path) -> None:
+def test_a_pod_that_connects_does_not_import_it_either(pod: Path) -> None:
     code = f"""
 import asyncio, pathlib, sys
 from app.cluster.client import Cluster

@@ -1,11 +1,13 @@
 """The store of a reflector: versions, tombstones, rewinds and event handlers, without any cluster."""
 
 import gc
+import tracemalloc
 
+import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cluster.store import TOMBSTONE_LIMIT, Store
+from app.cluster.store import TOMBSTONE_LIMIT, Store, encode
 from app.storage.unstructured import Manifest
 
 # Names of objects with the versions at which they are.
@@ -169,4 +171,39 @@ def test_the_garbage_collector_skips_what_is_stored() -> None:
     store.put(config_map("a"))
 
     assert not gc.is_tracked(store._objects)
-    assert not gc.is_tracked(store._versions)
+    assert not any(gc.is_tracked(value) for value in store._objects.values())
+
+
+def test_objects_that_are_alike_take_little_memory() -> None:
+    store = Store()
+    for number in range(100):
+        store.put(config_map(f"a{number}", script="".join(map(str, range(500)))))
+
+    assert sum(map(len, store._objects.values())) < 100 * 100
+
+
+@given(sizes=st.lists(st.integers(0, 20_000), min_size=1, max_size=5))
+def test_an_object_is_what_was_stored_whatever_was_stored_first(sizes: list[int]) -> None:
+    """Also when all others are gone, and another one is the first."""
+    store = Store()
+    for _ in range(2):
+        for number, size in enumerate(sizes):
+            store.put(config_map(f"a{number}", text="x" * size, digits="".join(map(str, range(size % 999)))))
+        for number, size in enumerate(sizes):
+            assert len(stored(store, "default", f"a{number}")["data"]["text"]) == size
+
+        store.forget_versions(None)
+        store.keep_only([], None, 1)
+        assert names(store) == set()
+
+
+def test_encoded_values_take_no_more_memory_than_they_are_long() -> None:
+    tracemalloc.start()
+    try:
+        kept = [encode({"number": number}) for number in range(1000)]
+        memory, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert orjson.loads(kept[7]) == {"number": 7}
+    assert memory < 1000 * 100

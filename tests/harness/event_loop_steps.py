@@ -6,6 +6,7 @@ step is not to blame for other programs that use the processor.
 
 import asyncio
 import functools
+import gc
 import heapq
 import json
 import sys
@@ -25,6 +26,8 @@ class MeasuringLoop(uvloop.Loop):
     """Measures everything that `call_soon` and its like call: each step of a task, and each timer."""
 
     longest: ClassVar[list[tuple[float, str]]] = []
+    # Of the present step, the seconds in the garbage collector.
+    collecting: ClassVar[float] = 0.0
 
     async def create_server(self, *args: Any, **options: Any) -> Any:
         """Forgets the steps so far: nobody could connect yet, so nobody had to wait for them."""
@@ -42,14 +45,20 @@ class MeasuringLoop(uvloop.Loop):
         return super().call_at(when, functools.partial(self._measure, callback), *args, context=context)
 
     def _measure(self, callback: Callable[..., Any], *args: Any) -> None:
+        MeasuringLoop.collecting = 0.0
         begun = time.thread_time()
         callback(*args)
         seconds = time.thread_time() - begun
 
-        if len(self.longest) < LONGEST_STEPS:
-            heapq.heappush(self.longest, (seconds, _describe(callback)))
-        elif seconds > self.longest[0][0]:
-            heapq.heapreplace(self.longest, (seconds, _describe(callback)))
+        if len(self.longest) < LONGEST_STEPS or seconds > self.longest[0][0]:
+            garbage = f"{1000 * self.collecting:.1f} ms of it collecting garbage: " if self.collecting else ""
+            push = heapq.heappush if len(self.longest) < LONGEST_STEPS else heapq.heapreplace
+            push(self.longest, (seconds, garbage + _describe(callback)))
+
+
+def measure_collection(phase: str, _: dict[str, int]) -> None:
+    """Adds the time of a collection to the present step; it is called when one starts and stops."""
+    MeasuringLoop.collecting += time.thread_time() * (1 if phase == "stop" else -1)
 
 
 def _describe(callback: Callable[..., Any]) -> str:
@@ -70,6 +79,7 @@ def _describe(callback: Callable[..., Any]) -> str:
 if __name__ == "__main__":
     file = Path(sys.argv.pop(1))
     uvloop.new_event_loop = MeasuringLoop
+    gc.callbacks.append(measure_collection)
     try:
         main()
     finally:
