@@ -39,10 +39,11 @@ fuzz: install ## Send mutated reviews to the webhook for SECONDS=60; SEED=... re
 e2e: install ## Test in a real cluster on this machine, as root; its programs are built the first time
 	@$(BIN)/python -m pytest --verbose -rP tests/e2e
 
-bench: .venv/bench-installed ## Measure the operator, on a machine that does nothing else; OPTIONS="--quick --json FILE --plot FILE"
+bench: .venv/bench-installed ## Measure the operator, on a machine that does nothing else; OPTIONS="--quick --against 'COMMAND' --json FILE --plot FILE"
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m tests.bench $(OPTIONS)
+
 picture: .venv/bench-installed ## Draw the dashboard for the documentation, from the data of a real operator (4 minutes)
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build

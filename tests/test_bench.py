@@ -1,22 +1,28 @@
 """Tests the computations of `make bench`, and its load on a real server."""
 
 import json
+import os
+import signal
+import sys
 from itertools import cycle
 from pathlib import Path
 
 import pytest
 
 from app.cluster.reader import CONFIG_MAPS, SECRETS, SERVICES, STATEFUL_SETS
-from app.storage.webhook_configurations import VALIDATE_PATH
+from app.storage.webhook_configurations import MUTATE_PATH, VALIDATE_PATH
 from tests.admission.reviews import review
-from tests.bench.figures import Figure, document, machine, percentile, table
+from tests.bench.command import WebhookCommand
+from tests.bench.figures import Figure, Layer, document, machine, percentile, table, table_of_layers
 from tests.bench.load import Ask, Load
+from tests.bench.processors import apart, cpu_seconds_of_tree
 from tests.bench.reconciling import belongings, new_servers
-from tests.bench.shares import parts
-from tests.bench.yes import YesWebhook
+from tests.bench.yes import COMMAND
+from tests.controlplane.program import Failed, Program
 from tests.harness.fleet import cpu_seconds
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import s3, server
+from tests.harness.wait import until
 
 BEATEN = Figure("Straight", "processor time, ours to yes", 1.25, at_most=1.1)
 MET = Figure("Straight", "rate", 1234.5, "/s", at_least=1000)
@@ -24,10 +30,10 @@ KNOWN = Figure("Memory", "idle", 59.04, "MB")
 
 
 @pytest.fixture
-def yes(tmp_path: Path) -> YesWebhook:
+def yes(tmp_path: Path) -> WebhookCommand:
     """Provides a webhook that does not run yet, with certificate and key in its folder."""
     Operator(tmp_path)
-    return YesWebhook(tmp_path)
+    return WebhookCommand(COMMAND, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -80,35 +86,82 @@ def test_the_json_has_all_figures_and_conditions() -> None:
     ]
 
 
-def test_a_sample_counts_for_the_innermost_known_part() -> None:
-    stacks = [
-        "run (uvloop/loop.pyx:1);app (starlette/routing.py:1);judge (app/storage/rules.py:1);sorted (libpython3) 3",
-        "run (uvloop/loop.pyx:1);write (ssl.py:1);SSL_write (libssl.so.3) 4",
-        "run (uvloop/loop.pyx:1);send (libc.so.6) 1",
-        "Thread.run (threading.py:1);wait (libc.so.6) 5",
+def test_the_layers_of_a_review_add_up() -> None:
+    layers = [Layer("TLS", 20.0, 24.0, 50_000), Layer("rules", 60.0, 66.0, 150_000)]
+
+    assert table_of_layers(layers, Layer("only yes", 40.0, 45.0, 160_000)).splitlines() == [
+        "| layer | µs, least | µs, median | share | instructions |",
+        "|---|---|---|---|---|",
+        "| TLS | 20.0 | 24.0 | 25% | 50,000 |",
+        "| rules | 60.0 | 66.0 | 75% | 150,000 |",
+        "| **all of it** | 80.0 | 90.0 | 100% | 200,000 |",
+        "| only yes | 40.0 | 45.0 | 50% | 160,000 |",
+        "| the whole to yes | 2.00 | 2.00 | | 1.25 |",
     ]
 
-    assert parts(stacks) == {"TLS": 0.5, "rules": 0.375, "the event loop and the kernel": 0.125}
 
-
-def test_a_load_is_answered_over_several_connections(yes: YesWebhook, tmp_path: Path) -> None:
+def test_a_load_is_answered_over_several_connections(yes: WebhookCommand, tmp_path: Path) -> None:
     admitted = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
     refused = Ask("GET", VALIDATE_PATH, b"")
 
     with yes:
         load = Load(yes.url, Operator(tmp_path).trust)
-        before = cpu_seconds(yes.pid)
+        before = cpu_seconds_of_tree(yes.pid)
         answers = load.slice(cycle([admitted]), 4, 2)
         paced = load.slice(cycle([admitted]), 4, 1, rate=20)
         [failure, *_] = load.slice(cycle([refused]), 1, 0.2).failures
 
-        assert cpu_seconds(yes.pid) > before
+        assert cpu_seconds_of_tree(yes.pid) > before
 
     assert answers.failures == []
     assert answers.rate == len(answers.milliseconds) / 2
     assert len(answers.milliseconds) > 4
     assert len(paced.milliseconds) == 20
     assert failure.startswith("405 ")
+
+
+def test_a_load_measures_its_own_processor_time(yes: WebhookCommand, tmp_path: Path) -> None:
+    admitted = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
+
+    with yes, apart(yes.pid):
+        answers = Load(yes.url, Operator(tmp_path).trust).slice(cycle([admitted]), 4, 1)
+
+    assert 0 < answers.cpu_seconds < answers.seconds
+
+
+def test_any_command_can_be_measured(tmp_path: Path) -> None:
+    """It is split into words, and no shell expands what they have in them."""
+    folder = tmp_path / "a $(folder)"
+    folder.mkdir()
+    trust = Operator(folder).trust
+    command = f"env PATHS={{mutate_path}},{{validate_path}} '{sys.executable}' -m tests.bench.yes {{port}} {{folder}}"
+    ask = Ask("POST", VALIDATE_PATH, json.dumps(review(server(**s3()))).encode(), expected=b'"allowed":true')
+
+    with WebhookCommand(command, folder) as other:
+        environ = Path(f"/proc/{other.pid}/environ").read_bytes().split(b"\0")
+        before = cpu_seconds_of_tree(other.pid)
+        answers = Load(other.url, trust).slice(cycle([ask]), 4, 1)
+
+        assert cpu_seconds_of_tree(other.pid) > before
+
+    assert f"PATHS={MUTATE_PATH},{VALIDATE_PATH}".encode() in environ
+    assert answers.failures == []
+
+
+def test_a_command_that_ends_says_why(tmp_path: Path) -> None:
+    with pytest.raises(Failed, match="no such option"):
+        WebhookCommand(f"'{sys.executable}' -c 'raise SystemExit(\"no such option\")'", tmp_path).__enter__()
+
+
+def test_processor_time_includes_what_a_process_has_started(tmp_path: Path) -> None:
+    burn = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'while True: pass'])"
+    program = Program(sys.executable, "-c", burn, folder=tmp_path, log=tmp_path / "log", environ=os.environ)
+
+    try:
+        until(lambda: cpu_seconds_of_tree(program.pid) > 0.3)
+        assert cpu_seconds(program.pid) < 0.3
+    finally:
+        program.stop(signal.SIGKILL)
 
 
 def test_the_bare_client_creates_what_the_operator_creates() -> None:

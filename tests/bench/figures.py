@@ -3,11 +3,13 @@
 import os
 import platform
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
+
+YES_ROUTE = "a FastAPI route that only says yes"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class Figure:
         return f"{goal}: {'yes' if self.reached else '**no**'}" if goal else ""
 
 
+@dataclass(frozen=True)
+class Layer:
+    """What a layer adds: microseconds by the minimum and by the median of all rounds, and instructions if counted."""
+
+    name: str
+    least: float
+    median: float
+    instructions: float | None = None
+
+
 def percentile(values: Iterable[float], hundredth: float) -> float:
     """Returns the smallest value that this share of them, in hundredths, does not exceed (nearest rank)."""
     ordered = sorted(values)
@@ -46,6 +58,29 @@ def table(figures: Sequence[Figure]) -> str:
     """Returns Markdown with a table for each section."""
     sections = dict.fromkeys(figure.section for figure in figures)
     return "\n\n".join(_section(name, [figure for figure in figures if figure.section == name]) for name in sections)
+
+
+def table_of_layers(layers: Sequence[Layer], yes: Layer) -> str:
+    """Returns Markdown: a line for each layer, then the whole, and a route that only says yes for comparison."""
+    counts = [layer.instructions for layer in layers if layer.instructions is not None]
+    least, middle = sum(layer.least for layer in layers), sum(layer.median for layer in layers)
+    whole = Layer("**all of it**", least, middle, sum(counts) if counts else None)
+
+    lines = ["| layer | µs, least | µs, median | share | instructions |", "|---|---|---|---|---|"]
+    for layer in (*layers, whole, yes):
+        count = f"{layer.instructions:,.0f}" if layer.instructions is not None else ""
+        share = layer.least / whole.least
+        lines.append(f"| {layer.name} | {layer.least:.1f} | {layer.median:.1f} | {share:.0%} | {count} |")
+
+    count = f"{whole.instructions / yes.instructions:.2f}" if whole.instructions and yes.instructions else ""
+    return "\n".join(
+        [*lines, f"| the whole to yes | {least / yes.least:.2f} | {middle / yes.median:.2f} | | {count} |"]
+    )
+
+
+def table_of_libraries(shares: Mapping[str, float], whole: float) -> str:
+    lines = ["| the same by library | µs | share |", "|---|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {share * whole:.1f} | {share:.1%} |" for name, share in shares.items())])
 
 
 def document(figures: Sequence[Figure], conditions: dict[str, Any]) -> dict[str, Any]:

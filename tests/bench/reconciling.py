@@ -4,6 +4,8 @@ Each number of servers has its own control plane, and so has the bare client tha
 """
 
 import asyncio
+import base64
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -44,6 +46,9 @@ NAMESPACE = "reconciled"
 CONNECTIONS = 16
 SECONDS = 1800.0
 CHURN_SECONDS = 0.2
+STEPS_SECONDS = 10.0
+# Of the interpreter: free memory differs by this much from minute to minute.
+FOREIGN_MEGABYTES = 1
 RECONCILING, GROWTH, LATER, MEMORY = (
     "Reconciling new servers",
     "How cost grows with the number of servers",
@@ -65,8 +70,10 @@ class Cost:
     bare: float
     seconds: float
     writes: float
+    events: float
     secrets: float
     reads: float
+    lines: float
     idle_memory: float
     memory: float
 
@@ -93,7 +100,9 @@ def measure(sizes: Sizes, say: Say) -> Iterator[Figure | Cost]:
             yield costs[-1]
             yield from _figures(costs[-1])
             if number == sizes.many:
+                yield Figure(MEMORY, "idle, without servers", costs[-1].idle_memory, "MB", at_most=75)
                 yield from _later(operated, rotation, sizes, say)
+                yield from _longest_step(operated, sizes, say)
 
     yield from _growth(costs)
 
@@ -178,7 +187,7 @@ def _owner(server: Manifest) -> Owner:
 
 def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, say: Say) -> Cost:
     idle = memory_megabytes(operated.operator.pid)["VmRSS"]
-    before = len(operated.requests())
+    before, lines = len(operated.requests()), log_lines(operated)
     sharing = sizes.sharing if number == sizes.many else 0
 
     seconds = asyncio.run(
@@ -197,7 +206,10 @@ def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, s
     say(f"  writes: {', '.join(f'{times} {kind}' for kind, times in kinds.most_common())}")
     wait_until_settled(operated)
 
-    writes = [request for request in requests if request.writes and request.resource not in ("leases", "secrets")]
+    writes = [
+        request for request in requests if request.writes and request.resource not in ("leases", "secrets", "events")
+    ]
+    events = [request for request in requests if request.writes and request.resource == "events"]
     secrets = [request for request in requests if (request.verb, request.resource) == ("create", "secrets")]
     reads = [request for request in requests if request.verb in ("get", "list")]
     return Cost(
@@ -205,11 +217,17 @@ def _cost(operated: OperatorNamespace, number: int, bare: float, sizes: Sizes, s
         bare=bare,
         seconds=seconds,
         writes=len(writes) / number,
+        events=len(events) / number,
         secrets=len(secrets) / number,
         reads=len(reads) / number,
+        lines=(log_lines(operated) - lines) / number,
         idle_memory=idle,
         memory=memory_megabytes(operated.operator.pid)["VmRSS"],
     )
+
+
+def log_lines(operated: OperatorNamespace) -> int:
+    return operated.operator.log.read_bytes().count(b"\n")
 
 
 def is_observed(server: Manifest) -> bool:
@@ -267,10 +285,12 @@ def _figures(cost: Cost) -> Iterator[Figure]:
     title, number = RECONCILING, f"{cost.servers} servers"
     yield Figure(title, f"{number}, a bare client", cost.bare, "s")
     yield Figure(title, f"{number}, the operator", cost.seconds, "s")
-    yield Figure(title, f"{number}, operator to bare client", cost.seconds / cost.bare, at_most=1.5)
-    yield Figure(title, f"{number}, writes each, generated Secrets aside", cost.writes, at_most=6)
+    yield Figure(title, f"{number}, operator to bare client", cost.seconds / cost.bare, at_most=1.15)
+    yield Figure(title, f"{number}, writes each, generated Secrets and Events aside", cost.writes, at_most=6)
+    yield Figure(title, f"{number}, Events each", cost.events, at_most=1)
     yield Figure(title, f"{number}, generated Secrets each", cost.secrets)
     yield Figure(title, f"{number}, reads each", cost.reads)
+    yield Figure(title, f"{number}, log lines each", cost.lines)
 
 
 def _growth(costs: list[Cost]) -> Iterator[Figure]:
@@ -283,32 +303,35 @@ def _growth(costs: list[Cost]) -> Iterator[Figure]:
     # The operator is not to blame where the API server itself takes longer.
     bare = (last.bare / last.servers) / (first.bare / first.servers)
     ours = f"time each, {last.servers} to {first.servers} servers, the operator to the bare client"
-    yield Figure(GROWTH, f"time each, {last.servers} to {first.servers} servers", growth, at_most=1.1)
+    yield Figure(GROWTH, f"time each, {last.servers} to {first.servers} servers", growth)
     yield Figure(GROWTH, "the same of the bare client", bare)
-    yield Figure(GROWTH, ours, growth / bare, at_most=1.1)
+    yield Figure(GROWTH, ours, growth / bare, at_most=1)
 
 
 def _later(operated: OperatorNamespace, bare_rotation: float, sizes: Sizes, say: Say) -> Iterator[Figure]:
     number = sizes.many
     memory = memory_megabytes(operated.operator.pid)["VmHWM"]
-    yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=150)
+    yield Figure(MEMORY, f"{number} servers, at most", memory, "MB", at_most=95)
 
     for name, servers in (("single", 1), ("shared", sizes.sharing)):
         seconds = _rotate(operated, name, servers)
         yield Figure(LATER, f"a Secret of {servers} rotated, until the last template changed", seconds, "s", 2)
     yield Figure(LATER, f"{sizes.sharing} templates changed by a bare client", bare_rotation, "s")
-    yield Figure(LATER, f"{sizes.sharing} templates, the operator to a bare client", seconds / bare_rotation)
+    yield Figure(
+        LATER, f"{sizes.sharing} templates, the operator to a bare client", seconds / bare_rotation, at_most=1.5
+    )
 
     wait_until_settled(operated)
     yield from _restart(operated, say)
     yield from _idle(operated, sizes, say)
 
     before = memory_megabytes(operated.operator.pid)["VmRSS"]
-    yield Figure(MEMORY, f"{number} servers, after a restart", before, "MB", at_most=150)
+    yield Figure(MEMORY, f"{number} servers, after a restart", before, "MB", at_most=95)
     create_all(operated.control_plane, SECRETS, (large_secret(f"foreign-{n}", NAMESPACE) for n in range(sizes.foreign)))
     wait_until_settled(operated)
     with_foreign = memory_megabytes(operated.operator.pid)["VmRSS"]
-    yield Figure(MEMORY, f"the same with {sizes.foreign} foreign Secrets of 1 MB", with_foreign, "MB", at_most=150)
+    more = with_foreign - before
+    yield Figure(MEMORY, f"what {sizes.foreign} foreign Secrets of 1 MB add", more, "MB", at_most=FOREIGN_MEGABYTES)
 
     yield from _churn(operated, sizes, say)
 
@@ -320,9 +343,17 @@ def _rotate(operated: OperatorNamespace, secret: str, servers: int) -> float:
         return config_hash_of(stateful_set) != hashes[stateful_set["metadata"]["name"]]
 
     def rotate() -> None:
-        operated.put_secret(secret, **{**S3_VALUES, "secretAccessKey": "rotated"})
+        # To start kubectl would take up to a second of the time that is measured.
+        asyncio.run(_change_secret(operated.control_plane, secret))
 
     return asyncio.run(until_all(operated.control_plane, STATEFUL_SETS, servers, has_changed, rotate))
+
+
+async def _change_secret(control_plane: ControlPlane, name: str) -> None:
+    async with Cluster.connect(control_plane.kubeconfig) as client:
+        live = await client.get(SECRETS, name, NAMESPACE)
+        changed = base64.b64encode(b"rotated").decode()
+        await client.replace(SECRETS, {**live, "data": {**live["data"], "secretAccessKey": changed}})
 
 
 def _restart(operated: OperatorNamespace, say: Say) -> Iterator[Figure]:
@@ -340,13 +371,13 @@ def _restart(operated: OperatorNamespace, say: Say) -> Iterator[Figure]:
 
     requests = operated.requests()[before:]
     writes = [request for request in requests if request.writes and request.resource != "leases"]
-    yield Figure(LATER, f"restart with {servers} servers, until all were looked at", seconds, "s")
+    yield Figure(LATER, f"restart with {servers} servers, until all were looked at", seconds, "s", at_most=5)
     yield Figure(LATER, "writes after the restart, but for the Lease", len(writes), at_most=0)
 
 
 def _idle(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figure]:
     say(f"idle for {sizes.idle_seconds:.0f} s")
-    before = len(operated.requests())
+    before, lines = len(operated.requests()), log_lines(operated)
     sleep(sizes.idle_seconds)
 
     requests = [request for request in operated.requests()[before:] if request.verb != "watch"]
@@ -355,6 +386,29 @@ def _idle(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figur
     others = (len(requests) - lease) / minutes
     yield Figure(LATER, "requests in an idle minute, but for watches and the Lease", others, at_most=0)
     yield Figure(LATER, "requests in an idle minute for the Lease", lease / minutes)
+    lines_a_day = (log_lines(operated) - lines) / minutes * 1440 / sizes.many
+    yield Figure(LATER, "log lines per server and day, by an idle minute", lines_a_day, at_most=0)
+
+
+def _longest_step(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figure]:
+    """Yields the longest step of the event loop: from a start on, in a rotation, and while servers change."""
+    say("steps of the event loop")
+    steps = operated.operator.folder / "steps.json"
+    operated.operator.stop()
+    operated.operator.module = ("tests.harness.event_loop_steps", steps)
+
+    operated.operator.start()
+    wait_until_settled(operated)
+    operated.put_secret("shared", **{**S3_VALUES, "secretAccessKey": "rotated again"})
+    asyncio.run(_change_servers(operated.control_plane, sizes.many, STEPS_SECONDS))
+    wait_until_settled(operated)
+    operated.operator.stop()
+
+    longest: list[tuple[float, str]] = json.loads(steps.read_text())
+    for seconds, what in longest[:5]:
+        say(f"  {1000 * seconds:.1f} ms: {what}")
+    title = f"longest step of the event loop with {sizes.many} servers: start, rotation, churn"
+    yield Figure(LATER, title, 1000 * longest[0][0], "ms", at_most=5)
 
 
 def _churn(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figure]:
@@ -367,7 +421,7 @@ def _churn(operated: OperatorNamespace, sizes: Sizes, say: Say) -> Iterator[Figu
     after = memory_megabytes(operated.operator.pid)["VmRSS"]
 
     yield Figure(MEMORY, "before the churn", before, "MB")
-    yield Figure(MEMORY, f"after {sizes.churn_seconds / 60:.3g} minutes of it", after, "MB", at_most=150)
+    yield Figure(MEMORY, f"after {sizes.churn_seconds / 60:.3g} minutes of it", after, "MB", at_most=95)
     yield Figure(MEMORY, "after to before", after / before, at_most=1.1)
 
 

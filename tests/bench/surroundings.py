@@ -16,7 +16,7 @@ from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.operator_namespace import Namespace, registration
 
-CRD = "crd/dittoservers.dittofs.dittofs.com"
+CRD = "dittoservers.dittofs.dittofs.com"
 
 
 class Cluster(ControlPlane):
@@ -28,7 +28,7 @@ class Cluster(ControlPlane):
 def cluster(*namespaces: str) -> Iterator[Cluster]:
     with TemporaryDirectory(prefix="bench-") as folder, Cluster(programs(os.environ), Path(folder)) as running:
         running.kubectl("apply", "-f", "-", input=yaml.safe_dump(custom_resource_definition()))
-        running.kubectl("wait", "--for=condition=Established", CRD)
+        running.wait_until_established(CRD)
         for namespace in namespaces:
             running.kubectl("create", "namespace", namespace)
 

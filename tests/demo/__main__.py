@@ -53,7 +53,7 @@ def _serving() -> Iterator[subprocess.Popen[bytes]]:
     pair = [f"--tls-cert={CERTIFICATES / 'tls.crt'}", f"--tls-key={CERTIFICATES / 'tls.key'}"]
     log = CERTIFICATES / "operator.log"
     with log.open("w") as stderr:
-        command = [*OPERATOR, "serve", "--snapshot", str(HERE / "snapshot.yaml"), *pair]
+        command = [*OPERATOR, "serve", "--log-format=text", "--snapshot", str(HERE / "snapshot.yaml"), *pair]
         server = subprocess.Popen(command, stderr=stderr)
 
     try:
