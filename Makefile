@@ -9,7 +9,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-h
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz check format manifests schema lock image e2e bench
+.PHONY: help install run test fuzz check format manifests schema lock image e2e bench profile picture
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ bench: .venv/bench-installed ## Measure the operator, on a machine that does not
 	@$(BIN)/python -m tests.controlplane.build
 	@$(BIN)/python -m tests.helm.build
 	@$(BIN)/python -m tests.bench $(OPTIONS)
+
+profile: .venv/bench-installed ## Account for the processor time of a review; OPTIONS="--instructions --json FILE --plot FILE"
+	@$(BIN)/python -m tests.bench.profile $(OPTIONS)
 
 picture: .venv/bench-installed ## Draw the dashboard for the documentation, from the data of a real operator (4 minutes)
 	@$(BIN)/python -m tests.controlplane.build
