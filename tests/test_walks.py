@@ -94,13 +94,12 @@ class Walker:
         """Reconciles until nothing is left to write: what the API server stores otherwise is not written for ever."""
         for _ in range(MAX_RECONCILES):
             number = len(self.writes)
-            result = await self.site.reconciler.reconcile(self.key)
+            requeue_after = await self.site.reconcile(self.key)
             if self.is_being_recreated():
                 await until_async(lambda: not self.is_being_recreated())
                 continue
-            assert not result.retry or "has been modified" in result.retry, result.retry
             is_there = self.key in self.site.informers.stateful_sets
-            if is_there and len(self.writes) == number and not result.retry and result.requeue_after != 0:
+            if is_there and len(self.writes) == number and requeue_after != 0:
                 return
         raise AssertionError(f"it still writes {[request.path for request in self.writes[number:]]}")
 

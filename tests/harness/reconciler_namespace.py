@@ -104,13 +104,13 @@ class ReconcilerNamespace:
         await until_async(lambda: self.key in self.informers.servers)
         return server
 
-    async def reconcile(self) -> float | None:
-        """Reconciles, again when somebody else was writing at the same time; returns the seconds until the next time.
+    async def reconcile(self, key: ObjectKey | None = None) -> float | None:
+        """Reconciles the server, again when somebody else was writing at the same time.
 
-        Raises Retry with the reason why the controller would try again.
+        Returns the seconds until the next time. Raises Retry with the reason why the controller would try again.
         """
         async with asyncio.timeout(60):
-            while (result := await self.reconciler.reconcile(self.key)).retry:
+            while (result := await self.reconciler.reconcile(key or self.key)).retry:
                 if not _CONFLICT.search(result.retry):
                     raise Retry(result.retry)
 
