@@ -18,7 +18,7 @@ from app.reconcile.writer import Writer
 from app.storage.events import Event
 from app.storage.objects import Owner
 from app.storage.status import conditions
-from app.storage.unstructured import Manifest
+from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.server_table import server
 from tests.harness.wait import run_beside, until_async
