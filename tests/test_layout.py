@@ -14,6 +14,7 @@ OF_THE_WHOLE = {
     "tests/test_docs.py",
     "tests/test_documented_policy.py",
     "tests/test_gomodule.py",
+    "tests/test_guides.py",
     "tests/test_incidents.py",
     "tests/test_interruptions.py",
     "tests/test_kube_state_metrics.py",

@@ -2,6 +2,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,10 +12,12 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explain_failures
 from tests.e2e.images import SAMPLED, Builder, demand_tools
 from tests.e2e.installation import NAMESPACE, install, reinstall
+from tests.e2e.stranger import open_shell
 from tests.e2e.tenants import RESTRICTED
 from tests.e2e.volumes import Volumes
 from tests.harness.go_module import cache
 from tests.harness.operator_namespace import Namespace
+from tests.harness.shell import Shell
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # So that its output belongs to the test.
@@ -54,6 +57,13 @@ def user(cluster: Cluster) -> Iterator[Namespace]:
     cluster.kubectl("create", "-f", "-", input=json.dumps(namespace))
     yield Namespace(cluster, name)
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def shell(user: Namespace, tmp_path: Path) -> Iterator[Shell]:
+    """Opens the shell of somebody who types what a page says, in the namespace of `user`."""
+    with open_shell(user, tmp_path) as running:
+        yield running
 
 
 @pytest.fixture
