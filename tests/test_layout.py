@@ -11,6 +11,7 @@ ROOT = Path(__file__).parent.parent
 # These test no single module, but the whole program, its files or its tools.
 OF_THE_WHOLE = {
     "tests/test_bench.py",
+    "tests/test_crd_compatibility.py",
     "tests/test_docs.py",
     "tests/test_documented_policy.py",
     "tests/test_gomodule.py",

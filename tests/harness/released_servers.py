@@ -19,6 +19,9 @@ from app.storage.unstructured import Manifest
 from app.storage.workload import restarted_at
 
 FOLDER = Path(__file__).parent.parent / "released"
+# The folder of the chart in that of a version, and its definition there.
+CHART = "chart"
+CRD = f"{CHART}/files/crd.yaml"
 NAMESPACE, UID = "released", "00000000-0000-0000-0000-000000000000"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # What every released version has put on each object that it applied.
