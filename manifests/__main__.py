@@ -20,12 +20,13 @@ from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
 from manifests import health_check, reference
 from manifests.dashboard import dashboard
-from manifests.values import with_table
+from manifests.values import with_descriptions, with_table
 
 ROOT = Path(__file__).parent.parent
 CHART = ROOT / "charts/dittofs-operator"
 INSTALL = ROOT / "manifests/install.yaml"
 README = CHART / "README.md"
+SCHEMA = CHART / "values.schema.json"
 HEALTH_CHECK = ROOT / "manifests/argocd/health.lua"
 DOCS = ROOT / "docs"
 ARCHITECTURE = DOCS / "explanation/architecture.md"
@@ -76,6 +77,7 @@ def files_from_chart(helm: Path) -> Mapping[Path, str]:
     return {
         INSTALL: _documents(namespace, *objects),
         README: with_table(README.read_text(), values),
+        SCHEMA: with_descriptions(SCHEMA.read_text(), values),
         DOCS / "reference/chart-values.md": reference.values_page(values),
         DOCS / "reference/alerts.md": reference.alerts_page(rule),
     }

@@ -49,6 +49,7 @@ OF_THE_WHOLE = {
     "tests/e2e/test_wishes.py",
     "tests/helm/test_chart.py",
     "tests/helm/test_release.py",
+    "tests/helm/test_rendering.py",
     "tests/helm/test_umbrella.py",
     "tests/helm/test_values.py",
     "tests/prometheus/test_operator_alerts.py",

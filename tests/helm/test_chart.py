@@ -23,7 +23,7 @@ from app.storage.services import services
 from app.storage.spec import Spec
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
-from manifests.values import documented
+from manifests.values import documented, sections
 from tests.helm.chart import CHART, IMAGE, loaded, manifests, run, template
 
 RELEASE, NAMESPACE = "dittofs-operator", "dittofs-system"
@@ -39,9 +39,12 @@ SERVERS = "serviceMonitor.servers=true"
 
 # What has to be set besides, for a value to make a difference.
 BESIDES = {
+    "global.imageRegistry": ["image.registry=", "image.repository=operator"],
+    "nameOverride": ["fullnameOverride="],
     "image.repository": ["image.pullPolicy=Never"],
     "image.tag": ["image.digest="],
     "crds.keep": ["crds.enabled=true"],
+    "crds.annotations": ["crds.enabled=true"],
     "certificates.caDays": ["certificates.provider=operator"],
     "certificates.caBundle": ["certificates.provider=secret"],
     "reconcile": ["leaderElect=true"],
@@ -211,34 +214,53 @@ def test_a_value_makes_a_difference(name: str, tmp_path: Path) -> None:
     assert changed != unchanged
 
 
-def sections(schema: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]:
+def properties(schema: Manifest, path: str = "") -> Iterator[tuple[str, Manifest]]:
     for name, inner in schema.get("properties", {}).items():
         here = f"{path}.{name}" if path else name
         yield here, inner
-        yield from sections(inner, here)
+        yield from properties(inner, here)
 
 
 def test_the_schema_has_every_value_and_no_other() -> None:
-    known = dict(sections(SCHEMA))
+    known = dict(properties(SCHEMA))
 
     assert set(NAMES) <= known.keys()
 
     beyond = {name for name in known if not any(f"{name}.".startswith(f"{n}.") for n in NAMES)}
 
     # These are the sections of the values, those of Helm, and what a parent chart sets for its condition.
-    assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {
-        "enabled",
-        "exports",
-        "global",
-        "tags",
-    }
+    assert beyond == {name.rpartition(".")[0] for name in NAMES if "." in name} | {"enabled", "exports", "tags"}
+
+
+def test_the_schema_describes_everything() -> None:
+    """Editors show it."""
+    entries = [*every_property(SCHEMA, "values")]
+
+    assert [path for path, entry in entries if not entry.get("description", "").endswith(".")] == []
+
+    described = dict(properties(SCHEMA))
+
+    for value in [*documented(VALUES), *sections(VALUES)]:
+        assert described[value.name]["description"] == value.meaning
+    for value in documented(VALUES):
+        assert described[value.name]["default"] == value.default
+
+
+def every_property(schema: Any, path: str) -> Iterator[tuple[str, Manifest]]:
+    """Yields every property at any depth, also those of the items of a list and of alternatives."""
+    for name, inner in schema.get("properties", {}).items():
+        yield f"{path}.{name}", inner
+        yield from every_property(inner, f"{path}.{name}")
+    for inner in [*filter(None, [schema.get("items")]), *schema.get("anyOf", [])]:
+        yield from every_property(inner, f"{path}[]")
 
 
 def test_no_section_of_the_schema_takes_unknown_values() -> None:
-    objects = [(name, section) for name, section in sections(SCHEMA) if "properties" in section]
-    open_ended = [name for name, section in objects if section["additionalProperties"]]
+    objects = [(name, section) for name, section in properties(SCHEMA) if "properties" in section]
+    open_ended = [name for name, section in objects if section.get("additionalProperties", True)]
 
-    assert not open_ended
+    # It has values of other charts, too.
+    assert open_ended == ["global"]
     assert SCHEMA["additionalProperties"] is False
 
 
@@ -252,6 +274,22 @@ def test_no_section_of_the_schema_takes_unknown_values() -> None:
         ("webhook.port=70000", "at '/webhook/port': maximum: got 70,000, want 65,535"),
         ("namespaces=one", "at '/namespaces': got string, want array"),
         ("reconcile=yes", "at '/reconcile': got string, want boolean"),
+        ("webhook.failurePolicy=Warn", "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'"),
+        ("webhook.timeoutSeconds=2", "at '/webhook/timeoutSeconds': minimum: got 2, want 3"),
+        ("webhook.timeoutSeconds=31", "at '/webhook/timeoutSeconds': maximum: got 31, want 30"),
+        ("webhook.defaultingTimeoutSeconds=0", "at '/webhook/defaultingTimeoutSeconds': minimum"),
+        ("webhook.objectSelector.team=a", "at '/webhook/objectSelector': additional properties 'team' not allowed"),
+        ("webhook.namespaceSelector.matchExpressions[0].key=a", "missing property 'operator'"),
+        ("dnsPolicy=Host", "at '/dnsPolicy': value must be one of"),
+        ("strategy.type=OnDelete", "at '/strategy/type': value must be one of"),
+        ("livenessProbe.path=/", "at '/livenessProbe': additional properties 'path' not allowed"),
+        ("readinessProbe.periodSeconds=0", "at '/readinessProbe/periodSeconds': minimum"),
+        ("revisionHistoryLimit=-1", "at '/revisionHistoryLimit'"),
+        ("namespaceOverride=Storage", "at '/namespaceOverride': 'Storage' does not match pattern"),
+        ("extraArgs=--log-level=debug", "at '/extraArgs': got string, want array"),
+        ("extraEnv[0].value=a", "at '/extraEnv/0': missing property 'name'"),
+        ("extraVolumeMounts[0].name=a", "at '/extraVolumeMounts/0': missing property 'mountPath'"),
+        ("extraObjects[0]=1", "at '/extraObjects/0'"),
         ("certificates.provider=secret", "certificates.secretName must name a Secret"),
     ],
 )

@@ -164,7 +164,7 @@ def test_the_api_server_accepts_every_value(site: Installation) -> None:
     site.helm("install", RELEASE, CHART)
     site.cluster.kubectl("apply", "-f", "-", input="".join(map(namespace_called, ("one", "two"))))
     shown = {"crds.enabled": "true", "rbac.create": "true", "rbac.aggregate": "true", "serviceAccount.create": "true"}
-    shown |= {"podDisruptionBudget.enabled": "true"}
+    shown |= {"podDisruptionBudget.enabled": "true", "namespaceOverride": ""}
     options = [part for name, value in shown.items() for part in ("--set", f"{name}={value}")]
     values = str(Path(__file__).with_name("values.yaml"))
 
@@ -173,7 +173,7 @@ def test_the_api_server_accepts_every_value(site: Installation) -> None:
     of_others = ("cert-manager.io", "monitoring.coreos.com")
     known = [without_account(manifest) for manifest in rendered if not manifest["apiVersion"].startswith(of_others)]
 
-    assert len(rendered) - len(known) == 4
+    assert len(rendered) - len(known) == 5
 
     dry = ("apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-")
     site.cluster.kubectl(*dry, input=yaml.safe_dump_all(known))

@@ -1,11 +1,16 @@
 {{- define "dittofs-operator.fullname" -}}
+{{- $name := .Values.nameOverride | default .Chart.Name -}}
 {{- if .Values.fullnameOverride -}}
 {{- .Values.fullnameOverride -}}
-{{- else if contains .Chart.Name .Release.Name -}}
+{{- else if contains $name .Release.Name -}}
 {{- .Release.Name | trunc 50 | trimSuffix "-" -}}
 {{- else -}}
-{{- printf "%s-%s" .Release.Name .Chart.Name | trunc 50 | trimSuffix "-" -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
 {{- end -}}
+{{- end -}}
+
+{{- define "dittofs-operator.namespace" -}}
+{{ .Values.namespaceOverride | default .Release.Namespace }}
 {{- end -}}
 
 {{/* By toYaml, which quotes a release name that YAML would take for a number. */}}
@@ -50,15 +55,44 @@ annotations:
 {{- end }}
 {{- end -}}
 
+{{/*
+The image without its tag. A registry replaces "localhost", which is none. That for all charts is not for an image whose first part
+is the host of another registry, but one for this image is: a mirror may have it below the name of its origin.
+*/}}
+{{- define "dittofs-operator.repository" -}}
+{{- $repository := .Values.image.repository -}}
+{{- $shared := (.Values.global).imageRegistry | default "" -}}
+{{- if regexMatch "^[^/]*[.:][^/]*/" $repository -}}
+{{- $shared = "" -}}
+{{- end -}}
+{{- with .Values.image.registry | default $shared -}}
+{{ trimSuffix "/" . }}/{{ trimPrefix "localhost/" $repository }}
+{{- else -}}
+{{ $repository }}
+{{- end -}}
+{{- end -}}
+
 {{- define "dittofs-operator.image" -}}
+{{ include "dittofs-operator.repository" . }}
 {{- with .Values.image -}}
-{{ .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end -}}
+{{- end -}}
+
+{{/* As YAML, or nothing. Platforms name those for all charts with and without the key `name`. */}}
+{{- define "dittofs-operator.pullSecrets" -}}
+{{- $secrets := .Values.imagePullSecrets | default list -}}
+{{- range (.Values.global).imagePullSecrets -}}
+{{- $secrets = append $secrets (kindIs "string" . | ternary (dict "name" .) .) -}}
+{{- end -}}
+{{- with uniq $secrets -}}
+{{ toYaml . }}
 {{- end -}}
 {{- end -}}
 
 {{/* Whatever answers at port 443 of a node is not asked for an image that was to be loaded into the node. */}}
 {{- define "dittofs-operator.pullPolicy" -}}
-{{- $default := ternary "Never" "IfNotPresent" (hasPrefix "localhost/" .Values.image.repository) -}}
+{{- $default := ternary "Never" "IfNotPresent" (hasPrefix "localhost/" (include "dittofs-operator.repository" .)) -}}
 {{ .Values.image.pullPolicy | default $default }}
 {{- end -}}
 
@@ -97,10 +131,19 @@ true
 {{- if eq (int $values.webhook.port) (int $values.health.port) -}}
 {{- fail "webhook.port and health.port must differ: one process listens on both" -}}
 {{- end -}}
-{{- if and (eq $values.image.pullPolicy "Always") (hasPrefix "localhost/" $values.image.repository) -}}
+{{- if and (eq ($values.image.pullPolicy | default "") "Always") (hasPrefix "localhost/" (include "dittofs-operator.repository" .)) -}}
 {{- fail "image.pullPolicy cannot be Always with image.repository localhost/...: no registry has such an image; name a registry's, or leave the policy empty" -}}
 {{- end -}}
-{{- if and $values.prometheusRule.enabled (not (or $values.serviceMonitor.enabled $values.prometheusRule.job)) -}}
-{{- fail "prometheusRule.enabled needs serviceMonitor.enabled, or prometheusRule.job: the label job of the metrics when Prometheus scrapes them by other means; without metrics an alert would fire forever" -}}
+{{- if and $values.reconcile (not $values.leaderElect) (eq ($values.strategy).type "RollingUpdate") -}}
+{{- fail "strategy.type may be RollingUpdate only with leaderElect true, or with reconcile false: the next pod would write before the previous one has stopped" -}}
+{{- end -}}
+{{- if and (eq ($values.strategy).type "Recreate") ($values.strategy).rollingUpdate -}}
+{{- fail "strategy.rollingUpdate has no meaning with strategy.type Recreate" -}}
+{{- end -}}
+{{- if and (eq ($values.dnsPolicy | default "") "None") (not ($values.dnsConfig).nameservers) -}}
+{{- fail "dnsConfig.nameservers must name a DNS server with dnsPolicy None" -}}
+{{- end -}}
+{{- if and $values.prometheusRule.enabled (not (or $values.serviceMonitor.enabled ($values.podMonitor).enabled $values.prometheusRule.job)) -}}
+{{- fail "prometheusRule.enabled needs serviceMonitor.enabled or podMonitor.enabled, or prometheusRule.job: the label job of the metrics when Prometheus scrapes them by other means; without metrics an alert would fire forever" -}}
 {{- end -}}
 {{- end -}}
