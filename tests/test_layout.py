@@ -50,6 +50,7 @@ OF_THE_WHOLE = {
     "tests/helm/test_chart.py",
     "tests/helm/test_release.py",
     "tests/helm/test_rendering.py",
+    "tests/helm/test_released_charts.py",
     "tests/helm/test_umbrella.py",
     "tests/helm/test_values.py",
     "tests/prometheus/test_operator_alerts.py",

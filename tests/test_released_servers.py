@@ -17,7 +17,7 @@ from app.storage.unstructured import Manifest
 from app.storage.workload import rendering_of
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.operator_namespace import Namespace, OperatorNamespace
-from tests.harness.released_servers import ReleasedServer, applied_objects, released_servers
+from tests.harness.released_servers import WRITES, ReleasedServer, applied_objects, leave_behind, released_servers
 from tests.harness.wait import until
 
 RELEASED = released_servers()
@@ -29,9 +29,6 @@ NEW = {
     if rendering_of(released.stateful_set["spec"]["template"]) is NEWEST and released.name != "adopted"
     if released.server["spec"].get("service", {}).get("type", "ClusterIP") == "ClusterIP"
 }
-MANAGER = "--field-manager=dittofs-operator"
-# What created an object, and what changed it, leave other managedFields behind.
-WRITES = {"created": ("create", MANAGER), "changed": ("apply", "--server-side", MANAGER)}
 
 
 @SERVERS
@@ -98,18 +95,6 @@ def test_an_upgrade_writes_no_object(
     print(f"{len(names)} servers of {version}, {how}: {len(writes)} objects written, {len(restarts)} pods restarted")
     assert (writes, restarts) == ([], [])
     assert specs(operated) == stateful_sets
-
-
-def leave_behind(site: Namespace, released: ReleasedServer, how: str) -> None:
-    """Writes a server and its objects as the released version did."""
-    here = released.moved_to(site.namespace, "")
-    site.kubectl("create", "-f", "-", input=json.dumps(here.server))
-    uid = site.get("dittoserver", released.name)["metadata"]["uid"]
-
-    here = released.moved_to(site.namespace, uid)
-    site.apply(*here.secrets)
-    items = json.dumps({"apiVersion": "v1", "kind": "List", "items": here.objects})
-    site.kubectl(*WRITES[how], "-f", "-", input=items)
 
 
 def specs(site: Namespace) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from time import sleep
 
 from tests.controlplane.cluster import ControlPlane
-from tests.e2e.admissions import CONNECTIONS, Admissions, failed_open
 from tests.e2e.installation import (
     CONFIGURATIONS,
     NAME,
@@ -20,6 +19,7 @@ from tests.e2e.installation import (
     served,
     values,
 )
+from tests.harness.admissions import CONNECTIONS, Admissions, failed_open
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 from tests.helm.chart import CHART

@@ -10,11 +10,11 @@ from cryptography import x509
 
 from certs.authority import Authority, certificates
 from tests.controlplane.build import programs
-from tests.e2e.admissions import Admissions, failed_open
 from tests.e2e.certmanager import CertManager
 from tests.e2e.cluster import Cluster
 from tests.e2e.installation import CONFIGURATIONS, REPLICAS, bundle, served
 from tests.e2e.servers import POD_SECONDS
+from tests.harness.admissions import Admissions, failed_open
 from tests.harness.guides import code_blocks
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until

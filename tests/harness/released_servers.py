@@ -17,6 +17,7 @@ from app.storage.live import LiveState
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from app.storage.workload import restarted_at
+from tests.harness.operator_namespace import Namespace
 
 FOLDER = Path(__file__).parent.parent / "released"
 # The folder of the chart in that of a version, and its definition there.
@@ -26,6 +27,9 @@ NAMESPACE, UID = "released", "00000000-0000-0000-0000-000000000000"
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 # What every released version has put on each object that it applied.
 _APPLIED = "dittofs.io/applied"
+MANAGER = "--field-manager=dittofs-operator"
+# What created an object, and what changed it, leave other managedFields behind.
+WRITES = {"created": ("create", MANAGER), "changed": ("apply", "--server-side", MANAGER)}
 
 
 @dataclass(frozen=True)
@@ -57,6 +61,18 @@ def released_servers() -> dict[str, ReleasedServer]:
     files = sorted(FOLDER.glob("*/*.jsonl"))
     assert files, f"no released servers in {FOLDER}"
     return {f"{file.parent.name}/{file.stem}": _read(file) for file in files}
+
+
+def leave_behind(site: Namespace, released: ReleasedServer, how: str) -> None:
+    """Writes a server and its objects as the released version did."""
+    here = released.moved_to(site.namespace, "")
+    site.kubectl("create", "-f", "-", input=json.dumps(here.server))
+    uid = site.get("dittoserver", released.name)["metadata"]["uid"]
+
+    here = released.moved_to(site.namespace, uid)
+    site.apply(*here.secrets)
+    items = json.dumps({"apiVersion": "v1", "kind": "List", "items": here.objects})
+    site.kubectl(*WRITES[how], "-f", "-", input=items)
 
 
 def _read(file: Path) -> ReleasedServer:
