@@ -5,11 +5,12 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 # The image that the chart expects. "localhost" is not a registry: docker, podman, buildah and containerd all keep this name unchanged.
 IMAGE ?= localhost/dittofs-operator:$(VERSION)
 SECONDS ?= 60
+DIST ?= dist
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz check format manifests schema lock image e2e bench profile picture
+.PHONY: help install run test fuzz check format manifests schema lock image release cut e2e bench profile picture
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +61,13 @@ picture: .venv/bench-installed ## Draw the dashboard for the documentation, from
 image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name, BUILDER=... to choose
 	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
 	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
+
+release: install ## Build all files of a release into DIST=dist, the same ones for the same commit; it publishes nothing
+	@$(BIN)/python -m manifests.release build --folder $(DIST)
+
+cut: install ## Make version NEW=... of what is unreleased
+	@$(BIN)/python -m manifests.release cut "$(NEW)"
+	@$(MAKE) --no-print-directory manifests
 
 check: install ## Check style, types and imports (seconds)
 	@$(BIN)/ruff check .

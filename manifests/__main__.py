@@ -20,6 +20,7 @@ from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
 from manifests import health_check, reference
 from manifests.dashboard import dashboard
+from manifests.release.source import project_version
 from manifests.values import with_descriptions, with_table
 
 ROOT = Path(__file__).parent.parent
@@ -94,7 +95,7 @@ def render_chart(helm: Path, *values: str) -> list[Manifest]:
 
 def _chart_metadata() -> str:
     """Returns Chart.yaml with the version of the project as that of the chart and of its image."""
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    version = project_version()
     text = (CHART / "Chart.yaml").read_text()
     return re.sub(r"^(version|appVersion): .*$", rf"\g<1>: {version}", text, flags=re.MULTILINE)
 

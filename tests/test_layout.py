@@ -1,6 +1,6 @@
 """Checks where modules and their tests are, and what modules, classes and variables must not be called.
 
-Every module of app and certs is tested in the file of the same place, and no test file stands alone.
+Every module of app, certs and manifests/release is tested in the file of the same place, and no test file stands alone.
 """
 
 import ast
@@ -79,12 +79,12 @@ OF_THE_WHOLE = {
 
 
 def modules() -> set[Path]:
-    paths = [path for top in ("app", "certs") for path in (ROOT / top).rglob("*.py")]
+    paths = [path for top in ("app", "certs", "manifests/release") for path in (ROOT / top).rglob("*.py")]
     return {path.relative_to(ROOT) for path in paths if path.name != "__init__.py"}
 
 
 def mirror(module: Path) -> str:
-    below = module.relative_to("app") if module.parts[0] == "app" else module
+    below = module.relative_to(module.parts[0]) if module.parts[0] in ("app", "manifests") else module
     return str(Path("tests") / below.with_name(f"test_{module.stem.strip('_')}.py"))
 
 
