@@ -6,6 +6,7 @@ S3 endpoint accepts the key `first`.
 
 import json
 import socket
+import struct
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -333,3 +334,25 @@ def test_what_is_rendered_is_served_by_ipv6_too(standin: Path, tmp_path: Path, n
         assert server.client.get(f"http://[::1]:{server.port}/health").status_code == 200
         assert server.client.get(f"http://[::1]:{server.metrics_port}/metrics").status_code == 200
         socket.create_connection(("::1", port), timeout=1).close()
+
+
+def call(connection: socket.socket, procedure: int, arguments: bytes = b"") -> bytes:
+    """Calls the program that mounts shares, as an NFS client does first, and returns its answer."""
+    nobody = struct.pack(">4I", 0, 0, 0, 0)
+    message = struct.pack(">6I", 1, 0, 2, 100005, 3, procedure) + nobody + arguments
+    connection.sendall(struct.pack(">I", 1 << 31 | len(message)) + message)
+
+    with connection.makefile("rb") as answer:
+        [size] = struct.unpack(">I", answer.read(4))
+        return answer.read(size & 0x7FFFFFFF)[24:]
+
+
+def test_nfs_clients_mount_shares_alone(current: DittoFS, s3: S3) -> None:
+    create_current_share(current, s3)
+    statuses = {}
+    for path in (b"/media\0\0", b"/none\0\0\0", b"media\0\0\0"):
+        with socket.create_connection(("127.0.0.1", current.nfs_port), timeout=60) as connection:
+            answer = call(connection, 1, struct.pack(">I", len(path.rstrip(b"\0"))) + path)
+            statuses[path.rstrip(b"\0")] = int.from_bytes(answer[:4])
+
+    assert statuses == {b"/media": 0, b"/none": 2, b"media": 2}

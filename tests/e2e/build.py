@@ -24,6 +24,7 @@ CONTAINERS = GoModule(
     stamps={},
     duration="about 3 minutes on 2 cores",
 )
+MOUNT = GoModule(FOLDER / "mount", package=".", names=("mount",), stamps={}, duration="a minute")
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Programs:
     node: Path
     containers: Path
     standin: Path
+    mount: Path
 
 
 def programs(environ: Mapping[str, str]) -> Programs:
@@ -43,4 +45,5 @@ def programs(environ: Mapping[str, str]) -> Programs:
         NODE.built(environ),
         CONTAINERS.built(environ),
         STANDIN.built(environ),
+        MOUNT.built(environ),
     )

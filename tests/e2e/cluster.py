@@ -50,8 +50,8 @@ class Cluster(ControlPlane):
         self._socket = machine.STATE / "containerd.sock"
         # A folder for each host, which containerd reads whenever it pulls.
         self.registries = folder / "registries"
-        # containerd looks for its shim, and the bridge plugin for its address manager, by name.
-        self._path = f"{programs.containers}:{os.environ['PATH']}"
+        # containerd looks for its shim, the bridge plugin for its address manager, and the kubelet for mount, by name.
+        self._path = f"{programs.mount}:{programs.containers}:{os.environ['PATH']}"
 
     def __enter__(self) -> Self:
         super().__enter__()

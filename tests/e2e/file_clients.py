@@ -1,10 +1,10 @@
 """Uses a running server as its users do: logs in as admin, mounts, writes and reads files."""
 
-import socket
 from typing import Any
 
 import httpx
 
+from tests.harness.dittofs_standin import greeting
 from tests.harness.operator_namespace import Namespace
 
 REQUEST_SECONDS = 10.0
@@ -31,8 +31,7 @@ class Files:
     def exports(self, service: str = "file", port: int = 2049) -> list[str]:
         """Returns the shares that an NFS client can mount, none while nobody answers."""
         try:
-            with socket.create_connection((self._address(service), port), timeout=REQUEST_SECONDS) as connection:
-                return connection.makefile().read().splitlines()[1:]
+            return greeting(self._address(service), port)[1:]
         except OSError:
             return []
 

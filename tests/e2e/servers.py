@@ -1,13 +1,13 @@
 """Builds DittoServers with an image that this cluster has, and looks at them as a user does."""
 
 import base64
-import socket
 from subprocess import CompletedProcess
 from typing import Any
 
 import yaml
 
 from tests.e2e.images import DITTOFS
+from tests.harness.dittofs_standin import greeting
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 
@@ -71,5 +71,4 @@ def kubectl_apply(user: Namespace, *manifests: Any) -> CompletedProcess[str]:
 
 
 def read_greeting(address: str, port: int) -> str:
-    with socket.create_connection((address, port), timeout=10) as connection:
-        return connection.makefile().readline().strip()
+    return greeting(address, port)[0]

@@ -47,6 +47,10 @@ class Volumes(Background):
         while not self.ending.wait(PAUSE_SECONDS):
             self._take_snapshots()
             for claim in self._cluster.get("/api/v1/persistentvolumeclaims")["items"]:
+                # A person who names no class has a volume of their own, such as a share.
+                if not claim["spec"].get("storageClassName"):
+                    continue
+
                 uid, size = claim["metadata"]["uid"], claim["spec"]["resources"]["requests"]["storage"]
                 if uid not in provided and claim["status"]["phase"] == "Pending":
                     if not _is_source_ready(claim):

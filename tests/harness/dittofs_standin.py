@@ -30,6 +30,13 @@ REQUEST_SECONDS = 60.0
 PATIENCE_SECONDS = 0.5
 
 
+def greeting(address: str, port: int) -> list[str]:
+    """Returns what a server tells who asks nothing: its address and, for NFS, the shares that can be mounted."""
+    with socket.create_connection((address, port), timeout=REQUEST_SECONDS) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        return connection.makefile().read().splitlines()
+
+
 class LocalServer:
     """A program that serves HTTP inside a `with`; it keeps its ports and its folder when it is started again."""
 
@@ -190,8 +197,7 @@ class DittoFS(LocalServer):
 
     def exports(self) -> list[str]:
         """Returns the shares that can be mounted."""
-        with socket.create_connection(("127.0.0.1", self.nfs_port), timeout=REQUEST_SECONDS) as connection:
-            return connection.makefile().read().splitlines()[1:]
+        return greeting("127.0.0.1", self.nfs_port)[1:]
 
     def write(self, share: str, file: str, content: str) -> httpx.Response:
         """Writes a file as an NFS client would; the answer says with which key it went to which object."""

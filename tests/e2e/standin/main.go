@@ -1,6 +1,6 @@
 // Command standin is whichever program it is called as: pause, which holds a pod together; dittofs, which behaves like
 // a DittoFS server up to 0.8; dfs, which behaves like one from 0.13 on; or s3, an object store that checks signatures.
-// It speaks neither NFS nor SMB: what a client would write through them, a test writes through the routes /standin.
+// It speaks NFS, but not SMB. What a client would write, a test can also write through the routes /standin.
 //
 // What the servers do was recorded from real ones: see tests/test_standin.py and the folder recordings.
 package main

@@ -59,13 +59,8 @@ func start(generation Generation) {
 	server.openEverything()
 
 	// Whatever the file says, clients reach NFS and SMB here.
-	for name, address := range map[string]string{"NFS": ":12049", "SMB": ":1445"} {
-		if other := os.Getenv("STANDIN_" + name); other != "" {
-			address = other
-		}
-		listener := listen(address)
-		go server.greet(listener, name == "NFS")
-	}
+	go server.serveNFS(listen(addressOf("NFS", ":12049")))
+	go server.serveSMB(listen(addressOf("SMB", ":1445")))
 	if settings.Metrics {
 		listener := listen(net.JoinHostPort(settings.MetricsHost, fmt.Sprint(settings.MetricsPort)))
 		go func() { fail(http.Serve(listener, http.HandlerFunc(server.serveMetrics))) }()
@@ -75,24 +70,34 @@ func start(generation Generation) {
 	fmt.Printf("boot %d of the %s server; its database is %s\n", server.database.Boots, generation, server.database.Mark)
 }
 
-// greet tells who connects that it is this port and, for NFS, which shares can be mounted, and hangs up.
-func (server *Server) greet(listener net.Listener, exports bool) {
+func addressOf(protocol, usual string) string {
+	if other := os.Getenv("STANDIN_" + protocol); other != "" {
+		return other
+	}
+	return usual
+}
+
+func (server *Server) serveSMB(listener net.Listener) {
 	for {
 		connection, err := listener.Accept()
 		if err != nil {
 			fail(err)
 		}
-
-		fmt.Fprintln(connection, listener.Addr())
-		if exports {
-			server.lock.Lock()
-			for _, share := range server.database.Shares {
-				fmt.Fprintln(connection, share.Name)
-			}
-			server.lock.Unlock()
-		}
-		connection.Close()
+		server.greet(connection, false)
 	}
+}
+
+// greet tells who connects that it is this port and, for NFS, which shares can be mounted, and hangs up.
+func (server *Server) greet(connection net.Conn, exports bool) {
+	fmt.Fprintln(connection, connection.LocalAddr())
+	if exports {
+		server.lock.Lock()
+		for _, share := range server.database.Shares {
+			fmt.Fprintln(connection, share.Name)
+		}
+		server.lock.Unlock()
+	}
+	connection.Close()
 }
 
 // Call is a request that has found its route.

@@ -457,11 +457,11 @@ func (server *Server) nfsError(share *Share, writes bool) string {
 }
 
 // mount returns the share that is served under this name, or the error that an NFS client would get.
-func (server *Server) mount(call *Call, writes bool) (*Export, string) {
+func (server *Server) mount(name string, writes bool) (*Export, string) {
 	server.lock.Lock()
 	defer server.lock.Unlock()
 
-	share, export := server.database.share(call.Names[0]), server.running[normalized(call.Names[0])]
+	share, export := server.database.share(name), server.running[normalized(name)]
 	if share == nil || export == nil {
 		return nil, "MNT3ERR_NOENT"
 	}
@@ -475,6 +475,8 @@ type Written struct {
 	S3     int    `json:"s3"`
 }
 
+func (written Written) succeeded() bool { return written.S3 >= 200 && written.S3 < 300 }
+
 // writeFile does for a test what a client does over NFS. It answers when S3 has, where the real servers do so before: with
 // 502 when S3 refuses, and as on the real ones the file's name is kept all the same.
 func (server *Server) writeFile(call *Call) Answer {
@@ -482,34 +484,40 @@ func (server *Server) writeFile(call *Call) Answer {
 	if err != nil {
 		return bad(err.Error())
 	}
-	export, refusal := server.mount(call, true)
+	export, refusal := server.mount(call.Names[0], true)
 	if refusal != "" {
 		return Answer{http.StatusForbidden, Line(refusal)}
 	}
 
-	object, written := export.object(server.generation, call.Names[1], content), Written{S3: http.StatusOK}
+	written, err := server.put(export, call.Names[1], content)
+	if err != nil {
+		return Answer{http.StatusInternalServerError, Line(err.Error())}
+	}
+	if !written.succeeded() {
+		return Answer{http.StatusBadGateway, written}
+	}
+	return ok(written)
+}
+
+// put keeps the content of a file, and its name also when S3 refuses the content.
+func (server *Server) put(export *Export, file string, content []byte) (Written, error) {
+	object, written := export.object(server.generation, file, content), Written{S3: http.StatusOK}
 	switch {
 	case export.bucket != nil:
-		_, err = export.bucket.call(http.MethodPut, object, content)
+		_, err := export.bucket.call(http.MethodPut, object, content)
 		written = Written{export.bucket.KeyID, object, apiErrorStatus(err)}
 	case export.local != "":
 		target := filepath.Join(inside(export.local), object)
 		err := errors.Join(os.MkdirAll(filepath.Dir(target), 0o700), os.WriteFile(target, content, 0o600))
 		if err != nil {
-			return Answer{http.StatusInternalServerError, Line(err.Error())}
+			return written, err
 		}
 	default:
 		server.lock.Lock()
 		export.memory[object] = content
 		server.lock.Unlock()
 	}
-	if err := server.keep(export, call.Names[1], object); err != nil {
-		return Answer{http.StatusInternalServerError, Line(err.Error())}
-	}
-	if written.S3 >= 300 || written.S3 == 0 {
-		return Answer{http.StatusBadGateway, written}
-	}
-	return ok(written)
+	return written, server.keep(export, file, object)
 }
 
 // object names what holds the content of a file.
@@ -524,12 +532,15 @@ func (export *Export) object(generation Generation, file string, content []byte)
 	return prefix + "blocks/" + hashOf(content)[:32]
 }
 
-// keep writes the file's name to the metadata store.
+// keep writes the file's name to the metadata store, or takes it from there when nothing has its content.
 func (server *Server) keep(export *Export, file, object string) error {
 	server.lock.Lock()
 	defer server.lock.Unlock()
 
 	export.files[file] = object
+	if object == "" {
+		delete(export.files, file)
+	}
 	if export.metadata == "" {
 		return nil
 	}
@@ -542,25 +553,47 @@ func (server *Server) keep(export *Export, file, object string) error {
 
 // readFile does for a test what a client does over NFS. Nothing is cached: what S3 does not have is lost.
 func (server *Server) readFile(call *Call) Answer {
-	export, refusal := server.mount(call, false)
+	export, refusal := server.mount(call.Names[0], false)
 	if refusal != "" {
 		return Answer{http.StatusForbidden, Line(refusal)}
 	}
-	server.lock.Lock()
-	object, exists := export.files[call.Names[1]]
-	content, err := export.memory[object], error(nil)
-	server.lock.Unlock()
-	if !exists {
-		return Answer{http.StatusNotFound, Line("NFS3ERR_NOENT")}
-	}
 
-	if export.bucket != nil {
-		content, err = export.bucket.call(http.MethodGet, object, nil)
-	} else if export.local != "" {
-		content, err = os.ReadFile(filepath.Join(inside(export.local), object))
+	content, err := server.get(export, call.Names[1])
+	if errors.Is(err, fs.ErrNotExist) {
+		return Answer{http.StatusNotFound, Line("NFS3ERR_NOENT")}
 	}
 	if err != nil {
 		return Answer{http.StatusBadGateway, Line(err.Error())}
 	}
 	return ok(content)
+}
+
+// get returns the content of a file; fs.ErrNotExist says that there is no such file.
+func (server *Server) get(export *Export, file string) ([]byte, error) {
+	server.lock.Lock()
+	object, exists := export.files[file]
+	content := export.memory[object]
+	server.lock.Unlock()
+	if !exists {
+		return nil, fs.ErrNotExist
+	}
+
+	if export.bucket != nil {
+		return export.bucket.call(http.MethodGet, object, nil)
+	}
+	if export.local != "" {
+		content, err := os.ReadFile(filepath.Join(inside(export.local), object))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = errors.New("the content of " + file + " is lost")
+		}
+		return content, err
+	}
+	return content, nil
+}
+
+// names returns the names of a share's files.
+func (server *Server) names(export *Export) []string {
+	server.lock.Lock()
+	defer server.lock.Unlock()
+	return slices.Sorted(maps.Keys(export.files))
 }
