@@ -2,6 +2,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,15 @@ def test_every_locked_package_exists_as_a_wheel(platform: str, lock: str, tmp_pa
 
     assert result.returncode == 0, result.stderr
     assert "click" in result.stderr
+
+
+def test_the_wheel_has_the_style_sheet_of_the_page(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True, timeout=60)
+    [wheel] = tmp_path.glob("*.whl")
+
+    with zipfile.ZipFile(wheel) as archive:
+        assert archive.read("app/cli/page.css") == (ROOT / "app/cli/page.css").read_bytes()
 
 
 def test_the_locks_agree() -> None:

@@ -86,6 +86,18 @@ class Source:
     context: str | None
     snapshot: Path | None
 
+    @property
+    def title(self) -> str:
+        """What a person calls the cluster or snapshot. Raises OSError, TypeError and ValueError unless it was open."""
+        if self.snapshot:
+            return f"snapshot {self.snapshot.name}"
+
+        from app.cluster.kubeconfig import current_context
+
+        files = (self.kubeconfig,) if self.kubeconfig else default_kubeconfigs(os.environ, Path.home())
+        context = self.context or current_context(files)
+        return f"context {context}" if context else "the cluster of this pod"
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[tuple["Cluster | Snapshot", str | None, "Stats | None"]]:
         """Yields a reader, its context's namespace and kubelets' stats. Raises ClusterError and UnusableInput."""
@@ -144,6 +156,11 @@ class Scope:
     namespace: str | None = None
     names: tuple[str, ...] = ()
     labels: str = ""
+
+    @property
+    def title(self) -> str:
+        place = f"namespace {self.namespace}" if self.namespace else "all namespaces"
+        return f"{place}, label {self.labels}" if self.labels else place
 
 
 @dataclass(frozen=True)

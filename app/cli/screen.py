@@ -13,9 +13,9 @@ from app.storage import quantity
 from app.storage.finding import one_line
 from app.storage.next_step import NEARLY_FULL_PERCENT, State, meaning
 from app.storage.spec import KIND
-from app.storage.status_schema import Condition
+from app.storage.status_schema import Condition, ShareStatus
 from app.storage.usage import Usage
-from app.storage.volume_states import Phase
+from app.storage.volume_states import Phase, VolumeState
 
 SCREEN_COLUMNS, SCREEN_LINES = 100, 40
 NARROWEST_COLUMNS, NARROWEST_STEP_COLUMNS = 60, 30
@@ -49,7 +49,7 @@ WIDE_HEADINGS = (*HEADINGS, "command", "node", "restarts", "nfs endpoint", "imag
 # Of both, the status that is not as it should be.
 _ABNORMAL_WHEN_TRUE = ("Reconciling", "Stalled")
 _NOTHING = {"Reconciling": "nothing is being changed", "Stalled": "nothing blocks the operator"}
-_WORDS = {"True": "yes", "False": "no", "Unknown": "unknown"}
+STATUS_WORDS = {"True": "yes", "False": "no", "Unknown": "unknown"}
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,63 @@ def wrap(text: str, columns: int, most: int) -> list[str]:
     return [line for line in lines if line]
 
 
+def is_normal(condition: Condition) -> bool:
+    """Tells whether the condition has the status that it has while nothing is wrong."""
+    return condition.status == ("False" if condition.type in _ABNORMAL_WHEN_TRUE else "True")
+
+
+def explain_condition(report: ServerReport, condition: Condition) -> str:
+    """Returns what a person should know about a condition, without what stands above all conditions already."""
+    if condition.message and condition.message == report.concern.message:
+        return f"{condition.reason}, see above"
+
+    text = condition.message or _NOTHING.get(condition.type) or meaning(condition.reason)
+    return text if is_normal(condition) else f"{condition.reason}: {text}"
+
+
+def server_facts(report: ServerReport) -> dict[str, list[str]]:
+    """Returns the things that a server has one of, or a few, by their names; no value of a Secret is among them."""
+    observed, pod = report.observed, report.pod
+    version = f"DittoFS {observed.version}" if observed.version else "unknown"
+    if observed.family:
+        version += f" ({observed.family})"
+    if observed.started_at:
+        version += f", started {age(observed.started_at, report.now)} ago"
+
+    image = report.server.spec.image
+    if pod and pod.image and pod.image != image:
+        image += f"; the pod has {pod.image}"
+    if pod and pod.image_id:
+        image += f" ({pod.image_id.rpartition('@')[2]})"
+
+    secrets = [
+        f"{reference.title}: {reference.secret or 'not named'}{' (generated)' if is_generated else ''}"
+        for reference, is_generated in report.secrets
+    ]
+    facts = {
+        **_endpoints(report),
+        "Version": [version],
+        "Image": [image],
+        "Pod": [_describe_pod(report)],
+        "Secrets": secrets,
+        "Next rollout": [report.status.pending_rollout or ""],
+    }
+    return {name: texts for name, texts in facts.items() if any(texts)}
+
+
+def describe_size(state: VolumeState) -> str:
+    """Returns the size of a volume, and the one that the spec asks for where it is another one."""
+    requested, capacity = state.volume.size or "-", state.capacity
+    if capacity is None:
+        return f"{requested} requested"
+    return capacity if capacity == requested else f"{capacity}, {requested} requested"
+
+
+def sorted_shares(report: ServerReport) -> list[ShareStatus]:
+    """Returns the shares by name, of which those come first that are not ready."""
+    return sorted(report.status.shares or (), key=lambda share: (share.phase == "Ready", share.name))
+
+
 def _lines(report: ServerReport, columns: int, limits: Limits) -> Iterator[str]:
     yield from _headline(report, columns, limits)
 
@@ -211,20 +268,13 @@ def command_lines(command: str, columns: int) -> list[str]:
 
 
 def _conditions(report: ServerReport, columns: int, limits: Limits) -> list[str]:
-    def is_fine(condition: Condition) -> bool:
-        return condition.status == ("False" if condition.type in _ABNORMAL_WHEN_TRUE else "True")
-
     lines = []
     for condition in report.status.conditions or ():
-        word = _WORDS[condition.status]
+        word = STATUS_WORDS[condition.status]
         since = age(condition.last_transition_time, report.now)
-        text = condition.message or _NOTHING.get(condition.type) or meaning(condition.reason)
-        if not is_fine(condition):
-            text = f"{condition.reason}: {text}"
-        if condition.message and condition.message == report.concern.message:
-            text = f"{condition.reason}, see above"
+        text = explain_condition(report, condition)
 
-        colour = "green" if is_fine(condition) else "yellow" if condition.status == "Unknown" else "red"
+        colour = "green" if is_normal(condition) else "yellow" if condition.status == "Unknown" else "red"
         label = f"  {cell(condition.type, LABEL_COLUMNS)}"
         rest = f"{since:>5}  {fit(text, columns - LABEL_COLUMNS - 18)}"
         lines.append(f"{label} {click.style(f'{word:7}', fg=colour)} {rest}".rstrip())
@@ -233,50 +283,24 @@ def _conditions(report: ServerReport, columns: int, limits: Limits) -> list[str]
 
 def _facts(report: ServerReport, columns: int, limits: Limits) -> list[str]:
     """Returns a line or two about each thing that there is one of."""
-    observed, pod = report.observed, report.pod
-    version = f"DittoFS {observed.version}" if observed.version else "unknown"
-    if observed.family:
-        version += f" ({observed.family})"
-    if observed.started_at:
-        version += f", started {age(observed.started_at, report.now)} ago"
-
-    image = report.server.spec.image
-    if pod and pod.image and pod.image != image:
-        image += f"; the pod has {pod.image}"
-    if pod and pod.image_id:
-        image += f" ({pod.image_id.rpartition('@')[2]})"
-
-    secrets = (
-        f"{reference.title}: {reference.secret or 'not named'}{' (generated)' if is_generated else ''}"
-        for reference, is_generated in report.secrets
-    )
-    facts = {
-        **_endpoints(report),
-        "Version": version,
-        "Image": image,
-        "Pod": _describe_pod(report),
-        "Secrets": "; ".join(secrets),
-        "Next rollout": report.status.pending_rollout or "",
-    }
-
     lines = []
-    for label, text in facts.items():
-        for index, line in enumerate(wrap(text, columns - LABEL_COLUMNS - 3, limits.value)):
+    for label, texts in server_facts(report).items():
+        for index, line in enumerate(wrap("; ".join(texts), columns - LABEL_COLUMNS - 3, limits.value)):
             lines.append(f"  {'' if index else label:{LABEL_COLUMNS}} {line}")
     return lines
 
 
-def _endpoints(report: ServerReport) -> dict[str, str]:
+def _endpoints(report: ServerReport) -> dict[str, list[str]]:
     """Returns where clients reach NFS, SMB and the API; an operator of an earlier version reported NFS alone."""
     endpoints = {endpoint.protocol: endpoint for endpoint in report.status.endpoints or ()}
-    facts = {} if "nfs" in endpoints else {"NFS": report.status.nfs_endpoint or "no endpoint yet"}
+    facts = {} if "nfs" in endpoints else {"NFS": [report.status.nfs_endpoint or "no endpoint yet"]}
 
     for protocol in ("nfs", "smb", "api"):
         if endpoint := endpoints.get(protocol):
             inside = f", {endpoint.cluster_ip} inside" if endpoint.cluster_ip else ""
             outside = f", {endpoint.external_address} outside" if endpoint.external_address else ""
             node_port = f", port {endpoint.node_port} of each node" if endpoint.node_port else ""
-            facts[protocol.upper()] = f"{endpoint.host}:{endpoint.port}{inside}{outside}{node_port}"
+            facts[protocol.upper()] = [f"{endpoint.host}:{endpoint.port}{inside}{outside}{node_port}"]
     return facts
 
 
@@ -294,12 +318,7 @@ def _describe_pod(report: ServerReport) -> str:
 def _volumes(report: ServerReport, columns: int, limits: Limits) -> list[str]:
     lines, notes = [], limits.notes
     for state, usage in report.volumes[: limits.volumes]:
-        requested, capacity = state.volume.size or "-", state.capacity
-        size = f"{requested} requested" if capacity is None else capacity
-        if capacity and capacity != requested:
-            size = f"{capacity}, {requested} requested"
-        size += f", class {state.storage_class or '-'}"
-
+        size = f"{describe_size(state)}, class {state.storage_class or '-'}"
         bar, phase = _bar(usage), fit(state.phase, 24)
         room = columns - LABEL_COLUMNS - width(click.unstyle(bar)) - width(phase) - 8
         line = f"  {cell(state.volume.name, LABEL_COLUMNS)} {bar}"
@@ -325,10 +344,8 @@ def _bar(usage: Usage | None) -> str:
 
 
 def _shares(report: ServerReport, columns: int, limits: Limits) -> list[str]:
-    # What fails comes first.
-    shares = sorted(report.status.shares or (), key=lambda share: (share.phase == "Ready", share.name))
     lines = []
-    for share in shares:
+    for share in sorted_shares(report):
         message = f": {share.message}" if share.message else ""
         colour = {"Ready": "green", "Failed": "red"}.get(share.phase)
         text = fit(f"{share.path}{message}", columns - LABEL_COLUMNS - 13)

@@ -1,7 +1,7 @@
 """Puts together what is known about one server, and renders it for programs. It decides nothing and asks nobody."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +14,7 @@ from app.storage.pod import container_status, pod_name, server_container
 from app.storage.reading import read
 from app.storage.recent_events import RecentEvent, recent_events
 from app.storage.rollout import is_ready
+from app.storage.secret_mask import SecretMask
 from app.storage.secret_references import SecretReference, consumed_references, generated_references
 from app.storage.spec import DittoServer
 from app.storage.status_schema import ServerStatus, Status
@@ -131,6 +132,12 @@ def report(
         volumes=volumes,
         events=recent_events(events, server, [state.claim_name for state in states]),
     )
+
+
+def mask_events(report: ServerReport, mask: SecretMask) -> ServerReport:
+    """Masks the messages of Events, which anybody may write, and in which drivers quote what they like."""
+    events = tuple(replace(event, message=mask.log(event.message)) for event in report.events)
+    return replace(report, events=events)
 
 
 def as_json(report: ServerReport) -> Manifest:

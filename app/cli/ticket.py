@@ -1,7 +1,7 @@
 """Renders what was collected as the files of a support ticket, without secrets. Asks nobody, and decides nothing."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import click
 
@@ -9,7 +9,7 @@ from app import manifests
 from app.cli.checkup import check_as_json, format_checks
 from app.cli.output import format_json
 from app.cli.screen import format_overview, format_screen
-from app.cli.server_report import ServerReport, as_json
+from app.cli.server_report import ServerReport, as_json, mask_events
 from app.cluster.collection import LOG_LINES, Collection
 from app.storage.checkup import Check
 from app.storage.facts import Unknown
@@ -73,7 +73,7 @@ def ticket_files(ticket: Ticket) -> dict[str, str]:
     titles = [report.title for report in ticket.reports]
     vocabulary = "\n".join((_README, API_VERSION, KIND, PLURAL, OPERATOR, *titles))
     mask = SecretMask(value for value in values if value not in vocabulary)
-    reports = [_mask_events(report, mask) for report in ticket.reports]
+    reports = [mask_events(report, mask) for report in ticket.reports]
 
     screens = {
         "README.txt": _readme(ticket),
@@ -102,12 +102,6 @@ def ticket_files(ticket: Ticket) -> dict[str, str]:
     files |= {path: mask.text(text) for path, text in screens.items()}
     # Whatever was done above: nothing leaves with a known value in it.
     return {path: "\n".join(map(mask.known, text.split("\n"))) for path, text in sorted(files.items()) if text.strip()}
-
-
-def _mask_events(report: ServerReport, mask: SecretMask) -> ServerReport:
-    """Masks the messages of Events, which anybody may write, and in which drivers quote what they like."""
-    events = tuple(replace(event, message=mask.log(event.message)) for event in report.events)
-    return replace(report, events=events)
 
 
 def _plain(lines: Iterable[str]) -> str:

@@ -63,8 +63,7 @@ def select(files: Sequence[Path], context: str = "") -> Selected:
     """
     contents = [(file, _read(file)) for file in files]
     clusters, users, contexts = (_merge(contents, section) for section in ("clusters", "users", "contexts"))
-    currents = (content.get("current-context") for _, content in contents)
-    name = context or next((str(current) for current in currents if current), "")
+    name = context or _current_context(contents)
     if not name:
         raise ValueError("there is no current-context: choose one with --context or kubectl config use-context")
 
@@ -87,6 +86,11 @@ def select(files: Sequence[Path], context: str = "") -> Selected:
 
     cluster = {**cluster, "server": server}
     return Selected(str(selected.get("namespace") or "default"), cluster, _select_credentials(user, cluster))
+
+
+def current_context(files: Sequence[Path]) -> str:
+    """Returns the name of the current context, empty without one. Raises OSError, TypeError and ValueError."""
+    return _current_context([(file, _read(file)) for file in files])
 
 
 def context_names(files: Sequence[Path]) -> list[str]:
@@ -116,6 +120,11 @@ def _read(file: Path) -> Entry:
     if not isinstance(content, dict):
         raise TypeError(f"expected a mapping in {file}")
     return content
+
+
+def _current_context(contents: Sequence[tuple[Path, Entry]]) -> str:
+    currents = (content.get("current-context") for _, content in contents)
+    return next((str(current) for current in currents if current), "")
 
 
 def _merge(contents: Sequence[tuple[Path, Entry]], section: str) -> dict[str, tuple[Path, Entry]]:

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from app.__main__ import SUMMARIES, import_command
-from app.cli.options import parse_address
+from app.cli.options import Scope, Source, parse_address
 from app.settings import Address
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
@@ -119,3 +119,23 @@ def test_each_command_says_that_the_crd_is_missing(without_crd: ControlPlane, ar
     assert result.stdout == ""
     assert "the CustomResourceDefinition dittoservers.dittofs.dittofs.com is not installed" in result.stderr
     assert 'install it with "dittofs-operator crd | kubectl apply -f -"' in result.stderr
+
+
+def test_a_source_has_the_name_that_a_person_knows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text("current-context: production")
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+
+    assert Source(None, None, None).title == "context production"
+    assert Source(kubeconfig, None, None).title == "context production"
+    assert Source(None, "staging", None).title == "context staging"
+    assert Source(None, None, tmp_path / "dump.yaml").title == "snapshot dump.yaml"
+
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert Source(None, None, None).title == "the cluster of this pod"
+
+
+def test_a_scope_tells_which_servers_are_meant() -> None:
+    assert Scope().title == "all namespaces"
+    assert Scope("media").title == "namespace media"
+    assert Scope("media", labels="team=a").title == "namespace media, label team=a"

@@ -2,9 +2,10 @@ import json
 from datetime import UTC, datetime
 
 from app.cli.output import format_json
-from app.cli.server_report import PodReport, as_json, report
+from app.cli.server_report import PodReport, as_json, mask_events, report
 from app.cluster.survey import Survey
 from app.storage.facts import Claim
+from app.storage.secret_mask import SecretMask
 from app.storage.unstructured import Manifest
 from app.storage.usage import Usage
 from tests.harness.server_table import s3, server
@@ -99,3 +100,11 @@ def test_programs_get_everything() -> None:
 def test_a_server_without_a_pod_has_none() -> None:
     live = survey_of(manifest("other", "QuotaExceeded"))
     assert as_json(report(live, ("media", "other"), NOW))["pod"] is None
+
+
+def test_messages_of_events_are_masked() -> None:
+    event = {"involvedObject": {"kind": "Pod", "name": "files-0"}, "message": "login with password: hunter22"}
+    result = report(survey_of(manifest("files", "QuotaExceeded")), ("media", "files"), NOW, [event])
+
+    assert "hunter22" in result.events[0].message
+    assert mask_events(result, SecretMask()).events[0].message == "login with password: ********"

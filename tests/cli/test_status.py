@@ -255,6 +255,90 @@ def test_labels_select_among_all_servers() -> None:
     assert "choose servers by name" in run("status", "--snapshot", "x", "-l", "a=b").stderr
 
 
+@pytest.fixture
+def snapshot(tmp_path: Path) -> Path:
+    """Provides a file with two servers and an Event about one of them."""
+    documents = [{**server(name), "metadata": {"name": name, "namespace": "here"}} for name in ("files", "films")]
+    about = {"involvedObject": {"kind": "Pod", "name": "films-0", "namespace": "here"}, "reason": "Killing"}
+    metadata = {"name": "e", "namespace": "here"}
+    documents.append({"apiVersion": "v1", "kind": "Event", "metadata": metadata, **about, "message": "why it ended"})
+
+    path = tmp_path / "dump.yaml"
+    path.write_text(yaml.safe_dump_all(documents))
+    return path
+
+
+def test_a_page_is_written_about_all_servers(snapshot: Path) -> None:
+    file = snapshot.with_name("status.html")
+    file.write_text("yesterday")
+    result = run("status", "--snapshot", str(snapshot), "--html", str(file))
+    html = file.read_text()
+
+    assert (result.returncode, result.stdout) == (0, "")
+    assert result.stderr.splitlines()[-1] == f"wrote {file}: 2 DittoServers; look through it before you pass it on"
+    assert html.startswith("<!DOCTYPE html>")
+    assert all(text in html for text in ("here/files", "here/films", "snapshot dump.yaml", "all namespaces"))
+    assert "why it ended" in html
+    assert "yesterday" not in html
+
+
+def test_a_page_can_be_piped(snapshot: Path) -> None:
+    result = run("status", "--snapshot", str(snapshot), "-n", "here", "--html", "-", "films")
+
+    assert result.returncode == 0
+    assert result.stdout.startswith("<!DOCTYPE html>")
+    assert result.stdout.endswith("</html>\n")
+    assert "namespace here" in result.stdout
+    assert "here/files" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-o", "json"], "--html and --output json cannot be used together"),
+        (["-o", "wide"], "--html and --output wide cannot be used together"),
+        (["--watch"], "--html and --watch cannot be used together: a page shows one moment"),
+    ],
+)
+def test_a_page_excludes_other_forms(options: list[str], message: str, tmp_path: Path) -> None:
+    file = tmp_path / "status.html"
+    result = run("status", "--snapshot", "nowhere", "--html", str(file), *options)
+
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert not file.exists()
+
+
+def test_a_page_that_cannot_be_written_is_an_error(snapshot: Path) -> None:
+    for file, why in ((snapshot.parent, "Is a directory"), (snapshot.parent / "no" / "x", "No such file or directory")):
+        result = run("status", "--snapshot", str(snapshot), "--html", str(file))
+        assert result.returncode == 2
+        assert f"{file}: it cannot be written: {why}" in result.stderr
+
+
+def test_a_failure_leaves_the_page_as_it_was(snapshot: Path) -> None:
+    file = snapshot.with_name("status.html")
+    file.write_text("yesterday")
+    result = run("status", "--snapshot", str(snapshot), "--html", str(file), "unknown")
+
+    assert result.returncode == 2
+    assert file.read_text() == "yesterday"
+
+
+def test_a_page_about_a_cluster_names_its_context(
+    control_plane: ControlPlane, crd: None, namespace: str, tmp_path: Path
+) -> None:
+    Namespace(control_plane, namespace).apply(server(), server("other"))
+    kubeconfig, file = str(control_plane.kubeconfig), tmp_path / "status.html"
+    context = yaml.safe_load(Path(kubeconfig).read_text())["current-context"]
+    result = run("status", "-n", namespace, "--kubeconfig", kubeconfig, "--html", str(file))
+    html = file.read_text()
+
+    assert result.returncode == 0, result.stderr
+    assert f"context {context}" in html
+    assert html.count("<article") == 2
+
+
 def test_colours_are_only_for_terminals(tmp_path: Path) -> None:
     snapshot = tmp_path / "snapshot.yaml"
     snapshot.write_text(yaml.safe_dump({**server(), "metadata": {"name": "files", "namespace": "here"}}))

@@ -14,7 +14,7 @@ import yaml
 
 from app.cluster.client import Cluster
 from app.cluster.errors import Unavailable
-from app.cluster.kubeconfig import WORKAROUND, authenticate, select
+from app.cluster.kubeconfig import WORKAROUND, authenticate, current_context, select
 from app.cluster.reader import Resource
 from app.settings import default_kubeconfigs
 from tests.controlplane.cluster import ControlPlane
@@ -395,3 +395,12 @@ def test_no_line_break_gets_into_a_header(tmp_path: Path, user: dict[str, Any]) 
     with pytest.raises(Unavailable, match="cannot be used: a line break") as refused:
         asyncio.run(connect())
     assert "hunter" not in str(refused.value)
+
+
+def test_the_first_file_with_a_current_context_decides(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a", "b", "c")]
+    for file, config in zip(files, (kubeconfig(), kubeconfig(current="b"), kubeconfig(current="c")), strict=True):
+        file.write_text(yaml.safe_dump(config))
+
+    assert current_context(files) == "b"
+    assert current_context(files[:1]) == ""
