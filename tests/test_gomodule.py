@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.controlplane.build import FOLDER, go_module, version
+from app.storage.installation import OLDEST_KUBERNETES
+from tests.controlplane.build import BOUNDS, FOLDER, go_module, module_folder, programs, version
 from tests.controlplane.program import Failed
 from tests.e2e.build import NODE
 from tests.harness.go_module import TOOLCHAIN, GoModule
 
+ROOT = Path(__file__).parent.parent
+SUPPORTED_VERSIONS = ROOT / "docs/reference/kubernetes-versions.md"
 FILES = ("go.mod", "go.sum", "main.go", TOOLCHAIN.name)
 
 
@@ -53,6 +56,30 @@ def test_a_module_without_a_version_is_an_error(module: GoModule) -> None:
 
 def test_the_node_has_the_version_of_the_control_plane() -> None:
     assert version(NODE.folder) == version()
+
+
+def test_a_version_is_chosen_by_its_bound() -> None:
+    chosen = [version(module_folder({"KUBERNETES": bound})) for bound in ("oldest", "", "newest")]
+
+    assert module_folder({}) == FOLDER
+    assert chosen == sorted(chosen)
+    with pytest.raises(Failed, match="KUBERNETES is latest, but has to be oldest or newest"):
+        programs({"KUBERNETES": "latest"})
+
+
+@pytest.mark.parametrize("bound", BOUNDS)
+def test_a_bound_runs_the_same_program(bound: str) -> None:
+    assert (FOLDER / bound / "main.go").read_text() == (FOLDER / "main.go").read_text()
+
+
+def test_the_oldest_version_is_the_one_that_is_supported() -> None:
+    major, minor = OLDEST_KUBERNETES
+    assert version(FOLDER / "oldest").startswith(f"v{major}.{minor}.")
+
+
+@pytest.mark.parametrize("folder", ["oldest", ".", "newest"])
+def test_the_page_names_the_versions_that_are_tested(folder: str) -> None:
+    assert f"| {version(FOLDER / folder).removeprefix('v')}" in SUPPORTED_VERSIONS.read_text()
 
 
 def test_a_failed_build_says_why_and_leaves_nothing(

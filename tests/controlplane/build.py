@@ -1,6 +1,7 @@
 """Provides kube-apiserver, kube-controller-manager, etcd and kubectl.
 
-They come from $KUBEBUILDER_ASSETS, or are built from the Go module of this folder and kept in the user's cache.
+They come from $KUBEBUILDER_ASSETS, or are built from the Go module of this folder and kept in the user's cache. With
+$KUBERNETES set to oldest or newest, the module of that folder is built instead: the bounds of what is supported.
 """
 
 import os
@@ -14,12 +15,13 @@ from tests.harness.go_module import GoModule, required_version
 REQUIRED = ("kube-apiserver", "etcd", "kubectl")
 PROGRAMS = (*REQUIRED, "kube-controller-manager")
 FOLDER = Path(__file__).parent
+BOUNDS = ("oldest", "newest")
 
 
 def programs(environ: Mapping[str, str]) -> Path:
     """Returns the folder with the programs."""
     if not (assets := environ.get("KUBEBUILDER_ASSETS")):
-        return go_module().built(environ)
+        return go_module(module_folder(environ)).built(environ)
 
     folder = Path(assets).absolute()
     missing = [name for name in REQUIRED if not (folder / name).is_file()]
@@ -27,6 +29,14 @@ def programs(environ: Mapping[str, str]) -> Path:
         raise Failed(f"KUBEBUILDER_ASSETS is {folder}, which lacks {', '.join(missing)}; unset it to build all of them")
 
     return folder
+
+
+def module_folder(environ: Mapping[str, str]) -> Path:
+    """Returns the folder of the Go module for the version that $KUBERNETES chooses."""
+    chosen = environ.get("KUBERNETES", "")
+    if chosen and chosen not in BOUNDS:
+        raise Failed(f"KUBERNETES is {chosen}, but has to be {' or '.join(BOUNDS)}; unset it for {version()}")
+    return FOLDER / chosen
 
 
 def go_module(folder: Path = FOLDER) -> GoModule:

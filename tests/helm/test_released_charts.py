@@ -8,7 +8,6 @@ one wrote.
 
 import json
 import os
-import re
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +19,7 @@ import pytest
 import yaml
 
 from manifests.__main__ import NAMESPACE, ROOT
+from manifests.release.changelog import released_versions
 from tests.controlplane.build import programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.admissions import Admissions, failed_open
@@ -42,7 +42,7 @@ SOME_ADMISSIONS = 100
 def test_every_version_in_the_changelog_is_kept() -> None:
     """Otherwise run `python -m tests.released REVISION VERSION`; the version that the chart has is not released yet."""
     current = yaml.safe_load((CHART / "Chart.yaml").read_text())["version"]
-    cut = re.findall(r"^## \[?v?(\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    cut = released_versions((ROOT / "CHANGELOG.md").read_text())
 
     assert {version for version in cut if version != current} <= set(VERSIONS)
 
