@@ -20,6 +20,7 @@ from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import webhook_configurations
 from manifests import health_check, reference
 from manifests.dashboard import dashboard
+from manifests.messages import messages_page
 from manifests.release.source import project_version
 from manifests.values import with_descriptions, with_table
 
@@ -53,6 +54,7 @@ def files_from_code() -> Mapping[Path, str]:
         CHART / "files/mutatingwebhook.yaml": _documents(mutating),
         CHART / "files/validatingwebhook.yaml": _documents(validating),
         DOCS / "reference/dittoserver.md": reference.dittoserver_page(custom_resource_definition()),
+        DOCS / "how-to/find-a-page-by-the-message.md": messages_page(),
         DOCS / "reference/conditions-and-events.md": reference.reasons_page(),
         DOCS / "reference/what-users-ask-for.md": reference.wishes_page(),
         DOCS / "reference/cli.md": reference.cli_page(),

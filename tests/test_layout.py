@@ -42,6 +42,7 @@ OF_THE_WHOLE = {
     "tests/fuzz/test_fuzz.py",
     "tests/e2e/test_admission.py",
     "tests/e2e/test_certmanager.py",
+    "tests/e2e/test_guides.py",
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_release.py",
     "tests/e2e/test_story.py",

@@ -133,7 +133,7 @@ def test_a_deleted_pod_returns_with_its_data(user: Namespace) -> None:
 
 
 def test_a_claim_deleted_under_its_pod_costs_no_data(user: Namespace) -> None:
-    """The user runs the commands of the guide."""
+    """The user runs the commands of recover-a-volume-claim.md."""
     user.apply(server())
     wait_until_ready(user)
     before, first = report_of(user), pod_uid(user)

@@ -7,6 +7,8 @@ about a block is in the words after its language, which no reader sees:
     sh NAME           a test does something else in its place, which it knows by that name, such as `kind`
     sh manual REASON  no test can type it, for this reason, in several words
     yaml FILE         is the content of that file, which has to exist before the next commands are typed
+
+Of a block ```console the lines after `$ ` are typed; what is below them is an example, which is not compared.
 """
 
 import re
@@ -37,7 +39,13 @@ class Block:
     @property
     def is_typed(self) -> bool:
         """Whether a person is to type it."""
-        return self.language == "sh" and not self.is_manual
+        return self.language in ("sh", "console") and not self.is_manual
+
+    @property
+    def commands(self) -> str:
+        if self.language != "console":
+            return self.text
+        return "".join(f"{line.removeprefix('$ ')}\n" for line in self.text.splitlines() if line.startswith("$ "))
 
     @property
     def is_manual(self) -> bool:
@@ -80,7 +88,7 @@ def type_page(page: Path, shell: Shell, instead: Mapping[str, Callable[[], None]
             instead[block.words[0]]()
             continue
 
-        shown = shell.type(block.text, fails=block.fails, title=str(block))
+        shown = shell.type(block.commands, fails=block.fails, title=str(block))
         if following and following.language == "text":
             assert shows(following.text, shown), difference(following, shown)
 
