@@ -59,6 +59,8 @@ OF_INSTALLATION_IN_CLUSTER = (
 )
 OF_INSTALLATION = (
     Permission("apps", "deployments", "create"),
+    # Of the hook that waits until admission answers.
+    Permission("batch", "jobs", "create"),
     Permission("", "services", "create"),
     Permission("", "serviceaccounts", "create"),
     Permission(_RBAC, "roles", "create"),

@@ -7,6 +7,7 @@ from pathlib import Path
 from tests.controlplane.cluster import ControlPlane
 from tests.e2e.images import OPERATOR
 from tests.harness.operator_namespace import Namespace
+from tests.harness.wait import until
 from tests.helm.chart import CHART, output, run_in
 
 NAMESPACE = "dittofs-system"
@@ -31,8 +32,16 @@ def reinstall(cluster: ControlPlane) -> None:
 
 
 def helm(cluster: ControlPlane, *args: str | Path) -> str:
-    """Returns what helm prints; raises when it fails."""
-    return output(run_in(cluster, *args, "--namespace", NAMESPACE))
+    """Returns what helm prints; raises when it fails. The pod that waited for admission is gone afterwards."""
+    printed = output(run_in(cluster, *args, "--namespace", NAMESPACE))
+    until(lambda: waiting_pods(cluster) == "")
+    return printed
+
+
+def waiting_pods(cluster: ControlPlane) -> str:
+    """Returns the names of the hook's pods. Helm deletes their Job, and Kubernetes the pods some time later."""
+    selector = ("-l", "app.kubernetes.io/component=wait")
+    return cluster.kubectl("get", "pods", "--namespace", NAMESPACE, *selector, "-o", "name").stdout
 
 
 def values(**others: str) -> list[str]:

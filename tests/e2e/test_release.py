@@ -5,11 +5,21 @@ from typing import Any
 
 from tests.e2e.cluster import Cluster
 from tests.e2e.images import OPERATOR
-from tests.e2e.installation import NAME, NAMESPACE, REPLICAS, REPOSITORY, helm, patiently, values
+from tests.e2e.installation import (
+    NAME,
+    NAMESPACE,
+    REPLICAS,
+    REPOSITORY,
+    helm,
+    patiently,
+    ready_replicas,
+    reinstall,
+    values,
+)
 from tests.e2e.servers import POD_SECONDS, kubectl_apply, read_greeting, server, wait_until_ready
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
-from tests.helm.chart import CHART, CRD, earlier
+from tests.helm.chart import CHART, CRD, earlier, run_in
 
 EARLIER = "earlier"
 
@@ -39,6 +49,36 @@ def is_reached_at_nodes(user: Namespace) -> bool:
 def test_helm_test_succeeds_and_leaves_nothing_behind(cluster: Cluster) -> None:
     assert "Succeeded" in helm(cluster, "test", NAME)
     until(lambda: len(Namespace(cluster, NAMESPACE).list_all("pods")) == REPLICAS)
+
+
+def test_the_command_after_helm_is_answered(cluster: Cluster, operator: Namespace, user: Namespace) -> None:
+    """Helm returns when admission answers, also without --wait. A webhook that cannot be called would refuse this."""
+    uninstall(operator)
+    helm(cluster, "install", NAME, CHART, *values())
+
+    assert "not found" in kubectl_apply(user, server(s3={"credentialsSecretRef": {"secretName": "gone"}})).stderr
+
+
+def test_a_missing_image_ends_the_installation(cluster: Cluster, operator: Namespace) -> None:
+    uninstall(operator)
+    options = values(**{"image.tag": "gone", "waitForAdmission.timeoutSeconds": "10"})
+    install = run_in(cluster, "install", NAME, CHART, *options, "--namespace", NAMESPACE)
+    reinstall(cluster)
+
+    assert install.returncode != 0
+    assert f"{NAME}-wait" in install.stderr
+    assert ready_replicas(cluster) == REPLICAS
+
+
+def test_a_wait_in_vain_tells_why(cluster: Cluster, operator: Namespace) -> None:
+    """The image is there, but the operator does not start."""
+    uninstall(operator)
+    options = values(**{"extraArgs[0]": "--no-such-option", "waitForAdmission.timeoutSeconds": "40"})
+    install = run_in(cluster, "install", NAME, CHART, *options, "--namespace", NAMESPACE)
+    reinstall(cluster)
+
+    assert install.returncode != 0
+    assert "The operator did not answer an admission review within 30 seconds" in install.stdout + install.stderr
 
 
 def test_an_upgrade_updates_the_definition_only(

@@ -37,6 +37,8 @@ NAMES = [value.name for value in documented(VALUES)]
 ALERTS = ("prometheusRule.enabled=true", "serviceMonitor.enabled=true")
 SERVERS = "serviceMonitor.servers=true"
 
+# What lets the chart wait until admission answers, next to all other values.
+WAITING = ["rbac.create=true", "webhook.namespaceSelector=null", "webhook.objectSelector=null"]
 # What has to be set besides, for a value to make a difference.
 BESIDES = {
     "global.imageRegistry": ["image.registry=", "image.repository=operator"],
@@ -48,6 +50,8 @@ BESIDES = {
     "certificates.caDays": ["certificates.provider=operator"],
     "certificates.caBundle": ["certificates.provider=secret"],
     "reconcile": ["leaderElect=true"],
+    "waitForAdmission.enabled": WAITING,
+    "waitForAdmission.timeoutSeconds": [*WAITING, "waitForAdmission.enabled=true"],
     "serviceAccount.annotations": ["serviceAccount.create=true"],
     "serviceAccount.name": ["serviceAccount.create=true"],
     "podDisruptionBudget.maxUnavailable": ["podDisruptionBudget.enabled=true"],
@@ -90,7 +94,7 @@ def build_command(*variables: str) -> str:
 
 
 def images(documents: list[Manifest]) -> set[str]:
-    """Returns the images of all Deployments and Pods, including the one that `helm test` starts."""
+    """Returns the images of all pods, including those that helm starts."""
     pods = [
         manifest if manifest["kind"] == "Pod" else manifest["spec"]["template"] for manifest in workloads(documents)
     ]
@@ -98,7 +102,7 @@ def images(documents: list[Manifest]) -> set[str]:
 
 
 def workloads(documents: list[Manifest]) -> list[Manifest]:
-    return [manifest for manifest in documents if manifest["kind"] in ("Deployment", "Pod")]
+    return [manifest for manifest in documents if manifest["kind"] in ("Deployment", "Job", "Pod")]
 
 
 def test_make_image_builds_the_installed_image() -> None:
@@ -274,6 +278,7 @@ def test_no_section_of_the_schema_takes_unknown_values() -> None:
         ("webhook.port=70000", "at '/webhook/port': maximum: got 70,000, want 65,535"),
         ("namespaces=one", "at '/namespaces': got string, want array"),
         ("reconcile=yes", "at '/reconcile': got string, want boolean"),
+        ("waitForAdmission.timeoutSeconds=0", "at '/waitForAdmission/timeoutSeconds': minimum: got 0, want 1"),
         ("webhook.failurePolicy=Warn", "at '/webhook/failurePolicy': value must be one of 'Fail', 'Ignore'"),
         ("webhook.timeoutSeconds=2", "at '/webhook/timeoutSeconds': minimum: got 2, want 3"),
         ("webhook.timeoutSeconds=31", "at '/webhook/timeoutSeconds': maximum: got 31, want 30"),
@@ -343,11 +348,16 @@ def test_an_upgrade_of_the_chart_alone_restarts_no_pod() -> None:
     assert not {"helm.sh/chart", "app.kubernetes.io/version"} & labels.keys()
 
 
-def test_the_test_pod_is_not_selected_as_an_operator() -> None:
-    [pod] = [manifest for manifest in loaded(template(RELEASE, NAMESPACE)) if manifest["kind"] == "Pod"]
+def test_pods_of_helm_are_not_selected_as_an_operator() -> None:
+    documents = loaded(template(RELEASE, NAMESPACE))
+    labels = [manifest["metadata"]["labels"] for manifest in documents if manifest["kind"] == "Pod"]
+    labels += [it["spec"]["template"]["metadata"]["labels"] for it in documents if it["kind"] == "Job"]
+
     selector = one("Service")["spec"]["selector"]
+
     assert selector == one("Deployment")["spec"]["selector"]["matchLabels"]
-    assert not selector.items() <= pod["metadata"]["labels"].items()
+    assert len(labels) == 2
+    assert not [entry for entry in labels if selector.items() <= entry.items()]
 
 
 # Webhooks and certificates.

@@ -24,9 +24,11 @@ from tests.harness.wait import until
 from tests.helm.chart import CHART, CRD, IMAGE, earlier, fields_of, loaded, output, run_in, template, umbrella
 
 RELEASE = "dittofs-operator"
+# What `helm test` runs, and what the hook of install and upgrade does.
+TEST, WAIT = "templates/tests/review.yaml", "templates/wait.yaml"
 OF_THE_RELEASE = f"app.kubernetes.io/instance={RELEASE}"
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
-IN_NAMESPACES = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets"
+IN_NAMESPACES = "jobs,deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets"
 OF_NO_RELEASE = "pods,persistentvolumeclaims,secrets,leases"
 WEBHOOKS = ("mutatingwebhookconfigurations", "validatingwebhookconfigurations")
 IN_THE_CLUSTER = ",".join(("clusterroles", "clusterrolebindings", *WEBHOOKS))
@@ -52,10 +54,11 @@ class Installation:
     cluster: ControlPlane
 
     def helm(self, *args: str | Path) -> str:
+        """Runs helm without its hooks: no operator runs here that would answer."""
         return output(self.try_helm(*args))
 
     def try_helm(self, *args: str | Path) -> subprocess.CompletedProcess[str]:
-        return run_in(self.cluster, *args, "--namespace", NAMESPACE)
+        return run_in(self.cluster, *args, "--namespace", NAMESPACE, "--no-hooks")
 
     def kubectl(self, *args: str, **options: Any) -> str:
         return self.cluster.kubectl("--namespace", NAMESPACE, *args, **options).stdout
@@ -138,9 +141,13 @@ def test_its_pods_are_restricted(site: Installation) -> None:
     assert {pod["status"]["phase"] for pod in site.pods()} == {"Pending"}
     assert not site.refusals()
 
-    # The pod of `helm test` is admitted as well.
+    # The pods of `helm test` and of the hook are admitted as well.
     [pod] = [manifest for manifest in hooks() if manifest["kind"] == "Pod"]
-    site.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(without_account(pod)))
+    [job] = [manifest for manifest in hooks(WAIT) if manifest["kind"] == "Job"]
+    waiting = {**pod, "spec": job["spec"]["template"]["spec"]}
+    site.apply(*(manifest for manifest in hooks(WAIT) if manifest["kind"] == "ServiceAccount"))
+    for manifest in (without_account(pod), waiting):
+        site.kubectl("apply", "--dry-run=server", "-f", "-", input=json.dumps(manifest))
 
 
 def test_an_unrestricted_pod_is_refused(site: Installation) -> None:
@@ -149,8 +156,8 @@ def test_an_unrestricted_pod_is_refused(site: Installation) -> None:
     assert 'violates PodSecurity "restricted' in site.refusals()[0]
 
 
-def hooks() -> list[Manifest]:
-    return loaded(template(RELEASE, NAMESPACE, "--show-only", "templates/tests/review.yaml"))
+def hooks(file: str = TEST) -> list[Manifest]:
+    return loaded(template(RELEASE, NAMESPACE, "--show-only", file))
 
 
 def without_account(manifest: Manifest) -> Manifest:
@@ -358,9 +365,7 @@ def test_leader_election_can_be_turned_off_and_on(site: Installation, server_sid
 
 def test_helm_test_notices_unregistered_webhooks(site: Installation, tmp_path: Path) -> None:
     cluster = site.cluster
-    cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
-    cluster.wait_until_established(CRD)
-    site.apply(*(manifest for manifest in hooks() if manifest["kind"] != "Pod"))
+    prepare_reviews(site, TEST)
     with Operator(tmp_path, "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as operator:
         unasked = helm_test(site, tmp_path)
         operator.register(cluster)
@@ -376,13 +381,26 @@ def test_helm_test_notices_unregistered_webhooks(site: Installation, tmp_path: P
     assert "failed calling webhook" in refused.stderr
 
 
+def prepare_reviews(site: Installation, file: str) -> None:
+    """Creates what the pod of the hooks in this file needs."""
+    site.cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
+    site.cluster.wait_until_established(CRD)
+    site.apply(*(manifest for manifest in hooks(file) if manifest["kind"] not in ("Pod", "Job")))
+
+
 def helm_test(site: Installation, folder: Path) -> subprocess.CompletedProcess[str]:
     """Runs the command of the test pod with the pod's account."""
     [pod] = [manifest for manifest in hooks() if manifest["kind"] == "Pod"]
-    [container] = pod["spec"]["containers"]
+    command, environ = as_a_process(site, pod["spec"], folder)
+    return subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
+
+
+def as_a_process(site: Installation, pod: Manifest, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """Returns the command of a pod of helm, which finds its account in the folder, and the environment."""
+    [container] = pod["containers"]
     [option] = container["command"][1:]
-    script, _mounted, namespace = container["args"]
-    token = site.kubectl("create", "token", pod["spec"]["serviceAccountName"])
+    script, _mounted, namespace, seconds = container["args"]
+    token = site.kubectl("create", "token", pod["serviceAccountName"])
 
     # A folder below, because the operator has another ca.crt in this one.
     account = folder / "account"
@@ -392,5 +410,82 @@ def helm_test(site: Installation, folder: Path) -> subprocess.CompletedProcess[s
 
     _, address, port = site.cluster.url.replace("//", "").split(":")
     environ = {"KUBERNETES_SERVICE_HOST": address, "KUBERNETES_SERVICE_PORT": port}
-    command = [sys.executable, option, script, account, namespace]
-    return subprocess.run(command, env=environ, check=False, capture_output=True, text=True)
+    return [sys.executable, option, script, str(account), namespace, seconds], environ
+
+
+# The hook that waits until admission answers.
+
+
+def test_helm_waits_until_admission_answers(site: Installation, tmp_path: Path) -> None:
+    """It goes on waiting while the CustomResourceDefinition, the registration and the operator are missing."""
+    cluster = site.cluster
+    site.apply(*(manifest for manifest in hooks(WAIT) if manifest["kind"] != "Job"))
+    command, environ = as_a_process(site, waiting_pod(), tmp_path)
+
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as hook:
+        assert hook.stdout
+        undefined = next(hook.stdout)
+        cluster.kubectl("apply", "-f", str(CHART / "files/crd.yaml"))
+        unasked = next(line for line in hook.stdout if "the operator was not asked about it" in line)
+        with Operator(tmp_path, "--kubeconfig", cluster.kubeconfig, "--no-reconcile") as operator:
+            operator.register(cluster)
+            answered, error = hook.communicate(timeout=60)
+    cluster.kubectl("delete", ",".join(WEBHOOKS), RELEASE)
+
+    assert undefined.startswith("Waiting for the operator to answer. The API server refused: ")
+    assert unasked.startswith("Waiting for the operator to answer. The DittoServer was admitted, but ")
+    assert (hook.returncode, error) == (0, "")
+    assert "helm-test-has-no-such-secret" in answered
+    # All of them were dry runs.
+    assert site.names("dittoservers") == []
+
+
+def waiting_pod() -> Manifest:
+    [job] = [manifest for manifest in hooks(WAIT) if manifest["kind"] == "Job"]
+    return dict(job["spec"]["template"]["spec"])
+
+
+@pytest.mark.parametrize(
+    ("registered", "reason"),
+    [
+        (False, "The DittoServer was admitted, but the operator was not asked about it."),
+        (True, "failed calling webhook"),
+    ],
+)
+def test_the_wait_ends_and_says_why(site: Installation, tmp_path: Path, registered: bool, reason: str) -> None:
+    prepare_reviews(site, WAIT)
+    if registered:
+        site.apply(*loaded(template(RELEASE, NAMESPACE, "--show-only", "templates/webhooks.yaml")))
+    [*command, _seconds], environ = as_a_process(site, waiting_pod(), tmp_path)
+
+    hook = subprocess.run([*command, "1"], env=environ, check=False, capture_output=True, text=True, timeout=60)
+
+    assert hook.returncode == 1
+    assert hook.stderr.startswith("The operator did not answer an admission review within 1 seconds. ")
+    assert reason in hook.stderr
+
+
+def test_an_api_server_that_is_gone_ends_the_wait(site: Installation, tmp_path: Path) -> None:
+    site.apply(*(manifest for manifest in hooks(WAIT) if manifest["kind"] != "Job"))
+    [*command, _seconds], environ = as_a_process(site, waiting_pod(), tmp_path)
+    (tmp_path / "account/ca.crt").unlink()
+
+    hook = subprocess.run([*command, "1"], env=environ, check=False, capture_output=True, text=True, timeout=60)
+
+    assert hook.returncode == 1
+    assert "The API server cannot be asked: FileNotFoundError" in hook.stderr
+
+
+def test_helm_fails_when_the_wait_does(site: Installation) -> None:
+    """There is no node here, so that the pod of the Job never starts."""
+    options = ("--namespace", NAMESPACE, "--set", "waitForAdmission.timeoutSeconds=1")
+    install = run_in(site.cluster, "install", RELEASE, CHART, *options)
+
+    assert install.returncode != 0
+    assert "failed post-install" in install.stderr
+    assert f"{RELEASE}-wait" in install.stderr
+
+    # The release is there, and can be upgraded as soon as there is an operator; the account of the hook is gone.
+    assert site.names("deployments") == [f"deployment.apps/{RELEASE}"]
+    assert site.names("serviceaccounts,roles", "-l", "app.kubernetes.io/component=wait") == []
+    site.helm("uninstall", RELEASE)

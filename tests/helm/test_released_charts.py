@@ -60,7 +60,8 @@ class Site:
             cluster.create("/apis/storage.k8s.io/v1/storageclasses", {**FAST, "metadata": {"name": name}})
 
     def helm(self, verb: str, chart: Path) -> None:
-        output(run_in(self.cluster, verb, RELEASE, chart, "--namespace", NAMESPACE))
+        # Without the hook that waits for a pod of the operator: there is no node to run one.
+        output(run_in(self.cluster, verb, RELEASE, chart, "--namespace", NAMESPACE, "--no-hooks"))
         self.cluster.wait_until_established(CRD)
 
     def operator(self, name: str, *flags: str) -> Operator:

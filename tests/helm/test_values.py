@@ -88,7 +88,7 @@ def metadata_of(documents: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     for manifest in documents:
         name = f"{manifest['kind']}/{manifest['metadata']['name']}"
         yield name, manifest["metadata"]
-        if manifest["kind"] == "Deployment":
+        if manifest["kind"] in ("Deployment", "Job"):
             yield f"{name}/pods", manifest["spec"]["template"]["metadata"]
 
 
@@ -117,12 +117,12 @@ def test_a_selector_finds_only_pods_of_the_operator() -> None:
     everywhere = {"app.kubernetes.io/component": "operator", "app.kubernetes.io/name": RELEASE}
     documents = render(*EVERYTHING, colliding={"commonLabels": everywhere, "podLabels": everywhere})
 
-    [pod] = [manifest for manifest in documents if manifest["kind"] == "Pod"]
     [deployment] = [manifest for manifest in documents if manifest["kind"] == "Deployment"]
     selector = deployment["spec"]["selector"]["matchLabels"]
 
-    assert selector.items() <= deployment["spec"]["template"]["metadata"]["labels"].items()
-    assert not selector.items() <= pod["metadata"]["labels"].items()
+    selected = {name for name, labels in labels_of(documents).items() if selector.items() <= labels.items()}
+    assert f"Deployment/{RELEASE}/pods" in selected
+    assert not {f"Pod/{RELEASE}-test", f"Job/{RELEASE}-wait", f"Job/{RELEASE}-wait/pods"} & selected
 
 
 @pytest.mark.parametrize("value", OBJECT_LABELS)
@@ -193,12 +193,15 @@ def test_the_provider_decides_on_ca_injection(values: tuple[str, ...], expected:
 def test_hooks_stay_hooks() -> None:
     documents = render(colliding={"commonAnnotations": {"helm.sh/hook": "pre-delete", "helm.sh/hook-weight": "9"}})
     assert annotations("Pod", documents)["helm.sh/hook"] == "test"
+    assert annotations("Job", documents)["helm.sh/hook"] == "post-install,post-upgrade"
+    # Helm creates the Job after its account.
+    assert annotations("Job", documents)["helm.sh/hook-weight"] == "0"
 
 
 def test_the_default_container_of_a_pod_is_the_operator() -> None:
     documents = render(colliding={"podAnnotations": {DEFAULT_CONTAINER: "theirs", "example.com/a": "b"}})
-    [template_metadata] = [metadata for name, metadata in metadata_of(documents) if name.endswith("/pods")]
-    assert template_metadata["annotations"] == {DEFAULT_CONTAINER: "operator", "example.com/a": "b"}
+    [metadata] = [it for name, it in metadata_of(documents) if name == f"Deployment/{RELEASE}/pods"]
+    assert metadata["annotations"] == {DEFAULT_CONTAINER: "operator", "example.com/a": "b"}
 
 
 @pytest.mark.parametrize("release", ["123", "true", "1e3", "null"])
@@ -295,6 +298,45 @@ def test_a_section_that_is_null_is_rejected_by_name(section: str) -> None:
     process = run("template", RELEASE, CHART, "--set", f"{section}=null")
     may_be_absent = section in NAMES or section in LATER_SECTIONS
     assert process.returncode == 0 if may_be_absent else f"missing property '{section}'" in process.stderr
+
+
+@pytest.mark.parametrize(
+    ("values", "waits"),
+    [
+        ((), True),
+        (("waitForAdmission.enabled=false",), False),
+        (("replicas=0",), False),
+        (("rbac.create=false",), False),
+        (("webhook.namespaceSelector.matchLabels.a=b",), False),
+        (("webhook.objectSelector.matchLabels.a=b",), False),
+        (PROVIDED, False),
+        ((*PROVIDED, "certificates.caBundle=QUJD"), True),
+        ((CERT_MANAGER,), True),
+        (("webhook.failurePolicy=Ignore",), True),
+        (("namespaces={one}",), True),
+    ],
+)
+def test_helm_waits_where_somebody_answers(values: tuple[str, ...], waits: bool) -> None:
+    hooks = [it["kind"] for it in render(*values) if it["metadata"]["name"] == f"{RELEASE}-wait"]
+    assert sorted(hooks) == (["Job", "Role", "RoleBinding", "ServiceAccount"] if waits else [])
+
+
+@pytest.mark.parametrize(("values", "namespace"), [((), NAMESPACE), (("namespaces={one,two}",), "one")])
+def test_the_hook_may_only_create_a_server(values: tuple[str, ...], namespace: str) -> None:
+    """In a namespace for which the webhook is called."""
+    [role] = [it for it in render(*values) if (it["kind"], it["metadata"]["name"]) == ("Role", f"{RELEASE}-wait")]
+
+    assert role["metadata"]["namespace"] == namespace
+    assert role["rules"] == [{"apiGroups": ["dittofs.dittofs.com"], "resources": ["dittoservers"], "verbs": ["create"]}]
+
+
+def test_the_hook_says_why_before_it_is_stopped() -> None:
+    """Helm itself waits five minutes by default."""
+    [job] = [manifest for manifest in render() if manifest["kind"] == "Job"]
+    [container] = job["spec"]["template"]["spec"]["containers"]
+
+    assert int(container["args"][-1]) < job["spec"]["activeDeadlineSeconds"] < 300
+    assert job["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-failed"
 
 
 def test_two_operators_without_a_lease_never_overlap() -> None:

@@ -43,8 +43,8 @@ def test_whoever_installs_is_asked_about_all_kinds_of_the_chart() -> None:
     asked = {permission.resource for permission in (*OF_INSTALLATION, *OF_INSTALLATION_IN_CLUSTER)}
     kinds = {f"{manifest['kind'].lower()}s" for manifest in INSTALLED} - {"namespaces"}
 
-    # Helm stores a release in a Secret.
-    assert asked == kinds | {"secrets"}
+    # Helm stores a release in a Secret, and runs the Job that waits until admission answers.
+    assert asked == kinds | {"secrets", "jobs"}
 
 
 def test_all_permissions_are_one_line() -> None:
