@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-h
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz check format manifests schema lock image release cut e2e bench profile picture
+.PHONY: help install run test fuzz check format manifests schema lock image release cut e2e bench profile picture browser
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,14 @@ picture: .venv/bench-installed ## Draw the dashboard for the documentation, from
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bench.lock
 	@touch $@
 
+browser: .venv/browser-installed ## Test the page of status in the Chromium of this machine; PICTURES=docs/how-to takes its pictures
+	@$(BIN)/python -m pytest --verbose tests/browser
+	@$(if $(PICTURES),$(BIN)/python -m tests.browser $(PICTURES))
+
+.venv/browser-installed: .venv/installed requirements-browser.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-browser.lock
+	@touch $@
+
 image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name, BUILDER=... to choose
 	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
 	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
@@ -92,3 +100,4 @@ lock: install ## Lock the dependencies of pyproject.toml at their newest version
 	@$(LOCK) --constraint requirements.lock --extra serve --group dev pyproject.toml --output-file requirements-dev.lock
 	@$(LOCK) --constraint requirements-dev.lock --group build --output-file requirements-build.lock
 	@$(LOCK) --constraint requirements-dev.lock --group bench --output-file requirements-bench.lock
+	@$(LOCK) --constraint requirements-dev.lock --group browser --output-file requirements-browser.lock

@@ -37,6 +37,7 @@ OF_THE_WHOLE = {
     "tests/test_volume_settings.py",
     "tests/test_wishes.py",
     "tests/argocd/test_health_check.py",
+    "tests/browser/test_page.py",
     "tests/controlplane/test_controlplane.py",
     "tests/controlplane/test_proxy.py",
     "tests/fuzz/test_fuzz.py",

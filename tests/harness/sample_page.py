@@ -166,6 +166,13 @@ FILES = SampleServer(
 )
 MUSIC = SampleServer("music", used=(4.1, 3), shares=({"name": "export", "path": "/export", "phase": "Ready"},))
 
+PHOTOS = SampleServer(
+    "photos",
+    since=timedelta(minutes=3),
+    conditions={"Reconciling": ("True", "RollingOut", "pod photos-0 is being replaced by one of the current revision")},
+    used=(1.2, 2.5),
+)
+
 
 def page(*servers: SampleServer, gaps: tuple[str, ...] = ()) -> StatusPage:
     reports = sorted((item.report() for item in servers), key=lambda item: item.rank)
@@ -173,7 +180,7 @@ def page(*servers: SampleServer, gaps: tuple[str, ...] = ()) -> StatusPage:
 
 
 def sample_page() -> StatusPage:
-    return page(FILMS, FILES, MUSIC)
+    return page(FILMS, FILES, MUSIC, PHOTOS)
 
 
 def hostile_server(text: str) -> SampleServer:
