@@ -1,5 +1,5 @@
 # The operator, and only what it needs to run: make image. Any base with Python 3.11 or newer and its venv module will do.
-ARG BASE=docker.io/library/python:3.13-slim
+ARG BASE=docker.io/library/python:3.13-slim@sha256:9d2e5553305c7c7b0097999bb17187c69b921ccd6bc9d40e4bb5ebe652c00285
 
 FROM ${BASE} AS build
 RUN python3 -m venv /build && python3 -m venv --without-pip /opt/dittofs-operator

@@ -6,11 +6,14 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' pyproject.toml)
 IMAGE ?= localhost/dittofs-operator:$(VERSION)
 SECONDS ?= 60
 DIST ?= dist
+# Where the files of a release will be downloaded from, for krew; and what the image is built for: nothing means no image.
+DOWNLOADS ?= https://example.com/dittofs-operator
+PLATFORMS ?= linux/amd64,linux/arm64
 LOCK := $(BIN)/uv pip compile --quiet --universal --no-strip-extras --generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade
 BUILDER ?= $(notdir $(firstword $(shell command -v buildah docker podman)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test fuzz check format manifests schema lock image release cut e2e bench profile picture browser
+.PHONY: help install run test fuzz check format manifests schema lock image release plugin publish cut e2e bench profile picture browser
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,14 +71,20 @@ browser: .venv/browser-installed ## Test the page of status in the Chromium of t
 
 image: ## Build the image with buildah, docker or podman; BASE=... for another base, IMAGE=... for another name, BUILDER=... to choose
 	@test -n "$(BUILDER)" || { echo "No buildah, docker or podman here to build an image with"; exit 1; }
-	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) --tag $(IMAGE) .
+	@$(BUILDER) build $(if $(BASE),--build-arg BASE=$(BASE)) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(shell git rev-parse HEAD) $(BUILD_OPTIONS) $(if $(IMAGE),--tag $(IMAGE)) .
 
 release: install ## Build all files of a release into DIST=dist, the same ones for the same commit; it publishes nothing
-	@$(BIN)/python -m manifests.release build --folder $(DIST)
+	@$(BIN)/python -m manifests.release build --folder $(DIST) --downloads $(DOWNLOADS) --platforms "$(PLATFORMS)" $(if $(PLUGINS),--plugins $(PLUGINS))
+
+plugin: install ## Build kubectl's plugin as a single file for this machine into PLUGINS=plugins
+	@$(BIN)/python -m manifests.release plugin --folder $(or $(PLUGINS),plugins)
 
 cut: install ## Make version NEW=... of what is unreleased
 	@$(BIN)/python -m manifests.release cut "$(NEW)"
 	@$(MAKE) --no-print-directory manifests
+
+publish: install ## List the commands that publish and sign what is in DIST to REGISTRY=...; CONFIRM=yes runs them
+	@$(BIN)/python -m manifests.release publish --folder $(DIST) --registry "$(REGISTRY)" --confirm "$(CONFIRM)"
 
 check: install ## Check style, types and imports (seconds)
 	@$(BIN)/ruff check .
@@ -99,5 +108,6 @@ lock: install ## Lock the dependencies of pyproject.toml at their newest version
 	@$(LOCK) --constraint requirements.lock pyproject.toml --output-file requirements-client.lock
 	@$(LOCK) --constraint requirements.lock --extra serve --group dev pyproject.toml --output-file requirements-dev.lock
 	@$(LOCK) --constraint requirements-dev.lock --group build --output-file requirements-build.lock
+	@$(LOCK) --constraint requirements-dev.lock --group plugin pyproject.toml --output-file requirements-plugin.lock
 	@$(LOCK) --constraint requirements-dev.lock --group bench --output-file requirements-bench.lock
 	@$(LOCK) --constraint requirements-dev.lock --group browser --output-file requirements-browser.lock

@@ -5,15 +5,24 @@ import io
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import IO
 
 
 def pack(archive: Path, files: Mapping[str, Path], time: int) -> None:
-    """Writes a tar.gz with the files under their names. Programs of the source stay executable."""
-    with (
-        archive.open("wb") as raw,
-        gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=time) as compressed,
-        tarfile.open(fileobj=compressed, mode="w", format=tarfile.USTAR_FORMAT) as tar,
-    ):
+    """Writes a tar with the files under their names, compressed unless it is called .tar.
+
+    Programs of the source stay executable.
+    """
+    with archive.open("wb") as raw:
+        if archive.suffix == ".tar":
+            _write(raw, files, time)
+            return
+        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=time) as compressed:
+            _write(compressed, files, time)
+
+
+def _write(stream: IO[bytes] | gzip.GzipFile, files: Mapping[str, Path], time: int) -> None:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, path in sorted(files.items()):
             content = path.read_bytes()
             member = tarfile.TarInfo(name)

@@ -24,13 +24,13 @@ class ReleaseSource:
 
     def tracked_files(self, folder: str) -> list[str]:
         """Returns the files of a folder that git knows, sorted, each relative to it."""
-        return _git(self.path(folder), "ls-files").splitlines()
+        return run_git(self.path(folder), "ls-files").splitlines()
 
 
 def read_source(root: Path = ROOT) -> ReleaseSource:
     """Reads the source. SOURCE_DATE_EPOCH replaces the time of the commit, as it does in other build tools."""
-    time = os.environ.get("SOURCE_DATE_EPOCH") or _git(root, "show", "--no-patch", "--format=%ct", "HEAD")
-    return ReleaseSource(root, project_version(root), _git(root, "rev-parse", "HEAD"), int(time))
+    time = os.environ.get("SOURCE_DATE_EPOCH") or run_git(root, "show", "--no-patch", "--format=%ct", "HEAD")
+    return ReleaseSource(root, project_version(root), run_git(root, "rev-parse", "HEAD"), int(time))
 
 
 def project_version(root: Path = ROOT) -> str:
@@ -38,5 +38,5 @@ def project_version(root: Path = ROOT) -> str:
     return str(tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"])
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def run_git(folder: Path, *arguments: str) -> str:
     return subprocess.run(["git", *arguments], cwd=folder, check=True, capture_output=True, text=True).stdout.strip()

@@ -1,7 +1,7 @@
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,11 +21,14 @@ from tests.harness.shell import Shell
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)  # So that its output belongs to the test.
-def pytest_runtest_call(item: pytest.Function) -> Iterator[None]:
-    cluster = item.funcargs["cluster"]
+def pytest_runtest_call(item: pytest.Function) -> Generator[None, object, object]:
+    cluster = item.funcargs.get("cluster")
+    if cluster is None:
+        return (yield)
+
     assert isinstance(cluster, Cluster)
     with explain_failures(cluster):
-        yield
+        return (yield)
 
 
 @pytest.fixture(scope="session")

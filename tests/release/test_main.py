@@ -2,9 +2,10 @@ import os
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
-from manifests.release.__main__ import build_release, main
+from manifests.release.__main__ import build_files, main
+from manifests.release.plugin import plugin_archive
 from manifests.release.source import project_version, read_source
 from tests.release.repositories import copy_of_this
 
@@ -22,7 +23,7 @@ def test_two_builds_of_a_commit_give_the_same_files(tmp_path: Path, monkeypatch:
 
         folder = tmp_path / f"{name}-release"
         folder.mkdir()
-        build_release(source, folder)
+        build_files(source, folder)
         releases.append({path.name: path.read_bytes() for path in folder.iterdir()})
 
     assert releases[0] == releases[1]
@@ -31,28 +32,56 @@ def test_two_builds_of_a_commit_give_the_same_files(tmp_path: Path, monkeypatch:
         f"dittofs-operator-{project_version()}.spdx.json",
         f"dittofs_operator-{project_version()}-py3-none-any.whl",
         "install.yaml",
-        "SHA256SUMS",
     }
+
+
+@pytest.fixture
+def dist(tmp_path: Path) -> Path:
+    (tmp_path / "dist").mkdir()
+    return tmp_path / "dist"
+
+
+@pytest.fixture
+def plugins(tmp_path: Path) -> Path:
+    (tmp_path / "plugins").mkdir()
+    return tmp_path / "plugins"
+
+
+def run_build(folder: Path, plugins: Path) -> Result:
+    """Builds what needs neither a container nor another interpreter."""
+    options = ("--folder", str(folder), "--plugins", str(plugins), "--downloads", "https://example.com")
+    return CliRunner().invoke(main, ["build", *options])
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis").touch()
-    result = CliRunner().invoke(main, ["build", "--folder", str(tmp_path)])
+    result = run_build(tmp_path, tmp_path)
 
     assert result.exit_code == 1
     assert "holds other things than a release" in result.output
     assert [path.name for path in tmp_path.iterdir()] == ["thesis"]
 
 
-def test_an_earlier_release_is_replaced(tmp_path: Path) -> None:
+def test_an_earlier_release_is_replaced(dist: Path, plugins: Path) -> None:
     for name in ("SHA256SUMS", "earlier"):
-        (tmp_path / name).touch()
+        (dist / name).touch()
 
-    result = CliRunner().invoke(main, ["build", "--folder", str(tmp_path)])
+    result = run_build(dist, plugins)
 
     assert result.exit_code == 0, result.output
-    assert not (tmp_path / "earlier").exists()
-    assert (tmp_path / "SHA256SUMS").read_text() == result.output
+    assert not (dist / "earlier").exists()
+    assert (dist / "SHA256SUMS").read_text() == result.output
+
+
+def test_plugins_of_other_machines_are_part_of_the_release(dist: Path, plugins: Path) -> None:
+    names = [plugin_archive(project_version(), architecture) for architecture in ("amd64", "arm64")]
+    for name in names:
+        (plugins / name).write_text(name)
+
+    result = run_build(dist, plugins)
+
+    assert [name for name in names if f"  {name}\n" in result.output] == names
+    assert [name for name in names if name in (dist / "dittofs.yaml").read_text()] == names
 
 
 @pytest.mark.parametrize("version", ["", "1", "0.0.0-rc1"])
