@@ -4,6 +4,7 @@ The code is the source of the chart's generated files; the chart with its defaul
 step reads the files that the step before it has written.
 """
 
+import base64
 import json
 import re
 import subprocess
@@ -96,10 +97,13 @@ def render_chart(helm: Path, *values: str) -> list[Manifest]:
 
 
 def _chart_metadata() -> str:
-    """Returns Chart.yaml with the version of the project as that of the chart and of its image."""
+    """Returns Chart.yaml with the version of the project as that of the chart and of its image, and with the icon."""
     version = project_version()
     text = (CHART / "Chart.yaml").read_text()
-    return re.sub(r"^(version|appVersion): .*$", rf"\g<1>: {version}", text, flags=re.MULTILINE)
+    text = re.sub(r"^(version|appVersion): .*$", rf"\g<1>: {version}", text, flags=re.MULTILINE)
+    # No host has to serve it, and it is shown without a network.
+    icon = base64.b64encode((CHART / "icon.svg").read_bytes()).decode()
+    return re.sub(r"^icon: .*$", f"icon: data:image/svg+xml;base64,{icon}", text, flags=re.MULTILINE)
 
 
 def _architecture() -> str:

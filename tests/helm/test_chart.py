@@ -1,5 +1,6 @@
 """Renders the chart with helm, without a cluster."""
 
+import base64
 import json
 import os
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -81,6 +83,35 @@ def test_every_version_is_that_of_the_project() -> None:
     assert (chart["version"], chart["appVersion"]) == (version, version)
     assert f"localhost/dittofs-operator:{version}" == IMAGE
     assert f"--build-arg VERSION={version}" in build_command()
+
+
+def test_the_chart_describes_itself() -> None:
+    """As Artifact Hub shows it: what is in YAML there is text in Chart.yaml."""
+    annotations = chart_metadata()["annotations"]
+    [definition] = yaml.safe_load(annotations["artifacthub.io/crds"])
+    [example] = yaml.safe_load(annotations["artifacthub.io/crdsExamples"])
+    crd = yaml.safe_load((CHART / "files/crd.yaml").read_text())
+    names = crd["spec"]["names"]
+
+    assert definition["name"] == crd["metadata"]["name"]
+    assert (definition["kind"], definition["displayName"]) == (names["kind"], names["kind"])
+    assert definition["version"] in [version["name"] for version in crd["spec"]["versions"]]
+    assert example == yaml.safe_load((ROOT / "manifests/samples/minimal.yaml").read_text())
+    assert annotations["artifacthub.io/operator"] == "true"
+
+
+def test_the_icon_needs_no_host() -> None:
+    head, _, content = chart_metadata()["icon"].partition(",")
+    drawing = base64.b64decode(content)
+
+    assert head == "data:image/svg+xml;base64"
+    assert drawing == (CHART / "icon.svg").read_bytes()
+    assert ElementTree.fromstring(drawing).tag == "{http://www.w3.org/2000/svg}svg"
+    assert "href" not in drawing.decode()
+
+
+def chart_metadata() -> Manifest:
+    return dict(yaml.safe_load((CHART / "Chart.yaml").read_text()))
 
 
 # The image.

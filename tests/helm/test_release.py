@@ -322,6 +322,47 @@ def test_an_umbrella_chart_installs_it_twice(site: Installation, tmp_path: Path)
     assert site.names(f"{IN_NAMESPACES},{IN_THE_CLUSTER}", "-l", OF_THE_RELEASE) == []
 
 
+def test_two_releases_coexist(site: Installation) -> None:
+    """The second one is installed, upgraded and uninstalled, and nothing of the first one changes by that."""
+    site.cluster.kubectl("apply", "-f", "-", input="".join(map(namespace_called, ("one", "two", "archive-system"))))
+    second = ("--namespace", "archive-system", "--set", "crds.enabled=false,namespaces={two}", "--no-hooks")
+
+    site.helm("install", RELEASE, CHART, "--set", "namespaces={one}")
+    until(lambda: len(site.pods()) == 2)
+    before = of_the_first_release(site)
+    output(run_in(site.cluster, "install", "archive", CHART, *second))
+    selected = {kind: webhook_namespaces(site, kind) for kind in WEBHOOKS}
+    output(run_in(site.cluster, "upgrade", "archive", CHART, *second, "--set", "replicas=1"))
+    output(run_in(site.cluster, "uninstall", "archive", "--namespace", "archive-system"))
+
+    # Both are registered, each with its own Service and for its own namespaces.
+    services = {(RELEASE, NAMESPACE): ["one"], ("archive-dittofs-operator", "archive-system"): ["two"]}
+    assert [selected[kind] for kind in WEBHOOKS] == [services, services]
+    assert of_the_first_release(site) == before
+    assert site.names(IN_THE_CLUSTER, "-l", "app.kubernetes.io/instance=archive") == []
+
+
+def of_the_first_release(site: Installation) -> dict[str, str]:
+    """Returns the uid and the generation of each of its objects, and of the CustomResourceDefinition."""
+    kinds = f"{IN_NAMESPACES},{IN_THE_CLUSTER}"
+    live = json.loads(site.kubectl("get", kinds, "-l", OF_THE_RELEASE, "-o", "json"))["items"]
+    metadata = {
+        f"{item['kind']}/{item['metadata']['name']}": item["metadata"] for item in [*live, site.get("crd", CRD)]
+    }
+    return {name: f"{entry['uid']} {entry.get('generation')}" for name, entry in metadata.items()}
+
+
+def webhook_namespaces(site: Installation, kind: str) -> dict[tuple[str, str], list[str]]:
+    """Returns the namespaces for which each webhook is called, by the name and the namespace of its Service."""
+    webhooks = [webhook for item in site.items(kind) for webhook in item["webhooks"]]
+    return {
+        (webhook["clientConfig"]["service"]["name"], webhook["clientConfig"]["service"]["namespace"]): webhook[
+            "namespaceSelector"
+        ]["matchExpressions"][0]["values"]
+        for webhook in webhooks
+    }
+
+
 def deployments(site: Installation) -> list[str]:
     return [name.rpartition("/")[2] for name in site.names("deployments")]
 

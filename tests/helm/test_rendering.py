@@ -60,6 +60,22 @@ def test_another_namespace_is_that_of_everything() -> None:
     assert text == template(RELEASE, NAMESPACE, *set_flags(values))
 
 
+@pytest.mark.parametrize("values", [(), ("rbac.create=true", "crds.enabled=false", "serviceMonitor.enabled=true")])
+def test_two_releases_share_no_object(values: tuple[str, ...]) -> None:
+    """Apart from the CustomResourceDefinition, which crds.enabled turns off for one of them."""
+    options = set_flags(values)
+    first, second = (
+        {
+            (it["kind"], it["metadata"].get("namespace"), it["metadata"]["name"])
+            for it in loaded(template(release, namespace, *options))
+        }
+        for release, namespace in (("storage", "storage-system"), ("archive", "archive-system"))
+    )
+
+    assert {kind for kind, _, _ in first & second} == ({"CustomResourceDefinition"} if not values else set())
+    assert not {(kind, name) for kind, _, name in first} & {(kind, name) for kind, _, name in second - first}
+
+
 # The image.
 
 
