@@ -22,6 +22,7 @@ from tests.harness.released_servers import CRD, FOLDER
 from tests.harness.schema_comparison import differences, schema_differences
 from tests.harness.schema_strategies import values
 from tests.harness.server_table import server
+from tests.harness.wait import until
 
 EXAMPLES = 60
 NAMES = sorted(file.parent.parent.parent.name for file in FOLDER.glob(f"*/{CRD}"))
@@ -145,6 +146,8 @@ class Definition:
         return self.client.put(f"{self._path}/files/status{options}", json={**live, "status": value})
 
     def create(self) -> None:
+        # The API server begins to serve a definition a moment after it has reported that it does.
+        until(lambda: self.client.get(self._path).is_success)
         self.client.post(self._path, json=self._server()).raise_for_status()
 
     def _server(self, **parts: Any) -> Manifest:
