@@ -31,9 +31,7 @@ _ELSEWHERE = {
     "`is invalid: spec....`": "fix-a-refused-change.md",
     '`no matches for kind "DittoServer"`': "install.md#install-with-helm",
     "`s3 remote block store requires access_key_id in config`": "use-workload-identity.md#which-server-can-use-it",
-    "`unable to validate against any security context constraint`": (
-        "customize-the-pod.md#remove-the-user-and-group-ids-as-on-openshift"
-    ),
+    "`unable to validate against any security context constraint`": "run-on-openshift.md#create-a-server",
     '`unknown field "spec...."`': "upgrade-and-uninstall.md#upgrade",
     "`Warning:` and a sentence of the operator": "fix-a-refused-change.md",
     "`x509: certificate signed by unknown authority` about an S3 endpoint": (

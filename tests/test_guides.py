@@ -29,6 +29,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/plan-an-edit.md": "tests/e2e/test_guides.py",
     "docs/how-to/recover-a-volume-claim.md": "tests/e2e/test_story.py",
     "docs/how-to/restart-a-server.md": "tests/e2e/test_guides.py",
+    "docs/how-to/run-on-openshift.md": "tests/e2e/test_guides.py",
     "docs/how-to/runbooks.md": "tests/e2e/test_guides.py",
     "docs/how-to/see-how-a-server-is.md": "tests/e2e/test_guides.py",
     "docs/how-to/see-volume-usage.md": "tests/e2e/test_guides.py",
@@ -37,6 +38,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/twelve-incidents.md": "tests/test_incidents.py",
     "docs/how-to/upgrade-and-uninstall.md": "tests/e2e/test_guides.py",
     "docs/how-to/use-an-s3-endpoint-with-a-private-ca.md": "tests/e2e/test_guides.py",
+    "docs/how-to/use-postgres.md": "tests/e2e/test_guides.py",
 }
 # Pages with commands that no test types yet. This list only gets shorter.
 UNTYPED = {

@@ -15,7 +15,7 @@ from tests.e2e.object_store import ObjectStore
 from tests.e2e.registry import PASSWORD, USER, Registry
 from tests.e2e.servers import POD_SECONDS, server, wait_until_ready
 from tests.e2e.stranger import open_shell
-from tests.e2e.test_wishes import ON_DISK
+from tests.e2e.test_wishes import FIRST_ID, ID_RANGE, ON_DISK, POLICIES, RESTRICTED_V2
 from tests.harness.definitions import definition
 from tests.harness.guides import GUIDES, ROOT, blocks, type_page
 from tests.harness.operator_namespace import Namespace
@@ -23,7 +23,6 @@ from tests.harness.shell import Shell
 from tests.harness.wait import until
 
 MIRROR = "images.example.com"
-CONTENT = "what a client has written"
 # About servers that run. The last ones restart the server or change its volumes.
 EVERYDAY = (
     "docs/how-to/see-how-a-server-is.md",
@@ -61,8 +60,31 @@ def block(page: str, word: str) -> str:
     return text
 
 
+def test_a_server_uses_postgres(user: Namespace, shell: Shell) -> None:
+    type_page(GUIDES / "use-postgres.md", shell)
+
+    until(lambda: "the credentials" in user.events("files").get("Restarting", ""), seconds=POD_SECONDS)
+    wait_until_ready(user)
+
+
 def test_servers_in_git_do_not_drift(user: Namespace, shell: Shell) -> None:
     type_page(GUIDES / "keep-servers-in-git.md", shell)
+
+
+def test_the_operator_and_a_server_run_on_openshift(
+    cluster: Cluster, uninstalled: Namespace, user: Namespace, shell: Shell
+) -> None:
+    cluster.kubectl("apply", "-f", str(POLICIES / "restricted-v2.yaml"))
+    for namespace in (uninstalled.namespace, user.namespace):
+        cluster.kubectl("annotate", "namespace", namespace, *(f"{key}={value}" for key, value in ID_RANGE.items()))
+        cluster.kubectl("label", "namespace", namespace, *(f"{key}={value}" for key, value in RESTRICTED_V2.items()))
+    try:
+        type_page(GUIDES / "run-on-openshift.md", shell)
+
+        containers = [pod["spec"]["containers"][0] for pod in uninstalled.list_all("pods")]
+        assert {container["securityContext"]["runAsUser"] for container in containers} == {FIRST_ID}
+    finally:
+        cluster.kubectl("label", "namespace", uninstalled.namespace, *(f"{key}-" for key in RESTRICTED_V2))
 
 
 def test_an_installation_needs_no_internet(
