@@ -7,12 +7,14 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ONLY_BINARY=:all: PIP
 WORKDIR /src
 COPY requirements.lock requirements-build.lock ./
 RUN /build/bin/pip install --quiet --require-hashes -r requirements-build.lock && \
-    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --require-hashes -r requirements.lock
+    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-compile --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY app app
 COPY certs certs
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /build . && \
-    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-deps /build/*.whl
+    /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-compile --no-deps /build/*.whl
+# Two builds give the same image: the time of a source is not in its compiled form, nor is the order of a set.
+RUN PYTHONHASHSEED=0 /opt/dittofs-operator/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/dittofs-operator/lib
 
 FROM ${BASE}
 ARG VERSION=unknown

@@ -31,3 +31,16 @@ def test_what_the_image_contains_is_locked() -> None:
 def test_a_release_tags_no_image() -> None:
     assert "--tag" not in build_command(IMAGE="")
     assert "--tag localhost/dittofs-operator:" in build_command()
+
+
+def test_the_time_of_a_source_is_not_in_the_image() -> None:
+    """Compiled code that is checked by time would be another one in each build, and never up to date in the image."""
+    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    into_image = [line for line in dockerfile.splitlines() if "--python /opt/dittofs-operator" in line]
+
+    assert into_image
+    assert all(
+        line.count(" install ") - line.count("-r requirements-build.lock") == line.count("--no-compile")
+        for line in into_image
+    )
+    assert "--invalidation-mode unchecked-hash /opt/dittofs-operator/lib" in dockerfile
