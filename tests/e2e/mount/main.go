@@ -14,8 +14,6 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
-	"github.com/willscott/go-nfs-client/nfs"
-	"github.com/willscott/go-nfs-client/nfs/rpc"
 )
 
 // system is what mounts everything else.
@@ -120,14 +118,12 @@ func mount(request Request) (*fuse.Server, error) {
 	if options["vers"] != "3" {
 		return nil, fmt.Errorf("only NFS 3 is spoken, not %q", options["vers"])
 	}
-	client, err := rpc.DialTCP("tcp", net.JoinHostPort(request.host, options["port"]), false)
-	if err != nil {
-		return nil, err
-	}
-	share, err := (&nfs.Mount{Client: client}).Mount(request.path, rpc.NewAuthUnix("node1", 0, 0).Auth())
+	share := &Share{net.JoinHostPort(request.host, options["port"]), request.path}
+	target, err := share.dial()
 	if err != nil {
 		return nil, fmt.Errorf("mounting %s:%s failed: %w", request.host, request.path, err)
 	}
+	target.Close()
 
 	_, readOnly := options["ro"]
 	flags := uintptr(syscall.MS_NOSUID | syscall.MS_NODEV)
