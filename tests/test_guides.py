@@ -35,6 +35,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/see-volume-usage.md": "tests/e2e/test_guides.py",
     "docs/how-to/stop-a-server.md": "tests/e2e/test_guides.py",
     "docs/how-to/troubleshoot-a-server.md": "tests/e2e/test_guides.py",
+    "docs/tutorial.md": "tests/e2e/test_tutorial.py",
     "docs/how-to/twelve-incidents.md": "tests/test_incidents.py",
     "docs/how-to/upgrade-and-uninstall.md": "tests/e2e/test_guides.py",
     "docs/how-to/use-an-s3-endpoint-with-a-private-ca.md": "tests/e2e/test_guides.py",
@@ -55,7 +56,6 @@ UNTYPED = {
     "docs/how-to/release.md",
     "docs/how-to/serve-outside-a-cluster.md",
     "docs/reference/logs.md",
-    "docs/tutorial.md",
 }
 # Languages that are no commands, or that show what commands print.
 SHOWN = {"", "json", "mermaid", "powershell", "text", "yaml"}

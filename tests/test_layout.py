@@ -50,6 +50,7 @@ OF_THE_WHOLE = {
     "tests/e2e/test_reproducibility.py",
     "tests/e2e/test_story.py",
     "tests/e2e/test_takeover.py",
+    "tests/e2e/test_tutorial.py",
     "tests/e2e/test_wishes.py",
     "tests/helm/test_chart.py",
     "tests/helm/test_release.py",

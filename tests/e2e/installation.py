@@ -15,6 +15,7 @@ NAME = "dittofs-operator"
 REPLICAS = 2
 CONFIGURATIONS = ("mutatingwebhookconfiguration", "validatingwebhookconfiguration")
 START_SECONDS = 180
+STOP_SECONDS = 90.0
 REPOSITORY, TAG = OPERATOR.split(":")
 
 
@@ -29,6 +30,13 @@ def install(cluster: ControlPlane) -> None:
 def reinstall(cluster: ControlPlane) -> None:
     """Installs the operator again, or brings it back to what it was, whatever has become of it."""
     helm(cluster, "upgrade", "--install", NAME, CHART, *values(), *patiently())
+
+
+def uninstall(operator: Namespace) -> str:
+    """Uninstalls the chart, waits until no pod of it is left, and returns what helm printed."""
+    printed = helm(operator.control_plane, "uninstall", NAME)
+    until(lambda: operator.list_all("pods") == [], seconds=STOP_SECONDS)
+    return printed
 
 
 def helm(cluster: ControlPlane, *args: str | Path) -> str:

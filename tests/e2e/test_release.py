@@ -14,6 +14,7 @@ from tests.e2e.installation import (
     patiently,
     ready_replicas,
     reinstall,
+    uninstall,
     values,
 )
 from tests.e2e.servers import POD_SECONDS, kubectl_apply, read_greeting, server, wait_until_ready
@@ -22,13 +23,6 @@ from tests.harness.wait import until
 from tests.helm.chart import CHART, CRD, earlier, run_in
 
 EARLIER = "earlier"
-
-
-def uninstall(operator: Namespace) -> str:
-    """Uninstalls the chart, waits until no pod of it is left, and returns what helm printed."""
-    output = helm(operator.control_plane, "uninstall", NAME)
-    until(lambda: operator.list_all("pods") == [], seconds=POD_SECONDS)
-    return output
 
 
 def running_state(user: Namespace) -> Any:

@@ -89,6 +89,7 @@ def type_page(page: Path, shell: Shell, instead: Mapping[str, Callable[[], None]
             continue
 
         shown = shell.type(block.commands, fails=block.fails, title=str(block))
+        print(f"{block}\n{block.commands}\n{shown}")
         if following and following.language == "text":
             assert shows(following.text, shown), difference(following, shown)
 
