@@ -14,6 +14,7 @@ from tests.helm.chart import IMAGE
 TYPED: dict[str, str] = {
     "SECURITY.md": "tests/e2e/test_guides.py",
     "docs/explanation/security.md": "tests/e2e/test_guides.py",
+    "docs/how-to/back-up-a-server.md": "tests/e2e/test_guides.py",
     "docs/how-to/check-an-installation.md": "tests/e2e/test_guides.py",
     "docs/how-to/check-manifests.md": "tests/e2e/test_guides.py",
     "docs/how-to/choose-an-image.md": "tests/e2e/test_guides.py",
@@ -29,6 +30,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/plan-an-edit.md": "tests/e2e/test_guides.py",
     "docs/how-to/recover-a-volume-claim.md": "tests/e2e/test_story.py",
     "docs/how-to/restart-a-server.md": "tests/e2e/test_guides.py",
+    "docs/how-to/rotate-s3-credentials.md": "tests/e2e/test_guides.py",
     "docs/how-to/run-on-openshift.md": "tests/e2e/test_guides.py",
     "docs/how-to/runbooks.md": "tests/e2e/test_guides.py",
     "docs/how-to/see-how-a-server-is.md": "tests/e2e/test_guides.py",
@@ -52,7 +54,6 @@ UNTYPED = {
     "docs/how-to/install.md",
     "docs/how-to/manage-certificates.md",
     "docs/how-to/migrate-from-the-go-operator.md",
-    "docs/how-to/rotate-s3-credentials.md",
     "docs/how-to/release.md",
     "docs/how-to/serve-outside-a-cluster.md",
     "docs/reference/logs.md",
@@ -60,7 +61,7 @@ UNTYPED = {
 # Languages that are no commands, or that show what commands print.
 SHOWN = {"", "json", "mermaid", "powershell", "text", "yaml"}
 # What a test does something else for, by the word after `sh`.
-REPLACED = {"install", "keys", "kind", "login"}
+REPLACED = {"adopt", "backup", "install", "keys", "kind", "login"}
 MIN_REASON_WORDS = 3
 
 

@@ -17,12 +17,14 @@ from tests.e2e.servers import POD_SECONDS, server, wait_until_ready
 from tests.e2e.stranger import open_shell
 from tests.e2e.test_wishes import FIRST_ID, ID_RANGE, ON_DISK, POLICIES, RESTRICTED_V2
 from tests.harness.definitions import definition
+from tests.harness.dittofs_standin import BUCKET
 from tests.harness.guides import GUIDES, ROOT, blocks, type_page
 from tests.harness.operator_namespace import Namespace
 from tests.harness.shell import Shell
 from tests.harness.wait import until
 
 MIRROR = "images.example.com"
+CONTENT = "what a client has written"
 # About servers that run. The last ones restart the server or change its volumes.
 EVERYDAY = (
     "docs/how-to/see-how-a-server-is.md",
@@ -69,6 +71,22 @@ def test_a_server_uses_postgres(user: Namespace, shell: Shell) -> None:
 
 def test_servers_in_git_do_not_drift(user: Namespace, shell: Shell) -> None:
     type_page(GUIDES / "keep-servers-in-git.md", shell)
+
+
+def test_a_server_is_restored_from_its_backup(user: Namespace, shell: Shell) -> None:
+    page, files = "back-up-a-server.md", Files(user)
+
+    def back_up() -> None:
+        until(lambda: files.exports() == ["/media"], seconds=POD_SECONDS)
+        assert files.write("media", "a", CONTENT) == ""
+        shell.type(block(page, "backup"))
+        wait_until_ready(user)
+        until(lambda: files.write("media", "a", "an accident") == "", seconds=POD_SECONDS)
+
+    type_page(GUIDES / page, shell, instead={"backup": back_up})
+
+    until(lambda: files.exports() == ["/media"], seconds=POD_SECONDS)
+    assert files.read("media", "a") == CONTENT
 
 
 def test_the_operator_and_a_server_run_on_openshift(
@@ -127,6 +145,22 @@ def test_a_person_looks_after_servers(cluster: Cluster, operator: Namespace, tmp
             type_page(ROOT / page, shell, instead={"install": install_anew})
 
     cluster.kubectl("delete", "namespace", "media", "storage", "--wait=false")
+
+
+def test_keys_of_s3_are_rotated(user: Namespace, shell: Shell) -> None:
+    page, store, files = "rotate-s3-credentials.md", ObjectStore(user), Files(user)
+    store.start(first="first-secret", second="second-secret")
+    user.put_secret("s3-credentials", accessKeyId="first", secretAccessKey="first-secret", endpoint=store.url)
+    s3 = {"credentialsSecretRef": {"secretName": "s3-credentials"}, "bucket": BUCKET}
+    user.apply(server(image=CURRENT, s3=s3, shares=[{"name": "media"}]))
+    wait_until_ready(user)
+    until(lambda: files.exports() == ["/media"], seconds=POD_SECONDS)
+
+    def adopt() -> None:
+        until(lambda: files.write("media", "a", CONTENT) == "second", seconds=POD_SECONDS)
+        shell.type(block(page, "adopt"))
+
+    type_page(GUIDES / page, shell, instead={"adopt": adopt})
 
 
 def test_an_endpoint_has_a_private_ca(user: Namespace, shell: Shell) -> None:

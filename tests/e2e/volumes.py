@@ -55,15 +55,24 @@ class Volumes(Background):
                 if uid not in provided and claim["status"]["phase"] == "Pending":
                     if not _is_source_ready(claim):
                         continue
-                    # A volume that was kept is about to be bound to the claim again.
-                    if not _folder(claim).exists():
-                        self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim)))
+                    if name := self._new_name(claim):
+                        self._cluster.kubectl("create", "-f", "-", input=json.dumps(_volume(claim, name)))
                 elif size == provided.get(uid, size):
                     continue
                 else:
                     self._expand(claim, size)
 
                 provided[uid] = size
+
+    def _new_name(self, claim: dict[str, Any]) -> str | None:
+        """Returns a name for the claim's volume; None when a volume that was kept is about to be bound to it again."""
+        name, uid = _name(claim), claim["metadata"]["uid"]
+        kept = self._cluster.get(f"/api/v1/persistentvolumes/{name}")
+        if kept is None:
+            return name
+        # That of a former claim of this name keeps its data, and stays as it is.
+        former = kept["spec"]["claimRef"].get("uid")
+        return f"{name}-{uid[:8]}" if former not in (None, uid) else None
 
     def _take_snapshots(self) -> None:
         """Copies the volume that each new VolumeSnapshot names."""
@@ -74,7 +83,7 @@ class Volumes(Background):
             namespace, name = snapshot["metadata"]["namespace"], snapshot["metadata"]["name"]
             source = snapshot["spec"]["source"]["persistentVolumeClaimName"]
             claim = self._cluster.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{source}")
-            _copy(_folder(claim), _snapshot_folder(namespace, name))
+            _copy(_folder(_name(claim)), _snapshot_folder(namespace, name))
 
             status = {"readyToUse": True, "restoreSize": claim["status"]["capacity"]["storage"]}
             within = ("--namespace", namespace, "patch", "volumesnapshot", name)
@@ -95,11 +104,12 @@ class Volumes(Background):
 
 
 def _name(claim: dict[str, Any]) -> str:
-    return f"{claim['metadata']['namespace']}-{claim['metadata']['name']}"
+    """Returns the name of the claim's volume, or that of its first one while it has none."""
+    return claim["spec"].get("volumeName") or f"{claim['metadata']['namespace']}-{claim['metadata']['name']}"
 
 
-def _folder(claim: dict[str, Any]) -> Path:
-    return Path(machine.STATE, "volumes", _name(claim))
+def _folder(volume: str) -> Path:
+    return Path(machine.STATE, "volumes", volume)
 
 
 def _snapshot_folder(namespace: str, snapshot: str) -> Path:
@@ -127,8 +137,8 @@ def _copy(source: Path, target: Path) -> None:
     part.rename(target)
 
 
-def _volume(claim: dict[str, Any]) -> dict[str, Any]:
-    name, folder = _name(claim), _folder(claim)
+def _volume(claim: dict[str, Any], name: str) -> dict[str, Any]:
+    folder = _folder(name)
     if source := _source(claim):
         _copy(source, folder)
     else:
