@@ -103,7 +103,11 @@ def test_a_server_without_a_pod_has_none() -> None:
 
 
 def test_messages_of_events_are_masked() -> None:
-    event = {"involvedObject": {"kind": "Pod", "name": "files-0"}, "message": "login with password: hunter22"}
+    event = {
+        "metadata": {"name": "e"},
+        "involvedObject": {"kind": "Pod", "name": "files-0"},
+        "message": "login with password: hunter22",
+    }
     result = report(survey_of(manifest("files", "QuotaExceeded")), ("media", "files"), NOW, [event])
 
     assert "hunter22" in result.events[0].message
