@@ -12,6 +12,8 @@ from tests.helm.chart import IMAGE
 
 # The test that types the commands of a page, or that does what they do.
 TYPED: dict[str, str] = {
+    "CONTRIBUTING.md": ".ci/run",
+    "README.md": ".ci/run",
     "SECURITY.md": "tests/e2e/test_guides.py",
     "docs/explanation/security.md": "tests/e2e/test_guides.py",
     "docs/how-to/back-up-a-server.md": "tests/e2e/test_guides.py",
@@ -45,8 +47,6 @@ TYPED: dict[str, str] = {
 }
 # Pages with commands that no test types yet. This list only gets shorter.
 UNTYPED = {
-    "CONTRIBUTING.md",
-    "README.md",
     "charts/dittofs-operator/README.md",
     "docs/explanation/benchmark.md",
     "docs/explanation/performance.md",
@@ -107,6 +107,15 @@ def test_every_command_is_typed_by_a_test() -> None:
     with_commands = {name(page) for page in pages() if any(block.is_typed for block in blocks(page))}
     assert with_commands - TYPED.keys() == UNTYPED
     assert TYPED.keys() <= with_commands
+
+
+@pytest.mark.parametrize("page", [page for page, script in TYPED.items() if script == ".ci/run"])
+def test_ci_types_every_command_or_the_tutorial_does(page: str) -> None:
+    by_ci = {line.partition(" > ")[0].strip() for line in (ROOT / ".ci/run").read_text().splitlines()}
+    by_tutorial = {line for block in blocks(ROOT / "docs/tutorial.md") for line in block.text.splitlines()}
+    commands = {line for block in blocks(ROOT / page) if block.is_typed for line in block.text.splitlines()}
+
+    assert commands <= by_ci | by_tutorial
 
 
 @pytest.mark.parametrize(("page", "test"), TYPED.items())
