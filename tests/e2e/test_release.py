@@ -65,14 +65,14 @@ def test_a_missing_image_ends_the_installation(cluster: Cluster, operator: Names
 
 
 def test_a_wait_in_vain_tells_why(cluster: Cluster, operator: Namespace) -> None:
-    """The image is there, but the operator does not start."""
+    """The image is there, but the operator does not start. Each try takes as long as the webhooks have time."""
     uninstall(operator)
-    options = values(**{"extraArgs[0]": "--no-such-option", "waitForAdmission.timeoutSeconds": "40"})
+    options = values(**{"extraArgs[0]": "--no-such-option", "waitForAdmission.timeoutSeconds": "120"})
     install = run_in(cluster, "install", NAME, CHART, *options, "--namespace", NAMESPACE)
     reinstall(cluster)
 
     assert install.returncode != 0
-    assert "The operator did not answer an admission review within 30 seconds" in install.stdout + install.stderr
+    assert "The operator did not answer an admission review within 90 seconds" in install.stdout + install.stderr
 
 
 def test_an_upgrade_updates_the_definition_only(
