@@ -13,8 +13,9 @@ COPY app app
 COPY certs certs
 RUN /build/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir /build . && \
     /build/bin/pip --python /opt/dittofs-operator/bin/python install --quiet --no-compile --no-deps /build/*.whl
-# Two builds give the same image: the time of a source is not in its compiled form, nor is the order of a set.
-RUN PYTHONHASHSEED=0 /opt/dittofs-operator/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/dittofs-operator/lib
+# Two builds give the same image: the time of a source is not in its compiled form, nor is the order of a set. Forced, because pip itself
+# imports some of what is installed, and leaves files with times.
+RUN PYTHONHASHSEED=0 /opt/dittofs-operator/bin/python -m compileall -q -f --invalidation-mode unchecked-hash /opt/dittofs-operator/lib
 
 FROM ${BASE}
 ARG VERSION=unknown

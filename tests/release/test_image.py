@@ -43,4 +43,4 @@ def test_the_time_of_a_source_is_not_in_the_image() -> None:
         line.count(" install ") - line.count("-r requirements-build.lock") == line.count("--no-compile")
         for line in into_image
     )
-    assert "--invalidation-mode unchecked-hash /opt/dittofs-operator/lib" in dockerfile
+    assert "compileall -q -f --invalidation-mode unchecked-hash /opt/dittofs-operator/lib" in dockerfile
