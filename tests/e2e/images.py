@@ -5,6 +5,7 @@ It needs buildah, debootstrap and Debian's packages, but no registry.
 
 import os
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,11 +44,7 @@ class Builder:
 
     def archives(self, standin: Path, folder: Path) -> list[Path]:
         """Builds all images and saves them into the folder."""
-        demand_tools()
-        self.cache.mkdir(parents=True, exist_ok=True)
-
-        self._configure()
-        self._build_base()
+        self.prepare_base()
         self._build_operator()
         for image, stage in STAGES.items():
             target = ("--layers", "--target", stage)
@@ -55,10 +52,27 @@ class Builder:
 
         return [self._save(image, folder) for image in (OPERATOR, *STAGES)]
 
+    def prepare_base(self) -> Mapping[str, str]:
+        """Builds the base of the operator's image; returns the variables with which `make image` uses it."""
+        demand_tools()
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self._configure()
+        self._build_base()
+
+        return {**self._settings, **self._variables}
+
     @property
     def _environ(self) -> dict[str, str]:
-        settings = {"CONTAINERS_STORAGE_CONF": str(self.cache / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
-        return {**os.environ, **settings}
+        return {**os.environ, **self._settings}
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        trust = f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"
+        return {"BASE": f"localhost/{BASE}", "BUILD_OPTIONS": f"--network=host {trust}"}
+
+    @property
+    def _settings(self) -> dict[str, str]:
+        return {"CONTAINERS_STORAGE_CONF": str(self.cache / "storage.conf"), "BUILDAH_ISOLATION": "chroot"}
 
     def _configure(self) -> None:
         lines = ("[storage]", 'driver = "overlay"', f'graphroot = "{self.cache / "storage"}"')
@@ -84,10 +98,9 @@ class Builder:
         (self.cache / BASE).touch()
 
     def _build_operator(self) -> None:
-        trust = f"--volume={CERTIFICATES}:{CERTIFICATES}:ro"
-        options = f"BUILD_OPTIONS=--layers --network=host {trust}"
         # The image keeps its default name, which the chart expects.
-        variables = ("BUILDER=buildah", f"BASE=localhost/{BASE}", options)
+        options = f"BUILD_OPTIONS=--layers {self._variables['BUILD_OPTIONS']}"
+        variables = ("BUILDER=buildah", f"BASE={self._variables['BASE']}", options)
         run(f"Building {OPERATOR}", "make", "--directory", ROOT, "image", *variables, environ=self._environ)
 
     def _save(self, image: str, folder: Path) -> Path:
