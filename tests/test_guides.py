@@ -44,6 +44,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/upgrade-and-uninstall.md": "tests/e2e/test_guides.py",
     "docs/how-to/use-an-s3-endpoint-with-a-private-ca.md": "tests/e2e/test_guides.py",
     "docs/how-to/use-postgres.md": "tests/e2e/test_guides.py",
+    "docs/how-to/migrate-from-the-go-operator.md": "tests/e2e/test_takeover.py",
 }
 # Pages with commands that no test types yet. This list only gets shorter.
 UNTYPED = {
@@ -53,7 +54,6 @@ UNTYPED = {
     "docs/how-to/install-the-plugin.md",
     "docs/how-to/install.md",
     "docs/how-to/manage-certificates.md",
-    "docs/how-to/migrate-from-the-go-operator.md",
     "docs/how-to/release.md",
     "docs/how-to/serve-outside-a-cluster.md",
     "docs/reference/logs.md",
@@ -61,7 +61,7 @@ UNTYPED = {
 # Languages that are no commands, or that show what commands print.
 SHOWN = {"", "json", "mermaid", "powershell", "text", "yaml"}
 # What a test does something else for, by the word after `sh`.
-REPLACED = {"adopt", "backup", "install", "keys", "kind", "login"}
+REPLACED = {"adopt", "backup", "install", "keys", "kind", "login", "password"}
 MIN_REASON_WORDS = 3
 
 

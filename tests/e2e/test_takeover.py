@@ -5,6 +5,8 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +14,13 @@ import pytest
 from app.storage.spec import API_VERSION, KIND
 from app.storage.unstructured import Manifest
 from tests.e2e.cluster import Cluster
-from tests.e2e.images import CURRENT
+from tests.e2e.images import CURRENT, PAUSE
 from tests.e2e.installation import NAME, helm, reinstall
 from tests.e2e.servers import POD_SECONDS, is_ready
+from tests.e2e.stranger import open_shell
 from tests.e2e.tenants import Tenant, step, until_all
 from tests.harness import go_operator
+from tests.harness.guides import GUIDES, blocks, type_page
 from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 
@@ -91,6 +95,60 @@ def fill(tenant: Tenant) -> None:
 
 def store(name: str, kind: str, path: str) -> dict[str, str]:
     return {"name": name, "type": kind, "config": json.dumps({"path": path})}
+
+
+def test_a_person_migrates(cluster: Cluster, operator: Namespace, tmp_path: Path) -> None:
+    """The commands of the guide are typed while the server of an earlier Go operator runs."""
+    page = GUIDES / "migrate-from-the-go-operator.md"
+    helm(cluster, "uninstall", NAME)
+    until(lambda: operator.list_all("pods") == [], seconds=POD_SECONDS)
+
+    with Tenant(cluster, CURRENT, "the guide") as tenant, the_go_operator(cluster):
+        run_go_server(tenant, legacy=True)
+        tenant.user.apply(policy("files-baseline"), policy("files-adapter-nfs"))
+        until(lambda: is_running(tenant), seconds=POD_SECONDS)
+        fill(tenant)
+
+        with open_shell(tenant.user, tmp_path) as shell:
+            rename_context(tmp_path / "kubeconfig", "my-cluster")
+            [secret] = [block.text for block in blocks(page) if block.words == ("password",)]
+
+            def save_the_password() -> None:
+                shell.type(secret.replace("password=...", f"password={PASSWORD}"))
+
+            type_page(page, shell, instead={"password": save_the_password})
+
+        until(lambda: is_served(tenant), seconds=POD_SECONDS)
+        assert tenant.files.read("media", "a") == CONTENT
+
+
+@contextmanager
+def the_go_operator(cluster: Cluster) -> Iterator[None]:
+    """Has the Deployment of the Go operator in the cluster, with a program that does nothing."""
+    labels = {"control-plane": "controller-manager"}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "manager", "image": PAUSE}]}}
+    deployment = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "dittofs-operator-controller-manager", "namespace": "dittofs", "labels": labels},
+        "spec": {"selector": {"matchLabels": labels}, "template": template},
+    }
+    cluster.kubectl("create", "namespace", "dittofs")
+    cluster.kubectl("create", "-f", "-", input=json.dumps(deployment))
+    yield
+    cluster.kubectl("delete", "namespace", "dittofs", "--wait=false")
+
+
+def policy(name: str) -> Manifest:
+    """Builds a NetworkPolicy as the Go operator leaves it, which no network of this cluster enforces."""
+    spec = {"podSelector": {"matchLabels": {"app": "dittofs-server", "instance": "files"}}, "ingress": [{}]}
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy", "metadata": {"name": name}, "spec": spec}
+
+
+def rename_context(kubeconfig: Path, name: str) -> None:
+    config = json.loads(kubeconfig.read_text())
+    config["contexts"][0]["name"] = config["current-context"] = name
+    kubeconfig.write_text(json.dumps(config))
 
 
 def test_servers_of_the_go_operator_are_taken_over_with_all_they_have(cluster: Cluster, tenants: Tenants) -> None:
