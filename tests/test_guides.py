@@ -45,6 +45,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/use-an-s3-endpoint-with-a-private-ca.md": "tests/e2e/test_guides.py",
     "docs/how-to/use-postgres.md": "tests/e2e/test_guides.py",
     "docs/how-to/migrate-from-the-go-operator.md": "tests/e2e/test_takeover.py",
+    "docs/how-to/manage-certificates.md": "tests/e2e/test_certmanager.py",
 }
 # Pages with commands that no test types yet. This list only gets shorter.
 UNTYPED = {
@@ -53,7 +54,6 @@ UNTYPED = {
     "docs/explanation/performance.md",
     "docs/how-to/install-the-plugin.md",
     "docs/how-to/install.md",
-    "docs/how-to/manage-certificates.md",
     "docs/how-to/release.md",
     "docs/how-to/serve-outside-a-cluster.md",
     "docs/reference/logs.md",

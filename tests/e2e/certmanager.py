@@ -63,7 +63,8 @@ class CertManager(Background):
 
     def _inject(self, path: str, kind: str) -> None:
         live = self._cluster.get(path)
-        if INJECT not in (live["metadata"].get("annotations") or {}):
+        # There is none until the operator is installed.
+        if live is None or INJECT not in (live["metadata"].get("annotations") or {}):
             return
 
         bundle = base64.b64encode(self.authority.pem).decode()

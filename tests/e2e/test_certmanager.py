@@ -12,7 +12,8 @@ from certs.authority import Authority, certificates
 from tests.controlplane.build import programs
 from tests.e2e.certmanager import CertManager
 from tests.e2e.cluster import Cluster
-from tests.e2e.installation import CONFIGURATIONS, REPLICAS, bundle, served
+from tests.e2e.installation import CONFIGURATIONS, NAME, REPLICAS, bundle, served
+from tests.e2e.installation import helm as helm_in
 from tests.e2e.servers import POD_SECONDS
 from tests.harness.admissions import Admissions, failed_open
 from tests.harness.guides import code_blocks
@@ -51,7 +52,8 @@ def replicas(operator: Namespace) -> set[str]:
 def test_no_admission_fails_during_a_move_to_cert_manager(
     cluster: Cluster, operator: Namespace, user: Namespace
 ) -> None:
-    publish, serve, leave, back = code_blocks("manage-certificates.md", "## Move to cert-manager")
+    watch, publish, serve, leave, back, begin = code_blocks("manage-certificates.md")
+    type_commands(cluster, watch)
     open_before = failed_open(cluster)
     print()
 
@@ -81,7 +83,20 @@ def test_no_admission_fails_during_a_move_to_cert_manager(
 
         assert count_serving(operator, manager.authority) == 0
 
+    begin_with_it(cluster, operator, begin)
     print(f"  {stream.tried} tried in all, {len(stream.failures)} failed")
 
     assert stream.failures == []
     assert failed_open(cluster) == open_before
+
+
+def begin_with_it(cluster: Cluster, operator: Namespace, begin: str) -> None:
+    helm_in(cluster, "uninstall", NAME)
+    until(lambda: replicas(operator) == set(), seconds=POD_SECONDS)
+    operator.kubectl("delete", "secret", "dittofs-operator-serving-cert")
+
+    with CertManager(cluster) as manager:
+        type_commands(cluster, begin)
+        until(lambda: published(cluster) == [(manager.authority.certificate,)] * 2)
+
+        assert count_serving(operator, manager.authority) == REPLICAS
