@@ -215,6 +215,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", FLOODS)
 async def test_a_flood_ends_soon_and_holds_up_nothing(name: str) -> None:
     steps = []

@@ -361,6 +361,7 @@ async def test_results_are_counted(site: Site) -> None:
     }
 
 
+@pytest.mark.alone
 async def test_many_servers_hold_up_nothing_in_the_beginning(site: Site) -> None:
     for number in range(1000):
         site.put_server(f"s{number}", f"10.0.{number // 250}.{number % 250 + 1}")

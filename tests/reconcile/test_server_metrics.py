@@ -191,6 +191,7 @@ async def test_a_leader_that_loses_the_lease_meanwhile_says_nothing(site: Site) 
     assert scrape.result() == ""
 
 
+@pytest.mark.alone
 def test_a_thousand_servers_keep_nobody_waiting(control_plane: ControlPlane) -> None:
     """`pytest -s` shows what a scrape costs, for the reference."""
     sizes: list[int] = []

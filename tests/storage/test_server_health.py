@@ -207,6 +207,7 @@ def test_metrics_say_which_share_has_lost_its_remote_store() -> None:
     assert read_metrics(text) == (None, expected)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     "text",
     [
