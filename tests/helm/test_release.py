@@ -44,7 +44,8 @@ CLAIM = {
 
 # How it is uninstalled without helm.
 UNINSTALL_GUIDE = ROOT / "docs/how-to/upgrade-and-uninstall.md"
-UNINSTALL_COMMANDS = re.findall(r"^kubectl (delete .+)$", UNINSTALL_GUIDE.read_text(), re.MULTILINE)
+UNINSTALL_SECTION = UNINSTALL_GUIDE.read_text().partition("\n## Uninstall with kubectl\n")[2].partition("\n## ")[0]
+UNINSTALL_COMMANDS = re.findall(r"^kubectl (delete .+)$", UNINSTALL_SECTION, re.MULTILINE)
 
 
 @dataclass(frozen=True)
