@@ -16,7 +16,7 @@ class Query:
 
 
 @dataclass(frozen=True)
-class Problem:
+class DashboardProblem:
     """Something that makes a server need attention; `expr` has a series for each server that has it."""
 
     text: str
@@ -78,17 +78,17 @@ _FULLEST = f"max by (namespace, server) ({_USAGE})"
 # What needs attention, the worst first.
 
 PROBLEMS = (
-    Problem("Not ready", "red", f"{_condition('Ready', 'True')} == 0"),
-    Problem("Blocked", "red", f"{_condition('Stalled', 'True')} == 1"),
-    Problem("Expansion rejected", "orange", _phase("ResizeRefused")),
-    Problem("Credentials missing or rejected", "orange", f"{_condition('CredentialsReady', 'False')} == 1"),
-    Problem("Volume nearly full", "orange", f"{_FULLEST} >= {NEARLY_FULL_PERCENT / 100}"),
-    Problem("Container restarts", "yellow", f"{_by_server('container_restarts')} >= {MANY_RESTARTS}"),
-    Problem("Expansion under way", "blue", _phase("Resizing", "FileSystemResizePending")),
+    DashboardProblem("Not ready", "red", f"{_condition('Ready', 'True')} == 0"),
+    DashboardProblem("Blocked", "red", f"{_condition('Stalled', 'True')} == 1"),
+    DashboardProblem("Expansion rejected", "orange", _phase("ResizeRefused")),
+    DashboardProblem("Credentials missing or rejected", "orange", f"{_condition('CredentialsReady', 'False')} == 1"),
+    DashboardProblem("Volume nearly full", "orange", f"{_FULLEST} >= {NEARLY_FULL_PERCENT / 100}"),
+    DashboardProblem("Container restarts", "yellow", f"{_by_server('container_restarts')} >= {MANY_RESTARTS}"),
+    DashboardProblem("Expansion under way", "blue", _phase("Resizing", "FileSystemResizePending")),
 )
 
 
-def _rank(problem: Problem, rank: int) -> str:
+def _rank(problem: DashboardProblem, rank: int) -> str:
     return f'label_replace(({problem.expr}) * 0 + {rank}, "problem", "{problem.text}", "", "")'
 
 

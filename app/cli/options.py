@@ -88,7 +88,7 @@ class Source:
 
     @property
     def title(self) -> str:
-        """What a person calls the cluster or snapshot. Raises OSError, TypeError and ValueError unless it was open."""
+        """Returns the name of the context or snapshot. Raises OSError, TypeError and ValueError unless it was open."""
         if self.snapshot:
             return f"snapshot {self.snapshot.name}"
 

@@ -43,7 +43,7 @@ _TONES = {"red": "bad", "yellow": "warn", "cyan": "busy", "green": "good"}
 
 @dataclass(frozen=True)
 class StatusPage:
-    """What a page is about: the reports in their order, and what could not be read.
+    """The reports on a page in their order, and what could not be read.
 
     `source` says in which cluster or file the servers were, and `scope` which of them were asked for.
     """

@@ -152,6 +152,7 @@ def cell(text: str, columns: int) -> str:
 def wrap(text: str, columns: int, most: int) -> list[str]:
     """Breaks the text into lines, at most so many; the last one says that there is more."""
     lines, rest = [""], one_line(text).split()
+
     while rest:
         word = rest.pop(0)
         line = f"{lines[-1]} {word}".lstrip()
@@ -165,6 +166,7 @@ def wrap(text: str, columns: int, most: int) -> list[str]:
             return [*lines[:-1], fit(f"{lines[-1]} {word} {' '.join(rest)}", columns)]
         else:
             lines.append(word)
+
     return [line for line in lines if line]
 
 

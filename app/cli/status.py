@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 class Detail(Flag):
-    """What is asked in addition to what an overview shows, and costs more: `DRY_RUN` is a review for each server."""
+    """Selects what is asked for beyond an overview, which costs more: `DRY_RUN` is a review for each server."""
 
     EVENTS = auto()
     DRY_RUN = auto()

@@ -12,7 +12,7 @@ NAME = "dittofs-operator"
 
 @dataclass(frozen=True)
 class ReleaseSource:
-    """What is released. `time` is that of the commit, in seconds since 1970: the only time in any file of a release."""
+    """The commit that is released, and its time in seconds since 1970: the only time in any file of a release."""
 
     root: Path
     version: str
