@@ -207,6 +207,8 @@ def test_only_what_is_not_watched_yet_is_requested(operated: OperatorNamespace) 
     operated.put_secret("s3", accessKeyId="id", secretAccessKey="key")
     operated.apply(server(**s3()))
     operated.wait_until_observed("files")
+    # The Event about what was created may be sent after the status.
+    until(lambda: any(request.resource == "events" for request in operated.writes()))
     review = wrap_in_review(
         server("other", **s3()) | {"metadata": {"name": "other", "namespace": operated.namespace}}, "u-2"
     )
