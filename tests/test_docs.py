@@ -14,6 +14,11 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "charts/dittofs-operator/README.md"])
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
+# A subcommand of this project where a command begins, with its arguments; what is left out is an error message.
+CALL = re.compile(
+    r"(?:^|[`$|] ?|bin/)(?:kubectl[ -]dittofs|dittofs-operator) (?!failed to judge)([a-z]+)([^\n`|;>&#)]*)",
+    re.MULTILINE,
+)
 # What happened to a file in an earlier version stays as it was written.
 CURRENT = [page for page in PAGES if page.name != "CHANGELOG.md"]
 
@@ -78,6 +83,25 @@ def test_every_make_target_named_exists(page: Path) -> None:
     code = " ".join(re.findall(r"`+[^`]+`+", text(page)))
 
     assert set(re.findall(r"\bmake ([a-z0-9]+)\b", code)) <= targets
+
+
+@pytest.mark.parametrize("page", CURRENT, ids=name)
+def test_every_subcommand_and_option_named_exists(page: Path) -> None:
+    """Also those in sentences, which no test types."""
+    code = "\n".join(re.findall(r"`+[^`]+`+", text(page)))
+    unknown = []
+    for command, arguments in CALL.findall(code):
+        named = {argument.partition("=")[0] for argument in arguments.split() if argument.startswith("-")}
+        unknown += [(command, name) for name in {"", *named} - options_of(command)]
+
+    assert not unknown
+
+
+def options_of(command: str) -> set[str]:
+    """Returns the options of a subcommand, and the empty one if there is such a subcommand."""
+    if command not in SUMMARIES:
+        return set()
+    return {"", "--help", *(name for option in import_command(command).params for name in option.opts)}
 
 
 @pytest.mark.parametrize("page", CURRENT, ids=name)
