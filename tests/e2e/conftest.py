@@ -11,7 +11,7 @@ from tests.e2e.build import programs
 from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explain_failures
 from tests.e2e.images import SAMPLED, Builder, demand_tools
-from tests.e2e.installation import NAMESPACE, install, reinstall
+from tests.e2e.installation import NAMESPACE, install, reinstall, uninstall
 from tests.e2e.stranger import open_shell
 from tests.e2e.tenants import RESTRICTED
 from tests.e2e.volumes import Volumes
@@ -67,6 +67,13 @@ def shell(user: Namespace, tmp_path: Path) -> Iterator[Shell]:
     """Opens the shell of somebody who types what a page says, in the namespace of `user`."""
     with open_shell(user, tmp_path) as running:
         yield running
+
+
+@pytest.fixture
+def uninstalled(operator: Namespace) -> Namespace:
+    """Has the operator's namespace without the operator; afterwards it is installed as before."""
+    uninstall(operator)
+    return operator
 
 
 @pytest.fixture

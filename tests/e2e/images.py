@@ -33,7 +33,7 @@ STAGES = {
 SUITE = "bookworm"
 BASE = f"{SUITE}-python3"
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-TOOLS = ("buildah", "debootstrap", "runc", "ip", "nft", "iptables")
+TOOLS = ("buildah", "debootstrap", "runc", "ip", "nft", "iptables", "jq")
 
 
 @dataclass(frozen=True)

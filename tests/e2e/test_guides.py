@@ -4,8 +4,6 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
-
 from certs.authority import Authority
 from tests.e2e.cluster import Cluster
 from tests.e2e.file_clients import Files
@@ -18,7 +16,7 @@ from tests.e2e.stranger import open_shell
 from tests.e2e.test_wishes import FIRST_ID, ID_RANGE, ON_DISK, POLICIES, RESTRICTED_V2
 from tests.harness.definitions import definition
 from tests.harness.dittofs_standin import BUCKET
-from tests.harness.guides import GUIDES, ROOT, blocks, type_page
+from tests.harness.guides import GUIDES, ROOT, named_block, type_page
 from tests.harness.operator_namespace import Namespace
 from tests.harness.shell import Shell
 from tests.harness.wait import until
@@ -38,6 +36,7 @@ EVERYDAY = (
     "docs/how-to/label-all-objects.md",
     "docs/how-to/troubleshoot-a-server.md",
     "docs/how-to/runbooks.md",
+    "docs/reference/logs.md",
     "docs/explanation/security.md",
     "SECURITY.md",
     "docs/how-to/pause-a-server.md",
@@ -46,20 +45,6 @@ EVERYDAY = (
     "docs/how-to/expand-a-volume.md",
 )
 SHARES = [{"name": "media", "store": "local"}]
-
-
-@pytest.fixture
-def uninstalled(cluster: Cluster, operator: Namespace) -> Namespace:
-    """Has the operator's namespace without the operator; afterwards it is installed as before."""
-    helm(cluster, "uninstall", NAME)
-    until(lambda: operator.list_all("pods") == [], seconds=POD_SECONDS)
-    return operator
-
-
-def block(page: str, word: str) -> str:
-    """Returns what the page says in its block of this word."""
-    [text] = [block.text for block in blocks(GUIDES / page) if block.words == (word,)]
-    return text
 
 
 def test_a_server_uses_postgres(user: Namespace, shell: Shell) -> None:
@@ -79,7 +64,7 @@ def test_a_server_is_restored_from_its_backup(user: Namespace, shell: Shell) -> 
     def back_up() -> None:
         until(lambda: files.exports() == ["/media"], seconds=POD_SECONDS)
         assert files.write("media", "a", CONTENT) == ""
-        shell.type(block(page, "backup"))
+        shell.type(named_block(GUIDES / page, "backup"))
         wait_until_ready(user)
         until(lambda: files.write("media", "a", "an accident") == "", seconds=POD_SECONDS)
 
@@ -114,7 +99,7 @@ def test_an_installation_needs_no_internet(
     with Registry(cluster, MIRROR, PRIVATE) as registry:
 
         def log_in() -> None:
-            command = block(page, "login").replace("username=...", f"username={USER}")
+            command = named_block(GUIDES / page, "login").replace("username=...", f"username={USER}")
             shell.type(command.replace("password=...", f"password={PASSWORD}"))
 
         type_page(GUIDES / page, shell, instead={"login": log_in})
@@ -139,7 +124,7 @@ def test_a_person_looks_after_servers(cluster: Cluster, operator: Namespace, tmp
 
         def install_anew() -> None:
             helm(cluster, "uninstall", NAME)
-            shell.type(block("check-an-installation.md", "install"))
+            shell.type(named_block(GUIDES / "check-an-installation.md", "install"))
 
         for page in EVERYDAY:
             type_page(ROOT / page, shell, instead={"install": install_anew})
@@ -158,7 +143,7 @@ def test_keys_of_s3_are_rotated(user: Namespace, shell: Shell) -> None:
 
     def adopt() -> None:
         until(lambda: files.write("media", "a", CONTENT) == "second", seconds=POD_SECONDS)
-        shell.type(block(page, "adopt"))
+        shell.type(named_block(GUIDES / page, "adopt"))
 
     type_page(GUIDES / page, shell, instead={"adopt": adopt})
 
@@ -171,7 +156,7 @@ def test_an_endpoint_has_a_private_ca(user: Namespace, shell: Shell) -> None:
     (shell.folder / "private-ca.pem").write_bytes(authority.pem)
 
     def put_keys() -> None:
-        command = block(page, "keys").replace("accessKeyId=...", "accessKeyId=first")
+        command = named_block(GUIDES / page, "keys").replace("accessKeyId=...", "accessKeyId=first")
         command = command.replace("secretAccessKey=...", "secretAccessKey=first-secret")
         shell.type(command.replace("https://minio.storage.svc:9000", store.url))
 

@@ -18,11 +18,14 @@ from tests.e2e.installation import (
     values,
 )
 from tests.e2e.servers import POD_SECONDS, kubectl_apply, read_greeting, server, wait_until_ready
+from tests.harness.guides import named_block
 from tests.harness.operator_namespace import Namespace
+from tests.harness.shell import Shell
 from tests.harness.wait import until
 from tests.helm.chart import CHART, CRD, earlier, run_in
 
 EARLIER = "earlier"
+IN_VAIN = "The operator did not answer an admission review within 90 seconds"
 
 
 def running_state(user: Namespace) -> Any:
@@ -64,15 +67,17 @@ def test_a_missing_image_ends_the_installation(cluster: Cluster, operator: Names
     assert ready_replicas(cluster) == REPLICAS
 
 
-def test_a_wait_in_vain_tells_why(cluster: Cluster, operator: Namespace) -> None:
+def test_a_wait_in_vain_tells_why(cluster: Cluster, operator: Namespace, shell: Shell) -> None:
     """The image is there, but the operator does not start. Each try takes as long as the webhooks have time."""
     uninstall(operator)
     options = values(**{"extraArgs[0]": "--no-such-option", "waitForAdmission.timeoutSeconds": "120"})
     install = run_in(cluster, "install", NAME, CHART, *options, "--namespace", NAMESPACE)
+    log = shell.type(named_block(CHART / "README.md", "logs"))
     reinstall(cluster)
 
     assert install.returncode != 0
-    assert "The operator did not answer an admission review within 90 seconds" in install.stdout + install.stderr
+    assert IN_VAIN in install.stdout + install.stderr
+    assert IN_VAIN in log
 
 
 def test_an_upgrade_updates_the_definition_only(

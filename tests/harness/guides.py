@@ -72,6 +72,12 @@ def blocks(page: Path) -> list[Block]:
     return found
 
 
+def named_block(page: Path, name: str) -> str:
+    """Returns the text of the block that has this name: the word after its language."""
+    [text] = [block.text for block in blocks(page) if block.words == (name,)]
+    return text
+
+
 def type_page(page: Path, shell: Shell, instead: Mapping[str, Callable[[], None]] = _NOTHING) -> None:
     """Types all blocks of a page in order, and compares what the terminal shows.
 
