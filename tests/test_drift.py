@@ -39,7 +39,8 @@ def site(
 ) -> Iterator[OperatorNamespace]:
     """Runs an operator whose webhooks the API server calls."""
     control_plane.kubectl("create", "namespace", "drift")
-    slow = {**FAST, "metadata": {"name": "slow"}, "allowVolumeExpansion": True}
+    # The provisioner of a class cannot change, and other tests leave a class of this name.
+    slow = {**FAST, "metadata": {"name": "slow"}, "provisioner": "example.com/slow", "allowVolumeExpansion": True}
     snapshots = definition("snapshot.storage.k8s.io", "VolumeSnapshot", "volumesnapshots")
     control_plane.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, (slow, snapshots))))
     control_plane.wait_until_established(snapshots["metadata"]["name"])
@@ -52,6 +53,8 @@ def site(
     for kind in ("mutatingwebhookconfiguration", "validatingwebhookconfiguration"):
         control_plane.kubectl("delete", kind, "drift")
     control_plane.kubectl("delete", "namespace", "drift", "--wait=false")
+    control_plane.kubectl("delete", "storageclass", "slow")
+    control_plane.kubectl("delete", "crd", snapshots["metadata"]["name"])
 
 
 def manifests() -> list[Manifest]:
