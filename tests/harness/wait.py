@@ -12,11 +12,19 @@ _DEADLINE_SECONDS = 120.0
 
 
 def until(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS, pause: float = _PAUSE_SECONDS) -> None:
-    """Fails when the condition does not hold within so many seconds."""
+    """Fails when the condition does not hold within so many seconds.
+
+    A check that takes long is made less often, because it takes time from what it waits for.
+    """
     deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"the condition did not hold within {seconds:.0f} s"
-        time.sleep(pause)
+    while True:
+        begun = time.monotonic()
+        if holds():
+            return
+
+        ended = time.monotonic()
+        assert ended < deadline, f"the condition did not hold within {seconds:.0f} s"
+        time.sleep(max(pause, 2 * (ended - begun)))
 
 
 async def until_async(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS) -> None:
