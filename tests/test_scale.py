@@ -38,7 +38,7 @@ from tests.harness.operator_process import Operator
 from tests.harness.server_table import s3, server, storage
 from tests.harness.wait import until
 
-SOME, SHARING = 300, 200
+SOME, SHARING = 150, 100
 IDLE_SECONDS = 30
 MOST_MEGABYTES = 115
 MOST_MILLISECONDS = 100

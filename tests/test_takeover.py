@@ -350,13 +350,17 @@ class KilledAfterWrite(Cluster):
 
 
 async def test_a_takeover_that_is_interrupted_is_completed(site: Takeover) -> None:
-    """Lets the operator die after each of its writes. `pytest -s` shows the figures."""
+    """Lets the operator die after each of its writes but those to the status, on which nothing depends.
+
+    `pytest -s` shows the figures.
+    """
     undisturbed = await take_over_interrupted(site, 0)
     print(*undisturbed, sep="\n")
 
-    for at in range(1, len(undisturbed) + 1):
+    writes = [at for at, write in enumerate(undisturbed, start=1) if not write.endswith("/status")]
+    for at in writes:
         await take_over_interrupted(site, at)
-    print(f"{len(undisturbed)} writes, interrupted after each one, and 1 restart each time")
+    print(f"{len(undisturbed)} writes, interrupted after {len(writes)} of them, and 1 restart each time")
 
 
 async def take_over_interrupted(site: Takeover, at: int) -> list[str]:
