@@ -37,6 +37,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("release")
     (folder / "scratch").mkdir()
     clone = copy_of_this(folder / "clone", time=1_700_000_000)
+    add_a_change(clone / "CHANGELOG.md")
     person = {f"GIT_{role}_{part}": "a@localhost" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
     environ = os.environ | base_of_image() | person | {"PLATFORMS": platform_of_image()}
 
@@ -44,6 +45,12 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
         type_page(GUIDES / "release.md", shell)
 
     return clone
+
+
+def add_a_change(changelog: Path) -> None:
+    """Lets a version be cut also right after another one."""
+    heading = "## Unreleased\n"
+    changelog.write_text(changelog.read_text().replace(heading, f"{heading}\n- A change.\n", 1))
 
 
 def base_of_image() -> Mapping[str, str]:

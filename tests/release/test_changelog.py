@@ -59,6 +59,8 @@ def test_an_unknown_version_has_no_notes() -> None:
 
 def test_the_changelog_of_the_project_can_be_cut() -> None:
     text = (ROOT / "CHANGELOG.md").read_text()
-
     assert text.count("\n## Unreleased\n") == 1
+
+    text = text.replace("\n## Unreleased\n", "\n## Unreleased\n\n- A change.\n")
+
     assert notes(cut_changelog(text, "999.0.0", DAY), "999.0.0") == notes(text, "Unreleased")

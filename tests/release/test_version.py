@@ -10,16 +10,19 @@ from manifests.release.source import ROOT, project_version
 from manifests.release.version import cut_version
 
 DAY = date(2026, 11, 28)
+# Without a version: which ones the project has, and whether it has changed since, is not what these tests are about.
+CHANGELOG = "# Changelog\n\n## Unreleased\n\n- A change.\n"
 PAGES = [ROOT / "README.md", ROOT / "charts/dittofs-operator/README.md", *(ROOT / "docs").rglob("*.md")]
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """Returns a copy of the files that a version is cut in."""
-    for path in [*PAGES, ROOT / "pyproject.toml", ROOT / "CHANGELOG.md"]:
+    """Returns a copy of the files that a version is cut in, with another changelog."""
+    for path in [*PAGES, ROOT / "pyproject.toml"]:
         copy = tmp_path / path.relative_to(ROOT)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
+    (tmp_path / "CHANGELOG.md").write_text(CHANGELOG)
     return tmp_path
 
 
@@ -61,4 +64,4 @@ def test_a_cut_that_is_refused_changes_no_file(repository: Path) -> None:
         cut_version(repository, "nine", DAY)
 
     assert (repository / "pyproject.toml").read_text() == (ROOT / "pyproject.toml").read_text()
-    assert (repository / "CHANGELOG.md").read_text() == (ROOT / "CHANGELOG.md").read_text()
+    assert (repository / "CHANGELOG.md").read_text() == CHANGELOG
