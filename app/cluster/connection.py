@@ -21,6 +21,8 @@ from app.settings import release
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 # The kubelet rotates the token of a service account.
 TOKEN_REFRESH_SECONDS = 60.0
+# The kernel asks after 30 seconds of silence, then every 10, and gives up after a minute.
+KEEP_ALIVE = {"TCP_KEEPIDLE": 30, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
 # How many turns the event loop needs at most to learn that a connection has ended, and to close it.
 CLOSING_TURNS = 100
 
@@ -85,6 +87,7 @@ async def connect(
 
     def open_socket(address: tuple[Any, ...]) -> socket.socket:
         opened = socket.socket(*address[:3])
+        _keep_alive(opened)
         sockets.add(opened)
         return opened
 
@@ -95,6 +98,15 @@ async def connect(
             yield connection
     finally:
         await _close(sockets)
+
+
+def _keep_alive(opened: socket.socket) -> None:
+    """Has the kernel end a connection whose other end is gone, also while a watch has nothing to say."""
+    opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in KEEP_ALIVE.items():
+        # Each system has its own, and knows a default for the others.
+        if (option := getattr(socket, name, None)) is not None:
+            opened.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 async def _close(sockets: Iterable[socket.socket]) -> None:

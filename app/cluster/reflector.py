@@ -195,9 +195,11 @@ class Reflector:
         else:
             query += [("resourceVersion", self._version)]
 
+        # An API server before 1.32 may send no bookmark while nothing changes: only the end of its watches is certain.
+        idle_seconds = self._idle_seconds if self.streams_lists else seconds + self._idle_seconds
         begun = turn = monotonic()
         try:
-            async with aclosing(self._cluster.watch(self._selection, query, self._idle_seconds)) as lines:
+            async with aclosing(self._cluster.watch(self._selection, query, idle_seconds)) as lines:
                 async for line in lines:
                     yield _parse_event(line)
                     if monotonic() - turn > EVENT_LOOP_TURN_SECONDS:

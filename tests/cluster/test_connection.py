@@ -322,3 +322,23 @@ asyncio.run(main())
 """
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "\n"
+
+
+@pytest.mark.anyio
+async def test_the_kernel_notices_that_the_other_end_is_gone(control_plane: ControlPlane) -> None:
+    """A watch may be silent for minutes, in which nothing else would."""
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        await cluster.version()
+        seconds = seconds_until_probed(urlsplit(control_plane.url).port)
+
+    assert any(0 < remaining <= 30 for remaining in seconds)
+
+
+def seconds_until_probed(port: int | None) -> list[float]:
+    """Returns after how much silence the kernel asks the other end of each connection of this process to that port."""
+    # The descriptor that lists them is closed by then.
+    opened = {str(entry.readlink()) for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()}
+    lines = [line.split() for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]]
+    timers = [line[5] for line in lines if line[2].endswith(f":{port:04X}") and f"socket:[{line[9]}]" in opened]
+    # The timer 02 keeps a connection alive; its time is in hundredths of a second.
+    return [int(timer[3:], 16) / 100 for timer in timers if timer.startswith("02:")]

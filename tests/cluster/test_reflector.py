@@ -230,6 +230,22 @@ async def test_an_idle_watch_is_restarted(
         await until_async(lambda: names(store) == {"late"})
 
 
+async def test_without_streamed_lists_a_watch_may_be_idle(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an API server sends no bookmark while nothing changes."""
+    store = Store()
+    async with Cluster.connect(control_plane.kubeconfig) as cluster:
+        reflector = Reflector(cluster, Selection(CONFIG_MAPS, namespace), store, idle_seconds=1)
+        reflector.streams_lists = False
+        async with running(reflector):
+            await asyncio.sleep(3)
+            create(control_plane, namespace, "late")
+            await until_async(lambda: names(store) == {"late"})
+
+    assert not [record for record in caplog.records if record.getMessage() == "watch broken"]
+
+
 async def test_a_forbidden_list_is_a_gap_until_allowed(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.kubectl("-n", namespace, "create", "serviceaccount", "few-rights")
     store = Store()
