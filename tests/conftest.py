@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 from app.cluster.client import Selection
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS
 from app.storage.crd import custom_resource_definition
-from tests.controlplane.build import programs
+from tests.controlplane.build import minor, programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import S3, STANDIN
 from tests.harness.log_lines import record_lines
@@ -33,6 +33,13 @@ def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Begins with the files that run a control plane: those take longest, and one at the end would run alone."""
     slow = {item.path for item in items if "control_plane" in item.fixturenames or "ControlPlane" in vars(item.module)}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skips what the Kubernetes of this run does not do yet."""
+    for mark in item.iter_markers("since"):
+        if minor() < mark.args[0]:
+            pytest.skip(f"Kubernetes is known to do this from 1.{mark.args[0]} on")
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,6 @@
 Both tools apply on the server side as a field manager of their own; Argo CD also on the client side, as kubectl does.
 """
 
-import json
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
@@ -42,7 +41,7 @@ def site(
     # The provisioner of a class cannot change, and other tests leave a class of this name.
     slow = {**FAST, "metadata": {"name": "slow"}, "provisioner": "example.com/slow", "allowVolumeExpansion": True}
     snapshots = definition("snapshot.storage.k8s.io", "VolumeSnapshot", "volumesnapshots")
-    control_plane.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, (slow, snapshots))))
+    control_plane.kubectl("apply", "-f", "-", input=yaml.safe_dump_all([slow, snapshots]))
     control_plane.wait_until_established(snapshots["metadata"]["name"])
 
     site = OperatorNamespace(control_plane, "drift", tmp_path_factory.mktemp("operator"), self_managed=True)

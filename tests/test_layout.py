@@ -45,6 +45,7 @@ OF_THE_WHOLE = {
     "tests/e2e/test_admission.py",
     "tests/e2e/test_certmanager.py",
     "tests/e2e/test_guides.py",
+    "tests/e2e/test_install_guides.py",
     "tests/e2e/test_lifecycle.py",
     "tests/e2e/test_release.py",
     "tests/e2e/test_reproducibility.py",

@@ -16,6 +16,7 @@ from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from app.storage.webhook_configurations import VALIDATE_TIMEOUT_SECONDS
 from manifests.wishes import WISHES
+from tests.controlplane.build import TEMPLATES_CHECKED
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.definitions import definition
 from tests.harness.operator_process import Operator
@@ -380,6 +381,7 @@ class TestASectionForThePod:
             "ResourceRequirements in Kubernetes 1.36; did you mean limits?"
         ]
 
+    @pytest.mark.since(TEMPLATES_CHECKED)
     def test_is_rejected_for_what_no_schema_says(self, kubectl: Kubectl) -> None:
         requests = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
 
@@ -412,6 +414,7 @@ class TestASectionForThePod:
 
         assert (admitted.returncode, admitted.stderr) == (0, "")
 
+    @pytest.mark.since(TEMPLATES_CHECKED)
     def test_of_a_server_that_runs_is_tried_as_well(self, kubectl: Kubectl) -> None:
         kubectl.apply(server())
         kubectl("create", "-f", "-", manifest=yaml.safe_dump(render(read(server()).server)[-1]))

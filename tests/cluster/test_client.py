@@ -21,7 +21,7 @@ from app.cluster.errors import ClusterError, Conflict, Forbidden, Invalid, NotFo
 from app.cluster.reader import CONFIG_MAPS, EVENTS, SECRETS, STATEFUL_SETS, STORAGE_CLASSES, Resource
 from app.storage.facts import DryRun
 from certs.authority import Authority
-from tests.controlplane.build import programs
+from tests.controlplane.build import TEMPLATES_CHECKED, programs
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.endpoints import address, failure, kubeconfig, listening, trusting_kubeconfig
 from tests.harness.raw_server import raw_server
@@ -628,6 +628,7 @@ class TestADryRun:
         assert control_plane.get(f"/apis/apps/v1/namespaces/{namespace}/statefulsets")["items"] == []
 
     @pytest.mark.anyio
+    @pytest.mark.since(TEMPLATES_CHECKED)
     async def test_names_each_field_that_is_invalid(self, control_plane: ControlPlane, namespace: str) -> None:
         resources = {"requests": {"cpu": 2}, "limits": {"cpu": 1, "memory": "-1Gi"}}
 

@@ -343,6 +343,7 @@ async def test_a_secret_is_fetched_again_after_a_change(namespace: str, cluster:
     assert informers.known_facts(needs)[1] == NO_NEEDS
 
 
+@pytest.mark.since(32)
 async def test_generated_secrets_are_read_at_once(crd: None, namespace: str, cluster: Cluster) -> None:
     owner = owner_of(await create_server(cluster, namespace))
     generated, foreign = jwt_secret(owner, MARKER.encode()), named("foreign", namespace, app="dittofs-server")

@@ -60,10 +60,8 @@ def pod(node: str) -> dict[str, Any]:
 @pytest.fixture
 def live(control_plane: ControlPlane, crd: None, namespace: str) -> ControlPlane:
     """Creates a server with its objects, and another claim. The pod's node is named like the namespace."""
-    manifests = "---\n".join(
-        json.dumps(manifest) + "\n" for manifest in (server(), CLAIM, STRAY, SERVICE, pod(namespace))
-    )
-    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input=manifests)
+    manifests = (server(), CLAIM, STRAY, SERVICE, pod(namespace))
+    control_plane.kubectl("apply", "--namespace", namespace, "-f", "-", input="\n".join(map(json.dumps, manifests)))
     return control_plane
 
 

@@ -16,6 +16,8 @@ REQUIRED = ("kube-apiserver", "etcd", "kubectl")
 PROGRAMS = (*REQUIRED, "kube-controller-manager")
 FOLDER = Path(__file__).parent
 BOUNDS = ("oldest", "newest")
+# The minor version from which on the API server checks the pod template of a StatefulSet.
+TEMPLATES_CHECKED = 34
 
 
 def programs(environ: Mapping[str, str]) -> Path:
@@ -57,6 +59,11 @@ def go_module(folder: Path = FOLDER) -> GoModule:
 def version(folder: Path = FOLDER) -> str:
     """Returns the version of Kubernetes, such as v1.36.3."""
     return required_version(folder, "k8s.io/kubernetes")
+
+
+def minor() -> int:
+    """Returns the minor version of Kubernetes that the tests run with."""
+    return int(version(module_folder(os.environ)).split(".")[1])
 
 
 if __name__ == "__main__":

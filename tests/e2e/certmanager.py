@@ -27,7 +27,7 @@ class CertManager(Background):
     def __enter__(self) -> Self:
         kinds = {"Certificate": "certificates", "Issuer": "issuers"}
         definitions = [definition("cert-manager.io", kind, plural) for kind, plural in kinds.items()]
-        self._cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, definitions)))
+        self._cluster.kubectl("apply", "-f", "-", input="\n".join(map(json.dumps, definitions)))
         names = [f"crd/{manifest['metadata']['name']}" for manifest in definitions]
         self._cluster.kubectl("wait", "--for=condition=Established", *names)
         return super().__enter__()

@@ -35,7 +35,7 @@ class Volumes(Background):
 
     def __enter__(self) -> Self:
         crd = definition("snapshot.storage.k8s.io", "VolumeSnapshot", "volumesnapshots")
-        self._cluster.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, [STORAGE_CLASS, crd])))
+        self._cluster.kubectl("apply", "-f", "-", input="\n".join(map(json.dumps, [STORAGE_CLASS, crd])))
         self._cluster.kubectl("wait", "--for=condition=Established", f"crd/{crd['metadata']['name']}")
         # kubectl asks again after a 429, as long as the API server does not serve the new definition yet.
         self._cluster.kubectl("get", "volumesnapshots")

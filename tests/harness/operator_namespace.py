@@ -71,7 +71,7 @@ class Namespace:
         return self.control_plane.kubectl("--namespace", self.namespace, *args, **options).stdout
 
     def apply(self, *manifests: Manifest) -> None:
-        self.kubectl("apply", "-f", "-", input="\n---\n".join(map(json.dumps, manifests)))
+        self.kubectl("apply", "-f", "-", input="\n".join(map(json.dumps, manifests)))
 
     def patch(self, kind: str, name: str, **change: Any) -> None:
         self.control_plane.patch(f"{self._path(kind)}/{name}", change)
