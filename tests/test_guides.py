@@ -36,7 +36,7 @@ TYPED: dict[str, str] = {
     "docs/how-to/pause-a-server.md": "tests/e2e/test_guides.py",
     "docs/how-to/plan-an-edit.md": "tests/e2e/test_guides.py",
     "docs/how-to/recover-a-volume-claim.md": "tests/e2e/test_story.py",
-    "docs/how-to/release.md": "tests/e2e/test_reproducibility.py",
+    "docs/how-to/release.md": "tests/e2e/releases.py",
     "docs/how-to/restart-a-server.md": "tests/e2e/test_guides.py",
     "docs/how-to/rotate-s3-credentials.md": "tests/e2e/test_guides.py",
     "docs/how-to/run-on-openshift.md": "tests/e2e/test_guides.py",
@@ -203,6 +203,7 @@ def test_what_runs_in_the_background_goes_on(tmp_path: Path, shell: Shell) -> No
         ("a\n...\nz\n", "a\nz\n"),
         ("pod/... created\n", "pod/a-b created\n"),
         ("(a) [b] *\n", "(a) [b] *\n"),
+        ("a\nb\n", 'a\nI1128 11:08:35.300110   28523 reflector.go:664] "Warning: watch ended with error"\nb\n'),
     ],
 )
 def test_stable_parts_are_compared(expected: str, shown: str) -> None:

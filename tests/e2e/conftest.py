@@ -12,6 +12,7 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.explanation import explain_failures
 from tests.e2e.images import SAMPLED, Builder, demand_tools
 from tests.e2e.installation import NAMESPACE, install, reinstall, uninstall
+from tests.e2e.releases import Releases
 from tests.e2e.stranger import open_shell
 from tests.e2e.tenants import RESTRICTED
 from tests.e2e.volumes import Volumes
@@ -50,6 +51,18 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Confi
             yield running
 
         assert not machine.containers()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def releases(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Releases | None]:
+    """Builds two releases beside the tests, once the images of the cluster are built, if a test asks for one."""
+    if not any("release" in item.fixturenames for item in request.session.items if isinstance(item, pytest.Function)):
+        yield None
+        return
+
+    request.getfixturevalue("cluster")
+    with Releases(tmp_path_factory.mktemp("releases")) as building:
+        yield building
 
 
 @pytest.fixture

@@ -29,10 +29,9 @@ def remove(cluster: Cluster) -> None:
     cluster.kubectl("delete", "crd", "--ignore-not-found", CRD)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def removed(cluster: Cluster) -> Iterator[Callable[[], None]]:
-    """Removes the operator, and returns how to do it again; afterwards it is installed as before."""
-    remove(cluster)
+    """Returns how to remove the operator; after all tests it is installed as before."""
     yield partial(remove, cluster)
     remove(cluster)
     install(cluster)
@@ -45,9 +44,25 @@ def images(cluster: Cluster, namespace: str = NAMESPACE) -> set[str]:
     return set(cluster.kubectl("get", "deployment", *about, "-o", "jsonpath={..image}").stdout.split())
 
 
+def test_the_operator_serves_a_cluster_from_outside(uninstalled: Namespace, user: Namespace, shell: Shell) -> None:
+    """It comes first: the others remove what is installed."""
+    page, home = GUIDES / "serve-outside-a-cluster.md", shell.folder.parent / "home"
+    (home / ".kube").mkdir()
+    (home / ".kube/config").write_bytes((shell.folder.parent / "kubeconfig").read_bytes())
+    (shell.folder / ".venv").symlink_to(ROOT / ".venv")
+
+    def serve() -> None:
+        shell.type(named_block(page, "serve").strip() + " &")
+        user.apply(server())
+        wait_until_ready(user)
+
+    type_page(page, shell, instead={"serve": serve})
+
+
 def test_the_operator_is_installed_in_each_way(
     cluster: Cluster, removed: Callable[[], None], user: Namespace, shell: Shell
 ) -> None:
+    removed()
     tenants = [Namespace(cluster, name) for name in TENANTS]
     for name in TENANTS:
         cluster.kubectl("create", "namespace", name)
@@ -93,21 +108,8 @@ def test_the_chart_is_installed_as_its_readme_says(cluster: Cluster, removed: Ca
         removed()
         shell.type(named_block(README, "network"))
 
+    removed()
     type_page(README, shell, instead={"logs": lambda: None, "network": install_on_the_network_of_the_nodes})
 
     hosts = cluster.kubectl("get", "pods", "--namespace", NAMESPACE, "-o", "jsonpath={..hostNetwork}").stdout
     assert set(hosts.split()) == {"true"}
-
-
-def test_the_operator_serves_a_cluster_from_outside(uninstalled: Namespace, user: Namespace, shell: Shell) -> None:
-    page, home = GUIDES / "serve-outside-a-cluster.md", shell.folder.parent / "home"
-    (home / ".kube").mkdir()
-    (home / ".kube/config").write_bytes((shell.folder.parent / "kubeconfig").read_bytes())
-    (shell.folder / ".venv").symlink_to(ROOT / ".venv")
-
-    def serve() -> None:
-        shell.type(named_block(page, "serve").strip() + " &")
-        user.apply(server())
-        wait_until_ready(user)
-
-    type_page(page, shell, instead={"serve": serve})

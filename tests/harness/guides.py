@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent.parent
 GUIDES = ROOT / "docs/how-to"
 ANYTHING = "..."
 _FENCE = re.compile(r"^( *)```([^`\n]*)\n(.*?)^ *``` *$", re.MULTILINE | re.DOTALL)
+_LOG_LINE = re.compile(r"^[IWEF]\d{4} [\d:.]+ +\d+ \w+\.go:\d+\] .*\n", re.MULTILINE)
 _NOTHING: Mapping[str, Callable[[], None]] = {}
 
 
@@ -104,8 +105,10 @@ def shows(expected: str, shown: str) -> bool:
     """Tells whether a terminal shows what is expected.
 
     `...` stands for anything within a line, and for any number of lines if it is one. How wide a gap between words is
-    does not count, because the columns of a table depend on their content.
+    does not count, because the columns of a table depend on their content. What client-go logs in helm and kubectl,
+    such as that a watch has ended, does not count either.
     """
+    shown = _LOG_LINE.sub("", shown)
     pattern = "".join(_line_pattern(line.rstrip()) for line in expected.rstrip().splitlines())
     lines = "".join(f"{line.rstrip()}\n" for line in shown.rstrip().splitlines())
     return re.fullmatch(pattern, lines) is not None
