@@ -24,7 +24,7 @@ from tests.harness.operator_namespace import Namespace
 from tests.harness.wait import until
 from tests.helm.chart import CHART
 
-WANTED = 20_000
+WANTED = 10_000
 # Renewed at two thirds: the certificate after 55 s, the CA after 95 s.
 DAYS, CA_DAYS = 0.00095, 0.00165
 # Time for a CA to be renewed twice, and for a rolling update.
