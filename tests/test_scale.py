@@ -36,6 +36,7 @@ from tests.harness.fleet import (
 from tests.harness.operator_namespace import OperatorNamespace, Request
 from tests.harness.operator_process import Operator
 from tests.harness.server_table import s3, server, storage
+from tests.harness.slowness import slowness
 from tests.harness.wait import until
 
 SOME, SHARING = 150, 100
@@ -199,6 +200,7 @@ def test_a_thousand_servers_take_little_memory_and_delay_no_review(
         operated.kubectl("annotate", "storageclass", "fast", f"looked-at-by={operated.namespace}")
         wait_until_created(operated, servers)
         memory = memory_megabytes(operated.operator.pid)
+        slower = slowness()
 
     events = [event for event in operated.list_all("events") if event["involvedObject"]["kind"] == KIND]
     longest = json.loads(steps.read_text())
@@ -209,15 +211,16 @@ def test_a_thousand_servers_take_little_memory_and_delay_no_review(
         ("reviews", str(len(reviews.milliseconds))),
         *((f"{p}th percentile", f"{reviews.percentile(p):.1f} ms") for p in (50, 90, 99)),
         ("last scrape", f"{scrapes.milliseconds[-1]:.0f} ms, {scrapes.megabytes:.1f} MB"),
+        ("times as slow as usual", f"{slower:.1f}"),
         ("longest", f"{max(reviews.milliseconds):.1f} ms"),
         *((f"step: {what[:90]}", f"{1000 * seconds:.1f} ms") for seconds, what in longest[:5]),
     )
 
     assert memory["VmHWM"] < MOST_MEGABYTES
     assert not [event["message"] for event in events if event["type"] == "Warning"]
-    assert 1000 * longest[0][0] < MOST_SLOW_STEP_MILLISECONDS
-    assert 1000 * longest[MOST_SLOW_STEPS][0] < MOST_STEP_MILLISECONDS
-    assert reviews.percentile(99) < MOST_MILLISECONDS
+    assert 1000 * longest[0][0] < MOST_SLOW_STEP_MILLISECONDS * slower
+    assert 1000 * longest[MOST_SLOW_STEPS][0] < MOST_STEP_MILLISECONDS * slower
+    assert reviews.percentile(99) < MOST_MILLISECONDS * slower
 
 
 def kinds(title: str, requests: Iterable[Request]) -> Iterator[tuple[str, str]]:
