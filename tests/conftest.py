@@ -32,7 +32,13 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
     """Begins with the files that run a control plane: those take longest, and one at the end would run alone."""
     slow = {item.path for item in items if "control_plane" in item.fixturenames or "ControlPlane" in vars(item.module)}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (comes_last(item), item.path not in slow))
+
+
+def comes_last(item: pytest.Function) -> bool:
+    """Tells whether a test leaves so much behind that those after it would be slow."""
+    mark = item.get_closest_marker("alone")
+    return bool(mark and mark.kwargs.get("last"))
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

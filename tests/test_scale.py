@@ -170,8 +170,7 @@ def test_a_shared_secret_is_read_once_per_change(control_plane: ControlPlane, op
     assert len(reads) == 1
 
 
-# This test comes last, because a thousand servers would slow down the tests after it.
-@pytest.mark.alone
+@pytest.mark.alone(last=True)
 @pytest.mark.parametrize(("servers", "foreign"), [(1000, 300)])
 def test_a_thousand_servers_take_little_memory_and_delay_no_review(
     control_plane: ControlPlane,
