@@ -49,14 +49,14 @@ class Releases:
 
 
 def main(folder: Path) -> None:
+    environ = os.environ | Builder(cache(os.environ) / "images").prepare_base()
     first = copy_of_this(folder / "first", time=1_700_000_000)
     _add_a_change(first / "CHANGELOG.md")
-    _type_page(first, folder / "scratch")
+    _type_page(first, folder / "scratch", environ)
 
     second = folder / "second"
     shutil.copytree(first, second, ignore=shutil.ignore_patterns(".venv", "dist"))
     command = ("build", "--folder", second / "dist", "--platforms", _platform(), "--downloads", DOWNLOADS)
-    environ = os.environ | _base_of_image()
     subprocess.run([sys.executable, "-m", "manifests.release", *command], cwd=second, env=environ, check=True)
 
 
@@ -66,17 +66,12 @@ def _add_a_change(changelog: Path) -> None:
     changelog.write_text(changelog.read_text().replace(heading, f"{heading}\n- A change.\n", 1))
 
 
-def _type_page(clone: Path, scratch: Path) -> None:
+def _type_page(clone: Path, scratch: Path, environ: Mapping[str, str]) -> None:
     scratch.mkdir()
     person = {f"GIT_{role}_{part}": "a@localhost" for role in ("AUTHOR", "COMMITTER") for part in ("NAME", "EMAIL")}
-    environ = os.environ | _base_of_image() | person | {"PLATFORMS": _platform()}
 
-    with Shell(clone, scratch, environ) as shell:
+    with Shell(clone, scratch, {**environ, **person, "PLATFORMS": _platform()}) as shell:
         type_page(GUIDES / "release.md", shell)
-
-
-def _base_of_image() -> Mapping[str, str]:
-    return Builder(cache(os.environ) / "images").prepare_base()
 
 
 def _platform() -> str:

@@ -19,13 +19,13 @@ README = CHART / "README.md"
 CLUSTER_WIDE = "validatingwebhookconfiguration,mutatingwebhookconfiguration,clusterrole,clusterrolebinding"
 MIRRORED = f"registry.example.com/dittofs-operator:{TAG}"
 TENANTS = ("one", "two", "three")
-RELEASES = {NAME: NAMESPACE, "storage": "storage-system", "archive": "archive-system"}
+NAMESPACES = (NAMESPACE, "storage-system", "archive-system")
 
 
 def remove(cluster: Cluster) -> None:
     """Removes the operator, however it was installed, its namespaces and the definition."""
     cluster.kubectl("delete", CLUSTER_WIDE, "--selector", f"app.kubernetes.io/name={NAME}")
-    cluster.kubectl("delete", "namespace", "--ignore-not-found", *RELEASES.values())
+    cluster.kubectl("delete", "namespace", "--ignore-not-found", *NAMESPACES)
     cluster.kubectl("delete", "crd", "--ignore-not-found", CRD)
 
 
@@ -37,9 +37,9 @@ def removed(cluster: Cluster) -> Iterator[Callable[[], None]]:
     install(cluster)
 
 
-def images(cluster: Cluster, namespace: str = NAMESPACE) -> set[str]:
+def images(cluster: Cluster) -> set[str]:
     """Returns the images of the operator, once all of its pods are ready."""
-    about = ("--namespace", namespace)
+    about = ("--namespace", NAMESPACE)
     cluster.kubectl("rollout", "status", "deployment", *about, f"--timeout={START_SECONDS}s")
     return set(cluster.kubectl("get", "deployment", *about, "-o", "jsonpath={..image}").stdout.split())
 
