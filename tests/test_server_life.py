@@ -39,8 +39,7 @@ class Life:
 
     async def edit(self, annotations: dict[str, str] | None = None, **spec: object) -> None:
         live = await self.site.live(DITTO_SERVERS)
-        metadata = {**live["metadata"], "annotations": annotations or {}}
-        await self.site.edit(metadata=metadata, spec={**live["spec"], **spec})
+        await self.site.edit(metadata={"annotations": annotations or {}}, spec={**live["spec"], **spec})
 
     async def restart(self, pod: Manifest) -> Manifest:
         """Waits for the next pod, as its StatefulSet creates it, reports it ready, and returns it."""

@@ -138,8 +138,7 @@ async def test_a_restart_brings_the_settings_of_now(site: Settings) -> None:
     pod = await start(site, TEAM)
     await site.use(NO_DEFAULTS)
     await site.use(FILES)
-    metadata = (await site.live(DITTO_SERVERS))["metadata"]
-    await site.edit(metadata={**metadata, "annotations": {RESTARTED_AT: "noon"}})
+    await site.edit(metadata={"annotations": {RESTARTED_AT: "noon"}})
 
     await site.reconcile()
     await until_async(lambda: (site.pod or pod)["metadata"]["uid"] != pod["metadata"]["uid"], SECONDS)

@@ -21,6 +21,7 @@ from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness import go_operator
+from tests.harness.editing import edit
 from tests.harness.reconciler_namespace import connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.volume_expansion import NOON, SECONDS, ExpansionNamespace, identity
@@ -207,11 +208,14 @@ async def test_a_database_that_was_hidden_is_reported(site: Takeover) -> None:
     await site.keep_claims()
     await site.create_go_server()
     await site.take_over()
-    stateful_set = await site.live(STATEFUL_SETS)
-    for mount in stateful_set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]:
-        if mount["mountPath"] == go_operator.MOUNT_PATHS["controlplane"]:
-            mount |= {"name": "metadata", "subPath": "controlplane"}
-    changed = await site.cluster.replace(STATEFUL_SETS, stateful_set)
+
+    def hide(stateful_set: Manifest) -> Manifest:
+        for mount in stateful_set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]:
+            if mount["mountPath"] == go_operator.MOUNT_PATHS["controlplane"]:
+                mount |= {"name": "metadata", "subPath": "controlplane"}
+        return stateful_set
+
+    changed = await edit(site.cluster, STATEFUL_SETS, site.key, hide)
     version = int(changed["metadata"]["resourceVersion"])
     await until_async(lambda: site.informers.stateful_sets.version(site.key) >= version)
 

@@ -4,10 +4,9 @@ Nothing that they write into a ConfigMap or on a pod makes the operator write ou
 create a pod that the DittoServer does not ask for.
 """
 
-import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from app.cluster.client import Cluster
-from app.cluster.errors import Conflict, NotFound
+from app.cluster.errors import NotFound
 from app.cluster.reader import CONFIG_MAPS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
@@ -26,6 +25,7 @@ from app.storage.pod import CONFIG_HASH, PodRevision
 from app.storage.reading import read
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.editing import edit
 from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, owner_of, run_informers
 from tests.harness.recorded_writes import Recording
 from tests.harness.wait import until_async
@@ -54,20 +54,15 @@ class Target(ReconcilerNamespace):
         self.original = await self.live(STATEFUL_SETS)
 
     async def annotate(self, resource: Resource, name: str, **annotations: str | None) -> None:
-        async def change() -> None:
-            live = await self.live(resource, name)
+        def change(live: Manifest) -> Manifest:
             changed = {**(live["metadata"].get("annotations") or {}), **annotations}
-            await self.cluster.replace(resource, {**live, "metadata": {**live["metadata"], "annotations": changed}})
+            return {**live, "metadata": {**live["metadata"], "annotations": changed}}
 
-        await without_conflict(change)
+        await edit(self.cluster, resource, (self.namespace, name), change)
 
     async def remove_stateful_set(self) -> None:
         """Deletes it as an operator does that is interrupted right afterwards."""
-
-        async def remove() -> None:
-            await self.delete(STATEFUL_SETS, orphan=True)
-
-        await without_conflict(remove)
+        await self.delete(STATEFUL_SETS, orphan=True)
         await until_async(lambda: self.stateful_set is None)
 
     async def settle(self) -> None:
@@ -90,14 +85,6 @@ class Target(ReconcilerNamespace):
                 assert re.fullmatch("[0-9a-f]{64}", digest)
                 expected = {**rendered, "metadata": {"labels": rendered["metadata"]["labels"]}}
                 assert template == expected
-
-
-async def without_conflict(change: Callable[[], Awaitable[None]]) -> None:
-    """Repeats a change until no controller has changed the same object at the same time."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(Conflict):
-                return await change()
 
 
 @pytest.fixture

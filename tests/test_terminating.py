@@ -1,22 +1,19 @@
 """Objects that are being deleted are neither present nor absent: the operator waits while a finalizer keeps them."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
 
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.errors import Conflict, NotFound
+from app.cluster.errors import NotFound
 from app.cluster.reader import CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.cluster.store import Store
 from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Result
 from app.storage.status import conditions
-from app.storage.unstructured import Manifest
 from tests.harness.reconciler_namespace import (
     ReconcilerNamespace,
     open_reconciler_namespace,
-    resource_version,
 )
 from tests.harness.server_table import s3
 from tests.harness.wait import until_async
@@ -46,18 +43,9 @@ def store_of(site: ReconcilerNamespace, resource: Resource) -> Store:
     return stores[resource]
 
 
-async def set_finalizers(site: ReconcilerNamespace, resource: Resource, name: str, *finalizers: str) -> Manifest:
-    async with asyncio.timeout(60):
-        while True:
-            live = await site.live(resource, name)
-            metadata = {**live["metadata"], "finalizers": list(finalizers)}
-            with suppress(Conflict):
-                return await site.cluster.replace(resource, {**live, "metadata": metadata})
-
-
 async def delete_kept(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
     """Deletes an object as kubectl does, while a finalizer keeps it."""
-    await set_finalizers(site, resource, name, FINALIZER)
+    await site.edit_metadata(resource, name, finalizers=[FINALIZER])
     await delete(site, resource, name)
     store = store_of(site, resource)
     await until_async(lambda: "deletionTimestamp" in (store.get((site.namespace, name)) or {}).get("metadata", {}))
@@ -69,7 +57,7 @@ async def delete(site: ReconcilerNamespace, resource: Resource, name: str) -> No
 
 
 async def release(site: ReconcilerNamespace, resource: Resource, name: str) -> None:
-    await set_finalizers(site, resource, name)
+    await site.edit_metadata(resource, name, finalizers=[])
     await until_async(lambda: (site.namespace, name) not in store_of(site, resource))
 
 
@@ -132,7 +120,7 @@ async def leaving(site: ReconcilerNamespace) -> AsyncIterator[ReconcilerNamespac
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [container]}}
     await site.cluster.create(PODS, pod)
     yield site
-    await set_finalizers(site, PODS, "stays")
+    await site.edit_metadata(PODS, "stays", finalizers=[])
 
 
 async def delete_namespace(site: ReconcilerNamespace) -> None:
@@ -258,7 +246,7 @@ async def test_a_service_of_an_earlier_server_is_waited_for(site: ReconcilerName
     """A LoadBalancer Service, for example, stays until the cloud has removed its load balancer."""
     first = await site.create_server()
     await site.reconcile()
-    await set_finalizers(site, SERVICES, "files-file", "service.kubernetes.io/load-balancer-cleanup")
+    await site.edit_metadata(SERVICES, "files-file", finalizers=["service.kubernetes.io/load-balancer-cleanup"])
     await delete(site, DITTO_SERVERS, "files")
     await until_async(lambda: site.key not in site.informers.servers)
 
@@ -322,8 +310,7 @@ async def test_nothing_is_created_for_a_terminating_server(site: ReconcilerNames
     await delete_kept(site, DITTO_SERVERS, "files")
     live = await site.live(DITTO_SERVERS)
     sizes = {"storage": {**live["spec"]["storage"], "metadataSize": "20Gi"}}
-    changed = await site.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **sizes}})
-    await until_async(lambda: site.informers.servers.version(site.key) >= int(resource_version(changed)))
+    await site.edit(spec={**live["spec"], **sizes})
     await delete(site, CONFIG_MAPS, "files-config")
     await until_async(lambda: (site.namespace, "files-config") not in site.informers.config_maps)
     written = requests(site, "PATCH", "200"), requests(site, "POST", "201")

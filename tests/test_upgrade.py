@@ -64,8 +64,7 @@ class Upgrade(ExpansionNamespace):
         await self.edit(spec={**self.spec(), **fields})
 
     async def annotate(self, **annotations: str | None) -> None:
-        live = await self.live(DITTO_SERVERS)
-        await self.edit(metadata={**live["metadata"], "annotations": annotations})
+        await self.edit(metadata={"annotations": annotations})
 
     async def report_ready(self) -> None:
         pod = await self.live(PODS, "files-0")

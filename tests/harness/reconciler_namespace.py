@@ -4,13 +4,13 @@ import asyncio
 import base64
 import re
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from app.cluster.client import Cluster
-from app.cluster.errors import Conflict, NotFound
+from app.cluster.errors import NotFound
 from app.cluster.informers import Informers
 from app.cluster.reader import DITTO_SERVERS, SECRETS, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
@@ -20,6 +20,7 @@ from app.storage.objects import Owner
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.editing import edit, without_conflict
 from tests.harness.server_table import server
 from tests.harness.wait import run_beside, until_async
 
@@ -120,10 +121,25 @@ class ReconcilerNamespace:
 
     async def change_spec(self, **spec: Any) -> None:
         """Changes the spec, waits until the informers have it, and reconciles."""
-        live = await self.live(DITTO_SERVERS)
-        changed = await self.cluster.replace(DITTO_SERVERS, {**live, "spec": server(**BY_HAND, **spec)["spec"]})
-        await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
+        await self.edit(spec=server(**BY_HAND, **spec)["spec"])
         await self.reconcile()
+
+    async def edit(self, metadata: Manifest | None = None, **fields: Any) -> None:
+        """Changes these fields of the server, and of its metadata, and waits until the informers have them."""
+
+        def change(live: Manifest) -> Manifest:
+            return {**live, **fields, "metadata": {**live["metadata"], **(metadata or {})}}
+
+        version = int(resource_version(await edit(self.cluster, DITTO_SERVERS, self.key, change)))
+        await until_async(lambda: self.informers.servers.version(self.key) >= version)
+
+    async def edit_metadata(self, resource: Resource, name: str, **metadata: Any) -> Manifest:
+        """Changes these fields of an object's metadata, and returns the object."""
+
+        def change(live: Manifest) -> Manifest:
+            return {**live, "metadata": {**live["metadata"], **metadata}}
+
+        return await edit(self.cluster, resource, (self.namespace, name), change)
 
     async def put_secret(self, name: str, **values: str) -> None:
         """Creates or replaces a Secret and waits until the informers have it."""
@@ -136,11 +152,11 @@ class ReconcilerNamespace:
 
     async def delete(self, resource: Resource, name: str = "files", *, orphan: bool = False) -> None:
         """Deletes the object as kubectl does, also when a controller changes it at the same time."""
-        async with asyncio.timeout(60):
-            while True:
-                with suppress(Conflict):
-                    await self.cluster.delete(resource, await self.live(resource, name), orphan=orphan)
-                    return
+
+        async def delete() -> None:
+            await self.cluster.delete(resource, await self.live(resource, name), orphan=orphan)
+
+        await without_conflict(delete)
 
     async def delete_known(self, resource: Resource, name: str) -> None:
         """Deletes the object and waits until the informers lack it."""

@@ -28,6 +28,7 @@ from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import PASSWORD, DittoFS
+from tests.harness.editing import edit
 from tests.harness.reconciler_namespace import BY_HAND, connect, run_informers
 from tests.harness.server_table import server
 from tests.harness.wait import run_beside, until_async
@@ -113,10 +114,11 @@ class ServedSite:
         return {**BY_HAND, "identity": identity, **spec}
 
     async def change(self, annotations: dict[str, str] | None = None, **spec: Any) -> None:
-        live = await self.live()
-        if annotations:
-            live = {**live, "metadata": {**live["metadata"], "annotations": annotations}}
-        await self.cluster.replace(DITTO_SERVERS, {**live, "spec": {**live["spec"], **spec}})
+        def change(live: Manifest) -> Manifest:
+            metadata = {**live["metadata"], **({"annotations": annotations} if annotations else {})}
+            return {**live, "metadata": metadata, "spec": {**live["spec"], **spec}}
+
+        await edit(self.cluster, DITTO_SERVERS, self.key, change)
 
     async def put_secret(self, name: str, **values: str) -> None:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}

@@ -10,7 +10,7 @@ from app.storage.spec import API_VERSION, KIND
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, resource_version, run_informers
+from tests.harness.reconciler_namespace import ReconcilerNamespace, connect, run_informers
 from tests.harness.volume_driver import VolumeDriver
 from tests.harness.wait import until_async
 
@@ -64,11 +64,6 @@ class ExpansionNamespace(ReconcilerNamespace):
     async def change_sizes(self, **sizes: Any) -> None:
         """Changes the sizes, or the settings of volumes, and waits until the informers have them."""
         await self.edit(spec=self.spec(**sizes))
-
-    async def edit(self, **fields: Any) -> None:
-        live = await self.live(DITTO_SERVERS)
-        changed = await self.cluster.replace(DITTO_SERVERS, {**live, **fields})
-        await until_async(lambda: self.informers.servers.version(self.key) >= int(resource_version(changed)))
 
     async def reconcile_until(self, reason: str, kind: str = "StorageReady") -> str:
         """Reconciles until a condition of the current generation has this reason; returns its message."""

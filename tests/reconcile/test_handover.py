@@ -26,10 +26,7 @@ async def site(control_plane: ControlPlane, crd: None, namespace: str) -> AsyncI
 
 async def hold(site: ReconcilerNamespace, *finalizers: str, annotations: Manifest | None = None) -> None:
     """Gives the server finalizers, and perhaps annotations, and waits until the informers have them."""
-    live = await site.live(DITTO_SERVERS)
-    metadata = {**live["metadata"], "finalizers": list(finalizers), "annotations": annotations or {}}
-    changed = await site.cluster.replace(DITTO_SERVERS, {**live, "metadata": metadata})
-    await until_async(lambda: site.informers.servers.version(site.key) >= int(resource_version(changed)))
+    await site.edit(metadata={"finalizers": list(finalizers), "annotations": annotations or {}})
 
 
 async def finalizers(site: ReconcilerNamespace) -> list[str]:
@@ -104,12 +101,10 @@ async def refuse(*_: object, **__: object) -> Manifest:
 
 async def own_secret(site: ReconcilerNamespace, server: Manifest) -> None:
     """Lets a generated Secret belong to the server, and waits until the informers know that."""
-    secret = await site.live(SECRETS, "files-jwt-secret")
     reference = {name: server[name] for name in ("apiVersion", "kind")}
     reference |= {name: server["metadata"][name] for name in ("name", "uid")}
-    metadata = {**secret["metadata"], "ownerReferences": [{**reference, "controller": True}]}
-    owned = await site.cluster.replace(SECRETS, {**secret, "metadata": metadata})
     key = (site.namespace, "files-jwt-secret")
+    owned = await site.edit_metadata(SECRETS, key[1], ownerReferences=[{**reference, "controller": True}])
     await until_async(lambda: site.informers.secrets_metadata.version(key) >= int(resource_version(owned)))
 
 

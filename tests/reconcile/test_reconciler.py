@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.cluster.errors import Conflict
 from app.cluster.informers import Informers
 from app.cluster.reader import CLAIMS, CONFIG_MAPS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import TAKEN_RECHECK_SECONDS, Reconciler, Result
@@ -746,7 +744,7 @@ async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespac
     before = {}
     for resource, names in belongings.items():
         for name in names:
-            before[name] = await unlabelled(site, resource, name)
+            before[name] = await site.edit_metadata(resource, name, labels={})
             await until_async(lambda s=stores[resource], n=name: (site.namespace, n) not in s)  # type: ignore[misc]
     await site.reconcile()
 
@@ -757,15 +755,6 @@ async def test_objects_that_lost_their_labels_are_found(site: ReconcilerNamespac
             assert after["metadata"]["labels"]["app"] == "dittofs-server"
 
     assert await site.condition("Stalled") == ("False", "Reconciled")
-
-
-async def unlabelled(site: ReconcilerNamespace, resource: Resource, name: str) -> Manifest:
-    async with asyncio.timeout(60):
-        while True:
-            live = await site.live(resource, name)
-            metadata = {key: value for key, value in live["metadata"].items() if key != "labels"}
-            with suppress(Conflict):
-                return await site.cluster.replace(resource, {**live, "metadata": metadata})
 
 
 async def test_what_ends_during_a_reconcile_is_forgotten(

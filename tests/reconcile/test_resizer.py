@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from app.cluster.client import Cluster, Request
-from app.cluster.errors import ClusterError, Conflict, NotFound, Unavailable
+from app.cluster.errors import ClusterError, NotFound, Unavailable
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, SECRETS, SERVICES, STATEFUL_SETS, Resource
 from app.reconcile.reconciler import Reconciler
 from app.reconcile.writer import Writer
@@ -21,6 +21,7 @@ from app.storage.status import conditions
 from app.storage.unstructured import Manifest
 from app.storage.volume_states import RESTART_FOR_RESIZE
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.editing import edit
 from tests.harness.guides import recovery_commands
 from tests.harness.reconciler_namespace import Retry, resource_version
 from tests.harness.server_table import claim
@@ -495,9 +496,7 @@ async def test_an_offline_resize_restarts_nothing_where_that_is_forbidden(
     site = impatient
     driver.expansion = Expansion(offline=True)
     pod = await site.create_ready_server()
-    live = await site.live(DITTO_SERVERS)
-    metadata = {**live["metadata"], "annotations": {RESTART_FOR_RESIZE: "never"}}
-    await site.edit(metadata=metadata, spec=site.spec(cacheSize="2Gi"))
+    await site.edit(metadata={"annotations": {RESTART_FOR_RESIZE: "never"}}, spec=site.spec(cacheSize="2Gi"))
 
     assert RESTART_FOR_RESIZE in await site.reconcile_until("FileSystemResizePending")
 
@@ -558,14 +557,11 @@ async def delete_claim(site: ExpansionNamespace, name: str = CLAIM) -> None:
 
 
 async def edit_finalizers(site: ExpansionNamespace, name: str, finalizers: list[str]) -> None:
-    async with asyncio.timeout(60):
-        while True:
-            live = await site.live(CLAIMS, name)
-            kept = [each for each in live["metadata"].get("finalizers") or [] if each != FINALIZER]
-            metadata = {**live["metadata"], "finalizers": [*kept, *finalizers]}
-            with suppress(Conflict):
-                await site.cluster.replace(CLAIMS, {**live, "metadata": metadata})
-                return
+    def change(live: Manifest) -> Manifest:
+        kept = [each for each in live["metadata"].get("finalizers") or [] if each != FINALIZER]
+        return {**live, "metadata": {**live["metadata"], "finalizers": [*kept, *finalizers]}}
+
+    await edit(site.cluster, CLAIMS, (site.namespace, name), change)
 
 
 def terminating(site: ExpansionNamespace, name: str) -> bool:
@@ -580,8 +576,7 @@ async def rotate(site: ExpansionNamespace, **fields: Any) -> None:
 
 
 async def allow_data_loss(site: ExpansionNamespace) -> None:
-    live = await site.live(DITTO_SERVERS)
-    await site.edit(metadata={**live["metadata"], "annotations": {ALLOW_DATA_LOSS: "true"}})
+    await site.edit(metadata={"annotations": {ALLOW_DATA_LOSS: "true"}})
 
 
 @pytest.mark.parametrize("claim", ["metadata-files-0", CLAIM])

@@ -1,14 +1,11 @@
 """Pods that lost their labels, beside the real StatefulSet controller: it releases them, and can create no other."""
 
-import asyncio
 import shlex
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from prometheus_client import REGISTRY
 
-from app.cluster.errors import Conflict
 from app.cluster.reader import CLAIMS, DITTO_SERVERS, PODS, STATEFUL_SETS, Resource
 from app.reconcile.unlabelled_pods import RECHECK, SEARCH_DELAY
 from app.storage.status import conditions
@@ -27,19 +24,11 @@ FINALIZER = "example.com/in-use"
 site = pytest.fixture(open_expansion_namespace)
 
 
-async def edit_metadata(site: ReconcilerNamespace, resource: Resource, name: str, **metadata: object) -> Manifest:
-    async with asyncio.timeout(60):
-        while True:
-            live = await site.live(resource, name)
-            with suppress(Conflict):
-                return await site.cluster.replace(resource, {**live, "metadata": {**live["metadata"], **metadata}})
-
-
 async def remove_labels(site: ExpansionNamespace, *names: str) -> Manifest:
     """Removes them from the pod, all where none is named, and waits until its controller has released it."""
     labels = (await site.live(PODS, "files-0"))["metadata"]["labels"]
     kept = {name: value for name, value in labels.items() if names and name not in names}
-    await edit_metadata(site, PODS, "files-0", labels=kept)
+    await site.edit_metadata(PODS, "files-0", labels=kept)
     await until_async(lambda: not (site.pod or {"metadata": {}})["metadata"].get("ownerReferences"), SECONDS)
     await until_async(lambda: ((site.stateful_set or {}).get("status") or {}).get("replicas") == 0, SECONDS)
     return await site.live(PODS, "files-0")
@@ -147,7 +136,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespac
     await site.create_ready_server()
     template = await site.template()
     claim = "metadata-files-0"
-    await edit_metadata(site, CLAIMS, claim, finalizers=[FINALIZER])
+    await site.edit_metadata(CLAIMS, claim, finalizers=[FINALIZER])
     await site.delete(CLAIMS, claim)
     await remove_labels(site)
     await until_missed(site)
@@ -160,7 +149,7 @@ async def test_restarts_of_a_pod_without_labels_are_held(site: ExpansionNamespac
     assert await site.template() == template
     assert "delete the pod" not in await message(site, "Ready")
 
-    await edit_metadata(site, CLAIMS, claim, finalizers=[])
+    await site.edit_metadata(CLAIMS, claim, finalizers=[])
 
 
 async def test_a_foreign_pod_of_the_name_is_reported(site: ExpansionNamespace) -> None:
