@@ -14,6 +14,7 @@ from app.cluster.errors import NotFound
 from app.cluster.reader import DITTO_SERVERS
 from tests.controlplane.cluster import ControlPlane
 from tests.harness.dittofs_standin import BUCKET, CURRENT, PASSWORD, S3, DittoFS
+from tests.harness.editing import delete
 from tests.harness.reconciler_namespace import ReconcilerNamespace, open_reconciler_namespace
 from tests.harness.served_site import served_site
 from tests.harness.wait import until_async
@@ -119,7 +120,7 @@ async def test_a_life_leaves_few_lines_and_no_secret(
 
         assert any("CredentialsRejected" in json.dumps(line) for line in lines)
 
-        await opened.cluster.delete(DITTO_SERVERS, await opened.live())
+        await delete(opened.cluster, DITTO_SERVERS, opened.key)
         await until_async(lambda: opened.key not in opened.informers.servers)
         lines = await end("deletion")
 

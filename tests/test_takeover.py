@@ -231,7 +231,7 @@ async def test_kept_secrets_outlive_the_server(site: Takeover) -> None:
     await site.run_go_server()
     await site.take_over()
 
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     # Nothing holds the server, and the garbage collector takes what belongs to it.
     await until_async(lambda: site.stateful_set is None, SECONDS)
     await until_gone(site, "files-operator-credentials")
@@ -242,7 +242,7 @@ async def test_kept_secrets_outlive_the_server(site: Takeover) -> None:
 
 async def test_a_server_that_is_deleted_before_is_let_go(site: Takeover) -> None:
     await site.run_go_server()
-    await site.cluster.delete(DITTO_SERVERS, await site.live(DITTO_SERVERS))
+    await site.delete(DITTO_SERVERS)
     await until_async(lambda: "deletionTimestamp" in (site.informers.servers.get(site.key) or {})["metadata"])
 
     await site.reconciler.reconcile(site.key)

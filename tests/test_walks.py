@@ -59,7 +59,7 @@ class Walker:
         await self.settle()
 
     async def delete(self) -> None:
-        await self.site.cluster.delete(DITTO_SERVERS, await self.live(DITTO_SERVERS))
+        await self.site.delete(DITTO_SERVERS)
 
     async def take(self, step: Step) -> None:
         """Previews an edit and applies it, unless it would be refused. Fails where the preview was wrong."""

@@ -26,6 +26,7 @@ from tests.bench.figures import Figure
 from tests.bench.sizes import Sizes
 from tests.bench.surroundings import cluster
 from tests.controlplane.cluster import ControlPlane
+from tests.harness.editing import delete, edit
 from tests.harness.fleet import (
     S3_VALUES,
     create_all,
@@ -350,10 +351,11 @@ def _rotate(operated: OperatorNamespace, secret: str, servers: int) -> float:
 
 
 async def _change_secret(control_plane: ControlPlane, name: str) -> None:
+    def rotated(live: Manifest) -> Manifest:
+        return {**live, "data": {**live["data"], "secretAccessKey": base64.b64encode(b"rotated").decode()}}
+
     async with Cluster.connect(control_plane.kubeconfig) as client:
-        live = await client.get(SECRETS, name, NAMESPACE)
-        changed = base64.b64encode(b"rotated").decode()
-        await client.replace(SECRETS, {**live, "data": {**live["data"], "secretAccessKey": changed}})
+        await edit(client, SECRETS, (NAMESPACE, name), rotated)
 
 
 def _restart(operated: OperatorNamespace, say: Say) -> Iterator[Figure]:
@@ -435,8 +437,7 @@ async def _change_servers(control_plane: ControlPlane, servers: int, seconds: fl
 
             manifest = namespaced_server(f"s{number % servers}", NAMESPACE, **s3())
             if number % 2:
-                live = await client.get(DITTO_SERVERS, manifest["metadata"]["name"], NAMESPACE)
-                await client.delete(DITTO_SERVERS, live)
+                await delete(client, DITTO_SERVERS, (NAMESPACE, manifest["metadata"]["name"]))
                 await client.create(DITTO_SERVERS, manifest)
             else:
                 spec = {**manifest["spec"], "nfsPort": 3000 + number % 99}

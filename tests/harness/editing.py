@@ -1,4 +1,4 @@
-"""Edits of live objects that a controller may write at the same time: read, change, write, and again on a conflict."""
+"""Edits and deletes live objects that a controller may write at the same time, and tries again on a conflict."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -13,14 +13,6 @@ from app.storage.unstructured import Manifest, ObjectKey
 Result = TypeVar("Result")
 
 
-async def without_conflict(work: Callable[[], Awaitable[Result]]) -> Result:
-    """Repeats the work until nobody else has written the same object at the same time."""
-    async with asyncio.timeout(60):
-        while True:
-            with suppress(Conflict):
-                return await work()
-
-
 async def edit(
     cluster: Cluster, resource: Resource, key: ObjectKey, change: Callable[[Manifest], Manifest]
 ) -> Manifest:
@@ -30,4 +22,21 @@ async def edit(
     async def write() -> Manifest:
         return await cluster.replace(resource, change(await cluster.get(resource, name, namespace)))
 
-    return await without_conflict(write)
+    return await _without_conflict(write)
+
+
+async def delete(cluster: Cluster, resource: Resource, key: ObjectKey, *, orphan: bool = False) -> None:
+    """Deletes the object as kubectl does, whatever its version is."""
+    namespace, name = key
+
+    async def write() -> None:
+        await cluster.delete(resource, await cluster.get(resource, name, namespace), orphan=orphan)
+
+    await _without_conflict(write)
+
+
+async def _without_conflict(write: Callable[[], Awaitable[Result]]) -> Result:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(Conflict):
+                return await write()

@@ -20,7 +20,7 @@ from app.storage.objects import Owner
 from app.storage.status import conditions
 from app.storage.unstructured import Manifest, ObjectKey
 from tests.controlplane.cluster import ControlPlane
-from tests.harness.editing import edit, without_conflict
+from tests.harness.editing import delete, edit
 from tests.harness.server_table import server
 from tests.harness.wait import run_beside, until_async
 
@@ -151,12 +151,7 @@ class ReconcilerNamespace:
         await until_async(lambda: self.informers.secrets_metadata.version((self.namespace, name)) >= version)
 
     async def delete(self, resource: Resource, name: str = "files", *, orphan: bool = False) -> None:
-        """Deletes the object as kubectl does, also when a controller changes it at the same time."""
-
-        async def delete() -> None:
-            await self.cluster.delete(resource, await self.live(resource, name), orphan=orphan)
-
-        await without_conflict(delete)
+        await delete(self.cluster, resource, (self.namespace, name), orphan=orphan)
 
     async def delete_known(self, resource: Resource, name: str) -> None:
         """Deletes the object and waits until the informers lack it."""

@@ -700,8 +700,7 @@ async def test_no_restart_for_a_claim_removed_by_force(site: ExpansionNamespace)
     """Its finalizer was taken away: the pod still has the volume, and the next one would get an empty one."""
     pod = await site.create_ready_server()
     site.fixed_time = datetime.now(UTC) + timedelta(minutes=1)
-    live = await site.live(CLAIMS, CLAIM)
-    await site.cluster.delete(CLAIMS, live)
+    await site.delete(CLAIMS, CLAIM)
     with suppress(NotFound):
         await edit_finalizers(site, CLAIM, [])
     await until_async(lambda: site.informers.claim((site.namespace, CLAIM)) is None)
