@@ -15,6 +15,7 @@ OF_THE_WHOLE = {
     "tests/test_docs.py",
     "tests/test_documented_policy.py",
     "tests/test_drift.py",
+    "tests/test_editing.py",
     "tests/test_gomodule.py",
     "tests/test_guides.py",
     "tests/test_incidents.py",
