@@ -17,6 +17,8 @@ from tests.harness.background import Background
 from tests.harness.operator_namespace import Namespace
 
 CONNECTIONS = 4
+# Without a pause, the stream would take the time of the machine on which the operator's pods start.
+PAUSE_SECONDS = 0.05
 MOST = 200_000
 REJECTED_EVERY = 10
 
@@ -30,7 +32,7 @@ class Failure:
 
 
 class Admissions(Background):
-    """Creates DittoServers as dry runs, a few at once and without a pause; some of them have to be rejected."""
+    """Creates DittoServers as dry runs, a few at once; some of them have to be rejected."""
 
     def __init__(self, user: Namespace) -> None:
         super().__init__()
@@ -75,6 +77,7 @@ class Admissions(Background):
             if not is_correct(answer, rejected=rejected):
                 warning = answer.headers.get("warning", "")
                 self.failures.append(Failure(number, f"{answer.status_code} {warning} {answer.text[:300]}"))
+            await asyncio.sleep(PAUSE_SECONDS)
 
 
 def server(*, rejected: bool) -> dict[str, Any]:
