@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 _PAUSE_SECONDS = 0.02
+_LONGEST_PAUSE_SECONDS = 0.25
 # Long, because what usually takes a second takes much longer on a busy machine. Tests pass less where it matters.
 _DEADLINE_SECONDS = 120.0
 
@@ -14,17 +15,17 @@ _DEADLINE_SECONDS = 120.0
 def until(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS, pause: float = _PAUSE_SECONDS) -> None:
     """Fails when the condition does not hold within so many seconds.
 
-    A check that takes long is made less often, because it takes time from what it waits for.
+    A check that takes long, or that has been made often, is made less often: it takes time from what it waits for.
     """
-    deadline = time.monotonic() + seconds
+    first = time.monotonic()
     while True:
         begun = time.monotonic()
         if holds():
             return
 
         ended = time.monotonic()
-        assert ended < deadline, f"the condition did not hold within {seconds:.0f} s"
-        time.sleep(max(pause, 2 * (ended - begun)))
+        assert ended < first + seconds, f"the condition did not hold within {seconds:.0f} s"
+        time.sleep(max(pause, 2 * (ended - begun), min((ended - first) / 10, _LONGEST_PAUSE_SECONDS)))
 
 
 async def until_async(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS) -> None:
