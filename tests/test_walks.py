@@ -59,7 +59,7 @@ class Walker:
         await self.settle()
 
     async def delete(self) -> None:
-        await self.site.delete(DITTO_SERVERS)
+        await self.site.delete(DITTO_SERVERS, self.key[1])
 
     async def take(self, step: Step) -> None:
         """Previews an edit and applies it, unless it would be refused. Fails where the preview was wrong."""
