@@ -66,8 +66,8 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
 
 
 @pytest.fixture
-def namespace(control_plane: ControlPlane) -> Iterator[str]:
-    """Creates a namespace for the test, and deletes what later tests would otherwise pay for.
+def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
+    """Creates a namespace for the test, and deletes what later tests would otherwise pay for, unless there are none.
 
     The namespace stays. To delete it takes a hundred requests, two for each kind: half of all requests of the tests.
     """
@@ -76,8 +76,9 @@ def namespace(control_plane: ControlPlane) -> Iterator[str]:
 
     yield name
 
-    for kind in (DITTO_SERVERS, STATEFUL_SETS, PODS, CLAIMS):
-        control_plane.delete_all(Selection(kind, name).path)
+    if not comes_last(request.node):
+        for kind in (DITTO_SERVERS, STATEFUL_SETS, PODS, CLAIMS):
+            control_plane.delete_all(Selection(kind, name).path)
 
 
 @pytest.fixture(scope="session")
