@@ -9,6 +9,7 @@ import functools
 import gc
 import heapq
 import json
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -46,19 +47,26 @@ class MeasuringLoop(uvloop.Loop):
 
     def _measure(self, callback: Callable[..., Any], *args: Any) -> None:
         MeasuringLoop.collecting = 0.0
-        begun = time.thread_time()
+        faults, begun = _page_faults(), time.thread_time()
         callback(*args)
         seconds = time.thread_time() - begun
 
         if len(self.longest) < LONGEST_STEPS or seconds > self.longest[0][0]:
-            garbage = f"{1000 * self.collecting:.1f} ms of it collecting garbage: " if self.collecting else ""
+            circumstances = f"{1000 * self.collecting:.1f} ms of it collecting garbage: " if self.collecting else ""
+            # Memory that the host has taken back has to be given again, in the time of whoever needs it.
+            circumstances += f"{faults} page faults: " if (faults := _page_faults() - faults) else ""
             push = heapq.heappush if len(self.longest) < LONGEST_STEPS else heapq.heapreplace
-            push(self.longest, (seconds, garbage + _describe(callback)))
+            push(self.longest, (seconds, circumstances + _describe(callback)))
 
 
 def measure_collection(phase: str, _: dict[str, int]) -> None:
     """Adds the time of a collection to the present step; it is called when one starts and stops."""
     MeasuringLoop.collecting += time.thread_time() * (1 if phase == "stop" else -1)
+
+
+def _page_faults() -> int:
+    usage = resource.getrusage(resource.RUSAGE_THREAD)
+    return usage.ru_minflt + usage.ru_majflt
 
 
 def _describe(callback: Callable[..., Any]) -> str:
