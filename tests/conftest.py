@@ -67,7 +67,7 @@ def control_plane(tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest
 
 @pytest.fixture
 def namespace(control_plane: ControlPlane, request: pytest.FixtureRequest) -> Iterator[str]:
-    """Creates a namespace for the test, and deletes what later tests would otherwise pay for, unless there are none.
+    """Creates a namespace for the test, and deletes what later tests would otherwise pay for, if there are any.
 
     The namespace stays. To delete it takes a hundred requests, two for each kind: half of all requests of the tests.
     """

@@ -218,7 +218,7 @@ def test_a_thousand_servers_take_little_memory_and_delay_no_review(
 
     assert memory["VmHWM"] < MOST_MEGABYTES
     assert not [event["message"] for event in events if event["type"] == "Warning"]
-    # A single step may be that long because of the machine, as one of 83 ms that did not come again. The rest may not.
+    # The longest step does not count: in one of four runs it took 83 ms, for no reason that anybody found.
     _, *steps_of_code = (1000 * seconds for seconds, _ in longest)
     assert steps_of_code[0] < MOST_SLOW_STEP_MILLISECONDS * slower
     assert steps_of_code[MOST_SLOW_STEPS] < MOST_STEP_MILLISECONDS * slower

@@ -17,7 +17,7 @@ from tests.harness.background import Background
 from tests.harness.operator_namespace import Namespace
 
 CONNECTIONS = 4
-# Without a pause, the stream would take the time of the machine on which the operator's pods start.
+# Without a pause, the stream would starve the operator's pods, which start on the same machine.
 PAUSE_SECONDS = 0.05
 MOST = 200_000
 REJECTED_EVERY = 10

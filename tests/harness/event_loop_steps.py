@@ -52,11 +52,12 @@ class MeasuringLoop(uvloop.Loop):
         seconds = time.thread_time() - begun
 
         if len(self.longest) < LONGEST_STEPS or seconds > self.longest[0][0]:
-            circumstances = f"{1000 * self.collecting:.1f} ms of it collecting garbage: " if self.collecting else ""
-            # Memory that the host has taken back has to be given again, in the time of whoever needs it.
-            circumstances += f"{faults} page faults: " if (faults := _page_faults() - faults) else ""
+            garbage = f"{1000 * self.collecting:.1f} ms of it collecting garbage: " if self.collecting else ""
+            # The time that the machine takes for a page fault counts as that of the step.
+            faulted = _page_faults() - faults
+            paging = f"{faulted} page faults: " if faulted else ""
             push = heapq.heappush if len(self.longest) < LONGEST_STEPS else heapq.heapreplace
-            push(self.longest, (seconds, circumstances + _describe(callback)))
+            push(self.longest, (seconds, garbage + paging + _describe(callback)))
 
 
 def measure_collection(phase: str, _: dict[str, int]) -> None:

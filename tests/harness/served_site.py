@@ -114,11 +114,11 @@ class ServedSite:
         return {**BY_HAND, "identity": identity, **spec}
 
     async def change(self, annotations: dict[str, str] | None = None, **spec: Any) -> None:
-        def change(live: Manifest) -> Manifest:
+        def changed(live: Manifest) -> Manifest:
             metadata = {**live["metadata"], **({"annotations": annotations} if annotations else {})}
             return {**live, "metadata": metadata, "spec": {**live["spec"], **spec}}
 
-        await edit(self.cluster, DITTO_SERVERS, self.key, change)
+        await edit(self.cluster, DITTO_SERVERS, self.key, changed)
 
     async def put_secret(self, name: str, **values: str) -> None:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}

@@ -15,17 +15,17 @@ _DEADLINE_SECONDS = 120.0
 def until(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS, pause: float = _PAUSE_SECONDS) -> None:
     """Fails when the condition does not hold within so many seconds.
 
-    A check that takes long, or that has been made often, is made less often: it takes time from what it waits for.
+    A check takes time from what it waits for, so the pause grows with what one takes and with the time waited so far.
     """
-    first = time.monotonic()
+    start = time.monotonic()
     while True:
         begun = time.monotonic()
         if holds():
             return
 
         ended = time.monotonic()
-        assert ended < first + seconds, f"the condition did not hold within {seconds:.0f} s"
-        time.sleep(max(pause, 2 * (ended - begun), min((ended - first) / 10, _LONGEST_PAUSE_SECONDS)))
+        assert ended < start + seconds, f"the condition did not hold within {seconds:.0f} s"
+        time.sleep(max(pause, 2 * (ended - begun), min((ended - start) / 10, _LONGEST_PAUSE_SECONDS)))
 
 
 async def until_async(holds: Callable[[], bool], seconds: float = _DEADLINE_SECONDS) -> None:
